@@ -1,0 +1,1 @@
+"""Layouts, transfers, communicators and the array itself: everything below the operations."""

@@ -1,0 +1,47 @@
+"""Which device a rank uses."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+cpu = torch.device("cpu")
+
+# (rank, size, rank within the node) as launchers announce them to the processes they start.
+_LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+)
+
+
+def rank_environment() -> tuple[int, int, int] | None:
+    """Rank, size and rank within the node as the launcher's environment has them; None without a launcher."""
+    for names in _LAUNCHERS:
+        rank, size, local = (os.environ.get(name, "") for name in names)
+        if rank.isdecimal() and size.isdecimal():
+            return int(rank), int(size), int(local) if local.isdecimal() else int(rank)
+    return None
+
+
+def sanitize_device(device: str | torch.device | None) -> torch.device:
+    """Return the torch device that `device` means on this rank. Local.
+
+    None is the CPU. "gpu" or "cuda" is this rank's GPU: its rank within the node, modulo the GPUs there.
+
+    >>> sanitize_device("cpu")
+    device(type='cpu')
+    """
+    if device is None:
+        return cpu
+    try:
+        chosen = torch.device("cuda" if device == "gpu" else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"unknown device {device!r}; use 'cpu', 'gpu' or a torch.device") from error
+    if chosen.type == "cuda" and chosen.index is None:
+        if not torch.cuda.is_available():
+            raise ValueError(f"device {device!r} was asked for, but torch sees no GPU on this machine")
+        local = (rank_environment() or (0, 1, 0))[2]
+        return torch.device("cuda", local % torch.cuda.device_count())
+    return chosen

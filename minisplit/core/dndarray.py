@@ -1,0 +1,222 @@
+"""`DNDarray`: a global array, one plain torch tensor per rank, and the layout that says who owns what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from numpy.typing import NDArray
+
+from minisplit.core.communication import Communication
+from minisplit.core.layout import Layout
+from minisplit.core.movement import move
+from minisplit.core.printing import local_repr
+
+
+class DNDarray:
+    """A global array cut along one axis over the ranks of a communicator.
+
+    Made by the factories (`minisplit.array`, `minisplit.zeros`, ...), from a shard, the layout that every
+    rank knows in full, and a communicator. Attributes and `repr` never communicate, so a lone rank may read or
+    print them; methods that say "Collective" must be called by every rank of `comm`.
+
+    >>> import minisplit as ms
+    >>> x = ms.arange(6, split=0)
+    >>> x.shape, x.split, x.dtype
+    ((6,), 0, torch.int64)
+    >>> x.numpy()
+    array([0, 1, 2, 3, 4, 5])
+    """
+
+    __slots__ = ("__weakref__", "_comm", "_larray", "_layout")
+
+    def __init__(self, larray: torch.Tensor, layout: Layout, comm: Communication) -> None:
+        if layout.ranks != comm.size:
+            raise ValueError(f"the layout is for {layout.ranks} ranks, but the communicator has {comm.size}")
+        if tuple(larray.shape) != layout.lshape(comm.rank):
+            raise ValueError(
+                f"rank {comm.rank} holds a shard of shape {tuple(larray.shape)}, "
+                f"but the layout gives it {layout.lshape(comm.rank)}"
+            )
+        self._larray = larray
+        self._layout = layout
+        self._comm = comm
+
+    @property
+    def larray(self) -> torch.Tensor:
+        """This rank's shard, a plain torch tensor that shares its memory with the array."""
+        return self._larray
+
+    @property
+    def layout(self) -> Layout:
+        """Who owns what: shape, split and counts. Equal on every rank."""
+        return self._layout
+
+    @property
+    def comm(self) -> Communication:
+        """The communicator whose ranks hold the array."""
+        return self._comm
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the global array."""
+        return self._layout.shape
+
+    @property
+    def gshape(self) -> tuple[int, ...]:
+        """Shape of the global array, under Heat's name."""
+        return self._layout.shape
+
+    @property
+    def lshape(self) -> tuple[int, ...]:
+        """Shape of this rank's shard."""
+        return tuple(self._larray.shape)
+
+    @property
+    def lshape_map(self) -> torch.Tensor:
+        """Shapes of all shards as a `(size, ndim)` tensor of int64. Local."""
+        table = torch.tensor(self.shape, dtype=torch.int64).repeat(self._comm.size, 1)
+        if self.split is not None:
+            table[:, self.split] = torch.tensor(self.counts)
+        return table
+
+    @property
+    def split(self) -> int | None:
+        """The axis that is cut over the ranks; None where every rank holds the whole array."""
+        return self._layout.split
+
+    @property
+    def counts(self) -> tuple[int, ...] | None:
+        """Indices of the split axis per rank; None for a replicated array."""
+        return self._layout.counts
+
+    @property
+    def displs(self) -> tuple[int, ...] | None:
+        """First index of the split axis per rank; None for a replicated array."""
+        return self._layout.displs
+
+    @property
+    def ndim(self) -> int:
+        return self._layout.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the global array."""
+        return self._layout.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the global array, counted once."""
+        return self.size * self._larray.element_size()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._larray.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this rank's shard."""
+        return self._larray.device
+
+    def is_balanced(self) -> bool:
+        """Whether the counts follow the default rule: the first `n % size` ranks hold one index more. Local."""
+        return self._layout.is_balanced
+
+    def is_distributed(self) -> bool:
+        """Whether the array is cut over more than one rank. Local."""
+        return self.split is not None and self._comm.size > 1
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a 0-d array has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return local_repr(self._layout, self._comm.rank, self._larray)
+
+    def to_layout(self, layout: Layout) -> DNDarray:
+        """Return the array under another layout of its shape; itself where that is its own. Collective."""
+        return self if layout == self._layout else self._moved(layout)
+
+    def resplit(self, axis: int | None = None) -> DNDarray:
+        """Return a new array split along `axis`; None gathers it on every rank. Collective.
+
+        Counts follow the default rule, but an array that is split along `axis` already keeps its own.
+        Raises IndexError for an axis out of range, TypeError for no int.
+
+        >>> import minisplit as ms
+        >>> x = ms.zeros((4, 6), split=0)
+        >>> x.resplit(1).split, x.split
+        (1, 0)
+        """
+        target = self._layout.with_split(axis)
+        return self._moved(self._layout if target.split == self.split else target)
+
+    def resplit_(self, axis: int | None = None) -> Self:
+        """Split this array along `axis`, in place of its present layout. Collective. See `resplit`."""
+        return self._become(self.resplit(axis))
+
+    def balance(self) -> DNDarray:
+        """Return a new array with the default counts along the same split axis. Collective."""
+        return self._moved(self._layout.balanced())
+
+    def balance_(self) -> Self:
+        """Give this array the default counts. Collective."""
+        return self._become(self.balance())
+
+    def redistribute(self, counts: Sequence[int]) -> DNDarray:
+        """Return a new array of which rank r holds `counts[r]` indices of the split axis. Collective.
+
+        Only what changes its rank is sent. Raises ValueError where the counts are not one number per rank, are
+        negative, do not add up to the axis' length, or the array is replicated.
+
+        >>> import minisplit as ms
+        >>> x = ms.arange(5, split=0)
+        >>> x.redistribute([5] + [0] * (x.comm.size - 1)).counts[0]
+        5
+        """
+        return self._moved(Layout(self.shape, self.split, self._comm.size, counts))  # type: ignore[arg-type]
+
+    def redistribute_(self, counts: Sequence[int]) -> Self:
+        """Give this array other counts. Collective. See `redistribute`."""
+        return self._become(self.redistribute(counts))
+
+    def numpy(self) -> NDArray[Any]:
+        """Return the global array as a NumPy array on every rank, in host memory of its own. Collective."""
+        whole = self._moved(self._layout.with_split(None))._larray
+        array: NDArray[Any] = whole.detach().cpu().resolve_conj().resolve_neg().numpy()
+        return array
+
+    def tolist(self) -> Any:
+        """Return the global array as nested lists of Python numbers on every rank. Collective."""
+        return self.to_layout(self._layout.with_split(None))._larray.tolist()
+
+    def item(self) -> Any:
+        """Return the only element as a Python number on every rank. Collective.
+
+        Raises ValueError for an array of any other size than 1.
+        """
+        if self.size != 1:
+            raise ValueError(f"item() needs an array of one element, got shape {self.shape}")
+        if self.counts is None:
+            return self._larray.item()
+        owner = self.counts.index(1)
+        mine = self._larray.reshape(()) if self._comm.rank == owner else self._larray.new_empty(())
+        return self._comm.broadcast(mine, owner).item()
+
+    def _moved(self, layout: Layout) -> DNDarray:
+        return DNDarray(move(self._larray, self._layout, layout, self._comm), layout, self._comm)
+
+    def _become(self, other: DNDarray) -> Self:
+        self._larray, self._layout = other._larray, other._layout
+        return self
+
+
+def as_dndarray(x: Any, name: str = "x") -> DNDarray:
+    """Return `x` if it is a DNDarray; else a TypeError that names it."""
+    if isinstance(x, DNDarray):
+        return x
+    raise TypeError(
+        f"{name} must be a DNDarray, got {type(x).__name__}; make one with minisplit.array(..., split=...)"
+    )

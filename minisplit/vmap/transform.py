@@ -1,0 +1,238 @@
+"""`vmap` itself: check, plan, move, run, agree, wrap."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from minisplit.core.communication import Communication
+from minisplit.core.dndarray import DNDarray
+from minisplit.core.layout import Layout, as_index
+from minisplit.vmap.agreeing import Output, agree_on_outputs
+from minisplit.vmap.chunking import Outcome, Tensors, run
+from minisplit.vmap.planning import Batch, output_layout, plan_batch
+
+OutDims = int | tuple[int, ...]
+_RANDOMNESS = ("error", "same", "different")
+
+
+def vmap(
+    func: Callable[..., Any],
+    out_dims: OutDims = 0,
+    randomness: str = "error",
+    *,
+    chunk_size: int | None = None,
+) -> MappedFunction:
+    """Map `func`, plain torch for one sample, over the split axes of DNDarrays.
+
+    The result is called with DNDarrays: `y, z = ms.vmap(f, out_dims=(0, 1))(a, b)`. Each split input gives `func`
+    one index of its split axis at a time; a replicated input (`split=None`) is given whole to every sample;
+    keyword arguments are passed on unmapped. What `func` computes must not depend on the rank.
+
+    out_dims: where the samples lie in each output: an int for all outputs or a tuple with one int for each.
+        It becomes the output's split. Negative values count from the end.
+    randomness: as in `torch.vmap`; only "error" (random functions raise) works so far.
+    chunk_size: samples per `torch.vmap` and rank; None runs one on all of a rank's samples. The peak
+        memory is the outputs plus one chunk.
+
+    A call returns a tuple of DNDarrays, also for one output, each with as many samples per rank as the inputs
+    have. Inputs with different counts are first moved to common ones (`minisplit.vmap.planning`);
+    otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
+    `torch.vmap` inside `func` work.
+
+    Raises TypeError or ValueError at once for wrong arguments. A call raises, the same on every
+    rank: TypeError for an input that is no DNDarray or an output that is no tensor; ValueError
+    where no input is split, their numbers of samples, communicators or devices
+    differ, or `out_dims` does not fit the outputs; and whatever `func` raises on any rank, with the rank and its
+    global samples in the text.
+
+    >>> import minisplit as ms
+    >>> a, b = ms.arange(4, split=0), ms.ones((3, 4), split=1)
+    >>> y, z = ms.vmap(lambda x, v: (x * 2, x + v), out_dims=(0, 1))(a, b)
+    >>> y.tolist()
+    [0, 2, 4, 6]
+    >>> z.shape, z.split
+    ((3, 4), 1)
+    """
+    return MappedFunction(func, out_dims, randomness, chunk_size)
+
+
+class MappedFunction:
+    """What `vmap` returns: a function of DNDarrays, with the name and docstring of the one it maps."""
+
+    def __init__(
+        self, func: Callable[..., Any], out_dims: OutDims, randomness: str, chunk_size: int | None
+    ) -> None:
+        if not callable(func):
+            raise TypeError(f"vmap maps a function, got {func!r} of type {type(func).__name__}")
+        self.func = func
+        self.out_dims = _checked_out_dims(out_dims)
+        self.randomness = _checked_randomness(randomness)
+        self.chunk_size = _checked_chunk_size(chunk_size)
+        functools.update_wrapper(self, func)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[DNDarray, ...]:
+        """Map over the split axes of `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
+        arrays = _checked_inputs(args)
+        comm = arrays[0].comm
+        batch = plan_batch(
+            tuple(x.layout for x in arrays), tuple(x.larray.element_size() for x in arrays)
+        )
+        shards = [x.to_layout(target).larray for x, target in zip(arrays, batch.targets, strict=True)]
+        outcome, described = self._run(shards, kwargs, batch, comm)
+        doing = _doing(outcome, batch.samples, comm.rank)
+        outputs = agree_on_outputs(comm, batch.samples, described, outcome.error, doing)
+        return _wrapped(outcome.outputs, outputs, batch.samples, shards[0].device, comm)
+
+    def _run(
+        self, shards: Sequence[torch.Tensor], kwargs: dict[str, Any], batch: Batch, comm: Communication
+    ) -> tuple[Outcome, tuple[Output, ...] | None]:
+        """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
+        start, stop = batch.samples.span(comm.rank)
+        shapes: list[tuple[int, ...]] = []
+        mapped = self._mapped(kwargs, batch.in_dims, shapes)
+
+        def dims(outputs: Tensors) -> tuple[int, ...]:
+            return self._dims_of(shapes[: len(outputs)])
+
+        if batch.size == 0:
+            outcome = _infer(mapped, shards, batch.in_dims)
+        elif start == stop:
+            return Outcome(None), None
+        else:
+            outcome = run(mapped, shards, batch.in_dims, dims, stop - start, self.chunk_size)
+        if outcome.outputs is None:
+            return outcome, None
+        described = zip(outcome.outputs, shapes, dims(outcome.outputs), strict=False)
+        return outcome, tuple(Output(out.dtype, shape, dim) for out, shape, dim in described)
+
+    def _mapped(
+        self, kwargs: dict[str, Any], in_dims: tuple[int | None, ...], shapes: list[tuple[int, ...]]
+    ) -> Callable[..., Tensors]:
+        """`torch.vmap` of `func`, which always returns a tuple and notes the outputs' shapes per sample."""
+
+        def one_sample(*sample: torch.Tensor) -> Tensors:
+            outputs = _as_tuple(self.func(*sample, **kwargs))
+            shapes[:] = [tuple(out.shape) for out in outputs]
+            self._dims_of(shapes)
+            return outputs
+
+        return torch.vmap(one_sample, in_dims, self.out_dims, randomness=self.randomness)
+
+    def _dims_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The mapped axis of each output, counted from the front; ValueError where `out_dims` does not fit."""
+        dims = self.out_dims if isinstance(self.out_dims, tuple) else (self.out_dims,) * len(shapes)
+        if len(dims) != len(shapes):
+            raise ValueError(f"out_dims {self.out_dims} are for {len(dims)} outputs, but func returned {len(shapes)}")
+        for dim, shape in zip(dims, shapes, strict=True):
+            if not -len(shape) - 1 <= dim <= len(shape):
+                raise ValueError(
+                    f"out_dims {self.out_dims}: axis {dim} is out of range for an output of shape {shape} per "
+                    f"sample; allowed: {-len(shape) - 1} to {len(shape)}"
+                )
+        return tuple(dim % (len(shape) + 1) for dim, shape in zip(dims, shapes, strict=True))
+
+
+def _checked_out_dims(out_dims: Any) -> OutDims:
+    if isinstance(out_dims, (tuple, list)):
+        if not out_dims:
+            raise ValueError("out_dims must not be an empty tuple: give one int for each output")
+        return tuple(as_index(dim, "every entry of out_dims") for dim in out_dims)
+    return as_index(out_dims, "out_dims (or every entry of a tuple)")
+
+
+def _checked_randomness(randomness: Any) -> str:
+    if randomness not in _RANDOMNESS:
+        raise ValueError(f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {randomness!r}")
+    if randomness != "error":
+        raise NotImplementedError(
+            f"randomness={randomness!r} is not supported yet: torch would draw the same numbers on every rank. "
+            "Draw outside of func, with each rank seeded apart, and map over the draws"
+        )
+    return str(randomness)
+
+
+def _checked_chunk_size(chunk_size: Any) -> int | None:
+    if chunk_size is None:
+        return None
+    checked = as_index(chunk_size, "chunk_size")
+    if checked < 1:
+        raise ValueError(f"chunk_size must be at least 1 (or None for one chunk), got {checked}")
+    return checked
+
+
+def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
+    if not args:
+        raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
+    for i, x in enumerate(args):
+        if not isinstance(x, DNDarray):
+            raise TypeError(
+                f"positional argument {i} must be a DNDarray, got {type(x).__name__}; make it one with "
+                "minisplit.array(..., split=...), or pass it by keyword to have it unmapped"
+            )
+        if x.comm is not args[0].comm:
+            raise ValueError(f"all inputs must be on one communicator: input 0 is on {args[0].comm}, input {i} on {x.comm}")
+        if x.device.type != args[0].device.type:
+            raise ValueError(
+                f"all inputs must be on one device: input 0 is on {args[0].device}, input {i} on {x.device}"
+            )
+    return args
+
+
+def _as_tuple(returned: Any) -> Tensors:
+    outputs = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
+    for i, out in enumerate(outputs):
+        if not isinstance(out, torch.Tensor):
+            raise TypeError(f"func must return a tensor or a tuple of tensors, but output {i} is {type(out).__name__}")
+    if not outputs:
+        raise TypeError("func must return a tensor or a tuple of tensors, but returned an empty tuple")
+    return outputs
+
+
+def _infer(
+    mapped: Callable[..., Tensors], shards: Sequence[torch.Tensor], in_dims: Sequence[int | None]
+) -> Outcome:
+    """The outputs of a batch without samples: their shapes from a run on tensors without data."""
+    # Not at the top: it takes a second to import, and few programs need it.
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
+
+    def imagined(x: torch.Tensor, dim: int | None) -> torch.Tensor:
+        shape = x.shape if dim is None else (*x.shape[:dim], 1, *x.shape[dim + 1 :])
+        return torch.empty(shape, dtype=x.dtype, device=x.device)
+
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            made = mapped(*(imagined(x, dim) for x, dim in zip(shards, in_dims, strict=True)))
+    except Exception as error:
+        return Outcome(None, error)
+    return Outcome(made)
+
+
+def _doing(outcome: Outcome, samples: Layout, rank: int) -> str:
+    if outcome.error is None:
+        return ""
+    if samples.size == 0:
+        return "inferring the outputs of a batch without samples"
+    first = samples.span(rank)[0]
+    start, last = first + outcome.start, first + outcome.stop - 1
+    which = f"sample {start}" if start == last else f"samples {start} to {last}"
+    return f"mapping {which} of {samples.size}"
+
+
+def _wrapped(
+    larrays: Tensors | None,
+    outputs: tuple[Output, ...],
+    samples: Layout,
+    device: torch.device,
+    comm: Communication,
+) -> tuple[DNDarray, ...]:
+    layouts = [output_layout(output.shape, output.dim, samples) for output in outputs]
+    if larrays is None or samples.size == 0:
+        larrays = tuple(
+            torch.empty(layout.lshape(comm.rank), dtype=output.dtype, device=device)
+            for output, layout in zip(outputs, layouts, strict=True)
+        )
+    return tuple(DNDarray(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True))
