@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("ranks")
 
 def _outcomes_of_ranks(outcome: str) -> list[str]:
     """What became of the present test on every rank. Collective."""
-    from mpi4py import MPI  # noqa: PLC0415 - serial tests run without an MPI job
+    from mpi4py import MPI
 
     return MPI.COMM_WORLD.allgather(outcome)
 
@@ -50,7 +50,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 
 @pytest.fixture
 def comm() -> Any:
-    import minisplit as ms  # noqa: PLC0415
+    import minisplit as ms
 
     return ms.MPI_WORLD
 

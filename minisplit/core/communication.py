@@ -31,9 +31,7 @@ class Communication(ABC):
     size: int
 
     @abstractmethod
-    def exchange(
-        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
-    ) -> None:
+    def exchange(self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]) -> None:
         """Send each `(peer, tensor)` of `send` and fill each `(peer, tensor)` of `recv`.
 
         At most one tensor goes from one rank to another, never to itself, and both

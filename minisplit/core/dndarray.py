@@ -17,8 +17,8 @@ from minisplit.core.printing import local_repr
 class DNDarray:
     """A global array cut along one axis over the ranks of a communicator.
 
-    Made by the factories (`minisplit.array`, `minisplit.zeros`, ...), from a shard, the layout that every
-    rank knows in full, and a communicator. Attributes and `repr` never communicate, so a lone rank may read or
+    Made by the factories (`minisplit.array`, `minisplit.zeros`, ...) from a shard, the layout, which every
+    rank knows in full, and a communicator. Attributes and `repr` never communicate, so a lone rank may
     print them; methods that say "Collective" must be called by every rank of `comm`.
 
     >>> import minisplit as ms
@@ -120,7 +120,7 @@ class DNDarray:
         return self._larray.device
 
     def is_balanced(self) -> bool:
-        """Whether the counts follow the default rule: the first `n % size` ranks hold one index more. Local."""
+        """Whether the counts follow the rule that the first `n % size` ranks hold one index more. Local."""
         return self._layout.is_balanced
 
     def is_distributed(self) -> bool:

@@ -54,7 +54,10 @@ def raise_together(comm: Communication, first: int, error: Exception | None, doi
     """
     kind, text = b"", ""
     if comm.rank == first and error is not None:
-        kind, text = _pickled_type(error), _describe(error, f"rank {first} of {comm.size} failed while {doing}")
+        kind, text = (
+            _pickled_type(error),
+            _describe(error, f"rank {first} of {comm.size} failed while {doing}"),
+        )
     if comm.size > 1:
         kind, text = comm.broadcast_bytes(kind, first), comm.broadcast_bytes(text.encode(), first).decode()
     together = _rebuilt(kind, text)

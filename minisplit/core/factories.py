@@ -467,7 +467,9 @@ def _glued(
     extents = table[:, _HEAD : _HEAD + part.ndim]
     for other in range(part.ndim):
         if other != axis:
-            _check_same(extents[:, other], f"extent of axis {other} (parts may differ along axis {axis} only)", int)
+            _check_same(
+                extents[:, other], f"extent of axis {other} (parts may differ along axis {axis} only)", int
+            )
     counts = tuple(extents[:, axis].tolist())
     shape = (*part.shape[:axis], sum(counts), *part.shape[axis + 1 :])
     return DNDarray(part, Layout(shape, axis, comm.size, counts), comm)

@@ -23,7 +23,7 @@ def as_index(value: Any, name: str) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        return index(value)
+        return int(index(value))
     except TypeError:
         raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
 

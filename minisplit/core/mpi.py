@@ -86,7 +86,7 @@ def _query_cuda_aware() -> bool:
 
 
 class MPICommunication(Communication):
-    """The ranks of an `mpi4py.MPI.Comm`.
+    """The ranks of an `mpi4py.MPI.Intracomm`.
 
     Messages travel on a duplicate of it, made at the first collective call, so that they never meet the
     caller's own. A tensor on a GPU is staged through pinned host memory unless the
@@ -95,9 +95,9 @@ class MPICommunication(Communication):
 
     __slots__ = ("_duplicate", "_given", "_tag", "cuda_aware")
 
-    def __init__(self, comm: MPI.Comm) -> None:
+    def __init__(self, comm: MPI.Intracomm) -> None:
         self._given = comm
-        self._duplicate: MPI.Comm | None = None
+        self._duplicate: MPI.Intracomm | None = None
         self._tag = 0
         self.rank = comm.Get_rank()
         self.size = comm.Get_size()
@@ -107,15 +107,13 @@ class MPICommunication(Communication):
         return f"<MPICommunication rank {self.rank} of {self.size}>"
 
     @property
-    def mpi(self) -> MPI.Comm:
+    def mpi(self) -> MPI.Intracomm:
         """The duplicate that carries minisplit's messages. Collective at first use."""
         if self._duplicate is None:
             self._duplicate = self._given.Dup()
         return self._duplicate
 
-    def exchange(
-        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
-    ) -> None:
+    def exchange(self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]) -> None:
         # Every rank counts its exchanges, so a message can only be taken for the exchange it was sent in.
         self._tag = (self._tag + 1) % _TAG_CYCLE
         if not send and not recv:
@@ -137,9 +135,7 @@ class MPICommunication(Communication):
             if landing is not target:
                 target.copy_(landing)
 
-    def _ring(
-        self, pieces: Sequence[tuple[int, torch.Tensor]], step: int
-    ) -> list[tuple[int, torch.Tensor]]:
+    def _ring(self, pieces: Sequence[tuple[int, torch.Tensor]], step: int) -> list[tuple[int, torch.Tensor]]:
         """Order by distance from this rank, so that not every rank sends to rank 0 first."""
         return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 

@@ -136,9 +136,7 @@ def _own_part(mine: Layout, part: Layout, rank: int) -> Pieces:
     start, stop = part.span(rank) if part.split is not None else (0, shard[0] if shard else 1)
     offset = 0 if mine.split is None else start
     peers = np.array([rank] if math.prod(part.lshape(rank)) else [], dtype=np.int64)
-    return _pieces(
-        shard, axis, peers, np.full_like(peers, start - offset), np.full_like(peers, stop - start)
-    )
+    return _pieces(shard, axis, peers, np.full_like(peers, start - offset), np.full_like(peers, stop - start))
 
 
 def _pieces(

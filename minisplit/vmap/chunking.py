@@ -37,7 +37,7 @@ def run(
     outputs: Tensors = ()
     start = stop = 0
     try:
-        for start, stop in _chunks(samples, chunk_size):  # noqa: B007 - read below when a chunk fails
+        for start, stop in _chunks(samples, chunk_size):
             parts = [_narrow(x, dim, start, stop) for x, dim in zip(shards, in_dims, strict=True)]
             chunk = mapped(*parts)
             if stop - start == samples:

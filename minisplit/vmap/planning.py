@@ -56,9 +56,7 @@ def plan_batch(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Batch
         )
         raise ValueError(f"the inputs must have the same number of samples along their split axes: {sizes}")
     ragged = _cheapest_counts(layouts, itemsizes)
-    targets = tuple(
-        layout if layout.split is None else layout.with_counts(ragged) for layout in layouts
-    )
+    targets = tuple(layout if layout.split is None else layout.with_counts(ragged) for layout in layouts)
     samples = Layout((mapped[0].extent,), 0, mapped[0].ranks, ragged)
     return Batch(tuple(layout.split for layout in layouts), targets, samples)
 

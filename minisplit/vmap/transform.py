@@ -78,9 +78,7 @@ class MappedFunction:
         """Map over the split axes of `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
         arrays = _checked_inputs(args)
         comm = arrays[0].comm
-        batch = plan_batch(
-            tuple(x.layout for x in arrays), tuple(x.larray.element_size() for x in arrays)
-        )
+        batch = plan_batch(tuple(x.layout for x in arrays), tuple(x.larray.element_size() for x in arrays))
         shards = [x.to_layout(target).larray for x, target in zip(arrays, batch.targets, strict=True)]
         outcome, described = self._run(shards, kwargs, batch, comm)
         doing = _doing(outcome, batch.samples, comm.rank)
@@ -126,7 +124,9 @@ class MappedFunction:
         """The mapped axis of each output, counted from the front; ValueError where `out_dims` does not fit."""
         dims = self.out_dims if isinstance(self.out_dims, tuple) else (self.out_dims,) * len(shapes)
         if len(dims) != len(shapes):
-            raise ValueError(f"out_dims {self.out_dims} are for {len(dims)} outputs, but func returned {len(shapes)}")
+            raise ValueError(
+                f"out_dims {self.out_dims} are for {len(dims)} outputs, but func returned {len(shapes)}"
+            )
         for dim, shape in zip(dims, shapes, strict=True):
             if not -len(shape) - 1 <= dim <= len(shape):
                 raise ValueError(
@@ -174,7 +174,9 @@ def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
                 "minisplit.array(..., split=...), or pass it by keyword to have it unmapped"
             )
         if x.comm is not args[0].comm:
-            raise ValueError(f"all inputs must be on one communicator: input 0 is on {args[0].comm}, input {i} on {x.comm}")
+            raise ValueError(
+                f"all inputs must be on one communicator: input 0 is on {args[0].comm}, input {i} on {x.comm}"
+            )
         if x.device.type != args[0].device.type:
             raise ValueError(
                 f"all inputs must be on one device: input 0 is on {args[0].device}, input {i} on {x.device}"
@@ -186,7 +188,9 @@ def _as_tuple(returned: Any) -> Tensors:
     outputs = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
     for i, out in enumerate(outputs):
         if not isinstance(out, torch.Tensor):
-            raise TypeError(f"func must return a tensor or a tuple of tensors, but output {i} is {type(out).__name__}")
+            raise TypeError(
+                f"func must return a tensor or a tuple of tensors, but output {i} is {type(out).__name__}"
+            )
     if not outputs:
         raise TypeError("func must return a tensor or a tuple of tensors, but returned an empty tuple")
     return outputs
