@@ -1,9 +1,9 @@
 """Which handwritten digits does a small classifier find strangest? Per-sample gradients over all ranks.
 
-Trains a softmax classifier on the 1,797 digits that scikit-learn ships by gradient descent, then takes the gradient
-of the loss of every single digit: the longer it is, the more that digit would change the model.
-The twelve longest are printed and drawn to examples/out/strangest-digits.png, and all gradients are
-compared with `torch.vmap` in one process. Run it on any number of ranks:
+Trains a softmax classifier on the 1,797 digits that scikit-learn ships by gradient descent, then takes the
+gradient of the loss of every single digit: the longer it is, the more that digit would change the model. The
+twelve longest are printed and drawn to examples/out/strangest-digits.png, and all gradients are compared with
+`torch.vmap` in one process. Run it on any number of ranks:
 
     mpiexec -n 4 python examples/digits.py
 """
@@ -83,7 +83,7 @@ def main() -> int:
     # the labels come in other counts, and vmap moves them to where their images are.
     images = ms.array(pixels.T, split=1)
     labels = ms.array(truth, split=0)
-    labels = labels.redistribute(uneven(labels.counts or ()))
+    labels = labels.redistribute(uneven(labels.counts))
 
     model = train(images, labels.balance())
     seen, right = ms.vmap(guess)(images, labels, model=model)
@@ -96,8 +96,8 @@ def main() -> int:
     strangest = norm.argsort(descending=True)[:12]
 
     if images.comm.rank == 0:
-        print(f"{len(truth)} digits on {images.comm.size} ranks, {', '.join(map(str, images.counts or ()))} on each")
-        print(f"labels came as {', '.join(map(str, labels.counts or ()))}; {hits.float().mean():.1%} are seen right\n")
+        print(f"digits on each rank: {images.counts}; the labels came as {labels.counts}")
+        print(f"{hits.float().mean():.1%} of {len(truth)} are seen right; the strangest:\n")
         print("digit  gradient norm  is  seen as")
         for index in strangest.tolist():
             print(f"{index:5}  {norm[index]:13.3f}  {truth[index]:2}  {answers[index]:7}")

@@ -6,10 +6,10 @@ Integers only: nothing here knows torch, MPI or which rank is asking.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def as_index(value: Any, name: str) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        return int(index(value))
+        return operator.index(value)  # type: ignore[no-any-return]
     except TypeError:
         raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
 

