@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from collections.abc import Generator
 from typing import Any
 
 import hypothesis
 import pytest
+import torch
 
 # Every rank must draw the same examples, so nothing may depend on time, chance or a database.
 hypothesis.settings.register_profile(
@@ -63,3 +66,42 @@ def rank(comm: Any) -> int:
 @pytest.fixture
 def size(comm: Any) -> int:
     return int(comm.size)
+
+
+@pytest.fixture
+def raises_alike(comm: Any) -> Any:
+    """A context manager like `pytest.raises`: type and text must be the same on all ranks.
+
+    Afterwards it checks that the communicator still works.
+    """
+
+    @contextlib.contextmanager
+    def check(kind: type[Exception], match: str) -> Generator[Any, None, None]:
+        with pytest.raises(kind, match=match) as caught:
+            yield caught
+        from mpi4py import MPI
+
+        seen = MPI.COMM_WORLD.allgather((type(caught.value).__name__, str(caught.value)))
+        assert len(set(seen)) == 1, seen
+        assert comm.allreduce(torch.ones(2)).tolist() == [comm.size] * 2
+
+    return check
+
+
+class Counting:
+    """Stands before an `mpi4py` communicator and counts the calls of its methods."""
+
+    def __init__(self, mpi: Any) -> None:
+        self.mpi, self.calls = mpi, Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self.mpi, name)
+
+
+@pytest.fixture
+def calls(comm: Any, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The MPI calls made on `MPI_WORLD` since the test began, by name."""
+    counting = Counting(comm.mpi)
+    monkeypatch.setattr(comm, "_duplicate", counting)
+    return counting.calls

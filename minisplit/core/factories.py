@@ -77,7 +77,7 @@ def asarray(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make a DNDarray without a copy where that can be: `array` with `copy=None`.
+    """Make a DNDarray without a copy where that can be: `array` with `copy=None`. Collective as that is.
 
     >>> import minisplit as ms, torch
     >>> part = torch.ones(3)

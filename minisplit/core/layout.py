@@ -23,18 +23,18 @@ def as_index(value: Any, name: str) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        return operator.index(value)  # type: ignore[no-any-return]
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
 
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
     """Return `axis` counted from the front; IndexError unless `-ndim <= axis < ndim`."""
-    axis = as_index(axis, name)
-    if not -ndim <= axis < ndim:
+    index = as_index(axis, name)
+    if not -ndim <= index < ndim:
         span = f"{-ndim} to {ndim - 1}" if ndim else "nothing: a 0-d array has no axis"
-        raise IndexError(f"{name} {axis} is out of range for {ndim} dimensions; allowed: {span}")
-    return axis % ndim
+        raise IndexError(f"{name} {index} is out of range for {ndim} dimensions; allowed: {span}")
+    return index % ndim
 
 
 def normalise_shape(shape: Any) -> tuple[int, ...]:

@@ -175,7 +175,8 @@ def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
             )
         if x.comm is not args[0].comm:
             raise ValueError(
-                f"all inputs must be on one communicator: input 0 is on {args[0].comm}, input {i} on {x.comm}"
+                f"all inputs must be on one communicator: input 0 is on one of {args[0].comm.size} ranks, "
+                f"input {i} on another of {x.comm.size}; give both the same comm="
             )
         if x.device.type != args[0].device.type:
             raise ValueError(

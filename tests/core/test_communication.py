@@ -1,0 +1,380 @@
+"""The communicator in use, and what each of its methods carries."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mpi4py import MPI
+
+import minisplit as ms
+from minisplit.core import mpi
+from minisplit.core.communication import sanitize_comm
+from minisplit.core.errors import agreement
+
+Comm = ms.MPICommunication
+NAN = float("nan")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
+INTS = [getattr(torch, f"{sign}int{bits}") for bits in (8, 16, 32, 64) for sign in ("", "u")]
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+COMPLEX = [torch.complex32, torch.complex64, torch.complex128]
+HALF_COMPLEX = pytest.mark.filterwarnings("ignore:ComplexHalf:UserWarning")
+
+
+def rows(size: int, dtype: torch.dtype) -> torch.Tensor:
+    """What every rank puts in, one row per rank: small numbers, exact in every dtype."""
+    table = torch.arange(size * 3).reshape(size, 3) % 4 + 1
+    if dtype.is_complex:
+        return (table + 1j * (table - 2)).to(dtype)
+    return (table > 2) if dtype is torch.bool else table.to(dtype)
+
+
+def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """`torch.equal`, which complex32 does not have."""
+    if a.dtype is torch.complex32:
+        a, b = a.to(torch.complex64), b.to(torch.complex64)
+    return torch.equal(a, b)
+
+
+def test_the_default_communicator(comm: Comm) -> None:
+    assert ms.get_comm() is ms.MPI_WORLD
+    assert sanitize_comm(None) is ms.MPI_WORLD
+    assert (comm.rank, comm.size) == (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
+    assert repr(comm) == f"<MPICommunication rank {comm.rank} of {comm.size}>"
+
+
+def test_use_comm_in_a_block() -> None:
+    with ms.use_comm(ms.MPI_SELF):
+        assert ms.get_comm() is ms.MPI_SELF
+        with ms.use_comm(ms.MPI_WORLD):
+            assert ms.get_comm() is ms.MPI_WORLD
+        assert ms.zeros(3, split=0).comm is ms.MPI_SELF
+    assert ms.get_comm() is ms.MPI_WORLD
+
+
+def test_use_comm_ends_with_an_exception() -> None:
+    with pytest.raises(KeyError), ms.use_comm(ms.MPI_SELF):
+        raise KeyError
+    assert ms.get_comm() is ms.MPI_WORLD
+
+
+def test_use_comm_as_a_function() -> None:
+    before = ms.use_comm(ms.MPI_SELF)
+    try:
+        assert ms.ones((2, 2), split=1).comm is ms.MPI_SELF
+    finally:
+        before.__exit__(None, None, None)
+    assert ms.get_comm() is ms.MPI_WORLD
+
+
+def test_a_new_thread_starts_with_the_default() -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append(ms.get_comm())
+        ms.use_comm(ms.MPI_SELF)
+        seen.append(ms.get_comm())
+
+    with ms.use_comm(ms.MPI_SELF):
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+    assert seen == [ms.MPI_WORLD, ms.MPI_SELF]
+    assert ms.get_comm() is ms.MPI_WORLD
+
+
+@pytest.mark.parametrize("wrong", [MPI.COMM_WORLD, "world", 0, ms.MPICommunication], ids=repr)
+def test_what_is_no_communicator(wrong: Any) -> None:
+    words = f"comm must be a minisplit Communication or None, got {type(wrong).__name__}"
+    with pytest.raises(TypeError, match=words):
+        ms.use_comm(wrong)
+    with pytest.raises(TypeError, match=words):
+        ms.zeros(3, comm=wrong)
+    assert ms.get_comm() is ms.MPI_WORLD
+
+
+def letter(sender: int, receiver: int, shape: tuple[int, ...], dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    return (torch.arange(int(np.prod(shape))).reshape(shape) + 10 * sender + receiver).to(dtype)
+
+
+def everybody_to_everybody(comm: Comm, shape: tuple[int, ...], strided: bool, device: str = "cpu") -> None:
+    """Each rank writes to each other one; what arrives is compared on the spot."""
+    peers = [peer for peer in range(comm.size) if peer != comm.rank]
+
+    def placed(values: torch.Tensor) -> torch.Tensor:
+        if not strided:
+            return values.to(device)
+        room = torch.zeros((*(2 * n for n in values.shape[::-1]),), dtype=values.dtype, device=device)
+        view = room[tuple(slice(None, None, 2) for _ in values.shape)].permute(*reversed(range(values.ndim)))
+        return view.copy_(values)
+
+    send = [(peer, placed(letter(comm.rank, peer, shape))) for peer in peers]
+    recv = [(peer, placed(torch.full(shape, -1))) for peer in peers]
+    comm.exchange(send, recv)
+    with agreement(comm, "checking"):
+        for peer, got in recv:
+            assert torch.equal(got.cpu(), letter(peer, comm.rank, shape))
+        for peer, kept in send:
+            assert torch.equal(kept.cpu(), letter(comm.rank, peer, shape))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("shape", [(1,), (5,), (2, 3), (3, 1, 2), (0,), (2, 0)], ids=str)
+def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str) -> None:
+    everybody_to_everybody(comm, shape, strided, device)
+
+
+@pytest.mark.parametrize("limit", [1, 8, 64])
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+def test_A6_messages_above_the_limit_go_in_several(
+    comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int, strided: bool
+) -> None:
+    monkeypatch.setattr(mpi, "MESSAGE_LIMIT", limit)
+    whole = torch.arange(9, dtype=torch.int64)
+    lengths = [len(part[0]) for part in mpi._messages(whole)]
+    assert sum(lengths) == 72
+    assert max(lengths) == limit
+    everybody_to_everybody(comm, (3, 5), strided)
+    torch.testing.assert_close(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
+
+
+def test_a_whole_array_in_pieces_of_64_bytes(comm: Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mpi, "MESSAGE_LIMIT", 64)
+    whole = torch.arange(35 * 11).reshape(35, 11)
+    x = ms.array(whole, split=0)
+    np.testing.assert_array_equal(x.resplit(1).numpy(), whole.numpy())
+
+
+def test_only_some_ranks_exchange(comm: Comm, rank: int, size: int) -> None:
+    if size == 1:
+        comm.exchange([], [])
+        return
+    got = torch.zeros(4)
+    for _ in range(3):  # ranks between run ahead: the count of exchanges keeps them apart
+        comm.exchange([(size - 1, torch.ones(4))] if rank == 0 else [], [(0, got)] if rank == size - 1 else [])
+        comm.exchange([], [])
+    with agreement(comm, "checking"):
+        assert torch.equal(got, torch.full((4,), float(rank == size - 1)))
+
+
+def test_neighbours_in_a_ring_with_conjugate_and_negative_views(comm: Comm, rank: int, size: int) -> None:
+    if size == 1:
+        return
+    after, before = (rank + 1) % size, (rank - 1) % size
+    whole = torch.tensor([1 + 2j, 3 - 4j])
+    for view in (lambda t: t.conj(), lambda t: t.conj().imag, lambda t: t.real[::1]):
+        got = torch.empty_like(view(whole)).resolve_neg()
+        comm.exchange([(after, view(whole + rank))], [(before, got)])
+        with agreement(comm, "checking"):
+            assert torch.equal(got, view(whole + before).clone())
+
+
+@HALF_COMPLEX
+@pytest.mark.parametrize("op", ["sum", "prod", "min", "max"])
+@pytest.mark.parametrize("dtype", [torch.bool, *INTS, *FLOATS, *COMPLEX], ids=str)
+def test_A14_allreduce(comm: Comm, dtype: torch.dtype, op: Any) -> None:
+    table = rows(comm.size, dtype)
+    mine = table[comm.rank].clone()
+    if dtype.is_complex and op in {"min", "max"}:
+        with pytest.raises(TypeError, match=f"complex numbers have no order: op '{op}' of {dtype}"):
+            comm.allreduce(mine, op)
+        return
+    total = comm.allreduce(mine, op)
+    wide = table.to(torch.complex128 if dtype.is_complex else torch.float64)
+    wanted = {"sum": wide.sum, "prod": wide.prod, "min": wide.amin, "max": wide.amax}[op](0).to(dtype)
+    with agreement(comm, "checking"):
+        assert total.dtype is dtype
+        assert equal(total, wanted)
+        assert equal(mine, table[comm.rank])
+        assert total.data_ptr() != mine.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_A14_half_precision_is_accumulated_in_single(comm: Comm, dtype: torch.dtype) -> None:
+    mine = torch.tensor([256.0 if comm.rank == 0 else 0.5], dtype=dtype)
+    total = comm.allreduce(mine)
+    assert total.item() == torch.tensor(256 + 0.5 * (comm.size - 1)).to(dtype).item()
+
+
+@pytest.mark.parametrize("op", ["min", "max", "sum", "prod"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_A15_nan_wins_from_any_rank(comm: Comm, dtype: torch.dtype, op: Any) -> None:
+    for owner in range(comm.size):
+        mine = torch.tensor([NAN if comm.rank == owner else 1.0, float(comm.rank)], dtype=dtype)
+        total = comm.allreduce(mine, op)
+        with agreement(comm, "checking"):
+            assert total.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (2, 3)], ids=str)
+def test_allreduce_and_scan_of_any_shape(comm: Comm, rank: int, size: int, shape: tuple[int, ...]) -> None:
+    ones = torch.ones(shape)
+    assert torch.equal(comm.allreduce(ones), ones * size)
+    before = comm.scan(ones)
+    with agreement(comm, "checking"):
+        assert torch.equal(before, ones * rank)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_reductions_of_strided_and_conjugate_tensors(comm: Comm, size: int, device: str) -> None:
+    x = torch.arange(6.0, device=device).reshape(2, 3)
+    assert torch.equal(comm.allreduce(x.T), x.T * size)
+    assert comm.allreduce(x.T).device == x.device
+    z = torch.tensor([1 + 2j, 3 - 1j], device=device)
+    assert torch.equal(comm.allreduce(z.conj()), z.conj() * size)
+    assert torch.equal(comm.allreduce(z.conj().imag), z.conj().imag * size)
+
+
+def test_allreduce_detaches(comm: Comm) -> None:
+    assert not comm.allreduce(torch.ones(2, requires_grad=True)).requires_grad
+
+
+def test_bad_reductions(comm: Comm) -> None:
+    with pytest.raises(ValueError, match="op must be one of sum, prod, min, max, got 'mean'"):
+        comm.allreduce(torch.ones(2), "mean")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="reductions over ranks are not defined for torch.float8_e5m2"):
+        comm.allreduce(torch.empty(2, dtype=torch.float8_e5m2))
+
+
+@HALF_COMPLEX
+@pytest.mark.parametrize("dtype", [torch.bool, *INTS, *FLOATS, *COMPLEX], ids=str)
+def test_A14_scan(comm: Comm, dtype: torch.dtype) -> None:
+    table = rows(comm.size, dtype)
+    before = comm.scan(table[comm.rank])
+    wide = table.to(torch.complex128 if dtype.is_complex else torch.float64)
+    with agreement(comm, "checking"):
+        assert before.dtype is dtype
+        assert equal(before, wide[: comm.rank].sum(0).to(dtype))
+
+
+@HALF_COMPLEX
+@pytest.mark.parametrize("dtype", [torch.bool, *INTS, *FLOATS, *COMPLEX], ids=str)
+def test_broadcast(comm: Comm, dtype: torch.dtype) -> None:
+    table = rows(comm.size, dtype)
+    for root in range(comm.size):
+        mine = table[comm.rank].clone()
+        got = comm.broadcast(mine, root)
+        with agreement(comm, "checking"):
+            assert equal(got, table[root])
+            assert equal(mine, table[comm.rank])
+            assert got.data_ptr() != mine.data_ptr()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("view", ["transposed", "every other", "expanded", "conj", "neg", "empty", "0-d"])
+def test_broadcast_of_views(comm: Comm, rank: int, view: str, device: str) -> None:
+    z = torch.complex(torch.arange(8.0), -torch.arange(8.0)).reshape(2, 4).to(device)
+    views = {
+        "transposed": lambda t: t.T,
+        "every other": lambda t: t[:, ::2],
+        "expanded": lambda t: t[0, :1].expand(3),
+        "conj": lambda t: t.conj(),
+        "neg": lambda t: t.conj().imag,
+        "empty": lambda t: t[:0],
+        "0-d": lambda t: t[1, 1],
+    }
+    root = comm.size - 1
+    mine = views[view](z + rank)
+    got = comm.broadcast(mine, root)
+    with agreement(comm, "checking"):
+        assert torch.equal(got, views[view](z + root).clone())
+        assert torch.equal(mine, views[view](z + rank))
+        assert got.device == z.device
+
+
+@pytest.mark.parametrize("length", [0, 1, 300, 1_000_000])
+def test_broadcast_bytes(comm: Comm, rank: int, size: int, length: int) -> None:
+    for root in range(size):
+        data = bytes([root]) * length
+        got = comm.broadcast_bytes(data if rank == root else b"something else", root)
+        with agreement(comm, "checking"):
+            assert got == data
+            assert type(got) is bytes
+
+
+def test_allgather(comm: Comm, rank: int, size: int) -> None:
+    mine = np.array([rank, -rank, 2**62])
+    table = comm.allgather(mine)
+    np.testing.assert_array_equal(table, [[r, -r, 2**62] for r in range(size)])
+    table[:] = 0
+    assert mine[2] == 2**62
+
+
+def test_agree_is_the_highest_of_each_column(comm: Comm, rank: int, size: int) -> None:
+    highest = comm.agree(np.array([rank, -rank, -(2**62)]))
+    np.testing.assert_array_equal(highest, [size - 1, 0, -(2**62)])
+
+
+def test_A11_split_by_color_in_reversed_order(comm: Comm, rank: int, size: int) -> None:
+    part = comm.split(rank % 2, key=-rank)
+    mates = [r for r in reversed(range(size)) if r % 2 == rank % 2]
+    with agreement(comm, "checking"):
+        assert part is not None
+        assert part.size == len(mates)
+        assert mates[part.rank] == rank
+    assert part is not None
+    np.testing.assert_array_equal(part.allgather(np.array([rank]))[:, 0], mates)
+
+
+def test_A11_ranks_without_a_color_are_left_out(comm: Comm, rank: int) -> None:
+    part = comm.split(None if rank == 0 else 7)
+    with agreement(comm, "checking"):
+        assert (part is None) == (rank == 0)
+        assert part is None or part.size == comm.size - 1
+
+
+def test_A11_arrays_on_a_part_of_the_ranks(comm: Comm, rank: int) -> None:
+    part = comm.split(rank % 2, key=-rank)
+    assert part is not None
+    whole = torch.arange(35).reshape(5, 7) + 100 * (rank % 2)
+    x = ms.array(whole, split=0, comm=part)
+    with agreement(comm, "moving on one's own part"):
+        y = x.resplit(1)
+        assert y.comm is part
+        assert torch.equal(y.larray, whole[y.layout.box(part.rank)])
+        np.testing.assert_array_equal(y.numpy(), whole.numpy())
+        assert y.redistribute([7] + [0] * (part.size - 1)).comm is part
+
+
+def test_A11_a_reordered_communicator(comm: Comm, rank: int, size: int) -> None:
+    turned = comm.split(0, key=-rank)
+    assert turned is not None
+    x = ms.arange(10, split=0, comm=turned)
+    gathered = x.numpy()
+    with agreement(comm, "checking"):
+        assert turned.rank == size - 1 - rank
+        assert x.larray.tolist() == list(range(10))[x.layout.box(turned.rank)[0]]
+        np.testing.assert_array_equal(gathered, np.arange(10))
+
+
+def test_A11_a_rank_by_itself(comm: Comm, rank: int) -> None:
+    if rank == comm.size - 1:  # nobody else takes part
+        x = ms.arange(6, split=0, comm=ms.MPI_SELF)
+        assert x.resplit(None).tolist() == [0, 1, 2, 3, 4, 5]
+        assert ms.MPI_SELF.allreduce(torch.tensor(3)).item() == 3
+        assert ms.MPI_SELF.broadcast_bytes(b"me") == b"me"
+        assert not x.is_distributed()
+
+
+def test_messages_do_not_meet_those_of_the_caller(comm: Comm, rank: int, size: int) -> None:
+    theirs = np.array([rank])
+    request = MPI.COMM_WORLD.Isend(theirs, (rank + 1) % size, tag=comm._tag + 1)
+    everybody_to_everybody(comm, (3,), strided=False)
+    got = np.array([-1])
+    MPI.COMM_WORLD.Recv(got, (rank - 1) % size)
+    request.Wait()
+    assert got[0] == (rank - 1) % size
+
+
+@GPU
+def test_tensors_on_a_gpu_are_staged_through_the_host(comm: Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comm, "cuda_aware", False)
+    x = ms.array(torch.arange(35.0).reshape(5, 7), split=0, device="gpu")
+    y = x.resplit(1)
+    assert y.device == x.device
+    np.testing.assert_array_equal(y.numpy(), np.arange(35.0).reshape(5, 7))

@@ -1,0 +1,74 @@
+"""Which device a rank uses, and what launchers tell it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import minisplit as ms
+from minisplit.core import devices
+from minisplit.core.devices import rank_environment, sanitize_device
+
+LAUNCHER_NAMES = [name for names in devices._LAUNCHERS for name in names]
+
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in LAUNCHER_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("device", [None, "cpu", torch.device("cpu")], ids=repr)
+def test_cpu(device: Any) -> None:
+    assert sanitize_device(device) == ms.cpu == torch.device("cpu")
+
+
+def test_a_device_with_an_index_is_kept() -> None:
+    assert sanitize_device("cuda:3") == torch.device("cuda", 3)
+
+
+@pytest.mark.parametrize("device", ["xpu9?", "", 2.5, ["cpu"]], ids=repr)
+def test_unknown_device(device: Any) -> None:
+    with pytest.raises(ValueError, match="unknown device .*; use 'cpu', 'gpu' or a torch.device"):
+        sanitize_device(device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["gpu", "cuda"])
+def test_gpu_where_there_is_none(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{device}' was asked for, but torch sees no GPU"):
+        sanitize_device(device)
+
+
+@pytest.mark.parametrize(("local", "chosen"), [("0", 0), ("1", 1), ("5", 1)])
+def test_ranks_of_a_node_take_turns_on_its_gpus(
+    no_launcher: pytest.MonkeyPatch, local: str, chosen: int
+) -> None:
+    no_launcher.setattr(torch.cuda, "is_available", lambda: True)
+    no_launcher.setattr(torch.cuda, "device_count", lambda: 2)
+    no_launcher.setenv("SLURM_PROCID", "40")
+    no_launcher.setenv("SLURM_NTASKS", "64")
+    no_launcher.setenv("SLURM_LOCALID", local)
+    assert sanitize_device("gpu") == torch.device("cuda", chosen)
+
+
+@pytest.mark.parametrize("names", devices._LAUNCHERS, ids=lambda names: names[0])
+def test_launchers_are_recognised(no_launcher: pytest.MonkeyPatch, names: tuple[str, str, str]) -> None:
+    assert rank_environment() is None
+    for name, value in zip(names, ("5", "8", "1"), strict=True):
+        no_launcher.setenv(name, value)
+    assert rank_environment() == (5, 8, 1)
+    no_launcher.delenv(names[2])
+    assert rank_environment() == (5, 8, 5)
+    no_launcher.setenv(names[1], "many")
+    assert rank_environment() is None
+
+
+def test_this_launcher_agrees_with_mpi(rank: int, size: int) -> None:
+    announced = rank_environment()
+    if size == 1 or announced is None:
+        pytest.skip("started without a launcher, or by one that is not known")
+    assert announced[:2] == (rank, size)

@@ -1,0 +1,278 @@
+"""The array itself: what it says of itself, how it comes back whole, and its in-place methods."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import minisplit as ms
+from minisplit.core.dndarray import as_dndarray
+from minisplit.core.errors import agreement
+
+Comm = ms.MPICommunication
+KINDS = ["balanced", "ragged", "one rank"]
+SHAPES = [(7,), (5, 4), (3, 2, 6), (1,), (0,), (0, 3), (1, 1, 1)]
+
+
+class Silent(ms.Communication):
+    """A communicator that must not be asked for anything but `rank` and `size`."""
+
+    def __init__(self, comm: ms.Communication) -> None:
+        self.rank, self.size = comm.rank, comm.size
+
+    def _refuse(self, *args: Any, **options: Any) -> Any:
+        raise AssertionError("this call must not communicate")
+
+    exchange = allreduce = scan = broadcast = broadcast_bytes = allgather = agree = split = abort = _refuse
+
+
+def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
+    if split is None or kind == "balanced":
+        return ms.Layout(shape, split, size)
+    extent = shape[split]
+    counts = [0] * (size - 1) + [extent]
+    if kind == "ragged":  # most on the last rank, nothing on the first of three or more
+        counts[size // 2] += extent // 3
+        counts[-1] -= extent // 3
+    return ms.Layout(shape, split, size, tuple(counts))
+
+
+def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication) -> ms.DNDarray:
+    return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
+
+
+def cases() -> list[Any]:
+    """Every split of every shape, on every kind of layout."""
+    return [
+        pytest.param(shape, split, kind, id=f"{shape}-{split}-{kind}")
+        for shape in [(), *SHAPES]
+        for split in (None, *range(len(shape)))
+        for kind in (KINDS if split is not None else KINDS[:1])
+    ]
+
+
+@pytest.mark.parametrize(("shape", "split", "kind"), cases())
+def test_A9_attributes_tell_the_layout_and_send_nothing(
+    comm: Comm, shape: tuple[int, ...], split: int | None, kind: str
+) -> None:
+    whole = torch.arange(int(np.prod(shape)), dtype=torch.int16).reshape(shape)
+    layout = layout_of(shape, split, kind, comm.size)
+    silent = Silent(comm)
+    x = dealt(whole, layout, silent)
+    mine = whole[layout.box(comm.rank)]
+    assert x.shape == x.gshape == tuple(whole.shape)
+    assert (x.ndim, x.size, x.nbytes) == (whole.ndim, whole.numel(), 2 * whole.numel())
+    assert (x.dtype, x.device, x.comm, x.layout) == (torch.int16, whole.device, silent, layout)
+    assert (x.split, x.counts, x.displs) == (split, layout.counts, layout.displs)
+    assert torch.equal(x.larray, mine)
+    assert x.lshape == tuple(mine.shape)
+    assert x.lshape_map.dtype is torch.int64
+    assert x.lshape_map.shape == (comm.size, x.ndim)
+    assert [tuple(row) for row in x.lshape_map.tolist()] == [layout.lshape(r) for r in range(comm.size)]
+    assert x.is_balanced() == layout.is_balanced
+    assert x.is_distributed() == (split is not None and comm.size > 1)
+    if shape:
+        assert len(x) == shape[0]
+    assert f"shape={shape}, split={split}, dtype=torch.int16, device=cpu" in repr(x)
+
+
+def test_A9_a_lone_rank_may_look(comm: Comm, rank: int) -> None:
+    x = ms.arange(7, split=0)
+    if rank == comm.size - 1:
+        assert len(x) == 7
+        assert x.lshape_map.sum() == 7
+        assert f"rank {rank} of {comm.size} holds" in repr(x)
+    assert x.tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_repr_shows_facts_and_the_shard(comm: Comm, rank: int, size: int) -> None:
+    x = ms.zeros((3, 4 * size), split=1)
+    assert repr(x) == (
+        f"DNDarray(shape=(3, {4 * size}), split=1, dtype=torch.float32, device=cpu; "
+        f"rank {rank} of {size} holds [:, {4 * rank}:{4 * rank + 4}])\n{torch.zeros(3, 4)!r}"
+    )
+    assert f"rank {rank} of {size} holds all of it" in repr(ms.zeros(3))
+
+
+def test_a_0d_array_has_no_length() -> None:
+    with pytest.raises(TypeError, match="a 0-d array has no length"):
+        len(ms.array(3.0))
+
+
+def test_larray_shares_memory_and_is_writable(comm: Comm, size: int) -> None:
+    x = ms.zeros(2 * size, split=0)
+    x.larray[:] = comm.rank
+    assert x.tolist() == [float(r) for r in range(size) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", ["larray", "shape", "split", "layout", "comm", "dtype", "other"])
+def test_attributes_cannot_be_set(name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(ms.zeros(3), name, None)
+
+
+def test_the_constructor_checks_its_shard(comm: Comm, rank: int, size: int) -> None:
+    layout = ms.Layout((size, 3), 0, size)
+    words = rf"rank {rank} holds a shard of shape \(2, 3\), but the layout gives it \(1, 3\)"
+    with pytest.raises(ValueError, match=words):
+        ms.DNDarray(torch.zeros(2, 3), layout, comm)
+    with pytest.raises(ValueError, match=f"is for {size + 1} ranks, but the communicator has {size}"):
+        ms.DNDarray(torch.zeros(1, 3), ms.Layout((size, 3), 0, size + 1), comm)
+
+
+def test_as_dndarray() -> None:
+    x = ms.zeros(2)
+    assert as_dndarray(x) is x
+    with pytest.raises(TypeError, match=r"b must be a DNDarray, got Tensor; make one with minisplit\.array"):
+        as_dndarray(torch.zeros(2), "b")
+
+
+def test_an_array_is_freed_when_its_last_name_goes() -> None:
+    x = ms.zeros(3, split=0)
+    seen = weakref.ref(x)
+    del x
+    gc.collect()
+    assert seen() is None
+
+
+@pytest.mark.parametrize(("shape", "split", "kind"), cases())
+def test_numpy_and_tolist(comm: Comm, shape: tuple[int, ...], split: int | None, kind: str) -> None:
+    whole = torch.arange(int(np.prod(shape)), dtype=torch.float64).reshape(shape)
+    x = dealt(whole, layout_of(shape, split, kind, comm.size), comm)
+    gathered = x.numpy()
+    assert gathered.dtype == np.float64
+    np.testing.assert_array_equal(gathered, whole.numpy())
+    assert gathered.shape == shape
+    assert x.tolist() == whole.tolist()
+    gathered[...] = -1  # memory of its own
+    assert torch.equal(x.larray, whole[x.layout.box(comm.rank)])
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_A7_conjugate_and_negative_views(comm: Comm, size: int, split: int | None) -> None:
+    whole = torch.complex(torch.arange(12.0), -torch.arange(12.0)).reshape(3, 4)
+    layout = ms.Layout((3, 4), split, size)
+    part = whole[layout.box(comm.rank)]
+    conj = ms.DNDarray(part.conj(), layout, comm)
+    np.testing.assert_array_equal(conj.numpy(), whole.numpy().conj())
+    assert conj.tolist() == whole.conj().tolist()
+    neg = ms.DNDarray(part.conj().imag, layout, comm)
+    np.testing.assert_array_equal(neg.numpy(), -whole.numpy().imag)
+    assert neg.tolist() == whole.conj().imag.tolist()
+
+
+def test_bfloat16_has_no_numpy_form(raises_alike: Any) -> None:
+    x = ms.arange(5, dtype=torch.bfloat16, split=0)
+    assert x.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    with raises_alike(TypeError, match="BFloat16"):
+        x.numpy()
+
+
+def test_numpy_of_what_requires_grad() -> None:
+    x = ms.array(torch.arange(4.0, requires_grad=True), split=0)
+    np.testing.assert_array_equal(x.numpy(), np.arange(4.0))
+    assert x.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32, torch.complex64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)], ids=str)
+def test_item(comm: Comm, size: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    one = torch.full(shape, True, dtype=dtype)
+    for split in (None, *range(len(shape))):
+        for owner in range(size if split is not None else 1):
+            counts = tuple(int(r == owner) for r in range(size))
+            layout = ms.Layout(shape, split, size, counts if split is not None else None)
+            x = dealt(one, layout, comm)
+            value = x.item()
+            with agreement(comm, "checking"):
+                assert value == one.item()
+                assert type(value) is type(one.item())
+
+
+def test_item_of_conjugate_and_negative_views(comm: Comm, size: int) -> None:
+    layout = ms.Layout((1,), 0, size, (0,) * (size - 1) + (1,))
+    part = torch.tensor([1 + 2j])[layout.box(comm.rank)]
+    assert ms.DNDarray(part.conj(), layout, comm).item() == 1 - 2j
+    assert ms.DNDarray(part.conj().imag, layout, comm).item() == -2.0
+
+
+@pytest.mark.parametrize("shape", [(2,), (0,), (1, 3)], ids=str)
+def test_item_of_another_size(shape: tuple[int, ...], raises_alike: Any) -> None:
+    with raises_alike(ValueError, match=r"item\(\) needs an array of one element, got shape"):
+        ms.zeros(shape, split=0).item()
+
+
+@pytest.mark.parametrize("method", ["resplit", "balance", "redistribute"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_methods_in_place_change_the_array_and_return_it(comm: Comm, size: int, kind: str, method: str) -> None:
+    whole = torch.arange(30).reshape(6, 5)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "resplit": (1,),
+        "balance": (),
+        "redistribute": ([6] + [0] * (size - 1),),
+    }
+    x = dealt(whole, layout_of((6, 5), 0, kind, size), comm)
+    made = getattr(x, method)(*arguments[method])
+    same = getattr(x, method + "_")(*arguments[method])
+    assert same is x
+    assert x.layout == made.layout
+    assert torch.equal(x.larray, made.larray)
+    assert torch.equal(x.larray, whole[x.layout.box(comm.rank)])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.resplit(1),
+        lambda x: x.resplit(None),
+        lambda x: x.resplit(0),
+        lambda x: x.balance(),
+        lambda x: x.redistribute([0] * (x.comm.size - 1) + [6]),
+        lambda x: x.to_layout(x.layout.with_split(1)),
+        lambda x: x.numpy(),
+        lambda x: x.tolist(),
+        repr,
+    ],
+)
+@pytest.mark.parametrize("split", [0, 1, None])
+def test_a_method_leaves_its_array_alone(comm: Comm, size: int, split: int | None, call: Any) -> None:
+    whole = torch.arange(36).reshape(6, 6)
+    x = dealt(whole, layout_of((6, 6), split, "ragged" if split is not None else "balanced", size), comm)
+    if split is None and "redistribute" in call.__code__.co_names:
+        pytest.skip("a replicated array has no counts")
+    shard, layout, address = x.larray, x.layout, x.larray.data_ptr()
+    result = call(x)
+    assert x.larray is shard
+    assert x.layout is layout
+    assert shard.data_ptr() == address
+    assert torch.equal(shard, whole[layout.box(comm.rank)])
+    if isinstance(result, ms.DNDarray):
+        result.larray.fill_(-1)
+        assert torch.equal(shard, whole[layout.box(comm.rank)])
+
+
+def test_to_layout_is_the_array_itself_where_nothing_changes(comm: Comm, size: int, raises_alike: Any) -> None:
+    x = ms.zeros((4, 3), split=0)
+    assert x.to_layout(ms.Layout((4, 3), 0, size)) is x
+    assert x.to_layout(ms.Layout((4, 3), 1, size)).split == 1
+    with raises_alike(ValueError, match=r"a transfer keeps the shape .* got \(4, 3\) on .* and \(3, 4\) on"):
+        x.to_layout(ms.Layout((3, 4), 0, size))
+
+
+def test_A10_no_truth_value_of_many_elements(raises_alike: Any) -> None:
+    with raises_alike((ValueError, TypeError), match=""):  # type: ignore[arg-type]
+        bool(ms.zeros(3, split=0))
+
+
+def test_copying_keeps_the_communicator(comm: Comm) -> None:
+    x = ms.arange(5, split=0)
+    y = copy.copy(x)
+    assert y.comm is comm
+    assert y.layout == x.layout
+    assert y.tolist() == x.tolist()

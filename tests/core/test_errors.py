@@ -1,0 +1,179 @@
+"""What fails on one rank is raised on all of them, as one exception."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+import minisplit as ms
+from minisplit.core import mpi
+from minisplit.core.errors import RankError, agreement
+
+Comm = ms.MPICommunication
+
+
+class NeedsTwo(Exception):
+    """Cannot be made from a text alone."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+
+
+class Rewords(ValueError):
+    """Says something else than it was told."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"code {len(text)}")
+
+
+def caught(comm: Comm, error: Exception | None) -> Exception:
+    """What `agreement` raises on this rank if `error` is raised inside it, or nothing for None."""
+    with pytest.raises(Exception) as info, agreement(comm, "testing"):  # noqa: PT011
+        if error is not None:
+            raise error
+    return info.value
+
+
+def assert_same_everywhere(comm: Comm, raised: Exception) -> None:
+    told = comm.mpi.allgather((type(raised).__name__, str(raised)))
+    assert told == [told[0]] * comm.size
+    assert comm.allreduce(torch.tensor(comm.rank + 1)).item() == comm.size * (comm.size + 1) // 2
+
+
+def test_all_well(comm: Comm) -> None:
+    with agreement(comm, "testing"):
+        mine = comm.rank
+    assert mine == comm.rank
+
+
+def test_one_rank_fails(comm: Comm, rank: int, size: int) -> None:
+    last = size - 1
+    original = IndexError(f"no such row on {rank}") if rank == last else None
+    raised = caught(comm, original)
+    assert type(raised) is IndexError
+    assert str(raised).startswith(f"no such row on {last}\n  rank {last} of {size} failed while testing:\n")
+    assert "Traceback (most recent call last)" in str(raised)
+    assert __file__ in str(raised)
+    assert raised.__cause__ is original
+    assert_same_everywhere(comm, raised)
+
+
+def test_ranks_fail_differently_and_the_lowest_is_raised(comm: Comm, rank: int, size: int) -> None:
+    kinds = [KeyError, ZeroDivisionError, TypeError, ValueError]
+    lowest = min(1, size - 1)
+    original = kinds[rank % 4](f"from {rank}") if rank >= lowest else None
+    raised = caught(comm, original)
+    assert type(raised) is kinds[lowest]
+    assert f"from {lowest}" in raised.args[0]
+    assert f"rank {lowest} of {size}" in raised.args[0]
+    assert raised.__cause__ is original
+    assert_same_everywhere(comm, raised)
+
+
+@pytest.mark.parametrize("kind", ["needs arguments", "rewords", "local"])
+def test_exceptions_that_other_ranks_cannot_make(comm: Comm, rank: int, size: int, kind: str) -> None:
+    class Local(Exception):
+        """Has no name to pickle."""
+
+    made: dict[str, Exception] = {
+        "needs arguments": NeedsTwo(5, "disk full"),
+        "rewords": Rewords("disk full"),
+        "local": Local("disk full"),
+    }
+    original = made[kind] if rank == size - 1 else None
+    raised = caught(comm, original)
+    assert type(raised) is RankError
+    assert type(made[kind]).__name__ in str(raised)
+    assert f"rank {size - 1} of {size} failed while testing" in str(raised)
+    assert raised.__cause__ is original
+    assert_same_everywhere(comm, raised)
+
+
+def test_a_subclass_that_others_can_make_keeps_its_type(comm: Comm, rank: int) -> None:
+    raised = caught(comm, torch.linalg.LinAlgError("singular") if rank == 0 else None)
+    assert type(raised) is torch.linalg.LinAlgError
+    assert_same_everywhere(comm, raised)
+
+
+def test_an_exception_that_others_do_not_know(
+    comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnlyHere(Exception):
+        pass
+
+    if rank == 0:  # a name in a module that no other rank can find
+        OnlyHere.__qualname__, OnlyHere.__module__ = "OnlyHere", "minisplit"
+        monkeypatch.setattr(ms, "OnlyHere", OnlyHere, raising=False)
+    raised = caught(comm, OnlyHere("lonely") if rank == 0 else None)
+    assert type(raised) is (RankError if size > 1 else OnlyHere)
+    assert "lonely" in str(raised)
+    assert_same_everywhere(comm, raised)
+
+
+@pytest.mark.parametrize("text", ["", "naïve 🐢 text", "two\nlines", "x" * 100_000], ids=["empty", "unicode", "lines", "long"])
+def test_texts_of_every_kind(comm: Comm, rank: int, text: str) -> None:
+    raised = caught(comm, ValueError(text) if rank == 0 else None)
+    assert str(raised).startswith(text or "ValueError\n")
+    assert_same_everywhere(comm, raised)
+
+
+def test_an_exception_without_arguments(comm: Comm, rank: int) -> None:
+    raised = caught(comm, NotImplementedError() if rank == 0 else None)
+    assert type(raised) is NotImplementedError
+    assert str(raised).startswith("NotImplementedError\n")
+    assert_same_everywhere(comm, raised)
+
+
+def test_an_os_error_keeps_its_words(comm: Comm, rank: int) -> None:
+    raised = caught(comm, FileNotFoundError(2, "No such file", "a.npy") if rank == 0 else None)
+    assert type(raised) is FileNotFoundError
+    assert "No such file" in str(raised)
+    assert "a.npy" in str(raised)
+    assert_same_everywhere(comm, raised)
+
+
+def test_agreements_can_be_nested_and_repeated(comm: Comm, rank: int, size: int) -> None:
+    for turn in range(2 * size):
+        failing = turn % size
+        with pytest.raises(ValueError, match=f"turn {turn}\n  rank 0 of {size} failed while outer"):  # noqa: SIM117
+            with agreement(comm, "outer"), agreement(comm, "inner"):
+                if rank == failing:
+                    raise ValueError(f"turn {turn}")
+
+
+def test_agreement_on_a_part_of_the_ranks(comm: Comm, rank: int) -> None:
+    half = comm.split(rank % 2)
+    assert half is not None
+    if rank % 2 == 0:
+        raised = caught(half, ValueError("even") if half.rank == 0 else None)
+        assert f"rank 0 of {half.size}" in str(raised)
+    else:
+        with agreement(half, "testing"):
+            pass
+
+
+def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
+    monkeypatch: pytest.MonkeyPatch, rank: int, size: int
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(Comm, "abort", lambda self, status=1: ended.append(status))
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    try:
+        raise ValueError("lost")
+    except ValueError as error:
+        mpi._end_job(type(error), error, error.__traceback__)
+    assert ended == [1]
+    first, *rest = stream.getvalue().splitlines()
+    assert first == f"[rank {rank} of {size}] uncaught exception; ending the job"
+    assert rest[0].startswith("Traceback")
+    assert rest[-1] == "ValueError: lost"
+
+
+def test_J1_the_hook_is_there_with_several_ranks(size: int) -> None:
+    hooks: dict[bool, Any] = {True: mpi._end_job, False: sys.__excepthook__}
+    assert sys.excepthook is hooks[size > 1]

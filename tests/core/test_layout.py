@@ -1,0 +1,175 @@
+"""Layouts: integers only, so one process stands for any number of ranks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minisplit.core.layout import Layout, as_index, normalise_axis, normalise_shape
+
+pytestmark = pytest.mark.serial
+
+
+@st.composite
+def counts_for(draw: st.DrawFn, extent: int, ranks: int) -> tuple[int, ...]:
+    """Any way to hand out `extent` indices to `ranks` ranks."""
+    cuts = sorted(draw(st.lists(st.integers(0, extent), min_size=ranks - 1, max_size=ranks - 1)))
+    return tuple(stop - start for start, stop in zip([0, *cuts], [*cuts, extent], strict=True))
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    shape = tuple(draw(st.lists(st.integers(0, 7), max_size=3)))
+    ranks = draw(st.integers(1, 9))
+    split = draw(st.none() | st.integers(-len(shape), len(shape) - 1)) if shape else None
+    if split is None or draw(st.booleans()):
+        return Layout(shape, split, ranks)
+    return Layout(shape, split, ranks, draw(counts_for(shape[split], ranks)))
+
+
+@given(layouts())
+def test_boxes_cover_every_element_once(layout: Layout) -> None:
+    held = np.zeros(layout.shape, dtype=int)
+    for rank in range(layout.ranks):
+        held[layout.box(rank)] += 1
+        assert layout.lshape(rank) == np.empty(layout.shape)[layout.box(rank)].shape
+    assert (held == (layout.ranks if layout.split is None else 1)).all()
+
+
+@given(layouts())
+def test_counts_displs_spans_and_offsets_agree(layout: Layout) -> None:
+    if layout.split is None:
+        assert layout.counts is None
+        assert layout.displs is None
+        with pytest.raises(ValueError, match="a replicated layout has no split axis"):
+            _ = layout.extent
+        return
+    counts, displs = layout.counts, layout.displs
+    assert counts is not None
+    assert displs is not None
+    assert sum(counts) == layout.extent == layout.shape[layout.split]
+    assert displs == tuple(sum(counts[:rank]) for rank in range(layout.ranks))
+    assert layout.offsets().tolist() == [*displs, layout.extent]
+    for rank, (start, count) in enumerate(zip(displs, counts, strict=True)):
+        assert layout.span(rank) == (start, start + count)
+
+
+@given(layouts())
+def test_shape_facts(layout: Layout) -> None:
+    assert layout.ndim == len(layout.shape)
+    assert layout.size == math.prod(layout.shape)
+    assert layout.is_balanced == (layout == layout.balanced())
+    assert layout.balanced().is_balanced
+    assert layout.with_counts(None) == layout.balanced()
+    assert layout.with_split(None) == Layout(layout.shape, None, layout.ranks)
+    if layout.counts is not None:
+        assert layout.balanced().with_counts(layout.counts) == layout
+
+
+@given(st.integers(0, 50), st.integers(1, 12))
+def test_default_rule_gives_one_index_more_to_the_first_ranks(extent: int, ranks: int) -> None:
+    counts = Layout((extent,), 0, ranks).counts
+    assert counts == tuple(len(part) for part in np.array_split(np.empty(extent), ranks))
+
+
+@given(st.integers(0, 50), st.integers(1, 12))
+def test_counts_of_the_default_rule_are_not_stored(extent: int, ranks: int) -> None:
+    balanced = Layout((extent, 2), 0, ranks)
+    same = Layout([extent, 2], -2, ranks, list(balanced.counts or ()))  # type: ignore[arg-type]
+    assert same == balanced
+    assert hash(same) == hash(balanced)
+    assert same.ragged is None
+
+
+def test_different_counts_are_different_layouts() -> None:
+    assert Layout((4,), 0, 2) != Layout((4,), 0, 2, (3, 1))
+    assert len({Layout((4,), 0, 2), Layout((4,), 0, 2, (3, 1)), Layout((4,), 0, 2, (2, 2))}) == 2
+
+
+def test_a_layout_cannot_be_changed() -> None:
+    layout = Layout((4,), 0, 2)
+    with pytest.raises(AttributeError):
+        layout.split = None  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        layout.offsets()[0] = 1
+
+
+def test_a_thousand_ranks() -> None:
+    layout = Layout((3, 1003), 1, 1000)
+    assert layout.counts == (2, 2, 2) + (1,) * 997
+    assert layout.box(999) == (slice(0, 3), slice(1002, 1003))
+    few = Layout((7,), 0, 1000)
+    assert few.counts == (1,) * 7 + (0,) * 993
+    assert few.lshape(999) == (0,)
+
+
+def test_extents_above_32_bits() -> None:
+    layout = Layout((2**40, 2**20), 0, 3)
+    assert layout.size == 2**60
+    assert layout.span(2) == (2**40 - 2**40 // 3, 2**40)
+    assert layout.offsets()[-1] == 2**40
+
+
+@pytest.mark.parametrize("split", [2, -3, 10**9])
+def test_A1_split_out_of_range(split: int) -> None:
+    with pytest.raises(IndexError, match=rf"split {split} is out of range for 2 dimensions; allowed: -2 to 1"):
+        Layout((4, 3), split, 2)
+
+
+@pytest.mark.parametrize("split", [0, -1])
+def test_A1_split_of_a_0d_array(split: int) -> None:
+    with pytest.raises(IndexError, match=rf"split {split} is out of range .* a 0-d array has no axis"):
+        Layout((), split, 2)
+
+
+@pytest.mark.parametrize("split", [True, np.True_, 0.0, "0", (0,)], ids=repr)
+def test_A1_split_is_no_int(split: Any) -> None:
+    with pytest.raises(TypeError, match=rf"split must be an int, got .* of type {type(split).__name__}"):
+        Layout((4, 3), split, 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "kind", "words"),
+    [
+        ((4, 3, 0), ValueError, r"counts \(4, 3, 0\) are 3 numbers, but there are 2 ranks"),
+        ((), ValueError, r"counts \(\) are 0 numbers, but there are 2 ranks"),
+        ((8, -1), ValueError, r"counts must not be negative, got \(8, -1\)"),
+        ((3, 2), ValueError, r"counts \(3, 2\) hold 5 indices, but axis 0 of \(7, 4\) has 7"),
+        ((3.0, 4), TypeError, "every count must be an int, got 3.0 of type float"),
+        ((True, 6), TypeError, "every count must be an int, got True of type bool"),
+        (7, TypeError, "counts must be a sequence of ints, one per rank, got 7"),
+    ],
+)
+def test_A4_bad_counts(counts: Any, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        Layout((7, 4), 0, 2, counts)
+
+
+def test_A4_counts_of_a_replicated_layout() -> None:
+    with pytest.raises(ValueError, match=r"counts need a split axis, but split is None \(replicated\)"):
+        Layout((7, 4), None, 2, (3, 4))
+    with pytest.raises(ValueError, match="counts need a split axis"):
+        Layout((7, 4), None, 2).with_counts((3, 4))
+
+
+def test_bad_shapes_and_ranks() -> None:
+    with pytest.raises(ValueError, match=r"extents must not be negative, got shape \(3, -1\)"):
+        Layout((3, -1), 0, 2)
+    with pytest.raises(TypeError, match="every extent of a shape must be an int, got 2.5 of type float"):
+        Layout((2.5,), 0, 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a layout needs at least one rank, got 0"):
+        Layout((3,), 0, 0)
+
+
+def test_normalising() -> None:
+    assert normalise_shape(3) == (3,)
+    assert normalise_shape(np.array([2, 3])) == (2, 3)
+    assert [normalise_axis(axis, 3) for axis in (-3, -1, 0, 2)] == [0, 2, 0, 2]
+    assert as_index(np.int64(4), "n") == 4
+    with pytest.raises(IndexError, match="dim 5 is out of range"):
+        normalise_axis(5, 2, "dim")

@@ -1,0 +1,45 @@
+"""The public names: listed once, documented, with examples that run on any number of ranks."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import minisplit as ms
+
+MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "minisplit."))]
+FUNCTIONS = [name for name in ms.__all__ if inspect.isfunction(getattr(ms, name))]
+
+
+def test_all_is_sorted_and_complete():
+    public = {name for name, value in vars(ms).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert public == set(ms.__all__)
+    assert len(set(ms.__all__)) == len(ms.__all__)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_says_if_it_is_collective_and_shows_an_example(name):
+    doc = inspect.getdoc(getattr(ms, name)) or ""
+    assert ">>>" in doc
+    assert "ollective" in doc or "Local." in doc
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_is_in_the_documentation(name):
+    page = Path(ms.__file__).parent.parent / "docs" / "api.md"
+    assert f"`{name}" in page.read_text()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings_run(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0, f"{result.failed} of {result.attempted} examples failed"
+
+
+def test_an_example_that_is_wrong_would_be_seen():
+    test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
+    assert doctest.DocTestRunner(verbose=False).run(test, out=lambda _: None).failed == 1

@@ -1,0 +1,64 @@
+"""The house of docs/design.md, held by the syntax trees: imports go down, and MPI stays in one module."""
+
+import ast
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.serial
+
+ROOT = Path(__file__).parent.parent / "minisplit"
+# From the ground up. A module imports from the lines above its own, or from modules before it in its line.
+LAYERS = [
+    ["core.layout", "core.transfer"],
+    ["core.dtypes", "core.devices", "core.communication", "core.mpi", "core.errors", "core.printing"],
+    ["core.movement", "core.dndarray", "core.redistribution", "core.factories"],
+    ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
+]
+ORDER = {f"minisplit.{name}": height for height, name in enumerate(chain.from_iterable(LAYERS))}
+
+
+def name_of(file):
+    parts = ["minisplit", *file.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(file):
+    """(module, whether at the top of the file) of each import."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            names = [f"{node.module}.{a.name}" if node.module == "mpi4py" else node.module for a in node.names]
+        for name in names:
+            yield name, node.col_offset == 0
+
+
+FILES = {name_of(file): file for file in ROOT.rglob("*.py")}
+
+
+def test_every_module_has_its_place():
+    assert set(FILES) - {"minisplit", "minisplit.core"} == set(ORDER)
+
+
+@pytest.mark.parametrize("module", sorted(ORDER))
+def test_imports_go_down(module):
+    for imported, at_top in imports_of(FILES[module]):
+        if imported.startswith("minisplit"):
+            assert at_top, f"{module} hides its import of {imported} in a function"
+            assert ORDER[imported] < ORDER[module], f"{module} imports {imported} from above"
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_only_one_module_imports_mpi(module):
+    found = [name for name, _ in imports_of(FILES[module]) if name.startswith("mpi4py")]
+    assert (found != []) == (module == "minisplit.core.mpi"), found
+
+
+@pytest.mark.parametrize("module", ["minisplit.core.layout", "minisplit.core.transfer", "minisplit.vmap.planning"])
+def test_planning_knows_no_tensors(module):
+    assert not [name for name, _ in imports_of(FILES[module]) if name.split(".")[0] in {"torch", "mpi4py"}]
