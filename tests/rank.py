@@ -49,7 +49,8 @@ def main() -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     (logs / f"rank-{rank}.pid").write_text(str(os.getpid()))
-    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+    # On a descriptor of its own: pytest captures 1 and 2 while a test runs.
+    faulthandler.register(signal.SIGUSR1, file=os.dup(log), all_threads=True)
     counter = Counter()
     status = pytest.main([*sys.argv[2:], "-p", "no:faulthandler", "--color=no"], plugins=[counter])
     (logs / f"rank-{rank}.json").write_text(json.dumps(counter.counts()))

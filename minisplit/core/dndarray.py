@@ -137,7 +137,7 @@ class DNDarray:
 
     def to_layout(self, layout: Layout) -> DNDarray:
         """Return the array under another layout of its shape; itself where that is its own. Collective."""
-        return self if layout == self._layout else self._moved(layout)
+        return self if layout is self._layout or layout == self._layout else self._moved(layout)
 
     def resplit(self, axis: int | None = None) -> DNDarray:
         """Return a new array split along `axis`; None gathers it on every rank. Collective.

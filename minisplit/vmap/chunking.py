@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 Tensors = tuple[torch.Tensor, ...]
+OutDims = int | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,49 +23,56 @@ class Outcome:
 
 
 def run(
-    mapped: Callable[..., Tensors],
+    mapped: Callable[..., Any],
     shards: Sequence[torch.Tensor],
+    kwargs: dict[str, Any],
     in_dims: Sequence[int | None],
-    out_dims: Callable[[Tensors], Sequence[int]],
+    out_dims: OutDims,
     samples: int,
     chunk_size: int | None,
 ) -> Outcome:
     """Run `mapped`, a `torch.vmap`ped function, on `samples` samples, at most `chunk_size` at a time.
 
-    With more than one chunk the outputs are allocated once, after the first, and each chunk is written into its
-    place: the peak is the output and one chunk, where concatenating chunks needs twice the output.
-    `out_dims` gives the mapped axis of each output. What `mapped` raises is returned, not raised.
+    With more than one chunk the outputs are allocated once, after the first, and each chunk is written into
+    its place: the peak is the output and one chunk, where concatenating chunks needs twice the output. What
+    `mapped` raises is returned, not raised.
     """
-    outputs: Tensors = ()
-    start = stop = 0
+    wholes: list[torch.Tensor] = []
+    start, stop = 0, samples
     try:
-        for start, stop in _chunks(samples, chunk_size):
+        if chunk_size is None or chunk_size >= samples:
+            outputs = as_tuple(mapped(*shards, **kwargs))
+            return Outcome(tuple([_own_memory(out, shards) for out in outputs]))
+        for start in range(0, samples, chunk_size):
+            stop = min(start + chunk_size, samples)
             parts = [_narrow(x, dim, start, stop) for x, dim in zip(shards, in_dims, strict=True)]
-            chunk = mapped(*parts)
-            if stop - start == samples:
-                return Outcome(tuple(_own_memory(out, shards) for out in chunk))
-            dims = out_dims(chunk)
-            if not outputs:
-                outputs = tuple(_allocate(out, dim, samples) for out, dim in zip(chunk, dims, strict=True))
-            for whole, out, dim in zip(outputs, chunk, dims, strict=True):
+            chunk = as_tuple(mapped(*parts, **kwargs))
+            dims = axes_of(out_dims, len(chunk))
+            wholes = wholes or [_allocate(out, dim, samples) for out, dim in zip(chunk, dims, strict=True)]
+            for whole, out, dim in zip(wholes, chunk, dims, strict=True):
                 whole.narrow(dim, start, stop - start).copy_(out)
     except Exception as error:
         return Outcome(None, error, start, stop)
-    return Outcome(outputs)
+    return Outcome(tuple(wholes))
 
 
-def _chunks(samples: int, chunk_size: int | None) -> Iterator[tuple[int, int]]:
-    step = samples if chunk_size is None else chunk_size
-    for start in range(0, samples, step):
-        yield start, min(start + step, samples)
+def as_tuple(returned: torch.Tensor | Tensors) -> Tensors:
+    """The outputs of a mapped function, also of one that returns a bare tensor."""
+    return (returned,) if isinstance(returned, torch.Tensor) else returned
+
+
+def axes_of(out_dims: OutDims, outputs: int) -> tuple[int, ...]:
+    """The mapped axis of each of so many outputs."""
+    return out_dims if isinstance(out_dims, tuple) else (out_dims,) * outputs
 
 
 def _narrow(x: torch.Tensor, dim: int | None, start: int, stop: int) -> torch.Tensor:
-    return x if dim is None or stop - start == x.shape[dim] else x.narrow(dim, start, stop - start)
+    return x if dim is None else x.narrow(dim, start, stop - start)
 
 
 def _allocate(chunk: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
-    shape = (*chunk.shape[:dim], samples, *chunk.shape[dim + 1 :])
+    shape = list(chunk.shape)
+    shape[dim] = samples
     return torch.empty(shape, dtype=chunk.dtype, device=chunk.device)
 
 

@@ -12,10 +12,9 @@ from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import Layout, as_index
 from minisplit.vmap.agreeing import Output, agree_on_outputs
-from minisplit.vmap.chunking import Outcome, Tensors, run
+from minisplit.vmap.chunking import Outcome, OutDims, Tensors, as_tuple, axes_of, run
 from minisplit.vmap.planning import Batch, output_layout, plan_batch
 
-OutDims = int | tuple[int, ...]
 _RANDOMNESS = ("error", "same", "different")
 
 
@@ -72,68 +71,86 @@ class MappedFunction:
         self.out_dims = _checked_out_dims(out_dims)
         self.randomness = _checked_randomness(randomness)
         self.chunk_size = _checked_chunk_size(chunk_size)
+        self._made: dict[tuple[int | None, ...], Callable[..., Any]] = {}
         functools.update_wrapper(self, func)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedFunction, (self.func, self.out_dims, self.randomness, self.chunk_size)
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[DNDarray, ...]:
         """Map over the split axes of `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
         arrays = _checked_inputs(args)
         comm = arrays[0].comm
-        batch = plan_batch(tuple(x.layout for x in arrays), tuple(x.larray.element_size() for x in arrays))
+        batch = plan_batch(tuple([x.layout for x in arrays]), tuple([x.larray.element_size() for x in arrays]))
         shards = [x.to_layout(target).larray for x, target in zip(arrays, batch.targets, strict=True)]
-        outcome, described = self._run(shards, kwargs, batch, comm)
+        outcome = self._run(shards, kwargs, batch, comm.rank)
+        described = None if outcome.outputs is None else _described(self.out_dims, outcome.outputs)
         doing = _doing(outcome, batch.samples, comm.rank)
         outputs = agree_on_outputs(comm, batch.samples, described, outcome.error, doing)
         return _wrapped(outcome.outputs, outputs, batch.samples, shards[0].device, comm)
 
-    def _run(
-        self, shards: Sequence[torch.Tensor], kwargs: dict[str, Any], batch: Batch, comm: Communication
-    ) -> tuple[Outcome, tuple[Output, ...] | None]:
+    def _run(self, shards: Sequence[torch.Tensor], kwargs: dict[str, Any], batch: Batch, rank: int) -> Outcome:
         """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
-        start, stop = batch.samples.span(comm.rank)
-        shapes: list[tuple[int, ...]] = []
-        mapped = self._mapped(kwargs, batch.in_dims, shapes)
-
-        def dims(outputs: Tensors) -> tuple[int, ...]:
-            return self._dims_of(shapes[: len(outputs)])
-
+        start, stop = batch.samples.span(rank)
+        mapped = self._mapped(batch.in_dims)
         if batch.size == 0:
-            outcome = _infer(mapped, shards, batch.in_dims)
-        elif start == stop:
-            return Outcome(None), None
-        else:
-            outcome = run(mapped, shards, batch.in_dims, dims, stop - start, self.chunk_size)
-        if outcome.outputs is None:
-            return outcome, None
-        described = zip(outcome.outputs, shapes, dims(outcome.outputs), strict=False)
-        return outcome, tuple(Output(out.dtype, shape, dim) for out, shape, dim in described)
+            return _infer(mapped, shards, batch.in_dims, kwargs)
+        if start == stop:
+            return Outcome(None)
+        return run(mapped, shards, kwargs, batch.in_dims, self.out_dims, stop - start, self.chunk_size)
 
-    def _mapped(
-        self, kwargs: dict[str, Any], in_dims: tuple[int | None, ...], shapes: list[tuple[int, ...]]
-    ) -> Callable[..., Tensors]:
-        """`torch.vmap` of `func`, which always returns a tuple and notes the outputs' shapes per sample."""
+    def _mapped(self, in_dims: tuple[int | None, ...]) -> Callable[..., Any]:
+        """`torch.vmap` of `func`, checked: made once for each combination of mapped axes."""
+        if in_dims not in self._made:
+            # torch takes longer to match a tuple of axes with the arguments than to map a small function.
+            same = in_dims[0] if len(set(in_dims)) == 1 else None
+            dims: int | tuple[int | None, ...] = in_dims if same is None else same
+            self._made[in_dims] = torch.vmap(self._one_sample, dims, self.out_dims, randomness=self.randomness)
+        return self._made[in_dims]
 
-        def one_sample(*sample: torch.Tensor) -> Tensors:
-            outputs = _as_tuple(self.func(*sample, **kwargs))
-            shapes[:] = [tuple(out.shape) for out in outputs]
-            self._dims_of(shapes)
-            return outputs
-
-        return torch.vmap(one_sample, in_dims, self.out_dims, randomness=self.randomness)
-
-    def _dims_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """The mapped axis of each output, counted from the front; ValueError where `out_dims` does not fit."""
-        dims = self.out_dims if isinstance(self.out_dims, tuple) else (self.out_dims,) * len(shapes)
-        if len(dims) != len(shapes):
-            raise ValueError(
-                f"out_dims {self.out_dims} are for {len(dims)} outputs, but func returned {len(shapes)}"
-            )
-        for dim, shape in zip(dims, shapes, strict=True):
-            if not -len(shape) - 1 <= dim <= len(shape):
-                raise ValueError(
-                    f"out_dims {self.out_dims}: axis {dim} is out of range for an output of shape {shape} per "
-                    f"sample; allowed: {-len(shape) - 1} to {len(shape)}"
+    def _one_sample(self, *sample: torch.Tensor, **kwargs: Any) -> torch.Tensor | Tensors:
+        """`func` on one sample; TypeError or ValueError unless it returns tensors that fit `out_dims`."""
+        returned = self.func(*sample, **kwargs)
+        if isinstance(returned, torch.Tensor):
+            _check_out_dims(self.out_dims, (returned,))
+            # A tuple of axes goes with a tuple of outputs.
+            return (returned,) if isinstance(self.out_dims, tuple) else returned
+        if not isinstance(returned, (tuple, list)) or not returned:
+            what = "an empty sequence" if isinstance(returned, (tuple, list)) else type(returned).__name__
+            raise TypeError(f"func must return a tensor or a tuple of tensors, but output 0 is {what}")
+        for i, out in enumerate(returned):
+            if not isinstance(out, torch.Tensor):
+                raise TypeError(
+                    f"func must return a tensor or a tuple of tensors, but output {i} is {type(out).__name__}"
                 )
-        return tuple(dim % (len(shape) + 1) for dim, shape in zip(dims, shapes, strict=True))
+        _check_out_dims(self.out_dims, returned)
+        return tuple(returned)
+
+
+def _check_out_dims(out_dims: OutDims, outputs: Sequence[torch.Tensor]) -> None:
+    """ValueError unless `out_dims` has a valid axis for each output of one sample."""
+    if isinstance(out_dims, tuple) and len(out_dims) != len(outputs):
+        raise ValueError(f"out_dims {out_dims} are for {len(out_dims)} outputs, but func returned {len(outputs)}")
+    for dim, out in zip(axes_of(out_dims, len(outputs)), outputs, strict=True):
+        if not -out.ndim - 1 <= dim <= out.ndim:
+            raise ValueError(
+                f"out_dims {out_dims}: axis {dim} is out of range for an output of shape {tuple(out.shape)} "
+                f"per sample; allowed: {-out.ndim - 1} to {out.ndim}"
+            )
+
+
+def _described(out_dims: OutDims, outputs: Tensors) -> tuple[Output, ...]:
+    """What the other ranks must know of the outputs of all this rank's samples."""
+    return _described_shapes(out_dims, tuple([(out.dtype, out.shape) for out in outputs]))
+
+
+@functools.lru_cache(maxsize=256)
+def _described_shapes(out_dims: OutDims, kinds: tuple[tuple[torch.dtype, torch.Size], ...]) -> tuple[Output, ...]:
+    described = []
+    for dim, (dtype, shape) in zip(axes_of(out_dims, len(kinds)), kinds, strict=True):
+        axis = dim % len(shape)
+        described.append(Output(dtype, (*shape[:axis], *shape[axis + 1 :]), axis))
+    return tuple(described)
 
 
 def _checked_out_dims(out_dims: Any) -> OutDims:
@@ -185,20 +202,11 @@ def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
     return args
 
 
-def _as_tuple(returned: Any) -> Tensors:
-    outputs = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
-    for i, out in enumerate(outputs):
-        if not isinstance(out, torch.Tensor):
-            raise TypeError(
-                f"func must return a tensor or a tuple of tensors, but output {i} is {type(out).__name__}"
-            )
-    if not outputs:
-        raise TypeError("func must return a tensor or a tuple of tensors, but returned an empty tuple")
-    return outputs
-
-
 def _infer(
-    mapped: Callable[..., Tensors], shards: Sequence[torch.Tensor], in_dims: Sequence[int | None]
+    mapped: Callable[..., Any],
+    shards: Sequence[torch.Tensor],
+    in_dims: Sequence[int | None],
+    kwargs: dict[str, Any],
 ) -> Outcome:
     """The outputs of a batch without samples: their shapes from a run on tensors without data."""
     # Not at the top: it takes a second to import, and few programs need it.
@@ -210,10 +218,9 @@ def _infer(
 
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            made = mapped(*(imagined(x, dim) for x, dim in zip(shards, in_dims, strict=True)))
+            return Outcome(as_tuple(mapped(*map(imagined, shards, in_dims), **kwargs)))
     except Exception as error:
         return Outcome(None, error)
-    return Outcome(made)
 
 
 def _doing(outcome: Outcome, samples: Layout, rank: int) -> str:

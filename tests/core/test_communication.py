@@ -140,7 +140,7 @@ def test_A6_messages_above_the_limit_go_in_several(
     assert sum(lengths) == 72
     assert max(lengths) == limit
     everybody_to_everybody(comm, (3, 5), strided)
-    torch.testing.assert_close(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
+    assert torch.equal(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
 
 
 def test_a_whole_array_in_pieces_of_64_bytes(comm: Comm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_allreduce_detaches(comm: Comm) -> None:
 def test_bad_reductions(comm: Comm) -> None:
     with pytest.raises(ValueError, match="op must be one of sum, prod, min, max, got 'mean'"):
         comm.allreduce(torch.ones(2), "mean")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="reductions over ranks are not defined for torch.float8_e5m2"):
+    with pytest.raises(TypeError, match="reductions over ranks are not defined for torch[.]float8_e5m2"):
         comm.allreduce(torch.empty(2, dtype=torch.float8_e5m2))
 
 

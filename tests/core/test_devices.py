@@ -32,7 +32,7 @@ def test_a_device_with_an_index_is_kept() -> None:
 
 @pytest.mark.parametrize("device", ["xpu9?", "", 2.5, ["cpu"]], ids=repr)
 def test_unknown_device(device: Any) -> None:
-    with pytest.raises(ValueError, match="unknown device .*; use 'cpu', 'gpu' or a torch.device"):
+    with pytest.raises(ValueError, match=r"unknown device .*; use 'cpu', 'gpu' or a torch\.device"):
         sanitize_device(device)
 
 
@@ -44,9 +44,7 @@ def test_gpu_where_there_is_none(device: str) -> None:
 
 
 @pytest.mark.parametrize(("local", "chosen"), [("0", 0), ("1", 1), ("5", 1)])
-def test_ranks_of_a_node_take_turns_on_its_gpus(
-    no_launcher: pytest.MonkeyPatch, local: str, chosen: int
-) -> None:
+def test_ranks_of_a_node_take_turns_on_its_gpus(no_launcher: pytest.MonkeyPatch, local: str, chosen: int) -> None:
     no_launcher.setattr(torch.cuda, "is_available", lambda: True)
     no_launcher.setattr(torch.cuda, "device_count", lambda: 2)
     no_launcher.setenv("SLURM_PROCID", "40")

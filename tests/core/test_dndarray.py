@@ -234,11 +234,11 @@ def test_methods_in_place_change_the_array_and_return_it(comm: Comm, size: int, 
         lambda x: x.resplit(0),
         lambda x: x.balance(),
         lambda x: x.redistribute([0] * (x.comm.size - 1) + [6]),
-        lambda x: x.to_layout(x.layout.with_split(1)),
         lambda x: x.numpy(),
         lambda x: x.tolist(),
-        repr,
+        lambda x: f"{x}",
     ],
+    ids=["resplit 1", "gather", "resplit 0", "balance", "redistribute", "numpy", "tolist", "repr"],
 )
 @pytest.mark.parametrize("split", [0, 1, None])
 def test_a_method_leaves_its_array_alone(comm: Comm, size: int, split: int | None, call: Any) -> None:
@@ -266,7 +266,7 @@ def test_to_layout_is_the_array_itself_where_nothing_changes(comm: Comm, size: i
 
 
 def test_A10_no_truth_value_of_many_elements(raises_alike: Any) -> None:
-    with raises_alike((ValueError, TypeError), match=""):  # type: ignore[arg-type]
+    with raises_alike(ValueError, match="truth value"):
         bool(ms.zeros(3, split=0))
 
 

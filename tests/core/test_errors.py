@@ -16,14 +16,14 @@ from minisplit.core.errors import RankError, agreement
 Comm = ms.MPICommunication
 
 
-class NeedsTwo(Exception):
+class NeedsTwoError(Exception):
     """Cannot be made from a text alone."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
 
 
-class Rewords(ValueError):
+class RewordsError(ValueError):
     """Says something else than it was told."""
 
     def __init__(self, text: str) -> None:
@@ -32,7 +32,7 @@ class Rewords(ValueError):
 
 def caught(comm: Comm, error: Exception | None) -> Exception:
     """What `agreement` raises on this rank if `error` is raised inside it, or nothing for None."""
-    with pytest.raises(Exception) as info, agreement(comm, "testing"):  # noqa: PT011
+    with pytest.raises(Exception) as info, agreement(comm, "testing"):  # noqa: PT011, PT012
         if error is not None:
             raise error
     return info.value
@@ -76,13 +76,13 @@ def test_ranks_fail_differently_and_the_lowest_is_raised(comm: Comm, rank: int, 
 
 @pytest.mark.parametrize("kind", ["needs arguments", "rewords", "local"])
 def test_exceptions_that_other_ranks_cannot_make(comm: Comm, rank: int, size: int, kind: str) -> None:
-    class Local(Exception):
+    class LocalError(Exception):
         """Has no name to pickle."""
 
     made: dict[str, Exception] = {
-        "needs arguments": NeedsTwo(5, "disk full"),
-        "rewords": Rewords("disk full"),
-        "local": Local("disk full"),
+        "needs arguments": NeedsTwoError(5, "disk full"),
+        "rewords": RewordsError("disk full"),
+        "local": LocalError("disk full"),
     }
     original = made[kind] if rank == size - 1 else None
     raised = caught(comm, original)
@@ -102,19 +102,21 @@ def test_a_subclass_that_others_can_make_keeps_its_type(comm: Comm, rank: int) -
 def test_an_exception_that_others_do_not_know(
     comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OnlyHere(Exception):
+    class OnlyHereError(Exception):
         pass
 
     if rank == 0:  # a name in a module that no other rank can find
-        OnlyHere.__qualname__, OnlyHere.__module__ = "OnlyHere", "minisplit"
-        monkeypatch.setattr(ms, "OnlyHere", OnlyHere, raising=False)
-    raised = caught(comm, OnlyHere("lonely") if rank == 0 else None)
-    assert type(raised) is (RankError if size > 1 else OnlyHere)
+        OnlyHereError.__qualname__, OnlyHereError.__module__ = "OnlyHereError", "minisplit"
+        monkeypatch.setattr(ms, "OnlyHereError", OnlyHereError, raising=False)
+    raised = caught(comm, OnlyHereError("lonely") if rank == 0 else None)
+    assert type(raised) is (RankError if size > 1 else OnlyHereError)
     assert "lonely" in str(raised)
     assert_same_everywhere(comm, raised)
 
 
-@pytest.mark.parametrize("text", ["", "naïve 🐢 text", "two\nlines", "x" * 100_000], ids=["empty", "unicode", "lines", "long"])
+@pytest.mark.parametrize(
+    "text", ["", "naïve 🐢 text", "two\nlines", "x" * 100_000], ids=["empty", "unicode", "lines", "long"]
+)
 def test_texts_of_every_kind(comm: Comm, rank: int, text: str) -> None:
     raised = caught(comm, ValueError(text) if rank == 0 else None)
     assert str(raised).startswith(text or "ValueError\n")
@@ -133,6 +135,45 @@ def test_an_os_error_keeps_its_words(comm: Comm, rank: int) -> None:
     assert type(raised) is FileNotFoundError
     assert "No such file" in str(raised)
     assert "a.npy" in str(raised)
+    assert_same_everywhere(comm, raised)
+
+
+class FirstOfTwo(ms.Communication):
+    """Rank 0 of a job of two, whose other rank has nothing to say: what hangs a real job returns here."""
+
+    rank, size = 0, 2
+    exchange = allreduce = scan = broadcast = allgather = split = abort = None  # type: ignore[assignment]
+
+    def agree(self, record: Any) -> Any:
+        return record
+
+    def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
+        return data
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise AttributeError("half made")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("no file \udcff.npy"), "no file .*udcff"),
+        (FileNotFoundError(2, "No such file", "\udcff.npy"), "No such file"),
+        (UnprintableError(5), "UnprintableError"),
+    ],
+    ids=["surrogate", "undecodable file name", "unprintable"],
+)
+def test_V3_a_text_that_cannot_be_told_does_not_leave_the_others_waiting(error: Exception, words: str) -> None:
+    with pytest.raises((type(error), RankError), match=words), agreement(FirstOfTwo(), "testing"):
+        raise error
+
+
+def test_stop_iteration_is_told_too(comm: Comm, rank: int, size: int) -> None:
+    raised = caught(comm, StopIteration("no more rows") if rank == size - 1 else None)
+    assert f"rank {size - 1} of {size} failed while testing" in str(raised)
+    assert "no more rows" in str(raised)
     assert_same_everywhere(comm, raised)
 
 

@@ -98,9 +98,7 @@ def test_elements_are_counted_alike_by_senders_receivers_and_formula(pair: tuple
 def test_what_a_rank_has_already_is_not_sent(pair: tuple[Layout, Layout]) -> None:
     src, dst = pair
     whole = whole_of(src)
-    missing = sum(
-        np.setdiff1d(whole[dst.box(rank)], whole[src.box(rank)]).size for rank in range(src.ranks)
-    )
+    missing = sum(np.setdiff1d(whole[dst.box(rank)], whole[src.box(rank)]).size for rank in range(src.ranks))
     assert elements_moved(src, dst) == missing
 
 
