@@ -176,7 +176,7 @@ class DNDarray:
         >>> x.redistribute([5] + [0] * (x.comm.size - 1)).counts[0]
         5
         """
-        return self._moved(Layout(self.shape, self.split, self._comm.size, counts))  # type: ignore[arg-type]
+        return self._moved(self._layout.with_counts(counts))
 
     def redistribute_(self, counts: Sequence[int]) -> Self:
         """Give this array other counts. Collective. See `redistribute`."""
@@ -204,6 +204,26 @@ class DNDarray:
         owner = self.counts.index(1)
         mine = self._larray.reshape(()) if self._comm.rank == owner else self._larray.new_empty(())
         return self._comm.broadcast(mine, owner).item()
+
+    def __bool__(self) -> bool:
+        """Truth of the only element. Collective. ValueError for an array of any other size than 1."""
+        if self.size != 1:
+            raise ValueError(
+                f"the truth value of an array of shape {self.shape} is ambiguous: it needs one element"
+            )
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        """The only element as an int. Collective. See `item`."""
+        return int(self.item())
+
+    def __float__(self) -> float:
+        """The only element as a float. Collective. See `item`."""
+        return float(self.item())
+
+    def __complex__(self) -> complex:
+        """The only element as a complex. Collective. See `item`."""
+        return complex(self.item())
 
     def _moved(self, layout: Layout) -> DNDarray:
         return DNDarray(move(self._larray, self._layout, layout, self._comm), layout, self._comm)

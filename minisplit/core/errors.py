@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import NoReturn
 
 import numpy as np
@@ -19,8 +18,7 @@ class RankError(RuntimeError):
     """A rank failed with an exception that other ranks cannot raise; the text tells what it was."""
 
 
-@contextmanager
-def agreement(comm: Communication, doing: str) -> Iterator[None]:
+class agreement:  # noqa: N801 - used like a function
     """Run the body on every rank; if it raises on any, raise the same exception on all. Collective.
 
     One small message where all is well. `doing` completes the sentence "rank 1 failed while ...".
@@ -31,14 +29,24 @@ def agreement(comm: Communication, doing: str) -> Iterator[None]:
     Traceback (most recent call last):
     ZeroDivisionError: ...
     """
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as caught:
-        error = caught
-    verdict = int(comm.agree(np.array([failing(comm, error)]))[0])
-    if verdict != ALL_WELL:
-        raise_together(comm, -verdict, error, doing)
+
+    __slots__ = ("comm", "doing")
+
+    def __init__(self, comm: Communication, doing: str) -> None:
+        self.comm = comm
+        self.doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, Exception):
+            return  # Ctrl-C and the like end the job; nobody is to be asked
+        verdict = int(self.comm.agree(np.array([failing(self.comm, error)]))[0])
+        if verdict != ALL_WELL:
+            raise_together(self.comm, -verdict, error, self.doing)
 
 
 def failing(comm: Communication, error: Exception | None) -> int:
@@ -68,10 +76,21 @@ def raise_together(comm: Communication, first: int, error: Exception | None, doi
 
 
 def _describe(error: Exception, context: str) -> str:
+    """The text that all ranks raise: what the error says, where it came from, and its traceback."""
     trace = "".join(traceback.format_exception(error)).rstrip()
     indented = "\n".join(f"    {line}" for line in trace.splitlines())
-    headline = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-    return f"{headline or type(error).__name__}\n  {context}:\n{indented}"
+    text = f"{_headline(error)}\n  {context}:\n{indented}"
+    # File names may hold what UTF-8 cannot.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _headline(error: Exception) -> str:
+    if error.args and isinstance(error.args[0], str):
+        return error.args[0] or type(error).__name__
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # a class may fail to print itself
+        return type(error).__name__
 
 
 def _pickled_type(error: Exception) -> bytes:
@@ -86,6 +105,7 @@ def _rebuilt(kind: bytes, text: str) -> Exception | None:
     try:
         cls = pickle.loads(kind)
         made = cls(text)
+        str(made)  # some cannot even print themselves
         return made if type(made) is cls and isinstance(made, Exception) and text in made.args else None
     except Exception:  # constructors do what they like
         return None

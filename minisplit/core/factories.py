@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -276,6 +277,7 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
+    start, stop, step = (_number(value) for value in (start, stop, step))
     if step == 0:
         raise ValueError("arange needs a step other than 0")
     whole_numbers = all(isinstance(value, int) for value in (start, stop, step))
@@ -308,6 +310,7 @@ def linspace(
     num = as_index(num, "num")
     if num < 0:
         raise ValueError(f"num must not be negative, got {num}")
+    start, stop = _number(start), _number(stop)
     gaps = num - 1 if endpoint else num
     step = (stop - start) / gaps if gaps > 0 else 0.0
     is_complex = isinstance(start, complex) or isinstance(stop, complex)
@@ -346,6 +349,17 @@ def eye(
     if -x.lshape[0] < offset < x.lshape[1]:
         x.larray.diagonal(offset).fill_(1)
     return x
+
+
+def _number(value: Any) -> Any:
+    """A Python int, float or complex for a number of any kind, NumPy's included; TypeError for another thing."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, numbers.Complex):
+        return complex(value)
+    raise TypeError(f"expected a number, got {value!r} of type {type(value).__name__}")
 
 
 def _made(
@@ -419,11 +433,14 @@ def _from_dndarray(
 
 def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor:
     if isinstance(obj, torch.Tensor):
+        if obj.layout is not torch.strided:
+            raise TypeError(f"a DNDarray holds dense tensors, got a sparse one ({obj.layout}); use to_dense()")
         return obj.to(dtype=dtype or obj.dtype, device=obj.device if device is None else sanitize_device(device))
     if isinstance(obj, (np.ndarray, np.generic)):
         obj = np.asarray(obj)
         native = obj.dtype.newbyteorder("=")
-        if obj.dtype != native or not obj.flags.writeable or any(stride < 0 for stride in obj.strides):
+        sharable = obj.flags.writeable and all(s >= 0 and s % max(obj.itemsize, 1) == 0 for s in obj.strides)
+        if obj.dtype != native or not sharable:
             obj = np.array(obj, dtype=native)
     return torch.as_tensor(obj, dtype=dtype, device=sanitize_device(device))
 

@@ -160,11 +160,9 @@ class Layout:
         """The same shape, split along another axis with the default counts."""
         return Layout(self.shape, split, self.ranks)
 
-    def with_counts(self, counts: Sequence[int] | None) -> Layout:
-        """The same shape and split with other counts; None is the default rule."""
-        if counts is None:
-            return self.balanced()
-        return Layout(self.shape, self.split, self.ranks, tuple(counts))
+    def with_counts(self, counts: Sequence[int]) -> Layout:
+        """The same shape and split with other counts."""
+        return Layout(self.shape, self.split, self.ranks, self._checked_counts(counts))
 
 
 @lru_cache(maxsize=256)

@@ -56,7 +56,7 @@ def plan_batch(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Batch
         )
         raise ValueError(f"the inputs must have the same number of samples along their split axes: {sizes}")
     ragged = _cheapest_counts(layouts, itemsizes)
-    targets = tuple(layout if layout.split is None else layout.with_counts(ragged) for layout in layouts)
+    targets = tuple(layout if layout.split is None else _with_counts(layout, ragged) for layout in layouts)
     samples = Layout((mapped[0].extent,), 0, mapped[0].ranks, ragged)
     return Batch(tuple(layout.split for layout in layouts), targets, samples)
 
@@ -72,10 +72,14 @@ def _cheapest_counts(layouts: Sequence[Layout], itemsizes: Sequence[int]) -> tup
     even = [c for c in present if c is not None and max(c) <= MAX_IMBALANCE * fair]
 
     def cost(ragged: tuple[int, ...] | None) -> tuple[int, int]:
-        moved = sum(size * elements_moved(layout, layout.with_counts(ragged)) for layout, size in split)
+        moved = sum(size * elements_moved(layout, _with_counts(layout, ragged)) for layout, size in split)
         return moved, fair if ragged is None else max(ragged)
 
     return min([None, *even], key=cost)
+
+
+def _with_counts(layout: Layout, ragged: tuple[int, ...] | None) -> Layout:
+    return layout.balanced() if ragged is None else layout.with_counts(ragged)
 
 
 @lru_cache(maxsize=256)

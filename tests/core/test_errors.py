@@ -180,10 +180,14 @@ def test_stop_iteration_is_told_too(comm: Comm, rank: int, size: int) -> None:
 def test_agreements_can_be_nested_and_repeated(comm: Comm, rank: int, size: int) -> None:
     for turn in range(2 * size):
         failing = turn % size
-        with pytest.raises(ValueError, match=f"turn {turn}\n  rank 0 of {size} failed while outer"):  # noqa: SIM117
-            with agreement(comm, "outer"), agreement(comm, "inner"):
-                if rank == failing:
-                    raise ValueError(f"turn {turn}")
+        words = f"turn {turn}\n  rank 0 of {size} failed while outer"
+        with (
+            pytest.raises(ValueError, match=words),
+            agreement(comm, "outer"),
+            agreement(comm, "inner"),
+        ):
+            if rank == failing:
+                raise ValueError(f"turn {turn}")
 
 
 def test_agreement_on_a_part_of_the_ranks(comm: Comm, rank: int) -> None:

@@ -45,7 +45,10 @@ def test_no_allowed_counts_of_an_input_are_cheaper(drawn):
     batch = plan_batch(layouts, sizes)
 
     def cost(ragged):
-        return sum(size * elements_moved(x, x.with_counts(ragged)) for x, size in zip(layouts, sizes, strict=True))
+        return sum(
+            size * elements_moved(x, x.with_counts(ragged) if ragged else x.balanced())
+            for x, size in zip(layouts, sizes, strict=True)
+        )
 
     chosen = cost(batch.samples.ragged)
     if len({layout.ragged for layout in layouts}) == 1:
