@@ -181,7 +181,7 @@ def test_agreements_can_be_nested_and_repeated(comm: Comm, rank: int, size: int)
     for turn in range(2 * size):
         failing = turn % size
         words = f"turn {turn}\n  rank 0 of {size} failed while outer"
-        with (
+        with (  # noqa: PT012
             pytest.raises(ValueError, match=words),
             agreement(comm, "outer"),
             agreement(comm, "inner"),
