@@ -35,17 +35,17 @@ TEST_RANKS = (1, 2, 3, 4)
 PATIENCE = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
 RUN_LIMIT = 1200.0
 
-# Set unless the user has: what makes a job of many ranks friendly on a machine of few cores.
+# Set unless the user has: what lets a job of any number of ranks start on one machine.
 DEFAULTS = {
     "OMP_NUM_THREADS": "1",
-    "MPIR_CVAR_ENABLE_HEAVY_YIELD": "1",
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
 }
+# The same for more ranks than cores: who waits leaves the core to the others. With a core each it would only cost.
+CROWDED = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
 
 
 class Problem(Exception):  # noqa: N818 - what a user has, not a fault of the program
@@ -60,9 +60,10 @@ class Mpi:
     mpiexec: Path
     library: Path | None
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, ranks: int) -> dict[str, str]:
+        crowded = CROWDED if ranks > (os.cpu_count() or 1) else {}
         chosen = {} if self.library is None else {"MPI4PY_LIBMPI": str(self.library)}
-        return DEFAULTS | os.environ | chosen
+        return DEFAULTS | crowded | os.environ | chosen
 
     def command(self, ranks: int, *words: str) -> list[str]:
         return [str(self.mpiexec), "-n", str(ranks), str(PYTHON), *words]
@@ -123,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
 def launch(options: argparse.Namespace, words: list[str]) -> int:
     mpi, ranks = find_mpi(options.mpi), options.n or 4
     check_job_size(mpi, ranks)
-    return subprocess.run(mpi.command(ranks, *words), env=mpi.environment(), check=False).returncode
+    return subprocess.run(mpi.command(ranks, *words), env=mpi.environment(ranks), check=False).returncode
 
 
 def lint(_: argparse.Namespace) -> int:
@@ -207,7 +208,7 @@ def check_job_size(mpi: Mpi, ranks: int) -> None:
     try:
         job = subprocess.run(
             mpi.command(ranks, "-c", probe),
-            env=mpi.environment(),
+            env=mpi.environment(ranks),
             capture_output=True,
             text=True,
             timeout=120,
@@ -265,14 +266,14 @@ def test(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="minisplit-test-") as folder:
         runs = []
         if not options.n:
-            environment = mpis[0].environment() | {"MINISPLIT_MPIEXEC": str(mpis[0].mpiexec)}
+            environment = mpis[0].environment(max(ranks)) | {"MINISPLIT_MPIEXEC": str(mpis[0].mpiexec)}
             words = ["-m", "serial", *options.pytest]
             runs.append(watch("one process", 1, Path(folder), [str(PYTHON)], environment, words))
         for mpi in mpis:
             for n in ranks:
                 words = ["-m", "not serial", *options.pytest]
                 title = f"{n} rank{'s' * (n > 1)}, {mpi.name}"
-                runs.append(watch(title, n, Path(folder), mpi.command(n), mpi.environment(), words))
+                runs.append(watch(title, n, Path(folder), mpi.command(n), mpi.environment(n), words))
         for finished in runs:
             if finished.verdict() != "ok":
                 show(finished)
@@ -390,7 +391,7 @@ def indent(lines: list[str]) -> str:
 
 
 def last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if re.search(r"\w", line)]
     return lines[-1].strip() if lines else "it said nothing"
 
 

@@ -65,7 +65,8 @@ class Layout:
     shape: tuple[int, ...]
     split: int | None
     ranks: int
-    ragged: tuple[int, ...] | None = field(default=None)
+    ragged: tuple[int, ...] | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", normalise_shape(self.shape))
@@ -75,6 +76,11 @@ class Layout:
             object.__setattr__(self, "split", normalise_axis(self.split, len(self.shape)))
         if self.ragged is not None:
             object.__setattr__(self, "ragged", self._checked_counts(self.ragged))
+        object.__setattr__(self, "_hash", hash((self.shape, self.split, self.ranks, self.ragged)))
+
+    def __hash__(self) -> int:
+        # Layouts are the keys of every cache: computed once, also for the counts of many ranks.
+        return self._hash
 
     def _checked_counts(self, counts: Sequence[Any]) -> tuple[int, ...] | None:
         if self.split is None:

@@ -184,20 +184,21 @@ def _checked_chunk_size(chunk_size: Any) -> int | None:
 def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
     if not args:
         raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
+    first = args[0]
     for i, x in enumerate(args):
         if not isinstance(x, DNDarray):
             raise TypeError(
                 f"positional argument {i} must be a DNDarray, got {type(x).__name__}; make it one with "
                 "minisplit.array(..., split=...), or pass it by keyword to have it unmapped"
             )
-        if x.comm is not args[0].comm:
+        if x.comm is not first.comm:
             raise ValueError(
-                f"all inputs must be on one communicator: input 0 is on one of {args[0].comm.size} ranks, "
+                f"all inputs must be on one communicator: input 0 is on one of {first.comm.size} ranks, "
                 f"input {i} on another of {x.comm.size}; give both the same comm="
             )
-        if x.device.type != args[0].device.type:
+        if x.device != first.device:
             raise ValueError(
-                f"all inputs must be on one device: input 0 is on {args[0].device}, input {i} on {x.device}"
+                f"all inputs must be on one device: input 0 is on {first.device}, input {i} on {x.device}"
             )
     return args
 
