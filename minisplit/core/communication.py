@@ -30,6 +30,10 @@ class Communication(ABC):
     rank: int
     size: int
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Itself: the copy of an array stays on the array's communicator."""
+        return self
+
     @abstractmethod
     def exchange(self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]) -> None:
         """Send each `(peer, tensor)` of `send` and fill each `(peer, tensor)` of `recv`.

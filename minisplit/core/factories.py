@@ -454,8 +454,8 @@ def _owned(shard: torch.Tensor, copy: bool | None) -> torch.Tensor:
     return shard.clone(memory_format=torch.contiguous_format)
 
 
-# Of most parts: failure, is_split, dtype, device type, ndim, and this many extents.
-_FEW_DIMS, _ALL_DIMS, _HEAD = 8, 64, 5
+# A part's record: failure, is_split, dtype, device type, requires_grad, ndim, and so many extents.
+_FEW_DIMS, _ALL_DIMS, _HEAD = 8, 64, 6
 
 
 def _glued(
@@ -467,18 +467,19 @@ def _glued(
     comm: Communication,
 ) -> DNDarray:
     """The ranks' own parts as one array. Collective: one allgather, two for more than 8 dimensions."""
-    axis = as_index(is_split, "is_split")
-    part, error = torch.empty(0), None
+    axis, part, error = 0, torch.empty(0), None
     try:
+        axis = as_index(is_split, "is_split")
         part = _owned(_tensor(obj, dtype, device), copy)
     except Exception as caught:
         error = caught
     table = comm.allgather(_part_record(part, axis, failing(comm, error), _FEW_DIMS))
     if table[:, 0].max() != failing(comm, None):
         raise_together(comm, -int(table[:, 0].max()), error, "converting its part for is_split to a tensor")
-    if table[:, 4].max() > _FEW_DIMS:
+    if table[:, 5].max() > _FEW_DIMS:
         table = comm.allgather(_part_record(part, axis, failing(comm, None), _ALL_DIMS))
-    for column, name in ((1, "is_split"), (4, "number of dimensions"), (2, "dtype"), (3, "device")):
+    names = ((1, "is_split"), (5, "number of dimensions"), (2, "dtype"), (3, "device"), (4, "requires_grad"))
+    for column, name in names:
         _check_same(table[:, column], name, _SHOW.get(name, int))
     axis = normalise_axis(axis, part.ndim, "is_split")
     extents = table[:, _HEAD : _HEAD + part.ndim]
@@ -495,6 +496,7 @@ def _glued(
 _DEVICE_TYPES = ("cpu", "cuda")
 _SHOW: dict[str, Callable[[int], Any]] = {
     "dtype": ALL_DTYPES.__getitem__,
+    "requires_grad": bool,
     "device": lambda code: "another" if code < 0 else _DEVICE_TYPES[code],
 }
 
@@ -503,7 +505,7 @@ def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Reco
     record = np.zeros(_HEAD + dims, dtype=np.int64)
     kind = part.device.type
     device = _DEVICE_TYPES.index(kind) if kind in _DEVICE_TYPES else -1
-    record[:_HEAD] = failure, axis, dtype_code(part.dtype), device, part.ndim
+    record[:_HEAD] = failure, axis, dtype_code(part.dtype), device, part.requires_grad, part.ndim
     extents = part.shape[:dims]
     record[_HEAD : _HEAD + len(extents)] = extents
     return record

@@ -70,7 +70,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", normalise_shape(self.shape))
-        if self.ranks < 1:
+        if as_index(self.ranks, "ranks") < 1:
             raise ValueError(f"a layout needs at least one rank, got {self.ranks}")
         if self.split is not None:
             object.__setattr__(self, "split", normalise_axis(self.split, len(self.shape)))

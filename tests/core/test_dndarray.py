@@ -274,7 +274,7 @@ def test_A10_no_truth_value_of_many_elements(raises_alike: Any) -> None:
 
 def test_copying_keeps_the_communicator(comm: Comm) -> None:
     x = ms.arange(5, split=0)
-    y = copy.copy(x)
-    assert y.comm is comm
-    assert y.layout == x.layout
-    assert y.tolist() == x.tolist()
+    for y in (copy.copy(x), copy.deepcopy(x)):
+        assert y.comm is comm
+        assert y.layout == x.layout
+        assert y.tolist() == x.tolist()

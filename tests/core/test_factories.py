@@ -313,6 +313,17 @@ def test_A2_conversion_fails_on_one_rank_only(rank: int, size: int, bad: Any, ra
         ms.array(bad if rank == size - 1 else [1.0, 2.0], is_split=0)
 
 
+@pytest.mark.skipif(ms.MPI_WORLD.size == 1, reason="needs two ranks that differ")
+def test_A2_parts_that_differ_in_requires_grad(rank: int, size: int, raises_alike: Any) -> None:
+    with raises_alike(ValueError, match=f"same requires_grad: rank 0 has False, rank {size - 1} has True"):
+        ms.asarray(torch.ones(2, requires_grad=rank == size - 1), is_split=0)
+
+
+def test_A1_an_is_split_that_is_no_int_on_one_rank(rank: int, size: int, raises_alike: Any) -> None:
+    with raises_alike(TypeError, match="is_split must be an int, got 'a'"):
+        ms.asarray(torch.ones(2), is_split="a" if rank == size - 1 else 0)  # type: ignore[arg-type]
+
+
 def test_A2_a_sparse_part_is_refused(rank: int, size: int, raises_alike: Any) -> None:
     part = torch.eye(3)
     with raises_alike(TypeError, match="sparse"):
