@@ -16,6 +16,8 @@ pytestmark = pytest.mark.serial
 def job(ranks, *words, timeout=100):
     return subprocess.run(
         [MPIEXEC, "-n", str(ranks), sys.executable, *words],
+        # A copy: it leaves out what an MPI in this process, a job of one rank, set for itself.
+        env=dict(os.environ),
         capture_output=True,
         text=True,
         timeout=timeout,
