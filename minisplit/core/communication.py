@@ -1,7 +1,7 @@
 """The protocol that carries bytes between ranks, and the communicator in use.
 
 `Communication` is what everything above needs of a message-passing library; `minisplit.core.mpi` is its MPI
-form. Another form (threads of one process, say) implements the same ten members.
+form. Another form (threads of one process, say) implements the same members.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Communication(ABC):
 
     @abstractmethod
     def scan(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Elementwise sum over the ranks before this one (exclusive); zeros on rank 0."""
+        """Elementwise sum (of bool: "any") over the ranks before this one; zeros on rank 0."""
 
     @abstractmethod
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:

@@ -42,19 +42,19 @@ class agreement:  # noqa: N801 - used like a function
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not isinstance(error, Exception):
-            return  # Ctrl-C and the like end the job; nobody is to be asked
+        if isinstance(error, KeyboardInterrupt):
+            return  # ends the job; nobody is to be asked
         verdict = int(self.comm.agree(np.array([failing(self.comm, error)]))[0])
         if verdict != ALL_WELL:
             raise_together(self.comm, -verdict, error, self.doing)
 
 
-def failing(comm: Communication, error: Exception | None) -> int:
+def failing(comm: Communication, error: BaseException | None) -> int:
     """What a rank puts into an agreement: the maximum over the ranks is minus the first failing rank."""
     return ALL_WELL if error is None else -comm.rank
 
 
-def raise_together(comm: Communication, first: int, error: Exception | None, doing: str) -> NoReturn:
+def raise_together(comm: Communication, first: int, error: BaseException | None, doing: str) -> NoReturn:
     """Raise the exception of rank `first` on every rank. Collective, once all know that `first` failed.
 
     Type and text are the same everywhere: the type of the original, or `RankError` where any
@@ -75,7 +75,7 @@ def raise_together(comm: Communication, first: int, error: Exception | None, doi
     raise together from error
 
 
-def _describe(error: Exception, context: str) -> str:
+def _describe(error: BaseException, context: str) -> str:
     """The text that all ranks raise: what the error says, where it came from, and its traceback."""
     trace = "".join(traceback.format_exception(error)).rstrip()
     indented = "\n".join(f"    {line}" for line in trace.splitlines())
@@ -84,16 +84,16 @@ def _describe(error: Exception, context: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _headline(error: Exception) -> str:
+def _headline(error: BaseException) -> str:
     if error.args and isinstance(error.args[0], str):
         return error.args[0] or type(error).__name__
     try:
         return str(error) or type(error).__name__
-    except Exception:  # a class may fail to print itself
+    except BaseException:  # a class may fail to print itself
         return type(error).__name__
 
 
-def _pickled_type(error: Exception) -> bytes:
+def _pickled_type(error: BaseException) -> bytes:
     try:
         return pickle.dumps(type(error))
     except Exception:  # a class made inside a function has no name to send

@@ -27,21 +27,23 @@ _DIGEST = -1
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What every rank must know of one output: its dtype, the shape per sample, and the mapped axis."""
+    """What every rank must know of one output, also a rank without samples; `dim` is the mapped axis."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     dim: int
+    requires_grad: bool = False
 
     def __str__(self) -> str:
-        return f"{self.dtype} {self.shape} per sample, mapped along axis {self.dim}"
+        grad = ", requires grad" if self.requires_grad else ""
+        return f"{self.dtype} {self.shape} per sample, mapped along axis {self.dim}{grad}"
 
 
 def agree_on_outputs(
     comm: Communication,
     samples: Layout,
     mine: tuple[Output, ...] | None,
-    error: Exception | None,
+    error: BaseException | None,
     doing: str,
 ) -> tuple[Output, ...]:
     """Return the outputs' description, known on every rank, or raise the same error on all. Collective.
@@ -109,7 +111,7 @@ def _record(mine: tuple[Output, ...] | None) -> Record:
     return record
 
 
-def _failure(comm: Communication, error: Exception) -> Record:
+def _failure(comm: Communication, error: BaseException) -> Record:
     record = _record(None).copy()
     record[0] = failing(comm, error)
     return record
@@ -118,7 +120,8 @@ def _failure(comm: Communication, error: Exception) -> Record:
 def _encode(outputs: Sequence[Output]) -> list[int]:
     words = [len(outputs)]
     for output in outputs:
-        words += [dtype_code(output.dtype), output.dim, len(output.shape), *output.shape]
+        shape = output.shape
+        words += [dtype_code(output.dtype), output.dim, output.requires_grad, len(shape), *shape]
     return words
 
 
@@ -126,7 +129,8 @@ def _decode(words: list[int]) -> tuple[Output, ...]:
     outputs = []
     at = 1
     for _ in range(words[0]):
-        code, dim, ndim = words[at : at + 3]
-        outputs.append(Output(ALL_DTYPES[code], tuple(words[at + 3 : at + 3 + ndim]), dim))
-        at += 3 + ndim
+        code, dim, requires_grad, ndim = words[at : at + 4]
+        shape = tuple(words[at + 4 : at + 4 + ndim])
+        outputs.append(Output(ALL_DTYPES[code], shape, dim, bool(requires_grad)))
+        at += 4 + ndim
     return tuple(outputs)

@@ -29,7 +29,8 @@ def vmap(
 
     The result is called with DNDarrays: `y, z = ms.vmap(f, out_dims=(0, 1))(a, b)`. Each split input gives `func`
     one index of its split axis at a time; a replicated input (`split=None`) is given whole to every sample;
-    keyword arguments are passed on unmapped. What `func` computes must not depend on the rank.
+    keyword arguments are passed on unmapped. What `func` computes must not depend on the rank, and it must not
+    change its arguments.
 
     out_dims: where the samples lie in each output: an int for all outputs or a tuple with one int for each.
         It becomes the output's split. Negative values count from the end.
@@ -45,8 +46,9 @@ def vmap(
     Raises TypeError or ValueError at once for wrong arguments. A call raises, the same on every
     rank: TypeError for an input that is no DNDarray or an output that is no tensor; ValueError
     where no input is split, their numbers of samples, communicators or devices
-    differ, or `out_dims` does not fit the outputs; and whatever `func` raises on any rank, with the rank and its
-    global samples in the text.
+    differ, or `out_dims` does not fit the outputs; RuntimeError where `func` changes an input in place; and
+    what `func` raises on any rank, with the rank and its global samples in the text (as a `RankError` where
+    an exception of its class cannot be made from a text).
 
     >>> import minisplit as ms
     >>> a, b = ms.arange(4, split=0), ms.ones((3, 4), split=1)
@@ -72,14 +74,20 @@ class MappedFunction:
         self.randomness = _checked_randomness(randomness)
         self.chunk_size = _checked_chunk_size(chunk_size)
         self._made: dict[tuple[int | None, ...], Callable[..., Any]] = {}
-        functools.update_wrapper(self, func)
+        # Not the attributes: those of a callable object could be named like the ones above.
+        functools.update_wrapper(self, func, updated=())
+
+    def __repr__(self) -> str:
+        name = getattr(self.func, "__name__", type(self.func).__name__)
+        return f"<minisplit.vmap of {name}, out_dims={self.out_dims}, chunk_size={self.chunk_size}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MappedFunction, (self.func, self.out_dims, self.randomness, self.chunk_size)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[DNDarray, ...]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> tuple[DNDarray, ...]:
         """Map over the split axes of `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
         arrays = _checked_inputs(args)
+        kwargs = {name: _unmapped(name, value) for name, value in kwargs.items()}
         comm = arrays[0].comm
         batch = plan_batch(tuple([x.layout for x in arrays]), tuple([x.larray.element_size() for x in arrays]))
         shards = [x.to_layout(target).larray for x, target in zip(arrays, batch.targets, strict=True)]
@@ -92,23 +100,28 @@ class MappedFunction:
     def _run(self, shards: Sequence[torch.Tensor], kwargs: dict[str, Any], batch: Batch, rank: int) -> Outcome:
         """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
         start, stop = batch.samples.span(rank)
-        mapped = self._mapped(batch.in_dims)
+        mapped = self._mapped(batch.in_dims, kwargs)
         if batch.size == 0:
-            return _infer(mapped, shards, batch.in_dims, kwargs)
+            return _infer(mapped, shards, batch.in_dims)
         if start == stop:
             return Outcome(None)
-        return run(mapped, shards, kwargs, batch.in_dims, self.out_dims, stop - start, self.chunk_size)
+        return run(mapped, shards, batch.in_dims, self.out_dims, stop - start, self.chunk_size)
 
-    def _mapped(self, in_dims: tuple[int | None, ...]) -> Callable[..., Any]:
-        """`torch.vmap` of `func`, checked: made once for each combination of mapped axes."""
-        if in_dims not in self._made:
+    def _mapped(self, in_dims: tuple[int | None, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
+        """`torch.vmap` of `func`, checked: without keyword arguments made once for each choice of axes."""
+        made = None if kwargs else self._made.get(in_dims)
+        if made is None:
             # torch takes longer to match a tuple of axes with the arguments than to map a small function.
             same = in_dims[0] if len(set(in_dims)) == 1 else None
             dims: int | tuple[int | None, ...] = in_dims if same is None else same
-            self._made[in_dims] = torch.vmap(self._one_sample, dims, self.out_dims, randomness=self.randomness)
-        return self._made[in_dims]
+            # Bound here, since torch.vmap takes some names of keyword arguments for itself.
+            one_sample = functools.partial(self._one_sample, kwargs)
+            made = torch.vmap(one_sample, dims, self.out_dims, randomness=self.randomness)
+            if not kwargs:
+                self._made[in_dims] = made
+        return made
 
-    def _one_sample(self, *sample: torch.Tensor, **kwargs: Any) -> torch.Tensor | Tensors:
+    def _one_sample(self, kwargs: dict[str, Any], *sample: torch.Tensor) -> torch.Tensor | Tensors:
         """`func` on one sample; TypeError or ValueError unless it returns tensors that fit `out_dims`."""
         returned = self.func(*sample, **kwargs)
         if isinstance(returned, torch.Tensor):
@@ -117,7 +130,7 @@ class MappedFunction:
             return (returned,) if isinstance(self.out_dims, tuple) else returned
         if not isinstance(returned, (tuple, list)) or not returned:
             what = "an empty sequence" if isinstance(returned, (tuple, list)) else type(returned).__name__
-            raise TypeError(f"func must return a tensor or a tuple of tensors, but output 0 is {what}")
+            raise TypeError(f"func must return a tensor or a tuple of tensors, but it returned {what}")
         for i, out in enumerate(returned):
             if not isinstance(out, torch.Tensor):
                 raise TypeError(
@@ -141,15 +154,17 @@ def _check_out_dims(out_dims: OutDims, outputs: Sequence[torch.Tensor]) -> None:
 
 def _described(out_dims: OutDims, outputs: Tensors) -> tuple[Output, ...]:
     """What the other ranks must know of the outputs of all this rank's samples."""
-    return _described_shapes(out_dims, tuple([(out.dtype, out.shape) for out in outputs]))
+    return _described_kinds(out_dims, tuple([(out.dtype, out.shape, out.requires_grad) for out in outputs]))
 
 
 @functools.lru_cache(maxsize=256)
-def _described_shapes(out_dims: OutDims, kinds: tuple[tuple[torch.dtype, torch.Size], ...]) -> tuple[Output, ...]:
+def _described_kinds(
+    out_dims: OutDims, kinds: tuple[tuple[torch.dtype, torch.Size, bool], ...]
+) -> tuple[Output, ...]:
     described = []
-    for dim, (dtype, shape) in zip(axes_of(out_dims, len(kinds)), kinds, strict=True):
+    for dim, (dtype, shape, requires_grad) in zip(axes_of(out_dims, len(kinds)), kinds, strict=True):
         axis = dim % len(shape)
-        described.append(Output(dtype, (*shape[:axis], *shape[axis + 1 :]), axis))
+        described.append(Output(dtype, (*shape[:axis], *shape[axis + 1 :]), axis, requires_grad))
     return tuple(described)
 
 
@@ -196,18 +211,29 @@ def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
                 f"all inputs must be on one communicator: input 0 is on one of {first.comm.size} ranks, "
                 f"input {i} on another of {x.comm.size}; give both the same comm="
             )
-        if x.device != first.device:
+        if x.device.type != first.device.type:
             raise ValueError(
                 f"all inputs must be on one device: input 0 is on {first.device}, input {i} on {x.device}"
             )
     return args
 
 
+def _unmapped(name: str, value: Any) -> Any:
+    """A keyword argument as `func` gets it: of a replicated DNDarray its tensor; a split one is a TypeError."""
+    if not isinstance(value, DNDarray):
+        return value
+    if value.split is None:
+        return value.larray
+    raise TypeError(
+        f"keyword argument {name!r} is a DNDarray split along {value.split}, but keyword arguments are not "
+        "mapped: pass it as a positional argument to map over it, or replicated (minisplit.resplit(x, None))"
+    )
+
+
 def _infer(
     mapped: Callable[..., Any],
     shards: Sequence[torch.Tensor],
     in_dims: Sequence[int | None],
-    kwargs: dict[str, Any],
 ) -> Outcome:
     """The outputs of a batch without samples: their shapes from a run on tensors without data."""
     # Not at the top: it takes a second to import, and few programs need it.
@@ -219,8 +245,10 @@ def _infer(
 
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            return Outcome(as_tuple(mapped(*map(imagined, shards, in_dims), **kwargs)))
-    except Exception as error:
+            return Outcome(as_tuple(mapped(*map(imagined, shards, in_dims))))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Outcome(None, error)
 
 
@@ -245,7 +273,9 @@ def _wrapped(
     layouts = [output_layout(output.shape, output.dim, samples) for output in outputs]
     if larrays is None or samples.size == 0:
         larrays = tuple(
-            torch.empty(layout.lshape(comm.rank), dtype=output.dtype, device=device)
+            torch.empty(
+                layout.lshape(comm.rank), dtype=output.dtype, device=device, requires_grad=output.requires_grad
+            )
             for output, layout in zip(outputs, layouts, strict=True)
         )
     return tuple(DNDarray(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True))

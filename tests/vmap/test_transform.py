@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+import sys
 
 import pytest
 import torch
@@ -242,7 +243,7 @@ def test_V9_no_out_dims():
 
 @pytest.mark.parametrize("returned", [1.0, None, "text", [torch.ones(1), None], ms.zeros(2)], ids=str)
 def test_V12_an_output_that_is_no_tensor(raises_alike, returned):
-    with raises_alike(TypeError, "func must return a tensor or a tuple of tensors, but output"):
+    with raises_alike(TypeError, r"func must return a tensor or a tuple of tensors, but (output|it returned)"):
         ms.vmap(lambda x: returned)(ms.zeros(5, split=0))
 
 
@@ -329,6 +330,94 @@ def test_caller_arrays_keep_their_layout_and_share_no_memory_with_outputs():
     assert x.counts == tuple(all_on(0, 6))
     assert torch.equal(gathered(x), values(6))
     assert torch.equal(gathered(y), values(6))
+
+
+class Callable:
+    """Has attributes named like those of the mapped function."""
+
+    def __init__(self):
+        self.func, self.out_dims, self.chunk_size = torch.cos, 7, "big"
+
+    def __call__(self, x):
+        return x * 2
+
+
+def test_attributes_of_a_callable_object_are_its_own():
+    assert ms.vmap(Callable())(ms.ones(4, split=0))[0].tolist() == [2.0] * 4
+    module = torch.nn.Linear(3, 2)
+    torch.nn.init.ones_(module.weight)
+    torch.nn.init.ones_(module.bias)
+    (y,) = ms.vmap(module)(ms.ones((5, 3), split=0))
+    assert torch.equal(gathered(y), module(torch.ones(5, 3)))
+
+
+def test_keyword_arguments_of_any_name():
+    def func(x, func, chunk_size, self):
+        return x * func + chunk_size - self
+
+    (y,) = ms.vmap(func)(ms.ones(4, split=0), func=3, chunk_size=torch.tensor(4.0), self=1)
+    assert y.tolist() == [6.0] * 4
+
+
+def test_V16_dndarrays_as_keyword_arguments(raises_alike):
+    x = ms.ones(4, split=0)
+    assert ms.vmap(lambda a, w: a + w.sum())(x, w=ms.ones(3))[0].tolist() == [4.0] * 4
+    with raises_alike(TypeError, "'w' is a DNDarray split along 0"):
+        ms.vmap(lambda a, w: a + w)(x, w=x)
+
+
+def test_sys_exit_in_func_leaves_nobody_waiting(raises_alike):
+    def func(x):
+        if COMM.rank == COMM.size - 1:
+            sys.exit(3)
+        return x
+
+    with raises_alike(ms.RankError, f"rank {COMM.size - 1} of .* failed while mapping"):
+        ms.vmap(func)(ms.ones(8, split=0))
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1])
+def test_V15_a_change_in_place_is_an_error(raises_alike, chunk_size):
+    with raises_alike(RuntimeError, "func changed input 1 in place"):
+        ms.vmap(lambda x, y: x + y.mul_(5), chunk_size=chunk_size)(ms.ones(8, split=0), ms.ones(8, split=0))
+
+
+def test_outputs_share_no_memory_with_what_func_captured_or_with_each_other():
+    w = torch.zeros(3)
+    (a,) = ms.vmap(lambda x: w)(ms.ones(COMM.size, split=0))
+    a.larray.add_(1)
+    assert not w.any()
+    y, z = ms.vmap(lambda x: 2 * ((x * 2),))(ms.ones(6, split=0))
+    y.larray.add_(5)
+    assert z.tolist() == [2.0] * 6
+    (u,) = ms.vmap(lambda x: (x * 2).unfold(0, 3, 1))(ms.ones((4, 5), split=0))
+    u.larray.add_(1)
+    assert gathered(u).unique().tolist() == [3.0]
+
+
+def test_ranks_without_samples_know_whether_an_output_requires_grad():
+    w = torch.ones(1, requires_grad=True)
+    (y,) = ms.vmap(lambda x: x * w)(deal(torch.ones(4), 0, all_on(0, 4)))
+    assert y.larray.requires_grad
+    y.balance().larray.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "later", [lambda x: x.double(), lambda x: x.expand(2), lambda x: (x, x)], ids=["dtype", "shape", "number"]
+)
+def test_V13_chunks_that_differ(raises_alike, later):
+    calls = []
+
+    def func(x):
+        calls.append(1)
+        return x if len(calls) == 1 else later(x)
+
+    with raises_alike(ValueError, "func must return the same for every chunk"):
+        ms.vmap(func, chunk_size=1)(ms.ones(2 * COMM.size, split=0))
+
+
+def test_repr_is_the_same_on_every_rank():
+    assert repr(ms.vmap(torch.sin, chunk_size=2)) == "<minisplit.vmap of sin, out_dims=0, chunk_size=2>"
 
 
 @pytest.mark.parametrize("derive", [grad, jacrev, hessian])
