@@ -1,17 +1,15 @@
 """minisplit: arrays cut over MPI ranks, and plain torch functions mapped over them."""
 
 from minisplit.core.communication import Communication, get_comm, use_comm
+from minisplit.core.conversion import array, asarray, from_numpy
 from minisplit.core.devices import cpu
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import RankError
 from minisplit.core.factories import (
     arange,
-    array,
-    asarray,
     empty,
     empty_like,
     eye,
-    from_numpy,
     full,
     full_like,
     linspace,

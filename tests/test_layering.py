@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "minisplit"
 LAYERS = [
     ["core.layout", "core.transfer"],
     ["core.dtypes", "core.devices", "core.communication", "core.mpi", "core.errors", "core.printing"],
-    ["core.movement", "core.dndarray", "core.redistribution", "core.factories"],
+    ["core.movement", "core.dndarray", "core.redistribution", "core.conversion", "core.factories"],
     ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
 ]
 ORDER = {f"minisplit.{name}": height for height, name in enumerate(chain.from_iterable(LAYERS))}

@@ -7,6 +7,7 @@ import os
 import torch
 
 cpu = torch.device("cpu")
+Device = str | torch.device | None
 
 # (rank, size, rank within the node) as launchers announce them to the processes they start.
 _LAUNCHERS = (
@@ -25,7 +26,7 @@ def rank_environment() -> tuple[int, int, int] | None:
     return None
 
 
-def sanitize_device(device: str | torch.device | None) -> torch.device:
+def sanitize_device(device: Device) -> torch.device:
     """Return the torch device that `device` means on this rank. Local.
 
     None is the CPU. "gpu" or "cuda" is this rank's GPU: its rank within the node, modulo the GPUs there.

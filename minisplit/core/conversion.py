@@ -1,0 +1,212 @@
+"""From data to arrays: cut an object that every rank has, or glue the ranks' own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minisplit.core.communication import Communication, Record, sanitize_comm
+from minisplit.core.devices import Device, sanitize_device
+from minisplit.core.dndarray import DNDarray
+from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
+from minisplit.core.errors import failing, raise_together
+from minisplit.core.layout import Layout, as_index, normalise_axis
+
+
+def array(
+    obj: Any,
+    dtype: torch.dtype | None = None,
+    *,
+    split: int | None = None,
+    is_split: int | None = None,
+    copy: bool | None = True,
+    device: Device = None,
+    comm: Communication | None = None,
+) -> DNDarray:
+    """Make a DNDarray from a tensor, NumPy array, nested sequence, number or DNDarray.
+
+    split: cut `obj`, a global object that every rank has, along this axis; None replicates it. No message.
+    is_split: glue the ranks' own objects, of any extents along this axis, zero included, into one
+        array. Collective: one small allgather; no data moves.
+    copy: True makes new memory; None shares the memory of `obj` where dtype and device allow it.
+    device: None keeps the device of a tensor, and is the CPU otherwise.
+
+    A DNDarray keeps its split unless another is given, which is collective. Raises
+    ValueError where both `split` and `is_split` are given, or the parts for `is_split` disagree
+    (naming the ranks), IndexError for an axis out of range, TypeError for one that is no int.
+
+    >>> import minisplit as ms
+    >>> ms.array([[1, 2], [3, 4]], split=1).shape
+    (2, 2)
+    >>> part = ms.array([[float(ms.MPI_WORLD.rank)]], is_split=0)
+    >>> part.shape == (ms.MPI_WORLD.size, 1)
+    True
+    """
+    if split is not None and is_split is not None:
+        raise ValueError(
+            f"give split (cut an object that every rank has) or is_split (glue the ranks' parts), "
+            f"not both; got split={split!r}, is_split={is_split!r}"
+        )
+    dtype = sanitize_dtype(dtype)
+    if isinstance(obj, DNDarray):
+        return _from_dndarray(obj, dtype, split, is_split, copy, device, comm)
+    comm = sanitize_comm(comm)
+    if is_split is not None:
+        return _glued(obj, dtype, is_split, copy, device, comm)
+    whole = _tensor(obj, dtype, device)
+    layout = Layout(tuple(whole.shape), split, comm.size)
+    shard = whole[layout.box(comm.rank)] if whole.ndim else whole
+    return DNDarray(_owned(shard, copy), layout, comm)
+
+
+def asarray(
+    obj: Any,
+    dtype: torch.dtype | None = None,
+    *,
+    split: int | None = None,
+    is_split: int | None = None,
+    copy: bool | None = None,
+    device: Device = None,
+    comm: Communication | None = None,
+) -> DNDarray:
+    """Make a DNDarray without a copy where that can be: `array` with `copy=None`. Collective as that is.
+
+    >>> import minisplit as ms, torch
+    >>> part = torch.ones(3)
+    >>> ms.asarray(part, is_split=0).larray is part
+    True
+    """
+    return array(obj, dtype, split=split, is_split=is_split, copy=copy, device=device, comm=comm)
+
+
+def from_numpy(
+    obj: NDArray[Any],
+    *,
+    split: int | None = None,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    comm: Communication | None = None,
+) -> DNDarray:
+    """Cut a NumPy array that every rank has along `split`, sharing its memory where that can be. Local.
+
+    >>> import minisplit as ms, numpy as np
+    >>> ms.from_numpy(np.arange(3.0), split=0).dtype
+    torch.float64
+    """
+    if not isinstance(obj, np.ndarray):
+        raise TypeError(f"from_numpy needs a NumPy array, got {type(obj).__name__}")
+    return asarray(obj, dtype, split=split, device=device, comm=comm)
+
+
+def _from_dndarray(
+    x: DNDarray,
+    dtype: torch.dtype | None,
+    split: int | None,
+    is_split: int | None,
+    copy: bool | None,
+    device: Device,
+    comm: Communication | None,
+) -> DNDarray:
+    if comm is not None and comm is not x.comm:
+        raise ValueError("a DNDarray stays on its communicator; gather it first (numpy()) to change that")
+    axis = split if is_split is None else normalise_axis(is_split, x.ndim, "is_split")
+    if is_split is not None and axis != x.split:
+        raise ValueError(f"is_split={is_split!r}, but the DNDarray is split along {x.split}")
+    moved = x if axis is None or normalise_axis(axis, x.ndim) == x.split else x.resplit(axis)
+    shard = _tensor(moved.larray, dtype, device)
+    return DNDarray(_owned(shard, copy), moved.layout, x.comm)
+
+
+def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor:
+    if isinstance(obj, torch.Tensor):
+        if obj.layout is not torch.strided:
+            raise TypeError(f"a DNDarray holds dense tensors, got a sparse one ({obj.layout}); use to_dense()")
+        return obj.to(dtype=dtype or obj.dtype, device=obj.device if device is None else sanitize_device(device))
+    if isinstance(obj, (np.ndarray, np.generic)):
+        obj = np.asarray(obj)
+        native = obj.dtype.newbyteorder("=")
+        sharable = obj.flags.writeable and all(s >= 0 and s % max(obj.itemsize, 1) == 0 for s in obj.strides)
+        if obj.dtype != native or not sharable:
+            obj = np.array(obj, dtype=native)
+    return torch.as_tensor(obj, dtype=dtype, device=sanitize_device(device))
+
+
+def _owned(shard: torch.Tensor, copy: bool | None) -> torch.Tensor:
+    """`shard` in memory of its own if `copy`; as it is where `copy` is None."""
+    if copy is None:
+        return shard
+    if copy is not True:
+        raise ValueError(f"copy must be True or None, got {copy!r}")
+    return shard.clone(memory_format=torch.contiguous_format)
+
+
+# A part's record: failure, is_split, dtype, device type, requires_grad, ndim, and so many extents.
+_FEW_DIMS, _ALL_DIMS, _HEAD = 8, 64, 6
+
+
+def _glued(
+    obj: Any,
+    dtype: torch.dtype | None,
+    is_split: int,
+    copy: bool | None,
+    device: Device,
+    comm: Communication,
+) -> DNDarray:
+    """The ranks' own parts as one array. Collective: one allgather, two for more than 8 dimensions."""
+    axis, part, error = 0, torch.empty(0), None
+    try:
+        axis = as_index(is_split, "is_split")
+        part = _owned(_tensor(obj, dtype, device), copy)
+    except Exception as caught:
+        error = caught
+    table = comm.allgather(_part_record(part, axis, failing(comm, error), _FEW_DIMS))
+    if table[:, 0].max() != failing(comm, None):
+        raise_together(comm, -int(table[:, 0].max()), error, "converting its part for is_split to a tensor")
+    if table[:, 5].max() > _FEW_DIMS:
+        table = comm.allgather(_part_record(part, axis, failing(comm, None), _ALL_DIMS))
+    names = ((1, "is_split"), (5, "number of dimensions"), (2, "dtype"), (3, "device"), (4, "requires_grad"))
+    for column, name in names:
+        _check_same(table[:, column], name, _SHOW.get(name, int))
+    axis = normalise_axis(axis, part.ndim, "is_split")
+    extents = table[:, _HEAD : _HEAD + part.ndim]
+    for other in range(part.ndim):
+        if other != axis:
+            _check_same(
+                extents[:, other], f"extent of axis {other} (parts may differ along axis {axis} only)", int
+            )
+    counts = tuple(extents[:, axis].tolist())
+    shape = (*part.shape[:axis], sum(counts), *part.shape[axis + 1 :])
+    return DNDarray(part, Layout(shape, axis, comm.size, counts), comm)
+
+
+_DEVICE_TYPES = ("cpu", "cuda")
+_SHOW: dict[str, Callable[[int], Any]] = {
+    "dtype": ALL_DTYPES.__getitem__,
+    "requires_grad": bool,
+    "device": lambda code: "another" if code < 0 else _DEVICE_TYPES[code],
+}
+
+
+def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Record:
+    record = np.zeros(_HEAD + dims, dtype=np.int64)
+    kind = part.device.type
+    device = _DEVICE_TYPES.index(kind) if kind in _DEVICE_TYPES else -1
+    record[:_HEAD] = failure, axis, dtype_code(part.dtype), device, part.requires_grad, part.ndim
+    extents = part.shape[:dims]
+    record[_HEAD : _HEAD + len(extents)] = extents
+    return record
+
+
+def _check_same(column: Record, name: str, show: Callable[[int], Any]) -> None:
+    """ValueError, the same on every rank, unless all ranks gave the same number."""
+    if (column == column[0]).all():
+        return
+    other = int(np.flatnonzero(column != column[0])[0])
+    raise ValueError(
+        f"the ranks' parts for is_split must have the same {name}: "
+        f"rank 0 has {show(int(column[0]))}, rank {other} has {show(int(column[other]))}"
+    )
