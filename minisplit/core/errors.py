@@ -14,6 +14,15 @@ from minisplit.core.communication import Communication
 ALL_WELL = -(2**62)
 
 
+class _Lines(str):
+    """Text that a KeyError, which shows the repr of its argument, shows in lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class RankError(RuntimeError):
     """A rank failed with an exception that other ranks cannot raise; the text tells what it was."""
 
@@ -104,7 +113,7 @@ def _rebuilt(kind: bytes, text: str) -> Exception | None:
     """An exception of the pickled type with `text`, or None where there cannot be one."""
     try:
         cls = pickle.loads(kind)
-        made = cls(text)
+        made = cls(_Lines(text) if issubclass(cls, KeyError) else text)
         str(made)  # some cannot even print themselves
         return made if type(made) is cls and isinstance(made, Exception) and text in made.args else None
     except Exception:  # constructors do what they like

@@ -152,6 +152,11 @@ def test_V2_the_lowest_failing_rank_is_raised(raises_alike):
         ms.vmap(func)(ms.ones(8, split=0))
 
 
+def test_a_key_error_is_readable(raises_alike):
+    with raises_alike(KeyError, r"^weight\n  rank 0 of \d failed while mapping"):
+        ms.vmap(lambda x: x * {}["weight"])(ms.ones(8, split=0))
+
+
 class AwkwardError(Exception):
     def __init__(self, first, second):
         super().__init__(first, second)
