@@ -44,8 +44,6 @@ DEFAULTS = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
 }
-# The same for more ranks than cores: who waits leaves the core to the others. With a core each it would only cost.
-CROWDED = {"MPIR_CVAR_ENABLE_HEAVY_YIELD": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
 
 
 class Problem(Exception):  # noqa: N818 - what a user has, not a fault of the program
@@ -60,10 +58,9 @@ class Mpi:
     mpiexec: Path
     library: Path | None
 
-    def environment(self, ranks: int) -> dict[str, str]:
-        crowded = CROWDED if ranks > (os.cpu_count() or 1) else {}
+    def environment(self) -> dict[str, str]:
         chosen = {} if self.library is None else {"MPI4PY_LIBMPI": str(self.library)}
-        return DEFAULTS | crowded | os.environ | chosen
+        return DEFAULTS | os.environ | chosen
 
     def command(self, ranks: int, *words: str) -> list[str]:
         return [str(self.mpiexec), "-n", str(ranks), str(PYTHON), *words]
@@ -124,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
 def launch(options: argparse.Namespace, words: list[str]) -> int:
     mpi, ranks = find_mpi(options.mpi), options.n or 4
     check_job_size(mpi, ranks)
-    return subprocess.run(mpi.command(ranks, *words), env=mpi.environment(ranks), check=False).returncode
+    return subprocess.run(mpi.command(ranks, *words), env=mpi.environment(), check=False).returncode
 
 
 def lint(_: argparse.Namespace) -> int:
@@ -208,7 +205,7 @@ def check_job_size(mpi: Mpi, ranks: int) -> None:
     try:
         job = subprocess.run(
             mpi.command(ranks, "-c", probe),
-            env=mpi.environment(ranks),
+            env=mpi.environment(),
             capture_output=True,
             text=True,
             timeout=120,
@@ -266,14 +263,14 @@ def test(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="minisplit-test-") as folder:
         runs = []
         if not options.n:
-            environment = mpis[0].environment(max(ranks)) | {"MINISPLIT_MPIEXEC": str(mpis[0].mpiexec)}
+            environment = mpis[0].environment() | {"MINISPLIT_MPIEXEC": str(mpis[0].mpiexec)}
             words = ["-m", "serial", *options.pytest]
             runs.append(watch("one process", 1, Path(folder), [str(PYTHON)], environment, words))
         for mpi in mpis:
             for n in ranks:
                 words = ["-m", "not serial", *options.pytest]
                 title = f"{n} rank{'s' * (n > 1)}, {mpi.name}"
-                runs.append(watch(title, n, Path(folder), mpi.command(n), mpi.environment(n), words))
+                runs.append(watch(title, n, Path(folder), mpi.command(n), mpi.environment(), words))
         for finished in runs:
             if finished.verdict() != "ok":
                 show(finished)

@@ -123,6 +123,6 @@ def test_a_launcher_of_another_mpi_is_found_out(monkeypatch, tmp_path):
 
 def test_the_users_settings_win(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    environment = dev.Mpi("mpich", Path("mpiexec"), Path("lib")).environment(1)
+    environment = dev.Mpi("mpich", Path("mpiexec"), Path("lib")).environment()
     assert environment["OMP_NUM_THREADS"] == "7"
     assert environment["MPI4PY_LIBMPI"] == "lib"
