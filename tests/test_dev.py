@@ -1,128 +1,385 @@
-"""dev.py: what it says when something is missing, and how it shows failing and hanging runs."""
+"""Tests of dev.py, tests/rank.py and tests/conftest.py: what contributors see when something goes wrong."""
 
-import importlib.util
+from __future__ import annotations
+
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+import dev
+
 pytestmark = pytest.mark.serial
 
-ROOT = Path(__file__).parent.parent
-SPEC = importlib.util.spec_from_file_location("dev", ROOT / "dev.py")
-dev = importlib.util.module_from_spec(SPEC)
-sys.modules["dev"] = dev
-SPEC.loader.exec_module(dev)
 
-MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let dev.py take a folder of this test for its .venv, and the Python that runs now for that in it."""
+    monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(dev, "STAMP", tmp_path / ".venv" / "dev-stamp")
+    monkeypatch.setattr(dev, "PYTHON", Path(sys.executable))
+    return tmp_path
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+# Setting up
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project with this one's conftest and rank.py, and the test file that a test writes; and a launcher."""
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    for name in ("conftest.py", "rank.py"):
-        (tests / name).write_text((ROOT / "tests" / name).read_text())
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    monkeypatch.setattr(dev, "ROOT", tmp_path)
-    launcher = [MPIEXEC, "-n", "2", sys.executable]
-
-    def run(code):
-        (tests / "test_it.py").write_text(code)
-        logs = tmp_path / "logs"
-        logs.mkdir()
-        return dev.watch("2 ranks", 2, logs, launcher, dict(os.environ), [])
-
-    return run
-
-
-def test_a_failing_rank_is_shown(project, capsys):
-    finished = project("def test_a(rank):\n    assert rank == 0, 'planted'\n\ndef test_b(): pass\n")
-    assert finished.counts() == {"passed": 1, "failed": 1, "skipped": 0}
-    dev.show(finished)
-    shown = capsys.readouterr().out
-    assert "ranks with a failure of their own: 1" in shown
-    assert "planted" in shown
-    assert dev.summarise([finished]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"
-
-
-def test_a_hanging_run_is_ended_with_every_stack(project, capsys, monkeypatch):
-    monkeypatch.setattr(dev, "PATIENCE", 4.0)
-    finished = project("def test_a(comm, rank):\n    rank == 0 or comm.mpi.Barrier()\n    while True: pass\n")
-    assert finished.hung
-    assert finished.counts()["failed"] == 1
-    dev.show(finished)
-    shown = capsys.readouterr().out
-    assert shown.count("test_it.py") >= 2
-    assert "rank 0, the end" in shown
-    assert "rank 1, the end" in shown
-    assert shown.count("in test_a") == 2
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(finished.logs) not in left
-
-
-def test_a_run_that_breaks_off_fails(project, capsys):
-    finished = project("import os\ndef test_a(): os._exit(3)\n")
-    assert finished.status != 0
-    assert finished.counts()["failed"] == 1
-
-
-def test_no_tests_is_a_failure(tmp_path, capsys):
-    assert dev.summarise([dev.Run("nothing", 1, tmp_path)]) == 1
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The steps of a set-up, in which nothing is done."""
+    done: list[str] = []
+    monkeypatch.setattr(dev, "make_venv", lambda: done.append("venv"))
+    monkeypatch.setattr(dev, "pip", lambda *arguments: done.append("pip"))
+    return done
 
 
 @pytest.mark.parametrize(
-    ("words", "text"),
+    ("stamp", "expected"),
     [
-        (["demo", "-n", "0"], "invalid positive value"),
-        (["demo", "--mpi", "all"], "for test only"),
-        (["run"], "run needs a script"),
-        (["fly"], "invalid choice"),
+        pytest.param("that of now", [], id="fits"),
+        pytest.param("that of another time", ["pip", "pip"], id="outdated"),
+        pytest.param(dev.UNFINISHED, ["venv", "pip", "pip"], id="half-made"),
+        pytest.param(None, ["pip", "pip"], id="made-by-hand"),
     ],
 )
-def test_wrong_words(words, text, capsys):
-    with pytest.raises(SystemExit):
-        dev.parse(words)
-    assert text in capsys.readouterr().err
+def test_set_up_does_what_is_missing(stamp: str | None, expected: list[str], steps: list[str]) -> None:
+    dev.VENV.mkdir()
+    if stamp:
+        dev.STAMP.write_text(dev.fingerprint() if stamp == "that of now" else stamp)
+    dev.set_up()
+    assert steps == expected
+    assert dev.STAMP.read_text() == (dev.fingerprint() if expected or stamp else "")
 
 
-def test_pip_without_a_network_gets_one_sentence(monkeypatch):
-    monkeypatch.setattr(dev, "PYTHON", sys.executable)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    with pytest.raises(dev.Problem, match=r"pip could not install .*is there a network"):
-        dev.pip("install", "--no-index", "no-such-package-of-anyones")
+def test_set_up_makes_what_is_not_there(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "PYTHON", dev.VENV / "bin" / "python")
+    dev.VENV.mkdir()
+    dev.set_up()
+    assert steps == ["venv", "pip", "pip"]
 
 
-def test_no_venv_module_gets_one_sentence(monkeypatch, tmp_path):
-    broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho No module named venv >&2\nexit 1\n")
-    broken.chmod(0o755)
-    for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_text("")
-    monkeypatch.setattr(dev, "ROOT", tmp_path)
-    monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(dev, "PYTHON", tmp_path / ".venv" / "bin" / "python")
-    monkeypatch.setattr(dev.sys, "executable", str(broken))
-    with pytest.raises(dev.Problem, match=r"apt install python3-venv.*No module named venv"):
-        dev.set_up_venv()
+def test_fingerprint_follows_requirements_only(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "ROOT", checkout)
+    project, constraints = checkout / "pyproject.toml", checkout / "constraints.txt"
+    project.write_text("[project]\ndependencies = ['torch']\n")
+    constraints.write_text("torch==2\n")
+    first = dev.fingerprint()
+    project.write_text("[project]\ndependencies = ['torch']\n[tool.ruff]\nline-length = 1\n")
+    assert dev.fingerprint() == first
+    constraints.write_text("torch==3\n")
+    second = dev.fingerprint()
+    project.write_text("[project]\ndependencies = ['torch', 'numpy']\n")
+    assert len({first, second, dev.fingerprint()}) == 3
 
 
-def test_a_launcher_of_another_mpi_is_found_out(monkeypatch, tmp_path):
-    launcher = tmp_path / "mpiexec"
-    launcher.write_text("#!/bin/sh\nfor i in $(seq $2); do echo size=1; done\n")
-    launcher.chmod(0o755)
-    monkeypatch.setattr(dev, "VENV", tmp_path)
-    with pytest.raises(dev.Problem, match=r"ran 3 jobs of 1 rank: launcher and MPI library are not of one MPI"):
-        dev.check_job_size(dev.Mpi("system", launcher, None), 3)
+def test_pip_failure_is_one_sentence_below_its_last_lines(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = program(checkout / "python", "seq 100; echo no route to host >&2; exit 1")
+    monkeypatch.setattr(dev, "PYTHON", python)
+    with pytest.raises(SystemExit, match=r"^dev.py: installing failed, as above\. .* pip install .* torch$"):
+        dev.pip("torch")
+    assert capsys.readouterr().out.splitlines()[-2:] == ["100", "no route to host"]
 
 
-def test_the_users_settings_win(monkeypatch):
+def test_python_without_venv_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else name)
+    with pytest.raises(SystemExit, match="apt install python3-venv"):
+        dev.make_venv()
+    assert not dev.VENV.exists()
+
+
+# Launching
+
+
+def test_what_the_user_set_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    environment = dev.Mpi("mpich", Path("mpiexec"), Path("lib")).environment()
+    monkeypatch.delenv("OMPI_ALLOW_RUN_AS_ROOT", raising=False)
+    environment = dev.Mpi("mpich", Path("/a/bin/mpiexec"), Path("/a/lib")).environment()
     assert environment["OMP_NUM_THREADS"] == "7"
-    assert environment["MPI4PY_LIBMPI"] == "lib"
+    assert environment["OMPI_ALLOW_RUN_AS_ROOT"] == "1"
+    assert environment["MPI4PY_LIBMPI"] == "/a/lib"
+    assert environment["MINISPLIT_MPIEXEC"] == "/a/bin/mpiexec"
+
+
+def test_system_mpiexec_is_none_of_ours(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = program(dev.VENV / "mpi" / "mpich" / "bin" / "mpiexec", "")
+    monkeypatch.setenv("PATH", str(ours.parent))
+    assert dev.system_mpiexec() is None
+    theirs = program(checkout / "bin" / "mpiexec", "")
+    monkeypatch.setenv("PATH", f"{ours.parent}{os.pathsep}{theirs.parent}")
+    assert dev.system_mpiexec() == theirs
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("echo size=1; echo size=1", "started 2 jobs of 1 rank: it is not of the MPI that mpi4py loads."),
+        ("echo no slots; exit 3", "did not start a job of 2 ranks: it ended with status 3.\nno slots"),
+        ("echo size=2", "did not start a job of 2 ranks.\nsize=2"),
+    ],
+)
+def test_launcher_that_does_not_launch(checkout: Path, script: str, problem: str) -> None:
+    launcher = program(checkout / "mpiexec", script)
+    assert dev.check(dev.Mpi("broken", launcher), 2) == f"{launcher} {problem}"
+
+
+def test_auto_goes_on_without_a_broken_system_mpi(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = program(checkout / "system" / "mpiexec", "exit 3")
+    wheel = dev.Mpi("mpich", program(checkout / "wheel" / "mpiexec", "echo size=2; echo size=2"))
+    monkeypatch.setattr(dev, "system_mpiexec", lambda: broken)
+    monkeypatch.setattr(dev, "wheel_mpi", lambda name: {"mpich": wheel}[name])
+    dev.VENV.mkdir()
+    assert dev.find_mpi("auto", 2) == [wheel]
+    assert "it ended with status 3. Going on with the wheel of MPICH." in capsys.readouterr().out
+    program(wheel.mpiexec, "echo worse; exit 4")
+    with pytest.raises(SystemExit, match=r"^dev\.py: .* it ended with status 4\.\nworse$"):
+        dev.find_mpi("mpich", 3)
+
+
+def test_launcher_is_checked_once(checkout: Path) -> None:
+    launcher = program(checkout / "mpiexec", f"echo >> {checkout}/runs; echo size=2; echo size=2")
+    dev.VENV.mkdir()
+    for _ in range(2):
+        dev.check(dev.Mpi("good", launcher), 2)
+    assert (checkout / "runs").read_text() == "\n"
+    os.utime(launcher, (1, 1))
+    dev.check(dev.Mpi("good", launcher), 2)
+    assert (checkout / "runs").read_text() == "\n\n"
+
+
+# Watching
+
+
+def test_job_that_takes_too_long_is_ended(checkout: Path) -> None:
+    chatter = ["sh", "-c", "while true; do echo; sleep 0.05; done"]
+    fault = dev.supervise(chatter, dict(os.environ), checkout, patience=60, limit=0.3)
+    assert fault == "took longer than 0.3 s"
+
+
+def test_interrupt_leaves_no_process(checkout: Path) -> None:
+    """Also none that a rank started, in a process group that is not the launcher's."""
+    rank = f"setsid sh -c 'sleep 60 & echo $! $$ > {checkout}/rank-0.pid; wait' & wait"
+    watch = f"""
+import dev, os, pathlib, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+dev.supervise(["sh", "-c", {rank!r}], dict(os.environ), pathlib.Path({str(checkout)!r}), 60, 60)
+"""
+    watcher = subprocess.Popen([sys.executable, "-c", watch], cwd=dev.ROOT, stderr=subprocess.DEVNULL)
+    while not dev.rank_processes(checkout):
+        time.sleep(0.01)
+    watcher.send_signal(signal.SIGINT)
+    assert watcher.wait() != 0
+    assert all_ended(checkout)
+
+
+def all_ended(folder: Path) -> bool:
+    """Whether the processes of the ranks end within some seconds."""
+    left = {process for process, _ in dev.rank_processes(folder)}
+    deadline = time.monotonic() + 5
+    while left and time.monotonic() < deadline:
+        left = {process for process in left if is_running(process)}
+    return not left
+
+
+def is_running(process: int) -> bool:
+    """Whether it lives: one that ended, but that its parent did not ask for, is in the list still."""
+    try:
+        os.kill(process, 0)
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:  # no /proc here, or the process has ended since
+        return not Path("/proc").exists()
+
+
+# Judging
+
+
+PASSED = {"test": "a", "outcome": "passed", "text": ""}
+FAILED = {"test": "a", "outcome": "failed", "text": "what went wrong"}
+SKIPPED = {"test": "b", "outcome": "skipped", "text": ""}
+GOOD, BAD, WRONG, NONE = ({"ended": status} for status in (0, 1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "fault", "counts", "told"),
+    [
+        ([[PASSED, SKIPPED, GOOD], [PASSED, SKIPPED, GOOD]], "", (1, 0, 1), ""),
+        ([[NONE], [NONE]], "", (0, 0, 0), ""),
+        ([[PASSED, GOOD], [FAILED, BAD]], "", (0, 1, 0), "a on R: rank 1 "),
+        ([[FAILED, BAD], [FAILED, BAD]], "", (0, 1, 0), "a on R "),
+        ([[PASSED], [PASSED]], "stood still", (1, 1, 0), "R: stood still"),
+        ([[PASSED, GOOD], [PASSED]], "", (1, 1, 0), "R: rank 1 left before the tests ended"),
+        ([[], []], "", (0, 1, 0), "R: ranks 0, 1 left before"),
+        ([[WRONG], [WRONG]], "", (0, 1, 0), "R: pytest ended with status 4, 4"),
+    ],
+)
+def test_judge(
+    ranks: list[list[dict[str, object]]], fault: str, counts: tuple[int, ...], told: str, tmp_path: Path
+) -> None:
+    for rank, lines in enumerate(ranks):
+        results = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"rank-{rank}.results").write_text(results)
+    run = dev.judge("R", tmp_path, len(ranks), fault)
+    assert (run.passed, run.failed, run.skipped) == counts
+    assert told in run.report
+    assert bool(run.report) == bool(run.failed)
+
+
+def test_summary_ends_with_the_totals() -> None:
+    runs = [dev.Run("serial", passed=3), dev.Run("2 ranks", passed=4, failed=1), dev.Run("3 ranks")]
+    lines = dev.summary(runs).splitlines()
+    assert [line.split(maxsplit=6)[-1] for line in lines[2:4]] == ["FAILED", "no tests"]
+    assert lines[-1] == "7 passed, 1 failed"
+    runs.append(dev.Run("4 ranks", skipped=2))
+    assert dev.summary(runs).splitlines()[-1] == "7 passed, 1 failed, 2 skipped"
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["demo"], {"n": 4, "mpi": "auto"}),
+        (["test", "--mpi", "all"], {"n": None, "mpi": "all", "pytest": []}),
+        (["test", "-n", "2", "--", "-k", "resplit"], {"n": 2, "pytest": ["-k", "resplit"]}),
+        (
+            ["run", "-n", "2", "script.py", "-n", "7"],
+            {"script": "script.py", "n": 2, "arguments": ["-n", "7"]},
+        ),
+    ],
+)
+def test_parse(arguments: list[str], expected: dict[str, object]) -> None:
+    chosen = vars(dev.parse(arguments))
+    assert {name: chosen[name] for name in expected} == expected
+
+
+def test_number_of_ranks_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        dev.parse(["demo", "-n", "0"])
+    assert "must be a whole number above 0, got '0'" in capsys.readouterr().err
+
+
+# Whole runs
+
+
+@pytest.fixture
+def mpi(monkeypatch: pytest.MonkeyPatch) -> dev.Mpi:
+    """The MPI of this environment; what does not end with it is given up soon."""
+    monkeypatch.setenv("MINISPLIT_TEST_PATIENCE", "15")
+    mpiexec = shutil.which(os.environ.get("MINISPLIT_MPIEXEC", "mpiexec"))
+    if mpiexec is None:
+        pytest.skip("needs an mpiexec; `dev.py test` names one in MINISPLIT_MPIEXEC")
+    return dev.Mpi("mpi", Path(mpiexec))
+
+
+def test_launcher_that_fails_at_once_is_tried_again(checkout: Path) -> None:
+    (checkout / "test_it.py").write_text("def test_it(): pass\n")
+    script = f'[ -e {checkout}/failed ] || {{ touch {checkout}/failed; exit 213; }}; shift 2; exec "$@"'
+    mpi = dev.Mpi("moody", program(checkout / "mpiexec", script))
+    run = dev.run_tests("here", mpi, 1, ["--rootdir", str(checkout), str(checkout)])
+    assert (run.passed, run.failed) == (1, 0), run.report
+
+
+STUCK = """
+from mpi4py.MPI import COMM_WORLD as comm
+def test_good(): comm.Barrier()
+def test_bad(): assert comm.rank == 0, "wrong here"
+def test_stuck():
+    if comm.rank == 0:
+        print("a last word")
+        comm.Barrier()
+    while True: pass
+"""
+
+
+def test_failure_and_standstill_are_shown(mpi: dev.Mpi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_stuck.py").write_text(STUCK)
+    monkeypatch.setenv("MINISPLIT_TEST_PATIENCE", "4")
+    run = dev.run_tests("here", mpi, 2, ["--rootdir", str(tmp_path), str(tmp_path)])
+    assert (run.passed, run.failed) == (1, 2)
+    bad, stuck = run.report.split("____ here: stood still for 4 s ____")
+    assert "test_stuck.py::test_bad on here: rank 1 ____" in bad
+    assert bad.count("AssertionError: wrong here") == 1
+    first, second = stuck.split("--- rank-1\n")
+    assert "a last word" in first
+    assert 'test_stuck.py", line 8 in test_stuck' in first
+    assert 'test_stuck.py", line 9 in test_stuck' in second
+    folder = Path(run.report.split()[-1])
+    assert len(dev.rank_processes(folder)) == 2
+    assert all_ended(folder)
+    shutil.rmtree(folder)
+
+
+APART = """
+import hypothesis, pytest
+from hypothesis import strategies
+from mpi4py.MPI import COMM_WORLD as comm
+here = comm.rank == 1
+
+@pytest.fixture
+def bad_set_up():
+    assert not here, "set-up"
+
+@pytest.fixture
+def bad_tear_down():
+    yield
+    assert not here, "tear-down"
+
+def test_fails(): assert not here, "call"
+def test_skips(): here and pytest.skip("for no good reason")
+def test_set_up(bad_set_up): comm.Barrier()
+def test_tear_down(bad_tear_down): comm.Barrier()
+@hypothesis.given(strategies.integers(), strategies.lists(strategies.integers()))
+def test_example(number, numbers):
+    assert comm.allreduce(len(numbers)) == 2 * len(numbers)
+    if here: assert number < 17, "too large"
+def test_all_skip(): pytest.skip("agreed")
+def test_passes(): comm.Barrier()
+"""
+
+
+def test_ranks_agree_on_every_test(mpi: dev.Mpi, tmp_path: Path) -> None:
+    (tmp_path / "test_apart.py").write_text(APART)
+    shutil.copy(dev.ROOT / "tests" / "conftest.py", tmp_path)
+    run = dev.run_tests("here", mpi, 2, ["--rootdir", str(tmp_path), str(tmp_path)])
+    assert (run.passed, run.failed, run.skipped) == (1, 5, 1), run.report
+    told = run.report.split("____ test_apart.py::")[1:]
+    expected = [
+        ("test_fails on here ", "failed on rank 1 of 2", "AssertionError: call"),
+        ("test_skips on here ", "skipped on rank 1 of 2", "for no good reason"),
+        ("test_set_up on here ", "failed on rank 1 of 2", "AssertionError: set-up"),
+        ("test_tear_down on here ", "failed on rank 1 of 2", "AssertionError: tear-down"),
+        ("test_example on here ", "failed on rank 1 of 2", "too large", "number=17,", "numbers=[]"),
+    ]
+    for text, parts in zip(told, expected, strict=True):
+        assert all(part in text for part in parts), text
+    shutil.rmtree(run.report.split()[-1])
+
+
+def test_ranks_must_have_the_same_tests(mpi: dev.Mpi, tmp_path: Path) -> None:
+    uneven = "import pytest\nfrom mpi4py.MPI import COMM_WORLD\n"
+    uneven += "@pytest.mark.parametrize('n', range(1 + COMM_WORLD.rank))\ndef test_n(n): pass\n"
+    (tmp_path / "test_uneven.py").write_text(uneven)
+    shutil.copy(dev.ROOT / "tests" / "conftest.py", tmp_path)
+    run = dev.run_tests("here", mpi, 2, ["--rootdir", str(tmp_path), str(tmp_path)])
+    assert (run.passed, run.failed) == (0, 1)
+    assert "0 errors here is test_uneven.py::test_n on rank 1" in run.report
+    shutil.rmtree(run.report.split()[-1])
