@@ -116,7 +116,7 @@ def _from_dndarray(
     axis = split if is_split is None else normalise_axis(is_split, x.ndim, "is_split")
     if is_split is not None and axis != x.split:
         raise ValueError(f"is_split={is_split!r}, but the DNDarray is split along {x.split}")
-    moved = x if axis is None or normalise_axis(axis, x.ndim) == x.split else x.resplit(axis)
+    moved = x if axis is None else x.to_layout(x.layout.with_split(axis))
     shard = _tensor(moved.larray, dtype, device)
     return DNDarray(_owned(shard, copy), moved.layout, x.comm)
 
@@ -144,8 +144,16 @@ def _owned(shard: torch.Tensor, copy: bool | None) -> torch.Tensor:
     return shard.clone(memory_format=torch.contiguous_format)
 
 
-# A part's record: failure, is_split, dtype, device type, requires_grad, ndim, and so many extents.
-_FEW_DIMS, _ALL_DIMS, _HEAD = 8, 64, 6
+# A part's record: these numbers, which must be the same on all ranks but for the first, and so many extents.
+_FIELDS = ("failure", "is_split", "number of dimensions", "dtype", "device", "requires_grad")
+_HEAD, _NDIM = len(_FIELDS), _FIELDS.index("number of dimensions")
+_FEW_DIMS, _ALL_DIMS = 8, 64
+_DEVICE_TYPES = ("cpu", "cuda")
+_SHOW: dict[str, Callable[[int], Any]] = {
+    "dtype": ALL_DTYPES.__getitem__,
+    "device": lambda code: "another" if code < 0 else _DEVICE_TYPES[code],
+    "requires_grad": bool,
+}
 
 
 def _glued(
@@ -166,11 +174,10 @@ def _glued(
     table = comm.allgather(_part_record(part, axis, failing(comm, error), _FEW_DIMS))
     if table[:, 0].max() != failing(comm, None):
         raise_together(comm, -int(table[:, 0].max()), error, "converting its part for is_split to a tensor")
-    if table[:, 5].max() > _FEW_DIMS:
+    if table[:, _NDIM].max() > _FEW_DIMS:
         table = comm.allgather(_part_record(part, axis, failing(comm, None), _ALL_DIMS))
-    names = ((1, "is_split"), (5, "number of dimensions"), (2, "dtype"), (3, "device"), (4, "requires_grad"))
-    for column, name in names:
-        _check_same(table[:, column], name, _SHOW.get(name, int))
+    for name, column in zip(_FIELDS[1:], table.T[1:_HEAD], strict=True):
+        _check_same(column, name, _SHOW.get(name, int))
     axis = normalise_axis(axis, part.ndim, "is_split")
     extents = table[:, _HEAD : _HEAD + part.ndim]
     for other in range(part.ndim):
@@ -183,19 +190,11 @@ def _glued(
     return DNDarray(part, Layout(shape, axis, comm.size, counts), comm)
 
 
-_DEVICE_TYPES = ("cpu", "cuda")
-_SHOW: dict[str, Callable[[int], Any]] = {
-    "dtype": ALL_DTYPES.__getitem__,
-    "requires_grad": bool,
-    "device": lambda code: "another" if code < 0 else _DEVICE_TYPES[code],
-}
-
-
 def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Record:
     record = np.zeros(_HEAD + dims, dtype=np.int64)
     kind = part.device.type
     device = _DEVICE_TYPES.index(kind) if kind in _DEVICE_TYPES else -1
-    record[:_HEAD] = failure, axis, dtype_code(part.dtype), device, part.requires_grad, part.ndim
+    record[:_HEAD] = failure, axis, part.ndim, dtype_code(part.dtype), device, part.requires_grad
     extents = part.shape[:dims]
     record[_HEAD : _HEAD + len(extents)] = extents
     return record

@@ -150,8 +150,7 @@ class DNDarray:
         >>> x.resplit(1).split, x.split
         (1, 0)
         """
-        target = self._layout.with_split(axis)
-        return self._moved(self._layout if target.split == self.split else target)
+        return self._moved(self._layout.with_split(axis))
 
     def resplit_(self, axis: int | None = None) -> Self:
         """Split this array along `axis`, in place of its present layout. Collective. See `resplit`."""

@@ -78,7 +78,7 @@ def raise_together(comm: Communication, first: int, error: BaseException | None,
     if comm.size > 1:
         kind, text = comm.broadcast_bytes(kind, first), comm.broadcast_bytes(text.encode(), first).decode()
     together = _rebuilt(kind, text)
-    unable = int(comm.agree(np.array([together is None]).astype(np.int64))[0])
+    unable = int(comm.agree(np.array([int(together is None)]))[0])
     if together is None or unable:
         together = RankError(text)
     raise together from error
@@ -116,5 +116,5 @@ def _rebuilt(kind: bytes, text: str) -> Exception | None:
         made = cls(_Lines(text) if issubclass(cls, KeyError) else text)
         str(made)  # some cannot even print themselves
         return made if type(made) is cls and isinstance(made, Exception) and text in made.args else None
-    except Exception:  # constructors do what they like
+    except BaseException:  # constructors do what they like
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,11 +34,7 @@ def full(
     >>> ms.full((2, 2), 7, split=0).tolist()
     [[7, 7], [7, 7]]
     """
-
-    def make(lshape: Sequence[int], **options: Any) -> torch.Tensor:
-        return torch.full(lshape, fill_value, **options)
-
-    return _made(make, shape, dtype, split, device, comm)
+    return _made(partial(torch.full, fill_value=fill_value), shape, dtype, split, device, comm)
 
 
 def zeros(
@@ -108,11 +105,7 @@ def full_like(
     >>> ms.full_like(ms.zeros(2, split=0), 5).tolist()
     [5.0, 5.0]
     """
-
-    def make(lshape: Sequence[int], **options: Any) -> torch.Tensor:
-        return torch.full(lshape, fill_value, **options)
-
-    return _like(make, x, dtype, split, device, comm)
+    return _like(partial(torch.full, fill_value=fill_value), x, dtype, split, device, comm)
 
 
 def zeros_like(
@@ -301,8 +294,6 @@ def _like(
     if comm is not None and comm is not x.comm:
         return _made(make, x.shape, dtype, x.split if split is None else split, device, comm)
     layout = x.layout if split is None else x.layout.with_split(split)
-    if layout.split == x.split:
-        layout = x.layout
     shard = make(layout.lshape(x.comm.rank), dtype=dtype, device=sanitize_device(device))
     return DNDarray(shard, layout, x.comm)
 

@@ -163,8 +163,9 @@ class Layout:
         return self if self.ragged is None else Layout(self.shape, self.split, self.ranks)
 
     def with_split(self, split: int | None) -> Layout:
-        """The same shape, split along another axis with the default counts."""
-        return Layout(self.shape, split, self.ranks)
+        """The same shape, split along `split` with the default counts; itself where it is split there already."""
+        target = Layout(self.shape, split, self.ranks)
+        return self if target.split == self.split else target
 
     def with_counts(self, counts: Sequence[int]) -> Layout:
         """The same shape and split with other counts."""

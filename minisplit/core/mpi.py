@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import time
@@ -75,6 +76,7 @@ _OPS: dict[tuple[ReduceOp, torch.dtype | None], MPI.Op] = {
 }
 
 
+@functools.cache
 def _query_cuda_aware() -> bool:
     """Whether the MPI library reads and writes GPU memory; MINISPLIT_CUDA_AWARE=0 or 1 overrides it."""
     chosen = os.environ.get("MINISPLIT_CUDA_AWARE")

@@ -54,12 +54,12 @@ def agree_on_outputs(
     """
     record = _record(mine) if error is None else _failure(comm, error)
     highest = comm.agree(record)
-    if mine is not None and (highest is record or highest.tobytes() == record.tobytes()):
-        return _tell_empty_ranks(comm, samples, mine, highest)
-    if highest[0] != ALL_WELL:
-        raise_together(comm, -int(highest[0]), error, doing)
-    if (highest[1 : _WORDS + 1] != -highest[_WORDS + 1 :]).any():
-        _raise_differing(comm, record)
+    # Where the maximum is a rank's own record no rank failed or differs: the common case, and the quick one.
+    if mine is None or highest.tobytes() != record.tobytes():
+        if highest[0] != ALL_WELL:
+            raise_together(comm, -int(highest[0]), error, doing)
+        if (highest[1 : _WORDS + 1] != -highest[_WORDS + 1 :]).any():
+            _raise_differing(comm, record)
     return _tell_empty_ranks(comm, samples, mine, highest)
 
 
