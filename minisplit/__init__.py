@@ -2,6 +2,7 @@
 
 from minisplit.core.communication import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_numpy
+from minisplit.core.debugging import CollectiveError, debug
 from minisplit.core.devices import cpu
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import RankError
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MPI_SELF",
     "MPI_WORLD",
+    "CollectiveError",
     "Communication",
     "DNDarray",
     "Layout",
@@ -38,6 +40,7 @@ __all__ = [
     "asarray",
     "balance",
     "cpu",
+    "debug",
     "empty",
     "empty_like",
     "eye",

@@ -12,7 +12,15 @@ ROOT = Path(__file__).parent.parent / "minisplit"
 # From the ground up. A module imports from the lines above its own, or from modules before it in its line.
 LAYERS = [
     ["core.layout", "core.transfer"],
-    ["core.dtypes", "core.devices", "core.communication", "core.mpi", "core.errors", "core.printing"],
+    [
+        "core.dtypes",
+        "core.devices",
+        "core.debugging",
+        "core.communication",
+        "core.mpi",
+        "core.errors",
+        "core.printing",
+    ],
     ["core.movement", "core.dndarray", "core.redistribution", "core.conversion", "core.factories"],
     ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
 ]

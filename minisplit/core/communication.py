@@ -1,83 +1,266 @@
 """The protocol that carries bytes between ranks, and the communicator in use.
 
 `Communication` is what everything above needs of a message-passing library; `minisplit.core.mpi` is its MPI
-form. Another form (threads of one process, say) implements the same members.
+form, `minisplit.testing.threads` the one for threads of one process.
 """
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from threading import get_ident
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minisplit.core.debugging import (
+    CollectiveError,
+    call_site,
+    checksum,
+    debugging,
+    described,
+    named_by_rank,
+)
+
 Record = NDArray[np.int64]
 ReduceOp = Literal["sum", "prod", "min", "max"]
+Call = tuple[object, ...]
+Result = TypeVar("Result")
+
+# The longest text that ranks compare in debug mode.
+TEXT_BYTES = 512
+REDUCIBLE = frozenset(
+    {
+        torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64,
+        torch.float32, torch.float64, torch.complex64, torch.complex128,
+    }
+)  # fmt: skip
+# The type in which another dtype is accumulated.
+_ACCUMULATE = {
+    torch.bool: torch.uint8,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
+_BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
 
 
 class Communication(ABC):
-    """A group of ranks that exchange data. All methods but `abort` are collective.
+    """A group of ranks that exchange data. All methods but `taken_over` and `abort` are collective.
 
-    Tensors may have any strides and any dtype; results are on the device of the argument.
+    Tensors may have any strides and any dtype; results are on the device of the argument. One thread makes the
+    calls on a communicator: the first that makes one. A RuntimeError meets any other thread, since the
+    calls of two threads could be taken for one another, and all calls once the communicator was freed.
+
+    A new form subclasses it and carries bytes in the methods that begin with an underscore.
     """
 
-    __slots__ = ("rank", "size")
-    rank: int
-    size: int
+    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_thread", "rank", "size")
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank = rank
+        self.size = size
+        # The call that this rank is in, as (kind, what must be alike on all ranks ...), and how many it has made.
+        self._call: Call | None = None
+        self._calls = 0
+        self._thread: int | None = None
+        self._closed = ""
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Itself: the copy of an array stays on the array's communicator."""
         return self
 
-    @abstractmethod
-    def exchange(self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]) -> None:
+    def exchange(
+        self,
+        send: Sequence[tuple[int, torch.Tensor]],
+        recv: Sequence[tuple[int, torch.Tensor]],
+        purpose: Sequence[object] = (),
+    ) -> None:
         """Send each `(peer, tensor)` of `send` and fill each `(peer, tensor)` of `recv`.
 
         At most one tensor goes from one rank to another, never to itself, and both
         sides give it the same shape and dtype. A rank with nothing to send or receive passes
-        empty lists, and no message is sent for it.
+        empty lists, and no message is sent for it. `purpose`, the same on all ranks, is compared in debug mode.
         """
+        if self.size > 1:
+            self._collective(("exchange", *purpose), self._exchange, send, recv)
 
-    @abstractmethod
     def allreduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         """Reduce elementwise over the ranks; `tensor` has one shape and dtype on all.
 
         float16 and bfloat16 are accumulated in float32, bool as "any" (sum, max) or "all" (prod,
         min); NaN propagates. Complex numbers have no min or max: TypeError.
         """
+        if op not in _BOOL_OPS:
+            raise ValueError(f"op must be one of {', '.join(_BOOL_OPS)}, got {op!r}")
+        if tensor.dtype.is_complex and op in {"min", "max"}:
+            raise TypeError(f"complex numbers have no order: op {op!r} of {tensor.dtype}")
+        total = _reducible(tensor)
+        if self.size > 1:
+            chosen = _BOOL_OPS[op] if tensor.dtype is torch.bool else op
+            call = ("allreduce", tensor.dtype, tuple(tensor.shape), op)
+            self._collective(call, self._allreduce, total, chosen)
+        return total.to(device=tensor.device, dtype=tensor.dtype)
 
-    @abstractmethod
     def scan(self, tensor: torch.Tensor) -> torch.Tensor:
         """Elementwise sum (of bool: "any") over the ranks before this one; zeros on rank 0."""
+        mine = _reducible(tensor)
+        before = torch.zeros_like(mine)
+        if self.size > 1:
+            op: ReduceOp = "max" if tensor.dtype is torch.bool else "sum"
+            self._collective(("scan", tensor.dtype, tuple(tensor.shape)), self._scan, mine, before, op)
+        return before.to(device=tensor.device, dtype=tensor.dtype)
 
-    @abstractmethod
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
         """Return the `tensor` of rank `root`; elsewhere it gives the shape and dtype, and is not changed."""
+        if self.size == 1:
+            return tensor.detach().clone()
+        call = ("broadcast", tensor.dtype, tuple(tensor.shape), f"from rank {root}")
+        return self._collective(call, self._broadcast, tensor, root)
 
-    @abstractmethod
     def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
         """Return the `data` of rank `root`, of any length."""
+        if self.size == 1:
+            return data
+        return self._collective(("broadcast_bytes", f"from rank {root}"), self._broadcast_bytes, data, root)
 
-    @abstractmethod
     def allgather(self, record: Record) -> Record:
         """Return the ranks' records, integers of one length, as the rows of a `(size, length)` array."""
+        if self.size == 1:
+            return record[None].copy()
+        return self._collective(("allgather", len(record)), self._allgather, record)
 
-    @abstractmethod
     def agree(self, record: Record) -> Record:
         """Return the elementwise maximum of the ranks' records, integers of one length. Small and fast."""
+        if self.size == 1:
+            return record
+        return self._collective(("agree", len(record)), self._agree, record)
 
-    @abstractmethod
     def split(self, color: int | None, key: int = 0) -> Communication | None:
         """Make one communicator per `color`, its ranks ordered by `key`; None for `color=None`."""
+        return self._collective(("split",), self._split, color, key)
+
+    def free(self) -> None:
+        """Give back what the communicator holds. A later call on it raises RuntimeError."""
+        self._collective(("free",), self._free)
+        self._close("was freed")
+
+    @contextmanager
+    def taken_over(self) -> Iterator[None]:
+        """Let this thread make the calls for the length of a `with` block; their usual thread waits. Local."""
+        before, self._thread = self._thread, None if self._closed else get_ident()
+        try:
+            yield
+        finally:
+            self._thread = before
+
+    def check_replicated(self, tensor: torch.Tensor, name: str) -> None:
+        """In debug mode ValueError, the same on every rank, unless `tensor` is the same on all; else nothing."""
+        if not debugging():
+            return
+        sums = self.allgather(np.array([checksum(tensor)]))[:, 0]
+        if (sums != sums[0]).any():
+            other = int(np.flatnonzero(sums != sums[0])[0])
+            raise ValueError(
+                f"{name} must be the same on every rank, but that of rank {other} differs from that of rank 0 "
+                f"(checksums {sums[other]:x} and {sums[0]:x}); use is_split= where each rank has a part"
+            )
+
+    def _collective(self, call: Call, carry: Callable[..., Result], *args: Any) -> Result:
+        """Make one call that all ranks make alike."""
+        if self._thread != get_ident():
+            self._claim()
+        self._calls += 1
+        self._call = call
+        try:
+            if debugging():
+                self._compare(call)
+            return carry(*args)
+        finally:
+            self._call = None
+
+    def _claim(self) -> None:
+        """Make this thread the one that makes the calls, or raise RuntimeError."""
+        if self._closed:
+            raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}: no call can be made on it")
+        owner = next((thread for thread in threading.enumerate() if thread.ident == self._thread), None)
+        if owner is not None:
+            raise RuntimeError(
+                f"this communicator is used by thread {owner.name!r}, so {threading.current_thread().name!r} "
+                "cannot make collective calls on it: those of two threads could be taken for one another. Give it "
+                "one of its own (comm.split(0), called by the first), or call within comm.taken_over() while the "
+                "first waits"
+            )
+        self._thread = get_ident()
+
+    def _close(self, reason: str) -> None:
+        self._closed = reason
+        self._thread = None  # which is nobody's, so every call meets `_claim`
+
+    def _compare(self, call: Call) -> None:
+        """CollectiveError, the same on every rank, unless all ranks make this call, on the same line."""
+        text = f"{described(call)} at {call_site()}"
+        if len(text.encode()) > TEXT_BYTES:  # the counts of many ranks
+            digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+            text = f"{text.encode()[: TEXT_BYTES - 30].decode(errors='ignore')} [{digest}] at {call_site()[-40:]}"
+        texts = self._allgather_text(text)
+        if len(set(texts)) > 1:
+            raise CollectiveError(f"collective #{self._calls}: {named_by_rank(texts)}")
+
+    @abstractmethod
+    def _exchange(
+        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
+    ) -> None: ...
+
+    @abstractmethod
+    def _allreduce(self, total: torch.Tensor, op: ReduceOp) -> None:
+        """Reduce in place; `total` is contiguous, in host memory, and of a dtype in `REDUCIBLE`."""
+
+    @abstractmethod
+    def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+        """Fill `before`, which holds zeros; both are like the argument of `_allreduce`."""
+
+    @abstractmethod
+    def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor: ...
+
+    @abstractmethod
+    def _broadcast_bytes(self, data: bytes, root: int) -> bytes: ...
+
+    @abstractmethod
+    def _allgather(self, record: Record) -> Record: ...
+
+    @abstractmethod
+    def _allgather_text(self, text: str) -> list[str]:
+        """The ranks' texts, each of at most `TEXT_BYTES` bytes."""
+
+    @abstractmethod
+    def _agree(self, record: Record) -> Record: ...
+
+    @abstractmethod
+    def _split(self, color: int | None, key: int) -> Communication | None: ...
+
+    @abstractmethod
+    def _free(self) -> None: ...
 
     @abstractmethod
     def abort(self, status: int = 1) -> None:
         """End every rank of the job. Not collective: one rank is enough."""
+
+
+def _reducible(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy of `tensor` in host memory, in a dtype that every communicator can reduce."""
+    dtype = _ACCUMULATE.get(tensor.dtype, tensor.dtype)
+    if dtype not in REDUCIBLE:
+        raise TypeError(f"reductions over ranks are not defined for {tensor.dtype}")
+    host = tensor.detach().to(device="cpu", dtype=dtype).resolve_conj().resolve_neg()
+    return host.clone(memory_format=torch.contiguous_format)
 
 
 _current: ContextVar[Communication] = ContextVar("minisplit_comm")

@@ -58,6 +58,7 @@ def array(
     if is_split is not None:
         return _glued(obj, dtype, is_split, copy, device, comm)
     whole = _tensor(obj, dtype, device)
+    comm.check_replicated(whole, "the object given to array(), asarray() or from_numpy()")
     layout = Layout(tuple(whole.shape), split, comm.size)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
     return DNDarray(_owned(shard, copy), layout, comm)

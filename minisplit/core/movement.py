@@ -36,7 +36,7 @@ def _transfer(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication
     recv = {peer: out.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}
     if comm.rank in recv:
         recv.pop(comm.rank).copy_(send.pop(comm.rank))
-    comm.exchange(list(send.items()), list(recv.items()))
+    comm.exchange(list(send.items()), list(recv.items()), (shard.dtype, src, "to", dst))
     return out
 
 
@@ -51,4 +51,6 @@ class _Move(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
-        return move(gradient, *ctx.reverse), None, None, None
+        # On a GPU autograd runs this in a thread of its own, while the one that called backward() waits.
+        with ctx.reverse[2].taken_over():
+            return move(gradient, *ctx.reverse), None, None, None

