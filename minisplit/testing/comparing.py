@@ -1,0 +1,67 @@
+"""Comparing a distributed array with what it should be, with one verdict for all ranks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minisplit.core.dndarray import DNDarray, as_dndarray
+from minisplit.core.errors import agreement
+
+Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
+
+
+def assert_equal(x: DNDarray, expected: Expected) -> None:
+    """AssertionError on every rank unless `x` has the values, shape and dtype of `expected`. Collective.
+
+    `expected` is the global array: a tensor, NumPy array or number that every rank has, or a DNDarray; of
+    lists and numbers the dtype is not compared. NaN equals NaN. The layouts of `x` on the ranks are compared too.
+
+    >>> import minisplit as ms
+    >>> ms.testing.assert_equal(ms.arange(3, split=0), [0, 1, 2])
+    """
+    assert_close(x, expected, rtol=0.0, atol=0.0)
+
+
+def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, atol: float | None = None) -> None:
+    """AssertionError on every rank unless `x` is close to `expected`, as `torch.testing.assert_close` has it.
+
+    Collective. Without `rtol` and `atol` the tolerances of torch for the dtype hold. See `assert_equal`.
+
+    >>> import minisplit as ms
+    >>> ms.testing.assert_close(ms.full(3, 0.1, split=0), [0.1, 0.1, 0.1])
+    """
+    array = as_dndarray(x, "x")
+    if isinstance(expected, DNDarray):
+        expected = expected.to_layout(expected.layout.with_split(None)).larray
+    has_dtype = isinstance(expected, (torch.Tensor, np.ndarray, np.generic))
+    whole = torch.as_tensor(expected, device=array.device)
+    layout, rank = array.layout, array.comm.rank
+    if tuple(whole.shape) != array.shape:
+        raise AssertionError(f"the shape is {array.shape}, expected {tuple(whole.shape)}")
+    if has_dtype and whole.dtype is not array.dtype:
+        raise AssertionError(f"the dtype is {array.dtype}, expected {whole.dtype}")
+    digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
+    digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
+    with agreement(array.comm, "comparing its part of an array"):
+        if digests[rank] != digests[0]:
+            raise AssertionError(f"rank {rank} has {layout!r} of {array.dtype}, not what rank 0 has")
+        if array.lshape != layout.lshape(rank):
+            raise AssertionError(f"the shard of rank {rank} is {array.lshape}, its layout is {layout!r}")
+        torch.testing.assert_close(
+            array.larray.detach(),
+            whole[layout.box(rank)].detach(),
+            rtol=rtol,
+            atol=atol,
+            equal_nan=True,
+            check_dtype=has_dtype,
+            msg=lambda text: f"{text}\n\nIn {layout!r}, rank {rank} holds {_shown(layout.box(rank))}",
+        )
+
+
+def _shown(box: tuple[slice, ...]) -> str:
+    return f"[{', '.join(f'{part.start}:{part.stop}' for part in box)}]"

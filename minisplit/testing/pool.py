@@ -1,0 +1,7 @@
+from typing import Any
+
+
+class Pool: ...
+
+
+def shared_pool() -> Any: ...

@@ -1,0 +1,45 @@
+"""A global array that no rank holds yet: what a property test draws before there are ranks."""
+
+from __future__ import annotations
+
+import torch
+
+from minisplit.core.communication import Communication, sanitize_comm
+from minisplit.core.dndarray import DNDarray
+from minisplit.core.layout import Layout
+
+
+class Whole:
+    """A global tensor and the layout to cut it by.
+
+    `cut()` is this rank's DNDarray. Its `repr` makes it again, exactly.
+
+    >>> import minisplit as ms, torch
+    >>> ms.testing.Whole(torch.tensor([1, 2]), ms.Layout((2,), 0, ranks=1)).cut().tolist()
+    [1, 2]
+    """
+
+    __slots__ = ("layout", "tensor")
+
+    def __init__(self, tensor: torch.Tensor, layout: Layout) -> None:
+        if tuple(tensor.shape) != layout.shape:
+            raise ValueError(f"the tensor has shape {tuple(tensor.shape)}, but the layout is of {layout.shape}")
+        self.tensor = tensor
+        self.layout = layout
+
+    def cut(self, comm: Communication | None = None) -> DNDarray:
+        """Return the DNDarray of which this rank holds its part, in memory of its own. Local.
+
+        ValueError where `comm`, the communicator in use by default, has not as many ranks as the layout.
+        """
+        chosen = sanitize_comm(comm)
+        if chosen.size != self.layout.ranks:
+            raise ValueError(f"the layout is for {self.layout.ranks} ranks, but there are {chosen.size}")
+        shard = self.tensor.detach()[self.layout.box(chosen.rank)].clone()
+        return DNDarray(shard.requires_grad_(self.tensor.requires_grad), self.layout, chosen)
+
+    def __repr__(self) -> str:
+        tensor = f"torch.tensor({self.tensor.tolist()}, dtype={self.tensor.dtype})"
+        if self.tensor.numel() == 0:
+            tensor = f"torch.empty({tuple(self.tensor.shape)}, dtype={self.tensor.dtype})"
+        return f"Whole({tensor}, {self.layout!r})"
