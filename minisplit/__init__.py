@@ -1,5 +1,6 @@
 """minisplit: arrays cut over MPI ranks, and plain torch functions mapped over them."""
 
+from minisplit import testing
 from minisplit.core.communication import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_numpy
 from minisplit.core.debugging import CollectiveError, debug
@@ -53,6 +54,7 @@ __all__ = [
     "ones_like",
     "redistribute",
     "resplit",
+    "testing",
     "use_comm",
     "vmap",
     "zeros",

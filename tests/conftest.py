@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -30,7 +30,7 @@ def comm() -> ms.Communication:
     # Here, as this starts MPI, which a serial test must not.
     import minisplit as ms
 
-    return ms.MPI_WORLD
+    return ms.get_comm()
 
 
 @pytest.fixture
@@ -44,21 +44,27 @@ def size(comm: ms.Communication) -> int:
 
 
 @pytest.fixture
-def raises_alike(comm: Any) -> Any:
+def raises_alike(comm: ms.Communication) -> Any:
     """A context manager like `pytest.raises`: type and text must be the same on all ranks.
 
     Afterwards it checks that the communicator still works.
     """
+    return alike(comm)
+
+
+def alike(comm: ms.Communication) -> Any:
+    import torch
+
+    from minisplit.core.errors import agreement
 
     @contextlib.contextmanager
     def check(kind: type[Exception], match: str) -> Generator[Any, None, None]:
         with pytest.raises(kind, match=match) as caught:
             yield caught
-        import torch
-        from mpi4py import MPI
-
-        seen = MPI.COMM_WORLD.allgather((type(caught.value).__name__, str(caught.value)))
-        assert len(set(seen)) == 1, seen
+        mine = f"{type(caught.value).__name__}: {caught.value}".encode(errors="backslashreplace")
+        first = comm.broadcast_bytes(mine)
+        with agreement(comm, "comparing exceptions"):
+            assert mine.decode() == first.decode()
         assert comm.allreduce(torch.ones(2)).tolist() == [comm.size] * 2
 
     return check
@@ -158,65 +164,52 @@ def log(config: pytest.Config, text: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have hypothesis draw, and shrink, the same examples on every rank: by no clock, memory or coverage.
-
-    MINISPLIT_EXAMPLES is their number; serial tests, which are quicker, have four times as many.
-    """
-    examples = int(os.environ.get("MINISPLIT_EXAMPLES", "50"))
-    phase = hypothesis.Phase
+    """MINISPLIT_EXAMPLES is the number of examples of a property; the same ones are drawn in every run."""
     hypothesis.settings.register_profile(
-        "in-step",
+        "minisplit",
         database=None,
         deadline=None,
         derandomize=True,
-        max_examples=4 * examples if config.option.markexpr == "serial" else examples,
-        phases=(phase.explicit, phase.generate, phase.target, phase.shrink),
+        max_examples=int(os.environ.get("MINISPLIT_EXAMPLES", "200")),
         print_blob=False,
-        report_multiple_bugs=False,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    hypothesis.settings.load_profile("in-step")
+    hypothesis.settings.load_profile("minisplit")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--on-threads", type=int, metavar="RANKS", help="run each test on this many threads as ranks")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        handle = getattr(getattr(item, "obj", None), "hypothesis", None)
-        # Items that differ in their parameters share one function.
-        if handle and not is_serial(item) and not hasattr(handle.inner_test, "in_step"):
-            handle.inner_test = in_step(handle.inner_test, config)
+        function = getattr(item, "obj", None)
+        if hasattr(function, "alone"):
+            item.add_marker("spmd")
+            item.add_marker("serial")
+        elif hasattr(function, "hypothesis") and not is_serial(item):
+            raise pytest.UsageError(f"{item.nodeid} draws examples on every rank: give it @minisplit.testing.spmd")
+    if config.option.on_threads:
+        left_out = [item for item in items if item.get_closest_marker("mpi") or "calls" in item.fixturenames]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
-class ExampleError(AssertionError):
-    """An example failed on some rank."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test for ranks on threads, where that is asked for: every rank calls it with fixtures of its own."""
+    ranks = pyfuncitem.config.option.on_threads
+    if not ranks or is_serial(pyfuncitem):
+        return None
+    import minisplit as ms
 
+    names = pyfuncitem._fixtureinfo.argnames
+    given = {name: pyfuncitem.funcargs[name] for name in names}
 
-def in_step(example: Callable[..., object], config: pytest.Config) -> Callable[..., None]:
-    """Let an example fail, or be rejected, on all ranks if it does on one, so that all shrink it alike."""
+    def test() -> None:
+        comm = ms.get_comm()
+        own = {"comm": comm, "rank": comm.rank, "size": comm.size, "raises_alike": alike(comm)}
+        pyfuncitem.obj(**given | {name: value for name, value in own.items() if name in names})
 
-    @functools.wraps(example)
-    def on_all_ranks(*args: Any, **kwargs: Any) -> None:
-        __tracebackhide__ = True
-        comm = world()
-        if comm is None:
-            example(*args, **kwargs)
-            return
-        outcome: Outcome = "passed"
-        text = "assume() was not met"
-        try:
-            example(*args, **kwargs)
-        except hypothesis.errors.UnsatisfiedAssumption:
-            outcome = "skipped"
-        except (Exception, pytest.fail.Exception) as error:
-            outcome = "failed"
-            text = str(pytest.ExceptionInfo.from_exception(error).getrepr(style="short"))
-            log(config, text)
-        all_ranks = agree(comm, outcome, text)
-        # Not in the handler above, and one class and line for every rank: hypothesis tells failures apart by
-        # these and by what an exception was raised from.
-        if all_ranks.outcome == "failed":
-            raise ExampleError(f"{all_ranks.where}:\n{all_ranks.told}")
-        if all_ranks.outcome == "skipped":
-            hypothesis.reject()
-
-    on_all_ranks.in_step = True
-    return on_all_ranks
+    ms.testing.run(test, ranks=ranks)
+    return True

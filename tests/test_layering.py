@@ -23,6 +23,16 @@ LAYERS = [
     ],
     ["core.movement", "core.dndarray", "core.redistribution", "core.conversion", "core.factories"],
     ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
+    [
+        "testing.reporting",
+        "testing.threads",
+        "testing.whole",
+        "testing.comparing",
+        "testing.pool",
+        "testing.strategies",
+        "testing.properties",
+        "testing",
+    ],
 ]
 ORDER = {f"minisplit.{name}": height for height, name in enumerate(chain.from_iterable(LAYERS))}
 
@@ -33,17 +43,24 @@ def name_of(file):
 
 
 def imports_of(file):
-    """(module, whether at the top of the file) of each import."""
+    """(module, whether outside of any function) of each import."""
     tree = ast.parse(file.read_text())
+    hidden = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} has a relative import"
-            names = [f"{node.module}.{a.name}" if node.module == "mpi4py" else node.module for a in node.names]
+            longer = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in FILES or node.module == "mpi4py" else node.module for name in longer]
         for name in names:
-            yield name, node.col_offset == 0
+            yield name, node not in hidden
 
 
 FILES = {name_of(file): file for file in ROOT.rglob("*.py")}

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for arrays on any number of ranks.
+"""Hypothesis strategies for arrays on any number of ranks, which shrink to few ranks and balanced layouts.
 
-All shrink to few ranks, small shapes and balanced layouts. An example is drawn once, outside of the ranks, so `dndarrays` draws a `Whole`: a tensor and the layout to cut
+An example is drawn once, outside of the ranks, so `dndarrays` draws a `Whole`: a tensor and the layout to cut
 it by. A rank's own DNDarray is `whole.cut()`.
 """
 
@@ -82,7 +82,8 @@ def layouts(
     extents = _drawn(draw, shapes() if shape is None else shape)
     size = _drawn(draw, _ranks() if ranks is None else ranks)
     axes: SearchStrategy[Any] = st.sampled_from([*range(len(extents)), None])
-    balanced = Layout(extents, _drawn(draw, axes if split == "any" else split), size)
+    axis: Any = axes if split == "any" else split
+    balanced = Layout(extents, _drawn(draw, axis), size)
     if balanced.split is None:
         return balanced
     extent = balanced.extent

@@ -15,8 +15,9 @@ class Whole:
     `cut()` is this rank's DNDarray. Its `repr` makes it again, exactly.
 
     >>> import minisplit as ms, torch
-    >>> ms.testing.Whole(torch.tensor([1, 2]), ms.Layout((2,), 0, ranks=1)).cut().tolist()
-    [1, 2]
+    >>> x = ms.testing.Whole(torch.tensor([1, 2]), ms.Layout((2,), 0, ranks=2))
+    >>> ms.testing.run(lambda: x.cut().larray.tolist(), ranks=2)
+    [[1], [2]]
     """
 
     __slots__ = ("layout", "tensor")

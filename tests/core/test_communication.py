@@ -15,7 +15,7 @@ from minisplit.core import mpi
 from minisplit.core.communication import sanitize_comm
 from minisplit.core.errors import agreement
 
-Comm = ms.MPICommunication
+Comm = ms.Communication
 NAN = float("nan")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
@@ -40,6 +40,7 @@ def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a, b)
 
 
+@pytest.mark.mpi
 def test_the_default_communicator(comm: Comm) -> None:
     assert ms.get_comm() is ms.MPI_WORLD
     assert sanitize_comm(None) is ms.MPI_WORLD
@@ -47,6 +48,7 @@ def test_the_default_communicator(comm: Comm) -> None:
     assert repr(comm) == f"<MPICommunication rank {comm.rank} of {comm.size}>"
 
 
+@pytest.mark.mpi
 def test_use_comm_in_a_block() -> None:
     with ms.use_comm(ms.MPI_SELF):
         assert ms.get_comm() is ms.MPI_SELF
@@ -56,12 +58,14 @@ def test_use_comm_in_a_block() -> None:
     assert ms.get_comm() is ms.MPI_WORLD
 
 
+@pytest.mark.mpi
 def test_use_comm_ends_with_an_exception() -> None:
     with pytest.raises(KeyError), ms.use_comm(ms.MPI_SELF):
         raise KeyError
     assert ms.get_comm() is ms.MPI_WORLD
 
 
+@pytest.mark.mpi
 def test_use_comm_as_a_function() -> None:
     before = ms.use_comm(ms.MPI_SELF)
     try:
@@ -71,6 +75,7 @@ def test_use_comm_as_a_function() -> None:
     assert ms.get_comm() is ms.MPI_WORLD
 
 
+@pytest.mark.mpi
 def test_a_new_thread_starts_with_the_default() -> None:
     seen: list[Any] = []
 
@@ -87,6 +92,7 @@ def test_a_new_thread_starts_with_the_default() -> None:
     assert ms.get_comm() is ms.MPI_WORLD
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("wrong", [MPI.COMM_WORLD, "world", 0, ms.MPICommunication], ids=repr)
 def test_what_is_no_communicator(wrong: Any) -> None:
     words = f"comm must be a minisplit Communication or None, got {type(wrong).__name__}"
@@ -129,6 +135,7 @@ def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str
     everybody_to_everybody(comm, shape, strided, device)
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("limit", [1, 8, 64])
 @pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
 def test_A6_messages_above_the_limit_go_in_several(
@@ -365,6 +372,7 @@ def test_A11_a_rank_by_itself(comm: Comm, rank: int) -> None:
         assert not x.is_distributed()
 
 
+@pytest.mark.mpi
 def test_messages_do_not_meet_those_of_the_caller(comm: Comm, rank: int, size: int) -> None:
     theirs = np.array([rank])
     request = MPI.COMM_WORLD.Isend(theirs, (rank + 1) % size, tag=comm._tag + 1)

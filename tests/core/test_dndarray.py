@@ -15,7 +15,7 @@ import minisplit as ms
 from minisplit.core.dndarray import as_dndarray
 from minisplit.core.errors import agreement
 
-Comm = ms.MPICommunication
+Comm = ms.Communication
 KINDS = ["balanced", "ragged", "one rank"]
 SHAPES = [(7,), (5, 4), (3, 2, 6), (1,), (0,), (0, 3), (1, 1, 1)]
 

@@ -13,7 +13,7 @@ import minisplit as ms
 from minisplit.core import mpi
 from minisplit.core.errors import RankError, agreement
 
-Comm = ms.MPICommunication
+Comm = ms.Communication
 
 
 class NeedsTwoError(Exception):
@@ -39,8 +39,10 @@ def caught(comm: Comm, error: Exception | None) -> Exception:
 
 
 def assert_same_everywhere(comm: Comm, raised: Exception) -> None:
-    told = comm.mpi.allgather((type(raised).__name__, str(raised)))
-    assert told == [told[0]] * comm.size
+    mine = f"{type(raised).__name__}: {raised}".encode()
+    first = comm.broadcast_bytes(mine)
+    with agreement(comm, "comparing"):
+        assert mine == first
     assert comm.allreduce(torch.tensor(comm.rank + 1)).item() == comm.size * (comm.size + 1) // 2
 
 
@@ -99,6 +101,7 @@ def test_a_subclass_that_others_can_make_keeps_its_type(comm: Comm, rank: int) -
     assert_same_everywhere(comm, raised)
 
 
+@pytest.mark.mpi
 def test_an_exception_that_others_do_not_know(
     comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,11 +207,12 @@ def test_agreement_on_a_part_of_the_ranks(comm: Comm, rank: int) -> None:
             pass
 
 
+@pytest.mark.mpi
 def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
     monkeypatch: pytest.MonkeyPatch, rank: int, size: int
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(Comm, "abort", lambda self, status=1: ended.append(status))
+    monkeypatch.setattr(ms.MPICommunication, "abort", lambda self, status=1: ended.append(status))
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     try:
@@ -222,6 +226,7 @@ def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
     assert rest[-1] == "ValueError: lost"
 
 
+@pytest.mark.mpi
 def test_J1_the_hook_is_there_with_several_ranks(size: int) -> None:
     hooks: dict[bool, Any] = {True: mpi._end_job, False: sys.__excepthook__}
     assert sys.excepthook is hooks[size > 1]

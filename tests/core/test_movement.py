@@ -11,7 +11,7 @@ import minisplit as ms
 from minisplit.core.errors import agreement
 from minisplit.core.movement import move
 
-Comm = ms.MPICommunication
+Comm = ms.Communication
 SHAPE = (5, 6)
 
 

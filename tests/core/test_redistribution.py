@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, composite
 
 import minisplit as ms
 from minisplit.core.dtypes import ALL_DTYPES
 from minisplit.core.errors import agreement
 from minisplit.core.transfer import plan
+from minisplit.testing import Whole, spmd
+from minisplit.testing import strategies as st
 
-Comm = ms.MPICommunication
-WORLD = ms.MPI_WORLD
+Comm = ms.Communication
 KINDS = ["balanced", "ragged", "one rank"]
 
 
@@ -167,29 +168,19 @@ def test_A5_0d_arrays(comm: Comm) -> None:
         assert y.shape == ()
 
 
-@st.composite
-def moves(draw: st.DrawFn) -> tuple[ms.Layout, ms.Layout]:
-    shape = tuple(draw(st.lists(st.integers(0, 6), max_size=4)))
-
-    def layout() -> ms.Layout:
-        split = draw(st.none() | st.integers(-len(shape), len(shape) - 1)) if shape else None
-        if split is None or draw(st.booleans()):
-            return ms.Layout(shape, split, WORLD.size)
-        cuts = sorted(
-            draw(st.lists(st.integers(0, shape[split]), min_size=WORLD.size - 1, max_size=WORLD.size - 1))
-        )
-        return ms.Layout(shape, split, WORLD.size, tuple(np.diff([0, *cuts, shape[split]]).tolist()))
-
-    return layout(), layout()
+@composite
+def moves(draw: DrawFn) -> tuple[Whole, ms.Layout]:
+    x = draw(st.dndarrays(st.shapes(max_dims=4), st.dtypes((torch.float32, torch.uint8, torch.complex128))))
+    return x, draw(st.layouts(x.layout.shape, x.layout.ranks))
 
 
-@given(moves(), st.sampled_from([torch.uint8, torch.float32, torch.complex128]))
-def test_any_layout_to_any_other_and_back(pair: tuple[ms.Layout, ms.Layout], dtype: torch.dtype) -> None:
-    src, dst = pair
-    whole = numbered(src.shape, dtype)
-    there = dealt(whole, src, WORLD).to_layout(dst)
-    assert_shard(there, whole)
-    assert_shard(there.to_layout(src), whole)
+@given(moves())
+@spmd
+def test_any_layout_to_any_other_and_back(move: tuple[Whole, ms.Layout]) -> None:
+    x, dst = move
+    there = x.cut().to_layout(dst)
+    assert_shard(there, x.tensor)
+    assert_shard(there.to_layout(x.layout), x.tensor)
 
 
 def test_A5_no_message_where_none_is_needed(comm: Comm, size: int, calls: Counter[str]) -> None:
@@ -220,7 +211,7 @@ def test_messages_are_those_of_the_plan(
     steps = plan(x.layout, target, rank)
     x.to_layout(target)
     sent = {name: calls[name] for name in ("Isend", "Irecv")}
-    with agreement(ms.MPI_SELF, "counting"):
+    with agreement(comm, "counting"):
         assert set(calls) <= {"Isend", "Irecv"}
         assert sent["Isend"] == sum(peer != rank for peer in steps.send.peers)
         assert sent["Irecv"] == sum(peer != rank for peer in steps.recv.peers)

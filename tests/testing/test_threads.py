@@ -47,7 +47,7 @@ def test_a_run_leaves_nothing_behind() -> None:
             thread.join(5)
     assert threading.active_count() == before
     assert "rank 1 of 2 holds [2:4]" in repr(array)
-    with pytest.raises(RuntimeError, match="belonged to a run of .* that has ended"):
+    with pytest.raises(RuntimeError, match=r"belonged to a run of .* that has ended"):
         array.numpy()
     seen = weakref.ref(array)
     del array

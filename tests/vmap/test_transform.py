@@ -7,18 +7,17 @@ import sys
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis.strategies import composite, integers, sampled_from
 from torch.func import grad, hessian, jacrev
 
 import minisplit as ms
 from minisplit.core.errors import agreement
+from minisplit.testing import spmd
+from minisplit.testing import strategies as st
 
-COMM = ms.MPI_WORLD
 
-
-def counts_of(extent, size=COMM.size):
-    cuts = st.lists(st.integers(0, extent), min_size=size - 1, max_size=size - 1).map(sorted)
-    return cuts.map(lambda c: [b - a for a, b in zip([0, *c], [*c, extent], strict=True)])
+def here():
+    return ms.get_comm()
 
 
 def deal(whole, split, counts=None):
@@ -32,7 +31,7 @@ def values(*shape, dtype=torch.float64):
 
 
 def all_on(rank, extent):
-    return [extent if r == rank else 0 for r in range(COMM.size)]
+    return [extent if r == rank else 0 for r in range(here().size)]
 
 
 def gathered(x):
@@ -42,7 +41,7 @@ def gathered(x):
 def check(outputs, expected, samples):
     """All outputs equal the expected ones, and are split along the out_dims with the samples' counts."""
     whole = [gathered(out) for out in outputs]
-    with agreement(COMM, "comparing"):
+    with agreement(here(), "comparing"):
         assert len(outputs) == len(expected)
         for out, got, (want, dim) in zip(outputs, whole, expected, strict=True):
             assert (out.split, out.counts) == (dim, tuple(samples))
@@ -51,40 +50,37 @@ def check(outputs, expected, samples):
             torch.testing.assert_close(got, want)
 
 
-@st.composite
-def calls(draw):
-    n = draw(st.integers(1, 9))
-    split = draw(st.integers(0, 1)), draw(st.integers(0, 2))
-    shape_x = [3]
-    shape_x.insert(split[0], n)
-    shape_y = [2, 3]
-    shape_y.insert(split[1], n)
-    return {
-        "x": values(*shape_x),
-        "y": values(*shape_y),
-        "splits": split,
-        "counts": (draw(counts_of(n)), draw(counts_of(n))),
-        "out_dims": draw(st.sampled_from([(0, 1, 0), (-1, -2, -1), (1, 2, 0), 0, -1])),
-        "chunk_size": draw(st.sampled_from([None, 1, 2, 5])),
-    }
+@composite
+def inputs(draw):
+    n, splits = draw(integers(1, 9)), (draw(integers(0, 1)), draw(integers(0, 2)))
+    shapes = [[3], [2, 3]]
+    for shape, split in zip(shapes, splits, strict=True):
+        shape.insert(split, n)
+    return tuple(
+        draw(st.dndarrays(tuple(shape), torch.float64, split=split))
+        for shape, split in zip(shapes, splits, strict=True)
+    )
 
 
-@given(calls())
-def test_equals_torch_vmap_on_the_gathered_inputs(call):
+@given(
+    inputs=inputs(),
+    out_dims=sampled_from([(0, 1, 0), (-1, -2, -1), (1, 2, 0), 0, -1]),
+    chunk_size=sampled_from([None, 1, 2, 5]),
+)
+@spmd
+def test_equals_torch_vmap_on_the_gathered_inputs(inputs, out_dims, chunk_size):
     def func(a, b, scale):
         return a * scale, b @ a[:, None] * b, (a * b).sum()
 
-    (sx, sy), out_dims = call["splits"], call["out_dims"]
-    x, y = deal(call["x"], sx, call["counts"][0]), deal(call["y"], sy, call["counts"][1])
-    outputs = ms.vmap(func, out_dims, chunk_size=call["chunk_size"])(x, y, scale=3.0)
-    expected = torch.vmap(func, (sx, sy), out_dims)(call["x"], call["y"], scale=3.0)
+    x, y = (whole.cut() for whole in inputs)
+    outputs = ms.vmap(func, out_dims, chunk_size=chunk_size)(x, y, scale=3.0)
+    expected = torch.vmap(func, (x.split, y.split), out_dims)(*(whole.tensor for whole in inputs), scale=3.0)
     dims = out_dims if isinstance(out_dims, tuple) else (out_dims,) * 3
     pairs = [(want, dim % want.ndim) for want, dim in zip(expected, dims, strict=True)]
     check(outputs, pairs, outputs[0].counts)
-    with agreement(COMM, "looking at the inputs"):
-        assert x.counts == tuple(call["counts"][0])
-        assert y.counts == tuple(call["counts"][1])
-        assert outputs[0].counts in {x.counts, y.counts, deal(call["x"], sx).counts}
+    with agreement(here(), "looking at the inputs"):
+        assert (x.layout, y.layout) == tuple(whole.layout for whole in inputs)
+        assert outputs[0].counts in {x.counts, y.counts, x.layout.balanced().counts}
 
 
 def test_import_of_the_package_and_of_the_function():
@@ -112,11 +108,11 @@ def test_aligned_inputs_cost_one_agreement_and_nothing_else(calls):
     x, y = ms.array(values(8, 3), split=0), ms.array(values(3, 8), split=1)
     calls.clear()
     ms.vmap(lambda a, b: (a + b, a, b.sum()), out_dims=(0, 1, 0))(x, y)
-    assert dict(calls) == ({"Allreduce": 1} if COMM.size > 1 else {})
+    assert dict(calls) == ({"Allreduce": 1} if here().size > 1 else {})
 
 
 def test_outputs_live_on_the_inputs_communicator():
-    pair = COMM.split(COMM.rank // 2, COMM.rank)
+    pair = here().split(here().rank // 2, here().rank)
     x = ms.arange(5, split=0, comm=pair)
     (y,) = ms.vmap(lambda a: a * 2)(x)
     assert y.comm is pair
@@ -129,24 +125,24 @@ def test_V1_func_fails_on_one_rank(raises_alike, where, chunk_size):
     matrices = torch.eye(3).repeat(8, 1, 1)
     matrices[where] *= -1
     x = ms.array(matrices, split=0)
-    last = COMM.size - 1
+    last = here().size - 1
     rank, sample = (0, 0) if where == 0 else (last, 7)
     with raises_alike(
-        torch.linalg.LinAlgError, rf"rank {rank} of {COMM.size} failed while mapping sample"
+        torch.linalg.LinAlgError, rf"rank {rank} of {here().size} failed while mapping sample"
     ) as caught:
         ms.vmap(torch.linalg.cholesky, chunk_size=chunk_size)(x)
     text = str(caught.value)
     assert "positive-definite" in text
     assert "Traceback" in text
-    if COMM.size == 4:
+    if here().size == 4:
         assert f"mapping samples {sample - sample % 2} to {sample - sample % 2 + 1} of 8" in text
-    if COMM.rank == rank:
+    if here().rank == rank:
         assert isinstance(caught.value.__cause__, torch.linalg.LinAlgError)
 
 
 def test_V2_the_lowest_failing_rank_is_raised(raises_alike):
     def func(x):
-        raise (ValueError if COMM.rank == 0 else KeyError)("no")
+        raise (ValueError if here().rank == 0 else KeyError)("no")
 
     with raises_alike(ValueError, "rank 0 of"):
         ms.vmap(func)(ms.ones(8, split=0))
@@ -170,10 +166,11 @@ def test_V3_an_exception_that_cannot_be_rebuilt(raises_alike):
         ms.vmap(func)(ms.ones(8, split=0))
 
 
-@pytest.mark.parametrize("extent", [1, max(1, COMM.size - 1), COMM.size + 1])
-@pytest.mark.parametrize("owner", [None, 0, COMM.size - 1])
+@pytest.mark.parametrize("more", [None, -1, 1])
+@pytest.mark.parametrize("owner", [None, 0, -1])
 @pytest.mark.parametrize("chunk_size", [None, 1])
-def test_V4_fewer_samples_than_ranks_or_all_on_one(extent, owner, chunk_size):
+def test_V4_fewer_samples_than_ranks_or_all_on_one(size, more, owner, chunk_size):
+    extent = 1 if more is None else max(1, size + more)
     seen = []
 
     def func(x):
@@ -181,10 +178,10 @@ def test_V4_fewer_samples_than_ranks_or_all_on_one(extent, owner, chunk_size):
         return x.sum(), x.to(torch.int16)
 
     whole = values(2, extent)
-    x = deal(whole, 1, None if owner is None else all_on(owner, extent))
+    x = deal(whole, 1, None if owner is None else all_on(owner % size, extent))
     outputs = ms.vmap(func, (0, -1), chunk_size=chunk_size)(x)
     check(outputs, [(whole.sum(0), 0), (whole.to(torch.int16), 1)], x.counts)
-    assert bool(seen) == (x.counts[COMM.rank] > 0), "func runs where there are samples, and only there"
+    assert bool(seen) == (x.counts[here().rank] > 0), "func runs where there are samples, and only there"
 
 
 @pytest.mark.parametrize("chunk_size", [None, 2])
@@ -208,7 +205,7 @@ def test_V6_sizes_differ(raises_alike):
 
 def test_V7_counts_and_axes_differ_and_one_is_replicated():
     a, b, c = values(6, 2), values(2, 6), values(2)
-    x, y = deal(a, 0, all_on(COMM.size - 1, 6)), deal(b, 1)
+    x, y = deal(a, 0, all_on(here().size - 1, 6)), deal(b, 1)
     outputs = ms.vmap(lambda p, q, r: p * q + r)(x, y, ms.array(c))
     check(outputs, [(a * b.T + c, 0)], outputs[0].counts)
     assert outputs[0].is_balanced()
@@ -252,14 +249,16 @@ def test_V12_an_output_that_is_no_tensor(raises_alike, returned):
         ms.vmap(lambda x: returned)(ms.zeros(5, split=0))
 
 
-@pytest.mark.skipif(COMM.size == 1, reason="needs two ranks that differ")
 @pytest.mark.parametrize("many", [1, 40])
 @pytest.mark.parametrize("differ", [lambda x: x.double(), lambda x: x.expand(2)])
 def test_V13_outputs_differ_between_ranks(raises_alike, differ, many):
-    def func(x):
-        return (differ(x) if COMM.rank == COMM.size - 1 else x,) * many
+    if here().size == 1:
+        pytest.skip("needs two ranks that differ")
 
-    with raises_alike(ValueError, rf"on rank {COMM.size - 1}"):
+    def func(x):
+        return (differ(x) if here().rank == here().size - 1 else x,) * many
+
+    with raises_alike(ValueError, rf"on rank {here().size - 1}"):
         ms.vmap(func)(ms.zeros(8, split=0))
 
 
@@ -270,7 +269,7 @@ def test_many_outputs_reach_ranks_without_samples():
 
 
 def test_V19_inputs_on_different_communicators(raises_alike):
-    other = COMM.split(0, COMM.rank)
+    other = here().split(0, here().rank)
     with raises_alike(ValueError, "all inputs must be on one communicator"):
         ms.vmap(torch.add)(ms.zeros(4, split=0), ms.zeros(4, split=0, comm=other))
 
@@ -315,7 +314,7 @@ def test_V18_random_functions_raise(raises_alike):
 )
 def test_V22_dtypes(dtype):
     whole = (values(5, 3) * 10).to(dtype)
-    x = deal(whole, 0, all_on(COMM.size - 1, 5))
+    x = deal(whole, 0, all_on(here().size - 1, 5))
     check(ms.vmap(lambda a: a.flip(0))(x), [(whole.flip(1), 0)], x.counts)
 
 
@@ -373,11 +372,11 @@ def test_V16_dndarrays_as_keyword_arguments(raises_alike):
 
 def test_sys_exit_in_func_leaves_nobody_waiting(raises_alike):
     def func(x):
-        if COMM.rank == COMM.size - 1:
+        if here().rank == here().size - 1:
             sys.exit(3)
         return x
 
-    with raises_alike(ms.RankError, f"rank {COMM.size - 1} of .* failed while mapping"):
+    with raises_alike(ms.RankError, f"rank {here().size - 1} of .* failed while mapping"):
         ms.vmap(func)(ms.ones(8, split=0))
 
 
@@ -389,7 +388,7 @@ def test_V15_a_change_in_place_is_an_error(raises_alike, chunk_size):
 
 def test_outputs_share_no_memory_with_what_func_captured_or_with_each_other():
     w = torch.zeros(3)
-    (a,) = ms.vmap(lambda x: w)(ms.ones(COMM.size, split=0))
+    (a,) = ms.vmap(lambda x: w)(ms.ones(here().size, split=0))
     a.larray.add_(1)
     assert not w.any()
     y, z = ms.vmap(lambda x: 2 * ((x * 2),))(ms.ones(6, split=0))
@@ -418,7 +417,7 @@ def test_V13_chunks_that_differ(raises_alike, later):
         return x if len(calls) == 1 else later(x)
 
     with raises_alike(ValueError, "func must return the same for every chunk"):
-        ms.vmap(func, chunk_size=1)(ms.ones(2 * COMM.size, split=0))
+        ms.vmap(func, chunk_size=1)(ms.ones(2 * here().size, split=0))
 
 
 def test_repr_is_the_same_on_every_rank():
