@@ -37,6 +37,8 @@ DTYPES = (
     torch.float16,
 )
 
+_SPLITS = (0, None, 1, 2, 3)
+
 
 def ranks(maximum: int = MAX_RANKS) -> SearchStrategy[int]:
     """Numbers of ranks from 1 to `maximum`: one number per example, however often it is drawn in it.
@@ -73,7 +75,7 @@ def layouts(
     draw: DrawFn,
     shape: Shape | SearchStrategy[Shape] | None = None,
     ranks: int | SearchStrategy[int] | None = None,
-    split: int | SearchStrategy[Any] | Literal["any"] | None = "any",
+    split: int | SearchStrategy[int | None] | Literal["any"] | None = "any",
 ) -> Layout:
     """Layouts of `shape`: balanced, ragged with empty shards, all on one rank, replicated.
 
@@ -81,9 +83,14 @@ def layouts(
     """
     extents = _drawn(draw, shapes() if shape is None else shape)
     size = _drawn(draw, _ranks() if ranks is None else ranks)
-    axes: SearchStrategy[Any] = st.sampled_from([*range(len(extents)), None])
-    axis: Any = axes if split == "any" else split
-    balanced = Layout(extents, _drawn(draw, axis), size)
+    axis: int | None
+    if split == "any":
+        # Not from the axes that there are, so that a shape can lose one while the rest of the example stands.
+        axis = draw(st.sampled_from(_SPLITS))
+        axis = None if axis is None or not extents else axis % len(extents)
+    else:
+        axis = _drawn(draw, split)
+    balanced = Layout(extents, axis, size)
     if balanced.split is None:
         return balanced
     extent = balanced.extent
@@ -121,7 +128,7 @@ def dndarrays(
     shape: Shape | SearchStrategy[Shape] | None = None,
     dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
     ranks: int | SearchStrategy[int] | None = None,
-    split: int | SearchStrategy[Any] | Literal["any"] | None = "any",
+    split: int | SearchStrategy[int | None] | Literal["any"] | None = "any",
     elements: SearchStrategy[Any] | None = None,
 ) -> Whole:
     """Global arrays with a layout, as `Whole`; all of one example are for one number of ranks."""
