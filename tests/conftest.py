@@ -195,6 +195,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("several") and not is_serial(item):
+        ranks = item.config.option.on_threads
+        if ranks == 1 or (not ranks and world() is None):
+            pytest.skip("needs ranks that differ")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test for ranks on threads, where that is asked for: every rank calls it with fixtures of its own."""

@@ -206,11 +206,12 @@ class Communication(ABC):
 
     def _compare(self, call: Call) -> None:
         """CollectiveError, the same on every rank, unless all ranks make this call, on the same line."""
-        text = f"{described(call)} at {call_site()}"
-        if len(text.encode()) > TEXT_BYTES:  # the counts of many ranks
-            digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-            text = f"{text.encode()[: TEXT_BYTES - 30].decode(errors='ignore')} [{digest}] at {call_site()[-40:]}"
-        texts = self._allgather_text(text)
+        said, site = described(call), f" at {call_site()[-80:]}"
+        room = TEXT_BYTES - len(site.encode())
+        if len(said.encode()) > room:  # the counts of many ranks
+            digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+            said = f"{said.encode()[: room - 22].decode(errors='ignore')} ... [{digest}]"
+        texts = self._allgather_text(said + site)
         if len(set(texts)) > 1:
             raise CollectiveError(f"collective #{self._calls}: {named_by_rank(texts)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -390,3 +391,71 @@ def test_tensors_on_a_gpu_are_staged_through_the_host(comm: Comm, monkeypatch: p
     y = x.resplit(1)
     assert y.device == x.device
     np.testing.assert_array_equal(y.numpy(), np.arange(35.0).reshape(5, 7))
+
+
+def test_A11_a_freed_communicator(comm: Comm, size: int, raises_alike: Any) -> None:
+    part = comm.split(0)
+    assert part is not None
+    x = ms.arange(2 * size, split=0, comm=part)
+    part.free()
+    words = f"the communicator of {size} ranks was freed: no call can be made on it"
+    if size > 1:
+        for call in (x.numpy, lambda: part.allreduce(torch.ones(1)), lambda: part.split(0)):
+            with raises_alike(RuntimeError, match=words):
+                call()
+    with raises_alike(RuntimeError, match=words):
+        part.free()
+    assert x.shape == (2 * size,)
+    assert "split=0" in repr(x)
+
+
+@pytest.mark.several
+def test_A13_a_second_thread_is_refused(comm: Comm) -> None:
+    part = comm.split(0)
+    assert part is not None
+    part.agree(np.zeros(1, dtype=np.int64))
+    caught: list[Exception] = []
+
+    def use() -> None:
+        try:
+            part.split(0)
+        except RuntimeError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=use, name="second")
+    thread.start()
+    thread.join()
+    with agreement(comm, "checking"):
+        assert re.search("used by thread .*, so 'second' cannot make collective calls on it", str(caught[0]))
+    assert part.allreduce(torch.ones(1)).item() == comm.size
+
+
+def test_A13_a_communicator_of_ones_own_or_a_loan(comm: Comm, size: int) -> None:
+    """The first thread waits meanwhile: of threads that run at once each needs its own communicator."""
+    own, lent = comm.split(0), comm.split(0)
+    assert own is not None
+    assert lent is not None
+    lent.agree(np.zeros(1, dtype=np.int64))
+    totals: list[float] = []
+
+    def use() -> None:
+        totals.append(own.allreduce(torch.ones(1)).item())
+        with lent.taken_over():
+            totals.append(lent.allreduce(torch.ones(1)).item())
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert totals == [size, size]
+    assert lent.allreduce(torch.ones(1)).item() == size
+
+
+def test_A13_the_thread_that_used_it_has_ended(comm: Comm, size: int) -> None:
+    part = comm.split(0)
+    assert part is not None
+    totals: list[float] = []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: totals.append(part.allreduce(torch.ones(1)).item()))
+        thread.start()
+        thread.join()
+    assert totals == [size, size]

@@ -314,9 +314,8 @@ def test_A2_conversion_fails_on_one_rank_only(rank: int, size: int, bad: Any, ra
         ms.array(bad if rank == size - 1 else [1.0, 2.0], is_split=0)
 
 
+@pytest.mark.several
 def test_A2_parts_that_differ_in_requires_grad(rank: int, size: int, raises_alike: Any) -> None:
-    if size == 1:
-        pytest.skip("needs two ranks that differ")
     with raises_alike(ValueError, match=f"same requires_grad: rank 0 has False, rank {size - 1} has True"):
         ms.asarray(torch.ones(2, requires_grad=rank == size - 1), is_split=0)
 

@@ -249,12 +249,10 @@ def test_V12_an_output_that_is_no_tensor(raises_alike, returned):
         ms.vmap(lambda x: returned)(ms.zeros(5, split=0))
 
 
+@pytest.mark.several
 @pytest.mark.parametrize("many", [1, 40])
 @pytest.mark.parametrize("differ", [lambda x: x.double(), lambda x: x.expand(2)])
 def test_V13_outputs_differ_between_ranks(raises_alike, differ, many):
-    if here().size == 1:
-        pytest.skip("needs two ranks that differ")
-
     def func(x):
         return (differ(x) if here().rank == here().size - 1 else x,) * many
 
