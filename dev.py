@@ -278,14 +278,43 @@ class Run:
         return "FAILED" if self.failed else "ok" if self.passed + self.skipped else "no tests"
 
 
-def test(mpis: Sequence[Mpi], counts: Sequence[int], pytest_arguments: Sequence[str]) -> int:
-    """Run the tests with each MPI on each number of ranks; 0 is one plain process, for the serial tests."""
+@dataclass(frozen=True)
+class Part:
+    """A part of the tests: on how many MPI ranks pytest runs, 0 for a plain process, and what it is told."""
+
+    title: str
+    ranks: int
+    arguments: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+SERIAL = Part("serial", 0, ("-m", "serial"))
+# Properties again, on the ranks of an MPI job. Each example costs more there.
+POOL = Part("pool", 0, ("-m", "spmd"), (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "40")))
+
+
+def on_threads(ranks: int) -> Part:
+    return Part(f"threads, {counted(ranks)}", 0, ("-m", "not serial", "--on-threads", str(ranks)))
+
+
+def on_mpi(ranks: int) -> Part:
+    return Part(counted(ranks), ranks, ("-m", "not serial"))
+
+
+def counted(ranks: int) -> str:
+    return f"{ranks} rank{'s' * (ranks > 1)}"
+
+
+def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_arguments: Sequence[str]) -> int:
+    """Run the tests on `counts` ranks, of threads and of each MPI; if `everything`, also those with ranks of their own."""
     runs = []
     for mpi in mpis:
-        for ranks in counts:
-            title = f"{mpi.name}, {ranks} rank{'s' * (ranks > 1)}" if ranks else f"{mpi.name}, serial"
-            say(f"{title} ...", end=" ")
-            run = run_tests(title, mpi, ranks, pytest_arguments)
+        parts = [*[SERIAL, POOL] * everything, *map(on_mpi, counts)]
+        if mpi is mpis[0]:  # threads are the same with each
+            parts += map(on_threads, counts)
+        for part in parts:
+            say(f"{mpi.name}, {part.title} ...", end=" ")
+            run = run_tests(f"{mpi.name}, {part.title}", mpi, part, pytest_arguments)
             failed = f", {run.failed} FAILED" if run.failed else ""
             say(f"{run.passed} passed{failed} in {run.seconds:.1f} s")
             if run.report:
@@ -295,18 +324,18 @@ def test(mpis: Sequence[Mpi], counts: Sequence[int], pytest_arguments: Sequence[
     return 0 if any(run.passed for run in runs) and not any(run.failed for run in runs) else 1
 
 
-def run_tests(title: str, mpi: Mpi, ranks: int, pytest_arguments: Sequence[str]) -> Run:
+def run_tests(title: str, mpi: Mpi, part: Part, pytest_arguments: Sequence[str]) -> Run:
     folder = Path(tempfile.mkdtemp(prefix="minisplit-tests-"))
     started = time.monotonic()
-    marked = "not serial" if ranks else "serial"
-    rank = ["-P", str(ROOT / "tests" / "rank.py"), str(folder), "-m", marked, *pytest_arguments]
-    command = mpi.command(ranks, *rank) if ranks else [str(PYTHON), *rank]
+    rank = ["-P", str(ROOT / "tests" / "rank.py"), str(folder), *part.arguments, *pytest_arguments]
+    command = mpi.command(part.ranks, *rank) if part.ranks else [str(PYTHON), *rank]
+    environment = dict(part.settings) | mpi.environment()
     patience = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
     limit = float(os.environ.get("MINISPLIT_TEST_LIMIT", "3600"))
-    fault = supervise(command, mpi.environment(), folder, patience, limit)
+    fault = supervise(command, environment, folder, patience, limit)
     if fault and not rank_processes(folder):  # Open MPI's launcher, say, fails to start once in a while
-        fault = supervise(command, mpi.environment(), folder, patience, limit)
-    run = judge(title, folder, max(ranks, 1), fault)
+        fault = supervise(command, environment, folder, patience, limit)
+    run = judge(title, folder, max(part.ranks, 1), fault)
     run.seconds = time.monotonic() - started
     if run.failed:
         run.report += f"\n\nThe logs of its ranks are in {folder}"
@@ -388,7 +417,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="run examples/digits.py")
-    tests = commands.add_parser("test", help="run the tests: serial ones, then the others on 1 to 4 ranks")
+    tests = commands.add_parser("test", help="run the tests: properties, then the others on 1 to 4 ranks")
     commands.add_parser("lint", help="ruff and mypy")
     run = commands.add_parser("run", help="run a script of yours")
     for command in (demo, run):
@@ -417,8 +446,8 @@ def main() -> int:
     if chosen.command == "lint":
         return lint()
     if chosen.command == "test":
-        counts = [chosen.n] if chosen.n else [0, 1, 2, 3, 4]
-        return test(find_mpi(chosen.mpi, max(counts)), counts, chosen.pytest)
+        counts = [chosen.n] if chosen.n else [1, 2, 3, 4]
+        return test(find_mpi(chosen.mpi, max(counts)), counts, not chosen.n, chosen.pytest)
     [mpi] = find_mpi(chosen.mpi, chosen.n)
     if chosen.command == "demo":
         launch(mpi, chosen.n, str(ROOT / "examples" / "digits.py"))

@@ -280,6 +280,26 @@ def test_number_of_ranks_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
 # Whole runs
 
 
+def test_every_part_of_the_tests_runs(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def titles(mpis: list[dev.Mpi], *arguments: str) -> list[str]:
+        monkeypatch.setattr(dev, "set_up", lambda: None)
+        monkeypatch.setattr(dev, "find_mpi", lambda *_: mpis)
+        monkeypatch.setattr(dev, "run_tests", lambda title, *_: dev.Run(title, passed=1))
+        monkeypatch.setattr(sys, "argv", ["dev.py", "test", *arguments])
+        assert dev.main() == 0
+        return [
+            line.removesuffix(" ... 1 passed in 0.0 s")
+            for line in capsys.readouterr().out.split("\n\n")[0].splitlines()
+        ]
+
+    a, b = dev.Mpi("a", checkout), dev.Mpi("b", checkout)
+    assert titles([a, b], "-n", "2") == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
+    assert titles([a])[:4] == ["a, serial", "a, pool", "a, 1 rank", "a, 2 ranks"]
+    assert len(titles([a, b])) == 2 * 6 + 4
+
+
 @pytest.fixture
 def mpi(monkeypatch: pytest.MonkeyPatch) -> dev.Mpi:
     """The MPI of this environment; what does not end with it is given up soon."""
@@ -294,7 +314,7 @@ def test_launcher_that_fails_at_once_is_tried_again(checkout: Path) -> None:
     (checkout / "test_it.py").write_text("def test_it(): pass\n")
     script = f'[ -e {checkout}/failed ] || {{ touch {checkout}/failed; exit 213; }}; shift 2; exec "$@"'
     mpi = dev.Mpi("moody", program(checkout / "mpiexec", script))
-    run = dev.run_tests("here", mpi, 1, ["--rootdir", str(checkout), str(checkout)])
+    run = dev.run_tests("here", mpi, dev.on_mpi(1), ["--rootdir", str(checkout), str(checkout)])
     assert (run.passed, run.failed) == (1, 0), run.report
 
 
@@ -313,7 +333,7 @@ def test_stuck():
 def test_failure_and_standstill_are_shown(mpi: dev.Mpi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "test_stuck.py").write_text(STUCK)
     monkeypatch.setenv("MINISPLIT_TEST_PATIENCE", "4")
-    run = dev.run_tests("here", mpi, 2, ["--rootdir", str(tmp_path), str(tmp_path)])
+    run = dev.run_tests("here", mpi, dev.on_mpi(2), ["--rootdir", str(tmp_path), str(tmp_path)])
     assert (run.passed, run.failed) == (1, 2)
     bad, stuck = run.report.split("____ here: stood still for 4 s ____")
     assert "test_stuck.py::test_bad on here: rank 1 ____" in bad
@@ -329,8 +349,7 @@ def test_failure_and_standstill_are_shown(mpi: dev.Mpi, tmp_path: Path, monkeypa
 
 
 APART = """
-import hypothesis, pytest
-from hypothesis import strategies
+import pytest
 from mpi4py.MPI import COMM_WORLD as comm
 here = comm.rank == 1
 
@@ -347,10 +366,6 @@ def test_fails(): assert not here, "call"
 def test_skips(): here and pytest.skip("for no good reason")
 def test_set_up(bad_set_up): comm.Barrier()
 def test_tear_down(bad_tear_down): comm.Barrier()
-@hypothesis.given(strategies.integers(), strategies.lists(strategies.integers()))
-def test_example(number, numbers):
-    assert comm.allreduce(len(numbers)) == 2 * len(numbers)
-    if here: assert number < 17, "too large"
 def test_all_skip(): pytest.skip("agreed")
 def test_passes(): comm.Barrier()
 """
@@ -359,18 +374,27 @@ def test_passes(): comm.Barrier()
 def test_ranks_agree_on_every_test(mpi: dev.Mpi, tmp_path: Path) -> None:
     (tmp_path / "test_apart.py").write_text(APART)
     shutil.copy(dev.ROOT / "tests" / "conftest.py", tmp_path)
-    run = dev.run_tests("here", mpi, 2, ["--rootdir", str(tmp_path), str(tmp_path)])
-    assert (run.passed, run.failed, run.skipped) == (1, 5, 1), run.report
+    run = dev.run_tests("here", mpi, dev.on_mpi(2), ["--rootdir", str(tmp_path), str(tmp_path)])
+    assert (run.passed, run.failed, run.skipped) == (1, 4, 1), run.report
     told = run.report.split("____ test_apart.py::")[1:]
     expected = [
         ("test_fails on here ", "failed on rank 1 of 2", "AssertionError: call"),
         ("test_skips on here ", "skipped on rank 1 of 2", "for no good reason"),
         ("test_set_up on here ", "failed on rank 1 of 2", "AssertionError: set-up"),
         ("test_tear_down on here ", "failed on rank 1 of 2", "AssertionError: tear-down"),
-        ("test_example on here ", "failed on rank 1 of 2", "too large", "number=17,", "numbers=[]"),
     ]
     for text, parts in zip(told, expected, strict=True):
         assert all(part in text for part in parts), text
+    shutil.rmtree(run.report.split()[-1])
+
+
+def test_a_property_needs_ranks_of_its_own(mpi: dev.Mpi, tmp_path: Path) -> None:
+    script = "from hypothesis import given, strategies\n@given(strategies.integers())\ndef test_n(n): pass\n"
+    (tmp_path / "test_drawn.py").write_text(script)
+    shutil.copy(dev.ROOT / "tests" / "conftest.py", tmp_path)
+    run = dev.run_tests("here", mpi, dev.on_mpi(2), ["--rootdir", str(tmp_path), str(tmp_path)])
+    assert (run.passed, run.failed) == (0, 1)
+    assert "test_n draws examples on every rank: give it @minisplit.testing.spmd" in run.report
     shutil.rmtree(run.report.split()[-1])
 
 
@@ -379,7 +403,7 @@ def test_ranks_must_have_the_same_tests(mpi: dev.Mpi, tmp_path: Path) -> None:
     uneven += "@pytest.mark.parametrize('n', range(1 + COMM_WORLD.rank))\ndef test_n(n): pass\n"
     (tmp_path / "test_uneven.py").write_text(uneven)
     shutil.copy(dev.ROOT / "tests" / "conftest.py", tmp_path)
-    run = dev.run_tests("here", mpi, 2, ["--rootdir", str(tmp_path), str(tmp_path)])
+    run = dev.run_tests("here", mpi, dev.on_mpi(2), ["--rootdir", str(tmp_path), str(tmp_path)])
     assert (run.passed, run.failed) == (0, 1)
     assert "0 errors here is test_uneven.py::test_n on rank 1" in run.report
     shutil.rmtree(run.report.split()[-1])
