@@ -306,7 +306,7 @@ def counted(ranks: int) -> str:
 
 
 def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_arguments: Sequence[str]) -> int:
-    """Run the tests on `counts` ranks, of threads and of each MPI; if `everything`, also those with ranks of their own."""
+    """Run the tests on `counts` ranks, of threads and of each MPI; if `everything`, properties too."""
     runs = []
     for mpi in mpis:
         parts = [*[SERIAL, POOL] * everything, *map(on_mpi, counts)]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.dndarray import DNDarray, as_dndarray
-from minisplit.core.errors import agreement
+from minisplit.core.errors import ALL_WELL, failing
 
 Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
 
@@ -24,6 +24,7 @@ def assert_equal(x: DNDarray, expected: Expected) -> None:
     >>> import minisplit as ms
     >>> ms.testing.assert_equal(ms.arange(3, split=0), [0, 1, 2])
     """
+    __tracebackhide__ = True
     assert_close(x, expected, rtol=0.0, atol=0.0)
 
 
@@ -35,6 +36,7 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     >>> import minisplit as ms
     >>> ms.testing.assert_close(ms.full(3, 0.1, split=0), [0.1, 0.1, 0.1])
     """
+    __tracebackhide__ = True
     array = as_dndarray(x, "x")
     if isinstance(expected, DNDarray):
         expected = expected.to_layout(expected.layout.with_split(None)).larray
@@ -47,11 +49,12 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
         raise AssertionError(f"the dtype is {array.dtype}, expected {whole.dtype}")
     digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
     digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
-    with agreement(array.comm, "comparing its part of an array"):
+    problem = None
+    try:
         if digests[rank] != digests[0]:
-            raise AssertionError(f"rank {rank} has {layout!r} of {array.dtype}, not what rank 0 has")
+            raise AssertionError(f"rank {rank} has {layout!r} of {array.dtype}, which is not what rank 0 has")
         if array.lshape != layout.lshape(rank):
-            raise AssertionError(f"the shard of rank {rank} is {array.lshape}, its layout is {layout!r}")
+            raise AssertionError(f"the shard of rank {rank} has shape {array.lshape} in {layout!r}")
         torch.testing.assert_close(
             array.larray.detach(),
             whole[layout.box(rank)].detach(),
@@ -59,9 +62,11 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
             atol=atol,
             equal_nan=True,
             check_dtype=has_dtype,
-            msg=lambda text: f"{text}\n\nIn {layout!r}, rank {rank} holds {_shown(layout.box(rank))}",
+            msg=lambda text: f"{text}\n\nof what rank {rank} of {array.comm.size} holds in {layout!r}",
         )
-
-
-def _shown(box: tuple[slice, ...]) -> str:
-    return f"[{', '.join(f'{part.start}:{part.stop}' for part in box)}]"
+    except AssertionError as error:
+        problem = error
+    first = -int(array.comm.agree(np.array([failing(array.comm, problem)]))[0])
+    if first != -ALL_WELL:
+        # Not by `raise_together`: where it was raised tells nothing here, and the text is long enough.
+        raise AssertionError(array.comm.broadcast_bytes(str(problem).encode(), first).decode())

@@ -1,0 +1,52 @@
+"""The example of docs/testing.md, done as it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+FILES = dict(re.findall(r"^`([\w/]+\.\w+)`:.*?\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+pytestmark = pytest.mark.serial
+
+
+def run_tests(folder: Path, ranks_are: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        env=os.environ | {"MINISPLIT_TESTING": ranks_are},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    assert set(FILES) == {"pyproject.toml", "sums/__init__.py", "tests/conftest.py", "tests/test_sums.py"}
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ranks_are", ["threads", "pool"])
+def test_the_example_passes(project: Path, ranks_are: str) -> None:
+    done = run_tests(project, ranks_are)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_mistake_is_found_as_the_page_shows_it(project: Path) -> None:
+    right, wrong = "return ms.array(x.comm.allreduce(mine), comm=x.comm)", "return ms.array(mine)"
+    code = project / "sums" / "__init__.py"
+    assert right in code.read_text()
+    code.write_text(code.read_text().replace(right, wrong))
+    done = run_tests(project, "threads")
+    assert "1 failed" in done.stdout, done.stdout + done.stderr
+    [shown] = re.findall(r"^ +(test_total\.alone\(.*)$", PAGE, re.MULTILINE)
+    assert shown in done.stdout
