@@ -14,7 +14,7 @@ import minisplit as ms
 from minisplit.testing import Whole, assert_equal, spmd
 from minisplit.testing import strategies as st
 
-# A step is (name, places of the arrays it takes, one more argument). STEPS: what it does to plain arrays, to DNDarrays.
+# (name, places of the arrays it takes, one more argument). STEPS: what it does to plain arrays, and to DNDarrays.
 Step = tuple[str, tuple[int, ...], Any]
 
 
