@@ -11,7 +11,7 @@ pytestmark = pytest.mark.serial
 ROOT = Path(__file__).parent.parent / "minisplit"
 # From the ground up. A module imports from the lines above its own, or from modules before it in its line.
 LAYERS = [
-    ["core.layout", "core.transfer"],
+    ["core.layout", "core.transfer", "core.keys"],
     [
         "core.dtypes",
         "core.devices",
@@ -21,7 +21,16 @@ LAYERS = [
         "core.errors",
         "core.printing",
     ],
-    ["core.movement", "core.dndarray", "core.redistribution", "core.conversion", "core.factories"],
+    [
+        "core.movement",
+        "core.fetching",
+        "core.key_arrays",
+        "core.indexing",
+        "core.dndarray",
+        "core.redistribution",
+        "core.conversion",
+        "core.factories",
+    ],
     ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
     [
         "testing.reporting",
@@ -84,6 +93,9 @@ def test_only_one_module_imports_mpi(module):
     assert (found != []) == (module == "minisplit.core.mpi"), found
 
 
-@pytest.mark.parametrize("module", ["minisplit.core.layout", "minisplit.core.transfer", "minisplit.vmap.planning"])
+@pytest.mark.parametrize(
+    "module",
+    ["minisplit.core.layout", "minisplit.core.transfer", "minisplit.core.keys", "minisplit.vmap.planning"],
+)
 def test_planning_knows_no_tensors(module):
     assert not [name for name, _ in imports_of(FILES[module]) if name.split(".")[0] in {"torch", "mpi4py"}]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
 
 from minisplit.core.communication import Communication
+from minisplit.core.indexing import get, put
+from minisplit.core.key_arrays import Part
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move
 from minisplit.core.printing import local_repr
@@ -132,6 +134,61 @@ class DNDarray:
             raise TypeError("a 0-d array has no length")
         return self.shape[0]
 
+    def __iter__(self) -> Iterator[DNDarray]:
+        """The items along axis 0, in turn. Collective: where that is the split axis, one broadcast for each.
+
+        Raises TypeError for a 0-d array.
+        """
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, key: Any) -> DNDarray:
+        """What `key` selects, as NumPy and in memory of its own. Collective, but most keys need no message.
+
+        A key is an int, a slice with any step, None, Ellipsis, a mask of one axis or several, an array of integers
+        (DNDarrays, tensors, NumPy arrays, lists), or a tuple of them, where arrays broadcast to one shape as in
+        NumPy. All ranks pass the same key. Of the split axis
+
+        - a slice and a mask leave rows where they are: the result has the counts that come of that. A negative
+          step moves each rank's rows once, to the rank opposite;
+        - an int gives a replicated result, by one broadcast;
+        - an array of integers gives a result that is split along the array's axis: with the default counts, or as
+          the array itself where that is split. Each rank gets the rows it needs from their owners, once.
+
+        Along other axes no rows move. A split array in the key costs a message for its bounds or counts, and is
+        gathered unless the axis that it indexes is the split one.
+
+        Raises, on all ranks, IndexError for a key that does not fit the array, ValueError for a step of 0 and for
+        DNDarrays of another communicator.
+
+        >>> import minisplit as ms
+        >>> x = ms.arange(6, split=0)
+        >>> x[::-2].tolist(), x[-1].item(), x[[3, 3, 0]].tolist(), x[None, x.numpy() > 3].shape
+        ([5, 3, 1], 5, [3, 3, 0], (1, 2))
+        """
+        shard, layout = get(self._part, self._parts(key), self._comm)
+        return DNDarray(shard, layout, self._comm)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set what `key` selects, see `__getitem__`, to a value that broadcasts to it. Collective.
+
+        Each rank sets rows that it owns: the array's layout stays. A number, tensor, NumPy array or replicated
+        DNDarray is the same on every rank and needs no message; what is missing of a split DNDarray is moved.
+        Values are cast to the array's dtype. Where an array of integers selects a row more than once, its last
+        value counts.
+
+        Raises what `__getitem__` does, ValueError for a value that does not broadcast, RuntimeError
+        for gradients: of an array that is a leaf requiring one, or of a value; then nothing has been set.
+
+        >>> import minisplit as ms
+        >>> x = ms.zeros(5, split=0)
+        >>> x[1:4] = ms.arange(3, split=0)
+        >>> x[[0, -1]] = 7
+        >>> x.tolist()
+        [7.0, 0.0, 1.0, 2.0, 7.0]
+        """
+        (value,) = self._parts((value,))
+        put(self._part, self._parts(key), value, self._comm)
+
     def __repr__(self) -> str:
         return local_repr(self._layout, self._comm.rank, self._larray)
 
@@ -223,6 +280,20 @@ class DNDarray:
     def __complex__(self) -> complex:
         """The only element as a complex. Collective. See `item`."""
         return complex(self.item())
+
+    @property
+    def _part(self) -> Part:
+        return Part(self._larray, self._layout)
+
+    def _parts(self, operands: Any) -> Any:
+        """DNDarrays, alone or in a tuple, as shards with their layouts; ValueError for another communicator's."""
+        if isinstance(operands, tuple):
+            return tuple(map(self._parts, operands))
+        if not isinstance(operands, DNDarray):
+            return operands
+        if operands._comm is not self._comm:
+            raise ValueError("a DNDarray in a key, or as a value, must be on the communicator of the indexed one")
+        return operands._part
 
     def _moved(self, layout: Layout) -> DNDarray:
         return DNDarray(move(self._larray, self._layout, layout, self._comm), layout, self._comm)
