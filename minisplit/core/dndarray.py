@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -44,6 +45,15 @@ class DNDarray:
         self._larray = larray
         self._layout = layout
         self._comm = comm
+
+    @staticmethod
+    def _wrap(larray: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
+        """The array of a shard that is known to fit: the constructor without its checks."""
+        array = object.__new__(DNDarray)
+        array._larray = larray
+        array._layout = layout
+        array._comm = comm
+        return array
 
     @property
     def larray(self) -> torch.Tensor:
@@ -295,12 +305,36 @@ class DNDarray:
             raise ValueError("a DNDarray in a key, or as a value, must be on the communicator of the indexed one")
         return operands._part
 
+    # NumPy's arrays and scalars leave operators to this class, rather than taking it apart.
+    __array_ufunc__ = None
+    __hash__ = object.__hash__  # by identity, though == compares elements
+
+    if TYPE_CHECKING:  # set by minisplit.ops.elementwise
+
+        def _unary(self) -> DNDarray: ...
+        def _binary(self, other: Operand) -> DNDarray: ...
+        def _in_place(self, other: Operand) -> Self: ...
+
+        __abs__ = __invert__ = __neg__ = __pos__ = _unary
+        __eq__ = __ne__ = _binary  # type: ignore[assignment]
+        __lt__ = __le__ = __gt__ = __ge__ = _binary
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = _binary
+        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = _binary
+        __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = _binary
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = _in_place
+        __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _in_place
+
     def _moved(self, layout: Layout) -> DNDarray:
         return DNDarray(move(self._larray, self._layout, layout, self._comm), layout, self._comm)
 
     def _become(self, other: DNDarray) -> Self:
         self._larray, self._layout = other._larray, other._layout
         return self
+
+
+# What an operator takes beside an array.
+Operand = DNDarray | complex | np.number[Any] | np.bool_
 
 
 def as_dndarray(x: Any, name: str = "x") -> DNDarray:
