@@ -12,13 +12,15 @@ from minisplit.core.transfer import elements_moved
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """The layout of an operation's result, and the layout that each operand needs for it.
+    """The layout of an operation's result, and the layout that each operand needs for it: None for its own.
 
-    `messages` is whether an operand that is cut needs another layout, so that ranks must talk.
+    `like` is the place of an operand that has the layout of the result, `messages` whether ranks must talk: an
+    operand that is cut needs another layout.
     """
 
     result: Layout
-    needed: tuple[Layout, ...]
+    needed: tuple[Layout | None, ...]
+    like: int | None
     messages: bool
 
 
@@ -44,15 +46,27 @@ def meet(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Meeting:
         )
 
     result = min(candidates, key=bytes_moved, default=Layout(shape, None, layouts[0].ranks))
-    return bring(layouts, result)
+    return _meeting(layouts, result)
 
 
 @lru_cache(maxsize=256)
-def bring(layouts: tuple[Layout, ...], result: Layout) -> Meeting:
-    """The meeting of these operands in a given layout, to whose shape theirs broadcast."""
-    needed = tuple(part(layout, result) for layout in layouts)
-    messages = any(a.split is not None and a != b for a, b in zip(layouts, needed, strict=True))
-    return Meeting(result, needed, messages)
+def fit(operand: Layout, target: Layout) -> Meeting:
+    """The meeting in which an operand changes an array in place; ValueError where the result would be larger."""
+    if broadcast([target.shape, operand.shape]) != target.shape:
+        raise ValueError(
+            f"a change in place keeps the shape {target.shape}, but {operand.shape} would make the result larger"
+        )
+    return _meeting((operand,), target)
+
+
+def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Meeting:
+    needed = [part(layout, result) for layout in layouts]
+    return Meeting(
+        result,
+        tuple(None if a == b else b for a, b in zip(layouts, needed, strict=True)),
+        layouts.index(result) if result in layouts else None,
+        any(a.split is not None and a != b for a, b in zip(layouts, needed, strict=True)),
+    )
 
 
 def part(operand: Layout, result: Layout) -> Layout:

@@ -14,7 +14,7 @@ from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray, Operand, as_dndarray
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
-from minisplit.ops._align import broadcast, meet, part
+from minisplit.ops._align import fit, meet
 from minisplit.ops._gradients import shared
 
 Torch = Callable[..., torch.Tensor]
@@ -88,12 +88,14 @@ def binary(
     name = name or function.__name__
 
     def operation(x1: Operand, x2: Operand, /) -> DNDarray:
-        if type(x1) is DNDarray and may_fail is None:
+        if type(x1) is DNDarray:
             if type(x2) is DNDarray:
-                if (x1._layout is x2._layout or x1._layout == x2._layout) and x1._comm is x2._comm:
-                    return _wrap(function(x1._larray, x2._larray), x1._layout, x1._comm)
-            elif numbers and type(x2) in _PYTHON_NUMBERS:
-                return _wrap(function(x1._larray, x2), x1._layout, x1._comm)
+                y: Any = x2._larray
+                aligned = x1._comm is x2._comm and (x1._layout is x2._layout or x1._layout == x2._layout)
+            else:
+                y, aligned = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
+            if aligned and (may_fail is None or not may_fail(x1, x2)):
+                return _wrap(function(x1._larray, y), x1._layout, x1._comm)
         native = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
         return combine(function, (x1, x2), name, native=native, may_fail=may_fail)
 
@@ -133,7 +135,9 @@ def combine(
     shards = [_brought(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
     with agreed:
         made = applied(shards)
-    return _wrap(made, meeting.result, arrays[0]._comm)
+    # The operand's own: the next operation sees at once that two are the same.
+    layout = meeting.result if meeting.like is None else arrays[meeting.like]._layout
+    return _wrap(made, layout, arrays[0]._comm)
 
 
 def operator(function: Binary) -> Method:
@@ -227,31 +231,30 @@ def _without_data(x: DNDarray) -> torch.Tensor:
     return x._larray.new_empty((0,) * x.ndim)
 
 
-def _brought(x: DNDarray, wanted: Layout, result: Layout) -> torch.Tensor:
-    """What this rank needs of `x` for its shard of the result."""
+def _brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
+    """What this rank needs of `x` for its shard of the result; `wanted` is None where it has that."""
+    layout = wanted or x._layout
     tracked = x._larray.requires_grad and torch.is_grad_enabled()
-    if wanted == x._layout:
+    if wanted is None:
         shard = x._larray
     elif x.split is None and wanted.split is not None and not tracked:
         start, stop = wanted.span(x._comm.rank)
         shard = x._larray.narrow(wanted.split, start, stop - start)
     else:
         shard = x._moved(wanted)._larray
-    if tracked and wanted.split is None and result.split is not None:
+    if tracked and layout.split is None and result.split is not None:
         return shared(shard, x._comm)
     return shard
 
 
 def _fitted(x: DNDarray, target: DNDarray, change: Torch) -> torch.Tensor:
     """What this rank needs of `x` to change its shard of `target`."""
-    if broadcast([target.shape, x.shape]) != target.shape:
-        raise ValueError(
-            f"a change in place keeps the shape {target.shape}, but with {x.shape} the result would be larger"
-        )
-    wanted = part(x._layout, target._layout)
-    if wanted != x._layout and x.split is not None:
+    if x._layout is target._layout:
+        return x._larray
+    meeting = fit(x._layout, target._layout)
+    if meeting.messages:
         probe = _without_data(target)
         if target._larray.is_leaf:  # which torch does not let be changed
             probe.requires_grad_(target._larray.requires_grad)
         change(probe, _without_data(x))
-    return _brought(x, wanted, target._layout)
+    return _brought(x, meeting.needed[0], meeting.result)

@@ -1,0 +1,115 @@
+"""Where operands meet: pure, so any number of ranks is simulated in one process."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minisplit.core.layout import Layout
+from minisplit.core.transfer import elements_moved
+from minisplit.ops._align import broadcast, fit, meet, part
+
+pytestmark = pytest.mark.serial
+
+
+@st.composite
+def operands(draw: st.DrawFn) -> list[Layout]:
+    """Two or three layouts whose shapes broadcast."""
+    ranks = draw(st.integers(1, 5))
+    shape = draw(st.lists(st.integers(0, 6), max_size=3))
+    return [draw(layouts(shape, ranks)) for _ in range(draw(st.integers(2, 3)))]
+
+
+@st.composite
+def layouts(draw: st.DrawFn, shape: list[int], ranks: int) -> Layout:
+    kept = shape[draw(st.integers(0, len(shape))) :]
+    mine = tuple(1 if draw(st.integers(0, 3)) == 0 else n for n in kept)
+    split = draw(st.none() | st.integers(0, len(mine) - 1)) if mine else None
+    if split is None or draw(st.booleans()):
+        return Layout(mine, split, ranks)
+    cuts = sorted(draw(st.lists(st.integers(0, mine[split]), min_size=ranks - 1, max_size=ranks - 1)))
+    return Layout(mine, split, ranks, tuple(np.diff([0, *cuts, mine[split]]).tolist()))
+
+
+@given(operands())
+def test_every_rank_gets_what_its_shard_is_made_from(given_layouts: list[Layout]) -> None:
+    result = meet(tuple(given_layouts), (8,) * len(given_layouts)).result
+    wholes = [np.arange(math.prod(x.shape)).reshape(x.shape) + 100 * i for i, x in enumerate(given_layouts)]
+    total = np.array(sum(wholes))
+    assert result.shape == total.shape
+    needed = [part(x, result) for x in given_layouts]
+    for rank in range(result.ranks):
+        parts = [whole[x.box(rank)] for whole, x in zip(wholes, needed, strict=True)]
+        np.testing.assert_array_equal(np.array(sum(parts)), total[result.box(rank)])
+
+
+@given(operands(), st.lists(st.sampled_from([1, 4, 16]), min_size=3, max_size=3))
+def test_the_result_is_cut_like_an_operand_and_moves_the_fewest_bytes(
+    given_layouts: list[Layout], itemsizes: list[int]
+) -> None:
+    sizes = tuple(itemsizes[: len(given_layouts)])
+    meeting = meet(tuple(given_layouts), sizes)
+    shape = meeting.result.shape
+
+    def cost(result: Layout) -> int:
+        pairs = zip(given_layouts, sizes, strict=True)
+        return sum(size * elements_moved(x, part(x, result)) for x, size in pairs)
+
+    own = []
+    for x in given_layouts:
+        if x.split is not None:
+            axis = x.split + len(shape) - x.ndim
+            own.append(Layout(shape, axis, x.ranks, x.ragged if shape[axis] == x.shape[x.split] else None))
+    if own:
+        costs = [cost(candidate) for candidate in own]
+        assert meeting.result == own[costs.index(min(costs))]
+    else:
+        assert meeting.result.split is None
+    needed = [part(x, meeting.result) for x in given_layouts]
+    assert meeting.needed == tuple(None if x == y else y for x, y in zip(given_layouts, needed, strict=True))
+    assert (meeting.like is None) == (meeting.result not in given_layouts)
+    moved = any(x.split is not None and x != y for x, y in zip(given_layouts, needed, strict=True))
+    assert meeting.messages == moved
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), min_size=1, max_size=3))
+def test_broadcasting_is_that_of_numpy(shapes: list[tuple[int, ...]]) -> None:
+    try:
+        wanted = np.broadcast_shapes(*shapes)
+    except ValueError:
+        with pytest.raises(ValueError, match="do not broadcast: axis -"):
+            broadcast(shapes)
+    else:
+        assert broadcast(shapes) == wanted
+
+
+def test_the_heavier_operand_stays() -> None:
+    rows, columns = Layout((8, 8), 0, ranks=4), Layout((8, 8), 1, ranks=4)
+    assert meet((rows, columns), (8, 4)).result == rows
+    assert meet((rows, columns), (4, 8)).result == columns
+    assert meet((columns, rows), (8, 8)).result == columns  # the first of equals
+
+
+def test_an_operand_broadcast_along_its_split_is_gathered() -> None:
+    one = Layout((1, 3), 0, ranks=2)
+    assert meet((one, Layout((4, 3), None, 2)), (8, 8)).needed == (Layout((1, 3), None, 2), Layout((4, 3), 0, 2))
+    assert meet((one, Layout((2, 1), None, 2)), (8, 8)).result == Layout((2, 3), 0, 2)
+
+
+def test_what_changes_an_array_in_place_keeps_its_layout() -> None:
+    target = Layout((4, 3), 0, ranks=2, ragged=(3, 1))
+    assert fit(Layout((4, 1), 0, 2), target).needed == (Layout((4, 1), 0, 2, (3, 1)),)
+    assert fit(target, target).needed == (None,)
+    with pytest.raises(ValueError, match=r"keeps the shape \(4, 3\), but \(2, 1, 1\) would make the"):
+        fit(Layout((2, 1, 1), None, 2), target)
+
+
+def test_the_words_of_the_error() -> None:
+    with pytest.raises(
+        ValueError, match=r"shapes \(3, 4\) and \(5,\) .*: axis -1 has extents 4 and 5, which must"
+    ):
+        broadcast([(3, 4), (5,)])

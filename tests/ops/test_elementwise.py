@@ -1,0 +1,434 @@
+"""Elementwise functions and operators: torch's values for every layout, local where they can be."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import operator
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minisplit as ms
+from minisplit.core.errors import agreement
+
+Comm = ms.MPICommunication
+WORLD = ms.MPI_WORLD
+KINDS = ["balanced", "ragged", "one rank"]
+DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
+
+UNARY = [
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos", "cosh",
+    "exp", "expm1", "floor", "imag", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2",
+    "logical_not", "negative", "positive", "real", "reciprocal", "round", "sign", "signbit", "sin", "sinh",
+    "sqrt", "square", "tan", "tanh", "trunc",
+]  # fmt: skip
+BINARY = [
+    "add", "atan2", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "copysign", "divide", "equal", "floor_divide", "greater", "greater_equal", "hypot", "less", "less_equal",
+    "logaddexp", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nextafter",
+    "not_equal", "pow", "remainder", "subtract",
+]  # fmt: skip
+OTHER_NAMES = {"bitwise_invert": "bitwise_not", "equal": "eq", "sign": "sgn"}
+
+
+def torch_of(name: str) -> Callable[..., torch.Tensor]:
+    function: Callable[..., torch.Tensor] = getattr(torch, OTHER_NAMES.get(name, name))
+    return function
+
+
+def values(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, shift: int = 0) -> torch.Tensor:
+    """Small numbers of both signs, none of them zero."""
+    count = math.prod(shape)
+    numbers = torch.tensor([(i * 7 + shift) % 11 / 4 - 1.4 for i in range(count)], dtype=torch.float64)
+    whole = numbers if dtype.is_floating_point or dtype.is_complex else (numbers.abs() * 3 + 1).floor()
+    if dtype.is_complex:
+        whole = torch.complex(whole, whole.flip(0) + 1)
+    return whole.to(dtype).reshape(shape)
+
+
+def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
+    if split is None or kind == "balanced":
+        return ms.Layout(shape, split, size)
+    extent = shape[split]
+    counts = [0] * (size - 1) + [extent]
+    if kind == "ragged":  # most on the last rank, nothing on the first of three or more
+        counts[size // 2] += extent // 3
+        counts[-1] -= extent // 3
+    return ms.Layout(shape, split, size, tuple(counts))
+
+
+def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
+    cut = [layout_of(shape, split, kind, size) for split in range(len(shape)) for kind in KINDS]
+    return [ms.Layout(shape, None, size), *cut]
+
+
+def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication = WORLD) -> ms.DNDarray:
+    return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
+
+
+def same(x: torch.Tensor, y: torch.Tensor) -> bool:
+    # Vectors of another length round in another way.
+    return x.dtype is y.dtype and x.shape == y.shape and torch.allclose(x, y, rtol=1e-6, atol=0, equal_nan=True)
+
+
+def assert_is(x: ms.DNDarray, whole: torch.Tensor) -> None:
+    with agreement(x.comm, "checking a shard"):
+        assert x.shape == tuple(whole.shape)
+        assert x.lshape == x.layout.lshape(x.comm.rank)
+        assert same(x.larray, whole[x.layout.box(x.comm.rank)])
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return type(error)
+
+
+def assert_as_torch(ours: Any, wanted: Any) -> None:
+    """Both are results, or both are one type of exception."""
+    with agreement(WORLD, "comparing the outcomes"):
+        assert isinstance(ours, ms.DNDarray) == isinstance(wanted, torch.Tensor), (ours, wanted)
+        if isinstance(ours, type):
+            assert ours is wanted
+    if isinstance(wanted, torch.Tensor):
+        assert_is(ours, wanted)
+
+
+def test_no_function_of_the_standard_is_missing() -> None:
+    assert {*UNARY, *BINARY, "clip", "where"} <= set(ms.__all__)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_one_array(size: int, name: str) -> None:
+    for dtype, layout in product(DTYPES, layouts((5, 3), size)):
+        whole = values((5, 3), dtype)
+        x = dealt(whole, layout)
+        wanted = outcome(lambda whole=whole: torch_of(name)(whole).resolve_conj())
+        result = outcome(lambda x=x: getattr(ms, name)(x))
+        assert_as_torch(result, wanted)
+        if isinstance(result, ms.DNDarray):
+            assert result.layout is layout
+            result.larray.zero_()
+            assert_is(x, whole)  # the result has memory of its own
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_functions_of_two_arrays(size: int, name: str) -> None:
+    places = product(layouts((5, 3), size), layouts((5, 3), size))
+    for (first, second), (p, q) in zip(product(DTYPES, DTYPES), places, strict=True):  # 7 of both
+        a, b = values((5, 3), first), values((5, 3), second, shift=4)
+        wanted = outcome(lambda a=a, b=b: torch_of(name)(a, b))
+        for x, y in ((dealt(a, p), dealt(b, q)), (dealt(a, p), dealt(b, p))):
+            assert_as_torch(outcome(lambda x=x, y=y: getattr(ms, name)(x, y)), wanted)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_arrays_and_numbers(size: int, name: str) -> None:
+    numbers = [3, 2.5, True, 1 + 2j, np.int64(3), np.float32(2.5), np.bool_(True)]
+    for number, dtype, layout in product(numbers, DTYPES, [ms.Layout((), None, size), ms.Layout((5,), 0, size)]):
+        plain = number.item() if isinstance(number, np.generic) else number
+        whole = values(layout.shape, dtype)
+        x = dealt(whole, layout)
+        for ours, theirs in (((x, number), (whole, plain)), ((number, x), (plain, whole))):
+            result = outcome(lambda ours=ours: getattr(ms, name)(*ours))
+            assert_as_torch(result, outcome(lambda theirs=theirs: with_numbers(name, *theirs)))
+
+
+def with_numbers(name: str, *operands: Any) -> torch.Tensor:
+    """torch's function of a tensor and a number, which it may not take as it is."""
+    try:
+        return torch_of(name)(*operands)
+    except TypeError:
+        dtype = torch.result_type(*operands)
+        return torch_of(name)(
+            *(x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=dtype) for x in operands)
+        )
+
+
+def test_a_number_keeps_its_precision() -> None:
+    x = ms.ones(3, dtype=torch.float64, split=0)
+    for result in (ms.maximum(x, 1.1), ms.maximum(1.1, x), 0.1 + x, ms.clip(x, 1.1), ms.where(x > 2, x, 1.1)):
+        assert result.tolist() == [1.1] * 3
+
+
+OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift"]
+
+
+@pytest.mark.parametrize("name", [*OPERATORS, "eq", "ne", "lt", "le", "gt", "ge"])
+def test_operators(size: int, name: str) -> None:
+    apply = getattr(operator, name)
+    for dtype, p in product([torch.int64, torch.float32], layouts((4, 3), size)):
+        a, b = values((4, 3), dtype), values((4, 3), dtype, shift=5)
+        x, y = dealt(a, p), dealt(b, ms.Layout((4, 3), 0, size))
+        for ours, theirs in (((x, y), (a, b)), ((x, 2), (a, 2)), ((2, x), (2, a))):
+            result = outcome(lambda ours=ours: apply(*ours))
+            assert_as_torch(result, outcome(lambda theirs=theirs: apply(*theirs)))
+
+
+@pytest.mark.parametrize("name", ["abs", "neg", "pos", "invert"])
+def test_operators_of_one_array(size: int, name: str) -> None:
+    whole = values((4, 3), torch.int64)
+    for layout in layouts((4, 3), size):
+        assert_is(getattr(operator, name)(dealt(whole, layout)), getattr(operator, name)(whole))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32], ids=str)
+def test_operators_in_place(size: int, name: str, dtype: torch.dtype) -> None:
+    apply = getattr(operator, f"i{name.strip('_')}")
+    operands = [values((4, 3), dtype, 5), values((3,), dtype, 5), values((4, 1), torch.int64), 2, np.int8(2)]
+    for other in operands:
+        wanted = outcome(lambda other=other: apply(values((4, 3), dtype), other))
+        shape = tuple(other.shape) if isinstance(other, torch.Tensor) else None
+        for p in layouts((4, 3), size):
+            for q in layouts(shape, size) if shape else [None]:
+                x = dealt(values((4, 3), dtype), p)
+                y = other if q is None else dealt(other, q)
+                shard = x.larray
+                result = outcome(lambda x=x, y=y: apply(x, y))
+                assert_as_torch(result, wanted)
+                assert result is x or isinstance(result, type)
+                assert x.larray is shard
+                assert x.layout is p
+                if isinstance(y, ms.DNDarray):
+                    assert_is(y, other)
+
+
+@st.composite
+def layouts_of(draw: st.DrawFn, shape: list[int]) -> ms.Layout:
+    kept = shape[draw(st.integers(0, len(shape))) :]
+    mine = tuple(1 if draw(st.integers(0, 3)) == 0 else n for n in kept)
+    split = draw(st.none() | st.integers(0, len(mine) - 1)) if mine else None
+    if split is None or draw(st.booleans()):
+        return ms.Layout(mine, split, WORLD.size)
+    ends = st.lists(st.integers(0, mine[split]), min_size=WORLD.size - 1, max_size=WORLD.size - 1)
+    return ms.Layout(mine, split, WORLD.size, tuple(np.diff([0, *sorted(draw(ends)), mine[split]]).tolist()))
+
+
+SHAPES = st.lists(st.integers(0, 5), max_size=3)
+
+
+@given(SHAPES.flatmap(lambda shape: st.tuples(*[layouts_of(shape)] * 3)))
+def test_any_layouts_that_broadcast(three: tuple[ms.Layout, ms.Layout, ms.Layout]) -> None:
+    kinds = (torch.float64, torch.float32, torch.int64)
+    a, b, c = (values(x.shape, kind, shift) for shift, (x, kind) in enumerate(zip(three, kinds, strict=True)))
+    x, y, z = (dealt(whole, layout) for whole, layout in zip((a, b, c), three, strict=True))
+    assert_is(x * y, a * b)
+    assert_is(y + z, b + c)
+    assert_is(ms.where(z > 2, x, y), torch.where(c > 2, a, b))
+    assert_is(ms.clip(x, y, z), torch.clip(a, b, c))
+    for whole, array in zip((a, b, c), (x, y, z), strict=True):
+        assert_is(array, whole)
+
+
+@given(SHAPES.flatmap(lambda shape: st.tuples(*[layouts_of(shape)] * 2)))
+def test_gradients_are_those_of_the_whole_arrays(two: tuple[ms.Layout, ms.Layout]) -> None:
+    wholes = [values(x.shape, torch.float64, i).requires_grad_() for i, x in enumerate(two)]
+    arrays = [dealt(whole.detach(), layout) for whole, layout in zip(wholes, two, strict=True)]
+    for x in arrays:
+        x.larray.requires_grad_()
+    ours = arrays[0] * arrays[1] + arrays[0]
+    wanted = wholes[0] * wholes[1] + wholes[0]
+    weights = values(tuple(wanted.shape), torch.float64, 3)
+    gradients = torch.autograd.grad(wanted, wholes, weights)
+    mine = weights[ours.layout.box(WORLD.rank)]
+    found = torch.autograd.grad(ours.larray, [x.larray for x in arrays], mine)
+    for x, gradient, whole in zip(arrays, found, gradients, strict=True):
+        assert_is(ms.DNDarray(gradient, x.layout, WORLD), whole)
+
+
+def test_second_derivatives_of_a_shared_operand(size: int, rank: int) -> None:
+    """Of sum(w * w * x) by the replicated w, with x cut."""
+    x = values((5,), torch.float64)
+    w = ms.array(torch.tensor(3.0, dtype=torch.float64))
+    w.larray.requires_grad_()
+    part = (w * w * dealt(x, ms.Layout((5,), 0, size))).larray.sum()
+    (first,) = torch.autograd.grad(part, w.larray, create_graph=True)
+    (second,) = torch.autograd.grad(first, w.larray)
+    assert math.isclose(first.item(), 6 * x.sum().item())
+    assert math.isclose(second.item(), 2 * x.sum().item())
+
+
+def test_no_message_where_the_layouts_agree(size: int, calls: Counter[str]) -> None:
+    for layout in layouts((6, 4), size):
+        x, y = (dealt(values((6, 4), shift=i), layout) for i in range(2))
+        z = ms.where(ms.exp(x) + y > 1, 2 - x, ms.maximum(y, 1)) // y
+        z += x
+        z *= ms.ones(4)  # replicated: each rank takes its part
+        z = z + ms.ones((6, 1)) + ms.ones((6, 4)) + ms.array(2.0)
+        assert z.layout is layout if layout.split is not None else z.layout == layout
+    ms.arange(6, split=0) // 2
+    ms.arange(6, split=0) ** 2
+    assert calls == Counter()
+
+
+def test_what_moves_moves_once(size: int, rank: int, calls: Counter[str]) -> None:
+    x, y = ms.ones((2 * size, 2 * size), split=0), ms.ones((2 * size, 2 * size), dtype=torch.int32, split=1)
+    total = y + x.larray.dtype.itemsize * x  # x has as many bytes per element as y
+    with agreement(ms.MPI_SELF, "counting"):
+        assert total.split == 1
+        assert set(calls) <= {"Isend", "Irecv"}
+        assert calls["Isend"] == calls["Irecv"] == size - 1
+
+
+def test_a_replicated_operand_is_cut_without_a_copy(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    add = ms.ops._make.combine
+    whole = ms.arange(4 * size)
+    add(lambda a, b: seen.append(b) or a + b, (ms.arange(4 * size, split=0), whole), "add")
+    assert seen[0].untyped_storage().data_ptr() == whole.larray.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: x + ms.ones(4), ValueError, r"shapes \(6,\) and \(4,\) do not broadcast: axis -1 has"),
+        (lambda x: ms.where(x > 0, x, ms.ones(4)), ValueError, r"shapes \(6,\) and \(6,\) and \(4,\) do not"),
+        (lambda x: x.__iadd__(ms.ones((2, 6))), ValueError, r"keeps the shape \(6,\), but \(2, 6\) would make"),
+        (lambda x: x & x, NotImplementedError, "not implemented for 'Float'"),
+        (lambda x: x & ms.arange(6), NotImplementedError, "not implemented for 'Float'"),
+        (lambda x: ms.arange(6, split=0).__iadd__(x), RuntimeError, "type Float can't be cast to .* Long"),
+        (lambda x: ms.arange(6, split=0).__iadd__(2.5), RuntimeError, "type Float can't be cast to .* Long"),
+        (lambda x: ms.arange(6, split=0) ** -1, RuntimeError, "Integers to negative integer powers"),
+        (lambda x: x + torch.ones(6), TypeError, r"operand 2 of add .* got Tensor; .*array\(\.\.\., split="),
+        (lambda x: torch.ones(6) + x, TypeError, r"operand 1 of add .* got Tensor; .* minisplit\.array"),
+        (lambda x: np.ones(6) * x, TypeError, r"operand 1 of multiply .* got ndarray; .* minisplit\.array"),
+        (lambda x: x == np.ones(6), TypeError, r"operand 2 of equal .* got ndarray; .* minisplit\.array"),
+        (lambda x: x.__iadd__(torch.tensor(1.0)), TypeError, r"the other operand must be .* got Tensor; .*array"),
+        (lambda x: x + "a", TypeError, r"unsupported operand type\(s\) for \+: 'DNDarray' and 'str'"),
+        (lambda x: [1.0] * 6 - x, TypeError, r"unsupported operand type\(s\) for -: 'list' and 'DNDarray'"),
+        (lambda x: ms.add(x, None), TypeError, "operand 2 of add must be a DNDarray or a number, got NoneType"),
+        (lambda x: ms.add(1, 2.0), TypeError, r"an operand of add must be a DNDarray, got 1 and 2\.0"),
+        (lambda x: ms.exp(torch.ones(6)), TypeError, r"x must be a DNDarray, got Tensor; make one with"),
+        (lambda x: ms.exp(2.0), TypeError, "x must be a DNDarray, got float"),
+        (np.exp, TypeError, "operand 'DNDarray' does not support ufuncs"),
+        (lambda x: ms.clip(2.0, x, x), TypeError, "x must be a DNDarray, got float"),
+        (lambda x: ms.where(x, x, x), TypeError, r"condition must be of dtype torch\.bool, got torch\.float32"),
+        (lambda x: ms.where(True, x, x), TypeError, "condition must be a DNDarray, got bool"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind_of_layout", KINDS)
+def test_errors_before_any_message(
+    size: int, kind_of_layout: str, call: Any, kind: Any, words: str, raises_alike: Any, calls: Counter[str]
+) -> None:
+    x = dealt(values((6,)), layout_of((6,), 0, kind_of_layout, size))
+    with raises_alike(kind, match=words):
+        try:
+            call(x)
+        finally:
+            assert calls == Counter()
+    assert_is(x, values((6,)))
+
+
+def test_a_dtype_that_torch_refuses_is_refused_before_any_message(
+    size: int, raises_alike: Any, calls: Counter[str]
+) -> None:
+    x, y = ms.ones((4, 4), split=0), ms.ones((4, 4), split=1)
+    leaf = ms.ones((4, 4), split=0)
+    leaf.larray.requires_grad_()
+    for call, kind, words in (
+        (lambda: x | y, NotImplementedError, "not implemented for 'Float'"),
+        (lambda: ms.arange(4, split=0).__itruediv__(ms.ones(1, split=0)), RuntimeError, "can't be cast"),
+        (lambda: leaf.__iadd__(y), RuntimeError, "a leaf Variable that requires grad"),
+        (lambda: leaf.__iadd__(1), RuntimeError, "a leaf Variable that requires grad"),
+    ):
+        with raises_alike(kind, match=words):
+            try:
+                call()
+            finally:
+                assert not set(calls) & {"Isend", "Irecv", "Allreduce"}
+        calls.clear()  # raises_alike made some
+    with torch.no_grad():
+        leaf += y
+    assert_is(leaf, torch.full((4, 4), 2.0).requires_grad_())
+
+
+@pytest.mark.parametrize("call", [ms.add, operator.iadd, operator.lt, lambda x, y: ms.where(y > 0, y, x)])
+def test_A12_operands_on_different_communicators(call: Any, raises_alike: Any) -> None:
+    x, y = ms.ones(3, split=0), ms.ones(3, comm=ms.MPI_SELF)
+    words = r"operands must be on one communicator, got MPICommunication of \d+ ranks and another"
+    with raises_alike(ValueError, match=words):
+        call(x, y)
+
+
+def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
+    part = comm.split(rank % 2)
+    assert part is not None
+    x, y = ms.ones((4, 4), split=0, comm=part), ms.ones((4, 4), split=1, comm=part)
+    for result in (x + y, x * 2, -x, ms.where(x > y, x, y)):
+        assert result.comm is part
+    assert (x + y).numpy().sum() == 32
+    part.free()
+
+
+@pytest.mark.parametrize("function", [ms.floor_divide, ms.remainder, operator.ifloordiv, operator.imod])
+def test_a_zero_divisor_of_one_rank_is_an_error_of_all(size: int, function: Any, raises_alike: Any) -> None:
+    divisors = torch.ones(2 * size, dtype=torch.int64)
+    divisors[-1] = 0
+    with raises_alike(
+        RuntimeError, match=rf"ZeroDivisionError\n  rank {size - 1} of {size} failed while computing "
+    ):
+        function(ms.arange(2 * size, split=0), ms.array(divisors, split=0))
+    with raises_alike(RuntimeError, match="ZeroDivisionError"):  # ranks without elements meet no zero
+        function(ms.arange(1, split=0), 0)
+    with np.errstate(divide="ignore"):
+        assert function(ms.ones(3, split=0), ms.zeros(3, split=0)).shape == (3,)
+
+
+def test_other_classes_may_take_part() -> None:
+    class Other:
+        def __radd__(self, x: Any) -> str:
+            return "mine"
+
+        __rlt__ = __gt__ = __radd__
+
+    x = ms.ones(3, split=0)
+    assert x + Other() == "mine"
+    assert (x < Other()) == "mine"
+    x += Other()
+    assert x == "mine"
+
+
+def test_arrays_hash_by_identity_and_equal_nothing_foreign() -> None:
+    x, y = ms.ones(3, split=0), ms.ones(3, split=0)
+    assert len({x, y, x}) == 2
+    assert (x == None) is False  # noqa: E711
+    assert (x != "x") is True
+
+
+def test_a_chain_of_broadcast_operands_in_debug_mode(size: int) -> None:
+    with ms.debug():
+        x = ms.ones((4, 6), split=1) + ms.ones((4, 1), split=0) * ms.arange(6, split=0)
+        assert_is(x, torch.ones(4, 6) + torch.arange(6.0))
+
+
+def test_conjugate_and_negative_views(size: int) -> None:
+    whole = values((4, 3), torch.complex64).conj()
+    for layout in layouts((4, 3), size):
+        x = ms.DNDarray(whole[layout.box(WORLD.rank)], layout, WORLD)
+        y = ms.DNDarray(whole.imag[layout.box(WORLD.rank)], layout, WORLD)
+        other = ms.ones((4, 3), split=0)
+        assert_is(x + other, whole.resolve_conj() + 1)
+        assert_is(y * other, whole.imag.resolve_neg())
+        assert_is(ms.conj(x), whole.resolve_conj().conj_physical())
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY, "clip", "where"])
+def test_a_function_has_a_name_and_an_example(name: str) -> None:
+    function = getattr(ms, name)
+    assert (function.__name__, function.__qualname__) == (name, name)
+    assert pickle.loads(pickle.dumps(function)) is function
+    (example,) = doctest.DocTestFinder().find(function, name, globs={})
+    ran = doctest.DocTestRunner(verbose=False).run(example)
+    assert ran.attempted > 1
+    assert ran.failed == 0
