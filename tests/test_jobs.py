@@ -1,52 +1,264 @@
-"""Whole jobs, started as a user starts them: examples, and exceptions that nobody catches."""
+"""Whole jobs, started as a user starts them: examples, and all the ways in which a job can go wrong."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 # What dev.py sets for serial runs; these tests start jobs of their own.
 MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
+# Open MPI's launcher ends a job itself on Ctrl-C, before a rank can say anything.
+OPEN_MPI = "openmpi" in MPIEXEC
+PRELUDE = """\
+import os, sys, threading, time
+import torch
+import minisplit as ms
+comm, rank = ms.MPI_WORLD, ms.MPI_WORLD.rank
+def wait():
+    assert comm.allreduce(torch.ones(2)).tolist() == [comm.size] * 2
+"""
 pytestmark = pytest.mark.serial
 
 
-def job(ranks, *words, timeout=100):
-    return subprocess.run(
-        [MPIEXEC, "-n", str(ranks), sys.executable, *words],
-        # A copy: it leaves out what an MPI in this process, a job of one rank, set for itself.
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        cwd=ROOT,
-    )
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def job(ranks, *words, limit=40, interrupt=None, **settings):
+    """Run a job with these environment variables to its end, and make sure that it leaves no process behind.
+
+    `interrupt` is called with the launcher's process once each rank has printed "ready".
+    """
+    mark = f"MINISPLIT_TEST_JOB={uuid.uuid4()}"
+    # A copy: it leaves out what an MPI in this process, a job of one rank, set for itself.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MINISPLIT_")}
+    environment |= dict([mark.split("=")]) | settings
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        launcher = subprocess.Popen(
+            [MPIEXEC, "-n", str(ranks), sys.executable, *map(str, words)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        ends = time.monotonic() + limit
+        try:
+            while launcher.poll() is None and time.monotonic() < ends:
+                time.sleep(0.05)
+                if interrupt and os.pread(out.fileno(), 100, 0).count(b"ready") == ranks:
+                    time.sleep(0.5)  # for the ranks to come to where they wait
+                    interrupt(launcher.pid)
+                    interrupt = None
+            timed_out = launcher.poll() is None
+            ends = time.monotonic() + 2
+            while not timed_out and processes(mark) and time.monotonic() < ends:
+                time.sleep(0.05)
+            left = processes(mark)
+        finally:
+            for process in {launcher.pid, *processes(mark)}:
+                with suppress(OSError):
+                    os.kill(process, signal.SIGKILL)
+            launcher.wait()
+        out.seek(0)
+        err.seek(0)
+        ended = Ended(launcher.returncode, out.read(), err.read())
+    assert not timed_out, f"the job does not end:\n{ended.out}\n{ended.err}"
+    assert not left, f"the job left processes behind:\n{ended.out}\n{ended.err}"
+    return ended
+
+
+def processes(mark):
+    """The processes with this in their environment; none where there is no /proc to tell."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark.encode() in environment.read_bytes():
+                found.append(int(environment.parent.name))
+    return found
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a program as a job; its first line is line 7."""
+
+    def run(ranks, program, **options):
+        (tmp_path / "program.py").write_text(PRELUDE + program.lstrip("\n"))
+        return job(ranks, tmp_path / "program.py", **options)
+
+    return run
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_the_digits_example(ranks, tmp_path):
-    done = job(ranks, "examples/digits.py")
-    assert done.returncode == 0, done.stderr
-    assert "largest difference from torch.vmap" in done.stdout
+def test_the_digits_example(ranks):
+    done = job(ranks, "examples/digits.py", limit=100)
+    assert done.status == 0, done.err
+    assert "largest difference from torch.vmap" in done.out
     assert (ROOT / "examples/out/strangest-digits.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(failing):
+def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     """The other rank waits in a collective call, and would wait for ever."""
-    script = f"""
-import minisplit as ms, torch
-if ms.MPI_WORLD.rank == {failing}:
-    raise ValueError("spilled")
-ms.MPI_WORLD.allreduce(torch.ones(1))
+    done = run(2, f"if rank == {failing}: raise ValueError('spilled')\nwait()")
+    assert done.status == 1
+    assert f"[rank {failing} of 2] uncaught exception" in done.err
+    assert "ValueError: spilled" in done.err
+
+
+def test_J2_a_killed_rank_ends_the_job(run):
+    done = run(2, "wait()\nif rank == 1: os.kill(os.getpid(), 9)\nwait()")
+    assert done.status not in {0, None}
+    assert "signal 9" in done.out + done.err
+
+
+@pytest.mark.parametrize(("leaving", "call", "status"), [(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1)])
+def test_J2_a_rank_that_leaves_with_a_status_ends_the_job(run, leaving, call, status):
+    done = run(2, f"if rank == {leaving}:\n    print('last words')\n    {call}\nwait()")
+    assert done.status == status
+    assert f"[rank {leaving} of 2] left with status {status}; ending the job\n" in done.err
+    assert "last words" in done.out
+    assert ("no such file" in done.err) == ("file" in call)
+
+
+def test_J2_all_ranks_may_leave_with_a_status(run):
+    """As with wrong arguments, or failed tests: nothing that they say is lost, and little is added."""
+    done = run(3, "wait()\nos.write(1, b'last words\\n')\nsys.exit(3)")
+    assert done.status == 3
+    assert done.out.count("last words") == 3
+    # One, where Python takes no longer to end on rank 0 than the others wait for it.
+    assert 1 <= done.err.count("left with status 3; ending the job") <= 3
+    assert "Traceback" not in done.err
+
+
+def test_J2_only_an_uncaught_exit_counts(run):
+    program = """
+import argparse, contextlib
+try:
+    sys.exit(3)
+except SystemExit as error:
+    assert error.code == 3 and error.args == (3,)
+with contextlib.suppress(SystemExit):
+    argparse.ArgumentParser().parse_args(["--nonsense"])
+thread = threading.Thread(target=sys.exit, args=(4,))
+thread.start()
+thread.join()
+if rank == 0:
+    sys.exit()
+elif rank == 1:
+    exit(0)
 """
-    done = job(2, "-c", script, timeout=30)
-    assert done.returncode != 0
-    assert f"[rank {failing} of 2] uncaught exception" in done.stderr
-    assert "ValueError: spilled" in done.stderr
+    done = run(3, program)
+    assert done.status == 0, done.err
+    assert "ending the job" not in done.err
+    assert "Exception in thread" not in done.err
+
+
+STUCK = """
+def compute():
+    time.sleep(100)
+if rank == 1: compute()
+if rank == 2: wait()
+"""
+
+
+def test_J3_a_wait_that_is_too_long_ends_the_job(run):
+    """One rank has left, one computes, one waits for both, and each says so."""
+    done = run(3, STUCK, MINISPLIT_TIMEOUT="1")
+    assert done.status == 1
+    assert "[rank 2 of 3] waited longer than MINISPLIT_TIMEOUT=1 s; ending the job\n" in done.err
+    assert "[rank 2 of 3] waits in allreduce(torch.float32, (2,), sum), call #1, since 1." in done.err
+    assert " s at program.py:6\n" in done.err
+    assert '/program.py", line 10, in <module>\n' in done.err
+    assert "[rank 1 of 3] is in no collective call\n" in done.err
+    assert '/program.py", line 8, in compute\n' in done.err
+    assert "[rank 0 of 3] has left its program\n" in done.err
+
+
+def test_J3_without_threads_in_the_mpi_library(tmp_path):
+    (tmp_path / "program.py").write_text(f"import mpi4py\nmpi4py.rc.thread_level = 'single'\n{PRELUDE}{STUCK}")
+    done = job(3, tmp_path / "program.py", MINISPLIT_TIMEOUT="1")
+    assert done.status != 0
+    assert "[rank 2 of 3] waits in allreduce(torch.float32, (2,), sum), call #1, since 1." in done.err
+
+
+def test_J3_jobs_in_time_end_well(run):
+    """Also one of which a rank finalises MPI itself, or leaves later than the limit."""
+    program = """
+from mpi4py import MPI
+for _ in range(3):
+    wait()
+    time.sleep(0.6)
+wait()
+if rank == 0: MPI.Finalize()
+if rank == 1: time.sleep(1.5)
+"""
+    done = run(3, program, MINISPLIT_TIMEOUT="1")
+    assert (done.status, done.err) == (0, "")
+
+
+@pytest.mark.parametrize(("computing", "send"), [(False, os.kill), (True, os.killpg)])
+def test_J4_ctrl_c_ends_the_job(run, computing, send):
+    """Also where all ranks are inside of MPI, where Python cannot raise KeyboardInterrupt."""
+    program = f"""
+os.write(1, b"ready\\n")
+if rank == 0:
+    while {computing}: time.sleep(0.1)
+    comm.split(0).allgather(torch.ones(1).numpy())
+wait()
+"""
+    done = run(2, program, interrupt=lambda launcher: send(launcher, signal.SIGINT))
+    assert done.status not in {0, None}
+    if not OPEN_MPI:
+        said = "KeyboardInterrupt" if computing else "interrupted while it waits; ending the job"
+        assert said in done.err
+
+
+def test_J5_different_calls_are_named_on_all_ranks(run):
+    program = """
+from mpi4py import MPI
+x = ms.arange(6, split=0)
+calls = {
+    "a": lambda: comm.allreduce(torch.ones(2)),
+    "b": lambda: x.resplit(None),
+    "c": lambda: comm.allreduce(torch.ones(3)),
+    "d": lambda: comm.allreduce(torch.ones(2), "max"),
+    "e": lambda: comm.allreduce(torch.ones(2)),
+    "f": lambda: comm.broadcast(torch.ones(2)),
+    "g": lambda: comm.broadcast(torch.ones(2), 1),
+    "h": lambda: comm.split(0),
+    "i": lambda: (comm.allreduce(torch.ones(2)), x.resplit(None)),
+    "j": lambda: (x.resplit(None), comm.allreduce(torch.ones(2))),
+}
+lines = {name: f"program.py:{call.__code__.co_firstlineno}" for name, call in calls.items()}
+for pair in ["ab", "ac", "ad", "ae", "bf", "fg", "ah", "bh", "ij"]:
+    try:
+        calls[pair[rank]]()
+    except ms.CollectiveError as error:
+        texts = MPI.COMM_WORLD.allgather(str(error))
+        assert texts[0] == texts[1], texts
+        first, second = texts[0].split(", rank 1 ")
+        assert "rank 0 " in first and first.endswith(lines[pair[0]]), texts
+        assert second.endswith(lines[pair[1]]), texts
+        os.write(1, b"named\\n")
+    wait()
+    assert x.resplit(None).tolist() == list(range(6))
+"""
+    done = run(2, program, MINISPLIT_DEBUG="1")
+    assert done.status == 0, done.err
+    assert done.out == "named\n" * 2 * 9
 
 
 def test_J6_jobs_of_one_rank_are_told():
@@ -79,3 +291,55 @@ def test_J7_no_mpi_library():
     assert done.returncode == 1
     assert "minisplit found no MPI library" in done.stderr
     assert 'pip install "minisplit[mpich]"' in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_J8_calls_after_MPI_was_finalised(run, ranks):
+    program = """
+import atexit
+from mpi4py import MPI
+x = ms.arange(12, split=0)
+used, unused, freed = comm.split(0), comm.split(0), comm.split(0)
+never = ms.MPICommunication(MPI.COMM_WORLD)
+used.allreduce(torch.ones(1))
+freed.free()
+
+def late():
+    MPI.Finalize()
+    calls = [
+        lambda: comm.split(0),
+        lambda: used.split(0),
+        lambda: unused.free(),
+        lambda: freed.split(0),
+        lambda: ms.MPI_SELF.split(0),
+        lambda: comm.mpi,
+        lambda: never.mpi,
+        lambda: ms.MPICommunication(MPI.COMM_WORLD),
+        lambda: comm.abort(),
+    ]
+    if comm.size > 1:
+        calls += [
+            lambda: x.resplit(None),
+            lambda: ms.vmap(torch.sin)(x),
+            lambda: x.tolist(),
+            lambda: comm.allreduce(torch.ones(1)),
+            lambda: used.broadcast(torch.ones(1)),
+            lambda: unused.scan(torch.ones(1)),
+            lambda: never.broadcast_bytes(b""),
+        ]
+    for call in calls:
+        try:
+            call()
+        except RuntimeError as error:
+            assert "MPI was finalised" in str(error) or "was freed" in str(error), error
+        else:
+            os.write(2, f"line {call.__code__.co_firstlineno}: no error\\n".encode())
+    # What needs no other rank still works.
+    assert ms.zeros((3, 4), split=1).larray.sum() == 0
+    assert "DNDarray" in repr(x) and str(rank) in repr(comm) and x.shape == (12,)
+    os.write(1, b"done\\n")
+
+atexit.register(late)
+"""
+    done = run(ranks, program)
+    assert (done.status, done.out, done.err) == (0, "done\n" * ranks, "")

@@ -17,6 +17,8 @@ LAYERS = [
         "core.devices",
         "core.debugging",
         "core.communication",
+        "core.exits",
+        "core.watchdog",
         "core.mpi",
         "core.errors",
         "core.printing",

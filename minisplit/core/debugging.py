@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import torch
@@ -61,9 +61,9 @@ class CollectiveError(RuntimeError):
     """The ranks' collective calls do not fit together: the text names each rank's call and its line."""
 
 
-def call_site() -> str:
-    """`file.py:line` of the innermost frame that is neither minisplit's nor torch's."""
-    frame = sys._getframe(1)
+def call_site(frame: FrameType | None = None) -> str:
+    """`file.py:line` of the innermost frame that is neither minisplit's nor torch's, from `frame` or here on."""
+    frame = frame or sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"

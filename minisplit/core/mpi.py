@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import os
@@ -18,6 +19,7 @@ import torch
 
 try:
     from mpi4py import MPI
+    from mpi4py.run import set_abort_status
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         f"minisplit found no MPI library ({str(error).splitlines()[0]}). On a cluster, load "
@@ -26,6 +28,8 @@ except (ImportError, RuntimeError) as error:
 
 from minisplit.core.communication import TEXT_BYTES, Communication, Record, ReduceOp, set_default_comm
 from minisplit.core.devices import rank_environment
+from minisplit.core.exits import notice_exits, uncaught_status
+from minisplit.core.watchdog import Watchdog, time_limit
 
 # Older MPI libraries count in C ints: a message above this many bytes goes in several.
 MESSAGE_LIMIT = 2**30
@@ -82,6 +86,8 @@ def _query_cuda_aware() -> bool:
 
 
 _live: weakref.WeakSet[MPICommunication] = weakref.WeakSet()
+_limit = time_limit()
+_watchdog: Watchdog | None = None  # for one rank there is none
 
 
 class MPICommunication(Communication):
@@ -95,6 +101,8 @@ class MPICommunication(Communication):
     __slots__ = ("_duplicate", "_given", "_tag", "cuda_aware")
 
     def __init__(self, comm: MPI.Intracomm) -> None:
+        if MPI.Is_finalized():
+            raise RuntimeError("no communicator can be made: MPI was finalised")
         super().__init__(comm.Get_rank(), comm.Get_size())
         self._given = comm
         self._duplicate: MPI.Intracomm | None = None
@@ -108,6 +116,8 @@ class MPICommunication(Communication):
     @property
     def mpi(self) -> MPI.Intracomm:
         """The duplicate that carries minisplit's messages. Collective at first use."""
+        if self._closed:
+            raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}")
         if self._duplicate is None:
             if self._given == MPI.COMM_NULL:
                 raise RuntimeError(
@@ -200,6 +210,8 @@ class MPICommunication(Communication):
             self._duplicate.Free()
 
     def abort(self, status: int = 1) -> None:
+        if MPI.Is_finalized():
+            raise RuntimeError("the job cannot be ended: MPI was finalised")
         MPI.COMM_WORLD.Abort(status)
 
     def _on_host(self, tensor: torch.Tensor) -> bool:
@@ -242,6 +254,8 @@ def _messages(tensor: torch.Tensor) -> list[tuple[Any, MPI.Datatype]]:
 
 def _close_all(*_: object) -> None:
     """Before MPI is finalised: a call after that would end the process without a word from Python."""
+    if _watchdog is not None:
+        _watchdog.stop()
     for comm in list(_live):
         comm._close("is closed, since MPI was finalised")
 
@@ -258,15 +272,47 @@ def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackTy
         MPI_WORLD.abort(1)
 
 
+def _leave() -> None:
+    """Before this rank leaves its program: MPI waits for every rank, so for ever where one has failed."""
+    if MPI.Is_finalized() or _watchdog is None or os.getpid() != _process:
+        return
+    _watchdog.leave()
+    status = uncaught_status()
+    if not status:
+        _watchdog.stop()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Mostly all ranks leave alike and at about the same time. Once they have said why, one speaks for all.
+    time.sleep(0.5 if MPI_WORLD.rank == 0 else 2)
+    sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] left with status {status}; ending the job\n")
+    sys.stderr.flush()
+    time.sleep(0.5)
+    set_abort_status(status)  # which mpi4py does once Python has closed the files of this rank
+
+
+def _abort_from_thread() -> None:
+    if _THREADS:
+        MPI_WORLD.abort(1)
+    os._exit(1)  # at which launchers end the job
+
+
 MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
 MPI_SELF = MPICommunication(MPI.COMM_SELF)
 set_default_comm(MPI_WORLD)
 # MPI deletes the attributes of COMM_SELF first of all when it is finalised.
 MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=_close_all), True)
 
+_THREADS = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+_process = os.getpid()
 # An interactive session shows its errors and goes on.
 if MPI_WORLD.size > 1 and not hasattr(sys, "ps1"):
     sys.excepthook = _end_job
+    notice_exits()
+    atexit.register(_leave)
+    _bells = MPI.COMM_WORLD.Dup() if _limit and _THREADS else None
+    _watchdog = Watchdog(_live, MPI_WORLD, _limit, _bells, _abort_from_thread)
+    _watchdog.start()
 
 _launched = rank_environment()
 if MPI_WORLD.size == 1 and _launched is not None and _launched[1] > 1:
