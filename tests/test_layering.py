@@ -98,8 +98,7 @@ def test_only_one_module_imports_mpi(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["minisplit.core.layout", "minisplit.core.transfer", "minisplit.core.keys", "minisplit.vmap.planning"],
-    ["minisplit.core.layout", "minisplit.core.transfer", "minisplit.ops._align", "minisplit.vmap.planning"],
+    [f"minisplit.{name}" for name in ("core.layout", "core.transfer", "core.keys", "ops._align", "vmap.planning")],
 )
 def test_planning_knows_no_tensors(module):
     assert not [name for name, _ in imports_of(FILES[module]) if name.split(".")[0] in {"torch", "mpi4py"}]

@@ -11,7 +11,7 @@ import torch
 import minisplit as ms
 from minisplit.core.errors import agreement
 
-Comm = ms.MPICommunication
+Comm = ms.Communication
 SHAPE = (5, 4, 6)
 WHOLE = np.arange(120).reshape(SHAPE)
 rng = np.random.default_rng(0)

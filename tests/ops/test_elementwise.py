@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
 import minisplit as ms
 from minisplit.core.errors import agreement
 from minisplit.ops._make import combine
+from minisplit.testing import Whole, spmd
+from minisplit.testing import strategies as st
 
-Comm = ms.MPICommunication
-WORLD = ms.MPI_WORLD
+Comm = ms.Communication
 KINDS = ["balanced", "ragged", "one rank"]
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
 
@@ -72,7 +72,7 @@ def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
     return [ms.Layout(shape, None, size), *cut]
 
 
-def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication = WORLD) -> ms.DNDarray:
+def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication = ms.get_comm()) -> ms.DNDarray:
     return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
 
 
@@ -207,25 +207,12 @@ def test_operators_in_place(size: int, name: str) -> None:
     assert_all(check, kinds, here, [2, 2.5, np.int8(2)], [None])
 
 
-@st.composite
-def layouts_of(draw: st.DrawFn, shape: list[int]) -> ms.Layout:
-    kept = shape[draw(st.integers(0, len(shape))) :]
-    mine = tuple(1 if draw(st.integers(0, 3)) == 0 else n for n in kept)
-    split = draw(st.none() | st.integers(0, len(mine) - 1)) if mine else None
-    if split is None or draw(st.booleans()):
-        return ms.Layout(mine, split, WORLD.size)
-    ends = st.lists(st.integers(0, mine[split]), min_size=WORLD.size - 1, max_size=WORLD.size - 1)
-    return ms.Layout(mine, split, WORLD.size, tuple(np.diff([0, *sorted(draw(ends)), mine[split]]).tolist()))
-
-
-SHAPES = st.lists(st.integers(0, 5), max_size=3)
-
-
-@given(SHAPES.flatmap(lambda shape: st.tuples(*[layouts_of(shape)] * 3)))
-def test_any_layouts_that_broadcast(three: tuple[ms.Layout, ms.Layout, ms.Layout]) -> None:
+@given(three=st.broadcastable_dndarrays(3, torch.float64))
+@spmd
+def test_any_layouts_that_broadcast(three: tuple[Whole, Whole, Whole]) -> None:
     kinds = (torch.float64, torch.float32, torch.int64)
-    a, b, c = (values(x.shape, kind, shift) for shift, (x, kind) in enumerate(zip(three, kinds, strict=True)))
-    x, y, z = (dealt(whole, layout) for whole, layout in zip((a, b, c), three, strict=True))
+    a, b, c = (whole.tensor.to(kind) for whole, kind in zip(three, kinds, strict=True))
+    x, y, z = (Whole(tensor, whole.layout).cut() for tensor, whole in zip((a, b, c), three, strict=True))
     done = [
         (x * y, a * b),
         (y + z, b + c),
@@ -235,20 +222,19 @@ def test_any_layouts_that_broadcast(three: tuple[ms.Layout, ms.Layout, ms.Layout
     assert_all(lambda pair: right(*pair), [*done, (x, a), (y, b), (z, c)])
 
 
-@given(SHAPES.flatmap(lambda shape: st.tuples(*[layouts_of(shape)] * 2)))
-def test_gradients_are_those_of_the_whole_arrays(two: tuple[ms.Layout, ms.Layout]) -> None:
-    wholes = [values(x.shape, torch.float64, i).requires_grad_() for i, x in enumerate(two)]
-    arrays = [dealt(whole.detach(), layout) for whole, layout in zip(wholes, two, strict=True)]
-    for x in arrays:
-        x.larray.requires_grad_()
+@given(two=st.broadcastable_dndarrays(2, torch.float64))
+@spmd
+def test_gradients_are_those_of_the_whole_arrays(two: tuple[Whole, Whole]) -> None:
+    wholes = [whole.tensor.clone().requires_grad_() for whole in two]
+    arrays = [Whole(tensor, whole.layout).cut() for tensor, whole in zip(wholes, two, strict=True)]
     ours = arrays[0] * arrays[1] + arrays[0]
     wanted = wholes[0] * wholes[1] + wholes[0]
     weights = values(tuple(wanted.shape), torch.float64, 3)
     gradients = torch.autograd.grad(wanted, wholes, weights)
-    mine = weights[ours.layout.box(WORLD.rank)]
+    mine = weights[ours.layout.box(ours.comm.rank)]
     found = torch.autograd.grad(ours.larray, [x.larray for x in arrays], mine)
     pairs = zip(arrays, found, gradients, strict=True)
-    assert_all(lambda case: right(ms.DNDarray(case[1], case[0].layout, WORLD), case[2]), pairs)
+    assert_all(lambda case: right(ms.DNDarray(case[1], case[0].layout, case[0].comm), case[2]), pairs)
 
 
 def test_second_derivatives_of_a_shared_operand(size: int, rank: int) -> None:
@@ -424,7 +410,10 @@ def test_A7_conjugate_and_negative_views(size: int) -> None:
     whole, other = values((4, 3), torch.complex64).conj(), ms.ones((4, 3), split=0)
 
     def check(layout: ms.Layout) -> bool:
-        x, y = (ms.DNDarray(view[layout.box(WORLD.rank)], layout, WORLD) for view in (whole, whole.imag))
+        x, y = (
+            ms.DNDarray(view[layout.box(ms.get_comm().rank)], layout, ms.get_comm())
+            for view in (whole, whole.imag)
+        )
         total, product = x + other, y * other
         good = right(total, whole.resolve_conj() + 1) and right(product, whole.imag.resolve_neg())
         return good and right(ms.conj(x), whole.conj())
