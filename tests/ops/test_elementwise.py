@@ -72,7 +72,8 @@ def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
     return [ms.Layout(shape, None, size), *cut]
 
 
-def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication = ms.get_comm()) -> ms.DNDarray:
+def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication | None = None) -> ms.DNDarray:
+    comm = comm or ms.get_comm()
     return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
 
 

@@ -1,7 +1,0 @@
-from typing import Any
-
-
-class Pool: ...
-
-
-def shared_pool() -> Any: ...
