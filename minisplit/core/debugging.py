@@ -75,14 +75,16 @@ def described(call: Sequence[object]) -> str:
     return f"{kind}({', '.join(map(str, details))})" if details else str(kind)
 
 
-def named_by_rank(texts: Sequence[str]) -> str:
+def named_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> str:
     """`rank 0 TEXT, ranks 1, 2 OTHER TEXT`: what each rank does, said once for ranks that do the same.
+
+    `names` are the ranks' numbers where they are not 0, 1, 2 ...
 
     >>> named_by_rank(["a", "b", "b"])
     'rank 0 a, ranks 1, 2 b'
     """
     ranks: dict[str, list[int]] = {}
-    for rank, text in enumerate(texts):
+    for rank, text in zip(names or range(len(texts)), texts, strict=True):
         ranks.setdefault(text, []).append(rank)
     return ", ".join(
         f"rank{'s' * (len(who) > 1)} {', '.join(map(str, who))} {text}" for text, who in ranks.items()
