@@ -58,7 +58,8 @@ def mismatch(ranks: Sequence[Progress]) -> str:
         for index in range(max(map(len, histories))):
             made = {at: entries[index] for at, entries in enumerate(histories) if index < len(entries)}
             if len({entry.call for entry in made.values()}) > 1:
-                return _told(ranks, key, members, index)
+                texts = [_made(made.get(at)) for at in range(len(members))]
+                return f"{_title(key, members, index)}: {named_by_rank(texts, members)}"
             for fault in _unanswered(made, members):
                 return f"{_title(key, members, index)}: {fault}"
     return ""
@@ -69,7 +70,8 @@ def unequal(ranks: Sequence[Progress]) -> str:
     for key, members, histories in _by_communicator(ranks):
         shortest = min(map(len, histories))
         if max(map(len, histories)) > shortest:
-            return _told(ranks, key, members, shortest)
+            texts = [_of_one(ranks[member], key, shortest) for member in members]
+            return f"{_title(key, members, shortest)}: {named_by_rank(texts, members)}"
     return ""
 
 
@@ -116,23 +118,18 @@ def _title(key: Key, members: Sequence[int], index: int) -> str:
     return f"collective #{index + 1}{part}"
 
 
-def _told(ranks: Sequence[Progress], key: Key, members: Sequence[int], index: int) -> str:
-    """What each member made of its call number `index`."""
-    texts = [_of_one(ranks[member], key, index) for member in members]
-    return f"{_title(key, members, index)}: {named_by_rank(texts, members)}"
+def _made(entry: Entry | None) -> str:
+    return f"{entry.call} at {entry.site}" if entry else "did not come to it"
 
 
 def _of_one(progress: Progress, key: Key, index: int) -> str:
     history = progress.histories.get(key)
     if history and index < len(history.entries):
-        entry = history.entries[index]
-        waits = progress.where == key and index == len(history.entries) - 1 and progress.state != "raised"
-        return f"{'waits in ' if waits else ''}{entry.call} at {entry.site}"
+        waits = progress.where == key and index == len(history.entries) - 1
+        return "waited in " * waits + _made(history.entries[index])
     match progress.state, progress.latest():
-        case "returned", _:
-            return "has returned"
-        case "raised", _:
-            return "has failed"
-        case _, Entry(call=call, site=site) if progress.where is not None:
-            return f"waits in {call} at {site}"
-    return "has not come to it"
+        case ("returned" | "raised") as state, _:
+            return state
+        case _, latest if progress.where is not None:
+            return f"waited in {_made(latest)}, on another communicator"
+    return _made(None)

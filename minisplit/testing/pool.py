@@ -233,7 +233,7 @@ class _Launch:
         self.owner = os.getpid()
         self.ended = False
         self.output = ""
-        self.processes: list[int] = []
+        self.processes: dict[int, int] = {}
         self.connections: list[Connection] = []
         self.selector = selectors.DefaultSelector()
         launcher = _find_mpiexec(mpiexec)
@@ -272,7 +272,7 @@ class _Launch:
                 link.setblocking(True)
                 connection = Connection(link.detach())
                 hello: Hello = connection.recv()
-                self.processes.append(hello.process)
+                self.processes[hello.rank] = hello.process
                 if hello.size != self.ranks:
                     self.end()
                     raise RuntimeError(
@@ -339,7 +339,7 @@ class _Launch:
             return
         self.ended = True
         self.mpiexec.terminate()  # it removes its files
-        self.signal(range(len(self.processes)), signal.SIGKILL)
+        self.signal(self.processes, signal.SIGKILL)
         try:
             self.mpiexec.wait(2.0)
         except subprocess.TimeoutExpired:
@@ -460,8 +460,8 @@ def _rebuilt(failure: Failure) -> BaseException:
 def _whereabouts(progress: Progress) -> str:
     latest = progress.latest()
     if progress.ended:
-        return f"has {progress.state}"
+        return "was interrupted" if progress.state == "interrupted" else progress.state
     if latest is None:
-        return "made no collective call that it told of"
-    waits = "waits in" if progress.state == "waiting" else "was last heard of at"
+        return "told of no collective call"
+    waits = "waited in" if progress.state == "waiting" else "was last heard of at"
     return f"{waits} {latest.call} at {latest.site}"
