@@ -40,6 +40,9 @@ LAYERS = [
         "testing.threads",
         "testing.whole",
         "testing.comparing",
+        "testing.histories",
+        "testing.messages",
+        "testing.worker",
         "testing.pool",
         "testing.strategies",
         "testing.properties",
@@ -91,9 +94,9 @@ def test_imports_go_down(module):
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
-def test_only_one_module_imports_mpi(module):
+def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
     found = [name for name, _ in imports_of(FILES[module]) if name.startswith("mpi4py")]
-    assert (found != []) == (module == "minisplit.core.mpi"), found
+    assert (found != []) == (module in {"minisplit.core.mpi", "minisplit.testing.worker"}), found
 
 
 @pytest.mark.parametrize(

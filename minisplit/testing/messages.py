@@ -50,8 +50,8 @@ class Failure(NamedTuple):
 class Report(NamedTuple):
     """What a rank tells of an example.
 
-    `clean` is False where messages of it may still be under way; `abandoned` counts the communicators that the rank
-    gave up so far.
+    `clean` is False where messages of it may still be under way; `abandoned` counts the communicators that the
+    rank gave up so far.
     """
 
     example: int

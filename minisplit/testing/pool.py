@@ -64,8 +64,8 @@ class Pool:
     """MPI ranks that run functions: those of one example after another, hundreds per second.
 
     The ranks are started by `mpiexec` at the first `run` and stay. An example that fails, or whose ranks wait for
-    each other for ever, is ended within a fraction of a second, and the next one has a fresh communicator. Where no
-    rank gets on for `patience` seconds, or one dies, the ranks are ended and started anew.
+    each other for ever, is ended within a fraction of a second, and the next one has a fresh communicator. Where
+    no rank gets on for `patience` seconds, or one dies, the ranks are ended and started anew.
 
     `mpiexec` is the launcher to use; None is `MINISPLIT_MPIEXEC`, one next to Python, or the one on PATH.
     """
@@ -100,7 +100,8 @@ class Pool:
         """Call `func(*args, **kwargs)` on each of `ranks` ranks and return what they return, in their order.
 
         `minisplit.get_comm()` is a communicator of just these ranks there; debug mode and torch's grad mode are
-        the caller's. Function, arguments and results are pickled; random numbers begin anew, differently on each rank.
+        the caller's. Function, arguments and results are pickled. Random numbers begin anew, with other ones on
+        each rank.
 
         Raises the exception of the lowest rank that failed of itself, or RankError where that one cannot be
         rebuilt; CollectiveError where the ranks' collective calls do not fit together, even if they came to an
@@ -133,7 +134,13 @@ class Pool:
         launch = self._launch or self._start()
         self._example += 1
         job = Job(
-            self._example, ranks, self._generations[ranks], function, arguments, debugging(), torch.is_grad_enabled()
+            self._example,
+            ranks,
+            self._generations[ranks],
+            function,
+            arguments,
+            debugging(),
+            torch.is_grad_enabled(),
         )
         reports = _Example(launch, job, self.patience).run()
         progresses = [report.progress for report in reports]
@@ -236,21 +243,25 @@ class _Launch:
         self.processes: dict[int, int] = {}
         self.connections: list[Connection] = []
         self.selector = selectors.DefaultSelector()
-        launcher = _find_mpiexec(mpiexec)
-        self.folder = tempfile.mkdtemp(prefix="minisplit-pool-")  # where nobody else can connect
+        self.launcher = _find_mpiexec(mpiexec)
+        # Where nobody else can connect. MPI libraries put files into it too: best where they are in memory.
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = tempfile.mkdtemp(prefix="minisplit-pool-", dir=memory)
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(f"{self.folder}/socket")
         self.server.listen(ranks)
         self.mpiexec = subprocess.Popen(
             # -P: the ranks find the modules that the controller finds, and no others.
-            [launcher, "-n", str(ranks), sys.executable, "-P", "-m", WORKER, f"{self.folder}/socket"],
+            [self.launcher, "-n", str(ranks), sys.executable, "-P", "-m", WORKER, f"{self.folder}/socket"],
             env={**_environment(self.folder), "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the controller alone
         )
-        self.streams = [threading.Thread(target=self.pass_on, args=(n,), daemon=True) for n in ("stdout", "stderr")]
+        self.streams = [
+            threading.Thread(target=self.pass_on, args=(n,), daemon=True) for n in ("stdout", "stderr")
+        ]
         for stream in self.streams:
             stream.start()
 
@@ -276,8 +287,8 @@ class _Launch:
                 if hello.size != self.ranks:
                     self.end()
                     raise RuntimeError(
-                        f"{self.mpiexec.args[0]} started {self.ranks} ranks, but the MPI library sees "
-                        f"{hello.size}: they are not of one MPI. Give the pool the mpiexec that belongs to the library"
+                        f"{self.launcher} started {self.ranks} ranks, but the MPI library sees {hello.size}: they "
+                        "are not of one MPI. Give the pool the mpiexec that belongs to the library"
                     )
                 arrived[hello.rank] = connection
         for rank in range(self.ranks):
@@ -366,8 +377,8 @@ def _find_mpiexec(chosen: str | None) -> str:
     )
     if not found or not shutil.which(found):
         raise RuntimeError(
-            f"the pool needs mpiexec, and found {f'no program {found}' if found else 'none'}: give it with mpiexec= "
-            'or MINISPLIT_MPIEXEC, load your MPI module, or `pip install "minisplit[mpich]"`'
+            f"the pool needs mpiexec, and found {f'no program {found}' if found else 'none'}: give it with "
+            'mpiexec= or MINISPLIT_MPIEXEC, load your MPI module, or `pip install "minisplit[mpich]"`'
         )
     return found
 
@@ -378,7 +389,8 @@ def _environment(folder: str) -> dict[str, str]:
     `os.environ` does not have what an MPI library has set since Python started.
     """
     kept = {name: value for name, value in os.environ.items() if not _LAUNCHER.match(name)}
-    return {**SETTINGS, "PRTE_MCA_prte_tmpdir_base": folder, **kept}
+    places = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
+    return {**SETTINGS, **dict.fromkeys(places, folder), **kept}
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -449,8 +461,8 @@ def _rebuilt(failure: Failure) -> BaseException:
     """The exception itself, or a RankError with its text."""
     try:
         error = pickle.loads(failure.pickled or b"")
-        same = isinstance(error, BaseException) and type(error).__qualname__ == failure.kind
-        if same and str(error) == failure.text and not isinstance(error, _NOT_TO_BE_RAISED):
+        same = (type(error).__qualname__, str(error)) == (failure.kind, failure.text)
+        if same and isinstance(error, BaseException) and not isinstance(error, _NOT_TO_BE_RAISED):
             return error
     except Exception:  # classes may be unknown here, and their constructors do what they like
         pass

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minisplit.testing import threads
-from minisplit.testing.pool import shared_pool
+from minisplit.testing.pool import Pool
 from minisplit.testing.whole import Whole
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -75,6 +75,12 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
     # `hypothesis.given` hands attributes on: this reaches the test with arguments of one's own.
     wrapper.alone = wrapper
     return wrapper
+
+
+@functools.cache
+def shared_pool() -> Pool:
+    """The pool of this process, which starts at its first run and ends with the process."""
+    return Pool()
 
 
 def on_pool() -> bool:

@@ -15,6 +15,7 @@ import os
 import pickle
 import random
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NoReturn, TypeVar, cast
@@ -44,14 +46,14 @@ TELL_AFTER = 0.005
 SIGN_OF_LIFE = 1.0
 _CREATE_TAG = 2**14
 # The collective calls of MPI that have a form which does not wait.
-_INTERRUPTIBLE = frozenset(
-    "Allgather Allgatherv Allreduce Alltoall Alltoallv Alltoallw Barrier Bcast Exscan Gather Gatherv Reduce "
-    "Reduce_scatter Reduce_scatter_block Scan Scatter Scatterv".split()
-)
+_INTERRUPTIBLE = {
+    "Allgather", "Allgatherv", "Allreduce", "Alltoall", "Alltoallv", "Alltoallw", "Barrier", "Bcast", "Exscan",
+    "Gather", "Gatherv", "Reduce", "Reduce_scatter", "Reduce_scatter_block", "Scan", "Scatter", "Scatterv",
+}  # fmt: skip
 Result = TypeVar("Result")
 
 
-class Interrupted(BaseException):  # noqa: N818 - no error of the function that it ends
+class Interrupted(BaseException):
     """The controller has ended the example."""
 
 
@@ -92,7 +94,8 @@ class WorkerCommunication(MPICommunication):
         worker.within.append(self._key)
         try:
             worker.look()
-            return super()._collective(call, self._alike, entry, carry, args)
+            result: Result = super()._collective(call, self._alike, entry, carry, args)
+            return result
         except BaseException:
             worker.clean = False
             raise
@@ -145,8 +148,9 @@ def _by_peer(pieces: Sequence[tuple[int, torch.Tensor]]) -> dict[int, str]:
 class Worker:
     """Runs examples, one after the other, until the controller closes the connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, folder: str) -> None:
         self.connection = connection
+        self.folder = folder
         self.lock = threading.Lock()  # a function may have threads of its own
         # For each number of ranks: generation, communicator, and what the latest example split off it.
         self.made: dict[int, tuple[int, MPI.Intracomm, list[WorkerCommunication]]] = {}
@@ -179,6 +183,7 @@ class Worker:
         poll.register(self.connection.fileno(), select.POLLHUP)
         while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
             pass
+        shutil.rmtree(self.folder, ignore_errors=True)  # the controller would have done it
         os._exit(0)
 
     def interrupt(self, _signal: int, _frame: FrameType | None) -> None:
@@ -280,15 +285,18 @@ class Worker:
         comm._close("was that of an example that has ended")
 
     def communicator(self, job: Job) -> WorkerCommunication:
-        """That of the first `job.ranks` ranks: on the MPI one of the example before, where nothing is left in it."""
-        generation, real, parts = self.made.get(job.ranks, (-1, MPI.COMM_NULL, []))
-        if generation == job.generation:
-            for part in parts:
-                part.retire()
-        else:
-            self.abandoned += len(parts) + (real != MPI.COMM_NULL)
-            group = MPI.COMM_WORLD.Get_group().Incl(range(job.ranks))
-            real = MPI.COMM_WORLD.Create_group(group, job.generation % _CREATE_TAG)
+        """That of the first `job.ranks` ranks: over the one of the example before, where nothing is left in it."""
+        if job.ranks in self.made:
+            generation, real, parts = self.made.pop(job.ranks)
+            if generation == job.generation:
+                for part in parts:
+                    part.retire()
+                return self.use(job, real)
+            self.abandoned += 1 + len(parts)
+        group = MPI.COMM_WORLD.Get_group().Incl(range(job.ranks))
+        return self.use(job, MPI.Intracomm(MPI.COMM_WORLD.Create_group(group, job.generation % _CREATE_TAG)))
+
+    def use(self, job: Job, real: MPI.Intracomm) -> WorkerCommunication:
         self.made[job.ranks] = job.generation, real, self.parts
         return WorkerCommunication(real, self, (), tuple(range(job.ranks)))
 
@@ -339,14 +347,24 @@ def _failure(error: BaseException) -> Failure:
     return Failure(pickled, type(error).__qualname__, text, lines.rstrip())
 
 
+def _unlink_shared_memory() -> None:
+    """Remove the name of what MPICH's ranks share, which it does itself only in MPI_Finalize. Collective."""
+    MPI.COMM_WORLD.Barrier()  # all have it now
+    with suppress(OSError), open("/proc/self/maps") as maps:
+        for name in {line.split()[-1] for line in maps if "/dev/shm/mpich_shm_" in line}:
+            with suppress(OSError):
+                os.unlink(name)
+
+
 def main(address: str) -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     MPI_WORLD._close("is that of the pool, not of the function that it runs: use minisplit.get_comm()")
+    _unlink_shared_memory()
     link = socket.socket(socket.AF_UNIX)
     link.connect(address)
     try:
-        Worker(Connection(link.detach())).serve()
+        Worker(Connection(link.detach()), os.path.dirname(address)).serve()
     except (EOFError, OSError):
         pass
     finally:

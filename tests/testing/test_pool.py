@@ -31,6 +31,13 @@ def pool() -> Iterator[Pool]:
         yield pool
 
 
+@pytest.fixture(scope="module")
+def small() -> Iterator[Pool]:
+    """For what ends the ranks: two are started sooner."""
+    with Pool(2) as pool:
+        yield pool
+
+
 class OwnError(Exception):
     """Made here, so ranks cannot import it."""
 
@@ -332,48 +339,51 @@ def test_failures_on_all_ranks_keep_the_communicator(pool: Pool) -> None:
     assert pool._generations == before
 
 
-def test_communicators_given_up_do_not_run_out(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minisplit.testing.pool.ABANDONED_LIMIT", 1)
-
-    def alone() -> None:
-        if ms.get_comm().rank == 0:
-            total()
-
-    before = pool._launch
-    for _ in range(4):
-        with pytest.raises(ms.CollectiveError):
-            pool.run(alone, ranks=2)
-    assert pool._launch is not before
-    assert_sound(pool)
-
-
 def test_MPI_WORLD_is_not_for_examples(pool: Pool) -> None:
     error = failing(pool, RuntimeError, lambda: ms.MPI_WORLD.allreduce(torch.ones(1)))
     assert "use minisplit.get_comm()" in str(error)
 
 
-def test_a_rank_that_dies(pool: Pool) -> None:
+def test_communicators_given_up_do_not_run_out(small: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone() -> None:
+        if ms.get_comm().rank == 0:
+            total()
+
+    assert_sound(small)
+    launch = small._launch
+    assert launch is not None
+    monkeypatch.setattr("minisplit.testing.pool.ABANDONED_LIMIT", 0)
+    for _ in range(2):
+        with pytest.raises(ms.CollectiveError):
+            small.run(alone, ranks=2)
+    assert small._launch is None
+    assert launch.mpiexec.poll() is not None
+
+
+def test_a_rank_that_dies(small: Pool) -> None:
     def body() -> None:
         if ms.get_comm().rank == 1:
+            print("last words", flush=True)
             os._exit(3)
         total()
 
-    with pytest.raises(RankError, match=r"rank.* 1.* of the pool died \(mpiexec ended with status"):
-        pool.run(body, ranks=2)
-    assert_sound(pool)
+    with pytest.raises(RankError, match=r"(?s)rank.* 1.* of the pool died.*last words"):
+        small.run(body, ranks=2)
+    assert_sound(small)
 
 
-def test_patience_ends_what_nothing_else_can(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends_what_nothing_else_can(small: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def body() -> None:
         total()
         if ms.get_comm().rank == 0:
             ms.get_comm().mpi.barrier()
 
-    monkeypatch.setattr(pool, "patience", 1.0)
-    with pytest.raises(TimeoutError, match="no rank got on for 1 s, so the pool was ended: rank 0 "):
-        pool.run(body, ranks=2)
-    monkeypatch.undo()
-    assert_sound(pool)
+    assert_sound(small)
+    monkeypatch.setattr(small, "patience", 1.0)
+    with pytest.raises(
+        TimeoutError, match=r"no rank got on for 1 s, so the pool was ended: rank 0 .*, rank 1 returned"
+    ):
+        small.run(body, ranks=2)
 
 
 def test_bad_arguments(pool: Pool) -> None:
@@ -423,26 +433,30 @@ def processes_of(marker: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("end", ["close", "leaves", "fails", "killed while idle", "killed in a call", "interrupted"])
+def test_nothing_is_left_after_close() -> None:
+    shared, files = set(Path("/dev/shm").glob("*")), len(os.listdir("/proc/self/fd"))
+    with Pool(1) as pool:
+        [process] = pool.run(os.getpid, ranks=1)
+        assert process != os.getpid()
+    assert not Path(f"/proc/{process}").exists()
+    assert not any("minisplit-pool" in str(path) for path in set(Path("/dev/shm").glob("*")) - shared)
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+@pytest.mark.parametrize("end", ["fails", "killed while idle", "killed in a call", "interrupted"])
 def test_no_process_is_left_behind(end: str) -> None:
     script = f"""
-import sys, time, minisplit as ms
+import time, minisplit as ms
 from minisplit.testing import Pool
-pool = Pool(2)
+pool = Pool(1)
 def body(blocks):
-    if blocks and ms.get_comm().rank == 0:
-        ms.get_comm().mpi.barrier()
-    time.sleep(60 * blocks)
-pool.run(body, False, ranks=2)
+    if blocks:
+        ms.get_comm().mpi.recv()
+pool.run(body, False, ranks=1)
 print("ready", flush=True)
-if {end!r} == "close":
-    pool.close()
-elif {end!r} == "fails":
+if {end!r} == "fails":
     1 / 0
-elif {end!r} in ("killed in a call", "interrupted"):
-    pool.run(body, True, ranks=2)
-elif {end!r} == "killed while idle":
-    time.sleep(60)
+pool.run(body, True, ranks=1) if {end!r} != "killed while idle" else time.sleep(60)
 """
     marker = f"pool-test-{os.getpid()}-{time.monotonic_ns()}"
     with subprocess.Popen(
@@ -454,12 +468,10 @@ elif {end!r} == "killed while idle":
     ) as controller:
         assert controller.stdout
         assert controller.stdout.readline() == "ready\n"
-        if end.startswith("killed"):
+        if end != "fails":
+            assert len(processes_of(marker)) > 1
             time.sleep(0.2)
-            controller.kill()
-        elif end == "interrupted":
-            time.sleep(0.2)
-            controller.send_signal(signal.SIGINT)
+            controller.send_signal(signal.SIGINT if end == "interrupted" else signal.SIGKILL)
         controller.wait(10)
     limit = time.monotonic() + 5
     while (left := processes_of(marker)) and time.monotonic() < limit:
