@@ -349,11 +349,14 @@ def test_a_dtype_that_torch_refuses_is_refused_before_any_message(
 
 
 @pytest.mark.parametrize("call", [ms.add, operator.iadd, operator.lt, lambda x, y: ms.where(y > 0, y, x)])
-def test_A12_operands_on_different_communicators(call: Any, raises_alike: Any) -> None:
-    x, y = ms.ones(3, split=0), ms.ones(3, comm=ms.MPI_SELF)
-    words = r"operands must be on one communicator, got MPICommunication of \d+ ranks and another"
-    with raises_alike(ValueError, match=words):
-        call(x, y)
+def test_A12_operands_on_different_communicators(comm: Comm, call: Any, raises_alike: Any) -> None:
+    words = r"operands must be on one communicator, got (MPI|Thread)Communication of \d+ ranks and another"
+    same_ranks = comm.split(0)
+    assert same_ranks is not None
+    for other in (ms.MPI_SELF, same_ranks):
+        with raises_alike(ValueError, match=words):
+            call(ms.ones(3, split=0), ms.ones(3, split=0, comm=other))
+    same_ranks.free()
 
 
 def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
