@@ -425,6 +425,7 @@ def test_A7_conjugate_and_negative_views(size: int) -> None:
     assert_all(check, layouts((4, 3), size))
 
 
+@pytest.mark.mpi  # doctest writes to the standard output, which is one for all threads
 @pytest.mark.parametrize("name", [*UNARY, *BINARY, "clip", "where"])
 def test_a_function_has_a_name_and_an_example(name: str) -> None:
     function = getattr(ms, name)
