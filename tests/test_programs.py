@@ -70,7 +70,7 @@ def programs(draw: hs.DrawFn) -> tuple[tuple[Whole, ...], list[Step]]:
     wholes = draw(st.broadcastable_dndarrays(draw(hs.integers(1, 3)), torch.float64))
     arrays = [whole.tensor.numpy().copy() for whole in wholes]
     steps: list[Step] = []
-    for _ in range(draw(hs.integers(1, 8))):
+    for _ in range(draw(hs.sampled_from([1, 2, 4, 6, 8]))):
         step = draw(steps_for(arrays))
         if step is not None:
             steps.append(step)
@@ -81,7 +81,7 @@ def programs(draw: hs.DrawFn) -> tuple[tuple[Whole, ...], list[Step]]:
 @hs.composite
 def steps_for(draw: hs.DrawFn, arrays: list[np.ndarray]) -> Step | None:
     """A step that NumPy can do on these arrays, or None."""
-    name = draw(hs.sampled_from(list(STEPS)))
+    name = draw(hs.sampled_from([*STEPS, "get", "put", "put", "vmap", "add"]))  # these often do not fit
     i, j = (draw(hs.integers(0, len(arrays) - 1)) for _ in range(2))
     x, y = arrays[i], arrays[j]
     if name in {"resplit", "resplit_"}:
