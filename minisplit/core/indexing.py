@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from minisplit.core.communication import Communication
+from minisplit.core.dtypes import ALL_DTYPES
 from minisplit.core.fetching import (
     find_route,
     last_of_each,
@@ -24,9 +25,17 @@ from minisplit.core.keys import GROUP, Selection
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move
 
+# torch has not all of indexing for these dtypes, so their bits are taken for those of another.
+_BITS = {
+    torch.uint16: torch.int16,
+    torch.uint32: torch.int32,
+    torch.uint64: torch.int64,
+} | {dtype: torch.uint8 for dtype in ALL_DTYPES if str(dtype).startswith("torch.float8")}
+
 
 def get(x: Part, key: Any, comm: Communication) -> Part:
     """What `x[key]` is, in memory of its own. See `DNDarray.__getitem__`."""
+    dtype, x = x.shard.dtype, Part(_bits(x.shard), x.layout)
     selection, arrays = read_key(key, x, comm)
     group = group_arrays(selection, arrays, x.layout, False, comm)
     layout = selection.layout_with(x.layout, group.layout)
@@ -43,7 +52,7 @@ def get(x: Part, key: Any, comm: Communication) -> Part:
         piece = spread(piece, layout.shape, owner, comm)
     shard, layout = _flipped(Part(piece, layout), selection, group, comm)
     own = shard.clone(memory_format=torch.contiguous_format) if _overlap(shard, x.shard) else shard.contiguous()
-    return Part(own, layout)
+    return Part(own if own.dtype == dtype else own.view(dtype), layout)
 
 
 def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
@@ -54,6 +63,7 @@ def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
     group = group_arrays(selection, arrays, x.layout, True, comm)
     layout = selection.layout_with(x.layout, group.layout)
     part = _flipped(_value(value, x, layout.shape, comm), selection, group, comm)
+    x = Part(_bits(x.shard), x.layout)
     owner = _owner(selection, group, x.layout)
     if owner is not None:
         part = _sent_to(owner, part, comm)
@@ -197,7 +207,7 @@ def _value(value: Any, x: Part, shape: tuple[int, ...], comm: Communication) -> 
     shard = _apart(shard.detach().to(x.shard.device, x.shard.dtype), x.shard)
     split = None if layout.split is None else layout.split - surplus
     full = Layout((1,) * -surplus + given[max(surplus, 0) :], split, layout.ranks, layout.ragged)
-    return Part(shard.reshape(full.lshape(comm.rank)), full)
+    return Part(_bits(shard).reshape(full.lshape(comm.rank)), full)
 
 
 def _sent_to(owner: int, value: Part, comm: Communication) -> Part:
@@ -220,6 +230,11 @@ def _tensor(value: Any, like: torch.Tensor) -> torch.Tensor:
         array = np.asarray(value)
         return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     return torch.as_tensor(value, dtype=like.dtype)
+
+
+def _bits(shard: torch.Tensor) -> torch.Tensor:
+    other = _BITS.get(shard.dtype)
+    return shard.view(other) if other else shard
 
 
 def _group_labels(group: Group) -> list[int]:

@@ -117,6 +117,8 @@ def _told(item: Any) -> str:
     """What all ranks must have in common in one item of a key, but for the numbers in an array."""
     if isinstance(item, (torch.Tensor, np.ndarray)):
         return f"{item.dtype} {tuple(item.shape)}"
+    if isinstance(item, Part):
+        return f"{item.shard.dtype} {item.layout}"
     plain = (int, np.integer, np.bool_, slice, EllipsisType, list, tuple, type(None))
     return repr(item) if isinstance(item, plain) else type(item).__name__
 

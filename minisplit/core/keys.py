@@ -97,10 +97,12 @@ def select(key: Sequence[Entry], shape: tuple[int, ...]) -> Selection:
     backwards: list[int] = []
     fancy: list[tuple[int, ...]] = []
     order: list[int | None] = []
-    # Where in the result the ints and arrays of the key stand: together, or apart.
-    stands: list[int] = []
+    # The places of the key's ints and arrays, in the key and in the result.
+    stands: list[tuple[int, int]] = []
     axis = 0
-    for entry in _filled(key, shape):
+    for place, entry in enumerate(_filled(key, shape)):
+        if entry is Ellipsis:
+            continue
         if entry is None:
             order.append(None)
         elif isinstance(entry, slice):
@@ -112,13 +114,14 @@ def select(key: Sequence[Entry], shape: tuple[int, ...]) -> Selection:
             axis += 1
         elif isinstance(entry, Fancy):
             fancy.append(_checked_axes(entry, axis, shape))
-            stands.append(len(order))
+            stands.append((place, len(order)))
             axis += entry.axes
-        else:
+        elif isinstance(entry, int):
             ints[axis] = _checked_int(entry, axis, shape)
-            stands.append(len(order))
+            stands.append((place, len(order)))
             axis += 1
-    order.insert(stands[0] if len(set(stands)) == 1 else 0, GROUP)
+    together = stands and stands[-1][0] - stands[0][0] < len(stands)
+    order.insert(stands[0][1] if together else 0, GROUP)
     return Selection(shape, ints, ranges, tuple(backwards), tuple(fancy), tuple(order))
 
 
@@ -135,8 +138,8 @@ def check_bounds(lowest: int, highest: int, axis: int, extent: int) -> None:
             raise IndexError(f"index {index} is out of range for axis {axis} of length {extent}")
 
 
-def _filled(key: Sequence[Entry], shape: tuple[int, ...]) -> list[slice | int | Fancy | None]:
-    """The key with one entry for every axis: an Ellipsis written out, or full slices added at its end."""
+def _filled(key: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:
+    """The key with an entry for every axis: full slices for an Ellipsis, which stays where it stands for none."""
     dots = [place for place, entry in enumerate(key) if entry is Ellipsis]
     if len(dots) > 1:
         raise IndexError(f"a key can have one Ellipsis (...), got {len(dots)}")
@@ -145,7 +148,8 @@ def _filled(key: Sequence[Entry], shape: tuple[int, ...]) -> list[slice | int | 
     if used > len(shape):
         raise IndexError(f"the key indexes {used} axes, but the array of shape {shape} has {len(shape)}")
     place = dots[0] if dots else len(rest)
-    return [*rest[:place], *[slice(None)] * (len(shape) - used), *rest[place:]]
+    fill: list[Entry] = [slice(None)] * (len(shape) - used)
+    return [*rest[:place], *(fill or [...]), *rest[place:]]
 
 
 def _checked_int(index: int, axis: int, shape: tuple[int, ...]) -> int:

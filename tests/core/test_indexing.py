@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import minisplit as ms
 from minisplit.core.errors import agreement
@@ -92,6 +95,14 @@ def for_numpy(key: Any) -> Any:
     return tuple(item.numpy() if isinstance(item, torch.Tensor) else item for item in items)
 
 
+def set_by_numpy(whole: Any, key: Any, value: Any) -> Any:
+    """The array with a selection set. With an Ellipsis NumPy takes more shapes of values for an item or mask."""
+    items = for_numpy(key)
+    wanted = whole.copy()
+    wanted[items if any(item is ... for item in items) else (*items, ...)] = value
+    return wanted
+
+
 def with_split_arrays(key: Any, kind: int, comm: ms.Communication) -> Any:
     """The key with DNDarrays, on one of their layouts, for its arrays."""
 
@@ -133,7 +144,7 @@ def nth_value(n: int, selected: Any, comm: ms.Communication) -> tuple[Any, Any]:
     fresh = -1 - np.arange(selected.size).reshape(selected.shape)
     row, first = fresh[..., :1] if fresh.ndim else fresh, fresh[:1] if fresh.ndim else fresh
     found: list[tuple[Any, Any]] = [(-7, -7), (fresh, fresh), (torch.tensor(fresh[None]), fresh)]
-    for value in (fresh, row, first, first[None]):
+    for value in (fresh, row, first, first[None] if fresh.ndim else fresh):
         found += [(layout, value) for layout in layouts(value.shape, comm.size)]
     value, plain = found[n % len(found)]
     return (dealt(plain, value, comm) if isinstance(value, ms.Layout) else value), plain
@@ -146,9 +157,7 @@ def test_A8_get_and_set(comm: Comm, name: str) -> None:
     for turn, layout in enumerate(layouts(SHAPE, comm.size)):
         check_get(dealt(WHOLE, layout, comm), key, selected)
         value, plain = nth_value(turn + len(name), selected, comm)
-        wanted = WHOLE.copy()
-        wanted[for_numpy(key)] = plain
-        check_put(dealt(WHOLE, layout, comm), key, value, wanted)
+        check_put(dealt(WHOLE, layout, comm), key, value, set_by_numpy(WHOLE, key, plain))
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -159,6 +168,316 @@ def test_A8_get_and_set_with_split_arrays_in_the_key(comm: Comm, name: str) -> N
             key = with_split_arrays(ARRAYS[name], kind, comm)
             check_get(dealt(WHOLE, layout, comm), key, selected)
             value, plain = nth_value(turn + kind, selected, comm)
-            wanted = WHOLE.copy()
-            wanted[for_numpy(ARRAYS[name])] = plain
-            check_put(dealt(WHOLE, layout, comm), key, value, wanted)
+            check_put(dealt(WHOLE, layout, comm), key, value, set_by_numpy(WHOLE, ARRAYS[name], plain))
+
+
+@st.composite
+def random_keys(draw: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Keys of all kinds; some do not fit the shape."""
+    group = draw(st.sampled_from([(), (1,), (2,), (3,), (0,), (2, 3), (1, 2)]))
+    key: list[Any] = []
+    axis = 0
+    while axis < len(shape) and draw(st.integers(0, 9)):
+        extent = shape[axis]
+        kind = draw(st.sampled_from(["slice", "slice", "int", "array", "array", "mask", "new", "bool"]))
+        if kind == "slice":
+            bound = st.none() | st.integers(-extent - 1, extent + 1)
+            key.append(slice(draw(bound), draw(bound), draw(st.sampled_from([None, 1, 2, 3, -1, -2, -3]))))
+        elif kind == "int":
+            key.append(draw(st.integers(-extent, max(extent - 1, 0))))
+        elif kind == "array":
+            shaped = tuple(1 if draw(st.integers(0, 4)) == 0 else n for n in group[draw(st.integers(0, 1)) :])
+            numbers = st.integers(-extent - (draw(st.integers(0, 30)) == 0), max(extent - 1, 0))
+            count = int(np.prod(shaped))
+            drawn = draw(st.lists(numbers, min_size=count, max_size=count))
+            key.append(np.array(drawn, dtype=np.int64).reshape(shaped))
+        elif kind == "mask":
+            masked = shape[axis : axis + draw(st.integers(1, 2))]
+            count = int(np.prod(masked))
+            key.append(
+                np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool).reshape(masked)
+            )
+            axis += len(masked) - 1
+        elif kind == "new":
+            key.append(None)
+            continue
+        elif kind == "bool":
+            key.append(draw(st.booleans()))
+            continue
+        axis += 1
+    if draw(st.booleans()):
+        key.insert(draw(st.integers(0, len(key))), ...)
+    return tuple(key)
+
+
+def check_key(key: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    """IndexError for what NumPy lets pass where the result or a mask is empty."""
+    axes = [np.ndim(item) if np.asarray(item).dtype == bool else int(item is not None) for item in key]
+    axis = 0
+    for item, used in zip(key, axes, strict=True):
+        if item is ...:
+            axis += len(shape) - (sum(axes) - 1)
+            continue
+        if used:
+            np.zeros(shape[axis : axis + used])[item]
+        if isinstance(item, np.ndarray) and item.dtype == bool and item.shape != shape[axis : axis + used]:
+            raise IndexError
+        axis += used
+
+
+def random_layout(draw: Any, shape: tuple[int, ...], size: int) -> ms.Layout:
+    split = draw(st.none() | st.integers(0, len(shape) - 1)) if shape else None
+    if split is None or draw(st.booleans()):
+        return ms.Layout(shape, split, size)
+    bounds = sorted(draw(st.lists(st.integers(0, shape[split]), min_size=size - 1, max_size=size - 1)))
+    return ms.Layout(shape, split, size, tuple(np.diff([0, *bounds, shape[split]]).tolist()))
+
+
+@given(data=st.data())
+def test_A8_any_key_on_any_layout(comm: Comm, data: Any) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(0, 5), max_size=4)))
+    whole = np.arange(int(np.prod(shape))).reshape(shape)
+    key = data.draw(random_keys(shape))
+    x = dealt(whole, random_layout(data.draw, shape, comm.size), comm)
+
+    def wrapped(array: Any) -> Any:
+        """The array itself, or a DNDarray of it."""
+        if not isinstance(array, np.ndarray) or not data.draw(st.booleans()):
+            return array
+        return dealt(array, random_layout(data.draw, array.shape, comm.size), comm)
+
+    ours = tuple(map(wrapped, key))
+    try:
+        selected = whole[key]
+        check_key(key, shape)
+    except IndexError:
+        with pytest.raises(IndexError):
+            x[ours]
+        with pytest.raises(IndexError):
+            x[ours] = 0
+        assert np.array_equal(x.numpy(), whole)
+        return
+    check_get(x, ours, np.asarray(selected))
+    kept = data.draw(st.integers(0, np.ndim(selected)))
+    fresh = -1 - np.arange(np.size(selected)).reshape(np.shape(selected))
+    value = fresh[tuple(slice(None) if data.draw(st.integers(0, 3)) else slice(1) for _ in range(fresh.ndim))]
+    value = value.reshape(value.shape[next((k for k in range(kept) if value.shape[k] != 1), kept) :])
+    check_put(x, ours, wrapped(value), set_by_numpy(whole, key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "messages"),
+    [
+        (slice(1, -1), {}),
+        ((slice(None), slice(None, None, -1)), {}),
+        ((slice(None), [3, 0]), {}),
+        ((..., 2), {}),
+        (rng.random(12) < 0.5, {}),
+        (rng.random((12, 4)) < 0.5, {}),
+        (5, {"Bcast": 1}),
+        ((5, [0, 3]), {"Bcast": 1}),
+    ],
+    ids=str,
+)
+def test_A8_messages(comm: Comm, size: int, calls: Counter[str], key: Any, messages: dict[str, int]) -> None:
+    x = ms.zeros((12, 4), split=0)
+    calls.clear()
+    got = x[key]
+    assert calls == (messages if size > 1 else {})
+    calls.clear()
+    x[key] = 3
+    x[key] = np.zeros(got.shape)
+    if not messages:
+        x[key] = got
+    assert not calls
+
+
+def test_A8_an_array_fetches_each_row_once_and_asks_nobody(comm: Comm, size: int, calls: Counter[str]) -> None:
+    x = ms.arange(10 * size, split=0)
+    calls.clear()
+    got = x[[0, 0, 10 * size - 1, 0] * size]
+    assert set(calls) <= {"Isend", "Irecv"}
+    assert calls["Irecv"] <= 2
+    assert got.counts == ms.Layout((4 * size,), 0, size).counts
+    calls.clear()
+    index = ms.array([0, 0, 10 * size - 1, 0] * size, split=0)
+    assert x[index].layout == got.layout
+    assert (calls["Allreduce"], calls["Allgather"]) == ((1, 1) if size > 1 else (0, 0))
+
+
+def test_A8_layouts_of_results(comm: Comm, size: int) -> None:
+    x = ms.zeros((2 * size, 3), split=0)
+    assert x[1:].counts == (1, *[2] * (size - 1))
+    assert x[:0:-1].counts == (*[2] * (size - 1), 1)
+    assert x[np.arange(2 * size) % 2 == 0].counts == (1,) * size
+    assert x[:, 0].split == 0
+    assert x[None, :, 0].split == 1
+    assert x[0].split is None
+    assert x[[0, 1]].split == 0
+    assert x[:, [0, 1]].split == 0
+    one = ms.array([3, 1, 0], split=0)
+    whole = ms.zeros((4, 5))
+    assert whole[:, one].split == 1
+    assert whole[one].layout == ms.Layout((3, 5), 0, size)
+    assert whole[[1, 2]].split is None
+
+
+ERRORS: list[tuple[Any, type[Exception], str]] = [
+    (5, IndexError, "index 5 is out of range for axis 0 of length 5"),
+    ((0, -5), IndexError, "index -5 is out of range for axis 1 of length 4"),
+    ([0, 7], IndexError, "index 7 is out of range for axis 0 of length 5"),
+    ((..., [0, -8]), IndexError, "index -8 is out of range for axis 2 of length 6"),
+    ((0, 0, 0, 0), IndexError, r"the key indexes 4 axes, but the array of shape \(5, 4, 6\) has 3"),
+    ((..., ...), IndexError, r"one Ellipsis \(\.\.\.\), got 2"),
+    (1.0, IndexError, "a key is made of ints, .* got one of type float"),
+    ("a", IndexError, "got one of type str"),
+    (object(), IndexError, "got one of type object"),
+    ([0.5], IndexError, "of integers or bools, got float64"),
+    (torch.tensor(0.5), IndexError, "of integers or bools, got torch.float32"),
+    ([slice(1)], IndexError, "of integers or bools, got object"),
+    (np.ones(4, dtype=bool), IndexError, r"a mask of shape \(4,\) does not fit axes 0 to 0 of an array of shape"),
+    (([0, 1], [0, 1, 2]), IndexError, r"must broadcast to one shape, got \(2,\), \(3,\)"),
+    (slice(None, None, 0), ValueError, "slice step cannot be zero"),
+    (slice(0.5), TypeError, "slice indices must be integers"),
+]
+
+
+@pytest.mark.parametrize(("key", "kind", "text"), ERRORS, ids=[text for _, _, text in ERRORS])
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_A8_keys_that_do_not_fit(
+    split: int | None, key: Any, kind: type[Exception], text: str, raises_alike: Any, calls: Counter[str]
+) -> None:
+    x = ms.zeros(SHAPE, split=split)
+    before = calls.copy()
+    for _ in range(2):
+        with raises_alike(kind, match=text):
+            x[key]
+        with raises_alike(kind, match=text):
+            x[key] = 1
+    assert calls["Isend"] + calls["Bcast"] == before["Isend"] + before["Bcast"]
+    assert not x.numpy().any()
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_A8_a_split_array_out_of_range_on_one_rank(size: int, split: int | None, raises_alike: Any) -> None:
+    x = ms.zeros((size, 3), split=split)
+    index = ms.array([0] * (2 * size - 1) + [-size - 1], split=0)
+    with raises_alike(IndexError, match=f"index {-size - 1} is out of range for axis 0 of length {size}"):
+        x[index]
+    with raises_alike(IndexError, match=f"index {-size - 1} is out of range for axis 0 of length {size}"):
+        x[index] = 1
+    with raises_alike(IndexError, match="of integers or bools, got torch.float64"):
+        x[ms.zeros(3, dtype=torch.float64, split=0)]
+    assert not x.numpy().any()
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_A8_values_that_do_not_fit(comm: Comm, split: int | None, raises_alike: Any) -> None:
+    x = ms.zeros((4, 3), split=split)
+    for value in (np.ones(2), ms.ones(2, split=0), ms.ones((2, 2, 3), split=0)):
+        with raises_alike(
+            ValueError, match=r"a value of shape .* does not broadcast to the selection's shape \(2, 3\)"
+        ):
+            x[:2] = value
+    with raises_alike(ValueError, match="communicator"):
+        x[:2] = ms.ones(3, comm=ms.MPI_SELF)
+    with raises_alike(ValueError, match="communicator"):
+        x[ms.arange(3, comm=ms.MPI_SELF)]
+    assert not x.numpy().any()
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bool, torch.uint8, torch.uint16, torch.uint64, torch.bfloat16, torch.float8_e5m2, torch.complex64],
+)
+def test_A8_dtypes(comm: Comm, size: int, dtype: torch.dtype) -> None:
+    whole = torch.arange(3 * size).to(dtype)
+    x = ms.array(whole, split=0)
+    for key in (
+        slice(None, None, -1),
+        1,
+        [2, 0, 0],
+        whole.numpy() == 1 if dtype is torch.uint8 else [True] * 3 * size,
+    ):
+        got, wanted = x[key], torch.from_numpy(np.arange(3 * size)[key].reshape(-1).copy()).to(dtype)
+        assert got.dtype is dtype
+        assert got.tolist() == (wanted[0].item() if isinstance(key, int) else wanted.tolist())
+    x[[0, -1]] = 1.75
+    x[1:2] = torch.tensor([3])
+    whole[0] = whole[-1] = torch.tensor(1.75).to(dtype)
+    whole[1] = torch.tensor(3).to(dtype)
+    assert x.tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("split", [None, 0])
+def test_A8_an_array_set_from_itself(comm: Comm, split: int | None) -> None:
+    numbers = np.array([3, 0, 2, 2, 1])
+    x = ms.array(numbers, split=split)
+    x[::-1] = x
+    assert x.tolist() == numbers[::-1].tolist()
+    numbers = numbers[::-1].copy()
+    x[x] = x
+    numbers[numbers.copy()] = numbers.copy()
+    assert x.tolist() == numbers.tolist()
+    y = ms.array([3, 0, 2, 2, 1])
+    y[1:] = y.larray[:-1]
+    assert y.tolist() == [3, 3, 0, 2, 2]
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+@pytest.mark.parametrize(
+    "name", ["int", "slices", "backwards by steps", "array", "arrays", "mask of two axes", "grid"]
+)
+@pytest.mark.parametrize("kind", [None, 1])
+def test_A8_gradients_flow_to_the_owners(comm: Comm, split: int | None, name: str, kind: int | None) -> None:
+    key = {**BASIC, **ARRAYS}[name]
+    whole = torch.tensor(WHOLE, dtype=torch.float64)
+    layout = layouts(SHAPE, comm.size)[0 if split is None else 2 + 3 * split]
+    shard = whole[layout.box(comm.rank)].clone().requires_grad_()
+    got = ms.DNDarray(shard, layout, comm)[key if kind is None else with_split_arrays(key, kind, comm)]
+    weights = torch.arange(1.0, got.size + 1, dtype=torch.float64).reshape(got.shape)
+    (got.larray * weights[got.layout.box(comm.rank)]).sum().backward()
+    wanted = np.zeros(SHAPE)
+    np.add.at(wanted, for_numpy(key), weights.numpy())
+    assert shard.grad is not None
+    assert torch.equal(shard.grad, torch.tensor(wanted)[layout.box(comm.rank)])
+
+
+def test_setting_refuses_gradients(comm: Comm, size: int, raises_alike: Any) -> None:
+    leaf = ms.DNDarray(torch.zeros(1, requires_grad=True), ms.Layout((size,), 0, size), comm)
+    with raises_alike(RuntimeError, match="an x that is no leaf requiring a gradient"):
+        leaf[0] = 1
+    with raises_alike(RuntimeError, match="and a value that requires none"):
+        ms.zeros(size, split=0)[:] = leaf
+    with torch.no_grad():
+        leaf[-1] = 1
+    assert leaf.tolist() == [0.0] * (size - 1) + [1.0]
+
+
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_iteration_is_over_axis_0(comm: Comm, split: int | None) -> None:
+    x = dealt(WHOLE[0], ms.Layout(SHAPE[1:], split, comm.size), comm)
+    assert [row.tolist() for row in x] == WHOLE[0].tolist()
+    with pytest.raises(TypeError, match="a 0-d array has no length"):
+        iter(ms.zeros(()))
+
+
+def test_A8_debug_mode_sees_keys_and_values_that_differ(
+    comm: Comm, size: int, rank: int, raises_alike: Any
+) -> None:
+    if size == 1:
+        pytest.skip("one rank agrees with itself")
+    x = ms.zeros(4, split=0)
+    with ms.debug():
+        for key in (
+            rank % 2,
+            slice(rank % 2, None),
+            [rank % 2],
+            torch.tensor([rank % 2]),
+            [True] * 3 + [rank > 0],
+        ):
+            with raises_alike(ValueError, match="key must be the same on every rank"):
+                x[key]
+        with raises_alike(ValueError, match="the assigned value must be the same on every rank"):
+            x[1:] = rank
+        assert x[[0, 1]].tolist() == x[ms.arange(2, split=0)].tolist() == x[::-2].tolist() == [0.0, 0.0]
