@@ -90,7 +90,7 @@ def select(key: Sequence[Entry], shape: tuple[int, ...]) -> Selection:
 
     >>> s = select([slice(None, None, -2), None, 1], (5, 3))
     >>> s.ranges, s.backwards, s.ints, s.order
-    ({0: range(0, 5, 2)}, (0,), {1: 1}, (0, None, -1))
+    ({0: range(0, 6, 2)}, (0,), {1: 1}, (0, None, -1))
     """
     ints: dict[int, int] = {}
     ranges: dict[int, range] = {}
