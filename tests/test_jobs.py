@@ -200,12 +200,12 @@ def test_J3_jobs_in_time_end_well(run):
 from mpi4py import MPI
 for _ in range(3):
     wait()
-    time.sleep(0.6)
+    time.sleep(0.8)
 wait()
 if rank == 0: MPI.Finalize()
-if rank == 1: time.sleep(1.5)
+if rank == 1: time.sleep(2.2)
 """
-    done = run(3, program, MINISPLIT_TIMEOUT="1")
+    done = run(3, program, MINISPLIT_TIMEOUT="2")
     assert (done.status, done.err) == (0, "")
 
 
