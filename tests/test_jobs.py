@@ -195,7 +195,7 @@ def test_J3_without_threads_in_the_mpi_library(tmp_path):
 
 
 def test_J3_jobs_in_time_end_well(run):
-    """The limit is one of each call, not of all; and a rank may finalise MPI itself, or leave a long time later."""
+    """The limit is one for each call, and a rank may finalise MPI itself, or leave a long time later."""
     program = """
 from mpi4py import MPI
 for _ in range(6):
