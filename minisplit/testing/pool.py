@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FunctionType, ModuleType, TracebackType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn, Self
 
 import cloudpickle
@@ -34,7 +34,7 @@ from minisplit.testing.histories import Progress, mismatch, stuck, unequal
 from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report
 
 WORKER = "minisplit.testing.worker"
-START_LIMIT = 60.0
+START_LIMIT = 180.0
 # Characters of what the ranks printed that are shown when they have died.
 LAST_WORDS = 4000
 # Once a rank has failed, seconds for the others to end by themselves; then, interrupted, to leave Python code, and
@@ -56,6 +56,9 @@ SETTINGS = {
 }
 # Set by launchers for their ranks; not what a user sets.
 _LAUNCHER = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
+CACHED_FUNCTIONS = 64
+# What cannot change, or is sent by name.
+_FIXED = (ModuleType, CodeType, BuiltinFunctionType, int, float, str, bytes, type(None), torch.dtype)
 # Exceptions that would end the controller as well.
 _NOT_TO_BE_RAISED = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
@@ -115,7 +118,7 @@ class Pool:
             raise ValueError(f"ranks must be from 1 to the {self.ranks} of the pool, got {ranks}")
         if self._closed:
             raise RuntimeError("the pool was closed")
-        function = _pickled(func)
+        function = _pickled_function(func)
         arguments = _pickled((args, kwargs))
         with self._lock:
             try:
@@ -406,6 +409,48 @@ def _pickled(value: object) -> bytes:
     file = io.BytesIO()
     _Pickler(file).dump(value)
     return file.getvalue()
+
+
+_functions: dict[int, tuple[object, list[object], bytes]] = {}
+
+
+def _pickled_function(function: Callable[..., object]) -> bytes:
+    """A pickled function: that of the time before, as long as all that it captures are the same fixed objects."""
+    captured: list[object] = []
+    if not _capture(function, captured):
+        return _pickled(function)
+    same, before, pickled = _functions.get(id(function), (None, [], b""))
+    if same is not function or list(map(id, before)) != list(map(id, captured)):
+        pickled = _pickled(function)
+        if len(_functions) > CACHED_FUNCTIONS:
+            _functions.clear()
+        _functions[id(function)] = function, captured, pickled  # which keeps these objects, and so their ids
+    return pickled
+
+
+def _capture(value: object, captured: list[object]) -> bool:
+    """Append what a function depends on; False where some of it could change and stay the same object."""
+    if any(value is known for known in captured):
+        return True
+    captured.append(value)
+    if not isinstance(value, (FunctionType, type)):
+        return isinstance(value, _FIXED)
+    _prepare(value.__module__)
+    if value.__module__ != "__main__" and value.__module__ not in cloudpickle.list_registry_pickle_by_value():
+        return True
+    if isinstance(value, type):
+        return False
+    names: set[str] = set()
+    codes = [value.__code__]
+    for code in codes:
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    try:
+        parts = [*codes, *(value.__defaults__ or ()), *(cell.cell_contents for cell in value.__closure__ or ())]
+    except ValueError:  # a cell that is empty yet
+        return False
+    parts += [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
+    return not (value.__kwdefaults__ or value.__dict__) and all(_capture(part, captured) for part in parts)
 
 
 @functools.cache

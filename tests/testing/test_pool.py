@@ -134,12 +134,26 @@ def test_closures_and_modes_of_the_caller(pool: Pool) -> None:
     assert_sound(pool)
 
 
-def test_a_changed_closure_is_not_taken_for_the_old_one(pool: Pool) -> None:
-    number = [0]
-    read = lambda: number[0]
+CHANGING = 0
+
+
+def test_a_function_is_pickled_again_when_what_it_captures_has_changed(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = [0]
+    cell = 0
+    helper = lambda: CHANGING
+    read = lambda: (inside[0], cell, helper())
     for expected in range(3):
-        number[0] = expected
-        assert pool.run(read, ranks=2) == [expected] * 2
+        assert pool.run(read, ranks=2) == [(expected,) * 3] * 2
+        inside[0] += 1
+        cell += 1
+        monkeypatch.setitem(globals(), "CHANGING", CHANGING + 1)
+    fixed = lambda: (cell, helper())
+    for number in range(3, 6):
+        for _ in range(2):
+            assert pool.run(fixed, ranks=1) == [(number, 3)]
+        cell += 1
 
 
 def test_random_numbers_repeat(pool: Pool) -> None:
