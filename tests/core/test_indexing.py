@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import minisplit as ms
 from minisplit.core.errors import agreement
+from minisplit.testing import Whole, spmd
+from minisplit.testing import strategies as drawn
 
 Comm = ms.Communication
 SHAPE = (5, 4, 6)
@@ -225,44 +227,53 @@ def check_key(key: tuple[Any, ...], shape: tuple[int, ...]) -> None:
         axis += used
 
 
-def random_layout(draw: Any, shape: tuple[int, ...], size: int) -> ms.Layout:
-    split = draw(st.none() | st.integers(0, len(shape) - 1)) if shape else None
-    if split is None or draw(st.booleans()):
-        return ms.Layout(shape, split, size)
-    bounds = sorted(draw(st.lists(st.integers(0, shape[split]), min_size=size - 1, max_size=size - 1)))
-    return ms.Layout(shape, split, size, tuple(np.diff([0, *bounds, shape[split]]).tolist()))
+@st.composite
+def random_cases(draw: Any) -> tuple[Whole, tuple[Any, ...], Any]:
+    """An array, a key, and what may be set there, None where the key does not fit. Some are `Whole`."""
 
+    def whole(array: Any) -> Whole:
+        return Whole(torch.tensor(array), draw(drawn.layouts(array.shape)))
 
-@given(data=st.data())
-def test_A8_any_key_on_any_layout(comm: Comm, data: Any) -> None:
-    shape = tuple(data.draw(st.lists(st.integers(0, 5), max_size=4)))
-    whole = np.arange(int(np.prod(shape))).reshape(shape)
-    key = data.draw(random_keys(shape))
-    x = dealt(whole, random_layout(data.draw, shape, comm.size), comm)
+    def as_it_is_or_whole(array: Any) -> Any:
+        return whole(array) if isinstance(array, np.ndarray) and draw(st.booleans()) else array
 
-    def wrapped(array: Any) -> Any:
-        """The array itself, or a DNDarray of it."""
-        if not isinstance(array, np.ndarray) or not data.draw(st.booleans()):
-            return array
-        return dealt(array, random_layout(data.draw, array.shape, comm.size), comm)
-
-    ours = tuple(map(wrapped, key))
+    shape = tuple(draw(st.lists(st.integers(0, 5), max_size=4)))
+    x = np.arange(int(np.prod(shape))).reshape(shape)
+    key = draw(random_keys(shape))
+    value = None
     try:
-        selected = whole[key]
+        selected = x[key]
         check_key(key, shape)
+        fresh = -1 - np.arange(np.size(selected)).reshape(np.shape(selected))
+        value = fresh[tuple(slice(None) if draw(st.integers(0, 3)) else slice(1) for _ in range(fresh.ndim))]
+        kept = draw(st.integers(0, fresh.ndim))
+        value = value.reshape(value.shape[next((k for k in range(kept) if value.shape[k] != 1), kept) :])
     except IndexError:
+        pass
+    return whole(x), tuple(map(as_it_is_or_whole, key)), as_it_is_or_whole(value)
+
+
+def plain(item: Any) -> Any:
+    return item.tensor.numpy() if isinstance(item, Whole) else item
+
+
+def cut(item: Any) -> Any:
+    return item.cut() if isinstance(item, Whole) else item
+
+
+@given(case=random_cases())
+@spmd
+def test_A8_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
+    x, key, value = case
+    array, ours, theirs = x.tensor.numpy(), tuple(map(cut, key)), tuple(map(plain, key))
+    if value is None:
         with pytest.raises(IndexError):
-            x[ours]
+            x.cut()[ours]
         with pytest.raises(IndexError):
-            x[ours] = 0
-        assert np.array_equal(x.numpy(), whole)
+            x.cut()[ours] = 0
         return
-    check_get(x, ours, np.asarray(selected))
-    kept = data.draw(st.integers(0, np.ndim(selected)))
-    fresh = -1 - np.arange(np.size(selected)).reshape(np.shape(selected))
-    value = fresh[tuple(slice(None) if data.draw(st.integers(0, 3)) else slice(1) for _ in range(fresh.ndim))]
-    value = value.reshape(value.shape[next((k for k in range(kept) if value.shape[k] != 1), kept) :])
-    check_put(x, ours, wrapped(value), set_by_numpy(whole, key, value))
+    check_get(x.cut(), ours, np.asarray(array[theirs]))
+    check_put(x.cut(), ours, cut(value), set_by_numpy(array, theirs, plain(value)))
 
 
 @pytest.mark.parametrize(
