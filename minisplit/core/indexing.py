@@ -58,8 +58,6 @@ def get(x: Part, key: Any, comm: Communication) -> Part:
 def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
     """Do `x[key] = value`. See `DNDarray.__setitem__`."""
     selection, arrays = read_key(key, x, comm)
-    # Arrays of the key may share memory with what is set, or be it.
-    arrays = [Part(_apart(shard, x.shard), layout) for shard, layout in arrays]
     group = group_arrays(selection, arrays, x.layout, True, comm)
     layout = selection.layout_with(x.layout, group.layout)
     part = _flipped(_value(value, x, layout.shape, comm), selection, group, comm)
@@ -204,7 +202,8 @@ def _value(value: Any, x: Part, shape: tuple[int, ...], comm: Communication) -> 
     if value.layout.split is not None and value.layout.split < surplus:
         value = gathered(value, comm)
     shard, layout = value
-    shard = _apart(shard.detach().to(x.shard.device, x.shard.dtype), x.shard)
+    shard = shard.detach().to(x.shard.device, x.shard.dtype)
+    shard = shard.clone() if _overlap(shard, x.shard) else shard
     split = None if layout.split is None else layout.split - surplus
     full = Layout((1,) * -surplus + given[max(surplus, 0) :], split, layout.ranks, layout.ragged)
     return Part(_bits(shard).reshape(full.lshape(comm.rank)), full)
@@ -278,10 +277,6 @@ def _flipped(part: Part, selection: Selection, group: Group, comm: Communication
     if layout.split not in axes or comm.size == 1:
         return Part(shard, layout)
     return Part(mirrored(shard, layout, comm), layout.with_counts((layout.counts or ())[::-1]))
-
-
-def _apart(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return tensor.clone() if _overlap(tensor, other) else tensor
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -57,6 +57,7 @@ ARRAYS: dict[str, Any] = {
     "array and int": (slice(None), [2, 0], 1),
     "array and int apart": ([2, 0], None, 1),
     "array, Ellipsis and int": ([2, 0], ..., 1),
+    "array, Ellipsis of nothing and int": (slice(None), [2, 0, 1], ..., 1),
     "lone true": True,
     "lone false": (slice(2), False),
     "true and int": (2, True),
@@ -418,6 +419,18 @@ def test_A8_dtypes(comm: Comm, size: int, dtype: torch.dtype) -> None:
     whole[0] = whole[-1] = torch.tensor(1.75).to(dtype)
     whole[1] = torch.tensor(3).to(dtype)
     assert x.tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("split", [0, 1])
+def test_A8_the_last_value_of_a_row_stays(comm: Comm, split: int) -> None:
+    values, twice = np.array([[1, 2], [3, 4]]), np.array([[0, 1], [1, 0]])
+    x = ms.zeros((2, 2), split=0)
+    x[1, ms.array(twice, split=split)] = ms.array(values, split=1 - split)
+    x[[[0, 0]], twice] = ms.array(values, split=split)
+    assert x.tolist() == [[4, 3], [4, 3]]
+    y = ms.zeros(2, split=0)
+    y[ms.array(twice, split=split)] = values
+    assert y.tolist() == [4, 3]
 
 
 @pytest.mark.parametrize("split", [None, 0])
