@@ -41,7 +41,7 @@ from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, c
 
 # Seconds that a wait gives its core to others before it sleeps; that it lasts before the controller is told; and
 # between two signs of life of a rank that makes many calls.
-SPIN = 0.0005
+SPIN = 0.0002
 TELL_AFTER = 0.005
 SIGN_OF_LIFE = 1.0
 _CREATE_TAG = 2**14
