@@ -393,7 +393,8 @@ def _environment(folder: str) -> dict[str, str]:
     """
     kept = {name: value for name, value in os.environ.items() if not _LAUNCHER.match(name)}
     places = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
-    return {**SETTINGS, **dict.fromkeys(places, folder), **kept}
+    # The pool has its own way to end calls that last too long.
+    return {**SETTINGS, **dict.fromkeys(places, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
