@@ -193,7 +193,7 @@ def test_exceptions_that_cannot_be_rebuilt(pool: Pool) -> None:
 
     assert str(failing(pool, RankError, needs_two)) == "NeedsTwoError: 5: disk full"
     assert "ValueError: ('a lock'" in str(failing(pool, RankError, unpicklable))
-    assert str(failing(pool, RankError, leaves)) == "SystemExit: 3"
+    assert str(failing(pool, RankError, leaves)).endswith("Exit: 3")
 
 
 def test_a_result_that_cannot_be_pickled(pool: Pool) -> None:
