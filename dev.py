@@ -329,7 +329,8 @@ def run_tests(title: str, mpi: Mpi, part: Part, pytest_arguments: Sequence[str])
     started = time.monotonic()
     rank = ["-P", str(ROOT / "tests" / "rank.py"), str(folder), *part.arguments, *pytest_arguments]
     command = mpi.command(part.ranks, *rank) if part.ranks else [str(PYTHON), *rank]
-    environment = dict(part.settings) | mpi.environment()
+    # Below the patience: ranks that wait for each other in minisplit say in which calls.
+    environment = {"MINISPLIT_TIMEOUT": "60", **dict(part.settings), **mpi.environment()}
     patience = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
     limit = float(os.environ.get("MINISPLIT_TEST_LIMIT", "3600"))
     fault = supervise(command, environment, folder, patience, limit)
