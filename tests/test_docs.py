@@ -17,7 +17,7 @@ pytestmark = pytest.mark.serial
 
 def run_tests(folder: Path, ranks_are: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"],
         cwd=folder,
         env=os.environ | {"MINISPLIT_TESTING": ranks_are},
         capture_output=True,

@@ -25,6 +25,7 @@ LAYERS = [
     ],
     [
         "core.movement",
+        "core.gradients",
         "core.fetching",
         "core.key_arrays",
         "core.indexing",
@@ -33,7 +34,7 @@ LAYERS = [
         "core.conversion",
         "core.factories",
     ],
-    ["ops._align", "ops._gradients", "ops._make", "ops.elementwise", "ops"],
+    ["ops._align", "ops._make", "ops.elementwise", "ops"],
     ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
     [
         "testing.reporting",

@@ -216,24 +216,3 @@ class _Spread(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
         return gradient if ctx.is_owner else gradient.new_zeros(ctx.shape), None, None, None
-
-
-def shared(whole: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """A replicated tensor of which each rank uses a part of its own: the gradients are summed over the ranks."""
-    if torch.is_grad_enabled() and whole.requires_grad:
-        view: torch.Tensor = _Shared.apply(whole, comm)  # type: ignore[no-untyped-call]
-        return view
-    return whole
-
-
-class _Shared(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, whole: torch.Tensor, comm: Communication) -> torch.Tensor:
-        ctx.comm = comm
-        return whole.view_as(whole)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
-        with ctx.comm.taken_over():
-            return ctx.comm.allreduce(gradient), None

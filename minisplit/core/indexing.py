@@ -15,11 +15,11 @@ from minisplit.core.fetching import (
     mirrored,
     numbered,
     owned,
-    shared,
     spread,
     travel,
     unnumbered,
 )
+from minisplit.core.gradients import shared
 from minisplit.core.key_arrays import Group, Part, aligned, gathered, group_arrays, read_key
 from minisplit.core.keys import GROUP, Selection
 from minisplit.core.layout import Layout

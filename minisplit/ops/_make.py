@@ -13,9 +13,9 @@ import torch
 from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray, Operand, as_dndarray
 from minisplit.core.errors import agreement
+from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
 from minisplit.ops._align import fit, meet
-from minisplit.ops._gradients import shared
 
 Torch = Callable[..., torch.Tensor]
 Unary = Callable[[DNDarray], DNDarray]
@@ -242,9 +242,7 @@ def _brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor
         shard = x._larray.narrow(wanted.split, start, stop - start)
     else:
         shard = x._moved(wanted)._larray
-    if tracked and layout.split is None and result.split is not None:
-        return shared(shard, x._comm)
-    return shard
+    return shared(shard, x._comm) if layout.split is None and result.split is not None else shard
 
 
 def _fitted(x: DNDarray, target: DNDarray, change: Torch) -> torch.Tensor:

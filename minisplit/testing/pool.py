@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 import weakref
@@ -28,10 +27,11 @@ from typing import Any, NoReturn, Self
 import cloudpickle
 import torch
 
-from minisplit.core.debugging import CollectiveError, debugging, named_by_rank
+from minisplit.core.debugging import debugging, named_by_rank
 from minisplit.core.errors import RankError
 from minisplit.testing.histories import Progress, mismatch, stuck, unequal
 from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report
+from minisplit.testing.reporting import RETURNED, failure
 
 WORKER = "minisplit.testing.worker"
 START_LIMIT = 180.0
@@ -480,27 +480,29 @@ def _importable(module: ModuleType) -> bool:
 def _judged(reports: Sequence[Report]) -> BaseException | None:
     """What came of an example, if it is not that all ranks returned and made the same calls."""
     progresses = [report.progress for report in reports]
-    failed = [report.failure for report in reports if report.progress.state == "raised" and report.failure]
+    stories = [_story(report) for report in reports]
+    nobody: list[BaseException | None] = [None] * len(reports)
     different = mismatch(progresses)
-    error: BaseException
     if different:
-        error = CollectiveError(different)
-    elif failed:
-        error = _rebuilt(failed[0])
-    elif missing := unequal(progresses):
-        error = CollectiveError(missing)
-    elif all(progress.state == "returned" for progress in progresses):
-        return None
-    else:
+        return failure(nobody, stories, different)
+    errors = [
+        _rebuilt(report.failure) if report.progress.state == "raised" and report.failure else None
+        for report in reports
+    ]
+    stuck = unequal(progresses)
+    if not stuck and any(progress.state != "returned" for progress in progresses):
         texts = [_whereabouts(progress) for progress in progresses]
-        error = CollectiveError(f"the ranks waited for each other: {named_by_rank(texts)}")
-    for rank, report in enumerate(reports):
-        who = f"rank {rank} of {len(reports)}"
-        if report.failure:
-            error.add_note(f"{who}:\n{textwrap.indent(report.failure.trace, '    ')}")
-        if not report.progress.ended:
-            error.add_note(f"{who} did not end, so the pool was ended; it {_whereabouts(report.progress)}")
-    return error
+        stuck = f"the ranks waited for each other: {named_by_rank(texts)}"
+    return failure(errors, stories, stuck, traced=False)
+
+
+def _story(report: Report) -> str:
+    """What is to be told of one rank."""
+    if report.failure:
+        return report.failure.trace
+    if report.progress.ended:
+        return RETURNED
+    return f"It did not end, so the pool was ended; it {_whereabouts(report.progress)}."
 
 
 def _rebuilt(failure: Failure) -> BaseException:

@@ -18,7 +18,7 @@ import torch
 from minisplit.core.communication import Call, Communication, Record, ReduceOp, use_comm
 from minisplit.core.debugging import CollectiveError, call_site, debugging, described, named_by_rank
 from minisplit.core.layout import as_index
-from minisplit.testing.reporting import UnwoundError, failure, told
+from minisplit.testing.reporting import RETURNED, UnwoundError, failure, told
 
 Result = TypeVar("Result")
 Pieces = Sequence[tuple[int, torch.Tensor]]
@@ -94,11 +94,12 @@ class _World:
         for lock in (*self.turns, self.over):
             lock.acquire()
         self.ready = [True] * ranks
-        # What a rank that is not ready does, for people.
+        # What a rank that is not ready does, and in which call, for people.
         self.doing = [""] * ranks
+        self.titles = [""] * ranks
         self.errors: list[BaseException | None] = [None] * ranks
         self.ended = [False] * ranks
-        self.stories = ["It returned."] * ranks
+        self.stories = [RETURNED] * ranks
         self.stuck = ""
         self.stopping = False
 
@@ -115,7 +116,7 @@ class _World:
         self.turns[rank].acquire()
 
     def end(self, rank: int, error: BaseException | None) -> None:
-        self.doing[rank] = "done" if error is None else f"ended by {type(error).__name__}"
+        self.doing[rank] = "returned" if error is None else f"raised {type(error).__name__}"
         if error is not None:
             self.stories[rank] = told(error)
             if not isinstance(error, UnwoundError):
@@ -124,25 +125,36 @@ class _World:
         self.ended[rank] = True
         self.pass_on()
 
-    def wait(self, rank: int, doing: str) -> None:
-        """Let others run until somebody makes this rank ready, or nobody can."""
-        self.doing[rank] = doing
+    def wait(self, rank: int, title: str, doing: str) -> None:
+        """Let others run until somebody makes this rank ready, or nobody can: `doing` it in the call `title`."""
+        self.titles[rank], self.doing[rank] = title, doing
         self.ready[rank] = False
         self.pass_on()
         self.turns[rank].acquire()
         if self.stopping:
-            raise UnwoundError(doing)
+            raise UnwoundError(f"{doing}, {title}")
 
     def pass_on(self) -> None:
         if not any(self.ready) and not all(self.ended):
+            waiting = [rank for rank, ended in enumerate(self.ended) if not ended]
             if not self.stopping:
-                self.stuck = f"the ranks wait for each other: {named_by_rank(self.doing)}"
+                self.stuck = self.standstill(waiting)
                 self.stopping = True
-            self.wake([rank for rank, ended in enumerate(self.ended) if not ended])
+            self.wake(waiting)
         if any(self.ready):
             self.turns[self.ready.index(True)].release()
         else:
             self.over.release()
+
+    def standstill(self, waiting: Sequence[int]) -> str:
+        """Who waits for whom."""
+        titles = {self.titles[rank] for rank in waiting}
+        if len(titles) == 1:
+            return f"{titles.pop()}: {named_by_rank(self.doing)}"
+        texts = list(self.doing)
+        for rank in waiting:
+            texts[rank] += f", {self.titles[rank]}"
+        return f"the ranks waited for each other: {named_by_rank(texts)}"
 
     def wake(self, ranks: Sequence[int]) -> None:
         for rank in ranks:
@@ -172,6 +184,13 @@ class _Group:
         self.arrived = 0
         self.comms: list[ThreadCommunication] = []
         self.parts: list[_Group] = []
+
+    def title(self, number: int) -> str:
+        """How to call one of its calls in a text."""
+        part = len(self.members) < len(self.world.turns)
+        return (
+            f"collective #{number}" + part * f" on the split-off part of ranks {', '.join(map(str, self.members))}"
+        )
 
     def close(self) -> None:
         for comm in self.comms:
@@ -212,9 +231,7 @@ class ThreadCommunication(Communication):
         meeting.brought[self.rank] = brought
         group.arrived += 1
         if group.arrived < self.size:
-            part = f" of {group.members}" if self.size < len(world.turns) else ""
-            where = f"at {meeting.sites[self.rank]}{part}"
-            world.wait(me, f"waiting in collective #{self._calls}, {described(call)} {where}")
+            world.wait(me, group.title(self._calls), f"waited in {described(call)} at {meeting.sites[self.rank]}")
         else:
             group.meeting, group.arrived = _Meeting(self.size), 0
             self._conclude(meeting, combine)
@@ -229,12 +246,12 @@ class ThreadCommunication(Communication):
             texts = [
                 f"{described(call)} at {site}" for call, site in zip(meeting.calls, meeting.sites, strict=True)
             ]
-            meeting.error = f"collective #{self._calls}: {named_by_rank(texts)}"
+            meeting.error = f"{self._group.title(self._calls)}: {named_by_rank(texts, self._group.members)}"
             return
         try:
             meeting.results = combine(meeting.brought)
         except CollectiveError as error:
-            meeting.error = f"collective #{self._calls}, {described(meeting.calls[0])}: {error}"
+            meeting.error = f"{self._group.title(self._calls)}, {described(meeting.calls[0])}: {error}"
 
     def _exchange(self, send: Pieces, recv: Pieces) -> None:
         self._meet((send, recv), _deliver)

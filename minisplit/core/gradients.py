@@ -1,4 +1,4 @@
-"""How gradients cross ranks where an operation uses a replicated operand for a result that is cut."""
+"""How gradients cross ranks where a replicated array is used for a result that is cut."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ def shared(whole: torch.Tensor, comm: Communication) -> torch.Tensor:
 
     The backward pass adds up the ranks' parts, so that the gradient is replicated too; it is collective.
     """
+    if not (whole.requires_grad and torch.is_grad_enabled()):
+        return whole
     result: torch.Tensor = _Shared.apply(whole, comm)  # type: ignore[no-untyped-call]
     return result
 
