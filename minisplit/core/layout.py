@@ -99,6 +99,14 @@ class Layout:
             )
         return None if checked == _balanced_counts(self.shape[self.split], self.ranks) else checked
 
+    def __str__(self) -> str:
+        """Short, for texts: `(6, 2) split 0 over 3 ranks`, or, with uneven counts, `... over [1, 0, 5]`."""
+        if self.split is None:
+            return f"{self.shape} replicated on {self.ranks} ranks"
+        return (
+            f"{self.shape} split {self.split} over {list(self.ragged) if self.ragged else f'{self.ranks} ranks'}"
+        )
+
     @property
     def ndim(self) -> int:
         return len(self.shape)

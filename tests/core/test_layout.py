@@ -172,3 +172,13 @@ def test_normalising() -> None:
     assert as_index(np.int64(4), "n") == 4
     with pytest.raises(IndexError, match="dim 5 is out of range"):
         normalise_axis(5, 2, "dim")
+
+
+def test_text_is_short_and_tells_layouts_apart() -> None:
+    layouts = [Layout((4,), None, 2), Layout((4,), 0, 2), Layout((4,), 0, 2, (4, 0)), Layout((4,), 0, 3)]
+    assert list(map(str, layouts)) == [
+        "(4,) replicated on 2 ranks",
+        "(4,) split 0 over 2 ranks",
+        "(4,) split 0 over [4, 0]",
+        "(4,) split 0 over 3 ranks",
+    ]
