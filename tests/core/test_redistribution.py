@@ -168,6 +168,22 @@ def test_A5_0d_arrays(comm: Comm) -> None:
         assert y.shape == ()
 
 
+def test_A6_more_than_2_to_the_31_elements_from_one_rank_to_another(comm: Comm, rank: int, size: int) -> None:
+    if size != 2:
+        pytest.skip("one number of ranks is enough, and 2 GiB on each")
+    extent, places = 2**31 + 7, [0, 2**31 - 1, 2**31, -1]
+    layout = ms.Layout((extent,), 0, 2, (extent, 0))
+    shard = torch.zeros(layout.lshape(rank), dtype=torch.int8)
+    if rank == 0:
+        shard[places] = torch.arange(1, 5, dtype=torch.int8)
+    moved = ms.DNDarray(shard, layout, comm).redistribute([0, extent]).larray
+    with agreement(comm, "checking"):
+        assert moved.shape == layout.lshape(1 - rank)
+        if rank == 1:
+            assert moved[places].tolist() == [1, 2, 3, 4]
+            assert moved.count_nonzero() == 4
+
+
 @composite
 def moves(draw: DrawFn) -> tuple[Whole, ms.Layout]:
     x = draw(st.dndarrays(st.shapes(max_dims=4), st.dtypes((torch.float32, torch.uint8, torch.complex128))))

@@ -99,16 +99,20 @@ def asks_its_shard_what_to_do(x: Whole) -> None:
         step()
 
 
+@pytest.mark.parametrize("ranks_are", ["threads", "pool"])
 @pytest.mark.parametrize(
     ("fault", "kind", "words", "shape", "ranks"),
     [
         (misplaces_what_follows_an_empty_shard, AssertionError, "torch.equal", (1,), 2),
-        (skips_a_collective, ms.CollectiveError, r"rank 0 waited in exchange\(.* rank 1 returned", (0,), 2),
+        (skips_a_collective, ms.CollectiveError, r"rank 0 (waited in )?exchange\(.* rank 1 returned", (0,), 2),
         (fails_on_one_rank, ZeroDivisionError, "planted", (3,), 1),
         (asks_its_shard_what_to_do, ms.CollectiveError, r"rank 0 \w+\(.*test_properties.py:\d+, rank 1 ", (1,), 2),
     ],
 )
-def test_planted_faults_are_found_and_shrunk(fault: Any, kind: Any, words: str, shape: Any, ranks: int) -> None:
+def test_planted_faults_are_found_and_shrunk(
+    fault: Any, kind: Any, words: str, shape: Any, ranks: int, ranks_are: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINISPLIT_TESTING", ranks_are)
     drawn = given(x=st.dndarrays(st.shapes(min_dims=1), torch.float32, elements=integers(1, 8)))
     with pytest.raises(kind) as caught:
         drawn(spmd(fault))()
