@@ -7,6 +7,7 @@ it by. A rank's own DNDarray is `whole.cut()`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
@@ -36,8 +37,6 @@ DTYPES = (
     torch.bfloat16,
     torch.float16,
 )
-
-_SPLITS = (0, None, 1, 2, 3)
 
 
 def ranks(maximum: int = MAX_RANKS) -> SearchStrategy[int]:
@@ -81,30 +80,19 @@ def layouts(
 
     Without `shape`, `ranks` or `split` these are drawn too; `split=None` means replicated.
     """
-    extents = _drawn(draw, shapes() if shape is None else shape)
-    size = _drawn(draw, _ranks() if ranks is None else ranks)
+    extents = draw(_SHAPES) if shape is None else _drawn(draw, shape)
+    size = draw(_RANKS) if ranks is None else _drawn(draw, ranks)
     axis: int | None
     if split == "any":
         # Not from the axes that there are, so that a shape can lose one while the rest of the example stands.
-        axis = draw(st.sampled_from(_SPLITS))
+        axis = draw(_SPLITS)
         axis = None if axis is None or not extents else axis % len(extents)
     else:
         axis = _drawn(draw, split)
     balanced = Layout(extents, axis, size)
     if balanced.split is None:
         return balanced
-    extent = balanced.extent
-    cuts = st.lists(st.integers(0, extent), min_size=size - 1, max_size=size - 1)
-    owner = st.integers(0, size - 1)
-    counts = draw(
-        st.one_of(
-            st.just(balanced.counts),
-            cuts.map(lambda cuts: [stop - start for start, stop in pairwise([0, *sorted(cuts), extent])]),
-            owner.map(lambda owner: [extent if rank == owner else 0 for rank in range(size)]),
-        )
-    )
-    assert counts is not None
-    return balanced.with_counts(counts)
+    return balanced.with_counts(draw(_counts(balanced.extent, size)))
 
 
 @st.composite
@@ -115,10 +103,9 @@ def tensors(
     elements: SearchStrategy[Any] | None = None,
 ) -> torch.Tensor:
     """Plain tensors. Without `elements` these are small integers, whose sums are exact in any order."""
-    extents = _drawn(draw, shapes() if shape is None else shape)
-    kind = _drawn(draw, dtypes() if dtype is None else dtype)
-    values = elements if elements is not None else _small(kind)
-    drawn = draw(hnp.arrays(object, extents, elements=values))
+    extents = draw(_SHAPES) if shape is None else _drawn(draw, shape)
+    kind = draw(_DTYPES) if dtype is None else _drawn(draw, dtype)
+    drawn = draw(_arrays(extents, _small(kind) if elements is None else elements))
     return torch.tensor(drawn.tolist(), dtype=kind).reshape(extents)
 
 
@@ -149,16 +136,38 @@ def broadcastable_dndarrays(
     return tuple(draw(dndarrays(shape, dtype, ranks, elements=elements)) for shape in extents)
 
 
-_ranks = ranks
+# To make a strategy costs more than to draw from one, so those that examples share are made once.
+_SHAPES = shapes()
+_DTYPES = dtypes()
+_RANKS = ranks()
+_SPLITS = st.sampled_from((0, None, 1, 2, 3))
 
 
-def _drawn(draw: DrawFn, value: Drawn | SearchStrategy[Drawn]) -> Drawn:
-    return draw(value) if isinstance(value, SearchStrategy) else value
+@lru_cache(maxsize=1024)
+def _counts(extent: int, size: int) -> SearchStrategy[tuple[int, ...]]:
+    """Balanced counts, ones between any cuts of the axis, all on one rank."""
+    cuts = st.lists(st.integers(0, extent), min_size=size - 1, max_size=size - 1)
+    owner = st.integers(0, size - 1)
+    return st.one_of(
+        st.just(Layout((extent,), 0, size).counts or ()),
+        cuts.map(lambda cuts: tuple(stop - start for start, stop in pairwise([0, *sorted(cuts), extent]))),
+        owner.map(lambda owner: tuple(extent if rank == owner else 0 for rank in range(size))),
+    )
 
 
+@lru_cache(maxsize=1024)
+def _arrays(shape: Shape, elements: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    return hnp.arrays(object, shape, elements=elements)
+
+
+@cache
 def _small(dtype: torch.dtype) -> SearchStrategy[Any]:
     if dtype is torch.bool:
         return st.booleans()
     if dtype.is_complex:
         return st.builds(complex, st.integers(-4, 4), st.integers(-4, 4))
     return st.integers(-8 if dtype.is_signed else 0, 8)
+
+
+def _drawn(draw: DrawFn, value: Drawn | SearchStrategy[Drawn]) -> Drawn:
+    return draw(value) if isinstance(value, SearchStrategy) else value
