@@ -159,7 +159,7 @@ class Communication(ABC):
         try:
             yield
         finally:
-            self._thread = before
+            self._thread = None if self._closed else before
 
     def check_replicated(self, tensor: torch.Tensor, name: str) -> None:
         """In debug mode ValueError, the same on every rank, unless `tensor` is the same on all; else nothing."""
@@ -209,8 +209,8 @@ class Communication(ABC):
         said, site = described(call), f" at {call_site()[-80:]}"
         room = TEXT_BYTES - len(site.encode())
         if len(said.encode()) > room:  # the counts of many ranks
-            digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
-            said = f"{said.encode()[: room - 22].decode(errors='ignore')} ... [{digest}]"
+            end = f" ... [{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}]"
+            said = said.encode()[: room - len(end)].decode(errors="ignore") + end
         texts = self._allgather_text(said + site)
         if len(set(texts)) > 1:
             raise CollectiveError(f"collective #{self._calls}: {named_by_rank(texts)}")

@@ -450,6 +450,16 @@ def test_A13_a_communicator_of_ones_own_or_a_loan(comm: Comm, size: int) -> None
     assert lent.allreduce(torch.ones(1)).item() == size
 
 
+def test_A13_freed_while_it_is_taken_over(comm: Comm) -> None:
+    lent = comm.split(0)
+    assert lent is not None
+    lent.allreduce(torch.ones(1))
+    with lent.taken_over():
+        lent.free()
+    with pytest.raises(RuntimeError, match="was freed: no call can be made on it"):
+        lent.split(0)
+
+
 def test_A13_the_thread_that_used_it_has_ended(comm: Comm, size: int) -> None:
     part = comm.split(0)
     assert part is not None
