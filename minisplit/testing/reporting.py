@@ -21,11 +21,14 @@ RETURNED = "It returned."
 
 def told(error: BaseException) -> str:
     """The traceback of `error` as text, without the frames of this package."""
-    shown = traceback.TracebackException.from_exception(error)
-    shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(_HERE)]
-    if isinstance(error, UnwoundError):
-        return f"It {error}\n{''.join(shown.stack.format())}".rstrip()
-    return "".join(shown.format()).rstrip()
+    try:
+        shown = traceback.TracebackException.from_exception(error)
+        shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(_HERE)]
+        if isinstance(error, UnwoundError):
+            return f"It {error}\n{''.join(shown.stack.format())}".rstrip()
+        return "".join(shown.format()).rstrip()
+    except Exception as unprintable:  # classes may fail to print themselves
+        return f"{type(error).__name__}, which cannot be printed: {unprintable!r}"
 
 
 def failure(

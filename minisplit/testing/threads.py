@@ -7,6 +7,7 @@ function: a run can be repeated exactly, and when no rank can go on, it is known
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from threading import Lock, Thread
@@ -55,8 +56,8 @@ def run(func: Callable[..., Result], /, *args: Any, ranks: int = 4, **kwargs: An
 
     def live(rank: int) -> None:
         __tracebackhide__ = True
-        world.begin(rank)
         try:
+            world.begin(rank)
             with use_comm(comms[rank]), torch.set_grad_enabled(gradients):
                 results[rank] = func(*args, **kwargs)
         except BaseException as error:
@@ -64,11 +65,12 @@ def run(func: Callable[..., Result], /, *args: Any, ranks: int = 4, **kwargs: An
         else:
             world.end(rank, None)
 
-    for rank in range(ranks):
-        context = copy_context()
-        Thread(target=context.run, args=(live, rank), name=f"rank {rank} of {ranks}", daemon=True).start()
+    threads = [
+        Thread(target=copy_context().run, args=(live, rank), name=f"rank {rank} of {ranks}", daemon=True)
+        for rank in range(ranks)
+    ]
     try:
-        world.run()
+        world.run(threads)
     finally:
         group.close()
     error = failure(world.errors, world.stories, world.stuck)
@@ -101,19 +103,29 @@ class _World:
         self.ended = [False] * ranks
         self.stories = [RETURNED] * ranks
         self.stuck = ""
+        # Whoever gets a turn is taken out.
         self.stopping = False
+        self.warnings = _warnings()
 
-    def run(self) -> None:
+    def run(self, threads: Sequence[Thread]) -> None:
         """Let the ranks run until each has come to its end."""
-        self.pass_on()
+        self.stopping = True
+        try:
+            for thread in threads:
+                thread.start()
+            self.stopping = False
+        finally:
+            self.pass_on()  # where not all could be started, to those that wait already
         try:
             self.over.acquire()
-        except BaseException:  # Ctrl-C: whoever comes to a collective call next is taken out
+        except BaseException:  # Ctrl-C
             self.stopping = True
             raise
+        finally:
+            _set_warnings(self.warnings)
 
     def begin(self, rank: int) -> None:
-        self.turns[rank].acquire()
+        self.take_turn(rank, "was not begun", self.warnings)
 
     def end(self, rank: int, error: BaseException | None) -> None:
         self.doing[rank] = "returned" if error is None else f"raised {type(error).__name__}"
@@ -129,10 +141,15 @@ class _World:
         """Let others run until somebody makes this rank ready, or nobody can: `doing` it in the call `title`."""
         self.titles[rank], self.doing[rank] = title, doing
         self.ready[rank] = False
+        mine = _warnings()
         self.pass_on()
+        self.take_turn(rank, f"{doing}, {title}", mine)
+
+    def take_turn(self, rank: int, doing: str, state: dict[str, Any]) -> None:
         self.turns[rank].acquire()
+        _set_warnings(state)
         if self.stopping:
-            raise UnwoundError(f"{doing}, {title}")
+            raise UnwoundError(doing)
 
     def pass_on(self) -> None:
         if not any(self.ready) and not all(self.ended):
@@ -159,6 +176,18 @@ class _World:
     def wake(self, ranks: Sequence[int]) -> None:
         for rank in ranks:
             self.ready[rank] = True
+
+
+def _warnings() -> dict[str, Any]:
+    """What `warnings.catch_warnings`, and so `pytest.warns`, sets for the whole process: a rank has its own."""
+    return {name: getattr(warnings, name) for name in ("filters", "showwarning", "_showwarnmsg_impl")}
+
+
+def _set_warnings(state: dict[str, Any]) -> None:
+    if any(getattr(warnings, name) is not value for name, value in state.items()):
+        vars(warnings).update(state)
+        with warnings.catch_warnings():  # which makes the interpreter forget what it has shown already
+            pass
 
 
 class _Meeting:
@@ -317,7 +346,8 @@ class ThreadCommunication(Communication):
 
 def _reduced(parts: Sequence[torch.Tensor], op: ReduceOp) -> np.ndarray[Any, np.dtype[Any]]:
     # Not `ufunc.reduce`, which would sum small integers in a wider type.
-    return np.array(functools.reduce(_UFUNCS[op], [part.numpy() for part in parts]))
+    with np.errstate(all="ignore"):  # an overflow is no news to torch or MPI
+        return np.array(functools.reduce(_UFUNCS[op], [part.numpy() for part in parts]))
 
 
 def _deliver(brought: list[tuple[Pieces, Pieces]]) -> list[None]:

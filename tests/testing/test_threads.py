@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
+import time
+import warnings
 import weakref
 from typing import Any
 
@@ -243,6 +247,70 @@ def test_gradients_flow_between_threads() -> None:
         return shard.grad.tolist()
 
     assert run(func, ranks=2) == [[0.0, 2.0], [4.0, 6.0]]
+
+
+def test_an_error_that_cannot_be_printed_is_raised_all_the_same() -> None:
+    error = SyntaxError("odd")
+    error.filename, error.lineno, error.text, error.offset = "f", 1, "text", "three"  # type: ignore[assignment]
+
+    def func() -> None:
+        comm().agree(np.zeros(1, dtype=np.int64))
+        raise error
+
+    with pytest.raises(SyntaxError, match="odd"):
+        run(func, ranks=2)
+
+
+def test_each_rank_catches_its_own_warnings() -> None:
+    def func(text: str) -> None:
+        text = f"{text} {comm().rank}"
+        with pytest.warns(UserWarning, match=text) as caught:
+            comm().allreduce(ONE)
+            warnings.warn(text, UserWarning, stacklevel=1)
+            comm().allreduce(ONE)
+        assert [str(warning.message) for warning in caught] == [text]
+
+    before = warnings.filters, warnings.showwarning
+    run(func, "from rank", ranks=3)
+    assert before == (warnings.filters, warnings.showwarning)
+    with pytest.warns(UserWarning, match="after"):
+        warnings.warn("after", UserWarning, stacklevel=1)
+
+
+def test_a_reduction_that_overflows_warns_no_more_than_on_mpi() -> None:
+    def func() -> list[float]:
+        return comm().allreduce(torch.tensor([3e38, -3e38, float("inf") * (-1) ** comm().rank])).tolist()
+
+    for found in run(func, ranks=2):
+        assert str(found) == "[inf, -inf, nan]"
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_where_the_run_is_stopped_no_rank_begins_or_stays(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    started: list[threading.Thread] = []
+
+    def func() -> None:
+        seen.append(comm().rank)
+        if kind is KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        comm().allreduce(ONE)
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == 2 and kind is RuntimeError:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        begin(thread)
+
+    begin = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(kind):
+        run(func, ranks=3)
+    for thread in started:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert seen == ([0] if kind is KeyboardInterrupt else [])
 
 
 @pytest.mark.parametrize(
