@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -57,6 +58,7 @@ SETTINGS = {
 # Set by launchers for their ranks; not what a user sets.
 _LAUNCHER = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
 CACHED_FUNCTIONS = 64
+_INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib"))
 # What cannot change, or is sent by name.
 _FIXED = (ModuleType, CodeType, BuiltinFunctionType, int, float, str, bytes, type(None), torch.dtype)
 # Exceptions that would end the controller as well.
@@ -460,7 +462,10 @@ def _prepare(name: str) -> None:
     module = sys.modules.get(name)
     if module is None or not getattr(module, "__file__", None) or name == "__main__":
         return
-    if type(module.__loader__).__module__.startswith("_pytest.") or not _importable(module):
+    # pytest loads test modules in its own way, and with them installed packages that extend it, such as hypothesis.
+    by_pytest = type(module.__loader__).__module__.startswith("_pytest.")
+    installed = module.__file__.startswith(_INSTALLED)
+    if (by_pytest and not installed) or not _importable(module):
         cloudpickle.register_pickle_by_value(module)
 
 

@@ -264,7 +264,7 @@ def test_an_error_that_cannot_be_printed_is_raised_all_the_same() -> None:
 def test_each_rank_catches_its_own_warnings() -> None:
     def func(text: str) -> None:
         text = f"{text} {comm().rank}"
-        with pytest.warns(UserWarning, match=text) as caught:
+        with pytest.warns(UserWarning, match=text) as caught:  # noqa: PT031 - that it lasts is the point
             comm().allreduce(ONE)
             warnings.warn(text, UserWarning, stacklevel=1)
             comm().allreduce(ONE)
