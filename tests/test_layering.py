@@ -37,6 +37,7 @@ LAYERS = [
     ["ops._align", "ops._make", "ops.elementwise", "ops"],
     ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
     [
+        "testing.examples",
         "testing.reporting",
         "testing.threads",
         "testing.whole",

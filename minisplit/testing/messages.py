@@ -30,6 +30,7 @@ class Job(NamedTuple):
     arguments: bytes
     debugging: bool
     gradients: bool
+    shown: bool | None
 
 
 class Interrupt(NamedTuple):
@@ -65,3 +66,8 @@ class Report(NamedTuple):
 def class_of_controller(module: str, qualname: str) -> Any:
     """The class of that name in a module that the controller has imported."""
     return functools.reduce(getattr, qualname.split("."), sys.modules[module])
+
+
+def itself(value: Any) -> Any:
+    """What something is sent as in its place."""
+    return value

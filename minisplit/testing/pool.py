@@ -30,8 +30,10 @@ import torch
 
 from minisplit.core.debugging import debugging, named_by_rank
 from minisplit.core.errors import RankError
+from minisplit.core.layout import as_index
+from minisplit.testing.examples import shown
 from minisplit.testing.histories import Progress, mismatch, stuck, unequal
-from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report
+from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, itself
 from minisplit.testing.reporting import RETURNED, failure
 
 WORKER = "minisplit.testing.worker"
@@ -116,12 +118,18 @@ class Pool:
         ...     pool.run(lambda n: minisplit.get_comm().rank + n, 10, ranks=2)
         [10, 11]
         """
-        if not 1 <= ranks <= self.ranks:
+        return self._call(func, args, kwargs, ranks)
+
+    def _call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ranks: int
+    ) -> list[Any]:
+        """`run` for a function that may have an argument `ranks` of its own."""
+        if not 1 <= as_index(ranks, "ranks") <= self.ranks:
             raise ValueError(f"ranks must be from 1 to the {self.ranks} of the pool, got {ranks}")
         if self._closed:
             raise RuntimeError("the pool was closed")
         function = _pickled_function(func)
-        arguments = _pickled((args, kwargs))
+        arguments = _pickled_arguments(args, kwargs)
         with self._lock:
             try:
                 reports = self._example_on(ranks, function, arguments)
@@ -146,6 +154,7 @@ class Pool:
             arguments,
             debugging(),
             torch.is_grad_enabled(),
+            shown(),
         )
         reports = _Example(launch, job, self.patience).run()
         progresses = [report.progress for report in reports]
@@ -405,6 +414,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, FunctionType)):
             _prepare(obj.__module__)
+        if hasattr(obj, "is_hypothesis_test") and hasattr(obj, "hypothesis"):  # a method, say, of a class of tests
+            return itself, (obj.hypothesis.inner_test,)
         return super().reducer_override(obj)
 
 
@@ -412,6 +423,20 @@ def _pickled(value: object) -> bytes:
     file = io.BytesIO()
     _Pickler(file).dump(value)
     return file.getvalue()
+
+
+def _pickled_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    try:
+        return _pickled((args, kwargs))
+    except Exception:
+        for name, value in [*enumerate(args), *kwargs.items()]:
+            try:
+                _pickled(value)
+            except Exception as error:
+                kind = type(value).__name__
+                text = f"argument {name}, a {kind}, cannot be sent to the ranks of a pool: {error}"
+                raise TypeError(text) from None
+        raise
 
 
 _functions: dict[int, tuple[object, list[object], bytes]] = {}
@@ -462,9 +487,9 @@ def _prepare(name: str) -> None:
     module = sys.modules.get(name)
     if module is None or not getattr(module, "__file__", None) or name == "__main__":
         return
-    # pytest loads test modules in its own way, and with them installed packages that extend it, such as hypothesis.
+    # pytest loads test modules in its own way, and also installed packages that extend it, such as hypothesis.
     by_pytest = type(module.__loader__).__module__.startswith("_pytest.")
-    installed = module.__file__.startswith(_INSTALLED)
+    installed = str(module.__file__).startswith(_INSTALLED)
     if (by_pytest and not installed) or not _importable(module):
         cloudpickle.register_pickle_by_value(module)
 

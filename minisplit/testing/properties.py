@@ -8,14 +8,18 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import pytest
 import torch
+from hypothesis.errors import UnsatisfiedAssumption
+from hypothesis.strategies import DataObject
 
 from minisplit.testing import threads
 from minisplit.testing.pool import Pool
-from minisplit.testing.whole import Whole
+from minisplit.testing.whole import Whole, source_of
 
 Test = TypeVar("Test", bound=Callable[..., Any])
+_POSTPONED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 # torch's comparison imports much at its first call: half a second that would count as that of the first example.
 torch.testing.assert_close(torch.zeros(()), torch.zeros(()))
@@ -30,7 +34,8 @@ def spmd(test: Any = None, /, *, ranks: Sequence[int] | None = None) -> Any:
 
     The number of ranks is that of the arrays (`Whole`) among the arguments, or the argument `ranks`. Under
     `hypothesis.given`, which stands above it, both are drawn; `@spmd(ranks=(1, 2, 3))` runs
-    the test once for each of these numbers, under pytest.
+    the test once for each of these numbers, under pytest. Every rank has tensors of its own. TypeError
+    for what is no plain function.
 
     The ranks are threads of this process, or with `MINISPLIT_TESTING=pool` in the environment those of an MPI job
     that is started once. A failure tells what happened on every rank, and how to run the example alone.
@@ -43,26 +48,35 @@ def spmd(test: Any = None, /, *, ranks: Sequence[int] | None = None) -> Any:
     """
     if ranks is None:
         return _on_ranks(test, fixed=False)
+    if test is not None or not isinstance(ranks, Sequence):
+        raise TypeError(f"write @spmd, or @spmd(ranks=(1, 2, 3)) with a sequence of numbers, not ranks={ranks!r}")
     return lambda test: pytest.mark.parametrize("ranks", ranks)(_on_ranks(test, fixed=True))
 
 
 def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
+    _check(test)
     signature = inspect.signature(test)
     wanted = "ranks" in signature.parameters
 
-    def on_ranks(*args: Any, **kwargs: Any) -> None:
+    def on_ranks(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        ranks = kwargs["ranks"] if wanted and "ranks" in kwargs else kwargs.pop("ranks", None)
+        ranks = None if wanted else kwargs.pop("ranks", None)
         bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        ranks = bound.arguments.get("ranks", ranks)
         number = _number_of_ranks(ranks, bound.arguments.values())
-        run = shared_pool().run if on_pool() else threads.run
         try:
-            # One `ranks` is for the runner, and one perhaps for the test.
-            run(functools.partial(test, *args, **kwargs), ranks=number)
-        except BaseException as error:
-            shown = dict(bound.arguments) if wanted else {**bound.arguments, "ranks": number}
-            error.add_note(_alone(test, shown))
+            if on_pool():
+                results = shared_pool()._call(test, args, kwargs, number)
+            else:
+                results = threads.run(lambda: test(*_own(args), **_own(kwargs)), ranks=number)
+        except UnsatisfiedAssumption:
             raise
+        except BaseException as error:
+            error.add_note(_alone(test, {**bound.arguments, "ranks": number}))
+            raise
+        # Which pytest and hypothesis find fault with, unless it is None.
+        return next((result for result in results if result is not None), None)
 
     # So that a traceback begins in the file of the test.
     on_ranks.__code__ = on_ranks.__code__.replace(
@@ -91,8 +105,25 @@ def on_pool() -> bool:
     return chosen == "pool"
 
 
+def _check(test: object) -> None:
+    """TypeError unless every rank can run the body of `test` by calling it."""
+    if not inspect.isfunction(test):
+        raise TypeError(f"@spmd stands right above a function, or as @spmd(ranks=(1, 2, 3)); this is {test!r}")
+    if hasattr(test, "is_hypothesis_test"):
+        raise TypeError(
+            f"@spmd stands below @given: above it, every rank of {test.__name__} would draw for itself"
+        )
+    if test.__code__.co_flags & _POSTPONED:
+        raise TypeError(f"{test.__name__} has `async` or `yield`, so that a call would not run its body")
+
+
 def _number_of_ranks(ranks: int | None, values: Any) -> int:
     found = {whole.layout.ranks for value in values for whole in _wholes(value)}
+    if any(isinstance(value, DataObject) for value in values):
+        raise TypeError(
+            "data() cannot go to ranks, since each would draw for itself: draw before, by a strategy of "
+            "@hypothesis.strategies.composite, say"
+        )
     if ranks is not None:
         found.add(ranks)
     if len(found) == 1:
@@ -105,17 +136,54 @@ def _number_of_ranks(ranks: int | None, values: Any) -> int:
 def _wholes(value: Any) -> Iterator[Whole]:
     if isinstance(value, Whole):
         yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _wholes(item)
 
 
+def _own(value: Any) -> Any:
+    """What one rank gets for an argument: on threads, too, it may change its tensors or call `backward`."""
+    if isinstance(value, Whole):
+        return Whole(_own(value.tensor), value.layout)
+    if type(value) is torch.Tensor:
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if type(value) is np.ndarray:
+        return value.copy()
+    if type(value) in {list, tuple}:
+        return type(value)(map(_own, value))
+    if type(value) is dict:
+        return {name: _own(item) for name, item in value.items()}
+    return value
+
+
 def _alone(test: Callable[..., Any], arguments: dict[str, Any]) -> str:
-    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    name = test.__qualname__.rpartition("<locals>.")[2]
+    owner = name.rpartition(".")[0]
+    given = ", ".join(
+        f"{key}={f'{owner}()' if owner and key == 'self' else _source(value)}" for key, value in arguments.items()
+    )
     return f"""To run this example alone:
     from math import inf, nan
-    import torch
+    import numpy, torch
     from minisplit import Layout
     from minisplit.testing import Whole
-    from {test.__module__} import {test.__name__}
-    {test.__name__}.alone({given})"""
+    from {test.__module__} import {name.partition(".")[0]}
+    {name}.alone({given})"""
+
+
+def _source(value: Any) -> str:
+    """The expression that makes an argument again, where there is one."""
+    if type(value) is torch.Tensor:
+        return source_of(value)
+    if type(value) is np.ndarray and value.dtype != object:
+        return f"numpy.array({value.tolist()}, dtype={str(value.dtype)!r})"
+    if type(value) is list:
+        return f"[{', '.join(map(_source, value))}]"
+    if type(value) is tuple:
+        return f"({', '.join(map(_source, value))}{',' * (len(value) == 1)})"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{key!r}: {_source(item)}' for key, item in value.items())}}}"
+    try:
+        return repr(value)
+    except Exception:  # which would hide the failure that is to be told
+        return f"<{type(value).__name__}>"

@@ -19,6 +19,7 @@ import torch
 from minisplit.core.communication import Call, Communication, Record, ReduceOp, use_comm
 from minisplit.core.debugging import CollectiveError, call_site, debugging, described, named_by_rank
 from minisplit.core.layout import as_index
+from minisplit.testing import examples
 from minisplit.testing.reporting import RETURNED, UnwoundError, failure, told
 
 Result = TypeVar("Result")
@@ -52,13 +53,13 @@ def run(func: Callable[..., Result], /, *args: Any, ranks: int = 4, **kwargs: An
     group = _Group(world, range(ranks))
     comms = [ThreadCommunication(group, rank) for rank in range(ranks)]
     results: list[Any] = [None] * ranks
-    gradients = torch.is_grad_enabled()
+    gradients, shown = torch.is_grad_enabled(), examples.shown()
 
     def live(rank: int) -> None:
         __tracebackhide__ = True
         try:
             world.begin(rank)
-            with use_comm(comms[rank]), torch.set_grad_enabled(gradients):
+            with use_comm(comms[rank]), torch.set_grad_enabled(gradients), examples.in_example(shown):
                 results[rank] = func(*args, **kwargs)
         except BaseException as error:
             world.end(rank, error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from minisplit.core.communication import Communication, sanitize_comm
@@ -40,7 +42,23 @@ class Whole:
         return DNDarray(shard.requires_grad_(self.tensor.requires_grad), self.layout, chosen)
 
     def __repr__(self) -> str:
-        tensor = f"torch.tensor({self.tensor.tolist()}, dtype={self.tensor.dtype})"
-        if self.tensor.numel() == 0:
-            tensor = f"torch.empty({tuple(self.tensor.shape)}, dtype={self.tensor.dtype})"
-        return f"Whole({tensor}, {self.layout!r})"
+        return f"Whole({source_of(self.tensor)}, {self.layout!r})"
+
+
+def source_of(tensor: torch.Tensor) -> str:
+    """The expression that makes a tensor again, where `torch`, `inf` and `nan` are known.
+
+    >>> import torch
+    >>> source_of(torch.tensor([1, 2]))
+    'torch.tensor([1, 2], dtype=torch.int64)'
+    """
+    made = f"tensor({_source(tensor.tolist())}" if tensor.numel() else f"empty({tuple(tensor.shape)}"
+    return f"torch.{made}, dtype={tensor.dtype}{', requires_grad=True' * tensor.requires_grad})"
+
+
+def _source(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_source, value))}]"
+    if isinstance(value, complex):  # whose own text loses signs, and has "nanj" in it
+        return f"complex({value.real}, {value.imag})"
+    return repr(value)

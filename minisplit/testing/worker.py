@@ -36,6 +36,7 @@ from mpi4py import MPI
 from minisplit.core.communication import Call, set_default_comm
 from minisplit.core.debugging import call_site, debug, described
 from minisplit.core.mpi import MPI_WORLD, MPICommunication
+from minisplit.testing.examples import in_example
 from minisplit.testing.histories import Entry, History, Key, Progress
 from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, class_of_controller
 
@@ -50,6 +51,7 @@ _INTERRUPTIBLE = {
     "Allgather", "Allgatherv", "Allreduce", "Alltoall", "Alltoallv", "Alltoallw", "Barrier", "Bcast", "Exscan",
     "Gather", "Gatherv", "Reduce", "Reduce_scatter", "Reduce_scatter_block", "Scan", "Scatter", "Scatterv",
 }  # fmt: skip
+_OUTCOMES = "_pytest.outcomes"
 Result = TypeVar("Result")
 
 
@@ -263,7 +265,8 @@ class Worker:
             args, kwargs = pickle.loads(job.arguments)
             try:
                 self.running = True
-                value = function(*args, **kwargs)
+                with in_example(job.shown):
+                    value = function(*args, **kwargs)
             finally:
                 self.running = False
             result = _dumped_result(value, f"rank {comm.rank} of {comm.size}")
@@ -314,6 +317,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         foreign = isinstance(obj, type) and (obj.__module__ == "__main__" or obj.__module__ not in sys.modules)
         if foreign and "<locals>" not in obj.__qualname__:
             return class_of_controller, (obj.__module__, obj.__qualname__)
+        # The classes of pytest.skip() and pytest.fail() claim to be builtins.
+        name = obj.__qualname__ if isinstance(obj, type) else ""
+        if name and getattr(sys.modules.get(_OUTCOMES), name, None) is obj:
+            return class_of_controller, (_OUTCOMES, name)
         return super().reducer_override(obj)
 
 

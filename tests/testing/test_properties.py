@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis.strategies import integers
+from hypothesis import assume, event, example, given, note, settings, target
+from hypothesis.strategies import data, integers
 
 import minisplit as ms
 from minisplit.testing import Whole, spmd
@@ -19,6 +20,10 @@ from minisplit.testing import strategies as st
 
 pytestmark = pytest.mark.serial
 ONE = torch.ones(1)
+
+
+def notes(error: BaseException) -> str:
+    return "\n".join(error.__notes__)
 
 
 @spmd
@@ -116,14 +121,140 @@ def test_planted_faults_are_found_and_shrunk(
     drawn = given(x=st.dndarrays(st.shapes(min_dims=1), torch.float32, elements=integers(1, 8)))
     with pytest.raises(kind) as caught:
         drawn(spmd(fault))()
-    notes = "\n".join(caught.value.__notes__)
+    text = notes(caught.value)
     assert re.search(words, str(caught.value))
-    call = re.search(rf"To run this example alone:\n(?:    .*\n)+    {fault.__name__}.alone\((.*)\)\n", notes)
-    assert call, notes
+    call = re.search(rf"To run this example alone:\n(?:    .*\n)+    {fault.__name__}.alone\((.*)\)\n", text)
+    assert call, text
     arguments = eval(f"dict({call[1]})", {"torch": torch, "Layout": ms.Layout, "Whole": Whole})
     assert (arguments["x"].layout.shape, arguments["ranks"]) == (shape, ranks)
     with pytest.raises(type(caught.value)):
         spmd(fault).alone(**arguments)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(params=["threads", "pool"])
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINISPLIT_TESTING", request.param)
+
+
+@settings(max_examples=20)
+@given(st.tensors((2,), torch.float32), integers(0, 3), st.ranks())
+@example(torch.tensor([1.0, 2.0]), 2, 3)
+@spmd
+def each_rank_has_its_own(x: torch.Tensor, number: int, ranks: int) -> None:
+    assume(number)
+    note(f"{number}")
+    event("an event")
+    target(float(number))
+    total = x.sum().item()
+    x += number
+    ms.get_comm().allreduce(ONE)
+    assert x.sum().item() == total + 2 * number
+    x.requires_grad_().sum().backward()
+    ms.get_comm().allreduce(ONE)
+    assert x.grad is not None
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+class Methods:
+    @given(ranks=st.ranks(2))
+    @settings(max_examples=5)
+    @spmd
+    def sees_itself(self, ranks: int) -> None:
+        assert isinstance(self, Methods)
+        assert ms.get_comm().size == ranks
+
+    @spmd
+    def fails(self, x: Any) -> None:
+        raise ZeroDivisionError
+
+
+@spmd
+def skips_on_one_rank(ranks: int) -> None:
+    if ms.get_comm().rank == 1:
+        pytest.skip("as it is")
+    ms.get_comm().allreduce(ONE)
+
+
+@spmd
+def raises_nothing(x: Whole) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - none comes
+        x.cut()
+
+
+@spmd
+def returns(ranks: int) -> bool:
+    return ms.get_comm().rank == 5
+
+
+@pytest.mark.usefixtures("runner")
+def test_what_tests_do_on_threads_they_do_on_the_pool() -> None:
+    each_rank_has_its_own()
+    Methods().sees_itself()
+    with pytest.raises(pytest.skip.Exception, match="as it is"):
+        skips_on_one_rank(2)
+    # Which hypothesis shrinks, unlike other exceptions that are no Exception.
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        given(x=st.dndarrays(ranks=2))(raises_nothing)()
+    assert returns(ranks=2) is False
+
+
+def test_what_cannot_be_sent_to_the_pool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINISPLIT_TESTING", "pool")
+    with pytest.raises(TypeError, match="argument x, a generator, cannot be sent to the ranks of a pool"):
+        spmd(fails_on_one_rank)(x=(_ for _ in ()), ranks=1)
+
+
+def test_arguments_as_text_make_the_same_again() -> None:
+    values = {
+        "tensor": torch.tensor([complex(-0.0, float("nan"))]),
+        "grad": torch.tensor(1.5, requires_grad=True),
+        "empty": torch.zeros((0, 2), dtype=torch.bfloat16),
+        "array": np.array([[1, 2]], dtype=np.int8),
+        "nested": {"a": [torch.tensor(1)], "b": (torch.tensor(2),), "c": (1, None, slice(1, 2))},
+    }
+    with pytest.raises(ZeroDivisionError) as caught:
+        Methods().fails(values, ranks=1)  # type: ignore[call-arg]
+    text = re.search(r"Methods\.fails\.alone\(self=Methods\(\), x=(.*), ranks=1\)", notes(caught.value))
+    assert text
+    again = eval(text[1], {"torch": torch, "numpy": np, "nan": float("nan")})
+    for name in ("tensor", "grad", "empty"):
+        torch.testing.assert_close(again[name], values[name], rtol=0, atol=0, equal_nan=True)
+        assert again[name].requires_grad == values[name].requires_grad  # type: ignore[attr-defined]
+    assert again["array"].dtype == np.int8
+    assert str(again["nested"]) == str(values["nested"])
+
+
+def test_numbers_of_ranks_are_found_in_dicts() -> None:
+    spmd(lambda x: None)({"a": [Whole(ONE, ms.Layout((1,), 0, 2))]})
+
+
+def plain() -> None: ...
+
+
+async def postponed() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("decorate", "words"),
+    [
+        (lambda: spmd(postponed), "postponed has `async` or `yield`"),
+        (lambda: spmd(ranks=(2,))(given(integers())(size_is)), "@spmd stands below @given"),
+        (lambda: spmd(staticmethod(plain)), "@spmd stands right above a function"),
+        (spmd, "@spmd stands right above a function"),
+        (lambda: spmd(ranks=3), "with a sequence of numbers, not ranks=3"),
+    ],
+    ids=["async", "given", "static", "nothing", "number"],
+)
+def test_what_is_no_test_of_ranks(decorate: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        decorate()
+
+
+@given(drawn=data())
+@settings(max_examples=1)
+def test_data_is_drawn_before(drawn: Any) -> None:
+    with pytest.raises(TypeError, match=r"data\(\) cannot go to ranks"):
+        spmd(lambda drawn: drawn.draw(integers()))(drawn=drawn, ranks=1)
 
 
 def test_threads_or_pool(monkeypatch: pytest.MonkeyPatch) -> None:

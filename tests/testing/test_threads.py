@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import threading
-import time
 import warnings
 import weakref
 from typing import Any
@@ -289,12 +287,13 @@ def test_a_reduction_that_overflows_warns_no_more_than_on_mpi() -> None:
 def test_where_the_run_is_stopped_no_rank_begins_or_stays(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     started: list[threading.Thread] = []
+    stopped = threading.Event()
 
     def func() -> None:
         seen.append(comm().rank)
         if kind is KeyboardInterrupt:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+            stopped.wait(10)
         comm().allreduce(ONE)
 
     def start(thread: threading.Thread) -> None:
@@ -307,6 +306,7 @@ def test_where_the_run_is_stopped_no_rank_begins_or_stays(kind: Any, monkeypatch
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(kind):
         run(func, ranks=3)
+    stopped.set()
     for thread in started:
         thread.join(5)
         assert not thread.is_alive()
