@@ -43,16 +43,16 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     has_dtype = isinstance(expected, (torch.Tensor, np.ndarray, np.generic))
     whole = torch.as_tensor(expected, device=array.device)
     layout, rank = array.layout, array.comm.rank
-    if tuple(whole.shape) != array.shape:
-        raise AssertionError(f"the shape is {array.shape}, expected {tuple(whole.shape)}")
-    if has_dtype and whole.dtype is not array.dtype:
-        raise AssertionError(f"the dtype is {array.dtype}, expected {whole.dtype}")
     digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
     digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
     problem = None
     try:
         if digests[rank] != digests[0]:
             raise AssertionError(f"rank {rank} has {layout!r} of {array.dtype}, which is not what rank 0 has")
+        if tuple(whole.shape) != array.shape:
+            raise AssertionError(f"the shape is {array.shape}, expected {tuple(whole.shape)}")
+        if has_dtype and whole.dtype is not array.dtype:
+            raise AssertionError(f"the dtype is {array.dtype}, expected {whole.dtype}")
         if array.lshape != layout.lshape(rank):
             raise AssertionError(f"the shard of rank {rank} has shape {array.lshape} in {layout!r}")
         torch.testing.assert_close(

@@ -77,6 +77,13 @@ def test_layouts_that_differ_between_ranks(rank: int, size: int, raises_alike: A
         assert_equal(x, torch.zeros(0, 3))
 
 
+@pytest.mark.several
+@pytest.mark.parametrize("wrong", [torch.zeros(6), torch.zeros(5, dtype=torch.float64)], ids=["shape", "dtype"])
+def test_what_is_expected_differs_between_ranks(wrong: Any, rank: int, size: int, raises_alike: Any) -> None:
+    with raises_alike(AssertionError, match=r"is .*, expected"):
+        assert_equal(ms.zeros(5, split=0), wrong if rank == size - 1 else torch.zeros(5))
+
+
 def test_what_is_no_array(raises_alike: Any) -> None:
     with raises_alike(TypeError, match="x must be a DNDarray, got Tensor"):
         assert_equal(torch.zeros(3), torch.zeros(3))  # type: ignore[arg-type]
