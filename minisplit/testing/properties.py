@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import pytest
 import torch
 from hypothesis.errors import UnsatisfiedAssumption
-from hypothesis.strategies import DataObject
 
 from minisplit.testing import threads
 from minisplit.testing.pool import Pool
@@ -64,6 +63,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         ranks = bound.arguments.get("ranks", ranks)
+        _check_values(bound.arguments.values())
         number = _number_of_ranks(ranks, bound.arguments.values())
         try:
             if on_pool():
@@ -117,13 +117,18 @@ def _check(test: object) -> None:
         raise TypeError(f"{test.__name__} has `async` or `yield`, so that a call would not run its body")
 
 
+def _check_values(values: Iterable[object]) -> None:
+    """TypeError for what hypothesis gives to draw from while a test runs: `data()`, `randoms()`."""
+    for value in values:
+        if type(value).__module__.startswith("hypothesis."):
+            raise TypeError(
+                f"a {type(value).__name__} cannot go to ranks, since each would draw for itself: draw before, by "
+                "@hypothesis.strategies.composite, say"
+            )
+
+
 def _number_of_ranks(ranks: int | None, values: Any) -> int:
     found = {whole.layout.ranks for value in values for whole in _wholes(value)}
-    if any(isinstance(value, DataObject) for value in values):
-        raise TypeError(
-            "data() cannot go to ranks, since each would draw for itself: draw before, by a strategy of "
-            "@hypothesis.strategies.composite, say"
-        )
     if ranks is not None:
         found.add(ranks)
     if len(found) == 1:

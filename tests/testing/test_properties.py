@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import assume, event, example, given, note, settings, target
-from hypothesis.strategies import data, integers
+from hypothesis.strategies import data, integers, randoms
 
 import minisplit as ms
 from minisplit.testing import Whole, spmd
@@ -250,11 +250,11 @@ def test_what_is_no_test_of_ranks(decorate: Any, words: str) -> None:
         decorate()
 
 
-@given(drawn=data())
-@settings(max_examples=1)
-def test_data_is_drawn_before(drawn: Any) -> None:
-    with pytest.raises(TypeError, match=r"data\(\) cannot go to ranks"):
-        spmd(lambda drawn: drawn.draw(integers()))(drawn=drawn, ranks=1)
+@given(drawn=data() | randoms())
+@settings(max_examples=5)
+def test_ranks_do_not_draw(drawn: Any) -> None:
+    with pytest.raises(TypeError, match=r"a (DataObject|\w+Random) cannot go to ranks"):
+        spmd(lambda drawn: None)(drawn=drawn, ranks=1)
 
 
 def test_threads_or_pool(monkeypatch: pytest.MonkeyPatch) -> None:
