@@ -185,10 +185,16 @@ def named(operation: Made, name: str, doc: str, within: str = "minisplit") -> Ma
 
 def divides_integers(x1: Any, x2: Any) -> bool:
     """Whether a rank may meet an integer zero divisor, at which torch raises on a CPU."""
-    if not isinstance(x2, DNDarray) and x2 != 0:
+    if _is_inexact(x1) or _is_inexact(x2):
         return False
-    dtypes = [x.dtype if isinstance(x, DNDarray) else torch.result_type(x, 0) for x in (x1, x2)]
-    return not any(dtype.is_floating_point or dtype.is_complex for dtype in dtypes)
+    # torch takes a number modulo 2**bits: of uint8s 256 is 0.
+    return isinstance(x2, DNDarray) or int(x2) % 2 ** (8 * x1.dtype.itemsize) == 0
+
+
+def _is_inexact(x: Any) -> bool:
+    if isinstance(x, DNDarray):
+        return x.dtype.is_floating_point or x.dtype.is_complex
+    return isinstance(x, (float, complex, np.inexact))
 
 
 def _operand(x: Any, name: str) -> Any:

@@ -379,6 +379,8 @@ def test_a_zero_divisor_of_one_rank_is_an_error_of_all(size: int, function: Any,
         function(ms.arange(2 * size, split=0), ms.array(divisors, split=0))
     with raises_alike(RuntimeError, match="ZeroDivisionError"):  # ranks without elements meet no zero
         function(ms.arange(1, split=0), 0)
+    with raises_alike(RuntimeError, match="ZeroDivisionError"):  # torch takes it modulo 256
+        function(ms.ones(1, dtype=torch.uint8, split=0), 256)
     with np.errstate(divide="ignore"):
         assert function(ms.ones(3, split=0), ms.zeros(3, split=0)).shape == (3,)
 
