@@ -192,7 +192,8 @@ class _Travel(torch.autograd.Function):
 def spread(piece: torch.Tensor, shape: tuple[int, ...], owner: int, comm: Communication) -> torch.Tensor:
     """Return the `piece`, of `shape`, of rank `owner`; other ranks pass any tensor of its array. Collective.
 
-    The result is replicated, and so is its gradient: that of the owner flows back, without a message.
+    The result is replicated, and so is its gradient: that of the owner flows back, without a message. A second
+    backward pass is collective.
     """
     if torch.is_grad_enabled() and piece.requires_grad:
         everywhere: torch.Tensor = _Spread.apply(piece, shape, owner, comm)  # type: ignore[no-untyped-call]
@@ -205,14 +206,31 @@ def _spread(piece: torch.Tensor, shape: tuple[int, ...], owner: int, comm: Commu
 
 
 class _Spread(torch.autograd.Function):
+    """A piece of one rank on all; its gradient is that of the owner's copy."""
+
     @staticmethod
     def forward(
         ctx: Any, piece: torch.Tensor, shape: tuple[int, ...], owner: int, comm: Communication
     ) -> torch.Tensor:
-        ctx.shape, ctx.is_owner = piece.shape, comm.rank == owner
+        ctx.own_shape, ctx.forth = piece.shape, (shape, owner, comm)
         return _spread(piece, shape, owner, comm)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
-        return gradient if ctx.is_owner else gradient.new_zeros(ctx.shape), None, None, None
+        return _Kept.apply(gradients[0], ctx.own_shape, ctx.forth), None, None, None  # type: ignore[no-untyped-call]
+
+
+class _Kept(torch.autograd.Function):
+    """What all ranks have, on its owner alone, and nothing elsewhere: the reverse of `_Spread`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, whole: torch.Tensor, shape: tuple[int, ...], forth: tuple[tuple[int, ...], int, Communication]
+    ) -> torch.Tensor:
+        ctx.forth, (_, owner, comm) = forth, forth
+        return whole.clone() if comm.rank == owner else whole.new_zeros(shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        with ctx.forth[2].taken_over():
+            return spread(gradients[0], *ctx.forth), None, None

@@ -17,8 +17,8 @@ from minisplit.core.keys import Entry, Fancy, Selection, check_bounds, select
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move
 
-# What an array without elements says of its bounds: nothing is out of them.
-_NONE = -(2**62)
+# No other integer is smaller.
+_LEAST = -(2**63)
 
 
 class Part(NamedTuple):
@@ -232,20 +232,20 @@ def _in_range(
     Collective, one agreement, where any is split.
     """
     own = {axis: part for axis, part in indices if axis is not None}
-    bounds = np.full((len(own), 2), _NONE)
+    # The largest of `~index` is that of the lowest index; unlike `-index` there is one for every integer.
+    bounds = np.full((len(own), 2), _LEAST)
     for record, (shard, _) in zip(bounds, own.values(), strict=True):
         if shard.numel():
             low, high = shard.aminmax()
-            record[:] = -int(low), int(high)
+            record[:] = ~int(low), int(high)
     if any(part.layout.split is not None for part in own.values()):
         bounds = comm.agree(bounds.reshape(-1)).reshape(-1, 2)
     counted = {}
-    for (axis, (shard, layout)), (minus_low, high) in zip(own.items(), bounds.tolist(), strict=True):
-        extent = shape[axis]
-        if high != _NONE:
-            check_bounds(-minus_low, high, axis, extent)
-        wraps = high != _NONE and minus_low > 0
-        counted[axis] = Part(torch.where(shard < 0, shard + extent, shard) if wraps else shard, layout)
+    for (axis, (shard, layout)), (not_low, high) in zip(own.items(), bounds.tolist(), strict=True):
+        low, extent = ~not_low, shape[axis]
+        if low <= high:  # else there are no indices
+            check_bounds(low, high, axis, extent)
+        counted[axis] = Part(torch.where(shard < 0, shard + extent, shard) if low < 0 else shard, layout)
     return counted
 
 

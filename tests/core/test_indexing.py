@@ -373,11 +373,12 @@ def test_A8_keys_that_do_not_fit(
 @pytest.mark.parametrize("split", [None, 0, 1])
 def test_A8_a_split_array_out_of_range_on_one_rank(size: int, split: int | None, raises_alike: Any) -> None:
     x = ms.zeros((size, 3), split=split)
-    index = ms.array([0] * (2 * size - 1) + [-size - 1], split=0)
-    with raises_alike(IndexError, match=f"index {-size - 1} is out of range for axis 0 of length {size}"):
-        x[index]
-    with raises_alike(IndexError, match=f"index {-size - 1} is out of range for axis 0 of length {size}"):
-        x[index] = 1
+    for last in (-size - 1, -(2**63), 2**63 - 1):
+        index = ms.array([0] * (2 * size - 1) + [last], split=0)
+        with raises_alike(IndexError, match=f"index {last} is out of range for axis 0 of length {size}"):
+            x[index]
+        with raises_alike(IndexError, match=f"index {last} is out of range for axis 0 of length {size}"):
+            x[index] = 1
     with raises_alike(IndexError, match="of integers or bools, got torch.float64"):
         x[ms.zeros(3, dtype=torch.float64, split=0)]
     assert not x.numpy().any()
@@ -465,6 +466,23 @@ def test_A8_gradients_flow_to_the_owners(comm: Comm, split: int | None, name: st
     np.add.at(wanted, for_numpy(key), weights.numpy())
     assert shard.grad is not None
     assert torch.equal(shard.grad, torch.tensor(wanted)[layout.box(comm.rank)])
+
+
+@pytest.mark.parametrize("key", [1, slice(1, -1), slice(None, None, -1), [0, 5, 5], [True, False] * 3], ids=str)
+def test_second_derivatives(comm: Comm, size: int, key: Any) -> None:
+    """Of the sum of the squares of the gradient of sum(x[key]^3)."""
+    whole = torch.arange(1.0, 7.0, dtype=torch.float64, requires_grad=True)
+    layout = ms.Layout((6,), 0, size)
+    mine = whole.detach()[layout.box(comm.rank)].clone().requires_grad_()
+    x = ms.DNDarray(mine, layout, comm)
+    found = []
+    for leaf, selected in (
+        (whole, whole.flip(0) if key == slice(None, None, -1) else whole[key]),
+        (mine, x[key].larray),
+    ):
+        (first,) = torch.autograd.grad((selected**3).sum(), leaf, create_graph=True)
+        found += torch.autograd.grad((first**2).sum(), leaf)
+    assert torch.equal(found[0][layout.box(comm.rank)], found[1])
 
 
 def test_setting_refuses_gradients(comm: Comm, size: int, raises_alike: Any) -> None:
