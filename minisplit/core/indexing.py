@@ -21,7 +21,7 @@ from minisplit.core.fetching import (
 )
 from minisplit.core.gradients import shared
 from minisplit.core.key_arrays import Group, Part, aligned, gathered, group_arrays, read_key
-from minisplit.core.keys import GROUP, Selection
+from minisplit.core.keys import GROUP, Result, Selection, result_of, window
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move
 
@@ -37,20 +37,18 @@ def get(x: Part, key: Any, comm: Communication) -> Part:
     """What `x[key]` is, in memory of its own. See `DNDarray.__getitem__`."""
     dtype, x = x.shard.dtype, Part(_bits(x.shard), x.layout)
     selection, arrays = read_key(key, x, comm)
-    group = group_arrays(selection, arrays, x.layout, False, comm)
-    layout = selection.layout_with(x.layout, group.layout)
-    owner = _owner(selection, group, x.layout)
-    if owner is not None and comm.rank != owner:
-        piece = x.shard.narrow(x.layout.split or 0, 0, 0)
+    group = group_arrays(selection, arrays, False, comm)
+    result = result_of(selection, group.layout)
+    if result.owner is not None:
+        piece = _selected(x, selection, group, result, comm) if comm.rank == result.owner else x.shard
+        piece = spread(piece, result.layout.shape, result.owner, comm)
     elif _is_remote(group, x.layout):
-        piece = _fetched(x, selection, group, comm)
+        piece = _fetched(x, selection, group, result, comm)
     else:
         if x.layout.split is None and group.layout.split is not None:
             x = Part(shared(x.shard, comm), x.layout)
-        piece = _selected(x, selection, group, owner, comm.rank)
-    if owner is not None:
-        piece = spread(piece, layout.shape, owner, comm)
-    shard, layout = _flipped(Part(piece, layout), selection, group, comm)
+        piece = _selected(x, selection, group, result, comm)
+    shard, layout = _flipped(Part(piece, result.layout), result, comm)
     own = shard.clone(memory_format=torch.contiguous_format) if _overlap(shard, x.shard) else shard.contiguous()
     return Part(own if own.dtype == dtype else own.view(dtype), layout)
 
@@ -58,34 +56,24 @@ def get(x: Part, key: Any, comm: Communication) -> Part:
 def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
     """Do `x[key] = value`. See `DNDarray.__setitem__`."""
     selection, arrays = read_key(key, x, comm)
-    group = group_arrays(selection, arrays, x.layout, True, comm)
-    layout = selection.layout_with(x.layout, group.layout)
-    part = _flipped(_value(value, x, layout.shape, comm), selection, group, comm)
+    group = group_arrays(selection, arrays, True, comm)
+    result = result_of(selection, group.layout)
+    value = _flipped(_value(value, x, result.layout.shape, comm), result, comm)
     x = Part(_bits(x.shard), x.layout)
-    owner = _owner(selection, group, x.layout)
-    if owner is not None:
-        part = _sent_to(owner, part, comm)
-        if comm.rank != owner:
+    if result.owner is not None:
+        value = _sent_to(result.owner, value, comm)
+        if comm.rank != result.owner:
             return
     if not group.mine:
-        _selected(x, selection, group, owner, comm.rank).copy_(aligned(part, layout, comm))
+        _selected(x, selection, group, result, comm).copy_(aligned(value, result.layout, comm))
         return
-    target, _, order = _rows_first(x, selection, group, owner, comm.rank)
+    target, axes, labels = _rows_first(x, selection, group, comm.rank)
     if group.home:
-        rows = _by_row(aligned(part, layout, comm), selection, group)
-        target[tuple(group.mine[axis] for axis in order)] = rows
+        rows = _arranged(aligned(value, result.layout, comm), result.labels, labels)
+        target[tuple(group.mine[axis] for axis in axes)] = rows
         return
-    numbers, rows = _rows_to_set(x, part, selection, group, order, comm)
-    start = x.layout.span(comm.rank)[0] if order[0] == x.layout.split else 0
-    local = unnumbered(numbers, order, x.layout.shape, start)
-    target[tuple(local[axis] for axis in order)] = rows
-
-
-def _owner(selection: Selection, group: Group, x: Layout) -> int | None:
-    """The rank that has all of the selection, where the key has an int for the split axis."""
-    if x.split not in selection.ints or group.layout.split is not None:
-        return None
-    return int(np.searchsorted(x.offsets()[1:], selection.ints[x.split], side="right"))
+    numbers, rows = _rows_to_set(x, value, group, result, axes, labels, comm)
+    target[_local(numbers, axes, x.layout, comm.rank)] = rows
 
 
 def _is_remote(group: Group, x: Layout) -> bool:
@@ -93,83 +81,87 @@ def _is_remote(group: Group, x: Layout) -> bool:
     return x.split in group.mine and not group.home and x.ranks > 1
 
 
-def _window(x: Part, selection: Selection, owner: int | None, rank: int) -> tuple[torch.Tensor, list[int]]:
-    """What the ints and slices of the key select of the shard, as a view, and the axes that are left.
-
-    An int for the split axis counts where there is an `owner`, which is this rank; else that axis stays.
-    """
-    key: list[int | slice] = []
-    axes: list[int] = []
-    for axis in range(x.layout.ndim):
-        is_split = axis == x.layout.split
-        if axis in selection.ints and (owner is not None or not is_split):
-            key.append(selection.ints[axis] - (x.layout.span(rank)[0] if is_split else 0))
-            continue
-        key.append(selection.local(axis, x.layout, rank) if axis in selection.ranges else slice(None))
-        axes.append(axis)
-    return x.shard[tuple(key)], axes
+def _window(x: Part, selection: Selection, group: Group, rank: int) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """What the ints, slices and new axes of the key select of the shard, as a view, and the labels of its axes."""
+    key, labels = window(selection, rank, group.layout.split is not None)
+    return x.shard[key], labels
 
 
-def _selected(x: Part, selection: Selection, group: Group, owner: int | None, rank: int) -> torch.Tensor:
+def _selected(x: Part, selection: Selection, group: Group, result: Result, comm: Communication) -> torch.Tensor:
     """This rank's part of the result, all of it from its own shard; a view where the key has no arrays."""
-    window, axes = _window(x, selection, owner, rank)
-    shape, labels = group.layout.lshape(rank), _group_labels(group)
+    view, labels = _window(x, selection, group, comm.rank)
+    shape, grouped = group.layout.lshape(comm.rank), _group_labels(group)
     if not group.mine:
-        return _arranged(window.expand((*shape, *window.shape)), [*labels, *axes], selection, group)
+        view = view.expand((*shape, *view.shape)) if shape else view
+        return _arranged(view, (*grouped, *labels), result.labels)
     # torch's rule, in which ints have no part: arrays side by side are replaced in place, others go to the front.
-    places = [place for place, axis in enumerate(axes) if axis in group.mine]
+    places = [place for place, label in enumerate(labels) if label in group.mine]
     front = places[0] if places[-1] - places[0] < len(places) else 0
-    rest = [axis for axis in axes if axis not in group.mine]
-    arrays = tuple(group.mine[axis].expand(shape) if axis in group.mine else slice(None) for axis in axes)
-    return _arranged(window[arrays], [*rest[:front], *labels, *rest[front:]], selection, group)
+    rest = [label for label in labels if label not in group.mine]
+    key = tuple(group.mine[label].expand(shape) if label in group.mine else slice(None) for label in labels)
+    return _arranged(view[key], (*rest[:front], *grouped, *rest[front:]), result.labels)
 
 
-def _fetched(x: Part, selection: Selection, group: Group, comm: Communication) -> torch.Tensor:
+def _fetched(x: Part, selection: Selection, group: Group, result: Result, comm: Communication) -> torch.Tensor:
     """This rank's part of the result, from the shards of all. Collective."""
-    window, rest, order = _rows_first(x, selection, group, None, comm.rank)
-    route = find_route(group.mine, group.whole, group.layout, x.layout, order, comm)
-    local = unnumbered(route.asked, order, x.layout.shape, x.layout.span(comm.rank)[0])
-    asked = window[tuple(local[axis] for axis in order)]
+    view, axes, labels = _rows_first(x, selection, group, comm.rank)
+    route = find_route(group.mine, group.whole, group.layout, x.layout, axes, comm)
+    asked = view[_local(route.asked, axes, x.layout, comm.rank)]
     rows = travel(asked, route.give, route.take, 0, comm, ("rows of", x.layout, "to", group.layout))
-    result = rows[route.inverse].reshape((*group.layout.lshape(comm.rank), *rows.shape[1:]))
-    return _arranged(result, [*_group_labels(group), *rest], selection, group)
+    rows = rows[route.inverse].reshape((*group.layout.lshape(comm.rank), *rows.shape[1:]))
+    return _arranged(rows, labels, result.labels)
 
 
 def _rows_first(
-    x: Part, selection: Selection, group: Group, owner: int | None, rank: int
-) -> tuple[torch.Tensor, list[int], list[int]]:
-    """The window with the axes first that arrays index; its other axes; these axes, the split one first."""
-    window, axes = _window(x, selection, owner, rank)
-    order = sorted(group.mine, key=lambda axis: (axis != x.layout.split, axis))
-    rest = [axis for axis in axes if axis not in group.mine]
-    return window.permute([axes.index(axis) for axis in [*order, *rest]]), rest, order
+    x: Part, selection: Selection, group: Group, rank: int
+) -> tuple[torch.Tensor, list[int], tuple[int, ...]]:
+    """A view of the window whose first axes are those that arrays index; these axes, the split one first; and the
+    labels of the selection with the axes of the group first.
+    """
+    view, labels = _window(x, selection, group, rank)
+    axes = sorted(group.mine, key=lambda axis: (axis != x.layout.split, axis))
+    rest = [label for label in labels if label not in group.mine]
+    return _arranged(view, labels, (*axes, *rest)), axes, (*_group_labels(group), *rest)
+
+
+def _local(numbers: torch.Tensor, axes: list[int], x: Layout, rank: int) -> tuple[torch.Tensor, ...]:
+    """The key by which this rank finds numbered rows in what `_rows_first` returns."""
+    start = x.span(rank)[0] if axes[0] == x.split else 0
+    indices = unnumbered(numbers, axes, x.shape, start)
+    return tuple(indices[axis] for axis in axes)
 
 
 def _rows_to_set(
-    x: Part, value: Part, selection: Selection, group: Group, order: list[int], comm: Communication
+    x: Part,
+    value: Part,
+    group: Group,
+    result: Result,
+    axes: list[int],
+    labels: tuple[int, ...],
+    comm: Communication,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The numbers of the rows that this rank is to set, and their values, or the one value of all.
 
     Where the key has a row more than once, its last value counts. Collective where the key's
     arrays or the value are split.
     """
-    first, ndim = selection.place(GROUP, group.layout.ndim), group.layout.ndim
+    first, ndim = result.labels.index(GROUP), group.layout.ndim
     is_one_row = all(extent == 1 for extent in value.layout.shape[first : first + ndim])
     is_remote = _is_remote(group, x.layout)
     route = None
     if is_remote and group.whole is not None and (is_one_row or value.layout.split is None):
         shape = group.layout.shape
-        numbers, places = owned(group.whole, group.layout, x.layout, order, comm.rank)
+        numbers, places = owned(group.whole, group.layout, x.layout, axes, comm.rank)
         values = gathered(value, comm).shard
     else:
         shape = group.layout.lshape(comm.rank)
-        numbers = numbered(group.mine, order, x.layout.shape, shape)
+        numbers = numbered(group.mine, axes, x.layout.shape, shape)
         places = torch.unravel_index(torch.arange(len(numbers), device=numbers.device), shape)
         if is_remote:
-            route = find_route(group.mine, group.whole, group.layout, x.layout, order, comm)
-        layout = selection.layout_with(x.layout, group.layout)
-        values = gathered(value, comm).shard if is_remote and is_one_row else aligned(value, layout, comm)
-    values = _by_row(values, selection, group)
+            route = find_route(group.mine, group.whole, group.layout, x.layout, axes, comm)
+        everywhere = is_remote and is_one_row
+        values = gathered(value, comm).shard if everywhere else aligned(value, result.layout, comm)
+    values = _arranged(values, result.labels, labels)
     if is_one_row:
         return route.asked if route else numbers, values[(0,) * ndim]
     last = last_of_each(numbers)
@@ -236,41 +228,22 @@ def _bits(shard: torch.Tensor) -> torch.Tensor:
     return shard.view(other) if other else shard
 
 
-def _group_labels(group: Group) -> list[int]:
-    """Labels for the axes of the group. The label of any other axis is its number in the indexed array."""
-    return [GROUP - axis for axis in range(group.layout.ndim)]
+def _group_labels(group: Group) -> tuple[int, ...]:
+    return tuple(GROUP - axis for axis in range(group.layout.ndim))
 
 
-def _arranged(part: torch.Tensor, labels: list[int], selection: Selection, group: Group) -> torch.Tensor:
-    """A view with the axes as in the result, given the labels of those of `part`."""
-    wanted: list[int | None] = []
-    for item in selection.order:
-        wanted += _group_labels(group) if item == GROUP else [item]
-    key = tuple(None if label is None else slice(None) for label in wanted)
-    return part.permute([labels.index(label) for label in wanted if label is not None])[key]
+def _arranged(part: torch.Tensor, labels: tuple[int, ...], wanted: tuple[int, ...]) -> torch.Tensor:
+    """A view with the axes in the order of the `wanted` labels, given the labels that they have."""
+    return part if labels == wanted else part.permute([labels.index(label) for label in wanted])
 
 
-def _by_row(values: torch.Tensor, selection: Selection, group: Group) -> torch.Tensor:
-    """A view of values arranged as the result: with the axes of the group first and without new ones."""
-    ndim, order = group.layout.ndim, selection.order
-    first = selection.place(GROUP, ndim)
-    olds = [selection.place(item, ndim) for item in order if item not in {GROUP, None}]
-    news = [k - 1 + ndim if k > order.index(GROUP) else k for k, item in enumerate(order) if item is None]
-    places = [*range(first, first + ndim), *olds, *news]
-    view = values.permute(places)
-    for _ in news:
-        view = view.squeeze(-1)
-    return view
-
-
-def _flipped(part: Part, selection: Selection, group: Group, comm: Communication) -> Part:
+def _flipped(part: Part, result: Result, comm: Communication) -> Part:
     """The part run through backwards along the axes for which the key has a negative step. Its own inverse.
 
     Collective where that is the split axis: then a rank's rows go to the rank opposite.
     """
     shard, layout = part
-    places = (selection.place(axis, group.layout.ndim) for axis in selection.backwards)
-    axes = [place for place in places if layout.shape[place] > 1]
+    axes = [axis for axis in result.backwards if layout.shape[axis] > 1]
     if not axes:
         return part
     shard = shard.flip(axes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from types import EllipsisType
 from typing import Any, NamedTuple
@@ -13,8 +14,8 @@ import torch
 
 from minisplit.core.communication import Communication
 from minisplit.core.debugging import debugging
-from minisplit.core.keys import Entry, Fancy, Selection, check_bounds, select
-from minisplit.core.layout import Layout
+from minisplit.core.keys import Entry, Fancy, Selection, Slice, check_bounds, select
+from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.movement import move
 
 # No other integer is smaller.
@@ -67,15 +68,18 @@ def read_key(key: Any, x: Part, comm: Communication) -> tuple[Selection, list[Pa
         is_mask = shard.dtype is torch.bool
         entries.append(Fancy(layout.shape if is_mask else None))
         arrays.append(Part(shard.to(x.shard.device, torch.bool if is_mask else torch.int64), layout))
-    return select(entries, x.layout.shape), arrays
+    return select(tuple(entries), x.layout), arrays
 
 
-def group_arrays(selection: Selection, arrays: list[Part], x: Layout, putting: bool, comm: Communication) -> Group:
+def group_arrays(selection: Selection, arrays: list[Part], putting: bool, comm: Communication) -> Group:
     """Bring the arrays of a key to the ranks that need them.
 
     Local where all are replicated; else collective. IndexError where an index is out of range or the
     arrays do not broadcast.
     """
+    x = selection.x
+    if not arrays:
+        return _no_group(comm.size)
     if len(arrays) == 1 and arrays[0].shard.dtype is torch.bool and x.split in selection.fancy[0][:1]:
         return _home(arrays[0], selection.fancy[0], x, comm)
     # Where the split axis is not indexed by the key's arrays, every rank needs all of them for its rows.
@@ -88,7 +92,7 @@ def group_arrays(selection: Selection, arrays: list[Part], x: Layout, putting: b
         else:
             indices.append((axes[0], here))
     layout = _group_layout(indices, x, putting, comm.size)
-    return _grouped(_in_range(indices, x.shape, comm), layout, selection, x, comm)
+    return _grouped(_in_range(indices, x.shape, comm), layout, selection, comm)
 
 
 def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
@@ -96,15 +100,12 @@ def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
 
     Collective where the operand is split otherwise than `target`; else a view.
     """
-    layout = part.layout
-    axis = -1 if target.split is None else layout.ndim - target.ndim + target.split
-    if axis < 0 or layout.shape[axis] != target.extent:
-        wanted = layout.with_split(None)
-    else:
-        wanted = Layout(layout.shape, axis, layout.ranks, target.ragged)
-    if wanted == layout:
+    wanted = operand_layout(part.layout, target)
+    if wanted == part.layout:
         return part.shard
-    return part.shard[wanted.box(comm.rank)] if layout.split is None else move(part.shard, layout, wanted, comm)
+    if part.layout.split is None:
+        return part.shard[wanted.box(comm.rank)]
+    return move(part.shard, part.layout, wanted, comm)
 
 
 def gathered(part: Part, comm: Communication) -> Part:
@@ -123,10 +124,12 @@ def _told(item: Any) -> str:
     return repr(item) if isinstance(item, plain) else type(item).__name__
 
 
-def _read(item: Any) -> int | slice | EllipsisType | Part | torch.Tensor | None:
+def _read(item: Any) -> int | Slice | EllipsisType | Part | torch.Tensor | None:
     """One item of a key; an array, a mask and a lone bool as a Part or tensor of bools or integers."""
-    if item is None or isinstance(item, (slice, EllipsisType)):
+    if item is None or item is Ellipsis:
         return item
+    if isinstance(item, slice):
+        return Slice(*(None if n is None else operator.index(n) for n in (item.start, item.stop, item.step)))
     array = item.shard if isinstance(item, Part) else _array(item)
     if array is None:
         return operator.index(item)
@@ -154,6 +157,11 @@ def _array(item: Any) -> torch.Tensor | None:
     if array.dtype.kind in "iu" or (isinstance(item, list) and array.size == 0):
         return torch.from_numpy(array.astype(np.int64))
     raise IndexError(f"an array in a key must be of integers or bools, got {array.dtype}")
+
+
+@lru_cache
+def _no_group(ranks: int) -> Group:
+    return Group(Layout((), None, ranks), {}, {})
 
 
 def _home(mask: Part, axes: tuple[int, ...], x: Layout, comm: Communication) -> Group:
@@ -249,18 +257,17 @@ def _in_range(
     return counted
 
 
-def _grouped(
-    indices: dict[int, Part], layout: Layout, selection: Selection, x: Layout, comm: Communication
-) -> Group:
+def _grouped(indices: dict[int, Part], layout: Layout, selection: Selection, comm: Communication) -> Group:
     """The indices as a group: each rank's part, and all where every rank has them."""
 
     def padded(index: torch.Tensor) -> torch.Tensor:
         return index.reshape((1,) * (layout.ndim - index.ndim) + tuple(index.shape))
 
+    split = selection.x.split
     known = all(part.layout.split is None for part in indices.values())
     mine = {axis: padded(aligned(part, layout, comm)) for axis, part in indices.items()}
-    if x.split in selection.ints and layout.split is not None:
+    if split in selection.ints and layout.split is not None:
         device = next(iter(mine.values())).device
-        mine[x.split] = padded(torch.tensor(selection.ints[x.split], device=device))
+        mine[split] = padded(torch.tensor(selection.ints[split], device=device))
     whole = {axis: padded(part.shard) for axis, part in indices.items()} if known else None
     return Group(layout, mine, whole)

@@ -181,6 +181,20 @@ class Layout:
 
 
 @lru_cache(maxsize=256)
+def operand_layout(operand: Layout, result: Layout) -> Layout:
+    """The layout in which every rank has of an operand what its shard of the result, once broadcast, is made from.
+
+    >>> operand_layout(Layout((4, 1), None, ranks=2), Layout((4, 3), 0, ranks=2)).split
+    0
+    """
+    if result.split is not None:
+        axis = result.split - (result.ndim - operand.ndim)
+        if axis >= 0 and operand.shape[axis] == result.extent:
+            return Layout(operand.shape, axis, operand.ranks, result.ragged)
+    return Layout(operand.shape, None, operand.ranks)
+
+
+@lru_cache(maxsize=256)
 def _balanced_counts(extent: int, ranks: int) -> tuple[int, ...]:
     share, more = divmod(extent, ranks)
     return (share + 1,) * more + (share,) * (ranks - more)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.transfer import elements_moved
 
 
@@ -41,7 +41,7 @@ def meet(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Meeting:
 
     def bytes_moved(result: Layout) -> int:
         return sum(
-            size * elements_moved(layout, part(layout, result))
+            size * elements_moved(layout, operand_layout(layout, result))
             for layout, size in zip(layouts, itemsizes, strict=True)
         )
 
@@ -60,22 +60,13 @@ def fit(operand: Layout, target: Layout) -> Meeting:
 
 
 def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Meeting:
-    needed = [part(layout, result) for layout in layouts]
+    needed = [operand_layout(layout, result) for layout in layouts]
     return Meeting(
         result,
         tuple(None if a == b else b for a, b in zip(layouts, needed, strict=True)),
         layouts.index(result) if result in layouts else None,
         any(a.split is not None and a != b for a, b in zip(layouts, needed, strict=True)),
     )
-
-
-def part(operand: Layout, result: Layout) -> Layout:
-    """The layout in which every rank has of the operand what its shard of the result is made from."""
-    if result.split is not None:
-        axis = result.split - (result.ndim - operand.ndim)
-        if axis >= 0 and operand.shape[axis] == result.extent:
-            return Layout(operand.shape, axis, operand.ranks, result.ragged)
-    return Layout(operand.shape, None, operand.ranks)
 
 
 def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

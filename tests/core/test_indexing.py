@@ -350,7 +350,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (np.ones(4, dtype=bool), IndexError, r"a mask of shape \(4,\) does not fit axes 0 to 0 of an array of shape"),
     (([0, 1], [0, 1, 2]), IndexError, r"must broadcast to one shape, got \(2,\), \(3,\)"),
     (slice(None, None, 0), ValueError, "slice step cannot be zero"),
-    (slice(0.5), TypeError, "slice indices must be integers"),
+    (slice(0.5), TypeError, "'float' object cannot be interpreted as an integer"),
 ]
 
 

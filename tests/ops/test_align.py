@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.transfer import elements_moved
-from minisplit.ops._align import broadcast, fit, meet, part
+from minisplit.ops._align import broadcast, fit, meet
 
 pytestmark = pytest.mark.serial
 
@@ -41,7 +41,7 @@ def test_every_rank_gets_what_its_shard_is_made_from(given_layouts: list[Layout]
     wholes = [np.arange(math.prod(x.shape)).reshape(x.shape) + 100 * i for i, x in enumerate(given_layouts)]
     total = np.array(sum(wholes))
     assert result.shape == total.shape
-    needed = [part(x, result) for x in given_layouts]
+    needed = [operand_layout(x, result) for x in given_layouts]
     for rank in range(result.ranks):
         parts = [whole[x.box(rank)] for whole, x in zip(wholes, needed, strict=True)]
         np.testing.assert_array_equal(np.array(sum(parts)), total[result.box(rank)])
@@ -57,7 +57,7 @@ def test_the_result_is_cut_like_an_operand_and_moves_the_fewest_bytes(
 
     def cost(result: Layout) -> int:
         pairs = zip(given_layouts, sizes, strict=True)
-        return sum(size * elements_moved(x, part(x, result)) for x, size in pairs)
+        return sum(size * elements_moved(x, operand_layout(x, result)) for x, size in pairs)
 
     own = []
     for x in given_layouts:
@@ -69,7 +69,7 @@ def test_the_result_is_cut_like_an_operand_and_moves_the_fewest_bytes(
         assert meeting.result == own[costs.index(min(costs))]
     else:
         assert meeting.result.split is None
-    needed = [part(x, meeting.result) for x in given_layouts]
+    needed = [operand_layout(x, meeting.result) for x in given_layouts]
     assert meeting.needed == tuple(None if x == y else y for x, y in zip(given_layouts, needed, strict=True))
     assert (meeting.like is None) == (meeting.result not in given_layouts)
     moved = any(x.split is not None and x != y for x, y in zip(given_layouts, needed, strict=True))
