@@ -26,9 +26,8 @@ MayFail = Callable[[Any, Any], bool]
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 _PYTHON_NUMBERS = frozenset({int, float, complex, bool})
-_NUMBERS: tuple[type[Any], ...] = (int, float, complex, np.number, np.bool_)
 # A tensor could be a rank's part or the whole array: `_operand` refuses it and says what to do.
-_SPOKEN_FOR: tuple[type[Any], ...] = (DNDarray, *_NUMBERS, torch.Tensor, np.ndarray)
+_SPOKEN_FOR: tuple[type[Any], ...] = (DNDarray, int, float, complex, np.number, np.bool_, torch.Tensor, np.ndarray)
 _FLOATS = "ms.ones(6, split=0)"
 _wrap = DNDarray._wrap
 
@@ -96,6 +95,8 @@ def binary(
                 y, aligned = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
             if aligned and (may_fail is None or not may_fail(x1, x2)):
                 return _wrap(function(x1._larray, y), x1._layout, x1._comm)
+        elif numbers == 2 and type(x2) is DNDarray and type(x1) in _PYTHON_NUMBERS and may_fail is None:
+            return _wrap(function(x1, x2._larray), x2._layout, x2._comm)
         native = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
         return combine(function, (x1, x2), name, native=native, may_fail=may_fail)
 
@@ -116,7 +117,7 @@ def combine(
 
     native: whether the function takes the numbers as they are.
     """
-    operands = [_operand(x, f"operand {place} of {name}") for place, x in enumerate(operands, 1)]
+    operands = [_operand(x, place, name) for place, x in enumerate(operands, 1)]
     arrays = [x for x in operands if isinstance(x, DNDarray)]
     if not arrays:
         raise TypeError(f"an operand of {name} must be a DNDarray, got {' and '.join(map(repr, operands))}")
@@ -127,9 +128,9 @@ def combine(
 
     def applied(shards: Iterable[torch.Tensor]) -> torch.Tensor:
         rest = iter(shards)
-        return function(*(next(rest) if isinstance(x, DNDarray) else x for x in operands))
+        return function(*[next(rest) if isinstance(x, DNDarray) else x for x in operands])
 
-    meeting = meet(tuple(x._layout for x in arrays), tuple(x.dtype.itemsize for x in arrays))
+    meeting = meet(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
     if meeting.messages:
         applied(map(_without_data, arrays))  # what torch refuses, before any message
     shards = [_brought(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
@@ -164,7 +165,7 @@ def in_place(change: Torch, may_fail: MayFail | None = None) -> Method:
     def method(self: DNDarray, other: Any) -> Any:
         if not isinstance(other, _SPOKEN_FOR):
             return NotImplemented
-        other = value = _operand(other, "the other operand")
+        other = value = _operand(other, 2, change.__name__)
         if isinstance(other, DNDarray):
             _check_one_communicator([self, other])
             value = _fitted(other, self, change)
@@ -197,15 +198,15 @@ def _is_inexact(x: Any) -> bool:
     return isinstance(x, (float, complex, np.inexact))
 
 
-def _operand(x: Any, name: str) -> Any:
+def _operand(x: Any, place: int, name: str) -> Any:
     """`x`, a number of NumPy as one of Python; TypeError for what is neither number nor DNDarray."""
-    if isinstance(x, np.generic) and isinstance(x, _NUMBERS):
-        return x.item()
-    if isinstance(x, (DNDarray, *_NUMBERS)):
+    if isinstance(x, (DNDarray, int, float, complex)) and not isinstance(x, np.generic):
         return x
+    if isinstance(x, (np.number, np.bool_)):
+        return x.item()
     raise TypeError(
-        f"{name} must be a DNDarray or a number, got {type(x).__name__}; make a DNDarray of it with "
-        "minisplit.array(..., split=...) if every rank has all of it, with is_split= if each has a part"
+        f"operand {place} of {name} must be a DNDarray or a number, got {type(x).__name__}; make a DNDarray of it "
+        "with minisplit.array(..., split=...) if every rank has all of it, with is_split= if each has a part"
     )
 
 

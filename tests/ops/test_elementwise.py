@@ -299,7 +299,7 @@ def test_a_replicated_operand_is_cut_without_a_copy(size: int) -> None:
         (lambda x: torch.ones(6) + x, TypeError, r"operand 1 of add .* got Tensor; .* minisplit\.array"),
         (lambda x: np.ones(6) * x, TypeError, r"operand 1 of multiply .* got ndarray; .* minisplit\.array"),
         (lambda x: x == np.ones(6), TypeError, r"operand 2 of equal .* got ndarray; .* minisplit\.array"),
-        (lambda x: x.__iadd__(torch.tensor(1.0)), TypeError, r"the other operand must be .* got Tensor; .*array"),
+        (lambda x: x.__iadd__(torch.tensor(1.0)), TypeError, r"operand 2 of add_ must be .* got Tensor; .*array"),
         (lambda x: x + "a", TypeError, r"unsupported operand type\(s\) for \+: 'DNDarray' and 'str'"),
         (lambda x: [1.0] * 6 - x, TypeError, r"unsupported operand type\(s\) for -: 'list' and 'DNDarray'"),
         (lambda x: ms.add(x, None), TypeError, "operand 2 of add must be a DNDarray or a number, got NoneType"),
