@@ -36,6 +36,12 @@ def plus(x: Any, y: Any) -> Any:
     return x
 
 
+def lessened(x: Any, factor: int) -> Any:
+    x -= factor
+    x *= factor
+    return x
+
+
 def sample(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return a.sum() - 2 * b
 
@@ -58,6 +64,10 @@ STEPS: dict[str, tuple[Any, Any]] = {
     "add": (lambda x, y, _: np.asarray(x + y), lambda x, y, _: x + y),
     "times": (lambda x, factor: np.asarray(x * factor), lambda x, factor: x * factor),
     "plus": (lambda x, y, _: plus(x, y), lambda x, y, _: plus(x, y)),
+    "lessened": (lessened, lessened),
+    "larger": (lambda x, y, _: np.where(x > y, x, 1 - y), lambda x, y, _: ms.where(x > y, x, 1 - y)),
+    "get where": (lambda x, y, least: x[y >= least], lambda x, y, least: x[y >= least]),
+    "put where": (lambda x, y, least: put(x, y < least, least), lambda x, y, least: put(x, y < least, least)),
     "get": (lambda x, key: np.array(x[key]), lambda x, key: x[key]),
     "put": (lambda x, y, key: put(x, key, y), lambda x, y, key: put(x, key, y)),
     "vmap": (torch_mapped, mapped),
@@ -81,14 +91,14 @@ def programs(draw: hs.DrawFn) -> tuple[tuple[Whole, ...], list[Step]]:
 @hs.composite
 def steps_for(draw: hs.DrawFn, arrays: list[np.ndarray]) -> Step | None:
     """A step that NumPy can do on these arrays, or None."""
-    name = draw(hs.sampled_from([*STEPS, "get", "put", "put", "vmap", "add"]))  # these often do not fit
+    name = draw(hs.sampled_from([*STEPS, "get", "put", "put", "vmap", "add", "larger"]))  # these often do not fit
     i, j = (draw(hs.integers(0, len(arrays) - 1)) for _ in range(2))
     x, y = arrays[i], arrays[j]
     if name in {"resplit", "resplit_"}:
         return name, (i,), draw(hs.none() | axes_of(x))
     if name == "redistribute":
         return name, (i,), draw(hs.tuples(*[hs.sampled_from([0.0, 0.3, 0.5, 1.0])] * 3))
-    if name == "times":
+    if name in {"times", "lessened"}:
         return name, (i,), draw(hs.integers(-1, 2))
     if name == "get":
         return name, (i,), draw(keys(x))
@@ -96,10 +106,15 @@ def steps_for(draw: hs.DrawFn, arrays: list[np.ndarray]) -> Step | None:
         axis = draw(axes_of(x))
         fits = axis is not None and axis < y.ndim and x.shape[axis] == y.shape[axis] > 0
         return (name, (i, j), axis) if fits else None
-    if name in {"add", "plus", "put"}:
+    if name in {"get where", "put where"}:
+        fits = y.ndim > 0 and x.shape[: y.ndim] == y.shape
+        return (name, (i, j), draw(hs.integers(-1, 2))) if fits else None
+    if name in {"add", "larger", "plus", "put"}:
         key = draw(keys(x)) if name == "put" else None
         fits = (
-            broadcasts(x, y) if name == "add" else x is not y and broadcasts(y, x if key is None else x[key], True)
+            broadcasts(x, y)
+            if name in {"add", "larger"}
+            else x is not y and broadcasts(y, x if key is None else x[key], True)
         )
         return (name, (i, j), key) if fits else None
     return name, (i,), None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import minisplit as ms
 from minisplit.core.errors import agreement
-from minisplit.testing import Whole, spmd
+from minisplit.testing import Whole, assert_equal, spmd
 from minisplit.testing import strategies as drawn
 
 Comm = ms.Communication
@@ -483,6 +483,22 @@ def test_second_derivatives(comm: Comm, size: int, key: Any) -> None:
         (first,) = torch.autograd.grad((selected**3).sum(), leaf, create_graph=True)
         found += torch.autograd.grad((first**2).sum(), leaf)
     assert torch.equal(found[0][layout.box(comm.rank)], found[1])
+
+
+@given(case=random_cases())
+@spmd
+def test_A8_gradients_of_any_key(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
+    whole, key, value = case
+    if value is None:
+        return
+    x = Whole(whole.tensor.double(), whole.layout).cut()
+    x.larray.requires_grad_()
+    got = x[tuple(map(cut, key))]
+    weights = torch.arange(1.0, got.size + 1, dtype=torch.float64).reshape(got.shape)
+    (found,) = torch.autograd.grad(got.larray, x.larray, weights[got.layout.box(x.comm.rank)])
+    wanted = np.zeros(x.shape)
+    np.add.at(wanted, tuple(map(plain, key)), weights.numpy())
+    assert_equal(ms.DNDarray(found, x.layout, x.comm), wanted)
 
 
 def test_setting_refuses_gradients(comm: Comm, size: int, raises_alike: Any) -> None:
