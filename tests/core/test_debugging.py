@@ -89,11 +89,8 @@ def test_J5_the_same_call_on_different_lines(comm: Comm, raises_alike: Any) -> N
 @pytest.mark.mpi  # threads compare the calls themselves
 def test_J5_a_layout_of_many_counts_is_compared_to_its_end(comm: Comm, size: int, raises_alike: Any) -> None:
     long = tuple(range(100))
-    line = sys._getframe().f_lineno + 2  # whole, so the text has found room
-    with (
-        ms.debug(),
-        raises_alike(ms.CollectiveError, match=rf"\[[0-9a-f]{{16}}\] at test_debugging.py:{line}, rank"),
-    ):
+    words = r"\[[0-9a-f]{16}\] at test_debugging.py:\d+, rank"  # there is room for all of the line
+    with ms.debug(), raises_alike(ms.CollectiveError, match=words):
         comm.exchange([], [], (long, long, comm.rank == 0))
 
 
