@@ -28,6 +28,7 @@ from minisplit.core.debugging import (
     described,
     named_by_rank,
 )
+from minisplit.core.mapping import mapping, refuse
 
 Record = NDArray[np.int64]
 ReduceOp = Literal["sum", "prod", "min", "max"]
@@ -62,7 +63,7 @@ class Communication(ABC):
     A new form subclasses it and carries bytes in the methods that begin with an underscore.
     """
 
-    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_thread", "rank", "size")
+    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_thread", "rank", "size")
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -72,6 +73,8 @@ class Communication(ABC):
         self._calls = 0
         self._thread: int | None = None
         self._closed = ""
+        # Called with each collective call and what it carries: see `minisplit.testing.traffic`.
+        self._observer: Callable[[Call, tuple[Any, ...]], object] | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Itself: the copy of an array stays on the array's communicator."""
@@ -85,8 +88,8 @@ class Communication(ABC):
     ) -> None:
         """Send each `(peer, tensor)` of `send` and fill each `(peer, tensor)` of `recv`.
 
-        At most one tensor goes from one rank to another, never to itself, and both
-        sides give it the same shape and dtype. A rank with nothing to send or receive passes
+        What one rank sends to another, never to itself, arrives in the order in which it is listed, and both
+        sides give the same shapes and dtypes. A rank with nothing to send or receive passes
         empty lists, and no message is sent for it. `purpose`, the same on all ranks, is compared in debug mode.
         """
         if self.size > 1:
@@ -177,8 +180,12 @@ class Communication(ABC):
         """Make one call that all ranks make alike."""
         if self._thread != get_ident():
             self._claim()
+        if mapping():
+            refuse(described(call))
         self._calls += 1
         self._call = call
+        if self._observer is not None:
+            self._observer(call, args)
         try:
             if debugging():
                 self._compare(call)

@@ -13,7 +13,7 @@ from minisplit.core.communication import Communication, Record, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
-from minisplit.core.errors import failing, raise_together
+from minisplit.core.errors import Failure, failing, raise_together
 from minisplit.core.layout import Layout, as_index, normalise_axis
 
 
@@ -174,7 +174,8 @@ def _glued(
         error = caught
     table = comm.allgather(_part_record(part, axis, failing(comm, error), _FEW_DIMS))
     if table[:, 0].max() != failing(comm, None):
-        raise_together(comm, -int(table[:, 0].max()), error, "converting its part for is_split to a tensor")
+        failure = None if error is None else Failure(error, "converting its part for is_split to a tensor")
+        raise_together(comm, -int(table[:, 0].max()), failure)
     if table[:, _NDIM].max() > _FEW_DIMS:
         table = comm.allgather(_part_record(part, axis, failing(comm, None), _ALL_DIMS))
     for name, column in zip(_FIELDS[1:], table.T[1:_HEAD], strict=True):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils import _pytree as pytree
 
 from minisplit.core.communication import Communication
 from minisplit.core.indexing import get, put
 from minisplit.core.key_arrays import Part
 from minisplit.core.layout import Layout
+from minisplit.core.mapping import mapping
 from minisplit.core.movement import move
 from minisplit.core.printing import local_repr
 
@@ -305,6 +307,20 @@ class DNDarray:
             raise ValueError("a DNDarray in a key, or as a value, must be on the communicator of the indexed one")
         return operands._part
 
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Let torch's functions take a replicated array in a mapped function; TypeError anywhere else. Local."""
+        if not mapping():
+            name = getattr(func, "__name__", str(func))
+            raise TypeError(
+                f"torch's {name} takes tensors, but got a DNDarray: minisplit has functions of its own, x.larray "
+                "is this rank's part as a tensor, and minisplit.array(..., split=...) makes a DNDarray of a tensor"
+            )
+        args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
     # NumPy's arrays and scalars leave operators to this class, rather than taking it apart.
     __array_ufunc__ = None
     __hash__ = object.__hash__  # by identity, though == compares elements
@@ -331,6 +347,21 @@ class DNDarray:
     def _become(self, other: DNDarray) -> Self:
         self._larray, self._layout = other._larray, other._layout
         return self
+
+
+def captured_tensor(x: DNDarray) -> torch.Tensor:
+    """What a mapped function that has captured `x` computes with; TypeError unless it is the same on all ranks."""
+    if x.split is not None:
+        raise TypeError(
+            f"the mapped function uses a DNDarray that is split along {x.split}, of which each rank has another "
+            "part: pass it as an argument to map over it, or capture it replicated (minisplit.resplit(x, None))"
+        )
+    if x.larray.requires_grad and torch.is_grad_enabled():
+        raise TypeError(
+            "the mapped function uses a DNDarray that requires a gradient, of which each rank would get a part: "
+            "pass it as a keyword argument"
+        )
+    return x.larray
 
 
 # What an operator takes beside an array.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,6 +28,20 @@ class _Lines(str):
 
 class RankError(RuntimeError):
     """A rank failed with an exception that other ranks cannot raise; the text tells what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong on this rank: the error, and what to say about it on all.
+
+    `doing` completes the sentence "rank 1 failed while ...", `hint` says what to do. `attributes` are those that
+    the exception gets on every rank, beside `rank`, the first rank that failed.
+    """
+
+    error: BaseException
+    doing: str
+    hint: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class agreement:  # noqa: N801 - used like a function
@@ -55,7 +72,7 @@ class agreement:  # noqa: N801 - used like a function
             return  # ends the job; nobody is to be asked
         verdict = int(self.comm.agree(np.array([failing(self.comm, error)]))[0])
         if verdict != ALL_WELL:
-            raise_together(self.comm, -verdict, error, self.doing)
+            raise_together(self.comm, -verdict, None if error is None else Failure(error, self.doing))
 
 
 def failing(comm: Communication, error: BaseException | None) -> int:
@@ -63,32 +80,33 @@ def failing(comm: Communication, error: BaseException | None) -> int:
     return ALL_WELL if error is None else -comm.rank
 
 
-def raise_together(comm: Communication, first: int, error: BaseException | None, doing: str) -> NoReturn:
+def raise_together(comm: Communication, first: int, failure: Failure | None) -> NoReturn:
     """Raise the exception of rank `first` on every rank. Collective, once all know that `first` failed.
 
     Type and text are the same everywhere: the type of the original, or `RankError` where any
     rank could not make one of that type from a text alone. The ranks' own exceptions are chained.
     """
-    kind, text = b"", ""
-    if comm.rank == first and error is not None:
-        kind, text = (
-            _pickled_type(error),
-            _describe(error, f"rank {first} of {comm.size} failed while {doing}"),
-        )
-    if comm.size > 1:
-        kind, text = comm.broadcast_bytes(kind, first), comm.broadcast_bytes(text.encode(), first).decode()
+    told = b""
+    if comm.rank == first and failure is not None:
+        text = _describe(failure, f"rank {first} of {comm.size} failed while {failure.doing}")
+        told = pickle.dumps((_pickled_type(failure.error), text, {**failure.attributes, "rank": first}))
+    kind, text, attributes = pickle.loads(comm.broadcast_bytes(told, first))
     together = _rebuilt(kind, text)
     unable = int(comm.agree(np.array([int(together is None)]))[0])
     if together is None or unable:
         together = RankError(text)
-    raise together from error
+    for name, value in attributes.items():
+        with suppress(AttributeError, TypeError):  # a class may have no room for it
+            setattr(together, name, value)
+    raise together from (None if failure is None else failure.error)
 
 
-def _describe(error: BaseException, context: str) -> str:
-    """The text that all ranks raise: what the error says, where it came from, and its traceback."""
-    trace = "".join(traceback.format_exception(error)).rstrip()
+def _describe(failure: Failure, context: str) -> str:
+    """The text that all ranks raise: what the error says, where it came from, its traceback, and what to do."""
+    trace = "".join(traceback.format_exception(failure.error)).rstrip()
     indented = "\n".join(f"    {line}" for line in trace.splitlines())
-    text = f"{_headline(error)}\n  {context}:\n{indented}"
+    hint = f"\n  hint: {failure.hint}" if failure.hint else ""
+    text = f"{_headline(failure.error)}\n  {context}:\n{indented}{hint}"
     # File names may hold what UTF-8 cannot.
     return text.encode(errors="backslashreplace").decode()
 

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from minisplit.core.communication import Communication
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import plan
+from minisplit.core.transfer import elements_moved, plan
+
+Way = tuple[Layout, Layout]
 
 
 def move(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
     """Return this rank's shard under `dst` of the array whose shards under `src` are given. Collective.
 
-    Always new memory. Each element that changes rank is sent once; a replicated source sends
-    nothing. Autograd flows back by the reverse transfer, which is collective as well; the gradient of a
+    Always new memory. Each element that changes rank is sent once; where none does, no message is
+    sent. Autograd flows back by the reverse transfer, which is collective as well; the gradient of a
     replicated array counts as replicated.
     """
     if torch.is_grad_enabled() and shard.requires_grad:
         moved: torch.Tensor = _Move.apply(shard, src, dst, comm)  # type: ignore[no-untyped-call]
         return moved
-    return _transfer(shard, src, dst, comm)
+    return move_all([shard], [(src, dst)], comm)[0]
 
 
-def _transfer(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
-    if src == dst:
-        return shard.detach().clone(memory_format=torch.contiguous_format)
-    out = torch.empty(dst.lshape(comm.rank), dtype=shard.dtype, device=shard.device)
-    if dst.ndim == 0:
-        return out.copy_(shard.detach())
-    steps = plan(src, dst, comm.rank)
-    source = shard.detach()
-    send = {peer: source.narrow(steps.send.axis, start, length) for peer, start, length in steps.send}
-    recv = {peer: out.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}
-    if comm.rank in recv:
-        recv.pop(comm.rank).copy_(send.pop(comm.rank))
-    comm.exchange(list(send.items()), list(recv.items()), (shard.dtype, src, "to", dst))
-    return out
+def move_all(shards: Sequence[torch.Tensor], ways: Sequence[Way], comm: Communication) -> list[torch.Tensor]:
+    """Move several arrays, each from one layout to another, in one exchange. Collective. See `move`.
+
+    No gradient flows back.
+    """
+    moved: list[torch.Tensor] = []
+    send: list[tuple[int, torch.Tensor]] = []
+    recv: list[tuple[int, torch.Tensor]] = []
+    for shard, (src, dst) in zip(shards, ways, strict=True):
+        source = shard.detach()
+        if src == dst:
+            moved.append(source.clone(memory_format=torch.contiguous_format))
+            continue
+        target = torch.empty(dst.lshape(comm.rank), dtype=shard.dtype, device=shard.device)
+        moved.append(target)
+        if dst.ndim == 0:
+            target.copy_(source)
+            continue
+        steps = plan(src, dst, comm.rank)
+        outgoing = {peer: source.narrow(steps.send.axis, start, length) for peer, start, length in steps.send}
+        incoming = {peer: target.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}
+        if comm.rank in incoming:
+            incoming.pop(comm.rank).copy_(outgoing.pop(comm.rank))
+        send += outgoing.items()
+        recv += incoming.items()
+    if any(elements_moved(src, dst) for src, dst in ways):
+        purpose = [
+            part for shard, (src, dst) in zip(shards, ways, strict=True) for part in (shard.dtype, src, "to", dst)
+        ]
+        comm.exchange(send, recv, purpose)
+    return moved
 
 
 class _Move(torch.autograd.Function):
@@ -46,7 +66,7 @@ class _Move(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
         ctx.reverse = (dst, src, comm)
-        return _transfer(shard, src, dst, comm)
+        return move_all([shard], [(src, dst)], comm)[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

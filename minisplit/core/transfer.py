@@ -94,6 +94,7 @@ def check_compatible(src: Layout, dst: Layout) -> None:
         )
 
 
+@lru_cache(maxsize=256)
 def elements_moved(src: Layout, dst: Layout) -> int:
     """Number of elements that cross between ranks in the transfer from `src` to `dst`, over all ranks.
 

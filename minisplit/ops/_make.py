@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from minisplit.core.communication import Communication
-from minisplit.core.dndarray import DNDarray, Operand, as_dndarray
+from minisplit.core.dndarray import DNDarray, Operand, as_dndarray, captured_tensor
 from minisplit.core.errors import agreement
 from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
+from minisplit.core.mapping import mapping
 from minisplit.ops._align import fit, meet
 
 Torch = Callable[..., torch.Tensor]
@@ -145,7 +146,11 @@ def operator(function: Binary) -> Method:
     """Make the method of `self OP other`; other types than numbers and arrays may answer themselves."""
 
     def method(self: DNDarray, other: Any) -> Any:
-        return function(self, other) if isinstance(other, _SPOKEN_FOR) else NotImplemented
+        return (
+            function(self, other)
+            if isinstance(other, _SPOKEN_FOR) and not _torch_computes(self, other)
+            else NotImplemented
+        )
 
     return method
 
@@ -154,7 +159,11 @@ def reflected(function: Binary) -> Method:
     """Make the method of `other OP self`."""
 
     def method(self: DNDarray, other: Any) -> Any:
-        return function(other, self) if isinstance(other, _SPOKEN_FOR) else NotImplemented
+        return (
+            function(other, self)
+            if isinstance(other, _SPOKEN_FOR) and not _torch_computes(self, other)
+            else NotImplemented
+        )
 
     return method
 
@@ -196,6 +205,11 @@ def _is_inexact(x: Any) -> bool:
     if isinstance(x, DNDarray):
         return x.dtype.is_floating_point or x.dtype.is_complex
     return isinstance(x, (float, complex, np.inexact))
+
+
+def _torch_computes(self: DNDarray, other: object) -> bool:
+    """Whether torch computes with `other`, a tensor within a mapped function, and the tensor of `self`."""
+    return isinstance(other, torch.Tensor) and mapping() and captured_tensor(self) is not None
 
 
 def _operand(x: Any, place: int, name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from minisplit.testing.comparing import assert_close, assert_equal
 from minisplit.testing.threads import ThreadCommunication, run
+from minisplit.testing.traffic import Traffic, traffic
 from minisplit.testing.whole import Whole
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Pool",
     "ThreadCommunication",
+    "Traffic",
     "Whole",
     "assert_close",
     "assert_equal",
     "run",
     "spmd",
     "strategies",
+    "traffic",
 ]
 
 _OPTIONAL = {"Pool": "minisplit.testing.pool", "spmd": "minisplit.testing.properties", "strategies": ""}

@@ -353,21 +353,26 @@ def _reduced(parts: Sequence[torch.Tensor], op: ReduceOp) -> np.ndarray[Any, np.
 
 def _deliver(brought: list[tuple[Pieces, Pieces]]) -> list[None]:
     """Copy what is sent to where it is awaited; CollectiveError unless each piece has a counterpart that fits."""
-    flying = {(me, peer): piece for me, (send, _) in enumerate(brought) for peer, piece in send}
+    flying: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for me, (send, _) in enumerate(brought):
+        for peer, piece in send:
+            flying.setdefault((me, peer), []).append(piece)
     for me, (_, recv) in enumerate(brought):
         for peer, target in recv:
-            piece = flying.pop((peer, me), None)
-            if piece is None:
+            pieces = flying.get((peer, me))
+            if not pieces:
                 raise CollectiveError(
                     f"rank {me} awaits {_shown(target)} from rank {peer}, which sends it nothing"
                 )
+            piece = pieces.pop(0)
             if (piece.shape, piece.dtype) != (target.shape, target.dtype):
                 raise CollectiveError(
                     f"rank {me} awaits {_shown(target)} from rank {peer}, which sends it {_shown(piece)}"
                 )
             target.copy_(piece.detach())
-    for (me, peer), piece in flying.items():
-        raise CollectiveError(f"rank {me} sends {_shown(piece)} to rank {peer}, which does not await it")
+    for (me, peer), pieces in flying.items():
+        for piece in pieces:
+            raise CollectiveError(f"rank {me} sends {_shown(piece)} to rank {peer}, which does not await it")
     return [None] * len(brought)
 
 

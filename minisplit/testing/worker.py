@@ -35,6 +35,7 @@ from mpi4py import MPI
 
 from minisplit.core.communication import Call, set_default_comm
 from minisplit.core.debugging import call_site, debug, described
+from minisplit.core.mapping import refuse
 from minisplit.core.mpi import MPI_WORLD, MPICommunication
 from minisplit.testing.examples import in_example
 from minisplit.testing.histories import Entry, History, Key, Progress
@@ -89,6 +90,7 @@ class WorkerCommunication(MPICommunication):
         worker = self._worker
         if worker.interrupted:
             raise Interrupted
+        refuse(described(call))  # before it is written down as made
         entry = Entry(described(call), call_site())
         if call[0] == "exchange":
             entry = entry._replace(sends=_by_peer(args[0]), recvs=_by_peer(args[1]))
@@ -96,7 +98,7 @@ class WorkerCommunication(MPICommunication):
         worker.within.append(self._key)
         try:
             worker.look()
-            result: Result = super()._collective(call, self._alike, entry, carry, args)
+            result: Result = super()._collective(call, functools.partial(self._alike, entry, carry), *args)
             return result
         except BaseException:
             worker.clean = False
@@ -104,7 +106,7 @@ class WorkerCommunication(MPICommunication):
         finally:
             worker.within.pop()
 
-    def _alike(self, entry: Entry, carry: Callable[..., Result], args: tuple[Any, ...]) -> Result:
+    def _alike(self, entry: Entry, carry: Callable[..., Result], *args: Any) -> Result:
         """Make a call once all ranks are known to make it: MPICH ends a rank that gets more than it asked for."""
         if not entry.call.startswith("exchange"):  # which may well be over on some ranks before others come
             mine = int.from_bytes(hashlib.blake2b(entry.call.encode(), digest_size=7).digest())
@@ -144,7 +146,11 @@ class WorkerCommunication(MPICommunication):
 
 
 def _by_peer(pieces: Sequence[tuple[int, torch.Tensor]]) -> dict[int, str]:
-    return {peer: f"{piece.dtype} {tuple(piece.shape)}" for peer, piece in pieces}
+    found: dict[int, str] = {}
+    for peer, piece in pieces:
+        text = f"{piece.dtype} {tuple(piece.shape)}"
+        found[peer] = f"{found[peer]}, then {text}" if peer in found else text
+    return found
 
 
 class Worker:
