@@ -16,6 +16,7 @@ LAYERS = [
         "core.dtypes",
         "core.devices",
         "core.debugging",
+        "core.mapping",
         "core.communication",
         "core.exits",
         "core.watchdog",
@@ -35,11 +36,29 @@ LAYERS = [
         "core.factories",
     ],
     ["ops._align", "ops._make", "ops.elementwise", "ops"],
-    ["vmap.planning", "vmap.chunking", "vmap.agreeing", "vmap.transform", "vmap"],
+    ["vmap.balancing", "vmap.planning"],
+    [
+        "vmap.trees",
+        "vmap.batching",
+        "vmap.tuning",
+        "vmap.chunking",
+        "vmap.agreeing",
+        "vmap.gradients",
+        "vmap.inspecting",
+        "vmap.failing",
+        "vmap.arguments",
+        "vmap.progress",
+        "vmap.options",
+        "vmap.pictures",
+        "vmap.plans",
+        "vmap.transform",
+        "vmap",
+    ],
     [
         "testing.examples",
         "testing.reporting",
         "testing.threads",
+        "testing.traffic",
         "testing.whole",
         "testing.comparing",
         "testing.histories",
@@ -103,7 +122,10 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
 
 @pytest.mark.parametrize(
     "module",
-    [f"minisplit.{name}" for name in ("core.layout", "core.transfer", "core.keys", "ops._align", "vmap.planning")],
+    [
+        f"minisplit.{name}"
+        for name in ("core.layout", "core.transfer", "core.keys", "ops._align", "vmap.balancing", "vmap.planning")
+    ],
 )
 def test_planning_knows_no_tensors(module):
     assert not [name for name, _ in imports_of(FILES[module]) if name.split(".")[0] in {"torch", "mpi4py"}]

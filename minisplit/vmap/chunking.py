@@ -2,109 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 
-Tensors = tuple[torch.Tensor, ...]
-OutDims = int | tuple[int, ...]
+from minisplit.core.debugging import checksum
+from minisplit.vmap.batching import Mapped, Task, Tensors
+from minisplit.vmap.tuning import Tuner
+
+# An int, None for all samples at once, or what measures.
+ChunkSize = int | Tuner | None
+# What is told how many samples have been mapped, since the last time.
+Advance = Callable[[int], object]
+_NO_BAR: AbstractContextManager[Advance] = nullcontext(lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one rank's run gave: its outputs, or the error and the local samples it was mapping."""
+    """What one rank's run gave: its outputs, or the error and the local samples it was mapping.
 
-    outputs: Tensors | None
+    `in_func`: whether the error came while the function ran, rather than from what it did or returned.
+    """
+
+    mapped: Mapped | None
     error: BaseException | None = None
     start: int = 0
     stop: int = 0
+    in_func: bool = False
 
 
 def run(
-    mapped: Callable[..., Any],
-    shards: Sequence[torch.Tensor],
-    in_dims: Sequence[int | None],
-    out_dims: OutDims,
+    task: Task,
+    shards: Tensors,
     samples: int,
-    chunk_size: int | None,
+    chunk_size: ChunkSize = None,
+    watched: Tensors = (),
+    bar: AbstractContextManager[Advance] | None = None,
 ) -> Outcome:
-    """Run `mapped`, a `torch.vmap`ped function, on `samples` samples, at most `chunk_size` at a time.
+    """Run `task` on `samples` samples, at least one, `chunk_size` at a time.
 
     With more than one chunk the outputs are allocated once, after the first, and each chunk is written into
     its place: the peak is the output and one chunk, where concatenating chunks needs twice the output. What
-    `mapped` raises is returned, not raised.
+    the function raises is returned, not raised; so is that it has changed an input, or one of the `watched`
+    tensors, in place.
     """
-    wholes: Tensors = ()
-    start, stop = 0, samples
-    versions = _versions(shards)
+    whole: Mapped | None = None
+    versions = _versions(shards), _versions(watched)
+    start, stop, in_func = 0, samples, False
     try:
-        if chunk_size is None or chunk_size >= samples:
-            wholes = _own_memory(as_tuple(mapped(*shards)), shards, samples)
-            _check_versions(versions, shards)
-            return Outcome(wholes)
-        for start in range(0, samples, chunk_size):
-            stop = min(start + chunk_size, samples)
-            parts = [_narrow(x, dim, start, stop) for x, dim in zip(shards, in_dims, strict=True)]
-            chunk = as_tuple(mapped(*parts))
-            _check_versions(versions, shards)
-            dims = axes_of(out_dims, len(chunk))
-            wholes = wholes or tuple(map(_allocate, chunk, dims, (samples,) * len(chunk)))
-            _check_like_the_first(chunk, wholes, dims)
-            for whole, out, dim in zip(wholes, chunk, dims, strict=True):
-                whole.narrow(dim, start, stop - start).copy_(out)
+        with bar or _NO_BAR as advance:
+            while start < samples:
+                stop = min(start + _next_size(chunk_size, samples - start), samples)
+                in_func = True
+                part = _run_chunk(task, shards, start, stop, samples, chunk_size)
+                in_func = False
+                _check_versions(versions, shards, watched)
+                if start == 0:
+                    _check_device(part, shards[0].device)
+                if stop - start == samples:
+                    whole = _own_memory(part, shards, samples)
+                else:
+                    whole = whole or _allocate(part, samples)
+                    _write(part, whole, start, stop)
+                del part  # before the next one is made
+                advance(stop - start)
+                start = stop
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit() on one rank would leave the others waiting
-        return Outcome(None, error, start, stop)
-    return Outcome(wholes)
+        return Outcome(None, error, start, stop, in_func)
+    return Outcome(whole)
 
 
-def as_tuple(returned: torch.Tensor | Tensors) -> Tensors:
-    """The outputs of a mapped function, also of one that returns a bare tensor."""
-    return (returned,) if isinstance(returned, torch.Tensor) else returned
+def run_part(task: Task, shards: Tensors, start: int, stop: int) -> Mapped:
+    """Run `task` on the samples from `start` to `stop` alone."""
+    parts = [
+        x if dim is None else x.narrow(dim, start, stop - start)
+        for x, dim in zip(shards, task.in_dims, strict=True)
+    ]
+    return task.run(parts, stop - start)
 
 
-def axes_of(out_dims: OutDims, outputs: int) -> tuple[int, ...]:
-    """The mapped axis of each of so many outputs."""
-    return out_dims if isinstance(out_dims, tuple) else (out_dims,) * outputs
+def _next_size(chunk_size: ChunkSize, samples: int) -> int:
+    if isinstance(chunk_size, Tuner):
+        return chunk_size.size(samples)
+    return samples if chunk_size is None else chunk_size
 
 
-def _narrow(x: torch.Tensor, dim: int | None, start: int, stop: int) -> torch.Tensor:
-    return x if dim is None else x.narrow(dim, start, stop - start)
+def _run_chunk(task: Task, shards: Tensors, start: int, stop: int, samples: int, chunk_size: ChunkSize) -> Mapped:
+    if isinstance(chunk_size, Tuner):
+        return chunk_size.run(stop - start, partial(run_part, task, shards, start, stop), shards[0].device)
+    if stop - start == samples:
+        return task.run(shards, samples)
+    return run_part(task, shards, start, stop)
 
 
-def _allocate(chunk: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
-    shape = list(chunk.shape)
-    shape[dim] = samples
-    return torch.empty(shape, dtype=chunk.dtype, device=chunk.device)
+def _allocate(part: Mapped, samples: int) -> Mapped:
+    """Room for the outputs of all samples, given those of some. An output without an axis is there already."""
+    wholes = []
+    for out, dim in zip(part.outputs, part.dims, strict=True):
+        if dim is None:
+            wholes.append(out.clone(memory_format=torch.contiguous_format))
+        else:
+            shape = list(out.shape)
+            shape[dim] = samples
+            wholes.append(torch.empty(shape, dtype=out.dtype, device=out.device))
+    return part._replace(outputs=wholes)
 
 
-def _check_like_the_first(chunk: Tensors, wholes: Tensors, dims: Sequence[int]) -> None:
-    """ValueError where a chunk's outputs differ from the first chunk's in number, dtype or shape."""
-    kinds = [[(x.dtype, x.select(d, 0).shape) for x, d in zip(xs, dims, strict=False)] for xs in (wholes, chunk)]
-    if len(chunk) != len(wholes) or kinds[0] != kinds[1]:
-        first, this = ([(dtype, tuple(shape)) for dtype, shape in kind] for kind in kinds)
+def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
+    """Put a chunk's outputs in their place; ValueError where they differ in kind from the first chunk's."""
+    first, this = _kinds(whole), _kinds(part)
+    if first != this or part.structure != whole.structure:
         raise ValueError(f"func must return the same for every chunk, but gave {first} first and then {this}")
+    for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
+        if dim is not None:
+            room.narrow(dim, start, stop - start).copy_(out)
+        elif start and checksum(out) != checksum(room):
+            raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
 
 
-def _versions(shards: Sequence[torch.Tensor]) -> list[int]:
-    """How often each input has been written to; tensors of inference mode do not count."""
-    return [-1 if x.is_inference() else x._version for x in shards]
+def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
+    """Dtype and shape per sample of each output."""
+    return [(x.dtype, sample_shape(x, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
 
 
-def _check_versions(before: list[int], shards: Sequence[torch.Tensor]) -> None:
-    after = _versions(shards)
-    if after != before:
-        changed = next(i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
+def sample_shape(x: torch.Tensor, dim: int | None) -> tuple[int, ...]:
+    """The shape of an output without its mapped axis."""
+    return tuple(x.shape) if dim is None else (*x.shape[:dim], *x.shape[dim + 1 :])
+
+
+def _versions(tensors: Tensors) -> list[int]:
+    """How often each tensor has been written to; those of inference mode do not count."""
+    return [-1 if x.is_inference() else x._version for x in tensors]
+
+
+def _check_versions(before: tuple[list[int], list[int]], shards: Tensors, watched: Tensors) -> None:
+    if _versions(shards) != before[0]:
+        changed = next(i for i, x in enumerate(shards) if not x.is_inference() and x._version != before[0][i])
         raise RuntimeError(
             f"func changed input {changed} in place, which changes the caller's array on some ranks; "
             "use an operation that returns a new tensor, or clone() the argument first"
         )
+    if watched and _versions(watched) != before[1]:
+        raise RuntimeError(
+            "func changed in place a tensor that it captured or got by keyword, which each rank and each chunk "
+            "would do for itself; return what is to be kept instead"
+        )
 
 
-def _own_memory(outputs: Tensors, shards: Sequence[torch.Tensor], samples: int) -> Tensors:
+def _check_device(part: Mapped, device: torch.device) -> None:
+    for out in part.outputs:
+        if out.device.type != device.type:
+            raise TypeError(f"func must return tensors on its inputs' device, {device}, not {out.device}")
+
+
+def _own_memory(part: Mapped, shards: Tensors, samples: int) -> Mapped:
     """The outputs, copied where one is a part of something larger, repeats values, or shares memory.
 
     So no output keeps more memory alive than its own, nor changes when another tensor is written to. A captured
@@ -112,16 +168,19 @@ def _own_memory(outputs: Tensors, shards: Sequence[torch.Tensor], samples: int) 
     """
     taken = {x.untyped_storage().data_ptr() for x in shards}
     own = []
-    for out in outputs:
-        if out.device.type != shards[0].device.type:
-            raise TypeError(
-                f"func must return tensors on its inputs' device, {shards[0].device}, not {out.device}"
-            )
+    for out, dim in zip(part.outputs, part.dims, strict=True):
         storage = out.untyped_storage()
-        whole = storage.nbytes() == out.numel() * out.element_size() and samples > 1 and 0 not in out.stride()
-        kept = (
-            out if whole and storage.data_ptr() not in taken else out.clone(memory_format=torch.contiguous_format)
+        address = storage.data_ptr()
+        its_own = (
+            dim is not None
+            and samples > 1
+            and address not in taken
+            and storage.nbytes() == out.numel() * out.element_size()
+            and 0 not in out.stride()
         )
-        taken.add(kept.untyped_storage().data_ptr())
-        own.append(kept)
-    return tuple(own)
+        if not its_own:
+            out = out.clone(memory_format=torch.contiguous_format)  # noqa: PLW2901
+            address = out.untyped_storage().data_ptr()
+        taken.add(address)
+        own.append(out)
+    return part._replace(outputs=own)

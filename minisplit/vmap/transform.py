@@ -3,52 +3,107 @@
 from __future__ import annotations
 
 import functools
+import math
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
+from torch.utils import _pytree as pytree
 
 from minisplit.core.communication import Communication
+from minisplit.core.debugging import checksum, debugging
 from minisplit.core.dndarray import DNDarray
-from minisplit.core.layout import Layout, as_index
-from minisplit.vmap.agreeing import Output, agree_on_outputs
-from minisplit.vmap.chunking import Outcome, OutDims, Tensors, as_tuple, axes_of, run
-from minisplit.vmap.planning import Batch, output_layout, plan_batch
+from minisplit.core.errors import Failure
+from minisplit.core.layout import Layout
+from minisplit.vmap import failing
+from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, first_with_samples
+from minisplit.vmap.arguments import Keywords, brought, check_together
+from minisplit.vmap.batching import Mapped, Task
+from minisplit.vmap.chunking import ChunkSize, Outcome, run, run_part, sample_shape
+from minisplit.vmap.gradients import leave
+from minisplit.vmap.inspecting import captured, check_same_call
+from minisplit.vmap.options import SPLIT, Options
+from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch
+from minisplit.vmap.plans import Plan, make_plan
+from minisplit.vmap.progress import bar, on_a_terminal
+from minisplit.vmap.trees import OutDims, Structure, flat_in_dims, flat_inputs, rebuilt
+from minisplit.vmap.tuning import MEMORY_BUDGET, Tuner, tuner_for
 
-_RANDOMNESS = ("error", "same", "different")
+_wrap = DNDarray._wrap
 
 
+@overload
 def vmap(
     func: Callable[..., Any],
-    out_dims: OutDims = 0,
+    out_dims: Any = 0,
     randomness: str = "error",
     *,
-    chunk_size: int | None = None,
-) -> MappedFunction:
-    """Map `func`, plain torch for one sample, over the split axes of DNDarrays.
+    in_dims: Any = SPLIT,
+    chunk_size: int | Literal["auto"] | None = None,
+    memory_budget: int | None = None,
+    max_imbalance: float = MAX_IMBALANCE,
+    progress: bool = False,
+) -> MappedFunction: ...
+@overload
+def vmap(
+    func: None = None,
+    out_dims: Any = 0,
+    randomness: str = "error",
+    *,
+    in_dims: Any = SPLIT,
+    chunk_size: int | Literal["auto"] | None = None,
+    memory_budget: int | None = None,
+    max_imbalance: float = MAX_IMBALANCE,
+    progress: bool = False,
+) -> Callable[[Callable[..., Any]], MappedFunction]: ...
+def vmap(
+    func: Callable[..., Any] | None = None,
+    out_dims: Any = 0,
+    randomness: str = "error",
+    *,
+    in_dims: Any = SPLIT,
+    chunk_size: int | Literal["auto"] | None = None,
+    memory_budget: int | None = None,
+    max_imbalance: float = MAX_IMBALANCE,
+    progress: bool = False,
+) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
+    """Map `func`, plain torch for one sample, over axes of DNDarrays.
 
-    The result is called with DNDarrays: `y, z = ms.vmap(f, out_dims=(0, 1))(a, b)`. Each split input gives `func`
-    one index of its split axis at a time; a replicated input (`split=None`) is given whole to every sample;
-    keyword arguments are passed on unmapped. What `func` computes must not depend on the rank, and it must not
-    change its arguments.
+    The result is called with DNDarrays, alone or in nested tuples, lists and dicts:
+    `y, z = ms.vmap(f, out_dims=(0, 1))(a, b)`. Each mapped input gives `func` one index of its mapped axis at a
+    time; what is not mapped is given whole to every sample; keyword arguments are passed on unmapped. What `func`
+    computes must not depend on the rank, and it must not change its arguments. Also a decorator: `@ms.vmap`,
+    `@ms.vmap(out_dims=1)`.
 
-    out_dims: where the samples lie in each output: an int for all outputs or a tuple with one int for each.
-        It becomes the output's split. Negative values count from the end.
+    out_dims: where the samples lie in each output: an int for all outputs, or a tuple, list or dict that fits what
+        `func` returns, down to any level. It becomes the output's split. Negative values count from the
+        end. None means "the same for every sample": a replicated output.
     randomness: as in `torch.vmap`; only "error" (random functions raise) works so far.
-    chunk_size: samples per `torch.vmap` and rank; None runs one on all of a rank's samples. The peak
+    in_dims: the mapped axis of each input: an int or None for all, or a tuple for the positional arguments, down
+        to any level. Without it the mapped axes are the split axes, and replicated inputs are not mapped. An
+        input that is split along another axis is re-split; of a replicated one each rank takes its part, with no
+        message.
+    chunk_size: samples per `torch.vmap` and rank; None runs one on all of a rank's samples; "auto" measures the
+        fastest on the first chunks, and remembers it for `func` and the shapes. The peak
         memory is the outputs plus one chunk.
+    memory_budget: bytes that a chunk of "auto" may take on each rank, 512 MiB by default.
+    max_imbalance: where inputs must move, no rank gets more than so many times its fair share of the samples.
+    progress: show a bar on rank 0, if its standard error ends on a terminal (needs tqdm).
 
-    A call returns a tuple of DNDarrays, also for one output, each with as many samples per rank as the inputs
-    have. Inputs with different counts are first moved to common ones (`minisplit.vmap.planning`);
-    otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
-    `torch.vmap` inside `func` work.
+    A call returns DNDarrays in the structure that `func` returns, a bare tensor as a tuple of one, each with as
+    many samples per rank as the inputs have. Inputs that are not aligned are first moved, in one exchange, to the
+    counts for which the fewest bytes move (docs/vmap.md); `.plan(...)` tells what will be moved, without a
+    message. Otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
+    `torch.vmap` inside `func` work, and autograd flows back through the call: its backward pass is collective
+    where inputs were moved or replicated.
 
     Raises TypeError or ValueError at once for wrong arguments. A call raises, the same on every
     rank: TypeError for an input that is no DNDarray or an output that is no tensor; ValueError
-    where no input is split, their numbers of samples, communicators or devices
-    differ, or `out_dims` does not fit the outputs; RuntimeError where `func` changes an input in place; and
-    what `func` raises on any rank, with the rank and its global samples in the text (as a `RankError` where
-    an exception of its class cannot be made from a text).
+    where no input is mapped, their numbers of samples, communicators or devices
+    differ, or `in_dims` or `out_dims` do not fit; RuntimeError where `func` changes an input or a captured tensor
+    in place; and what `func` raises on any rank, with the rank and its global samples in the text and as its
+    attributes `rank` and `samples` (as a `RankError` where an exception of its class cannot be made from a text).
 
     >>> import minisplit as ms
     >>> a, b = ms.arange(4, split=0), ms.ones((3, 4), split=1)
@@ -58,227 +113,230 @@ def vmap(
     >>> z.shape, z.split
     ((3, 4), 1)
     """
-    return MappedFunction(func, out_dims, randomness, chunk_size)
+    options = Options.checked(
+        out_dims=out_dims,
+        randomness=randomness,
+        in_dims=in_dims,
+        chunk_size=chunk_size,
+        memory_budget=memory_budget,
+        max_imbalance=max_imbalance,
+        progress=progress,
+    )
+    return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
 
 class MappedFunction:
     """What `vmap` returns: a function of DNDarrays, with the name and docstring of the one it maps."""
 
-    def __init__(
-        self, func: Callable[..., Any], out_dims: OutDims, randomness: str, chunk_size: int | None
-    ) -> None:
+    def __init__(self, func: Callable[..., Any], options: Options) -> None:
         if not callable(func):
             raise TypeError(f"vmap maps a function, got {func!r} of type {type(func).__name__}")
         self.func = func
-        self.out_dims = _checked_out_dims(out_dims)
-        self.randomness = _checked_randomness(randomness)
-        self.chunk_size = _checked_chunk_size(chunk_size)
-        self._made: dict[tuple[int | None, ...], Callable[..., Any]] = {}
+        self.options = options
+        self._out_dims = OutDims(options.out_dims)
+        self._in_dims: dict[Any, tuple[int | None, ...]] = {}
         # Not the attributes: those of a callable object could be named like the ones above.
         functools.update_wrapper(self, func, updated=())
 
     def __repr__(self) -> str:
-        name = getattr(self.func, "__name__", type(self.func).__name__)
-        return f"<minisplit.vmap of {name}, out_dims={self.out_dims}, chunk_size={self.chunk_size}>"
+        return f"<minisplit.vmap of {self._name}, {self.options.told()}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return MappedFunction, (self.func, self.out_dims, self.randomness, self.chunk_size)
+    @property
+    def _name(self) -> str:
+        return getattr(self.func, "__name__", type(self.func).__name__)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> tuple[DNDarray, ...]:
-        """Map over the split axes of `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
-        arrays = _checked_inputs(args)
-        kwargs = {name: _unmapped(name, value) for name, value in kwargs.items()}
-        comm = arrays[0].comm
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # One that stands where its function's name is, as a decorator puts it, is found by that name.
+        name = getattr(self, "__qualname__", "")
+        if getattr(sys.modules.get(getattr(self, "__module__", "")), name, None) is self:
+            return name
+        return MappedFunction, (self.func, self.options)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Map over `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
+        arrays, spec = flat_inputs(args)
+        comm = check_together(arrays)
+        keywords = Keywords(kwargs, comm) if kwargs else None
+        batch = self._batch(arrays, spec)
+        if debugging():
+            self._check_replicated(arrays, kwargs, comm)
+        token, shards = brought(arrays, batch, keywords, comm)
+        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self.options.randomness)
+        outcome = self._run(task, shards, batch, comm.rank, keywords)
+        failure = None if outcome.error is None else _failure(outcome, task, shards, batch.samples, comm.rank)
+        mine = None if outcome.mapped is None else _described(outcome.mapped, with_values=batch.size > 0)
+        outputs = agree_on_outputs(comm, batch.samples, mine, failure)
+        larrays = _larrays(outcome.mapped, outputs, batch.samples, shards[0].device, comm)
+        if token is not None:
+            larrays = [leave(token, x) if x.requires_grad else x for x in larrays]
+        layouts = [output_layout(output.shape, output.dim, batch.samples) for output in outputs.each]
+        return rebuilt(
+            [_wrap(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True)],
+            outputs.structure,
+        )
+
+    def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
+        """What a call with these arguments will do, as data: `print(plan)` is a table. Local: nothing is sent.
+
+        `plan.bytes_moved` is summed over the ranks, `plan.collectives` counts the collective calls, debug mode's
+        own left out; `plan.plot()` draws who holds what before and after. The outputs are inferred by a run of the
+        function on tensors without data (torch's fake tensors); where that fails, `plan.outputs` is None.
+
+        Raises what a call would raise for these arguments before its first message.
+
+        >>> import minisplit as ms
+        >>> x = ms.ones((6, 2), split=0)
+        >>> plan = ms.vmap(lambda v: v.sum()).plan(x)
+        >>> plan.bytes_moved, plan.samples, [output.shape for output in plan.outputs]
+        (0, 6, [(6,)])
+        """
+        arrays, spec = flat_inputs(args)
+        comm = check_together(arrays)
+        keywords = Keywords(kwargs, comm) if kwargs else None
+        batch = self._batch(arrays, spec)
+        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self.options.randomness)
+        outcome = _infer(task, [x.larray for x in arrays], targets=batch.targets)
+        chunk_size = self._chunk_size([x.larray for x in arrays], batch)
+        best: int | Literal["auto"] | None = "auto"
+        if not isinstance(chunk_size, Tuner):
+            best = chunk_size
+        elif chunk_size.best is not None:
+            best = chunk_size.best
+        mine = outcome.error if outcome.mapped is None else _described(outcome.mapped, with_values=False)
+        return make_plan(self._name, arrays, spec, batch, best, mine)
+
+    def _batch(self, arrays: Sequence[DNDarray], spec: pytree.TreeSpec | None) -> Batch:
+        in_dims = None
+        if self.options.in_dims != SPLIT:
+            key = spec, tuple([x.ndim for x in arrays])
+            in_dims = self._in_dims.get(key)
+            if in_dims is None:
+                in_dims = self._in_dims[key] = flat_in_dims(self.options.in_dims, spec, arrays)
+        layouts, sizes = tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays])
+        return plan_batch(layouts, sizes, in_dims, self.options.max_imbalance)
+
+    def _of_tensors(self, spec: pytree.TreeSpec | None, keywords: Keywords | None) -> Callable[..., Any]:
+        """The mapped function as one of the flat inputs' tensors, with the keyword arguments it is given."""
+        func = self.func
+        if spec is None and keywords is None:
+            return func
+
+        def of_tensors(*tensors: torch.Tensor) -> Any:
+            args = tensors if spec is None else pytree.tree_unflatten(list(tensors), spec)
+            return func(*args, **({} if keywords is None else keywords.filled()))
+
+        return of_tensors
+
+    def _run(
+        self, task: Task, shards: Sequence[torch.Tensor], batch: Batch, rank: int, keywords: Keywords | None
+    ) -> Outcome:
+        """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
+        start, stop = batch.samples.span(rank)
+        if batch.size == 0:
+            return _infer(task, shards)
+        if start == stop:
+            return Outcome(None)
+        watched = captured(self.func)
+        if keywords is not None:
+            watched += keywords.tensors()
+        shown = self.options.progress and rank == 0 and on_a_terminal()
+        told = bar(stop - start, self._name) if shown else None
+        return run(task, shards, stop - start, self._chunk_size(shards, batch), watched, told)
+
+    def _chunk_size(self, shards: Sequence[torch.Tensor], batch: Batch) -> ChunkSize:
+        if self.options.chunk_size != "auto":
+            return self.options.chunk_size
+        kind = tuple(
+            (x.dtype, sample_shape(x, dim), dim, x.device.type)
+            for x, dim in zip(shards, batch.in_dims, strict=True)
+        )
+        size = sum(
+            x.itemsize * math.prod(sample_shape(x, dim))
+            for x, dim in zip(shards, batch.in_dims, strict=True)
+            if dim is not None
+        )
+        budget = self.options.memory_budget or MEMORY_BUDGET
+        return tuner_for(self.func, self, (kind, torch.is_grad_enabled()), budget, size)
+
+    def _check_replicated(self, arrays: Sequence[DNDarray], kwargs: dict[str, Any], comm: Communication) -> None:
+        """What debug mode compares between the ranks."""
+        check_same_call(comm, self.func, kwargs)
         for i, x in enumerate(arrays):
             if x.split is None:
                 comm.check_replicated(x.larray, f"replicated input {i}")
-        batch = plan_batch(tuple([x.layout for x in arrays]), tuple([x.larray.element_size() for x in arrays]))
-        shards = [x.to_layout(target).larray for x, target in zip(arrays, batch.targets, strict=True)]
-        outcome = self._run(shards, kwargs, batch, comm.rank)
-        described = None if outcome.outputs is None else _described(self.out_dims, outcome.outputs)
-        doing = _doing(outcome, batch.samples, comm.rank)
-        outputs = agree_on_outputs(comm, batch.samples, described, outcome.error, doing)
-        return _wrapped(outcome.outputs, outputs, batch.samples, shards[0].device, comm)
-
-    def _run(self, shards: Sequence[torch.Tensor], kwargs: dict[str, Any], batch: Batch, rank: int) -> Outcome:
-        """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
-        start, stop = batch.samples.span(rank)
-        mapped = self._mapped(batch.in_dims, kwargs)
-        if batch.size == 0:
-            return _infer(mapped, shards, batch.in_dims)
-        if start == stop:
-            return Outcome(None)
-        return run(mapped, shards, batch.in_dims, self.out_dims, stop - start, self.chunk_size)
-
-    def _mapped(self, in_dims: tuple[int | None, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
-        """`torch.vmap` of `func`, checked: without keyword arguments made once for each choice of axes."""
-        made = None if kwargs else self._made.get(in_dims)
-        if made is None:
-            # torch takes longer to match a tuple of axes with the arguments than to map a small function.
-            same = in_dims[0] if len(set(in_dims)) == 1 else None
-            dims: int | tuple[int | None, ...] = in_dims if same is None else same
-            # Bound here, since torch.vmap takes some names of keyword arguments for itself.
-            one_sample = functools.partial(self._one_sample, kwargs)
-            made = torch.vmap(one_sample, dims, self.out_dims, randomness=self.randomness)
-            if not kwargs:
-                self._made[in_dims] = made
-        return made
-
-    def _one_sample(self, kwargs: dict[str, Any], *sample: torch.Tensor) -> torch.Tensor | Tensors:
-        """`func` on one sample; TypeError or ValueError unless it returns tensors that fit `out_dims`."""
-        returned = self.func(*sample, **kwargs)
-        if isinstance(returned, torch.Tensor):
-            _check_out_dims(self.out_dims, (returned,))
-            # A tuple of axes goes with a tuple of outputs.
-            return (returned,) if isinstance(self.out_dims, tuple) else returned
-        if not isinstance(returned, (tuple, list)) or not returned:
-            what = "an empty sequence" if isinstance(returned, (tuple, list)) else type(returned).__name__
-            raise TypeError(f"func must return a tensor or a tuple of tensors, but it returned {what}")
-        for i, out in enumerate(returned):
-            if not isinstance(out, torch.Tensor):
-                raise TypeError(
-                    f"func must return a tensor or a tuple of tensors, but output {i} is {type(out).__name__}"
-                )
-        _check_out_dims(self.out_dims, returned)
-        return tuple(returned)
 
 
-def _check_out_dims(out_dims: OutDims, outputs: Sequence[torch.Tensor]) -> None:
-    """ValueError unless `out_dims` has a valid axis for each output of one sample."""
-    if isinstance(out_dims, tuple) and len(out_dims) != len(outputs):
-        raise ValueError(f"out_dims {out_dims} are for {len(out_dims)} outputs, but func returned {len(outputs)}")
-    for dim, out in zip(axes_of(out_dims, len(outputs)), outputs, strict=True):
-        if not -out.ndim - 1 <= dim <= out.ndim:
-            raise ValueError(
-                f"out_dims {out_dims}: axis {dim} is out of range for an output of shape {tuple(out.shape)} "
-                f"per sample; allowed: {-out.ndim - 1} to {out.ndim}"
-            )
+def _failure(outcome: Outcome, task: Task, shards: Sequence[torch.Tensor], samples: Layout, rank: int) -> Failure:
+    assert outcome.error is not None
+    found = failing.narrowed(outcome, lambda start, stop: run_part(task, shards, start, stop))
+    doing, which = failing.doing(found, samples, rank)
+    return Failure(outcome.error, doing, failing.hint_for(outcome.error), {"samples": which})
 
 
-def _described(out_dims: OutDims, outputs: Tensors) -> tuple[Output, ...]:
-    """What the other ranks must know of the outputs of all this rank's samples."""
-    return _described_kinds(out_dims, tuple([(out.dtype, out.shape, out.requires_grad) for out in outputs]))
+def _described(mapped: Mapped, with_values: bool) -> Outputs:
+    """What the other ranks must know of the outputs of this rank's samples."""
+    kinds = [
+        (x.dtype, x.shape, dim, x.requires_grad, checksum(x) >> 2 if dim is None and with_values else 0)
+        for x, dim in zip(mapped.outputs, mapped.dims, strict=True)
+    ]
+    return _described_kinds(tuple(kinds), mapped.structure)
 
 
 @functools.lru_cache(maxsize=256)
-def _described_kinds(
-    out_dims: OutDims, kinds: tuple[tuple[torch.dtype, torch.Size, bool], ...]
-) -> tuple[Output, ...]:
-    described = []
-    for dim, (dtype, shape, requires_grad) in zip(axes_of(out_dims, len(kinds)), kinds, strict=True):
-        axis = dim % len(shape)
-        described.append(Output(dtype, (*shape[:axis], *shape[axis + 1 :]), axis, requires_grad))
-    return tuple(described)
+def _described_kinds(kinds: tuple[Any, ...], structure: Structure) -> Outputs:
+    each = []
+    for dtype, shape, dim, requires_grad, checked in kinds:
+        of_one = tuple(shape) if dim is None else (*shape[:dim], *shape[dim + 1 :])
+        each.append(Output(dtype, of_one, dim, requires_grad, checked))
+    return Outputs(tuple(each), structure)
 
 
-def _checked_out_dims(out_dims: Any) -> OutDims:
-    if isinstance(out_dims, (tuple, list)):
-        if not out_dims:
-            raise ValueError("out_dims must not be an empty tuple: give one int for each output")
-        return tuple(as_index(dim, "every entry of out_dims") for dim in out_dims)
-    return as_index(out_dims, "out_dims (or every entry of a tuple)")
+def _infer(task: Task, shards: Sequence[torch.Tensor], targets: Sequence[Layout] | None = None) -> Outcome:
+    """The outputs where no rank has samples, or none are to be mapped: from a run on tensors without data.
 
-
-def _checked_randomness(randomness: Any) -> str:
-    if randomness not in _RANDOMNESS:
-        raise ValueError(f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {randomness!r}")
-    if randomness != "error":
-        raise NotImplementedError(
-            f"randomness={randomness!r} is not supported yet: torch would draw the same numbers on every rank. "
-            "Draw outside of func, with each rank seeded apart, and map over the draws"
-        )
-    return str(randomness)
-
-
-def _checked_chunk_size(chunk_size: Any) -> int | None:
-    if chunk_size is None:
-        return None
-    checked = as_index(chunk_size, "chunk_size")
-    if checked < 1:
-        raise ValueError(f"chunk_size must be at least 1 (or None for one chunk), got {checked}")
-    return checked
-
-
-def _checked_inputs(args: tuple[Any, ...]) -> tuple[DNDarray, ...]:
-    if not args:
-        raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
-    first = args[0]
-    for i, x in enumerate(args):
-        if not isinstance(x, DNDarray):
-            raise TypeError(
-                f"positional argument {i} must be a DNDarray, got {type(x).__name__}; make it one with "
-                "minisplit.array(..., split=...), or pass it by keyword to have it unmapped"
-            )
-        if x.comm is not first.comm:
-            raise ValueError(
-                f"all inputs must be on one communicator: input 0 is on one of {first.comm.size} ranks, "
-                f"input {i} on another of {x.comm.size}; give both the same comm="
-            )
-        if x.device.type != first.device.type:
-            raise ValueError(
-                f"all inputs must be on one device: input 0 is on {first.device}, input {i} on {x.device}"
-            )
-    return args
-
-
-def _unmapped(name: str, value: Any) -> Any:
-    """A keyword argument as `func` gets it: of a replicated DNDarray its tensor; a split one is a TypeError."""
-    if not isinstance(value, DNDarray):
-        return value
-    if value.split is None:
-        return value.larray
-    raise TypeError(
-        f"keyword argument {name!r} is a DNDarray split along {value.split}, but keyword arguments are not "
-        "mapped: pass it as a positional argument to map over it, or replicated (minisplit.resplit(x, None))"
-    )
-
-
-def _infer(
-    mapped: Callable[..., Any],
-    shards: Sequence[torch.Tensor],
-    in_dims: Sequence[int | None],
-) -> Outcome:
-    """The outputs of a batch without samples: their shapes from a run on tensors without data."""
+    `targets` are the layouts that the shards will have, if not their own.
+    """
     # Not at the top: it takes a second to import, and few programs need it.
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
-    def imagined(x: torch.Tensor, dim: int | None) -> torch.Tensor:
-        shape = x.shape if dim is None else (*x.shape[:dim], 1, *x.shape[dim + 1 :])
-        return torch.empty(shape, dtype=x.dtype, device=x.device)
-
+    wholes = [x.shape for x in shards] if targets is None else [target.shape for target in targets]
+    shapes = [
+        shape if dim is None else (*shape[:dim], 1, *shape[dim + 1 :])
+        for shape, dim in zip(wholes, task.in_dims, strict=True)
+    ]
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            return Outcome(as_tuple(mapped(*map(imagined, shards, in_dims))))
+            imagined = [
+                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=x.requires_grad)
+                for shape, x in zip(shapes, shards, strict=True)
+            ]
+            mapped = task.run(imagined, 1)
+        if targets is None and None in mapped.dims:
+            raise ValueError(
+                f"out_dims is None for output {mapped.dims.index(None)}, but there is no sample to compute it with"
+            )
+        return Outcome(mapped)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return Outcome(None, error)
 
 
-def _doing(outcome: Outcome, samples: Layout, rank: int) -> str:
-    if outcome.error is None:
-        return ""
-    if samples.size == 0:
-        return "inferring the outputs of a batch without samples"
-    first = samples.span(rank)[0]
-    start, last = first + outcome.start, first + outcome.stop - 1
-    which = f"sample {start}" if start == last else f"samples {start} to {last}"
-    return f"mapping {which} of {samples.size}"
-
-
-def _wrapped(
-    larrays: Tensors | None,
-    outputs: tuple[Output, ...],
-    samples: Layout,
-    device: torch.device,
-    comm: Communication,
-) -> tuple[DNDarray, ...]:
-    layouts = [output_layout(output.shape, output.dim, samples) for output in outputs]
-    if larrays is None or samples.size == 0:
-        larrays = tuple(
-            torch.empty(
-                layout.lshape(comm.rank), dtype=output.dtype, device=device, requires_grad=output.requires_grad
-            )
-            for output, layout in zip(outputs, layouts, strict=True)
-        )
-    return tuple(DNDarray(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True))
+def _larrays(
+    mapped: Mapped | None, outputs: Outputs, samples: Layout, device: torch.device, comm: Communication
+) -> list[torch.Tensor]:
+    """This rank's shard of each output. Collective where ranks without samples get a replicated output."""
+    if mapped is not None and samples.size and (None not in mapped.dims or 0 not in (samples.counts or ())):
+        return mapped.outputs
+    larrays = []
+    for i, output in enumerate(outputs.each):
+        if mapped is not None and samples.size:
+            x = mapped.outputs[i]
+        else:
+            shape = output_layout(output.shape, output.dim, samples).lshape(comm.rank)
+            x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)
+        if output.dim is None and samples.size:
+            there = comm.broadcast(x, first_with_samples(samples))
+            x = x if mapped is not None else there.requires_grad_(output.requires_grad)
+        larrays.append(x)
+    return larrays

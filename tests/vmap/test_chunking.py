@@ -3,55 +3,91 @@
 import pytest
 import torch
 
+from minisplit.core.mapping import mapping
+from minisplit.vmap.batching import Task
 from minisplit.vmap.chunking import run
+from minisplit.vmap.trees import OutDims
+from minisplit.vmap.tuning import Tuner, _Allocations
 
 pytestmark = pytest.mark.serial
 
 
-def mapped(x, y):
-    return torch.vmap(lambda a, b: (a * b, b.sum(), a[:2]), in_dims=(1, 0), out_dims=(1, 0, -1))(x, y)
+def several(a, b):
+    return a * b, b.sum(), a[:2]
 
 
-@pytest.mark.parametrize("chunk_size", [None, 1, 2, 3, 7, 8])
+def task(func, in_dims=(0,), out_dims=0):
+    return Task(func, in_dims, OutDims(out_dims))
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1, 2, 3, 7, 8, "auto"])
 def test_chunks_give_what_one_vmap_gives(chunk_size):
     x, y = torch.randn(3, 7), torch.randn(7, 3)
-    outcome = run(mapped, (x, y), (1, 0), (1, 0, -1), 7, chunk_size)
-    for out, expected in zip(outcome.outputs, mapped(x, y), strict=True):
+    size = Tuner(2**20, 24) if chunk_size == "auto" else chunk_size
+    outcome = run(task(several, (1, 0), (1, 0, -1)), (x, y), 7, size)
+    for out, expected in zip(outcome.mapped.outputs, torch.vmap(several, (1, 0), (1, 0, -1))(x, y), strict=True):
         assert torch.equal(out, expected)
+    assert outcome.mapped.dims == (1, 0, 1)
 
 
 def test_an_error_is_returned_with_the_chunk_it_came_from():
     def fails(x):
-        if 5 in x:
+        assert mapping()
+        if len(seen) == 1:
             raise RuntimeError("five")
-        return (x,)
+        seen.append(x)
+        return x
 
-    outcome = run(fails, (torch.arange(8),), (0,), 0, 8, 3)
-    assert (str(outcome.error), outcome.start, outcome.stop) == ("five", 3, 6)
-    assert outcome.outputs is None
+    seen = []
+    outcome = run(task(fails), (torch.arange(8),), 8, 3)
+    assert (str(outcome.error), outcome.start, outcome.stop, outcome.in_func) == ("five", 3, 6, True)
+    assert outcome.mapped is None
+    assert not mapping()
 
 
-@pytest.mark.parametrize("func", [lambda x: (x,), lambda x: (x[:, :1],), lambda x: (x[:1].expand(4, 3),)])
-def test_outputs_have_memory_of_their_own(func):
+@pytest.mark.parametrize("func", [lambda x: x, lambda x: x[:1], lambda x: x[:1].expand(3), lambda x: x * 1])
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_outputs_have_memory_of_their_own(func, chunk_size):
     x = torch.zeros(4, 3)
-    (out,) = run(func, (x,), (0,), 0, 4, None).outputs
+    (out,) = run(task(func), (x,), 4, chunk_size).mapped.outputs
     out[0] += 1
     assert not x.any()
     assert not out[1:].any()
 
 
+@pytest.mark.parametrize("out_dims", [0, 1, -1])
+@pytest.mark.parametrize("shape", [(3,), (1,), (2, 1)])
+def test_what_is_the_same_for_all_samples_is_repeated_along_its_axis(out_dims, shape):
+    """Where torch.vmap gives something else for any axis but the first."""
+    constant = torch.arange(1.0, 1 + torch.Size(shape).numel()).reshape(shape)
+    (out,) = run(task(lambda x: constant, out_dims=out_dims), (torch.zeros(4),), 4).mapped.outputs
+    assert torch.equal(out, torch.stack([constant] * 4, out_dims))
+
+
 @pytest.mark.parametrize("chunk_size", [10, 64, 300])
-def test_peak_memory_is_the_output_and_one_chunk(chunk_size):
-    """The largest number of output bytes alive at once, seen through the allocations of the mapped function."""
-    alive = []
-
-    def tracked(x):
-        out = x + 1
-        alive.append(out.untyped_storage().nbytes())
-        return (out,)
-
+@pytest.mark.parametrize("out_dims", [0, 1])
+def test_peak_memory_is_the_outputs_and_one_chunk(chunk_size, out_dims):
+    """The most bytes of tensors that are alive at once, where one `torch.vmap` of torch in chunks takes twice."""
     x = torch.zeros(1000, 16)
-    (out,) = run(tracked, (x,), (0,), 0, 1000, chunk_size).outputs
-    assert max(alive) == chunk_size * 16 * 4
-    assert out.untyped_storage().nbytes() == x.untyped_storage().nbytes()
-    assert torch.equal(out, x + 1)
+    doubled = task(lambda x: (torch.stack([x, x]), x * 2), out_dims=(out_dims, 0))
+    with _Allocations() as seen:
+        outcome = run(doubled, (x,), 1000, chunk_size)
+    outputs = 3 * x.nbytes
+    assert [out.untyped_storage().nbytes() for out in outcome.mapped.outputs] == [2 * x.nbytes, x.nbytes]
+    assert seen.peak == outputs + 3 * 16 * 4 * chunk_size
+    with _Allocations() as torchs:
+        torch.vmap(doubled.func, out_dims=(out_dims, 0), chunk_size=chunk_size)(x)
+    assert torchs.peak > 1.5 * outputs
+
+
+def test_progress_is_told_after_each_chunk():
+    class Bar:
+        def __enter__(self):
+            return told.append
+
+        def __exit__(self, *_):
+            told.append("end")
+
+    told = []
+    run(task(torch.sin), (torch.zeros(7),), 7, 3, bar=Bar())
+    assert told == [3, 3, 1, "end"]

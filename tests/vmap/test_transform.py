@@ -1,14 +1,18 @@
 """`ms.vmap` on real ranks, against `torch.vmap` on the gathered inputs. V rows: the table of faults."""
 
 import importlib
+import inspect
 import pickle
+import pydoc
 import sys
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis.strategies import composite, integers, sampled_from
-from torch.func import grad, hessian, jacrev
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp
 
 import minisplit as ms
 from minisplit.core.errors import agreement
@@ -93,9 +97,31 @@ def test_import_of_the_package_and_of_the_function():
     assert vmap is ms.vmap
 
 
+@ms.vmap(out_dims=-1)
+def decorated(x):
+    """Twice the sample."""
+    return x * 2
+
+
+@ms.vmap
+def plain(x):
+    return x + 1
+
+
+def test_decorators_and_help():
+    x = ms.ones((4, 3), split=0)
+    assert decorated(x)[0].shape == (3, 4)
+    assert plain(x)[0].tolist() == [[2.0] * 3] * 4
+    text = pydoc.render_doc(decorated, renderer=pydoc.plaintext)
+    assert "decorated" in text
+    assert "Twice the sample." in text
+    assert str(inspect.signature(decorated)) == "(x)"
+
+
 def test_metadata_and_pickling():
     mapped = ms.vmap(torch.linalg.vector_norm, chunk_size=3)
-    assert pickle.loads(pickle.dumps(mapped)).chunk_size == 3
+    assert pickle.loads(pickle.dumps(mapped)).options == mapped.options
+    assert pickle.loads(pickle.dumps(decorated)) is decorated
 
     def named(x):
         """Doc."""
@@ -134,8 +160,8 @@ def test_V1_func_fails_on_one_rank(raises_alike, where, chunk_size):
     text = str(caught.value)
     assert "positive-definite" in text
     assert "Traceback" in text
-    if here().size == 4:
-        assert f"mapping samples {sample - sample % 2} to {sample - sample % 2 + 1} of 8" in text
+    assert f"failed while mapping sample {sample} of 8" in text
+    assert (caught.value.rank, caught.value.samples) == (rank, range(sample, sample + 1))
     if here().rank == rank:
         assert isinstance(caught.value.__cause__, torch.linalg.LinAlgError)
 
@@ -218,10 +244,12 @@ def test_V8_all_replicated_or_none(raises_alike):
         ms.vmap(torch.sin)()
 
 
-@pytest.mark.parametrize("out_dims", [True, 1.0, None, "0", (0, None), (0, True), (0.0,)])
-def test_V9_out_dims_of_a_wrong_type(raises_alike, out_dims):
-    with raises_alike(TypeError, "out_dims.* must be an int"):
-        ms.vmap(torch.sin, out_dims)
+@pytest.mark.parametrize("dims", [True, 1.0, "0", (0, "x"), (0, True), (0.0,), {"a": 1.5}])
+def test_V9_axes_of_a_wrong_type(raises_alike, dims):
+    with raises_alike(TypeError, "out_dims.* must be an int or None"):
+        ms.vmap(torch.sin, dims)
+    with raises_alike(TypeError, "in_dims.* must be an int or None"):
+        ms.vmap(torch.sin, in_dims=dims)
 
 
 @pytest.mark.parametrize(
@@ -239,13 +267,57 @@ def test_V9_out_dims_that_do_not_fit(raises_alike, out_dims, text, extent):
 
 
 def test_V9_no_out_dims():
-    with pytest.raises(ValueError, match="empty tuple"):
+    with pytest.raises(ValueError, match="out_dims must not be empty"):
         ms.vmap(torch.sin, ())
 
 
-@pytest.mark.parametrize("returned", [1.0, None, "text", [torch.ones(1), None], ms.zeros(2)], ids=str)
-def test_V12_an_output_that_is_no_tensor(raises_alike, returned):
-    with raises_alike(TypeError, r"func must return a tensor or a tuple of tensors, but (output|it returned)"):
+@pytest.mark.parametrize(
+    ("in_dims", "text"),
+    [
+        ((0, 0, 0), r"in_dims \(0, 0, 0\) does not fit the inputs, \(\*, \*\)"),
+        (({"a": 0}, 0), "does not fit the inputs"),
+        (2, r"axis 2 is out of range for input 0 of shape \(4, 2\); allowed: -2 to 1"),
+        ((0, -3), "axis -3 is out of range for input 1"),
+        (None, "in_dims is None for every input"),
+        ((None, None), "in_dims is None for every input"),
+        ((0, 1), r"along their mapped axes \(in_dims\): input 0 has 4 .*, input 1 has 2"),
+    ],
+)
+def test_V9_in_dims_that_do_not_fit(raises_alike, in_dims, text):
+    x = ms.zeros((4, 2), split=0)
+    with raises_alike(ValueError, text):
+        ms.vmap(torch.add, in_dims=in_dims)(x, x)
+
+
+@pytest.mark.parametrize(
+    ("out_dims", "text"),
+    [
+        ({"a": 0}, r"does not fit what func returned, \{'a': \*, 'b': \(\*, \*\)\}"),
+        ({"a": 0, "b": (0, 0, 0)}, "does not fit what func returned"),
+        ((0, 0), "does not fit what func returned"),
+    ],
+)
+def test_V9_out_dims_that_do_not_fit_the_structure(raises_alike, out_dims, text):
+    with raises_alike(ValueError, text):
+        ms.vmap(lambda x: {"a": x, "b": (x, x)}, out_dims)(ms.zeros(5, split=0))
+
+
+@pytest.mark.parametrize(
+    ("returned", "text"),
+    [
+        (1.0, "but it returned 1.0"),
+        (None, "but it returned None"),
+        ("text", "but it returned 'text'"),
+        ([torch.ones(1), None], "but output 1 is None"),
+        ({"a": torch.ones(1), "b": {"c": 2}}, "but output 1 is 2"),
+        ((), r"but it returned \(\), which holds none"),
+        ({}, r"but it returned \{\}, which holds none"),
+        (ms.zeros(2), "but it returned a DNDarray; use its larray inside of func"),
+    ],
+    ids=str,
+)
+def test_V12_an_output_that_is_no_tensor(raises_alike, returned, text):
+    with raises_alike(TypeError, f"func must return a tensor, or tuples, lists and dicts of tensors, {text}"):
         ms.vmap(lambda x: returned)(ms.zeros(5, split=0))
 
 
@@ -274,8 +346,10 @@ def test_V19_inputs_on_different_communicators(raises_alike):
 
 @pytest.mark.parametrize("wrong", [torch.zeros(4), 1.0, None, [1, 2]])
 def test_V20_an_input_that_is_no_dndarray(raises_alike, wrong):
-    with raises_alike(TypeError, "positional argument 1 must be a DNDarray"):
+    with raises_alike(TypeError, r"positional argument 1 must be|input 1\[0\] must be a DNDarray"):
         ms.vmap(torch.add)(ms.zeros(4, split=0), wrong)
+    with raises_alike(TypeError, r"input 0\['w'\]\[1\] must be a DNDarray, got"):
+        ms.vmap(lambda p: p["w"][0])({"w": (ms.zeros(4, split=0), 1 if isinstance(wrong, list) else wrong)})
 
 
 @pytest.mark.parametrize(
@@ -284,7 +358,14 @@ def test_V20_an_input_that_is_no_dndarray(raises_alike, wrong):
         ({"chunk_size": 0}, ValueError, "at least 1"),
         ({"chunk_size": -2}, ValueError, "at least 1"),
         ({"chunk_size": True}, TypeError, "chunk_size must be an int, got True"),
-        ({"chunk_size": "1"}, TypeError, "chunk_size must be an int"),
+        ({"chunk_size": "1"}, TypeError, "chunk_size must be an int, None or 'auto', got '1'"),
+        ({"memory_budget": 5}, ValueError, "goes with chunk_size='auto'"),
+        ({"memory_budget": 0, "chunk_size": "auto"}, ValueError, "at least 1"),
+        ({"memory_budget": 1.5, "chunk_size": "auto"}, TypeError, "memory_budget must be an int"),
+        ({"max_imbalance": 0.5}, ValueError, "max_imbalance must be at least 1"),
+        ({"max_imbalance": float("nan")}, ValueError, "max_imbalance must be at least 1"),
+        ({"max_imbalance": True}, TypeError, "max_imbalance must be a number"),
+        ({"progress": 1}, TypeError, "progress must be True or False"),
         ({"chunk_size": 2.5}, TypeError, "chunk_size must be an int"),
         ({"randomness": "some"}, ValueError, "'error', 'same', 'different'"),
         ({"randomness": None}, ValueError, "randomness must be one of"),
@@ -366,6 +447,9 @@ def test_V16_dndarrays_as_keyword_arguments(raises_alike):
     assert ms.vmap(lambda a, w: a + w.sum())(x, w=ms.ones(3))[0].tolist() == [4.0] * 4
     with raises_alike(TypeError, "'w' is a DNDarray split along 0"):
         ms.vmap(lambda a, w: a + w)(x, w=x)
+    with raises_alike(TypeError, r"'w'\['v'\] is a DNDarray split along 0"):
+        ms.vmap(lambda a, w: a + w["v"])(x, w={"v": x})
+    assert ms.vmap(lambda a, w: a + w["v"][1])(x, w={"v": ms.ones(3)})[0].tolist() == [2.0] * 4
 
 
 def test_sys_exit_in_func_leaves_nobody_waiting(raises_alike):
@@ -420,9 +504,18 @@ def test_V13_chunks_that_differ(raises_alike, later):
 
 def test_repr_is_the_same_on_every_rank():
     assert repr(ms.vmap(torch.sin, chunk_size=2)) == "<minisplit.vmap of sin, out_dims=0, chunk_size=2>"
+    assert repr(ms.vmap(torch.sin, None, in_dims=(1,))) == "<minisplit.vmap of sin, out_dims=None, in_dims=(1,)>"
 
 
-@pytest.mark.parametrize("derive", [grad, jacrev, hessian])
+def pushed(func):
+    return lambda a, w: jvp(func, (a, w), (a, w))[1]
+
+
+def pulled(func):
+    return lambda a, w: vjp(func, a, w)[1](torch.ones((), dtype=a.dtype))[0]
+
+
+@pytest.mark.parametrize("derive", [grad, jacrev, jacfwd, hessian, pushed, pulled])
 def test_derivatives_and_nested_vmap(derive):
     def func(a, w):
         inner = torch.vmap(torch.sin)(a)
@@ -432,3 +525,211 @@ def test_derivatives_and_nested_vmap(derive):
     outputs = ms.vmap(derive(func), chunk_size=2)(deal(whole, 0), ms.array(w))
     expected = torch.vmap(derive(func), (0, None))(whole, w)
     check(outputs, [(expected, 0)], outputs[0].counts)
+
+
+def test_V10_negative_and_missing_axes():
+    a, b, c = values(3, 6), values(6), values(2, 2)
+    x, y, w = deal(a, 0), deal(b, 0, all_on(0, 6)), deal(c, 1)
+    mapped = ms.vmap(lambda p, q, r: (p * q, r.sum(), p @ p), (-1, None, -1), in_dims=(-1, -1, None))
+    outputs = mapped(x, y, w)
+    check(outputs[::2], [((a.T * b[:, None]).T, 1), ((a * a).sum(0), 0)], outputs[0].counts)
+    assert outputs[1].split is None
+    assert outputs[1].tolist() == pytest.approx(float(c.sum()))
+    assert (x.split, w.split) == (0, 1)
+
+
+def test_V11_an_output_without_an_axis_that_depends_on_the_samples(raises_alike):
+    with raises_alike(ValueError, "out_dims is None for output 1, so it must be the same for every sample"):
+        ms.vmap(lambda x: (x, x * 0), (0, None))(ms.ones(5, split=0))
+
+
+@pytest.mark.several
+def test_V11_an_output_without_an_axis_that_differs_between_ranks(raises_alike):
+    def func(x):
+        return x, torch.tensor(float(here().rank == 1))
+
+    with raises_alike(ValueError, "where out_dims is None the same values"):
+        ms.vmap(func, (0, None))(ms.ones(8, split=0))
+
+
+def test_V11_an_output_without_an_axis_that_differs_between_chunks(raises_alike):
+    calls = []
+
+    def func(x):
+        calls.append(1)
+        return x, torch.tensor(float(len(calls)))
+
+    with raises_alike(ValueError, "output 1, but it is not the same for every chunk"):
+        ms.vmap(func, (0, None), chunk_size=1)(ms.ones(3 * here().size, split=0))
+
+
+def test_V11_an_output_without_an_axis_and_without_samples(raises_alike):
+    with raises_alike(ValueError, "out_dims is None for output 0, but there is no sample"):
+        ms.vmap(lambda x: torch.ones(3), None)(ms.ones(0, split=0))
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2, "auto"])
+def test_replicated_outputs_reach_ranks_without_samples(chunk_size):
+    w = torch.full((2,), float("nan"))
+    x = deal(values(5), 0, all_on(here().size - 1, 5))
+    y, z = ms.vmap(lambda a: (a * 2, w), (0, None), chunk_size=chunk_size)(x)
+    assert (z.split, z.shape, y.counts) == (None, (2,), x.counts)
+    assert z.larray.isnan().all()
+    z.larray.zero_()
+    assert w.isnan().all(), "the output has memory of its own"
+
+
+class Pair(NamedTuple):
+    first: Any
+    rest: Any
+
+
+@pytest.mark.parametrize("owner", [None, 0])
+@pytest.mark.parametrize("many", [1, 60])
+def test_structures_come_back_as_func_returns_them(owner, many):
+    whole = values(6, 3)
+    params = {"w": deal(whole, 0, None if owner is None else all_on(0, 6)), "b": ms.array(values(3))}
+
+    def func(x, p):
+        named = {f"output number {i}": x * i for i in range(many)}
+        return Pair(p["w"] + x, [named, (p["b"] * x,), OrderedDict(z=x.sum())])
+
+    pair = ms.vmap(func)(deal(whole, 0, None if owner is None else all_on(0, 6)), params)
+    assert type(pair) is Pair
+    named, (product,), ordered = pair.rest
+    assert type(ordered) is OrderedDict
+    assert list(named) == [f"output number {i}" for i in range(many)]
+    outputs = [pair.first, product, ordered["z"], *named.values()]
+    expected = [2 * whole, values(3) * whole, whole.sum(1), *[whole * i for i in range(many)]]
+    check(outputs, [(want, 0) for want in expected], params["w"].counts)
+
+
+def test_a_bare_tensor_comes_back_as_a_tuple_and_a_list_as_a_list():
+    x = ms.ones(3, split=0)
+    assert type(ms.vmap(lambda a: a)(x)) is tuple
+    assert type(ms.vmap(lambda a: [a, a], [0, -1])(x)) is list
+    assert list(ms.vmap(lambda a: {"b": a, "a": a})(x)) == ["b", "a"]
+
+
+FUNCTIONS_OF_ONE_VALUE = {
+    "item": (lambda x: x + x.sum().item(), "use torch operations instead of item"),
+    "float": (lambda x: x * float(x[0]), "use torch operations instead of item"),
+    "numpy": (lambda x: torch.from_numpy(x.numpy()), "numpy\\(\\)"),
+    "if": (lambda x: x if x.sum() > 0 else -x, "torch.where"),
+    "allclose": (lambda x: x if torch.allclose(x, x) else -x, "torch.isclose"),
+    "mask": (lambda x: x[x > 0], "keep all elements"),
+    "nonzero": (torch.nonzero, "keep all elements"),
+    "masked_select": (lambda x: torch.masked_select(x, x > 0), "keep all elements"),
+    "out": (lambda x: torch.add(x, x, out=torch.zeros(3)), "cannot map this operation"),
+    "random": (lambda x: x + torch.rand(3), "draw outside of func"),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_ONE_VALUE)
+def test_V14_what_a_sample_has_no_value_for_comes_with_a_hint(raises_alike, name):
+    func, hint = FUNCTIONS_OF_ONE_VALUE[name]
+    with raises_alike(RuntimeError, f"(?s)failed while mapping sample 0 of .*\n  hint: .*{hint}"):
+        ms.vmap(func)(ms.ones((5, 3), split=0))
+
+
+def test_V15_a_change_of_a_captured_tensor_is_an_error(raises_alike):
+    total, scale = torch.zeros(3), torch.ones(3)
+    x = ms.ones((5, 3), split=0)
+
+    def sums(a):
+        total.add_(scale)
+        return a
+
+    with raises_alike(RuntimeError, "func changed in place a tensor that it captured or got by keyword"):
+        ms.vmap(sums)(x)
+    with raises_alike(RuntimeError, "func changed in place a tensor that it captured or got by keyword"):
+        ms.vmap(lambda a, w: a + w.mul_(2))(x, w=torch.ones(3))
+    with raises_alike(RuntimeError, "hint: func changes in place a tensor that has no axis for the samples"):
+        ms.vmap(lambda a: torch.zeros(3).add_(a))(x)
+
+    def sets(a):
+        room = torch.zeros(3)
+        room[0] = a[0]
+        return room
+
+    with raises_alike(RuntimeError, "hint: func changes in place a tensor that has no axis for the samples"):
+        ms.vmap(sets)(x)
+
+
+def test_V16_captured_dndarrays(raises_alike):
+    x = ms.ones((5, 3), split=0)
+    w, cut, traced = ms.arange(3), ms.arange(3, split=0), ms.ones(3)
+    traced.larray.requires_grad_()
+    (y,) = ms.vmap(lambda a: (a + w) * 2 - w[0] + torch.sin(0 * w) + (w - a) - torch.dot(w.larray.float(), a))(x)
+    a, v = torch.ones(3), torch.arange(3)
+    assert y.resplit(None).larray[-1].tolist() == ((a + v) * 2 + (v - a) - 3).tolist()
+    for func in (lambda a: a + cut, lambda a: cut + a, lambda a: torch.add(a, cut)):
+        with raises_alike(TypeError, "uses a DNDarray that is split along 0.*pass it as an argument"):
+            ms.vmap(func)(x)
+    with raises_alike(TypeError, "requires a gradient.*as a keyword argument"):
+        ms.vmap(lambda a: a * traced)(x)
+
+
+def test_torch_functions_outside_of_a_mapped_function_say_what_to_call(raises_alike):
+    for call in (torch.sin, lambda x: torch.ones(3) * x, lambda x: torch.add(torch.ones(3), x)):
+        with raises_alike(TypeError, "takes tensors, but got a DNDarray|must be a DNDarray or a number"):
+            call(ms.ones(3, split=0))
+
+
+@pytest.mark.several
+@pytest.mark.parametrize("owner", [None, 0])
+def test_V17_a_collective_call_in_func(raises_alike, owner):
+    x = deal(torch.ones(8), 0, None if owner is None else all_on(owner, 8))
+    with raises_alike(ms.CollectiveError, "the mapped function made a collective call, allreduce"):
+        ms.vmap(lambda a: a + here().allreduce(torch.ones(1)))(x)
+
+
+def test_V19_inputs_on_different_devices(raises_alike):
+    with raises_alike(ValueError, "all inputs must be on one device: input 0 is on cpu, input 1 on meta"):
+        ms.vmap(torch.add)(ms.zeros(4, split=0), ms.zeros(4, split=0, device="meta"))
+
+
+def test_V22_complex_and_0d_samples_of_strided_shards():
+    whole = torch.complex(values(3, 8), values(8, 3).T).conj()
+    x = ms.asarray(whole, split=1)
+    y, z = ms.vmap(lambda a: (a[0] * 1j, a.conj()), (0, -1))(x)
+    check([y, z], [(whole[0] * 1j, 0), (whole.conj(), 1)], x.counts)
+    (w,) = ms.vmap(lambda a: ~a)(ms.array(torch.tensor([True, False]).repeat(4)[::2], split=0))
+    assert w.tolist() == [False] * 4
+
+
+@pytest.mark.several
+def test_V24_another_function_or_other_arguments_on_a_rank(raises_alike):
+    x, last = ms.ones(8, split=0), here().rank == here().size - 1
+    with ms.debug():
+        func = (lambda a: a * 2) if last else (lambda a: a * 3)
+        with raises_alike(ValueError, f"rank {here().size - 1} has another function than rank 0"):
+            ms.vmap(func)(x)
+        shift = torch.ones(2) * last
+        with raises_alike(ValueError, "another function than rank 0"):
+            ms.vmap(lambda a: a + shift.sum())(x)
+        for other in (torch.ones(1) * last, float(last), {"deep": [float(last)]}):
+            with raises_alike(ValueError, f"rank {here().size - 1} has other keyword arguments than rank 0"):
+                ms.vmap(lambda a, w: a)(x, w=other)
+        assert ms.vmap(lambda a, w: a + w)(x, w=2.0)[0].tolist() == [3.0] * 8
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1, "auto"])
+def test_V25_memory_runs_out_in_one_chunk(raises_alike, chunk_size):
+    last = here().size - 1
+
+    def func(a):
+        return a + (torch.empty(2**53) if here().rank == last else a).sum()
+
+    with raises_alike(RuntimeError, rf"(?s)rank {last} of .*\n  hint: .*set chunk_size, to a number or to 'auto'"):
+        ms.vmap(func, chunk_size=chunk_size)(ms.ones(2 * here().size, split=0))
+    with raises_alike(MemoryError, "hint: a chunk of fewer samples"):
+        ms.vmap(lambda a: [0] * 2**60)(ms.ones(here().size, split=0))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_functions(backend):
+    compiled = torch.compile(lambda a: (a.sin() ** 2).sum(), backend=backend)
+    whole = values(6, 3)
+    (y,) = ms.vmap(compiled)(ms.array(whole, split=0))
+    check([y], [((whole.sin() ** 2).sum(1), 0)], y.counts)

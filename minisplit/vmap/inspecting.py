@@ -1,0 +1,72 @@
+"""What a mapped function holds beside its arguments, and what tells it from others."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from minisplit.core.communication import Communication
+from minisplit.core.debugging import checksum
+from minisplit.core.dndarray import DNDarray
+
+
+def captured(func: Callable[..., Any]) -> list[torch.Tensor]:
+    """The tensors that a plain Python function refers to by name: in its closure and among its globals."""
+    if type(func) is not types.FunctionType:
+        return []
+    found = []
+    for cell in func.__closure__ or ():
+        with suppress(ValueError):  # not set yet
+            found.append(cell.cell_contents)
+    found += [func.__globals__.get(name) for name in func.__code__.co_names]
+    return [x for x in found if isinstance(x, torch.Tensor)]
+
+
+def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+    """ValueError, the same on every rank, unless all map this function with these arguments. Collective."""
+    digests = comm.allgather(np.array([_digest(_code(func)), _digest(_values(kwargs))]))
+    for column, what in enumerate(("function", "keyword arguments")):
+        others = np.flatnonzero(digests[:, column] != digests[0, column])
+        if len(others):
+            raise ValueError(
+                "every rank must map the same function with the same keyword arguments, but rank "
+                f"{others[0]} has another {what} than rank 0".replace("another keyword", "other keyword")
+            )
+
+
+def _digest(parts: Iterator[str]) -> int:
+    return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(errors="replace"), digest_size=7).digest())
+
+
+def _code(func: object) -> Iterator[str]:
+    """What says which function it is: its name, and its code where that is Python's, with what it captured."""
+    yield f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
+    if isinstance(func, types.FunctionType):
+        yield from _bytecode(func.__code__)
+        yield from _values({"captured": captured(func)})
+
+
+def _bytecode(code: types.CodeType) -> Iterator[str]:
+    yield code.co_code.hex()
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _bytecode(constant)
+        else:
+            yield repr(constant)
+
+
+def _values(tree: dict[str, Any]) -> Iterator[str]:
+    """Names and values: of tensors the checksum, of numbers and texts the text, of anything else the type."""
+    for path, x in pytree.tree_flatten_with_path(tree)[0]:
+        if isinstance(x, (torch.Tensor, DNDarray)):
+            value = f"{checksum(x.larray if isinstance(x, DNDarray) else x):x}"
+        else:
+            value = repr(x) if isinstance(x, (int, float, complex, str, bytes, type(None))) else type(x).__name__
+        yield f"{pytree.keystr(path)}={value}"

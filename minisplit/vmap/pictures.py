@@ -1,0 +1,74 @@
+"""Pictures of who holds what, before a mapped call and for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minisplit.core.layout import Layout
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# More ranks are drawn without their numbers.
+_NUMBERED = 16
+
+
+def draw(title: str, inputs: Sequence[tuple[str, int | None, Layout, Layout]]) -> Figure:
+    """A figure with a row for each input, (name, mapped axis, layout before, layout for the call).
+
+    An array is drawn as a rectangle: its mapped axis from left to right, all others from top to bottom; each
+    rank's part has a colour. ImportError, which says what to install, without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
+    except ImportError:
+        raise ImportError('plot() draws with matplotlib: pip install "minisplit[plot]"') from None
+
+    figure = Figure(figsize=(8, 0.9 + 1.25 * len(inputs)), layout="constrained")
+    rows = figure.subplots(len(inputs), 2, squeeze=False)
+    for (name, axis, before, after), (left, right) in zip(inputs, rows, strict=True):
+        mapped = "not mapped" if axis is None else f"mapped along axis {axis}"
+        _draw_layout(left, before, axis, f"input {name} {before.shape}, {mapped}")
+        _draw_layout(right, after, axis, "stays" if before == after else "moves to")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_layout(axes: Any, layout: Layout, mapped: int | None, title: str) -> None:
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(1, 0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if layout.split is None:
+        _draw_part(axes, (0, 0, 1, 1), "lightgrey", "all of it on every rank")
+        return
+    extent = max(layout.extent, 1)
+    for rank in range(layout.ranks):
+        start, stop = (place / extent for place in layout.span(rank))
+        if start == stop:
+            continue
+        # From left to right where the cut axis is the mapped one, else from top to bottom.
+        across = layout.split == mapped or mapped is None
+        box = (start, 0, stop - start, 1) if across else (0, start, 1, stop - start)
+        label = str(rank) if layout.ranks <= _NUMBERED else ""
+        _draw_part(axes, box, _colour(rank, layout.ranks), label)
+
+
+def _draw_part(axes: Any, box: tuple[float, float, float, float], colour: Any, label: str) -> None:
+    from matplotlib.patches import Rectangle  # noqa: PLC0415 - an optional dependency
+
+    x, y, width, height = box
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1))
+    axes.text(x + width / 2, y + height / 2, label, ha="center", va="center", fontsize=9)
+
+
+def _colour(rank: int, ranks: int) -> Any:
+    """Light colours that differ between neighbours: of up to ten ranks all, of more those near each other."""
+    from matplotlib import colormaps  # noqa: PLC0415 - an optional dependency
+
+    if ranks <= 10:
+        red, green, blue, _ = colormaps["tab10"](rank)
+        return tuple(0.4 + 0.6 * part for part in (red, green, blue))
+    return colormaps["viridis"](0.25 + 0.7 * rank / max(ranks - 1, 1))
