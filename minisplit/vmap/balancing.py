@@ -39,7 +39,7 @@ class Held:
         if self.bounds is not None:
             return cast(Places, places.clip(self.bounds[rank], self.bounds[rank + 1]) * self.weight)
         assert self.parts is not None
-        return places * self.parts[rank]
+        return cast(Places, places * self.parts[rank])
 
     def stay(self, offsets: Places) -> int:
         """Bytes that need not move where rank r is to have the samples from `offsets[r]` to `offsets[r + 1]`."""

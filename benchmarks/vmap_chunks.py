@@ -1,0 +1,152 @@
+"""Chunk sizes of `ms.vmap`: "auto" against one chunk and against sizes chosen by hand, and the memory of small chunks.
+
+    python3 dev.py run -n 2 benchmarks/vmap_chunks.py
+
+Times are seconds of one call, the median of the rounds, of the slowest rank; all sizes take turns in each round. "first"
+is the first call of "auto", which measures; "auto" are calls after it. The last table is the peak of a process
+over the size of its output, for an output of 1 GiB (`--memory`: that alone).
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.func import grad, hessian
+
+import minisplit as ms
+
+SIZES = (64, 256, 1024, 4096, 16384, 65536)
+ROUNDS = 5
+SAMPLES = 100_000  # per rank
+
+WEIGHTS = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) / 6
+MATRIX = torch.randn(256, 256, generator=torch.Generator().manual_seed(1)) / 16
+
+
+def polynomial(x: torch.Tensor) -> torch.Tensor:
+    """Memory-bound: each operation reads and writes all of it."""
+    for _ in range(8):
+        x = (x * 0.5 + 1.0) * x - 0.25
+    return x.sum()
+
+
+def softmax_entropy(x: torch.Tensor) -> torch.Tensor:
+    p = torch.softmax(x, 0)
+    return -(p * torch.log(p + 1e-9)).sum()
+
+
+def pair_distances(x: torch.Tensor) -> torch.Tensor:
+    """All distances of 16 points: what is in between is larger than input and output."""
+    points = x.reshape(16, 4)
+    difference = points[:, None] - points[None]
+    return (difference.square().sum(-1) + 1e-9).sqrt().sum()
+
+
+def lorenz(x: torch.Tensor) -> torch.Tensor:
+    """Many operations on three numbers."""
+    a, b, c = x[0], x[1], x[2]
+    for _ in range(50):
+        a, b, c = a + 0.01 * 10 * (b - a), b + 0.01 * (a * (28 - c) - b), c + 0.01 * (a * b - 8 / 3 * c)
+    return torch.stack([a, b, c])
+
+
+def network(x: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(WEIGHTS @ torch.tanh(WEIGHTS @ x[:32])).square().sum()
+
+
+def rosenbrock(x: torch.Tensor) -> torch.Tensor:
+    y = x[:6]
+    return (100 * (y[1:] - y[:-1] ** 2) ** 2 + (1 - y[:-1]) ** 2).sum()
+
+
+def singular_values(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.svdvals(x.reshape(8, 8))
+
+
+def products(x: torch.Tensor) -> torch.Tensor:
+    """Matmul-bound."""
+    y = x.reshape(64, 1).expand(64, 4).reshape(256)
+    return (MATRIX @ torch.relu(MATRIX @ y))[:8]
+
+
+CASES: dict[str, tuple[Callable[..., Any], int]] = {
+    "polynomial": (polynomial, SAMPLES),
+    "softmax entropy": (softmax_entropy, SAMPLES),
+    "pair distances": (pair_distances, SAMPLES // 4),
+    "Lorenz, 50 steps": (lorenz, SAMPLES),
+    "gradient of a network": (grad(network), SAMPLES // 2),
+    "Hessian": (hessian(rosenbrock), SAMPLES // 4),
+    "SVD of 8 x 8": (singular_values, SAMPLES // 10),
+    "matrix products": (products, SAMPLES // 4),
+}
+
+
+def seconds(comm: ms.Communication, call: Callable[[], Any]) -> float:
+    comm.agree(np.zeros(1, dtype=np.int64))
+    started = time.perf_counter()
+    call()
+    mine = np.array([int((time.perf_counter() - started) * 1e9)])
+    return float(comm.agree(mine)[0]) / 1e9
+
+
+def measure(name: str, func: Callable[..., Any], samples: int) -> None:
+    comm = ms.MPI_WORLD
+    x = ms.array(torch.randn(samples, 64, generator=torch.Generator().manual_seed(comm.rank)), is_split=0)
+    fresh = ms.vmap(lambda v: func(v), chunk_size="auto")
+    first = seconds(comm, lambda: fresh(x))
+    calls = {"None": ms.vmap(func), **{str(n): ms.vmap(func, chunk_size=n) for n in SIZES}, "auto": fresh}
+    times: dict[str, list[float]] = {key: [] for key in calls}
+    for _ in range(ROUNDS):
+        for key, mapped in calls.items():
+            times[key].append(seconds(comm, lambda mapped=mapped: mapped(x)))  # type: ignore[misc]
+    medians = {key: statistics.median(each) for key, each in times.items()}
+    best = min(medians[str(n)] for n in SIZES)
+    chosen = fresh.plan(x).chunk_size
+    if comm.rank == 0:
+        cells = " ".join(f"{value:7.3f}" for value in (*medians.values(), first))
+        ratios = f"{medians['auto'] / best:5.2f} {medians['auto'] / medians['None']:5.2f}"
+        print(f"{name:>22} {cells}  {ratios}  {chosen}", flush=True)
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory(chunk_size: Any) -> None:
+    """What one rank's process takes beyond what it had, over its part of an output of 1 GiB."""
+    comm = ms.MPI_WORLD
+    rows = 2**20 // comm.size
+    x = ms.array(torch.zeros(rows, 1), is_split=0)
+    mapped = ms.vmap(lambda v: v + torch.arange(256.0), chunk_size=chunk_size)
+    ms.vmap(lambda v: v + torch.arange(256.0))(ms.zeros((comm.size, 1), split=0))
+    before = peak()
+    (y,) = mapped(x)
+    over = (peak() - before) / (y.larray.numel() * y.larray.itemsize)
+    highest = float(comm.agree(np.array([int(over * 1000)]))[0]) / 1000
+    if comm.rank == 0:
+        print(f"peak over output of 1 GiB on {comm.size} ranks, chunk_size={chunk_size}: {highest:.2f}")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    comm = ms.MPI_WORLD
+    if "--memory" in sys.argv:
+        memory(4096 if "auto" not in sys.argv else "auto")
+        return
+    if comm.rank == 0:
+        names = " ".join(f"{key:>7}" for key in ("None", *map(str, SIZES), "auto", "first"))
+        print(f"{comm.size} ranks, up to {SAMPLES} samples of 64 float32 each; auto over best size, over None; its size")
+        print(f"{'':>22} {names}  /best /None")
+    for name, (func, samples) in CASES.items():
+        measure(name, func, samples)
+
+
+if __name__ == "__main__":
+    main()
