@@ -157,3 +157,10 @@ def test_checksums_tell_dtype_shape_and_bytes() -> None:
     assert len(set(sums)) == len(sums)
     assert all(0 <= value < 2**63 for value in sums)
     assert checksum(torch.arange(6).reshape(2, 3).T) == checksum(torch.arange(6).reshape(2, 3).T.contiguous())
+
+
+@pytest.mark.parametrize("shape", [(1,), (), (3,), (2, 3)], ids=str)
+def test_checksums_of_tensors_without_strides(shape: tuple[int, ...]) -> None:
+    """One element is contiguous to torch whatever its stride, and 0 is none to view it as bytes by."""
+    broadcast = torch.tensor([7, 8])[0].expand(shape)
+    assert checksum(broadcast) == checksum(torch.full(shape, 7))
