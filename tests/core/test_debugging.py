@@ -27,17 +27,19 @@ def total(comm: Comm) -> torch.Tensor:
     return comm.allreduce(ONE)
 
 
-def test_on_for_a_block_or_from_now_on() -> None:
-    assert not debugging()
-    with ms.debug():
-        assert debugging()
-        with ms.debug(False):
-            assert not debugging()
-        assert debugging()
-    on = ms.debug()
-    assert debugging()
-    on.__exit__(None, None, None)
-    assert not debugging()
+@pytest.mark.parametrize("before", [False, True])
+def test_on_for_a_block_or_from_now_on(before: bool) -> None:
+    with ms.debug(before):
+        assert debugging() == before
+        with ms.debug():
+            assert debugging()
+            with ms.debug(False):
+                assert not debugging()
+            assert debugging()
+        on = ms.debug(not before)
+        assert debugging() != before
+        on.__exit__(None, None, None)
+        assert debugging() == before
 
 
 @pytest.mark.serial
@@ -115,7 +117,8 @@ def test_A3_an_object_that_should_be_replicated(rank: int, size: int, raises_ali
             ms.asarray(torch.zeros(2 + (rank == size - 1)))
         assert ms.array(torch.arange(4.0), split=0).tolist() == [0, 1, 2, 3]
         assert ms.array(differs, is_split=0).shape == (4 * size,)
-    ms.array(differs)  # undefined, and free
+    with ms.debug(False):
+        ms.array(differs)  # undefined, and free
 
 
 def test_A3_a_replicated_input_of_vmap(rank: int, size: int, raises_alike: Any) -> None:
