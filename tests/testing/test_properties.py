@@ -131,6 +131,40 @@ def test_planted_faults_are_found_and_shrunk(
         spmd(fault).alone(**arguments)  # type: ignore[attr-defined]
 
 
+PROJECT = """
+from hypothesis import given, settings
+from minisplit.testing import spmd, strategies as st
+
+@settings(deadline=None, database=None)
+@given(x=st.dndarrays())
+@spmd
+def test_fails(x):
+    assert x.tensor.numel() < 3
+"""
+
+
+@pytest.mark.parametrize("ranks_are", ["threads", "pool"])
+def test_what_is_printed_can_be_pasted_where_pytest_ran(
+    ranks_are: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str, **options: Any) -> str:
+        command = [sys.executable, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, **options)
+        assert done.returncode == 1, done.stderr
+        return done.stdout + done.stderr
+
+    monkeypatch.setenv("MINISPLIT_TESTING", ranks_are)
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "test_sizes.py").write_text(PROJECT)
+    told = run("-m", "pytest", "-p", "no:cacheprovider")
+    assert "def _call" not in told  # no source of ours stands before what the test says
+    lines = [
+        line.removeprefix("E").strip() for line in told.partition("To run this example alone:\n")[2].splitlines()
+    ]
+    pasted = lines[: next(place for place, line in enumerate(lines) if ".alone(" in line) + 1]
+    assert "x.tensor.numel() < 3" in run("-", input="\n".join(pasted))
+
+
 @pytest.fixture(params=["threads", "pool"])
 def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINISPLIT_TESTING", request.param)
