@@ -289,12 +289,15 @@ class Part:
 
 
 SERIAL = Part("serial", 0, ("-m", "serial"))
+# What runs twice, on threads and on MPI, runs once of them in debug mode.
+DEBUG = ("MINISPLIT_DEBUG", "1")
 # Properties again, on the ranks of an MPI job. Each example costs more there.
-POOL = Part("pool", 0, ("-m", "spmd"), (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "40")))
+POOL = Part("pool", 0, ("-m", "spmd"), (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "40"), DEBUG))
 
 
 def on_threads(ranks: int) -> Part:
-    return Part(f"threads, {counted(ranks)}", 0, ("-m", "not serial", "--on-threads", str(ranks)))
+    arguments = ("-m", "not serial", "--on-threads", str(ranks))
+    return Part(f"threads, {counted(ranks)}", 0, arguments, (DEBUG,))
 
 
 def on_mpi(ranks: int) -> Part:

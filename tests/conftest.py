@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -84,11 +84,14 @@ class Counting:
 
 
 @pytest.fixture
-def calls(comm: Any, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """The MPI calls made on `MPI_WORLD` since the test began, by name."""
+def calls(comm: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """The MPI calls made on `MPI_WORLD` since the test began, by name, without those of debug mode."""
+    import minisplit as ms
+
     counting = Counting(comm.mpi)
     monkeypatch.setattr(comm, "_duplicate", counting)
-    return counting.calls
+    with ms.debug(False):
+        yield counting.calls
 
 
 @functools.cache

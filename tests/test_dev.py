@@ -300,6 +300,12 @@ def test_every_part_of_the_tests_runs(
     assert len(titles([a, b])) == 2 * 6 + 4
 
 
+def test_all_runs_with_debug_mode_and_without() -> None:
+    on = {part.title: ("MINISPLIT_DEBUG", "1") in part.settings for part in (dev.SERIAL, dev.POOL)}
+    on |= {part.title: ("MINISPLIT_DEBUG", "1") in part.settings for part in (dev.on_mpi(3), dev.on_threads(3))}
+    assert on == {"serial": False, "pool": True, "3 ranks": False, "threads, 3 ranks": True}
+
+
 @pytest.fixture
 def mpi(monkeypatch: pytest.MonkeyPatch) -> dev.Mpi:
     """The MPI of this environment; what does not end with it is given up soon."""

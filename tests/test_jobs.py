@@ -259,6 +259,22 @@ for pair in ["ab", "ac", "ad", "ae", "bf", "fg", "ah", "bh", "ij"]:
     assert done.out == "named\n" * 2 * 9
 
 
+def test_J6_a_launcher_of_another_mpi(tmp_path):
+    """Its library does not find what this launcher left for it, and each rank is a job of its own."""
+    program = """
+import os, sys
+for name in list(os.environ):
+    if name.startswith("PMIX_") or name in {"PMI_FD", "PMI_PORT"}:
+        del os.environ[name]
+os.execv(sys.executable, [sys.executable, "-c", "import minisplit as ms; print('size', ms.MPI_WORLD.size)"])
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = job(2, tmp_path / "program.py")
+    assert done.out.count("size 1") == 2, done.err
+    assert done.err.count("the launcher started 2 processes, but the MPI library sees one") == 2
+    assert ("use the mpiexec that belongs to Open MPI" in done.err) == OPEN_MPI
+
+
 def test_J6_jobs_of_one_rank_are_told():
     script = "import minisplit as ms; print(ms.MPI_WORLD.size)"
     alone = {

@@ -80,7 +80,7 @@ def programs(draw: hs.DrawFn) -> tuple[tuple[Whole, ...], list[Step]]:
     wholes = draw(st.broadcastable_dndarrays(draw(hs.integers(1, 3)), torch.float64))
     arrays = [whole.tensor.numpy().copy() for whole in wholes]
     steps: list[Step] = []
-    for _ in range(draw(hs.sampled_from([1, 2, 4, 6, 8]))):
+    for _ in range(draw(hs.sampled_from([1, 2, 4, 4, 6, 6, 8, 8]))):  # the first is drawn most often
         step = draw(steps_for(arrays))
         if step is not None:
             steps.append(step)
@@ -90,10 +90,11 @@ def programs(draw: hs.DrawFn) -> tuple[tuple[Whole, ...], list[Step]]:
 
 @hs.composite
 def steps_for(draw: hs.DrawFn, arrays: list[np.ndarray]) -> Step | None:
-    """A step that NumPy can do on these arrays, or None."""
-    name = draw(hs.sampled_from([*STEPS, "get", "put", "put", "vmap", "add", "larger"]))  # these often do not fit
+    """A step that NumPy can do on these arrays; None where a key was drawn that the value does not fit."""
     i, j = (draw(hs.integers(0, len(arrays) - 1)) for _ in range(2))
     x, y = arrays[i], arrays[j]
+    axes = [axis for axis, (n, m) in enumerate(zip(x.shape, y.shape, strict=False)) if n == m > 0]
+    name = draw(hs.sampled_from(names_for(x, y, axes)))
     if name in {"resplit", "resplit_"}:
         return name, (i,), draw(hs.none() | axes_of(x))
     if name == "redistribute":
@@ -103,21 +104,25 @@ def steps_for(draw: hs.DrawFn, arrays: list[np.ndarray]) -> Step | None:
     if name == "get":
         return name, (i,), draw(keys(x))
     if name == "vmap":
-        axis = draw(axes_of(x))
-        fits = axis is not None and axis < y.ndim and x.shape[axis] == y.shape[axis] > 0
-        return (name, (i, j), axis) if fits else None
+        return name, (i, j), draw(hs.sampled_from(axes))
     if name in {"get where", "put where"}:
-        fits = y.ndim > 0 and x.shape[: y.ndim] == y.shape
-        return (name, (i, j), draw(hs.integers(-1, 2))) if fits else None
-    if name in {"add", "larger", "plus", "put"}:
-        key = draw(keys(x)) if name == "put" else None
-        fits = (
-            broadcasts(x, y)
-            if name in {"add", "larger"}
-            else x is not y and broadcasts(y, x if key is None else x[key], True)
-        )
-        return (name, (i, j), key) if fits else None
-    return name, (i,), None
+        return name, (i, j), draw(hs.integers(-1, 2))
+    if name == "put":
+        key = draw(keys(x))
+        return (name, (i, j), key) if broadcasts(y, x[key], True) else None
+    return (name, (i,), None) if name == "balance" else (name, (i, j), None)
+
+
+def names_for(x: np.ndarray, y: np.ndarray, axes: list[int]) -> list[str]:
+    """The steps that `x` and `y` allow, of the same extent along `axes`; rarely allowed ones count more."""
+    names = ["resplit", "resplit_", "balance", "redistribute", "times", "lessened", "get"]
+    if broadcasts(x, y):
+        names += ["add", "larger"]
+    if x is not y:
+        names += ["put", *["plus", "plus"] * broadcasts(y, x, True)]
+    if y.ndim > 0 and x.shape[: y.ndim] == y.shape:
+        names += ["get where", "put where"]
+    return names + ["vmap"] * 3 * bool(axes)
 
 
 def axes_of(x: np.ndarray) -> hs.SearchStrategy[int | None]:

@@ -50,6 +50,8 @@ _ACCUMULATE = {
     torch.bfloat16: torch.float32,
     torch.complex32: torch.complex64,
 }
+# Of two threads that begin at once one is refused. For all communicators, as each claims few times.
+_claiming = threading.Lock()
 _BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
 
 
@@ -197,15 +199,16 @@ class Communication(ABC):
         """Make this thread the one that makes the calls, or raise RuntimeError."""
         if self._closed:
             raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}: no call can be made on it")
-        owner = next((thread for thread in threading.enumerate() if thread.ident == self._thread), None)
-        if owner is not None:
-            raise RuntimeError(
-                f"this communicator is used by thread {owner.name!r}, so {threading.current_thread().name!r} "
-                "cannot make collective calls on it: those of two threads could be taken for one another. Give it "
-                "one of its own (comm.split(0), called by the first), or call within comm.taken_over() while the "
-                "first waits"
-            )
-        self._thread = get_ident()
+        with _claiming:
+            owner = next((thread for thread in threading.enumerate() if thread.ident == self._thread), None)
+            if owner is not None:
+                raise RuntimeError(
+                    f"this communicator is used by thread {owner.name!r}, so {threading.current_thread().name!r} "
+                    "cannot make collective calls on it: those of two threads could be taken for one another. "
+                    "Give it one of its own (comm.split(0), called by the first), or call within "
+                    "comm.taken_over() while the first waits"
+                )
+            self._thread = get_ident()
 
     def _close(self, reason: str) -> None:
         self._closed = reason

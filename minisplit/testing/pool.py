@@ -118,12 +118,14 @@ class Pool:
         ...     pool.run(lambda n: minisplit.get_comm().rank + n, 10, ranks=2)
         [10, 11]
         """
+        __tracebackhide__ = True
         return self._call(func, args, kwargs, ranks)
 
     def _call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ranks: int
     ) -> list[Any]:
         """`run` for a function that may have an argument `ranks` of its own."""
+        __tracebackhide__ = True
         if not 1 <= as_index(ranks, "ranks") <= self.ranks:
             raise ValueError(f"ranks must be from 1 to the {self.ranks} of the pool, got {ranks}")
         if self._closed:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -167,13 +168,22 @@ def _alone(test: Callable[..., Any], arguments: dict[str, Any]) -> str:
     given = ", ".join(
         f"{key}={f'{owner}()' if owner and key == 'self' else _source(value)}" for key, value in arguments.items()
     )
+    folder = _folder(test)
+    path = "" if folder == "." else f"    import sys; sys.path.insert(0, {folder!r})\n"
     return f"""To run this example alone:
-    from math import inf, nan
+{path}    from math import inf, nan
     import numpy, torch
     from minisplit import Layout
     from minisplit.testing import Whole
     from {test.__module__} import {name.partition(".")[0]}
     {name}.alone({given})"""
+
+
+def _folder(test: Callable[..., Any]) -> str:
+    """From where Python imports the module of `test`, seen from here: pytest adds folders of its choice."""
+    names = tuple(test.__module__.split("."))
+    path = Path(test.__code__.co_filename).with_suffix("")
+    return os.path.relpath(path.parents[len(names) - 1]) if path.parts[-len(names) :] == names else "."
 
 
 def _source(value: Any) -> str:

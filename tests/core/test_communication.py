@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -428,6 +430,40 @@ def test_A13_a_second_thread_is_refused(comm: Comm) -> None:
     with agreement(comm, "checking"):
         assert re.search("used by thread .*, so 'second' cannot make collective calls on it", str(caught[0]))
     assert part.allreduce(torch.ones(1)).item() == comm.size
+
+
+@pytest.mark.several
+def test_A13_two_threads_begin_at_once(comm: Comm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither has made a call before, and each finds that no other has."""
+    part = comm.split(0)
+    assert part is not None
+    both = threading.Barrier(2)
+    enumerate_threads = threading.enumerate
+    totals: list[float] = []
+    refused: list[RuntimeError] = []
+
+    def slowly() -> Iterator[threading.Thread]:
+        yield from enumerate_threads()
+        time.sleep(0.05)
+
+    def use() -> None:
+        both.wait()
+        try:
+            totals.append(part.allreduce(torch.ones(1)).item())
+        except RuntimeError as error:
+            refused.append(error)
+        finally:
+            both.wait()  # a thread that has ended leaves the communicator to the other
+
+    monkeypatch.setattr(threading, "enumerate", slowly)
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with agreement(comm, "checking"):
+        assert totals == [comm.size]
+        assert re.search("used by thread .* cannot make collective calls on it", str(refused[0]))
 
 
 def test_A13_a_communicator_of_ones_own_or_a_loan(comm: Comm, size: int) -> None:

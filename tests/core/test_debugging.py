@@ -27,17 +27,19 @@ def total(comm: Comm) -> torch.Tensor:
     return comm.allreduce(ONE)
 
 
-def test_on_for_a_block_or_from_now_on() -> None:
-    assert not debugging()
-    with ms.debug():
-        assert debugging()
-        with ms.debug(False):
-            assert not debugging()
-        assert debugging()
-    on = ms.debug()
-    assert debugging()
-    on.__exit__(None, None, None)
-    assert not debugging()
+@pytest.mark.parametrize("before", [False, True])
+def test_on_for_a_block_or_from_now_on(before: bool) -> None:
+    with ms.debug(before):
+        assert debugging() == before
+        with ms.debug():
+            assert debugging()
+            with ms.debug(False):
+                assert not debugging()
+            assert debugging()
+        on = ms.debug(not before)
+        assert debugging() != before
+        on.__exit__(None, None, None)
+        assert debugging() == before
 
 
 @pytest.mark.serial
@@ -115,7 +117,8 @@ def test_A3_an_object_that_should_be_replicated(rank: int, size: int, raises_ali
             ms.asarray(torch.zeros(2 + (rank == size - 1)))
         assert ms.array(torch.arange(4.0), split=0).tolist() == [0, 1, 2, 3]
         assert ms.array(differs, is_split=0).shape == (4 * size,)
-    ms.array(differs)  # undefined, and free
+    with ms.debug(False):
+        ms.array(differs)  # undefined, and free
 
 
 def test_A3_a_replicated_input_of_vmap(rank: int, size: int, raises_alike: Any) -> None:
@@ -157,3 +160,10 @@ def test_checksums_tell_dtype_shape_and_bytes() -> None:
     assert len(set(sums)) == len(sums)
     assert all(0 <= value < 2**63 for value in sums)
     assert checksum(torch.arange(6).reshape(2, 3).T) == checksum(torch.arange(6).reshape(2, 3).T.contiguous())
+
+
+@pytest.mark.parametrize("shape", [(1,), (), (3,), (2, 3)], ids=str)
+def test_checksums_of_tensors_without_strides(shape: tuple[int, ...]) -> None:
+    """One element is contiguous to torch whatever its stride, and 0 is none to view it as bytes by."""
+    broadcast = torch.tensor([7, 8])[0].expand(shape)
+    assert checksum(broadcast) == checksum(torch.full(shape, 7))

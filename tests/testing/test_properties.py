@@ -92,7 +92,7 @@ def skips_a_collective(x: Whole) -> None:
 
 def fails_on_one_rank(x: Whole) -> None:
     mine = x.cut()
-    if mine.comm.rank == mine.comm.size - 1 and mine.size > 2:
+    if mine.comm.rank == 1 and mine.size > 2:
         raise ZeroDivisionError("planted")
     mine.resplit(None)
 
@@ -110,7 +110,7 @@ def asks_its_shard_what_to_do(x: Whole) -> None:
     [
         (misplaces_what_follows_an_empty_shard, AssertionError, "torch.equal", (1,), 2),
         (skips_a_collective, ms.CollectiveError, r"rank 0 (waited in )?exchange\(.* rank 1 returned", (0,), 2),
-        (fails_on_one_rank, ZeroDivisionError, "planted", (3,), 1),
+        (fails_on_one_rank, ZeroDivisionError, "planted", (3,), 2),
         (asks_its_shard_what_to_do, ms.CollectiveError, r"rank 0 \w+\(.*test_properties.py:\d+, rank 1 ", (1,), 2),
     ],
 )
@@ -129,6 +129,40 @@ def test_planted_faults_are_found_and_shrunk(
     assert (arguments["x"].layout.shape, arguments["ranks"]) == (shape, ranks)
     with pytest.raises(type(caught.value)):
         spmd(fault).alone(**arguments)  # type: ignore[attr-defined]
+
+
+PROJECT = """
+from hypothesis import given, settings
+from minisplit.testing import spmd, strategies as st
+
+@settings(deadline=None, database=None)
+@given(x=st.dndarrays())
+@spmd
+def test_fails(x):
+    assert x.tensor.numel() < 3
+"""
+
+
+@pytest.mark.parametrize("ranks_are", ["threads", "pool"])
+def test_what_is_printed_can_be_pasted_where_pytest_ran(
+    ranks_are: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str, **options: Any) -> str:
+        command = [sys.executable, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, **options)
+        assert done.returncode == 1, done.stderr
+        return done.stdout + done.stderr
+
+    monkeypatch.setenv("MINISPLIT_TESTING", ranks_are)
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "test_sizes.py").write_text(PROJECT)
+    told = run("-m", "pytest", "-p", "no:cacheprovider")
+    assert "def _call" not in told  # no source of ours stands before what the test says
+    lines = [
+        line.removeprefix("E").strip() for line in told.partition("To run this example alone:\n")[2].splitlines()
+    ]
+    pasted = lines[: next(place for place, line in enumerate(lines) if ".alone(" in line) + 1]
+    assert "x.tensor.numel() < 3" in run("-", input="\n".join(pasted))
 
 
 @pytest.fixture(params=["threads", "pool"])
