@@ -112,14 +112,14 @@ class _World:
         """Let the ranks run until each has come to its end."""
         self.stopping = True
         try:
-            for thread in threads:
-                thread.start()
-            self.stopping = False
-        finally:
-            self.pass_on()  # where not all could be started, to those that wait already
-        try:
+            try:
+                for thread in threads:
+                    thread.start()
+                self.stopping = False
+            finally:
+                self.pass_on()  # where not all could be started, to those that wait already
             self.over.acquire()
-        except BaseException:  # Ctrl-C
+        except BaseException:  # Ctrl-C, which may come as soon as the first rank runs
             self.stopping = True
             raise
         finally:
