@@ -55,7 +55,7 @@ def run(
     try:
         with bar or _NO_BAR as advance:
             while start < samples:
-                stop = min(start + _next_size(chunk_size, samples - start), samples)
+                stop = start + _next_size(chunk_size, samples, samples - start)
                 in_func = True
                 part = _run_chunk(task, shards, start, stop, samples, chunk_size)
                 in_func = False
@@ -86,10 +86,10 @@ def run_part(task: Task, shards: Tensors, start: int, stop: int) -> Mapped:
     return task.run(parts, stop - start)
 
 
-def _next_size(chunk_size: ChunkSize, samples: int) -> int:
+def _next_size(chunk_size: ChunkSize, samples: int, left: int) -> int:
     if isinstance(chunk_size, Tuner):
-        return chunk_size.size(samples)
-    return samples if chunk_size is None else chunk_size
+        return chunk_size.size(samples, left)
+    return left if chunk_size is None else min(chunk_size, left)
 
 
 def _run_chunk(task: Task, shards: Tensors, start: int, stop: int, samples: int, chunk_size: ChunkSize) -> Mapped:

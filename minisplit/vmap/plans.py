@@ -64,7 +64,7 @@ class Plan:
     bytes_moved: bytes of inputs that cross between ranks, summed over the ranks.
     collectives: collective calls that all ranks make, debug mode's own left out.
     counts: samples per rank. imbalance: the largest of them over the mean.
-    chunk_size: samples per chunk and rank; None for all at once, "auto" where that is still to be measured.
+    chunk_size: samples per chunk, on this rank if it was measured; None for all at once, "auto" before that.
     outputs: None where they cannot be known before the call; then `unknown` says why.
     """
 

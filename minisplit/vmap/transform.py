@@ -197,13 +197,12 @@ class MappedFunction:
         task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self.options.randomness)
         outcome = _infer(task, [x.larray for x in arrays], targets=batch.targets)
         chunk_size = self._chunk_size([x.larray for x in arrays], batch)
-        best: int | Literal["auto"] | None = "auto"
-        if not isinstance(chunk_size, Tuner):
-            best = chunk_size
-        elif chunk_size.best is not None:
-            best = chunk_size.best
+        start, stop = batch.samples.span(comm.rank)
+        size: int | Literal["auto"] | None = (
+            (chunk_size.settled(stop - start) or "auto") if isinstance(chunk_size, Tuner) else chunk_size
+        )
         mine = outcome.error if outcome.mapped is None else _described(outcome.mapped, with_values=False)
-        return make_plan(self._name, arrays, spec, batch, best, mine)
+        return make_plan(self._name, arrays, spec, batch, size, mine)
 
     def _batch(self, arrays: Sequence[DNDarray], spec: pytree.TreeSpec | None) -> Batch:
         in_dims = None

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._C import _functorch as functorch
+from torch.overrides import TorchFunctionMode
 
 Result = TypeVar("Result")
 MEMORY_BUDGET = 2**29
 # Each size is this many times the one before.
 STEP = 4
-# Bytes that the first sizes may take: below them a chunk is in the cache in any case.
+# Bytes that the first chunk, which is weighed, and the first that is timed may take: both are in the cache.
 _FIRST_BYTES, _START_BYTES = 2**14, 2**16
-# A size is given up when it takes this many times as long per sample as the best, and no larger one is tried.
+# No larger size is tried than one that takes this many times as long per sample as the fastest.
 _SLOWER = 1.1
-# Chunks quicker than this are timed more than once.
-_QUICK, _TIMES = 0.005, 3
+# Each size is timed three times, where that takes longer less often: (seconds, times). But one that is slower by as
+# much is left after two: the first chunk of a size may be slow since its memory is new.
+_TIMES = ((0.02, 3), (0.1, 2), (float("inf"), 1))
+_MUCH_SLOWER = 1.5
 
 
 class Tuner:
@@ -32,20 +35,34 @@ class Tuner:
 
     def __init__(self, budget: int, sample_bytes: int) -> None:
         self.budget = budget
-        self.best: int | None = None  # known once larger sizes have been seen to be slower, or not allowed
-        self._first = _power(_FIRST_BYTES // max(sample_bytes, 1), 64)
+        self.best: int | None = None  # known once larger sizes have been seen to be slower, or are not allowed
+        self._size = _power(_FIRST_BYTES // max(sample_bytes, 1), 64)
         self._limit: int | None = None
-        self._size = self._first
-        self._tries: list[float] = []
-        self._seconds: dict[int, float] = {}
+        self._trial = 0  # the size of the chunk that is to be timed
+        self._tries: dict[int, list[float]] = {}  # seconds per sample for each size
 
-    def size(self, samples: int) -> int:
-        """The size of the next chunk, where so many samples are left."""
+    def size(self, samples: int, left: int) -> int:
+        """The size of the next chunk of a run of so many samples, of which some are left."""
         if self.best is not None:
-            return self.best
-        if self._limit is None or samples >= self._size:
-            return self._size
-        return min(self._seconds, key=self._seconds.__getitem__, default=self._size)
+            return min(self.best, left)
+        if self._limit is None:
+            return min(self._size, left)
+        self._trial = self._next_trial(samples)
+        if self._trial > left or self._is_known(self._trial):
+            self._trial = 0
+            return min(self._fastest(), left)
+        return self._trial
+
+    def settled(self, samples: int) -> int | None:
+        """The size of the chunks of a run of so many samples, None while it is being measured."""
+        if self.best is None and (self._limit is None or not self._is_known(self._next_trial(samples))):
+            return None
+        return min(self.best or self._fastest(), samples)
+
+    def _next_trial(self, samples: int) -> int:
+        """The size to try next: the next one, or all samples at once where they are too few for two such chunks."""
+        assert self._limit is not None
+        return self._size if 2 * self._size <= samples else min(samples, self._limit)
 
     def run(self, samples: int, call: Callable[[], Result], device: torch.device) -> Result:
         """Make the call for a chunk of so many samples, and learn from it."""
@@ -57,35 +74,47 @@ class Tuner:
         started = time.perf_counter()
         result = call()
         _synchronize(device)
-        if samples == self._size:
-            self._learn(time.perf_counter() - started)
+        self._learn(samples, (time.perf_counter() - started) / samples)
         return result
 
     def _weigh(self, samples: int, call: Callable[[], Result]) -> Result:
         """The first chunk: how much memory it takes per sample. Its time, which has much in it, does not count."""
-        with _Allocations() as allocations:
+        with _Weighing() as weighing:
             result = call()
-        each = max(allocations.peak // samples, 1)
+        each = max(weighing.total() // samples, 1)
         self._limit = max(self.budget // each, 1)
         self._size = min(_power(_START_BYTES // each, self._limit), self._limit)
         return result
 
-    def _learn(self, seconds: float) -> None:
+    def _learn(self, samples: int, seconds: float) -> None:
+        """Take note of what each sample of a chunk took, and go on to the next size when this one is known."""
+        if samples != self._trial:
+            return
+        self._tries.setdefault(samples, []).append(seconds)
+        if samples != self._size or not self._is_known(samples):
+            return
         assert self._limit is not None
-        self._tries.append(seconds)
-        if seconds < _QUICK and len(self._tries) < _TIMES:
-            return
-        each = min(self._tries) / self._size
-        fastest = min(self._seconds.values(), default=each)
-        if each > _SLOWER * fastest and len(self._tries) < _TIMES:
-            return
-        self._tries.clear()
-        self._seconds[self._size] = each
         larger = min(self._size * STEP, self._limit)
-        if each > _SLOWER * fastest or larger == self._size:
-            self.best = min(self._seconds, key=self._seconds.__getitem__)
+        if self._slowness(samples) > _SLOWER or larger == self._size:
+            self.best = self._fastest()
         else:
             self._size = larger
+
+    def _is_known(self, size: int) -> bool:
+        """Whether this size has been timed often enough."""
+        tries = self._tries.get(size, [])
+        if len(tries) >= 2 and self._slowness(size) > _MUCH_SLOWER:
+            return True
+        return bool(tries) and len(tries) >= next(times for most, times in _TIMES if min(tries) * size <= most)
+
+    def _slowness(self, size: int) -> float:
+        """The time per sample over that of the fastest other size."""
+        others = [min(tries) for other, tries in self._tries.items() if other != size]
+        mine = min(self._tries[size])
+        return mine / min(others, default=mine)
+
+    def _fastest(self) -> int:
+        return min(self._tries, key=lambda size: min(self._tries[size]), default=self._size)
 
 
 _remembered: weakref.WeakKeyDictionary[object, dict[object, Tuner]] = weakref.WeakKeyDictionary()
@@ -116,32 +145,39 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The most bytes of tensors made within it that were alive at once: a little below what the process takes."""
+class _Weighing(TorchFunctionMode):
+    """Sums up the memory of all that torch's functions return within it.
+
+    As much as if nothing were given back: as it is where a gradient is taken, and more than enough elsewhere. What
+    lies within one of torch's functions is not seen.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = self._alive = 0
-        self._known: set[int] = set()
+        self._seen: dict[int, torch.Tensor] = {}  # by address, and kept, so that no two have the same
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        given = {x.untyped_storage()._cdata for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)}
-        for x in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(x, torch.Tensor):
-                storage = x.untyped_storage()
-                if storage._cdata not in given and storage._cdata not in self._known:
-                    self._count(storage)
-        return made
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        for x in _tensors(returned):
+            physical = _physical(x)
+            self._seen.setdefault(physical.untyped_storage().data_ptr(), physical)
+        return returned
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        number, size = storage._cdata, storage.nbytes()
-        self._known.add(number)
-        self._alive += size
-        self.peak = max(self.peak, self._alive)
-        weakref.finalize(storage, self._forget, number, size)
+    def total(self) -> int:
+        """Bytes, of a part of an input only those of that part."""
+        return sum(min(x.numel() * x.itemsize, x.untyped_storage().nbytes()) for x in self._seen.values())
 
-    def _forget(self, number: int, size: int) -> None:
-        self._known.discard(number)
-        self._alive -= size
+
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _physical(x: torch.Tensor) -> torch.Tensor:
+    """The tensor with the values of all samples, beneath the wrappers of torch.func."""
+    while functorch.is_functorch_wrapped_tensor(x):
+        x = functorch.get_unwrapped(x)
+    return x

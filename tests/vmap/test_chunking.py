@@ -1,13 +1,16 @@
 """Running one rank's samples in chunks."""
 
+import weakref
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minisplit.core.mapping import mapping
 from minisplit.vmap.batching import Task
 from minisplit.vmap.chunking import run
 from minisplit.vmap.trees import OutDims
-from minisplit.vmap.tuning import Tuner, _Allocations
+from minisplit.vmap.tuning import Tuner
 
 pytestmark = pytest.mark.serial
 
@@ -64,18 +67,41 @@ def test_what_is_the_same_for_all_samples_is_repeated_along_its_axis(out_dims, s
     assert torch.equal(out, torch.stack([constant] * 4, out_dims))
 
 
+class Alive(TorchDispatchMode):
+    """The most bytes of tensors made within it that were alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.peak = self.alive = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for x in made if isinstance(made, (tuple, list)) else (made,):
+            storage = x.untyped_storage()
+            if storage._cdata not in self.known | {y.untyped_storage()._cdata for y in args if torch.is_tensor(y)}:
+                self.known.add(storage._cdata)
+                self.alive += storage.nbytes()
+                self.peak = max(self.peak, self.alive)
+                weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+        return made
+
+    def forget(self, number, size):
+        self.known.discard(number)
+        self.alive -= size
+
+
 @pytest.mark.parametrize("chunk_size", [10, 64, 300])
 @pytest.mark.parametrize("out_dims", [0, 1])
 def test_peak_memory_is_the_outputs_and_one_chunk(chunk_size, out_dims):
-    """The most bytes of tensors that are alive at once, where one `torch.vmap` of torch in chunks takes twice."""
     x = torch.zeros(1000, 16)
     doubled = task(lambda x: (torch.stack([x, x]), x * 2), out_dims=(out_dims, 0))
-    with _Allocations() as seen:
+    with Alive() as seen:
         outcome = run(doubled, (x,), 1000, chunk_size)
     outputs = 3 * x.nbytes
     assert [out.untyped_storage().nbytes() for out in outcome.mapped.outputs] == [2 * x.nbytes, x.nbytes]
     assert seen.peak == outputs + 3 * 16 * 4 * chunk_size
-    with _Allocations() as torchs:
+    with Alive() as torchs:
         torch.vmap(doubled.func, out_dims=(out_dims, 0), chunk_size=chunk_size)(x)
     assert torchs.peak > 1.5 * outputs
 
