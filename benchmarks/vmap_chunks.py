@@ -143,7 +143,9 @@ def main() -> None:
         return
     if comm.rank == 0:
         names = " ".join(f"{key:>7}" for key in ("None", *map(str, SIZES), "auto", "first"))
-        print(f"{comm.size} ranks, up to {SAMPLES} samples of 64 float32 each; auto over best size, over None; its size")
+        print(
+            f"{comm.size} ranks, up to {SAMPLES} samples of 64 float32 each; auto over best size, over None; its size"
+        )
         print(f"{'':>22} {names}  /best /None")
     for name, (func, samples) in CASES.items():
         measure(name, func, samples)

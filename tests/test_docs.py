@@ -1,17 +1,24 @@
-"""The example of docs/testing.md, done as it says."""
+"""The examples of the pages in docs, done as they say."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-PAGE = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+from minisplit import get_comm
+from minisplit.testing import run
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "testing.md").read_text()
 FILES = dict(re.findall(r"^`([\w/]+\.\w+)`:.*?\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 pytestmark = pytest.mark.serial
 
@@ -22,6 +29,26 @@ def test_the_first_property_is_that_of_the_readme_and_holds() -> None:
     names: dict[str, Any] = {"__name__": __name__}
     exec(first, names)
     names["test_a_round_trip_changes_nothing"]()
+
+
+@pytest.mark.parametrize("page", ["vmap.md"])
+def test_the_code_of_a_page_prints_what_it_shows_on_4_ranks(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", (DOCS / page).read_text(), re.DOTALL)
+    assert len(blocks) > 3
+    end = "(end of a block)\n"
+
+    def body() -> None:
+        names: dict[str, Any] = {}
+        for code, _ in blocks:
+            exec(code, names)
+            get_comm().agree(np.zeros(1, dtype=np.int64))
+            if get_comm().rank == 0:
+                print(end, end="")
+
+    with redirect_stdout(io.StringIO()) as printed:
+        run(body, ranks=4)
+    for (code, expected), shown in zip(blocks, printed.getvalue().split(end), strict=False):
+        assert shown == expected, code
 
 
 def run_tests(folder: Path, ranks_are: str) -> subprocess.CompletedProcess[str]:
