@@ -1,10 +1,10 @@
-"""Chunk sizes of `ms.vmap`: "auto" against one chunk and against sizes chosen by hand, and the memory of small chunks.
+"""Chunk sizes of `ms.vmap`: "auto" against one chunk and against sizes chosen by hand; the memory of small chunks.
 
     python3 dev.py run -n 2 benchmarks/vmap_chunks.py
 
-Times are seconds of one call on the slowest rank, the least of the rounds, in which all sizes take turns. "first" is
-the first call of "auto", which measures, as some more may do; "auto" are calls after those.
-With `--memory` the peak of a process over the size of its output is printed, for an output of 1 GiB in small chunks.
+Times are seconds of one call on the slowest rank, the least of the rounds, in which all sizes take turns. "first"
+is the first call of "auto", which measures, as some more may do; "auto" are calls after those.
+With `--memory` it prints the peak of a process over the size of its output, which is 1 GiB in small chunks.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def seconds(comm: ms.Communication, call: Callable[[], Any]) -> float:
 def measure(name: str, func: Callable[..., Any], samples: int) -> None:
     comm = ms.MPI_WORLD
     x = ms.array(torch.randn(samples, 64, generator=torch.Generator().manual_seed(comm.rank)), is_split=0)
-    fresh = ms.vmap(lambda v: func(v), chunk_size="auto")
+    fresh = ms.vmap(func, chunk_size="auto")
     first = seconds(comm, lambda: fresh(x))
     for _ in range(WARM):
         fresh(x)
@@ -143,10 +143,8 @@ def main() -> None:
         return
     if comm.rank == 0:
         names = " ".join(f"{key:>7}" for key in ("None", *map(str, SIZES), "auto", "first"))
-        print(
-            f"{comm.size} ranks, up to {SAMPLES} samples of 64 float32 each; auto over best size, over None; its size"
-        )
-        print(f"{'':>22} {names}  /best /None")
+        print(f"{comm.size} ranks, up to {SAMPLES} samples of 64 float32 on each; the ratios are of auto")
+        print(f"{'':>22} {names}  /best /None  size")
     for name, (func, samples) in CASES.items():
         measure(name, func, samples)
 

@@ -24,8 +24,8 @@ STEP = 4
 _FIRST_BYTES, _START_BYTES = 2**14, 2**16
 # No larger size is tried than one that takes this many times as long per sample as the fastest.
 _SLOWER = 1.1
-# Each size is timed three times, where that takes longer less often: (seconds, times). But one that is slower by as
-# much is left after two: the first chunk of a size may be slow since its memory is new.
+# Each size is timed so many times where a chunk takes up to so many seconds. But one that is much slower is left
+# after two: the first chunk of a size may be slow since its memory is new.
 _TIMES = ((0.02, 3), (0.1, 2), (float("inf"), 1))
 _MUCH_SLOWER = 1.5
 
@@ -60,7 +60,7 @@ class Tuner:
         return min(self.best or self._fastest(), samples)
 
     def _next_trial(self, samples: int) -> int:
-        """The size to try next: the next one, or all samples at once where they are too few for two such chunks."""
+        """The size to try next: the next one, or all samples at once where they are fewer than two such chunks."""
         assert self._limit is not None
         return self._size if 2 * self._size <= samples else min(samples, self._limit)
 
@@ -153,7 +153,7 @@ class _Weighing(TorchFunctionMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seen: dict[int, torch.Tensor] = {}  # by address, and kept, so that no two have the same
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
