@@ -67,6 +67,12 @@ class Outputs:
         return text if layout is None or layout.isdecimal() or not layout else f"{text} as {layout}"
 
 
+def check_tellable(outputs: Outputs, samples: Layout) -> None:
+    """TypeError where ranks without samples could not be told of these outputs. Local, before the agreement."""
+    if _record(outputs)[1] == _DIGEST and _some_empty(samples):
+        _pickled(outputs)
+
+
 def agree_on_outputs(
     comm: Communication,
     samples: Layout,

@@ -74,7 +74,7 @@ def run(
         raise
     except BaseException as error:  # sys.exit() on one rank would leave the others waiting
         return Outcome(None, error, start, stop, in_func)
-    return Outcome(whole)
+    return Outcome(whole, stop=samples)
 
 
 def run_part(task: Task, shards: Tensors, start: int, stop: int) -> Mapped:

@@ -69,7 +69,9 @@ def narrowed(outcome: Outcome, run: Callable[[int, int], object]) -> Outcome:
     def fails(first: int, last: int) -> bool:
         try:
             run(first, last)
-        except Exception as again:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as again:  # also a sys.exit() this time: the other ranks wait
             return type(again) is type(error)
         return False
 

@@ -65,8 +65,10 @@ def _bytecode(code: types.CodeType) -> Iterator[str]:
 def _values(tree: dict[str, Any]) -> Iterator[str]:
     """Names and values: of tensors the checksum, of numbers and texts the text, of anything else the type."""
     for path, x in pytree.tree_flatten_with_path(tree)[0]:
-        if isinstance(x, (torch.Tensor, DNDarray)):
-            value = f"{checksum(x.larray if isinstance(x, DNDarray) else x):x}"
+        if isinstance(x, DNDarray):
+            x = x.larray  # noqa: PLW2901
+        if isinstance(x, torch.Tensor) and x.layout is torch.strided:
+            value = f"{checksum(x):x}"
         else:
             value = repr(x) if isinstance(x, (int, float, complex, str, bytes, type(None))) else type(x).__name__
         yield f"{pytree.keystr(path)}={value}"

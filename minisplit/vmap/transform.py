@@ -6,6 +6,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
@@ -17,7 +18,7 @@ from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import Failure
 from minisplit.core.layout import Layout
 from minisplit.vmap import failing
-from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, first_with_samples
+from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
 from minisplit.vmap.arguments import Keywords, brought, check_together
 from minisplit.vmap.batching import Mapped, Task
 from minisplit.vmap.chunking import ChunkSize, Outcome, run, run_part, sample_shape
@@ -163,8 +164,8 @@ class MappedFunction:
         token, shards = brought(arrays, batch, keywords, comm)
         task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self.options.randomness)
         outcome = self._run(task, shards, batch, comm.rank, keywords)
+        mine, outcome = _described_or_failed(outcome, batch.samples)
         failure = None if outcome.error is None else _failure(outcome, task, shards, batch.samples, comm.rank)
-        mine = None if outcome.mapped is None else _described(outcome.mapped, with_values=batch.size > 0)
         outputs = agree_on_outputs(comm, batch.samples, mine, failure)
         larrays = _larrays(outcome.mapped, outputs, batch.samples, shards[0].device, comm)
         if token is not None:
@@ -270,6 +271,18 @@ def _failure(outcome: Outcome, task: Task, shards: Sequence[torch.Tensor], sampl
     found = failing.narrowed(outcome, lambda start, stop: run_part(task, shards, start, stop))
     doing, which = failing.doing(found, samples, rank)
     return Failure(outcome.error, doing, failing.hint_for(outcome.error), {"samples": which})
+
+
+def _described_or_failed(outcome: Outcome, samples: Layout) -> tuple[Outputs | None, Outcome]:
+    """What to tell the other ranks of an outcome; where that cannot be told, the outcome is that error."""
+    if outcome.mapped is None:
+        return None, outcome
+    try:
+        mine = _described(outcome.mapped, with_values=samples.size > 0)
+        check_tellable(mine, samples)
+        return mine, outcome
+    except Exception as error:
+        return None, replace(outcome, mapped=None, error=error)
 
 
 def _described(mapped: Mapped, with_values: bool) -> Outputs:

@@ -85,10 +85,10 @@ def structure_text(structure: Structure) -> str | None:
     if structure is None or isinstance(structure, int):
         return "" if structure is None else str(structure)
     example = pytree.tree_unflatten(list(range(structure.num_leaves)), structure)
-    text = repr(example)
     try:
+        text = repr(example)
         same = pytree.tree_structure(ast.literal_eval(text)) == structure
-    except (ValueError, SyntaxError):
+    except Exception:  # classes print themselves as they like
         return None
     return text if same else None
 
@@ -102,10 +102,17 @@ def structure_from_text(text: str) -> Structure:
 
 
 def structure_bytes(structure: Structure) -> bytes:
-    """Any structure, pickled, for ranks that have imported the same classes."""
+    """Any structure, pickled, for ranks that have imported the same classes; TypeError where that cannot be."""
     if structure is None or isinstance(structure, int):
         return pickle.dumps(structure)
-    return pickle.dumps(pytree.tree_unflatten(list(range(structure.num_leaves)), structure))
+    example = pytree.tree_unflatten(list(range(structure.num_leaves)), structure)
+    try:
+        return pickle.dumps(example)
+    except Exception as error:
+        raise TypeError(
+            f"func returned a {type(example).__name__} that ranks without samples cannot make, since it cannot be "
+            f"pickled ({error}): define its classes at the top of a module"
+        ) from error
 
 
 def structure_from_bytes(data: bytes) -> Structure:

@@ -604,6 +604,18 @@ def test_structures_come_back_as_func_returns_them(owner, many):
     check(outputs, [(want, 0) for want in expected], params["w"].counts)
 
 
+def test_a_structure_that_ranks_without_samples_cannot_make(raises_alike):
+    class Local(NamedTuple):
+        first: Any
+
+    (y,) = ms.vmap(Local)(deal(values(8), 0))
+    assert type(ms.vmap(Local)(deal(values(8), 0))).__name__ == "Local"
+    if here().size > 1:
+        with raises_alike(TypeError, "func returned a Local that ranks without samples cannot make"):
+            ms.vmap(Local)(deal(values(8), 0, all_on(0, 8)))
+    assert y.shape == (8,)
+
+
 def test_a_bare_tensor_comes_back_as_a_tuple_and_a_list_as_a_list():
     x = ms.ones(3, split=0)
     assert type(ms.vmap(lambda a: a)(x)) is tuple
