@@ -127,10 +127,10 @@ def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
 
 def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
     """Dtype and shape per sample of each output."""
-    return [(x.dtype, sample_shape(x, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
+    return [(x.dtype, _sample_shape(x, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
 
 
-def sample_shape(x: torch.Tensor, dim: int | None) -> tuple[int, ...]:
+def _sample_shape(x: torch.Tensor, dim: int | None) -> tuple[int, ...]:
     """The shape of an output without its mapped axis."""
     return tuple(x.shape) if dim is None else (*x.shape[:dim], *x.shape[dim + 1 :])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from minisplit.vmap import failing
 from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
 from minisplit.vmap.arguments import Keywords, brought, check_together
 from minisplit.vmap.batching import Mapped, Task
-from minisplit.vmap.chunking import ChunkSize, Outcome, run, run_part, sample_shape
+from minisplit.vmap.chunking import ChunkSize, Outcome, run, run_part
 from minisplit.vmap.gradients import leave
 from minisplit.vmap.inspecting import captured, check_same_call
 from minisplit.vmap.options import SPLIT, Options
@@ -246,13 +247,14 @@ class MappedFunction:
     def _chunk_size(self, shards: Sequence[torch.Tensor], batch: Batch) -> ChunkSize:
         if self.options.chunk_size != "auto":
             return self.options.chunk_size
-        kind = tuple(
-            (x.dtype, sample_shape(x, dim), dim, x.device.type)
-            for x, dim in zip(shards, batch.in_dims, strict=True)
+        shapes = [_without(target.shape, dim) for target, dim in zip(batch.targets, batch.in_dims, strict=True)]
+        kind = (
+            tuple((x.dtype, shape, x.device.type) for x, shape in zip(shards, shapes, strict=True)),
+            batch.in_dims,
         )
         size = sum(
-            x.itemsize * math.prod(sample_shape(x, dim))
-            for x, dim in zip(shards, batch.in_dims, strict=True)
+            x.itemsize * math.prod(shape)
+            for x, shape, dim in zip(shards, shapes, batch.in_dims, strict=True)
             if dim is not None
         )
         budget = self.options.memory_budget or MEMORY_BUDGET
@@ -298,9 +300,13 @@ def _described(mapped: Mapped, with_values: bool) -> Outputs:
 def _described_kinds(kinds: tuple[Any, ...], structure: Structure) -> Outputs:
     each = []
     for dtype, shape, dim, requires_grad, checked in kinds:
-        of_one = tuple(shape) if dim is None else (*shape[:dim], *shape[dim + 1 :])
-        each.append(Output(dtype, of_one, dim, requires_grad, checked))
+        each.append(Output(dtype, _without(shape, dim), dim, requires_grad, checked))
     return Outputs(tuple(each), structure)
+
+
+def _without(shape: Sequence[int], dim: int | None) -> tuple[int, ...]:
+    """The shape of one sample, of an array with the samples along `dim`."""
+    return tuple(shape) if dim is None else (*shape[:dim], *shape[dim + 1 :])
 
 
 def _infer(task: Task, shards: Sequence[torch.Tensor], targets: Sequence[Layout] | None = None) -> Outcome:
@@ -316,6 +322,8 @@ def _infer(task: Task, shards: Sequence[torch.Tensor], targets: Sequence[Layout]
         shape if dim is None else (*shape[:dim], 1, *shape[dim + 1 :])
         for shape, dim in zip(wholes, task.in_dims, strict=True)
     ]
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True  # it would tell of errors that are told here
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             imagined = [
@@ -332,6 +340,8 @@ def _infer(task: Task, shards: Sequence[torch.Tensor], targets: Sequence[Layout]
         raise
     except BaseException as error:
         return Outcome(None, error)
+    finally:
+        log.disabled = before
 
 
 def _larrays(

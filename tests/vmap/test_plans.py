@@ -121,6 +121,17 @@ def test_a_plan_runs_nothing_and_sends_nothing() -> None:
     assert len(seen) == 2, "once per rank, on a tensor without data"
 
 
+def test_a_measured_chunk_size_is_in_later_plans() -> None:
+    def body() -> Any:
+        x = ms.zeros((3, 4000), split=0)  # must be re-split, so that shards change their shape
+        mapped = ms.vmap(torch.sin, in_dims=1, chunk_size="auto")
+        for _ in range(6):
+            mapped(x)
+        return mapped.plan(x).chunk_size
+
+    assert all(isinstance(size, int) for size in run(body, ranks=2))
+
+
 def test_what_a_call_would_raise_a_plan_raises() -> None:
     with pytest.raises(ValueError, match="the same number of samples"):
         run(lambda: ms.vmap(torch.add).plan(ms.zeros(4, split=0), ms.zeros(5, split=0)), ranks=2)
