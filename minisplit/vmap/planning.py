@@ -11,7 +11,7 @@ from minisplit.core.transfer import elements_moved
 from minisplit.vmap.balancing import cheapest_counts, held
 
 # The most samples that a rank is given by a move, as a multiple of its fair share.
-MAX_IMBALANCE = 2.0
+MAX_IMBALANCE = 1.25
 
 Axes = tuple[int | None, ...]
 

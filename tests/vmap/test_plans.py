@@ -147,9 +147,9 @@ def test_the_picture_has_a_part_for_each_rank_before_and_after() -> None:
     assert len(panels) == 4
     assert [[text.get_text() for text in panel.texts] for panel in panels] == [
         ["0", "1", "2"],
-        ["0", "1"],
+        ["0", "1", "2"],
         ["0"],
-        ["0", "1"],
+        ["0", "1", "2"],
     ]
     assert [panel.get_title(loc="left") for panel in panels][:2] == [
         "input 0 (8, 3), mapped along axis 0",

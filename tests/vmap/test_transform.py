@@ -84,7 +84,6 @@ def test_equals_torch_vmap_on_the_gathered_inputs(inputs, out_dims, chunk_size):
     check(outputs, pairs, outputs[0].counts)
     with agreement(here(), "looking at the inputs"):
         assert (x.layout, y.layout) == tuple(whole.layout for whole in inputs)
-        assert outputs[0].counts in {x.counts, y.counts, x.layout.balanced().counts}
 
 
 def test_import_of_the_package_and_of_the_function():
