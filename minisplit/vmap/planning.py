@@ -51,12 +51,12 @@ def plan_batch(
     give no rank more than `max_imbalance` times its fair share; of counts that move as few, the more even.
     Raises ValueError where no input is mapped, or the inputs differ in the number of samples.
 
-    >>> a = Layout((6, 2), 0, ranks=2, ragged=(4, 2))
-    >>> b = Layout((6,), 0, ranks=2)
+    >>> a = Layout((12, 2), 0, ranks=2, ragged=(7, 5))
+    >>> b = Layout((12,), 0, ranks=2)
     >>> plan_batch((a, b), (4, 4)).samples.counts
-    (4, 2)
+    (7, 5)
     >>> plan_batch((a, b), (4, 4), max_imbalance=1.0).samples.counts
-    (3, 3)
+    (6, 6)
     """
     axes = tuple(layout.split for layout in layouts) if in_dims is None else in_dims
     extent = _number_of_samples(layouts, axes, given=in_dims is not None)
