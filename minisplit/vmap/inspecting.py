@@ -31,7 +31,7 @@ def captured(func: Callable[..., Any]) -> list[torch.Tensor]:
 
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     """ValueError, the same on every rank, unless all map this function with these arguments. Collective."""
-    digests = comm.allgather(np.array([_digest(_code(func)), _digest(_values(kwargs))]))
+    digests = comm.compare(np.array([_digest(_code(func)), _digest(_values(kwargs))]))
     for column, what in enumerate(("function", "keyword arguments")):
         others = np.flatnonzero(digests[:, column] != digests[0, column])
         if len(others):
