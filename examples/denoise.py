@@ -20,6 +20,7 @@ from torch.nn.functional import fold, unfold
 import minisplit as ms
 
 PICTURE = Path(__file__).parent / "out" / "denoised.png"
+SIZE = 424, 640  # pixels of the photograph that the windows cover: 16 + 51 * 8 rows, 16 + 78 * 8 columns
 WINDOW, STRIDE, PATCH = 16, 8, 3  # pixels
 NOISE = 25 / 255  # standard deviation, where 1 is white
 CUT = 1.5  # in variances of the noise: a window's own directions hold more of it than others
@@ -74,8 +75,7 @@ def draw(images: dict[str, torch.Tensor]) -> None:
 
 def main() -> int:
     pixels = torch.from_numpy(load_sample_image("china.jpg").copy()).double() / 255
-    truth = pixels.movedim(-1, 0)[:, :424]  # rows that windows cover: 16 + 51 * 8
-    size = truth.shape[1:]
+    truth = pixels.movedim(-1, 0)[:, : SIZE[0], : SIZE[1]]
     # Every rank draws the same noise, and keeps its own windows of it.
     noise = torch.randn(truth.shape, dtype=truth.dtype, generator=torch.Generator().manual_seed(0))
     noisy = truth + NOISE * noise
@@ -85,7 +85,7 @@ def main() -> int:
     (clean,) = ms.vmap(denoise, chunk_size=64)(windows)
 
     cleaned = torch.from_numpy(clean.numpy())
-    image = average(cleaned.flatten(1).T, size, WINDOW, STRIDE)
+    image = average(cleaned.flatten(1).T, SIZE, WINDOW, STRIDE)
     if clean.comm.rank > 0:
         return 0  # the check is rank 0's
     before, after = psnr(noisy, truth), psnr(image, truth)
