@@ -3,7 +3,7 @@
 Trains a softmax classifier on the 1,797 digits that scikit-learn ships by gradient descent, then takes the
 gradient of the loss of every single digit: the longer it is, the more that digit would change the model. The
 twelve longest are printed and drawn to examples/out/strangest-digits.png, and all gradients are compared with
-`torch.vmap` in one process. Run it on any number of ranks:
+`torch.vmap` in one process. The plan of that call says before it what moves. Run it on any number of ranks:
 
     mpiexec -n 4 python examples/digits.py
 """
@@ -87,7 +87,10 @@ def main() -> int:
 
     model = train(images, labels.balance())
     seen, right = ms.vmap(guess)(images, labels, model=model)
-    (each,) = ms.vmap(flat_gradient)(images, labels, model=model)
+    gradients = ms.vmap(flat_gradient)
+    if images.comm.rank == 0:
+        print(f"{gradients.plan(images, labels, model=model)}\n")  # what the next line will do
+    (each,) = gradients(images, labels, model=model)
     (norms,) = ms.vmap(torch.linalg.vector_norm)(each)
 
     here = torch.vmap(lambda image, label: flat_gradient(image, label, model))(pixels, truth)

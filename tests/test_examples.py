@@ -1,0 +1,146 @@
+"""The examples run on any number of ranks, say the same there, and fail where something is wrong."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import minisplit as ms
+
+ROOT = Path(__file__).parent.parent
+# What dev.py sets for serial runs; these tests start jobs of their own.
+MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
+pytestmark = pytest.mark.serial
+
+# What an example must say, and the picture that it makes.
+SAYS = {
+    "denoise": (
+        [
+            "4108 windows of 16 x 16 pixels, the patches of each a matrix of 27 x 196",
+            "gained at least 7.5 dB: yes",
+            "equals torch.vmap in one process within 1e-10: yes",
+        ],
+        "denoised.png",
+    ),
+    "digits": (["input  shape", "largest difference from torch.vmap in one process: "], "strangest-digits.png"),
+    "pendulum": (
+        [
+            "15316 of 38400 swing, 23084 turn over; some of them:",
+            "largest relative error of a period: 5.8e-05 (allowed: 1e-04)",
+        ],
+        "pendulum.png",
+    ),
+    "repair": (
+        [
+            "digit 7 failed on rank 0: blocks [15] are white in all its images",
+            "all 10 factored, once the covariances of [3, 6, 7] were repaired",
+            "equals torch in one process within 1e-10: yes",
+        ],
+        None,
+    ),
+}
+
+
+def job(ranks, name):
+    """What the example prints as a job of that many ranks. It must end well."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MINISPLIT_")}
+    done = subprocess.run(
+        [MPIEXEC, "-n", str(ranks), sys.executable, f"examples/{name}.py"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def without_ranks(text):
+    """What does not depend on the number of ranks: no lines with counts, no plan, no rounding errors."""
+    text = re.sub(r"vmap of .*collective calls?;", "", text, flags=re.DOTALL)
+    text = re.sub(r"(on rank) \d+|(largest difference .*process:) \S+", r"\1\2", text)
+    return [line for line in text.splitlines() if "on each rank:" not in line]
+
+
+# Of these sizes they take no time.
+SMALL = {"denoise": {"SIZE": (104, 160)}, "pendulum": {"ANGLES": 24, "SPEEDS": 16}}
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """The module of an example, which draws nothing."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+
+    def example(name, settings):
+        module = importlib.import_module(name)
+        if hasattr(module, "draw"):
+            monkeypatch.setattr(module, "draw", lambda *_: None)
+        for setting, value in settings.items():
+            monkeypatch.setattr(module, setting, value)
+        return module
+
+    yield example
+    for name in SAYS:
+        sys.modules.pop(name, None)
+
+
+def status(module, ranks=2):
+    """The exit status of a job that runs this example, here on threads."""
+    return max(ms.testing.run(module.main, ranks=ranks))
+
+
+def test_every_example_is_tested():
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_it_says_the_same_on_any_number_of_ranks(name, example, capsys):
+    """On one, a thread, and as a job of three, which leaves its picture."""
+    lines, picture = SAYS[name]
+    path = ROOT / "examples" / "out" / str(picture)
+    path.unlink(missing_ok=True)
+    assert status(example(name, {}), ranks=1) == 0
+    alone, together = capsys.readouterr().out, job(3, name)
+    for line in lines:
+        assert line in alone
+    assert without_ranks(alone) == without_ranks(together)
+    assert len(re.search(r"on each rank: \((.*?)\)", together)[1].split(",")) == 3
+    assert picture is None or path.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch):
+    module, numpy = example(name, SMALL.get(name, {})), ms.DNDarray.numpy
+    assert status(module) == 0
+    monkeypatch.setattr(ms.DNDarray, "numpy", lambda x: np.roll(numpy(x), 1, x.split))
+    assert status(module) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("denoise", {"CUT": 0.0}),  # leaves the noise
+        ("denoise", {"TOLERANCE": -1.0}),
+        ("digits", {"TOLERANCE": -1.0}),
+        ("pendulum", {"STEP": 0.08}),  # is coarse
+        ("pendulum", {"STEPS": 50}),  # too few for most to come through the bottom
+        ("repair", {"RIGHT": 0.9}),
+        ("repair", {"TOLERANCE": -1.0}),
+    ],
+)
+def test_it_fails_where_a_check_does(name, settings, example):
+    assert status(example(name, SMALL.get(name, {}) | settings)) == 1
+
+
+def test_repairing_ends_where_nothing_helps(example):
+    with pytest.raises(torch.linalg.LinAlgError, match="mapping sample 3 of 10"):
+        status(example("repair", {"SHRINKAGE": 0.0}))
