@@ -40,6 +40,10 @@ _HINTS = (
         "draw outside of func, one row for each sample, and map over the draws",
     ),
     (
+        ("Batch element",),
+        "torch counts batch elements within one rank's chunk; error.samples has the global index",
+    ),
+    (
         ("can't allocate memory", "out of memory", "Unable to allocate"),
         "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget",
     ),

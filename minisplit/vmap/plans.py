@@ -90,8 +90,8 @@ class Plan:
 
     def __str__(self) -> str:
         ranks = f"{len(self.counts)} rank{'s' * (len(self.counts) > 1)}"
-        shared = _listed(self.counts, 34)
-        head = f"vmap of {self.name}: {self.samples} samples on {ranks}, {shared}: imbalance {self.imbalance:.2f}"
+        shared = f"{self.samples} samples on {ranks}, {_listed(self.counts, 24)}: imbalance {self.imbalance:.2f}"
+        head = f"vmap of {_fitted(self.name, COLUMNS - len(f'vmap of : {shared}'))}: {shared}"
         rows = [
             ("input", "shape", "dtype", "axis", "now", "then", "moved"),
             *[

@@ -61,3 +61,4 @@ def test_hints_are_for_what_they_fit() -> None:
     assert "chunk_size" in hint_for(MemoryError())
     assert "chunk_size" in hint_for(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert hint_for(ValueError("anything")) == ""
+    assert "error.samples" in hint_for(RuntimeError("linalg.cholesky: (Batch element 0): not positive-definite"))

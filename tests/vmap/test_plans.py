@@ -102,6 +102,18 @@ def test_every_line_fits_and_what_is_unknown_is_said() -> None:
     assert (plan.samples, plan.imbalance) == (700, 11 * 64 / 700)
 
 
+def test_a_long_name_leaves_room_for_the_rest_of_its_line() -> None:
+    def body() -> Any:
+        def a_function_with_a_name_as_long_as_they_get(x: torch.Tensor) -> torch.Tensor:
+            return x
+
+        return ms.vmap(a_function_with_a_name_as_long_as_they_get).plan(ms.ones((64, 1797), split=1))
+
+    line = str(planned(4, body)).splitlines()[0]
+    assert line == "vmap of a_function_…: 1797 samples on 4 ranks, [450,449,449,449]: imbalance 1.00"
+    assert len(line) == 80
+
+
 def test_a_plan_runs_nothing_and_sends_nothing() -> None:
     seen = []
 
