@@ -1,0 +1,340 @@
+"""Tensors of random numbers, each a function of its place in the global array or batch.
+
+A `Field` says which places. Its numbers are made in blocks that fit the caches: words of Philox first, by NumPy on
+the CPU, which for integers is several times faster than torch, and by torch elsewhere; then, by torch, what is wanted of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from minisplit.core.layout import Layout
+from minisplit.core.philox import WORD, Key, fold, philox, philox_in_place
+
+# Counters in a block: few enough for the caches, and for torch to use one thread for the functions that may round
+# otherwise at the ends of its parts; on other devices as many as make few calls.
+_BLOCK, _BLOCK_ELSEWHERE = 2**14, 2**20
+# Blocks are filled up to a multiple of this: no number is computed in the rest of a vector, where a
+# library may round otherwise.
+_VECTOR = 16
+# Bits of the mantissa, and so of a number from 0 to 1.
+_BITS = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}
+_REJECTED = 2**63 - 1
+# What `fold` is told to make keys for: the draws of a mapped function, and what is drawn again.
+DRAW, _AGAIN = 1, 2
+# What becomes of the four words of each counter, which it may overwrite: planes of as many numbers as one gives.
+Planes = torch.Tensor
+Transform = Callable[[Planes], Planes]
+
+
+class Field(NamedTuple):
+    """The places of a tensor of `rows` rows of `length` numbers.
+
+    Number j of row r is number `first + r * stride + j` of sample `sample + r * step`, under `key`; an array has one
+    sample, and rows of a batch are samples.
+    """
+
+    key: Key
+    rows: int
+    length: int
+    first: int = 0
+    stride: int = 0
+    sample: int = 0
+    step: int = 0
+
+
+def field_of(layout: Layout, rank: int, key: Key) -> Field:
+    """The places of a rank's shard: the row-major order of the global array counts.
+
+    >>> field_of(Layout((4, 6), 1, ranks=2), 1, (0, 0))[1:5]
+    (4, 3, 3, 6)
+    """
+    if layout.split is None:
+        return Field(key, 1, layout.size)
+    inner = math.prod(layout.shape[layout.split + 1 :])
+    start, stop = layout.span(rank)
+    rows = math.prod(layout.shape[: layout.split])
+    return Field(key, rows, (stop - start) * inner, start * inner, layout.extent * inner)
+
+
+def batch_of(key: Key, samples: int, each: int, first: int) -> Field:
+    """The places of `each` numbers for each of some samples, from sample `first` on."""
+    return Field(key, samples, each, sample=first, step=1)
+
+
+def uniform(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers from 0 to below 1, multiples of 2^-24 for float32 and of 2^-53 for float64; of complex ones both parts.
+
+    TypeError for a dtype of integers.
+    """
+    if dtype.is_complex:
+        return torch.view_as_complex(uniform(_twice(field), dtype.to_real(), device).unflatten(-1, (-1, 2)))
+    check_real(dtype)
+    bits = _BITS[dtype]
+    if bits > 32:
+        return _filled(field, 2, lambda planes: _long(planes, bits).to(dtype).mul_(2.0**-bits), dtype, device)
+    return _filled(field, 4, lambda planes: planes.bitwise_right_shift_(32 - bits).to(dtype).mul_(2.0**-bits), dtype, device)
+
+
+def normal(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers of mean 0 and variance 1; real and imaginary part of complex ones have a variance of 1/2 each.
+
+    By Box and Muller, "A note on the generation of random normal deviates", Annals of Mathematical Statistics 29,
+    1958. TypeError for a dtype of integers.
+    """
+    if dtype.is_complex:
+        parts = normal(_twice(field), dtype.to_real(), device).mul_(math.sqrt(0.5))
+        return torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
+    check_real(dtype)
+    if dtype is torch.float64:
+        return _filled(field, 2, _normal_double, dtype, device)
+    return _filled(field, 4, _normal_single, dtype, device)
+
+
+def exponential(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers above 0 of the exponential distribution of mean 1."""
+    check_real(dtype)
+    bits = _BITS[dtype]
+
+    def transform(planes: Planes) -> Planes:
+        # Small numbers, of which the logarithm is large, with all their bits; the largest would become 1.
+        u = _long(planes, bits).to(dtype) if bits > 32 else planes.to(torch.float32)
+        u = u.add_(1).mul_(2.0 ** -(bits if bits > 32 else 32)).clamp_(max=1 - 2.0 ** -max(bits, 24))
+        return u.log_().neg_().clamp_(min=torch.finfo(dtype).tiny)
+
+    return _filled(field, 2 if bits > 32 else 4, transform, dtype, device)
+
+
+def integers(field: Field, low: int, high: int, device: torch.device) -> torch.Tensor:
+    """int64 numbers from `low` to below `high`, all as likely.
+
+    By Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019; from 2^32 values on
+    by the lowest bits. What is rejected is drawn again, as often as needed.
+    """
+    span = high - low
+    if span <= 2**32:
+        few = 2**32 % span  # so many of the 2^32 products would favour a value
+
+        def transform(planes: Planes) -> Planes:
+            product = planes * span
+            value = ((product >> 32) & WORD).add_(low)
+            return value.masked_fill_((product & WORD) < few, _REJECTED) if few else value
+
+        per = 4
+    else:
+        bits = (span - 1).bit_length()
+
+        def transform(planes: Planes) -> Planes:
+            value = _long(planes, bits)
+            over = (value ^ -(2**63)) >= span - 2**63 if bits == 64 else value >= span  # as without a sign
+            return value.add_(low).masked_fill_(over, _REJECTED)
+
+        per = 2
+    drawn = _filled(field, per, transform, torch.int64, device)
+    if span & (span - 1) == 0:
+        return drawn
+    flat = drawn.view(-1)
+    again = (flat == _REJECTED).nonzero().squeeze(1)
+    attempt = 0
+    while again.numel():
+        attempt += 1
+        flat[again] = transform(_attempt(field, again, attempt))[0]
+        again = again[flat[again] == _REJECTED]
+    return drawn
+
+
+def bernoulli(field: Field, p: torch.Tensor | float, device: torch.device) -> torch.Tensor:
+    """Whether of so many chances each came true: `p` is one, or one for each number."""
+    drawn = _filled(field, 4, lambda planes: planes.to(torch.float64).mul_(2.0**-32), torch.float64, device)
+    return drawn < (p if isinstance(p, float) else p.to(torch.float64))
+
+
+def stretched(drawn: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Numbers from 0 to below 1 as numbers from `low` to below `high`, which rounding could reach. In place."""
+    largest = torch.nextafter(torch.tensor(high, dtype=drawn.dtype), torch.tensor(low, dtype=drawn.dtype))
+    return drawn.mul_(high - low).add_(low).clamp_(max=largest.item())
+
+
+def cumulated(weights: torch.Tensor) -> torch.Tensor:
+    """Along the last axis for each weight the share up to it, the last being 1: to be searched with `right=True`."""
+    total = weights.to(torch.float64).cumsum(-1)
+    return total / total[..., -1:]
+
+
+def poisson(field: Field, rate: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """float64 counts of the Poisson distribution, one for each of the rates, a tensor like the field.
+
+    Rates below 10 by the sum of probabilities, larger ones by rejection (PTRS): Hörmann, "The transformed rejection
+    method for generating Poisson random variables", Insurance: Mathematics and Economics 12, 1993.
+    """
+    rates = rate.to(torch.float64).reshape(-1).to(device)
+    drawn = torch.zeros_like(rates)
+    few = (rates < 10).nonzero().squeeze(1)
+    drawn[few] = _poisson_by_sums(field, few, rates[few])
+    left = (rates >= 10).nonzero().squeeze(1)
+    attempt = 0
+    while left.numel():
+        attempt += 1
+        count, accepted = _poisson_by_rejection(rates[left], _attempt(field, left, attempt))
+        drawn[left[accepted]] = count[accepted]
+        left = left[~accepted]
+    return drawn.view(field.rows, field.length)
+
+
+def _poisson_by_sums(field: Field, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    u = _long(_attempt(field, index, 0), 53)[0].to(torch.float64).mul_(2.0**-53)
+    probability = torch.exp(-rate)
+    count, total = torch.zeros_like(rate), probability.clone()
+    # The sum may come to stand below the largest u.
+    while bool((going := (u >= total) & (probability > 2.0**-60)).any()):
+        count += going
+        probability *= torch.where(going, rate / count.clamp(min=1), 1)
+        total += torch.where(going, probability, 0)
+    return count
+
+
+def _poisson_by_rejection(rate: torch.Tensor, planes: Planes) -> tuple[torch.Tensor, torch.Tensor]:
+    """A count for each rate, and whether it stands."""
+    u, v = _long(planes, 53).to(torch.float64).add_(0.5).mul_(2.0**-53)
+    u = u - 0.5
+    b = 0.931 + 2.53 * rate.sqrt()
+    a = -0.059 + 0.02483 * b
+    us = 0.5 - u.abs()
+    count = ((2 * a / us + b) * u + rate + 0.43).floor()
+    at_once = (us >= 0.07) & (v <= 0.9277 - 3.6224 / (b - 2))
+    density = torch.log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / us**2 + b))
+    fits = density <= -rate + count * rate.log() - torch.lgamma(count + 1)
+    return count, at_once | ((count >= 0) & ((us >= 0.013) | (v <= us)) & fits)
+
+
+def check_real(dtype: torch.dtype) -> None:
+    """TypeError unless random real numbers are made in this dtype."""
+    if dtype not in _BITS:
+        raise TypeError(f"random real numbers have dtype {', '.join(map(str, _BITS))}, not {dtype}")
+
+
+def _twice(field: Field) -> Field:
+    """The places of real and imaginary parts."""
+    return field._replace(length=2 * field.length, first=2 * field.first, stride=2 * field.stride)
+
+
+def _long(planes: Planes, bits: int) -> Planes:
+    """Numbers of so many bits, more than 32: two planes from four."""
+    both = planes[0::2] | (planes[1::2] << 32)
+    return both if bits == 64 else (both >> (64 - bits)) & ((1 << bits) - 1)
+
+
+def _normal_single(planes: Planes) -> Planes:
+    radius = planes[0::2].to(torch.float32).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    return _turned(radius, planes[1::2].sub_(2**31).to(torch.float32).mul_(math.pi * 2.0**-31))
+
+
+def _normal_double(planes: Planes) -> Planes:
+    long = _long(planes, 53)
+    radius = long[0:1].to(torch.float64).add_(0.5).mul_(2.0**-53).log_().mul_(-2).sqrt_()
+    return _turned(radius, long[1:2].sub_(2**52).to(torch.float64).mul_(math.pi * 2.0**-52))
+
+
+def _turned(radius: torch.Tensor, angle: torch.Tensor) -> Planes:
+    planes = radius.new_empty((2, *radius.shape))
+    torch.cos(angle, out=planes[0])
+    torch.sin(angle, out=planes[1])
+    return planes.mul_(radius).flatten(0, 1)
+
+
+def _filled(
+    field: Field, per: int, transform: Transform, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """The tensor of a field, of which each counter gives `per` numbers."""
+    out = torch.empty((field.rows, field.length), dtype=dtype, device=device)
+    if out.numel() == 0:
+        return out
+    # Of rows that begin within a counter, each phase for itself.
+    groups = per // math.gcd(field.stride, per) if field.rows > 1 else 1
+    for start in range(min(groups, field.rows)):
+        part = field._replace(
+            rows=len(range(start, field.rows, groups)),
+            first=field.first + start * field.stride,
+            stride=field.stride * groups,
+            sample=field.sample + start * field.step,
+            step=field.step * groups,
+        )
+        _fill(out[start::groups], part, per, transform)
+    return out
+
+
+def _fill(out: torch.Tensor, field: Field, per: int, transform: Transform) -> None:
+    """Fill `out` by blocks of counters; all rows begin at the same number of their first counters."""
+    phase = field.first % per
+    counters = -(-(phase + field.length) // per)
+    block = _BLOCK if out.device.type == "cpu" else _BLOCK_ELSEWHERE
+    width = min(counters, block)
+    height = min(field.rows, block // width)
+    room = np.empty((6, _lengthened(width * height)), np.int64) if out.device.type == "cpu" else None
+    for row in range(0, field.rows, height):
+        rows = min(height, field.rows - row)
+        for column in range(0, counters, width):
+            columns = min(width, counters - column)
+            words = _words(field, row, rows, column, columns, per, out.device, room)
+            values = transform(words)[:, : rows * columns]
+            _put(values.view(per, rows, columns), out[row : row + rows], column * per - phase)
+
+
+def _put(values: torch.Tensor, out: torch.Tensor, start: int) -> None:
+    """Write planes of values into the columns of `out` from `start` on, as far as these are there."""
+    per, rows, columns = values.shape
+    stop = start + columns * per
+    if start >= 0 and stop <= out.shape[1]:
+        out[:, start:stop].unflatten(1, (columns, per)).copy_(values.permute(1, 2, 0))
+        return
+    whole = values.permute(1, 2, 0).reshape(rows, columns * per)
+    first, last = max(start, 0), min(stop, out.shape[1])
+    out[:, first:last] = whole[:, first - start : last - start]
+
+
+def _words(
+    field: Field, row: int, rows: int, column: int, columns: int, per: int, device: torch.device, room: Any
+) -> Planes:
+    """The words of some counters of some rows, as four planes, and of a few more behind them."""
+    start, stride = field.first // per + column, field.stride // per
+    length = _lengthened(rows * columns)
+    index: Any = np.arange(length) if device.type == "cpu" else torch.arange(length, device=device)
+    if rows == 1:
+        place, sample = index + (start + row * stride), field.sample + row * field.step
+    else:
+        rows_of = index // columns
+        place = index + rows_of * (stride - columns) + (start + row * stride)
+        sample = (rows_of + row) * field.step + field.sample if field.step else field.sample
+    return _planes(field.key, place, sample, device, room)
+
+
+def _lengthened(counters: int) -> int:
+    return -(-counters // _VECTOR) * _VECTOR
+
+
+def _attempt(field: Field, index: torch.Tensor, attempt: int) -> Planes:
+    """Four more words for each of some numbers of a field, given by their places in its tensor."""
+    at: Any = index.numpy() if index.device.type == "cpu" else index
+    rows_of = at // field.length
+    place = at - rows_of * field.length + rows_of * field.stride + field.first
+    return _planes(fold(field.key, attempt, _AGAIN), place, rows_of * field.step + field.sample, index.device)
+
+
+def _planes(key: Key, place: Any, sample: Any, device: torch.device, room: Any = None) -> Planes:
+    """The words of counters: int64 arrays or tensors, `sample` may be an int."""
+    if device.type == "cpu":
+        planes = np.empty((6, len(place)), np.int64) if room is None else room[:, : len(place)]
+        planes[0], planes[1], planes[2], planes[3] = *_halves(place), *_halves(sample)
+        philox_in_place(planes.view(np.uint64), key)
+        return torch.from_numpy(planes[:4])
+    sample = torch.full_like(place, sample) if isinstance(sample, int) else sample
+    return torch.stack(philox((*_halves(place), *_halves(sample)), key))
+
+
+def _halves(numbers: Any) -> tuple[Any, Any]:
+    return numbers & WORD, numbers >> 32
