@@ -12,7 +12,9 @@ import minisplit as ms
 
 MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "minisplit."))]
 FUNCTIONS = {name: x for name in ms.__all__ if inspect.isfunction(x := getattr(ms, name))}
-FUNCTIONS |= {f"random.{name}": x for name in ms.random.__all__ if inspect.isfunction(x := getattr(ms.random, name))}
+FUNCTIONS |= {
+    f"random.{name}": x for name in ms.random.__all__ if inspect.isfunction(x := getattr(ms.random, name))
+}
 
 
 def test_all_is_sorted_and_complete():

@@ -128,7 +128,15 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
     "module",
     [
         f"minisplit.{name}"
-        for name in ("core.layout", "core.transfer", "core.keys", "core.philox", "ops._align", "vmap.balancing", "vmap.planning")
+        for name in (
+            "core.layout",
+            "core.transfer",
+            "core.keys",
+            "core.philox",
+            "ops._align",
+            "vmap.balancing",
+            "vmap.planning",
+        )
     ],
 )
 def test_planning_knows_no_tensors(module):

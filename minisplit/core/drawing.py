@@ -1,7 +1,8 @@
 """Tensors of random numbers, each a function of its place in the global array or batch.
 
 A `Field` says which places. Its numbers are made in blocks that fit the caches: words of Philox first, by NumPy on
-the CPU, which for integers is several times faster than torch, and by torch elsewhere; then, by torch, what is wanted of them.
+the CPU, which for integers is several times faster than torch, and by torch elsewhere; then, by torch, what is
+wanted of them.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ Transform = Callable[[Planes], Planes]
 class Field(NamedTuple):
     """The places of a tensor of `rows` rows of `length` numbers.
 
-    Number j of row r is number `first + r * stride + j` of sample `sample + r * step`, under `key`; an array has one
-    sample, and rows of a batch are samples.
+    Number j of row r is number `first + r * stride + j` of sample `sample + r * step`, under `key`; an array is
+    one sample, and rows of a batch are samples.
     """
 
     key: Key
@@ -68,17 +69,19 @@ def batch_of(key: Key, samples: int, each: int, first: int) -> Field:
 
 
 def uniform(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Numbers from 0 to below 1, multiples of 2^-24 for float32 and of 2^-53 for float64; of complex ones both parts.
+    """Numbers from 0 to below 1, multiples of 2^-24 (float32), 2^-53 (float64); of complex ones both parts.
 
     TypeError for a dtype of integers.
     """
     if dtype.is_complex:
-        return torch.view_as_complex(uniform(_twice(field), dtype.to_real(), device).unflatten(-1, (-1, 2)))
+        return _complex(uniform(_twice(field), dtype.to_real(), device))
     check_real(dtype)
     bits = _BITS[dtype]
     if bits > 32:
         return _filled(field, 2, lambda planes: _long(planes, bits).to(dtype).mul_(2.0**-bits), dtype, device)
-    return _filled(field, 4, lambda planes: planes.bitwise_right_shift_(32 - bits).to(dtype).mul_(2.0**-bits), dtype, device)
+    return _filled(
+        field, 4, lambda planes: planes.bitwise_right_shift_(32 - bits).to(dtype).mul_(2.0**-bits), dtype, device
+    )
 
 
 def normal(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -88,8 +91,7 @@ def normal(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tens
     1958. TypeError for a dtype of integers.
     """
     if dtype.is_complex:
-        parts = normal(_twice(field), dtype.to_real(), device).mul_(math.sqrt(0.5))
-        return torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
+        return _complex(normal(_twice(field), dtype.to_real(), device).mul_(math.sqrt(0.5)))
     check_real(dtype)
     if dtype is torch.float64:
         return _filled(field, 2, _normal_double, dtype, device)
@@ -117,13 +119,14 @@ def integers(field: Field, low: int, high: int, device: torch.device) -> torch.T
     by the lowest bits. What is rejected is drawn again, as often as needed.
     """
     span = high - low
+    exact = span & (span - 1) == 0  # a power of 2: nothing to reject
     if span <= 2**32:
         few = 2**32 % span  # so many of the 2^32 products would favour a value
 
         def transform(planes: Planes) -> Planes:
             product = planes * span
             value = ((product >> 32) & WORD).add_(low)
-            return value.masked_fill_((product & WORD) < few, _REJECTED) if few else value
+            return value if exact else value.masked_fill_((product & WORD) < few, _REJECTED)
 
         per = 4
     else:
@@ -131,12 +134,14 @@ def integers(field: Field, low: int, high: int, device: torch.device) -> torch.T
 
         def transform(planes: Planes) -> Planes:
             value = _long(planes, bits)
+            if exact:
+                return value.add_(low)
             over = (value ^ -(2**63)) >= span - 2**63 if bits == 64 else value >= span  # as without a sign
             return value.add_(low).masked_fill_(over, _REJECTED)
 
         per = 2
     drawn = _filled(field, per, transform, torch.int64, device)
-    if span & (span - 1) == 0:
+    if exact:
         return drawn
     flat = drawn.view(-1)
     again = (flat == _REJECTED).nonzero().squeeze(1)
@@ -161,7 +166,7 @@ def stretched(drawn: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 
 def cumulated(weights: torch.Tensor) -> torch.Tensor:
-    """Along the last axis for each weight the share up to it, the last being 1: to be searched with `right=True`."""
+    """Along the last axis the share up to each weight, the last being 1: to be searched with `right=True`."""
     total = weights.to(torch.float64).cumsum(-1)
     return total / total[..., -1:]
 
@@ -169,8 +174,8 @@ def cumulated(weights: torch.Tensor) -> torch.Tensor:
 def poisson(field: Field, rate: torch.Tensor, device: torch.device) -> torch.Tensor:
     """float64 counts of the Poisson distribution, one for each of the rates, a tensor like the field.
 
-    Rates below 10 by the sum of probabilities, larger ones by rejection (PTRS): Hörmann, "The transformed rejection
-    method for generating Poisson random variables", Insurance: Mathematics and Economics 12, 1993.
+    Rates below 10 by the sum of probabilities, larger ones by rejection (PTRS): Hörmann, "The transformed
+    rejection method for generating Poisson random variables", Insurance: Mathematics and Economics 12, 1993.
     """
     rates = rate.to(torch.float64).reshape(-1).to(device)
     drawn = torch.zeros_like(rates)
@@ -221,6 +226,10 @@ def check_real(dtype: torch.dtype) -> None:
 def _twice(field: Field) -> Field:
     """The places of real and imaginary parts."""
     return field._replace(length=2 * field.length, first=2 * field.first, stride=2 * field.stride)
+
+
+def _complex(parts: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_complex(parts.view(parts.shape[0], -1, 2))
 
 
 def _long(planes: Planes, bits: int) -> Planes:
@@ -290,7 +299,8 @@ def _put(values: torch.Tensor, out: torch.Tensor, start: int) -> None:
     per, rows, columns = values.shape
     stop = start + columns * per
     if start >= 0 and stop <= out.shape[1]:
-        out[:, start:stop].unflatten(1, (columns, per)).copy_(values.permute(1, 2, 0))
+        strides = out.stride(0), per, 1
+        out.as_strided((rows, columns, per), strides, out.storage_offset() + start).copy_(values.permute(1, 2, 0))
         return
     whole = values.permute(1, 2, 0).reshape(rows, columns * per)
     first, last = max(start, 0), min(stop, out.shape[1])

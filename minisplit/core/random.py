@@ -201,9 +201,9 @@ def bernoulli(
 ) -> DNDarray:
     """Draw 1 with probability `p` and else 0, in torch's default dtype unless given. Local.
 
-    `p` is a number, to 2^-32, or an array of which the result has the shape, layout and dtype; there, what is below 0
-    counts as 0 and what is above 1 as 1. ValueError for a number outside, or where `p` is an array and `size`,
-    `split`, `device` or `comm` are given.
+    `p` is a number, to 2^-32, or an array of which the result has the shape, layout and dtype; there, what is
+    below 0 counts as 0 and what is above 1 as 1. ValueError for a number outside, or where `p` is an array
+    and `size`, `split`, `device` or `comm` are given.
 
     >>> import minisplit as ms
     >>> ms.random.bernoulli(ms.array([0.0, 1.0], split=0)).tolist()
@@ -265,10 +265,10 @@ def randint(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw integers from `low` to below `high`, or from 0 to below `low`, all as likely; int64 unless given. Local.
+    """Draw integers from `low` to below `high`, or from 0 to below `low`; int64 unless given. Local.
 
-    Without a bias for any number of values (Lemire 2019). ValueError where there is no such integer, or the dtype
-    cannot hold them.
+    All are as likely, without a bias for any number of values (Lemire 2019). ValueError where there is no such
+    integer, or the dtype cannot hold them.
 
     >>> import minisplit as ms
     >>> with ms.random.fork(seed=1):
@@ -357,9 +357,7 @@ def randperm(
     return _part(order.to(dtype), layout, comm)
 
 
-def permutation(
-    x: int | DNDarray, *, split: int | None = None, generator: Generator | None = None
-) -> DNDarray:
+def permutation(x: int | DNDarray, *, split: int | None = None, generator: Generator | None = None) -> DNDarray:
     """Draw an order of the rows (axis 0) of `x`, or of the integers below it.
 
     Local for an int, else collective: the rows come in a new order, in the layout of `x`. TypeError for
@@ -393,7 +391,8 @@ def choice(
     """Draw rows (axis 0) of `a`, or integers below it, each of them at most once unless `replace`.
 
     `p`, as many numbers of any sum that are the same on all ranks, makes some more likely. Local for an
-    int, else collective. Every rank looks at all of `p`, and without `replace` sorts as many keys as there are rows.
+    int, else collective. Every rank looks at all of `p`, and without `replace` sorts as many keys as there are
+    rows.
 
     ValueError where there are too few to choose from, or `p` does not fit; TypeError for another `a`.
 
@@ -511,20 +510,24 @@ def _made(
     return _drawn(draw, layout, dtype, sanitize_device(device), comm, generator)
 
 
-def _like(
-    draw: Draw, x: DNDarray, dtype: torch.dtype, split: int | None, generator: Generator | None
-) -> DNDarray:
+def _like(draw: Draw, x: DNDarray, dtype: torch.dtype, split: int | None, generator: Generator | None) -> DNDarray:
     layout = x.layout if split is None else x.layout.with_split(split)
     return _drawn(draw, layout, dtype, x.device, x.comm, generator)
 
 
 def _from(
-    x: DNDarray, name: str, draw: Callable[..., torch.Tensor], others: tuple[object, ...], dtype: torch.dtype,
+    x: DNDarray,
+    name: str,
+    draw: Callable[..., torch.Tensor],
+    others: tuple[object, ...],
+    dtype: torch.dtype,
     generator: Generator | None,
 ) -> DNDarray:
     """Numbers of a distribution of which `x` has the parameters."""
     if any(other is not None for other in others):
-        raise ValueError(f"{name} is an array, which has a size, split, device and comm: give none of them beside it")
+        raise ValueError(
+            f"{name} is an array, which has a size, split, device and comm: give none of them beside it"
+        )
 
     def of(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return draw(field, x.larray.detach().reshape(field.rows, field.length), device).to(dtype)

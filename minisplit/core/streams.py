@@ -43,11 +43,11 @@ class Generator:
 
     Two generators of the same seed and stream draw the same, of different seeds or streams independent numbers;
     both are numbers from 0 to 2^64 - 1. The functions of `minisplit.random` draw from one of stream 0 where no
-    generator is given. Each call draws other numbers, which depend on seed, stream, call and shape alone: all ranks
-    must make the same calls in the same order (debug mode compares).
+    generator is given. Each call draws other numbers, which depend on seed, stream, call and shape alone: all
+    ranks must make the same calls in the same order (debug mode compares).
 
-    What has been drawn is known per thread or asynchronous task: it starts with what its creator had drawn where it
-    takes over the creator's context, and from the first call else.
+    What has been drawn is known per thread or asynchronous task: it starts with what its creator had drawn where
+    it takes over the creator's context, and from the first call else.
 
     Raises TypeError or ValueError where `seed` or `stream` are not such numbers.
 
@@ -88,8 +88,8 @@ class Generator:
         """The key of one call, and go on to the next. Local; collective in debug mode."""
         if mapping():
             raise RuntimeError(
-                "the mapped function draws from minisplit.random, as often as its rank has chunks of samples: draw "
-                'within it by torch.rand and the like, with minisplit.vmap(..., randomness="different")'
+                "the mapped function draws from minisplit.random, as often as its rank has chunks of samples: "
+                'draw within it by torch.rand and the like, with minisplit.vmap(..., randomness="different")'
             )
         state = self.get_state()
         if debugging():
