@@ -98,6 +98,30 @@ def normal(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tens
     return _filled(field, 4, _normal_single, dtype, device)
 
 
+def log_normal(field: Field, dtype: torch.dtype, device: torch.device, mean: float, std: float) -> torch.Tensor:
+    """Numbers of which the logarithm is normally distributed."""
+    check_real(dtype)
+    double = dtype is torch.float64
+
+    def transform(planes: Planes) -> Planes:
+        normals = _normal_double(planes) if double else _normal_single(planes)
+        return _each(torch.exp_, normals.mul_(std).add_(mean))
+
+    return _filled(field, 2 if double else 4, transform, dtype, device)
+
+
+def cauchy(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Numbers of the Cauchy distribution of median 0 and scale 1."""
+    check_real(dtype)
+    double = dtype is torch.float64
+
+    def transform(planes: Planes) -> Planes:
+        u = _long(planes, 53).to(torch.float64).mul_(2.0**-53) if double else planes.to(torch.float32).mul_(2.0**-32)
+        return _each(torch.tan_, u.sub_(0.5).mul_(math.pi))
+
+    return _filled(field, 2 if double else 4, transform, dtype, device)
+
+
 def exponential(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Numbers above 0 of the exponential distribution of mean 1."""
     check_real(dtype)
@@ -107,7 +131,7 @@ def exponential(field: Field, dtype: torch.dtype, device: torch.device) -> torch
         # Small numbers, of which the logarithm is large, with all their bits; the largest would become 1.
         u = _long(planes, bits).to(dtype) if bits > 32 else planes.to(torch.float32)
         u = u.add_(1).mul_(2.0 ** -(bits if bits > 32 else 32)).clamp_(max=1 - 2.0 ** -max(bits, 24))
-        return u.log_().neg_().clamp_(min=torch.finfo(dtype).tiny)
+        return _each(torch.log_, u).neg_().clamp_(min=torch.finfo(dtype).tiny)
 
     return _filled(field, 2 if bits > 32 else 4, transform, dtype, device)
 
@@ -247,6 +271,13 @@ def _normal_double(planes: Planes) -> Planes:
     long = _long(planes, 53)
     radius = long[0:1].to(torch.float64).add_(0.5).mul_(2.0**-53).log_().mul_(-2).sqrt_()
     return _turned(radius, long[1:2].sub_(2**52).to(torch.float64).mul_(math.pi * 2.0**-52))
+
+
+def _each(function: Callable[[torch.Tensor], torch.Tensor], planes: Planes) -> Planes:
+    """A function of torch plane by plane: in one thread."""
+    for plane in planes:
+        function(plane)
+    return planes
 
 
 def _turned(radius: torch.Tensor, angle: torch.Tensor) -> Planes:

@@ -299,12 +299,13 @@ def _exponential_(lambd: float = 1.0) -> Draw:
 
 
 def _log_normal_(mean: float = 1.0, std: float = 2.0) -> Draw:
-    normal = _normal_(mean, std)
-    return lambda *where: normal(*where).exp_()
+    if not std > 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+    return lambda *where: drawing.log_normal(*where, mean, std)
 
 
 def _cauchy_(median: float = 0.0, sigma: float = 1.0) -> Draw:
-    return lambda *where: drawing.uniform(*where).sub_(0.5).mul_(math.pi).tan_().mul_(sigma).add_(median)
+    return lambda *where: drawing.cauchy(*where).mul_(sigma).add_(median)
 
 
 def _geometric_(p: float) -> Draw:
