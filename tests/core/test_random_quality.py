@@ -233,7 +233,9 @@ def test_distributions_within_mapped_functions():
         )
 
     outputs = ms.vmap(draws, randomness="different")(ms.ones((20_000, 4), split=0))
-    integers, exponential, log_normal, cauchy, geometric, uniform, kinds, order, normal = (x.numpy() for x in outputs)
+    integers, exponential, log_normal, cauchy, geometric, uniform, kinds, order, normal = (
+        x.numpy() for x in outputs
+    )
     as_likely(np.bincount(integers.ravel(), minlength=7))
     fits(exponential, "expon")
     fits((np.log(log_normal) - 1) / 0.5, "norm")

@@ -156,7 +156,8 @@ def test_inner_samples_differ_or_not_as_the_inner_vmap_says():
         return lambda v: torch.vmap(lambda w: torch.rand(2), randomness=randomness)(v)
 
     different, same = (
-        ms.vmap(inner(randomness), randomness="different")(batch())[0].numpy() for randomness in ("different", "same")
+        ms.vmap(inner(randomness), randomness="different")(batch())[0].numpy()
+        for randomness in ("different", "same")
     )
     assert len({row.tobytes() for sample in different for row in sample}) == 10 * WIDTH
     assert len({row.tobytes() for sample in same for row in sample}) == 10
