@@ -2,10 +2,10 @@
 
     python3 dev.py run -n 1 benchmarks/random_speed.py
 
-Prints, with torch on one thread: nanoseconds per number of `ms.random`'s functions and of torch's for the same shard,
-for shards of about 10^7 numbers that are the whole of a matrix, or on rank 1 of 4 cut along either axis; and
-milliseconds of `ms.vmap(..., randomness="different")` and of `torch.vmap`. Times are medians of the rounds, in which
-all take turns, of the time that the processor spent.
+Prints, with torch on one thread: nanoseconds per number of `ms.random`'s functions and of torch's for the same
+shard, for shards of about 10^7 numbers that are the whole of a matrix, or what rank 1 of 4 has of one; and
+milliseconds of `ms.vmap(..., randomness="different")` and of `torch.vmap`. Times are medians of the rounds, in
+which all take turns, of the time that the processor spent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,11 +52,11 @@ def show(what: str, unit: str, ours: float, torchs: float) -> None:
 def arrays() -> None:
     for dtype in (torch.float32, torch.float64):
         for split in (0, 1):
+            shape = 4000, 2500
             calls: dict[str, Callable[[], Any]] = {}
             for name, (_, torchs) in FUNCTIONS.items():
-                shape, own = (4000, 2500), getattr(ms.random, name)
-                calls[name] = lambda own=own, shape=shape, split=split: own(*shape, split=split, dtype=dtype)
-                calls[f"torch {name}"] = lambda torchs=torchs, shape=shape: torchs(shape, dtype=dtype)
+                calls[name] = partial(getattr(ms.random, name), shape, split=split, dtype=dtype)
+                calls[f"torch {name}"] = partial(torchs, shape, dtype=dtype)
             taken = seconds(calls)
             for name in FUNCTIONS:
                 title = f"{name} {str(dtype)[6:]}, split {split}, {shape}"
@@ -68,12 +69,7 @@ def shards() -> None:
         field = drawing.field_of(layout, 1, (1, 2))
         size = field.rows * field.length
         for name, (ours, torchs) in FUNCTIONS.items():
-            taken = seconds(
-                {
-                    "ours": lambda ours=ours, field=field: ours(field, torch.float32, CPU),
-                    "torch": lambda torchs=torchs, size=size: torchs(size),
-                }
-            )
+            taken = seconds({"ours": partial(ours, field, torch.float32, CPU), "torch": partial(torchs, size)})
             title = f"{name} float32, split {split} of {shape} over 4"
             show(title, "ns", taken["ours"] / size * 1e9, taken["torch"] / size * 1e9)
 
@@ -87,7 +83,7 @@ def mapped() -> None:
         split = ms.array(x, split=0, comm=ms.MPI_SELF)
         bare = torch.vmap(func, randomness="different")
         ours = ms.vmap(func, randomness="different")
-        taken = seconds({"ours": lambda ours=ours: ours(split), "torch": lambda bare=bare, x=x: bare(x)})
+        taken = seconds({"ours": partial(ours, split), "torch": partial(bare, x)})
         show(f"vmap of x + randn(8), {samples} samples", "ms", taken["ours"] * 1e3, taken["torch"] * 1e3)
 
 

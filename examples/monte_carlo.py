@@ -7,8 +7,8 @@ number of ranks: the digits are the same.
 
     mpiexec -n 4 python examples/monte_carlo.py
 
-Data: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979: average LSAT and GPA
-of the entering classes of 15 schools.
+Data: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979: average LSAT and
+GPA of the entering classes of 15 schools.
 """
 
 import math
@@ -46,7 +46,7 @@ def paid(number: torch.Tensor) -> torch.Tensor:
 
 
 def black_scholes() -> float:
-    """Black and Scholes, "The pricing of options and corporate liabilities", Journal of Political Economy 81, 1973."""
+    """The price by Black and Scholes, "The pricing of options and corporate liabilities", JPE 81, 1973."""
     deviation = VOLATILITY * math.sqrt(YEARS)
     upper = (math.log(SPOT / STRIKE) + (RATE + VOLATILITY**2 / 2) * YEARS) / deviation
     below = [(1 + math.erf(d / math.sqrt(2))) / 2 for d in (upper, upper - deviation)]

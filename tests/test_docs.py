@@ -1,4 +1,4 @@
-"""The example of docs/testing.md, done as it says."""
+"""The examples of docs/testing.md and docs/random.md, done as they say."""
 
 from __future__ import annotations
 
@@ -60,3 +60,13 @@ def test_the_mistake_is_found_as_the_page_shows_it(project: Path) -> None:
     [shown] = re.findall(r"^ +(test_total\.alone\(.*)$", PAGE, re.MULTILINE)
     # Of two axes either may be the one.
     assert shown in re.sub(r"(split|axis)=1", r"\1=0", done.stdout)
+
+
+def test_the_code_about_random_numbers_runs() -> None:
+    code = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "random.md").read_text(), re.DOTALL
+    )
+    assert len(code) == 2
+    names: dict[str, Any] = {"__name__": __name__}
+    exec("\n".join(code), names)
+    assert names["state"] == (7, 0, 2)

@@ -301,7 +301,7 @@ def _exponential_(lambd: float = 1.0) -> Draw:
 def _log_normal_(mean: float = 1.0, std: float = 2.0) -> Draw:
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return lambda *where: drawing.log_normal(*where, mean, std)
+    return lambda field, dtype, device: drawing.log_normal(field, dtype, device, mean, std)
 
 
 def _cauchy_(median: float = 0.0, sigma: float = 1.0) -> Draw:

@@ -1,4 +1,4 @@
-"""Statistical tests of the numbers. Seeds are fixed, so each holds always or never; levels are those of one in 10^4."""
+"""Statistical tests of the numbers. Seeds are fixed, so each holds always or never, at a level of one in 10^4."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_neighbours_ranks_calls_seeds_and_streams_are_uncorrelated():
     for distance in (1, 2, 3, 4, 7, 1000):
         uncorrelated(x[:-distance], x[distance:])
         uncorrelated(x[:-distance] ** 2, x[distance:] ** 2)
-    parts = ms.testing.run(lambda: ms.random.randn(N, split=0).larray.numpy(), ranks=4)
+    parts = ms.testing.run(ms.random.randn(N, split=0).larray.numpy, ranks=4)
     for i in range(4):
         for j in range(i):
             uncorrelated(parts[i], parts[j])

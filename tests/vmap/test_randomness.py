@@ -1,4 +1,4 @@
-"""V18: what a mapped function draws depends on seed, call, sample and position, not on ranks, counts and chunks."""
+"""V18: what a mapped function draws depends on seed, call, sample and position, not on ranks and chunks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPS: dict[str, Any] = {
     "normal size": lambda v: torch.normal(1.0, 2.0, (WIDTH,)),
     "bernoulli": lambda v: torch.bernoulli(v) + v.bernoulli(),
     "bernoulli p": lambda v: torch.bernoulli(v, 0.5),
-    "rand_like": lambda v: torch.rand_like(v),
+    "rand_like": torch.rand_like,
     "randn_like": lambda v: torch.randn_like(v, dtype=torch.float32),
     "randint_like": lambda v: torch.randint_like(v, 1000) + torch.randint_like(v, 3, 9),
     "normal_": lambda v: torch.empty_like(v).normal_(3, std=2),
@@ -48,10 +48,10 @@ OPS: dict[str, Any] = {
     "multinomial": lambda v: torch.multinomial(v + 0.1, WIDTH),
     "multinomial replaced": lambda v: (v + 0.1).multinomial(WIDTH, replacement=True),
     "randperm": lambda v: v + torch.randperm(WIDTH),
-    "nested": lambda v: torch.vmap(lambda w: w * torch.randn(()), randomness="different")(v),
-    "nested same": lambda v: torch.vmap(lambda w: w * torch.randn(()), randomness="same")(v),
-    "nested in place": lambda v: torch.vmap(lambda w: w.clone().normal_(), randomness="different")(v),
-    "grad": lambda v: torch.func.grad(lambda w: (w**2 * torch.rand(WIDTH)).sum())(v),
+    "nested": torch.vmap(lambda w: w * torch.randn(()), randomness="different"),
+    "nested same": torch.vmap(lambda w: w * torch.randn(()), randomness="same"),
+    "nested in place": torch.vmap(lambda w: w.clone().normal_(), randomness="different"),
+    "grad": torch.func.grad(lambda w: (w**2 * torch.rand(WIDTH)).sum()),
     "jvp": lambda v: torch.func.jvp(lambda w: w * torch.rand_like(w), (v,), (v,))[1],
     "distribution": lambda v: torch.distributions.Categorical(v + 0.1, validate_args=False).sample((WIDTH,)),
 }
@@ -84,6 +84,12 @@ def batches(draw: hs.DrawFn) -> Whole:
     return Whole(samples_of(samples), draw(st.layouts((samples, WIDTH), split=0)))
 
 
+def alone(program: Program, randomness: str, part: ms.DNDarray, seed: int) -> tuple[ms.DNDarray, ...]:
+    ms.random.seed(seed)
+    outputs: tuple[ms.DNDarray, ...] = ms.vmap(program, randomness=randomness)(part)
+    return outputs
+
+
 @given(
     batch=batches(),
     program=programs(),
@@ -104,11 +110,7 @@ def test_V18_programs_draw_the_same_on_all_ranks_counts_and_chunks(
     outputs = mapped(x)
     # On one rank, in one chunk; and the first samples of the batch alone.
     whole = ms.array(batch.tensor, split=0, comm=ms.MPI_SELF)
-    expected, first = [], []
-    with ms.use_comm(ms.MPI_SELF):
-        for part, to in ((whole, expected), (whole[:fewer], first)):
-            ms.random.seed(seed)
-            to += ms.vmap(program, randomness=randomness)(part)
+    expected, first = (alone(program, randomness, part, seed) for part in (whole, whole[:fewer]))
     for out, want, beginning in zip(outputs, expected, first, strict=True):
         assert out.counts == x.counts
         assert_equal(out, want.larray)
@@ -153,7 +155,7 @@ def test_same_is_what_the_first_sample_draws_by_itself():
 
 def test_inner_samples_differ_or_not_as_the_inner_vmap_says():
     def inner(randomness):
-        return lambda v: torch.vmap(lambda w: torch.rand(2), randomness=randomness)(v)
+        return torch.vmap(lambda w: torch.rand(2), randomness=randomness)
 
     different, same = (
         ms.vmap(inner(randomness), randomness="different")(batch())[0].numpy()
@@ -189,13 +191,18 @@ def test_failing_samples_are_found_with_the_numbers_they_had(raises_alike):
         assert caught.value.samples[0] == wrong[0]
 
 
+def _seeded(v):
+    torch.manual_seed(len(v))
+    return v
+
+
 @pytest.mark.parametrize(
     ("func", "text"),
     [
-        (lambda v: torch.poisson(v), "torch's poisson draws random numbers, but minisplit.vmap has no rule"),
-        (lambda v: F.gumbel_softmax(v), "torch's gumbel_softmax draws random numbers"),
+        (torch.poisson, "torch's poisson draws random numbers, but minisplit.vmap has no rule"),
+        (F.gumbel_softmax, "torch's gumbel_softmax draws random numbers"),
         (lambda v: torch.binomial(v, v), "torch's binomial draws"),
-        (lambda v: torch._standard_gamma(v), "torch's _standard_gamma draws"),
+        (torch._standard_gamma, "torch's _standard_gamma draws"),
         (
             lambda v: F.scaled_dot_product_attention(*[v.view(1, 2, 2)] * 3, dropout_p=0.5),
             "torch's scaled_dot_product_attention draws",
@@ -209,14 +216,14 @@ def test_failing_samples_are_found_with_the_numbers_they_had(raises_alike):
             "the same for all samples.*hint: use torch.randn",
         ),
         (
-            lambda v: torch.vmap(lambda w: w + torch.rand(()))(v),
+            torch.vmap(lambda w: w + torch.rand(())),
             'that of the torch.vmap .*hint: give that one randomness="different"',
         ),
         (lambda v: v + torch.normal(v, -1.0), "std >= 0.0, but found std -1.0"),
         (lambda v: torch.bernoulli(v, 1.5), "a probability must be from 0 to 1, got 1.5"),
         (lambda v: torch.multinomial(v, 5), "cannot sample 5 of 4 without replacement"),
         (lambda v: torch.randint(5, 5, (2,)), "no integer from 5 to below 5"),
-        (lambda v: _seeded(v), "has changed the state of torch's random generator"),
+        (_seeded, "has changed the state of torch's random generator"),
     ],
 )
 def test_V18_what_has_no_rule_is_refused_by_name(raises_alike, func, text):
@@ -224,11 +231,6 @@ def test_V18_what_has_no_rule_is_refused_by_name(raises_alike, func, text):
     with raises_alike(RuntimeError, f"(?s){text}"):
         ms.vmap(func, randomness="different")(batch())
     assert torch.equal(before, torch.get_rng_state())
-
-
-def _seeded(v):
-    torch.manual_seed(len(v))
-    return v
 
 
 def test_a_changed_tensor_that_is_the_same_for_all_may_stay_so():
