@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import minisplit as ms
+
 PAGE = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
 FILES = dict(re.findall(r"^`([\w/]+\.\w+)`:.*?\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 pytestmark = pytest.mark.serial
@@ -68,5 +70,6 @@ def test_the_code_about_random_numbers_runs() -> None:
     )
     assert len(code) == 2
     names: dict[str, Any] = {"__name__": __name__}
-    exec("\n".join(code), names)
+    with ms.random.fork():
+        exec("\n".join(code), names)
     assert names["state"] == (7, 0, 2)
