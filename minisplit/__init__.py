@@ -1,6 +1,7 @@
 """minisplit: arrays cut over MPI ranks, and plain torch functions mapped over them."""
 
 from minisplit import testing
+from minisplit.core import random
 from minisplit.core.communication import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_numpy
 from minisplit.core.debugging import CollectiveError, debug
@@ -175,6 +176,7 @@ __all__ = [
     "ones_like",
     "positive",
     "pow",
+    "random",
     "real",
     "reciprocal",
     "redistribute",

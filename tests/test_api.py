@@ -11,18 +11,21 @@ import pytest
 import minisplit as ms
 
 MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "minisplit."))]
-FUNCTIONS = [name for name in ms.__all__ if inspect.isfunction(getattr(ms, name))]
+FUNCTIONS = {name: x for name in ms.__all__ if inspect.isfunction(x := getattr(ms, name))}
+FUNCTIONS |= {
+    f"random.{name}": x for name in ms.random.__all__ if inspect.isfunction(x := getattr(ms.random, name))
+}
 
 
 def test_all_is_sorted_and_complete():
     public = {name for name, value in vars(ms).items() if not name.startswith("_") and not inspect.ismodule(value)}
-    assert public == set(ms.__all__) - {"testing"}
+    assert public == set(ms.__all__) - {"random", "testing"}
     assert len(set(ms.__all__)) == len(ms.__all__)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_says_if_it_is_collective_and_shows_an_example(name):
-    doc = inspect.getdoc(getattr(ms, name)) or ""
+    doc = inspect.getdoc(FUNCTIONS[name]) or ""
     assert ">>>" in doc
     assert "ollective" in doc or "Local." in doc
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minisplit import get_comm
+import minisplit as ms
 from minisplit.testing import run
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -41,8 +41,8 @@ def test_the_code_of_a_page_prints_what_it_shows_on_4_ranks(page: str) -> None:
         names: dict[str, Any] = {}
         for code, _ in blocks:
             exec(code, names)
-            get_comm().agree(np.zeros(1, dtype=np.int64))
-            if get_comm().rank == 0:
+            ms.get_comm().agree(np.zeros(1, dtype=np.int64))
+            if ms.get_comm().rank == 0:
                 print(end, end="")
 
     with redirect_stdout(io.StringIO()) as printed:
@@ -87,3 +87,14 @@ def test_the_mistake_is_found_as_the_page_shows_it(project: Path) -> None:
     [shown] = re.findall(r"^ +(test_total\.alone\(.*)$", PAGE, re.MULTILINE)
     # Of two axes either may be the one.
     assert shown in re.sub(r"(split|axis)=1", r"\1=0", done.stdout)
+
+
+def test_the_code_about_random_numbers_runs() -> None:
+    code = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "random.md").read_text(), re.DOTALL
+    )
+    assert len(code) == 2
+    names: dict[str, Any] = {"__name__": __name__}
+    with ms.random.fork():
+        exec("\n".join(code), names)
+    assert names["state"] == (7, 0, 2)

@@ -101,6 +101,14 @@ def run(tmp_path):
     return run
 
 
+def test_the_monte_carlo_example_prints_the_same_on_every_number_of_ranks():
+    done = [job(ranks, "examples/monte_carlo.py", limit=100) for ranks in (1, 2, 3, 4)]
+    assert {one.status for one in done} == {0}, done
+    assert len({one.out for one in done}) == 1, done
+    assert "of 15 schools: 0.776374" in done[0].out
+    assert done[0].out.count("\n") == 4
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     """The other rank waits in a collective call, and would wait for ever."""

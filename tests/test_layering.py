@@ -11,7 +11,7 @@ pytestmark = pytest.mark.serial
 ROOT = Path(__file__).parent.parent / "minisplit"
 # From the ground up. A module imports from the lines above its own, or from modules before it in its line.
 LAYERS = [
-    ["core.layout", "core.transfer", "core.keys"],
+    ["core.layout", "core.transfer", "core.keys", "core.philox"],
     [
         "core.dtypes",
         "core.devices",
@@ -34,11 +34,15 @@ LAYERS = [
         "core.redistribution",
         "core.conversion",
         "core.factories",
+        "core.streams",
+        "core.drawing",
+        "core.random",
     ],
     ["ops._align", "ops._make", "ops.elementwise", "ops"],
     ["vmap.balancing", "vmap.planning"],
     [
         "vmap.trees",
+        "vmap.randomness",
         "vmap.batching",
         "vmap.tuning",
         "vmap.chunking",
@@ -124,7 +128,15 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
     "module",
     [
         f"minisplit.{name}"
-        for name in ("core.layout", "core.transfer", "core.keys", "ops._align", "vmap.balancing", "vmap.planning")
+        for name in (
+            "core.layout",
+            "core.transfer",
+            "core.keys",
+            "core.philox",
+            "ops._align",
+            "vmap.balancing",
+            "vmap.planning",
+        )
     ],
 )
 def test_planning_knows_no_tensors(module):

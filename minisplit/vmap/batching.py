@@ -7,6 +7,7 @@ and arguments, which for a small function takes longer than the function.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,9 +17,11 @@ from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-
 
 from minisplit.core import mapping
 from minisplit.vmap.planning import Axes
+from minisplit.vmap.randomness import Source
 from minisplit.vmap.trees import OutDims, Structure, flat_outputs
 
 Tensors = Sequence[torch.Tensor]
+_NO_DRAWS: AbstractContextManager[None] = nullcontext()
 lazy_load_decompositions()
 
 
@@ -35,28 +38,33 @@ class Mapped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is mapped: a function of tensors, the mapped axis of each, and where its outputs are to have it."""
+    """What is mapped: a function of tensors, the mapped axis of each, and where its outputs are to have it.
+
+    `draws` is what its random functions draw from; they raise without.
+    """
 
     func: Callable[..., Any]
     in_dims: Axes
     out_dims: OutDims
-    randomness: str = "error"
+    draws: Source | None = None
 
-    def run(self, tensors: Tensors, samples: int) -> Mapped:
-        """Map over all of that many samples, at least one.
+    def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
+        """Map over all of that many samples, at least one, of which the first is local number `start`.
 
         Raises TypeError or ValueError where what the function returns is not made of tensors, or does not fit
         `out_dims`, and what the function raises.
         """
         inside = mapping.begin()
-        level = functorch._vmap_increment_nesting(samples, self.randomness)
+        # "error" in any case: torch's own random functions would draw the same on every rank.
+        level = functorch._vmap_increment_nesting(samples, "error")
         try:
-            returned = self.func(
-                *[
-                    x if dim is None else functorch._add_batch_dim(x, dim, level)
-                    for x, dim in zip(tensors, self.in_dims, strict=True)
-                ]
-            )
+            with _NO_DRAWS if self.draws is None else self.draws.drawing(start, samples, level):
+                returned = self.func(
+                    *[
+                        x if dim is None else functorch._add_batch_dim(x, dim, level)
+                        for x, dim in zip(tensors, self.in_dims, strict=True)
+                    ]
+                )
             leaves, structure = flat_outputs(returned)
             dims = self.out_dims.of(structure, leaves)
             outputs = [

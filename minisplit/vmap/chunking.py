@@ -83,7 +83,7 @@ def run_part(task: Task, shards: Tensors, start: int, stop: int) -> Mapped:
         x if dim is None else x.narrow(dim, start, stop - start)
         for x, dim in zip(shards, task.in_dims, strict=True)
     ]
-    return task.run(parts, stop - start)
+    return task.run(parts, stop - start, start)
 
 
 def _next_size(chunk_size: ChunkSize, samples: int, left: int) -> int:

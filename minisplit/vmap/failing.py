@@ -36,8 +36,23 @@ _HINTS = (
         "torch.zeros: write y = y + x instead of y += x, or make the tensor with zeros_like of an argument",
     ),
     (
+        ("random operation while in randomness error mode: that of the torch.vmap",),
+        'give that one randomness="different" or "same"; its samples then draw other numbers, or the same',
+    ),
+    (
         ("random operation while in randomness error mode",),
-        "draw outside of func, one row for each sample, and map over the draws",
+        'minisplit.vmap(..., randomness="different") lets each sample draw other numbers, "same" the same, '
+        "whatever the number of ranks",
+    ),
+    (
+        ("but minisplit.vmap has no rule for it",),
+        "draw by torch.rand, randn, randint, normal, bernoulli, multinomial, randperm, exponential_ and the like, "
+        "or outside of func by minisplit.random, one row for each sample, and map over the draws",
+    ),
+    (
+        ("change in place a tensor that is the same for all samples",),
+        "use torch.randn(3) for torch.empty(3).normal_(), or make the tensor from an argument, by "
+        "torch.empty_like or clone",
     ),
     (
         ("Batch element",),

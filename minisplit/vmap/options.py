@@ -49,11 +49,6 @@ class Options(NamedTuple):
 def _checked_randomness(randomness: Any) -> str:
     if randomness not in _RANDOMNESS:
         raise ValueError(f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {randomness!r}")
-    if randomness != "error":
-        raise NotImplementedError(
-            f"randomness={randomness!r} is not supported yet: torch would draw the same numbers on every rank. "
-            "Draw outside of func, with each rank seeded apart, and map over the draws"
-        )
     return str(randomness)
 
 

@@ -18,6 +18,7 @@ from minisplit.core.debugging import checksum, debugging
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import Failure
 from minisplit.core.layout import Layout
+from minisplit.core.streams import default
 from minisplit.vmap import failing
 from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
 from minisplit.vmap.arguments import Keywords, brought, check_together
@@ -29,6 +30,7 @@ from minisplit.vmap.options import SPLIT, Options
 from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch
 from minisplit.vmap.plans import Plan, make_plan
 from minisplit.vmap.progress import bar, on_a_terminal
+from minisplit.vmap.randomness import Source
 from minisplit.vmap.trees import OutDims, Structure, flat_in_dims, flat_inputs, rebuilt
 from minisplit.vmap.tuning import MEMORY_BUDGET, Tuner, tuner_for
 
@@ -81,7 +83,9 @@ def vmap(
     out_dims: where the samples lie in each output: an int for all outputs, or a tuple, list or dict that fits what
         `func` returns, down to any level. It becomes the output's split. Negative values count from the
         end. None means "the same for every sample": a replicated output.
-    randomness: as in `torch.vmap`; only "error" (random functions raise) works so far.
+    randomness: "error": random functions raise. "different": each sample draws other numbers, by torch's
+        functions, that depend on `minisplit.random.seed`, the call and the global sample alone, not on ranks,
+        counts or chunks; "same": all samples draw what the first would. See docs/random.md.
     in_dims: the mapped axis of each input: an int or None for all, or a tuple for the positional arguments, down
         to any level. Without it the mapped axes are the split axes, and replicated inputs are not mapped. An
         input that is split along another axis is re-split; of a replicated one each rank takes its part, with no
@@ -163,7 +167,7 @@ class MappedFunction:
         if debugging():
             self._check_replicated(arrays, kwargs, comm)
         token, shards = brought(arrays, batch, keywords, comm)
-        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self.options.randomness)
+        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
         outcome = self._run(task, shards, batch, comm.rank, keywords)
         mine, outcome = _described_or_failed(outcome, batch.samples)
         failure = None if outcome.error is None else _failure(outcome, task, shards, batch.samples, comm.rank)
@@ -196,7 +200,7 @@ class MappedFunction:
         comm = check_together(arrays)
         keywords = Keywords(kwargs, comm) if kwargs else None
         batch = self._batch(arrays, spec)
-        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self.options.randomness)
+        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws())
         outcome = _infer(task, [x.larray for x in arrays], targets=batch.targets)
         chunk_size = self._chunk_size([x.larray for x in arrays], batch)
         start, stop = batch.samples.span(comm.rank)
@@ -205,6 +209,16 @@ class MappedFunction:
         )
         mine = outcome.error if outcome.mapped is None else _described(outcome.mapped, with_values=False)
         return make_plan(self._name, arrays, spec, batch, size, mine)
+
+    def _draws(self, batch: Batch | None = None, comm: Communication | None = None) -> Source | None:
+        """What the function's random functions draw from: of one call, where it has samples, else nothing."""
+        if self.options.randomness == "error":
+            return None
+        same = self.options.randomness == "same"
+        if batch is None or comm is None:
+            return Source(None, same)
+        key = default.next_key(comm)
+        return Source(key if batch.size else None, same, batch.samples.span(comm.rank)[0])
 
     def _batch(self, arrays: Sequence[DNDarray], spec: pytree.TreeSpec | None) -> Batch:
         in_dims = None

@@ -1,0 +1,270 @@
+"""V18: what a mapped function draws depends on seed, call, sample and position, not on ranks and chunks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as hs
+
+import minisplit as ms
+from minisplit.testing import Whole, assert_equal, spmd
+from minisplit.testing import strategies as st
+
+WIDTH = 4
+# Of a sample of 4 numbers between 0 and 1, as many random numbers.
+OPS: dict[str, Any] = {
+    "rand": lambda v: torch.rand(WIDTH),
+    "randn": lambda v: torch.randn((2, WIDTH), dtype=torch.float64)[1],
+    "complex": lambda v: torch.randn(size=(WIDTH,), dtype=torch.complex64).imag,
+    "randint": lambda v: torch.randint(3, 1000, (WIDTH,)),
+    "randint high": lambda v: torch.randint(high=1000, size=(WIDTH,), dtype=torch.int32),
+    "normal": lambda v: torch.normal(v, 2.0),
+    "normal of tensors": lambda v: torch.normal(v, v),
+    "normal std": lambda v: torch.normal(0.0, std=v),
+    "normal size": lambda v: torch.normal(1.0, 2.0, (WIDTH,)),
+    "bernoulli": lambda v: torch.bernoulli(v) + v.bernoulli(),
+    "bernoulli p": lambda v: torch.bernoulli(v, 0.5),
+    "rand_like": torch.rand_like,
+    "randn_like": lambda v: torch.randn_like(v, dtype=torch.float32),
+    "randint_like": lambda v: torch.randint_like(v, 1000) + torch.randint_like(v, 3, 9),
+    "normal_": lambda v: torch.empty_like(v).normal_(3, std=2),
+    "uniform_": lambda v: v.clone().uniform_(2, to=3),
+    "bernoulli_": lambda v: v.clone().bernoulli_(0.5) + v.clone().bernoulli_(v),
+    "random_": lambda v: v.clone().random_() + v.clone().random_(9) + v.clone().random_(5, 90),
+    "exponential_": lambda v: v.clone().exponential_(lambd=2),
+    "log_normal_": lambda v: v.clone().log_normal_(),
+    "cauchy_": lambda v: v.clone().cauchy_(),
+    "geometric_": lambda v: v.clone().geometric_(0.01),
+    "dropout": lambda v: F.dropout(v + 1, 0.5) + torch.dropout(v, 0.3, True),
+    "dropout in place": lambda v: F.dropout(v.clone(), inplace=True) + torch.dropout_(v.clone(), 0.5, True),
+    "module": torch.nn.Dropout(0.25),
+    "alpha_dropout": lambda v: F.alpha_dropout(v, 0.5, training=True),
+    "feature_dropout": lambda v: F.dropout2d(v.view(2, 2, 1, 1).expand(2, 2, 3, 3))[..., 2, 1].reshape(-1),
+    "feature_alpha_dropout": lambda v: F.feature_alpha_dropout(v.view(2, 2, 1), training=True).view(-1),
+    "multinomial": lambda v: torch.multinomial(v + 0.1, WIDTH),
+    "multinomial replaced": lambda v: (v + 0.1).multinomial(WIDTH, replacement=True),
+    "randperm": lambda v: v + torch.randperm(WIDTH),
+    "nested": torch.vmap(lambda w: w * torch.randn(()), randomness="different"),
+    "nested same": torch.vmap(lambda w: w * torch.randn(()), randomness="same"),
+    "nested in place": torch.vmap(lambda w: w.clone().normal_(), randomness="different"),
+    "grad": torch.func.grad(lambda w: (w**2 * torch.rand(WIDTH)).sum()),
+    "jvp": lambda v: torch.func.jvp(lambda w: w * torch.rand_like(w), (v,), (v,))[1],
+    "distribution": lambda v: torch.distributions.Categorical(v + 0.1, validate_args=False).sample((WIDTH,)),
+}
+
+
+class Program(NamedTuple):
+    """Ops one after the other on a sample, of which it returns everything."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, sample: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        drawn = [OPS[name](sample) for name in self.names]
+        # Exact: others, as torch.sigmoid, may round differently in another chunk.
+        shifted = torch.where(drawn[0].to(sample.dtype) > 0.5, sample, 1 - sample)
+        return (*drawn, OPS[self.names[0]](shifted))
+
+
+@hs.composite
+def programs(draw: hs.DrawFn) -> Program:
+    return Program(tuple(draw(hs.lists(hs.sampled_from(sorted(OPS)), min_size=1, max_size=4))))
+
+
+def samples_of(samples: int) -> torch.Tensor:
+    return torch.linspace(0.05, 0.95, samples * WIDTH, dtype=torch.float64).view(samples, WIDTH)
+
+
+@hs.composite
+def batches(draw: hs.DrawFn) -> Whole:
+    samples = draw(hs.integers(1, 9))
+    return Whole(samples_of(samples), draw(st.layouts((samples, WIDTH), split=0)))
+
+
+def alone(program: Program, randomness: str, part: ms.DNDarray, seed: int) -> tuple[ms.DNDarray, ...]:
+    ms.random.seed(seed)
+    outputs: tuple[ms.DNDarray, ...] = ms.vmap(program, randomness=randomness)(part)
+    return outputs
+
+
+@given(
+    batch=batches(),
+    program=programs(),
+    randomness=hs.sampled_from(("different", "same")),
+    chunk_size=hs.sampled_from((None, 1, 2, 3, "auto")),
+    seed=hs.integers(0, 2**64 - 1),
+    fewer=hs.integers(1, 9),
+)
+@spmd
+def test_V18_programs_draw_the_same_on_all_ranks_counts_and_chunks(
+    batch: Whole, program: Program, randomness: str, chunk_size: Any, seed: int, fewer: int
+) -> None:
+    x = batch.cut()
+    torchs = torch.get_rng_state()
+    ms.random.seed(seed)
+    mapped = ms.vmap(program, randomness=randomness, chunk_size=chunk_size)
+    assert mapped.plan(x).outputs is not None
+    outputs = mapped(x)
+    # On one rank, in one chunk; and the first samples of the batch alone.
+    whole = ms.array(batch.tensor, split=0, comm=ms.MPI_SELF)
+    expected, first = (alone(program, randomness, part, seed) for part in (whole, whole[:fewer]))
+    for out, want, beginning in zip(outputs, expected, first, strict=True):
+        assert out.counts == x.counts
+        assert_equal(out, want.larray)
+        assert torch.equal(want.larray[:fewer], beginning.larray)
+    assert torch.equal(torch.get_rng_state(), torchs)
+    assert ms.random.get_state() == (seed, 0, 1)
+
+
+def batch(samples: int = 10) -> ms.DNDarray:
+    return ms.array(samples_of(samples), split=0)
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_V18_samples_draws_and_calls_differ(name):
+    def twice(v):
+        return OPS[name](v), OPS[name](v)
+
+    def varied(v):
+        return OPS[name](v * 0 + 0.5)
+
+    with ms.random.fork(seed=3):
+        many = ms.vmap(varied, randomness="different")(batch(40))[0].numpy()
+        assert len({row.tobytes() for row in many}) > 8
+        same = ms.vmap(varied, randomness="same")(batch(40))[0].numpy()
+        assert len({row.tobytes() for row in same}) == 1
+        a, b = (x.numpy() for x in ms.vmap(twice, randomness="different")(batch()))
+        c, _ = (x.numpy() for x in ms.vmap(twice, randomness="different")(batch()))
+    assert (a != b).any()
+    assert (a != c).any()
+    with ms.random.fork(seed=3):
+        again = ms.vmap(varied, randomness="different")(batch(40))[0].numpy()
+    assert (again == many).all()
+
+
+def test_same_is_what_the_first_sample_draws_by_itself():
+    with ms.random.fork(seed=1):
+        (different,) = ms.vmap(lambda v: torch.randn(3), randomness="different")(batch())
+    with ms.random.fork(seed=1):
+        (same,) = ms.vmap(lambda v: torch.randn(3), out_dims=None, randomness="same")(batch())
+    assert_equal(same, different.numpy()[0])
+
+
+def test_inner_samples_differ_or_not_as_the_inner_vmap_says():
+    def inner(randomness):
+        return torch.vmap(lambda w: torch.rand(2), randomness=randomness)
+
+    different, same = (
+        ms.vmap(inner(randomness), randomness="different")(batch())[0].numpy()
+        for randomness in ("different", "same")
+    )
+    assert len({row.tobytes() for sample in different for row in sample}) == 10 * WIDTH
+    assert len({row.tobytes() for sample in same for row in sample}) == 10
+    both = ms.vmap(inner("different"), randomness="same")(batch())[0].numpy()
+    assert len({row.tobytes() for sample in both for row in sample}) == WIDTH
+
+
+def test_a_batch_without_samples_has_outputs_and_counts_as_a_call():
+    with ms.random.fork(seed=1):
+        outputs = ms.vmap(Program(tuple(sorted(OPS))), randomness="different")(batch()[:0])
+        assert ms.random.get_state().call == 1
+    assert {out.shape for out in outputs} == {(0, WIDTH)}
+
+
+def test_failing_samples_are_found_with_the_numbers_they_had(raises_alike):
+    def fails(v):
+        return torch.linalg.cholesky(torch.eye(2) * (0.9 - torch.rand(())))
+
+    with ms.random.fork(seed=6):
+        (drawn,) = ms.vmap(lambda v: torch.rand(()), randomness="different")(batch(20))
+    wrong = (drawn.numpy() > 0.9).nonzero()[0]
+    assert len(wrong)
+    for chunk_size in (None, 3):
+        with (
+            ms.random.fork(seed=6),
+            raises_alike(torch.linalg.LinAlgError, "failed while mapping sample") as caught,
+        ):
+            ms.vmap(fails, randomness="different", chunk_size=chunk_size)(batch(20))
+        assert caught.value.samples[0] == wrong[0]
+
+
+def _seeded(v):
+    torch.manual_seed(len(v))
+    return v
+
+
+@pytest.mark.parametrize(
+    ("func", "text"),
+    [
+        (torch.poisson, "torch's poisson draws random numbers, but minisplit.vmap has no rule"),
+        (F.gumbel_softmax, "torch's gumbel_softmax draws random numbers"),
+        (lambda v: torch.binomial(v, v), "torch's binomial draws"),
+        (torch._standard_gamma, "torch's _standard_gamma draws"),
+        (
+            lambda v: F.scaled_dot_product_attention(*[v.view(1, 2, 2)] * 3, dropout_p=0.5),
+            "torch's scaled_dot_product_attention draws",
+        ),
+        (lambda v: v + torch.rand(4, generator=torch.Generator()), "torch's rand with generator= inside"),
+        (lambda v: v + v.clone().normal_(generator=torch.Generator()), "torch's normal_ with generator= inside"),
+        (lambda v: v + torch.rand(4, out=torch.empty(4)), "torch's rand with out= cannot be mapped"),
+        (lambda v: v + torch.empty(4).normal_(), "the same for all samples.*hint: use torch.randn"),
+        (
+            lambda v: torch.vmap(lambda w: torch.empty_like(v).normal_() + w, randomness="different")(v),
+            "the same for all samples.*hint: use torch.randn",
+        ),
+        (
+            torch.vmap(lambda w: w + torch.rand(())),
+            'that of the torch.vmap .*hint: give that one randomness="different"',
+        ),
+        (lambda v: v + torch.normal(v, -1.0), "std >= 0.0, but found std -1.0"),
+        (lambda v: torch.bernoulli(v, 1.5), "a probability must be from 0 to 1, got 1.5"),
+        (lambda v: torch.multinomial(v, 5), "cannot sample 5 of 4 without replacement"),
+        (lambda v: torch.randint(5, 5, (2,)), "no integer from 5 to below 5"),
+        (_seeded, "has changed the state of torch's random generator"),
+    ],
+)
+def test_V18_what_has_no_rule_is_refused_by_name(raises_alike, func, text):
+    before = torch.get_rng_state()
+    with raises_alike(RuntimeError, f"(?s){text}"):
+        ms.vmap(func, randomness="different")(batch())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_changed_tensor_that_is_the_same_for_all_may_stay_so():
+    (x,) = ms.vmap(lambda v: torch.empty(4).normal_(), randomness="same")(batch())
+    assert len({row.tobytes() for row in x.numpy()}) == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_keeps_the_mean(training):
+    def dropped(v):
+        ones = torch.ones(200, 5)
+        return torch.stack([F.dropout(ones, 0.3, training), F.alpha_dropout(ones, 0.3, training)])
+
+    with ms.random.fork(seed=2):
+        (x,) = ms.vmap(dropped, randomness="different")(batch(50))
+    plain, alpha = x.numpy().transpose(1, 0, 2, 3)
+    if not training:
+        assert (x.numpy() == 1).all()
+        return
+    assert set(plain.ravel().tolist()) == {0.0, float(torch.tensor(1 / 0.7))}
+    assert abs((plain == 0).mean() - 0.3) < 0.01
+    a = (0.7 * (1 + 0.3 * 1.7580993408473766**2)) ** -0.5
+    kept = a + 0.3 * a * 1.7580993408473766
+    assert abs(float(alpha.max()) - kept) < 1e-6
+    assert abs((alpha == alpha.max()).mean() - 0.7) < 0.01
+
+
+def test_gradients_flow_through_what_is_drawn():
+    x = batch(6)
+    x.larray.requires_grad_()
+    with ms.random.fork(seed=2):
+        outputs = ms.vmap(lambda v: (v * torch.rand(WIDTH), torch.rand(WIDTH)), randomness="different")(x)
+    with ms.random.fork(seed=2):
+        (factors,) = ms.vmap(lambda v: torch.rand(WIDTH), randomness="different")(x)
+    outputs[0].larray.sum().backward()
+    assert not outputs[1].larray.requires_grad
+    assert torch.equal(x.larray.grad, factors.larray.double())
