@@ -17,6 +17,7 @@ LAYERS = [
         "core.devices",
         "core.debugging",
         "core.mapping",
+        "core.merging",
         "core.communication",
         "core.exits",
         "core.watchdog",
@@ -35,7 +36,20 @@ LAYERS = [
         "core.conversion",
         "core.factories",
     ],
-    ["ops._align", "ops._make", "ops.elementwise", "ops"],
+    [
+        "ops._align",
+        "ops._axes",
+        "ops._make",
+        "ops.elementwise",
+        "ops._reduce",
+        "ops._extremes",
+        "ops._moments",
+        "ops.reductions",
+        "ops.comparing",
+        "ops.cumulative",
+        "ops.searching",
+        "ops",
+    ],
     ["vmap.balancing", "vmap.planning"],
     [
         "vmap.trees",
@@ -124,7 +138,15 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
     "module",
     [
         f"minisplit.{name}"
-        for name in ("core.layout", "core.transfer", "core.keys", "ops._align", "vmap.balancing", "vmap.planning")
+        for name in (
+            "core.layout",
+            "core.transfer",
+            "core.keys",
+            "ops._align",
+            "ops._axes",
+            "vmap.balancing",
+            "vmap.planning",
+        )
     ],
 )
 def test_planning_knows_no_tensors(module):
