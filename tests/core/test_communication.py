@@ -277,12 +277,12 @@ def test_merge(comm: Comm, rank: int, size: int) -> None:
     everyone = torch.cat([samples[other] for other in range(size) if other != 1])
     empty = len(mine) == 0
     record = torch.tensor([len(mine), 0 if empty else mine.mean(), 0 if empty else mine.var(correction=0) * 3])
-    many = record.to(torch.float64).expand(1000, 3)  # which MPI may combine in parts
+    many = record.to(torch.float64).expand(10001, 3)  # which MPI may combine in parts
     found, moments = comm.merge(pairs, "first"), comm.merge(many, "moments")
     with agreement(comm, "checking"):
         best = (size - 1) // 2
         assert found.tolist() == [[5, 0], [best, -2 * best], pairs[2].tolist()]
-        assert torch.equal(moments, moments[:1].expand(1000, 3))
+        assert torch.equal(moments, moments[:1].expand(10001, 3))
         wanted = [len(everyone), everyone.mean().item(), everyone.var(correction=0).item() * len(everyone)]
         torch.testing.assert_close(moments[0], torch.tensor(wanted, dtype=torch.float64))
     bits = comm.allgather(moments.view(torch.int64).flatten().numpy())

@@ -159,6 +159,11 @@ def test_closeness_of_special_numbers(two: tuple[Whole, Whole], equal_nan: bool)
     assert_equal(ms.isclose(x, y, equal_nan=equal_nan), torch.tensor(wanted))
 
 
+def test_nan_is_close_to_nan_by_request(size: int) -> None:
+    x = ms.full((size,), math.nan, split=0)
+    assert (ms.allclose(x, x), ms.allclose(x, x, equal_nan=True), ms.array_equal(x, x)) == (False, True, False)
+
+
 def test_comparing_costs_one_message(size: int) -> None:
     x = ms.ones((size, 3), split=0)
     for call in (lambda: ms.allclose(x, x + 1e-9), lambda: ms.array_equal(x, x), lambda: ms.allclose(x, 1)):
