@@ -97,6 +97,7 @@ from minisplit.ops.elementwise import (
 )
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
+from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
 from minisplit.vmap import vmap
 
 __version__ = "0.1.0"
@@ -128,6 +129,7 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "average",
     "balance",
     "bitwise_and",
     "bitwise_invert",
@@ -179,12 +181,16 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logsumexp",
     "max",
     "maximum",
     "mean",
     "min",
     "minimum",
     "multiply",
+    "nanmax",
+    "nanmean",
+    "nanmin",
     "nanprod",
     "nansum",
     "negative",

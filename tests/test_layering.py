@@ -48,6 +48,7 @@ LAYERS = [
         "ops.comparing",
         "ops.cumulative",
         "ops.searching",
+        "ops.statistics",
         "ops",
     ],
     ["vmap.balancing", "vmap.planning"],

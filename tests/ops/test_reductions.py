@@ -132,7 +132,9 @@ def layout_after(layout: ms.Layout, axis: Any, shape: tuple[int, ...]) -> ms.Lay
     return ms.Layout(shape, split, layout.ranks, layout.counts)
 
 
-def assert_reduced(call: Callable[[ms.DNDarray], ms.DNDarray], whole: Whole, axis: Any, wanted: Any) -> None:
+def assert_reduced(
+    call: Callable[[ms.DNDarray], ms.DNDarray], whole: Whole, axis: Any, wanted: Any, messages: int = 1
+) -> None:
     """Assert values, layout and messages of a reduction, or its kind of exception, on all ranks."""
     x = whole.cut()
     with traffic() as seen:
@@ -148,7 +150,7 @@ def assert_reduced(call: Callable[[ms.DNDarray], ms.DNDarray], whole: Whole, axi
         else:
             assert isinstance(result, ms.DNDarray)
             assert result.layout == layout_after(whole.layout, axis, tuple(wanted.shape))
-            assert seen.collectives == int(crosses)
+            assert seen.collectives == (messages if crosses else 0)
     if isinstance(result, ms.DNDarray):
         assert_close(result, wanted)
     assert_equal(x, whole.tensor)
@@ -322,14 +324,16 @@ def test_dtypes_by_request(name: str, case: tuple[Whole, Any, bool], dtype: torc
 @spmd
 def test_gradients_are_those_of_the_whole_array(name: str, case: tuple[Whole, Any, bool]) -> None:
     whole, axis, keepdims = case
+    if whole.tensor.numel():
+        assert_gradients(getattr(ms, name), (TABLE | SMOOTH)[name], whole, axis, keepdims)
+
+
+def assert_gradients(call: Any, function: Torch, whole: Whole, axis: Any, keepdims: bool) -> None:
     tensor = whole.tensor.clone().requires_grad_()
-    functions = TABLE | SMOOTH
-    wanted = expected(functions[name], tensor, axis, keepdims) if tensor.numel() else ValueError
-    if isinstance(wanted, type):
-        return
+    wanted = expected(function, tensor, axis, keepdims)
     x = Whole(tensor, whole.layout).cut()
     assert x.larray.requires_grad
-    result = getattr(ms, name)(x, axis=axis, keepdims=keepdims)
+    result = call(x, axis=axis, keepdims=keepdims)
     weights = torch.arange(1.0, wanted.numel() + 1, dtype=torch.float64).reshape(wanted.shape)
     (gradient,) = torch.autograd.grad(wanted, tensor, weights)
     (mine,) = torch.autograd.grad(result.larray, x.larray, weights[result.layout.box(x.comm.rank)])
@@ -355,11 +359,81 @@ def test_second_derivatives(name: str, whole: Whole) -> None:
     assert_close(ms.DNDarray(second, x.layout, x.comm), curve)
 
 
+def nan_extreme(name: str) -> Torch:
+    def function(x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.tensor(getattr(np, name)(x.double().numpy(), dims, keepdims=keepdim)).to(x.dtype)
+
+    return ordered(function)
+
+
+MADE: dict[str, Torch] = {
+    "logsumexp": lambda x, dims, keepdim: torch.logsumexp(x.double(), dims, keepdim).to(x.dtype),
+    "nanmax": nan_extreme("nanmax"),
+    "nanmean": lambda x, dims, keepdim: torch.nanmean(x.double(), dims, keepdim).to(x.dtype),
+    "nanmin": nan_extreme("nanmin"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+@given(case=with_specials())
+@spmd
+def test_what_is_made_of_reductions(name: str, case: tuple[Whole, Any, bool]) -> None:
+    whole, axis, keepdims = case
+    wanted = expected(MADE[name], whole.tensor, axis, keepdims)
+    call, dims = getattr(ms, name), dims_of(axis, whole.tensor.ndim)
+    # The logarithm of nothing needs no greatest element.
+    messages = 2 if name != "logsumexp" or math.prod(whole.tensor.shape[dim] for dim in dims) else 1
+    assert_reduced(lambda x: call(x, axis=axis, keepdims=keepdims), whole, axis, wanted, messages)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "nanmean"])
+@given(case=cases(torch.float64))
+@spmd
+def test_gradients_of_what_is_made_of_reductions(name: str, case: tuple[Whole, Any, bool]) -> None:
+    whole, axis, keepdims = case
+    if whole.tensor.numel():
+        assert_gradients(getattr(ms, name), MADE[name], whole, axis, keepdims)
+
+
+@given(
+    case=cases(st.dtypes((torch.float64, torch.bfloat16, torch.int64))),
+    cut=st.layouts((4, 4, 4), split=hyp.none() | hyp.integers(0, 2)),
+)
+@spmd
+def test_averages(case: tuple[Whole, Any, bool], cut: ms.Layout) -> None:
+    whole, axis, keepdims = case
+    tensor = whole.tensor
+    weights = (torch.arange(1.0, tensor.numel() + 1) % 5 + 1).reshape(tensor.shape)
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    w = ms.array(weights, split=cut.split if cut.split is not None and cut.split < tensor.ndim else None)
+
+    def function(x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+        heavy = weights if x.ndim == tensor.ndim else weights.unsqueeze(-1)
+        return ((x * heavy.double()).sum(dims, keepdim) / heavy.double().sum(dims, keepdim)).to(dtype)
+
+    wanted = expected(function, tensor, axis, keepdims)
+    result = ms.average(whole.cut(), axis=axis, weights=w, keepdims=keepdims)
+    assert_close(result, wanted)
+
+
+def test_averages_along_one_axis(size: int, raises_alike: Any) -> None:
+    plain = np.arange(24.0).reshape(2, 3, 4)
+    for split in (0, 1, 2, None):
+        x = ms.array(plain, split=split)
+        for w in (ms.array([1.0, 2.0, 0.5]), ms.array([1.0, 2.0, 0.5], split=0)):
+            assert_close(ms.average(x, axis=1, weights=w), np.average(plain, 1, w.numpy()))
+        assert_close(ms.average(x), np.asarray(plain.mean()))
+        with raises_alike(ValueError, match=r"weights must have .* got shape \(3,\) for axes \(0,\)"):
+            ms.average(x, axis=0, weights=ms.ones(3))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_A14_halves_are_rounded_once(size: int, dtype: torch.dtype) -> None:
     x = ms.ones((1000 * size, 2), dtype=dtype, split=0)
     assert_equal(ms.sum(x, axis=0), torch.full((2,), 1000 * size, dtype=dtype))
     assert_equal(ms.mean(x * 3, axis=0), torch.full((2,), 3, dtype=dtype))
+    assert_equal(ms.nanmean(x * 256, axis=0), torch.full((2,), 256, dtype=dtype))  # the sum is beyond float16
     steep = ms.array(torch.tensor([512.0, 256.0, 1 / 1024, 1.0], dtype=dtype), split=0)  # 2 ** 17 on the way
     assert_equal(ms.prod(steep), torch.tensor(128.0, dtype=dtype))
 
