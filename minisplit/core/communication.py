@@ -29,9 +29,9 @@ from minisplit.core.debugging import (
     named_by_rank,
 )
 from minisplit.core.mapping import mapping, refuse
+from minisplit.core.merging import MergeOp, ReduceOp
 
 Record = NDArray[np.int64]
-ReduceOp = Literal["sum", "prod", "min", "max"]
 Call = tuple[object, ...]
 Result = TypeVar("Result")
 
@@ -52,6 +52,8 @@ _ACCUMULATE = {
 }
 # Of two threads that begin at once one is refused. For all communicators, as each claims few times.
 _claiming = threading.Lock()
+# Numbers per record of a merge, and their dtype.
+RECORDS: dict[MergeOp, tuple[int, torch.dtype]] = {"first": (2, torch.int64), "moments": (3, torch.float64)}
 _BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
 
 
@@ -114,13 +116,36 @@ class Communication(ABC):
             self._collective(call, self._allreduce, total, chosen)
         return total.to(device=tensor.device, dtype=tensor.dtype)
 
-    def scan(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Elementwise sum (of bool: "any") over the ranks before this one; zeros on rank 0."""
-        mine = _reducible(tensor)
-        before = torch.zeros_like(mine)
+    def merge(self, records: torch.Tensor, op: MergeOp) -> torch.Tensor:
+        """Merge the ranks' records, which lie along the last axis of `records`, of one shape on all.
+
+        "first" keeps the lexicographically greatest of pairs of int64; "moments" merges count, mean and sum of
+        squared deviations, as float64.
+        """
+        width, dtype = RECORDS[op]
+        if records.dtype is not dtype or records.shape[-1:] != (width,):
+            raise ValueError(
+                f"records for {op!r} are {width} numbers of {dtype} along the last axis, "
+                f"got {records.dtype} of shape {tuple(records.shape)}"
+            )
+        merged = _reducible(records)
         if self.size > 1:
-            op: ReduceOp = "max" if tensor.dtype is torch.bool else "sum"
-            self._collective(("scan", tensor.dtype, tuple(tensor.shape)), self._scan, mine, before, op)
+            self._collective(("merge", tuple(records.shape), op), self._allreduce, merged, op)
+        return merged.to(records.device)
+
+    def scan(self, tensor: torch.Tensor, op: Literal["sum", "prod"] = "sum") -> torch.Tensor:
+        """Elementwise sum or product (of bool: "any", "all") over the ranks before this one.
+
+        On rank 0 that of nothing: zeros or ones.
+        """
+        if op not in {"sum", "prod"}:
+            raise ValueError(f"op of a scan must be sum or prod, got {op!r}")
+        mine = _reducible(tensor)
+        before = torch.zeros_like(mine) if op == "sum" else torch.ones_like(mine)
+        if self.size > 1:
+            chosen = _BOOL_OPS[op] if tensor.dtype is torch.bool else op
+            call = ("scan", tensor.dtype, tuple(tensor.shape), op)
+            self._collective(call, self._scan, mine, before, chosen)
         return before.to(device=tensor.device, dtype=tensor.dtype)
 
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
@@ -242,12 +267,15 @@ class Communication(ABC):
     ) -> None: ...
 
     @abstractmethod
-    def _allreduce(self, total: torch.Tensor, op: ReduceOp) -> None:
-        """Reduce in place; `total` is contiguous, in host memory, and of a dtype in `REDUCIBLE`."""
+    def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
+        """Reduce in place; `total` is contiguous, in host memory, and of a dtype in `REDUCIBLE`.
+
+        For a merge, the last axis of `total` is a record, which must not be cut.
+        """
 
     @abstractmethod
     def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
-        """Fill `before`, which holds zeros; both are like the argument of `_allreduce`."""
+        """Fill `before`, except on rank 0; both are like the argument of `_allreduce`."""
 
     @abstractmethod
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor: ...

@@ -325,7 +325,7 @@ class DNDarray:
     __array_ufunc__ = None
     __hash__ = object.__hash__  # by identity, though == compares elements
 
-    if TYPE_CHECKING:  # set by minisplit.ops.elementwise
+    if TYPE_CHECKING:  # set by the modules of minisplit.ops
 
         def _unary(self) -> DNDarray: ...
         def _binary(self, other: Operand) -> DNDarray: ...
@@ -340,6 +340,29 @@ class DNDarray:
         __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = _binary
         __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = _in_place
         __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _in_place
+
+        def _reduce(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> DNDarray: ...
+        def _accumulate(
+            self,
+            axis: int | tuple[int, ...] | None = None,
+            *,
+            dtype: torch.dtype | None = None,
+            keepdims: bool = False,
+        ) -> DNDarray: ...
+        def _spread(
+            self,
+            axis: int | tuple[int, ...] | None = None,
+            *,
+            correction: float = 0.0,
+            keepdims: bool = False,
+        ) -> DNDarray: ...
+        def _arg_reduce(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray: ...
+        def nonzero(self) -> tuple[DNDarray, ...]: ...
+
+        all = any = max = min = _reduce
+        mean = prod = sum = _accumulate
+        std = var = _spread
+        argmax = argmin = _arg_reduce
 
     def _moved(self, layout: Layout) -> DNDarray:
         return DNDarray(move(self._larray, self._layout, layout, self._comm), layout, self._comm)

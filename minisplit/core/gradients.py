@@ -20,6 +20,17 @@ def shared(whole: torch.Tensor, comm: Communication) -> torch.Tensor:
     return result
 
 
+def total(part: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """The sum of the ranks' parts, which is the same on all of them. Collective.
+
+    The gradient of a replicated array counts as replicated, so the backward pass sends nothing.
+    """
+    if not (part.requires_grad and torch.is_grad_enabled()):
+        return comm.allreduce(part)
+    result: torch.Tensor = _Total.apply(part, comm)  # type: ignore[no-untyped-call]
+    return result
+
+
 class _Shared(torch.autograd.Function):
     """Nothing, and the sum over the ranks of its gradient."""
 
@@ -30,7 +41,7 @@ class _Shared(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _Total.apply(gradients[0], ctx.comm), None  # type: ignore[no-untyped-call]
+        return total(gradients[0], ctx.comm), None
 
 
 class _Total(torch.autograd.Function):

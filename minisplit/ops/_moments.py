@@ -1,0 +1,107 @@
+"""The maker of variances and standard deviations: one message, of counts, means and squared deviations."""
+
+from __future__ import annotations
+
+from math import inf, nan, prod
+from typing import Any, Protocol
+
+import torch
+
+from minisplit.core.communication import Communication
+from minisplit.core.dndarray import DNDarray
+from minisplit.core.gradients import shared, total
+from minisplit.ops._make import named
+from minisplit.ops._reduce import INEXACT, Axis, Dims, check_inexact, directed, documentation, wide
+
+
+class Spread(Protocol):
+    """A variance or standard deviation, as it is called."""
+
+    def __call__(
+        self, x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False
+    ) -> DNDarray: ...
+
+
+_MORE = """
+
+The squared deviations are divided by the number of elements minus `correction`: by 0 where that is negative.
+Over ranks, counts, means and squared deviations are merged in float64."""
+
+
+def spread(name: str, what: str, shown: object, *, is_root: bool = False) -> Spread:
+    """Make the variance, or its root."""
+
+    def operation(
+        x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False
+    ) -> DNDarray:
+        x, way = directed(x, axis, keepdims)
+        check_inexact(x.dtype, name)
+        if not isinstance(correction, (int, float)):
+            raise TypeError(f"correction of {name} must be a number, got {correction!r}")
+        shard, axes = x._larray.to(wide(x.dtype)), way.axes
+        if not axes:
+            shard, axes = shard.unsqueeze(-1), (x.ndim,)
+        freedom = way.count - correction
+        found = _across(shard, axes, freedom, way.count, x._comm) if way.crosses else _within(shard, axes, freedom)
+        found = _root(found) if is_root else found
+        kind = x.dtype.to_real() if x.dtype.is_complex else x.dtype
+        return DNDarray._wrap(found.to(kind).reshape(way.result.lshape(x._comm.rank)), way.result, x._comm)
+
+    return named(operation, name, documentation(name, what, shown, more=_MORE, errors=INEXACT))
+
+
+def _within(shard: torch.Tensor, axes: Dims, freedom: float) -> torch.Tensor:
+    """The variances of one shard."""
+    if freedom > 0 and shard.numel():
+        return torch.var(shard, axes, correction=prod(shard.shape[axis] for axis in axes) - freedom)
+    # Of which torch warns.
+    return (shard - shard.mean(axes, keepdim=True)).abs().square().sum(axes) / 0.0
+
+
+def _across(shard: torch.Tensor, axes: Dims, freedom: float, count: int, comm: Communication) -> torch.Tensor:
+    """The variances over the shards of all ranks. Collective."""
+    found: torch.Tensor = _Variance.apply(shard, axes, freedom, count, comm)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _root(variance: torch.Tensor) -> torch.Tensor:
+    """The square root, with the gradient 0 of an array of equal numbers, as torch has it."""
+    is_zero = variance == 0
+    return torch.where(is_zero, variance, torch.where(is_zero, 1, variance).sqrt())
+
+
+class _Variance(torch.autograd.Function):
+    """Variances over all ranks, in float64."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, shard: torch.Tensor, axes: Dims, freedom: float, count: int, comm: Communication
+    ) -> torch.Tensor:
+        parts = torch.view_as_real(shard.resolve_conj()) if shard.is_complex() else shard
+        merged = comm.merge(_records(parts.to(torch.float64), axes), "moments")
+        mean, squares = merged[..., 1], merged[..., 2]
+        if shard.is_complex():
+            mean, squares = torch.complex(mean[..., 0], mean[..., 1]), squares.sum(-1)
+        ctx.save_for_backward(shard, mean)
+        ctx.of = axes, freedom, count, comm
+        return squares.squeeze(axes) / max(freedom, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        shard, mean = ctx.saved_tensors
+        axes, freedom, count, comm = ctx.of
+        if torch.is_grad_enabled():  # for second derivatives, to which the mean belongs
+            with comm.taken_over():
+                mean = shared(total(shard.sum(axes, keepdim=True), comm) / count, comm)
+        gradient, deviations = shared(gradients[0], comm).reshape(mean.shape), shard - mean
+        slope = deviations * (2 / freedom) if freedom > 0 else torch.where(deviations == 0, nan, inf)
+        return (gradient * slope).to(shard.dtype), None, None, None, None
+
+
+def _records(parts: torch.Tensor, axes: Dims) -> torch.Tensor:
+    """Count, mean and sum of squared deviations of a shard, along a new last axis."""
+    count = prod(parts.shape[axis] for axis in axes)
+    if parts.numel():
+        variance, mean = torch.var_mean(parts, axes, correction=0, keepdim=True)
+        return torch.stack([torch.full_like(mean, count), mean, variance * count], -1)
+    return parts.new_zeros([*(1 if axis in axes else n for axis, n in enumerate(parts.shape)), 3])
