@@ -35,7 +35,18 @@ LAYERS = [
         "core.conversion",
         "core.factories",
     ],
-    ["ops._align", "ops._make", "ops.elementwise", "ops"],
+    [
+        "ops._align",
+        "ops._make",
+        "ops._shape",
+        "ops._reorder",
+        "ops.elementwise",
+        "ops.manipulation",
+        "ops.joining",
+        "ops.cutting",
+        "ops.dtypes",
+        "ops",
+    ],
     ["vmap.balancing", "vmap.planning"],
     [
         "vmap.trees",
@@ -124,7 +135,15 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
     "module",
     [
         f"minisplit.{name}"
-        for name in ("core.layout", "core.transfer", "core.keys", "ops._align", "vmap.balancing", "vmap.planning")
+        for name in (
+            "core.layout",
+            "core.transfer",
+            "core.keys",
+            "ops._align",
+            "ops._shape",
+            "vmap.balancing",
+            "vmap.planning",
+        )
     ],
 )
 def test_planning_knows_no_tensors(module):

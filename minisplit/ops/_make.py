@@ -122,7 +122,7 @@ def combine(
     arrays = [x for x in operands if isinstance(x, DNDarray)]
     if not arrays:
         raise TypeError(f"an operand of {name} must be a DNDarray, got {' and '.join(map(repr, operands))}")
-    _check_one_communicator(arrays)
+    check_one_communicator(arrays)
     agreed = _agreement(arrays[0]._comm, name, may_fail, operands)
     if not native:
         operands = [x if isinstance(x, DNDarray) else _scalar(x, arrays[0]._larray) for x in operands]
@@ -176,7 +176,7 @@ def in_place(change: Torch, may_fail: MayFail | None = None) -> Method:
             return NotImplemented
         other = value = _operand(other, 2, change.__name__)
         if isinstance(other, DNDarray):
-            _check_one_communicator([self, other])
+            check_one_communicator([self, other])
             value = _fitted(other, self, change)
         with _agreement(self._comm, change.__name__, may_fail, (self, other)):
             change(self._larray, value)
@@ -224,7 +224,8 @@ def _operand(x: Any, place: int, name: str) -> Any:
     )
 
 
-def _check_one_communicator(arrays: Sequence[DNDarray]) -> None:
+def check_one_communicator(arrays: Sequence[DNDarray]) -> None:
+    """ValueError unless the arrays are on one communicator."""
     first = arrays[0]._comm
     for x in arrays[1:]:
         if x._comm is not first:
