@@ -155,7 +155,7 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
 
 
 def ravel(x: DNDarray, /) -> DNDarray:
-    """Return the elements of `x`, in row-major order, as a 1-d array. Local for split 0, else collective; see `reshape`.
+    """Return the elements of `x`, in row-major order, as a 1-d array. See `reshape`: for split 0 it is Local.
 
     >>> import minisplit as ms
     >>> ms.ravel(ms.zeros((2, 3), split=0)).shape
@@ -165,7 +165,7 @@ def ravel(x: DNDarray, /) -> DNDarray:
 
 
 def flatten(x: DNDarray, /) -> DNDarray:
-    """Return the elements of `x`, in row-major order, as a 1-d array. Local for split 0, else collective; see `reshape`.
+    """Return the elements of `x`, in row-major order, as a 1-d array. See `reshape`: for split 0 it is Local.
 
     >>> import minisplit as ms
     >>> ms.flatten(ms.zeros((2, 3), split=0)).shape

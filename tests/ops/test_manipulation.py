@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+import pickle
 from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Any
@@ -14,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as hyp
 
 import minisplit as ms
+from minisplit.core.transfer import elements_moved
+from minisplit.ops._shape import elements, flat, joined, reshaped
 from minisplit.testing import Whole, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -422,3 +426,257 @@ def test_any_arrays_together(call: tuple[tuple[Whole, ...], str, tuple[Any, ...]
     tracked = [i for i, tensor in enumerate(tensors) if tensor.requires_grad]
     if tracked:
         assert_gradients([arrays[i] for i in tracked], [tensors[i] for i in tracked], ours, theirs)
+
+
+def owners(layout: ms.Layout) -> torch.Tensor:
+    """The rank that has each element; -1 where all do."""
+    result = torch.full(layout.shape, -1)
+    for rank in range(layout.ranks) if layout.split is not None else ():
+        result[layout.box(rank)] = rank
+    return result
+
+
+def must_move(came_from: torch.Tensor, result: ms.Layout) -> int:
+    """How many elements of the result are not on the rank that they were on."""
+    return int(((came_from != owners(result)) & (came_from != -1)).sum())
+
+
+@given(call=calls())
+@spmd
+def test_only_what_changes_its_rank_is_sent(call: tuple[Whole, str, tuple[Any, ...]]) -> None:
+    whole, name, args = call
+    x = whole.cut()
+    with traffic() as seen:
+        result = getattr(ms, name)(x, *args)
+    if not isinstance(result, ms.DNDarray) or result.split is None or seen.collectives > 1:
+        return
+    sent = int(x.comm.allreduce(torch.tensor(seen.bytes_sent)))
+    came_from = owners(x.layout)
+    if name in {"tile", "broadcast_to"} and seen.collectives:  # copies: no rank is sent an element twice
+        copies = 1 if name == "broadcast_to" else x.comm.size
+        assert sent <= x.nbytes * max(copies, x.comm.size)
+    elif name not in {"pad", "tril", "triu"}:
+        assert sent == must_move(WHOLE[name](came_from, *args), result.layout) * x.larray.itemsize
+    else:
+        assert sent == 0
+
+
+@given(call=joinings())
+@spmd
+def test_joining_sends_only_what_changes_its_rank(call: tuple[tuple[Whole, ...], str, tuple[Any, ...]]) -> None:
+    wholes, name, args = call
+    arrays = [whole.cut() for whole in wholes]
+    if name not in {"concat", "stack"} or len({x.dtype for x in arrays}) > 1:
+        return
+    with traffic() as seen:
+        result = call_joined(name, arrays, args)
+    sent = int(arrays[0].comm.allreduce(torch.tensor(seen.bytes_sent)))
+    came_from = JOINED[name]([owners(x.layout) for x in arrays], *args)
+    if result.split is not None:
+        assert sent == must_move(came_from, result.layout) * arrays[0].larray.itemsize
+
+
+def test_where_results_are_split(size: int) -> None:
+    x = ms.zeros((2 * size, 3, 4), split=0)
+    assert (x.T.split, x.mT.split, ms.moveaxis(x, 0, 1).split, ms.expand_dims(x, (0, 2)).split) == (2, 0, 1, 1)
+    ragged = Whole(torch.ones(6, 4), layout_of((6, 4), 0, "ragged", size)).cut()
+    assert ragged.reshape(6, 2, 2).counts == ragged.counts
+    assert ragged.ravel().counts == tuple(4 * n for n in ragged.counts or ())
+    assert ms.roll(ragged, 1, 0).layout == ms.tril(ragged).layout == ragged.layout
+    assert ms.flip(ragged, 0).counts == (ragged.counts or ())[::-1]
+    assert ms.repeat(ragged, 3, 0).counts == tuple(3 * n for n in ragged.counts or ())
+    padded = ms.pad(ragged, (1, 2))
+    assert (sum(padded.counts or ()), padded.larray[:, 1:3].sum().item()) == (9, 2.0 * ragged.lshape[0])
+    assert ms.stack([ragged, ragged]).layout == ms.Layout((2, 6, 4), 1, size, ragged.layout.ragged)
+    assert ms.concat([x, x]).layout == ms.Layout((4 * size, 3, 4), 0, size)
+    assert ms.concat([ms.zeros((9, 2)), ms.zeros((9, 3), split=0)], axis=1).split == 0
+    assert {y.split for y in ms.unstack(x, axis=0)} == {1}
+    assert ms.broadcast_to(ms.zeros((1, 3), split=0), (2 * size, 3)).layout == ms.Layout((2 * size, 3), 0, size)
+    assert [y.split for y in ms.meshgrid(ms.zeros(3), ms.zeros(4, split=0))] == [0, 0]
+    last = ms.squeeze(Whole(torch.ones(1, 5), ms.Layout((1, 5), 0, size)).cut())
+    assert last.counts == (5, *[0] * (size - 1))
+
+
+@pytest.mark.serial
+def test_layouts_for_many_ranks() -> None:
+    ranks = 1000
+    rows = ms.Layout((10**6, 6), 0, ranks)
+    # A few indices go to neighbours.
+    shifted = reshaped(rows, (3 * 10**5, 20))
+    assert shifted.split == 0
+    assert elements_moved(flat(rows), flat(shifted)) < 20 * ranks
+    # Not onto two ranks, though fewer elements would move.
+    assert reshaped(ms.Layout((10**6,), 0, ranks), (2, 5 * 10**5)) == ms.Layout((2, 5 * 10**5), 1, ranks)
+    assert elements(reshaped(rows, (10**3, 10**3, 2, 3))) == elements(rows)
+    # One row more makes none but its own rank send anything.
+    even, one = ms.Layout((10**6,), 0, ranks), ms.Layout((1,), 0, ranks)
+    both = joined((even, one), 0, (4, 4))
+    assert both.needed[0] == even
+    assert both.result.counts == (*[1000] * (ranks - 1), 1001)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: ms.permute_dims(x, (0, 0)), ValueError, r"axes \(0, 0\) names an axis of 2 more than once"),
+        (lambda x: ms.permute_dims(x, (0,)), ValueError, r"axes \(0,\) must name each axis of the shape \(6, 2\)"),
+        (lambda x: ms.permute_dims(x, (0, 2)), IndexError, "axes 2 is out of range for 2 dimensions"),
+        (lambda x: ms.matrix_transpose(x[:, 0]), ValueError, r"at least 2 dimensions, got the shape \(6,\)"),
+        (lambda x: ms.tril(x[:, 0]), ValueError, r"at least 2 dimensions, got the shape \(6,\)"),
+        (lambda x: ms.moveaxis(x, (0, 1), 0), ValueError, r"as many sources as destinations, got \(0, 1\) and 0"),
+        (lambda x: ms.expand_dims(x, 3), IndexError, "axis 3 is out of range for 3 dimensions"),
+        (lambda x: ms.squeeze(x, 0), ValueError, r"extent 1, but axis \(0,\) of the shape \(6, 2\) is not"),
+        (lambda x: ms.reshape(x, (5, 2)), ValueError, r"12 elements does not fit .* \(5, 2\), which has 10"),
+        (lambda x: ms.reshape(x, (-1, 5)), ValueError, r"12 elements does not fit the shape \(-1, 5\)"),
+        (lambda x: ms.reshape(x, (-1, -1)), ValueError, r"-1 at most once, got \(-1, -1\)"),
+        (lambda x: ms.reshape(x, (2.0, 6)), TypeError, "every extent of a shape must be an int, got 2.0"),
+        (lambda x: ms.flip(x, 2), IndexError, "axis 2 is out of range"),
+        (lambda x: ms.roll(x, (1, 2), 0), ValueError, r"one shift for each axis, got shift \(1, 2\) and axis 0"),
+        (lambda x: ms.roll(x, 1.5, 0), TypeError, "shift must be an int, got 1.5"),
+        (lambda x: ms.tile(x, -1), ValueError, r"repetitions must not be negative, got \(-1,\)"),
+        (lambda x: ms.repeat(x, [1, 2], axis=0), ValueError, r"one int or 6, .*, got the shape \(2,\)"),
+        (lambda x: ms.repeat(x, -1, axis=0), ValueError, "repeats must not be negative, got -1"),
+        (lambda x: ms.repeat(x, 1.5, axis=0), TypeError, "repeats must be ints, got 1.5"),
+        (lambda x: ms.pad(x, 1, "wrap"), ValueError, "mode must be 'constant', got 'wrap'"),
+        (lambda x: ms.pad(x, -1), ValueError, "none negative, got -1"),
+        (lambda x: ms.pad(x, (1, 2, 3)), ValueError, r"or 2 such pairs, .*, got \(1, 2, 3\)"),
+        (lambda x: ms.unstack(x, axis=2), IndexError, "axis 2 is out of range"),
+        (lambda x: ms.split(x, 4), ValueError, r"axis 0 of the shape \(6, 2\) cannot be cut into 4 equal parts"),
+        (lambda x: ms.array_split(x, 0), ValueError, "at least 1 part, got 0"),
+        (lambda x: ms.broadcast_to(x, (6, 3)), ValueError, r"shapes \(6, 2\) and \(6, 3\) do not broadcast"),
+        (lambda x: ms.broadcast_to(x, (2,)), ValueError, r"shape \(6, 2\) does not broadcast to \(2,\)"),
+        (lambda x: ms.broadcast_arrays(x, x.T[:, :5]), ValueError, r"\(6, 2\) and \(2, 5\) do not broadcast"),
+        (lambda x: ms.concat([x, x[:, :1]]), ValueError, r"array 0 has \(6, 2\) and array 1 has \(6, 1\)"),
+        (lambda x: ms.concat([]), ValueError, "concat needs at least one array, got none"),
+        (ms.concat, TypeError, "concat needs a sequence of DNDarrays, got DNDarray"),
+        (lambda x: ms.concat([x, x.larray]), TypeError, "array 1 must be a DNDarray, got Tensor"),
+        (lambda x: ms.concat([x[0, 0]]), IndexError, "axis 0 is out of range for 0 dimensions"),
+        (lambda x: ms.stack([x, x.T]), ValueError, r"array 0 has \(6, 2\), array 1 \(2, 6\)"),
+        (ms.meshgrid, ValueError, r"array 0 has the shape \(6, 2\)"),
+        (lambda x: ms.meshgrid(indexing="ji"), ValueError, "'xy' or 'ij', got 'ji'"),
+        (lambda x: ms.broadcast_shapes((2,), (3,)), ValueError, r"\(2,\) and \(3,\) do not broadcast"),
+        (lambda x: ms.reshape(x.larray, (12,)), TypeError, "x must be a DNDarray, got Tensor"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind_of_layout", KINDS)
+def test_errors(size: int, kind_of_layout: str, call: Any, kind: Any, words: str, raises_alike: Any) -> None:
+    x = Whole(values((6, 2)), layout_of((6, 2), 0, kind_of_layout, size)).cut()
+    with raises_alike(kind, match=words):
+        call(x)
+
+
+def test_errors_come_before_any_message(size: int) -> None:
+    x, y = ms.ones((4, 4), split=0), ms.ones((4, 3), split=1)
+    with traffic() as seen:
+        for call in (lambda: ms.concat([x, y]), lambda: ms.reshape(x.T, (5, -1)), lambda: ms.roll(x, 1, (0, 5))):
+            with pytest.raises((ValueError, IndexError)):
+                call()
+    assert seen.collectives == 0
+
+
+@pytest.mark.parametrize("name", ["concat", "stack", "broadcast_arrays"])
+def test_A12_arrays_on_different_communicators(name: str, raises_alike: Any) -> None:
+    x, y = ms.ones(3, split=0), ms.ones(3, split=0, comm=ms.MPI_SELF)
+    with raises_alike(ValueError, match="operands must be on one communicator"):
+        call_joined(name, [x, y], ())
+    with raises_alike(ValueError, match="operands must be on one communicator"):
+        ms.repeat(x, ms.ones(3, dtype=torch.int64, comm=ms.MPI_SELF))
+
+
+def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
+    part = comm.split(rank % 2)
+    assert part is not None
+    x = ms.ones((4, 6), split=1, comm=part)
+    for result in (
+        x.T,
+        x.reshape(24),
+        ms.roll(x, 1, 1),
+        ms.concat([x, x], axis=1),
+        ms.tile(x, (1, 2)),
+        ms.flip(x),
+    ):
+        assert result.comm is part
+    assert x.ravel().numpy().sum() == 24
+    part.free()
+
+
+def test_methods(size: int) -> None:
+    calls: list[Callable[[Any], Any]] = [
+        lambda x: x.mT,
+        lambda x: x.swapaxes(0, 1),
+        lambda x: x.squeeze(),
+        lambda x: x.squeeze(1),
+        lambda x: x.reshape(8, 3),
+        lambda x: x.reshape((8, -1)),
+        lambda x: x.flatten(),
+        lambda x: x.ravel(),
+    ]
+    whole = values((4, 1, 6))
+
+    def check(layout: ms.Layout) -> bool:
+        x = Whole(whole, layout).cut()
+        good = [right(call(x), call(whole)) for call in calls]
+        turned, swapped = whole.permute(2, 1, 0), whole.permute(1, 0, 2)
+        good += [right(x.T, turned), right(x.transpose(), turned), right(x.reshape([8, 3]), whole.reshape(8, 3))]
+        good += [right(x.transpose(1, 0, 2), swapped), right(x.transpose((1, 0, 2)), swapped)]
+        return all(good) and right(x.repeat(2, axis=0), whole.repeat_interleave(2, 0))
+
+    assert_all(check, layouts((4, 1, 6), size))
+    for name in ("T", "mT", "reshape", "transpose", "swapaxes", "squeeze", "flatten", "ravel", "repeat", "astype"):
+        assert getattr(ms.DNDarray, name).__doc__
+
+
+def test_reshape_without_a_copy(size: int, raises_alike: Any) -> None:
+    x = ms.zeros((6, 4), split=0)
+    y = ms.reshape(x, (6, 2, 2), copy=False)
+    y.larray.fill_(3)
+    assert right(x, torch.full((6, 4), 3.0))
+    apart = ms.DNDarray(x.larray.T.contiguous().T, x.layout, x.comm)
+    with raises_alike(ValueError, match="copy=False, but the shard of this rank has to be copied"):
+        ms.reshape(apart, (24,), copy=False)
+    if size > 1:
+        with raises_alike(ValueError, match="copy=False, but elements change their rank from .* split 1 over"):
+            ms.reshape(x.resplit(1), (24,), copy=False)
+
+
+def test_repeats_that_are_split(size: int) -> None:
+    x, times = values((5, 2)), torch.tensor([0, 2, 1, 0, 3])
+
+    def check(layout: ms.Layout, other: ms.Layout) -> bool:
+        result = ms.repeat(Whole(x, layout).cut(), Whole(times, other).cut(), axis=0)
+        return right(result, x.repeat_interleave(times, 0))
+
+    assert_all(check, layouts((5, 2), size), layouts((5,), size))
+
+
+def test_padding_of_every_dtype(size: int) -> None:
+    for dtype, value in ((torch.bool, True), (torch.int8, -3), (torch.complex64, 1 - 2j), (torch.bfloat16, 0.5)):
+        for layout in layouts((3, 2), size):
+            result = ms.pad(Whole(values((3, 2), dtype), layout).cut(), ((1, 0), (0, 2)), constant_values=value)
+            wanted = torch.full((4, 4), value, dtype=dtype)
+            wanted[1:, :2] = values((3, 2), dtype)
+            assert right(result, wanted)
+
+
+def test_A7_strided_and_conjugate_shards(size: int) -> None:
+    whole = values((4, 6), torch.complex64) * (1 + 1j)
+    wanted = whole.T.conj().resolve_conj()
+
+    def check(layout: ms.Layout) -> bool:
+        x = ms.DNDarray(whole.T.conj()[layout.box(ms.get_comm().rank)], layout, ms.get_comm())
+        good = [right(x.reshape(24), wanted.reshape(24)), right(ms.roll(x, 1, 0), wanted.roll(1, 0))]
+        return all(good) and right(ms.concat([x, x]), torch.cat([wanted, wanted])) and right(ms.pad(x, 0), wanted)
+
+    assert_all(check, layouts((6, 4), size))
+
+
+@pytest.mark.mpi  # doctest writes to the standard output, which is one for all threads
+@pytest.mark.parametrize("name", [*WHOLE, *JOINING, *OTHERS])
+def test_a_function_has_a_name_and_an_example(name: str) -> None:
+    function = getattr(ms, name)
+    assert (function.__name__, function.__qualname__) == (name, name)
+    assert pickle.loads(pickle.dumps(function)) is function
+    (example,) = doctest.DocTestFinder().find(function, name, globs={})
+    ran = doctest.DocTestRunner(verbose=False).run(example)
+    assert ran.attempted > 1
+    assert ran.failed == 0
