@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils import dlpack
 
 from minisplit.core.communication import Communication, Record, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
@@ -101,6 +102,32 @@ def from_numpy(
     if not isinstance(obj, np.ndarray):
         raise TypeError(f"from_numpy needs a NumPy array, got {type(obj).__name__}")
     return asarray(obj, dtype, split=split, device=device, comm=comm)
+
+
+def from_dlpack(
+    x: Any,
+    /,
+    *,
+    split: int | None = None,
+    device: Device = None,
+    copy: bool | None = None,
+    comm: Communication | None = None,
+) -> DNDarray:
+    """Cut an array of another library that every rank has along `split`, by the DLPack protocol. Local.
+
+    copy: True makes new memory; None and False share that of `x`. Raises TypeError for an object without
+    `__dlpack__`, ValueError for `copy=False` and another device.
+
+    >>> import minisplit as ms, numpy as np
+    >>> ms.from_dlpack(np.arange(3.0), split=0).tolist()
+    [0.0, 1.0, 2.0]
+    """
+    if not hasattr(x, "__dlpack__"):
+        raise TypeError(f"from_dlpack needs an array with __dlpack__, got {type(x).__name__}; see minisplit.array")
+    whole = dlpack.from_dlpack(x)
+    if copy is False and device is not None and sanitize_device(device) != whole.device:
+        raise ValueError(f"copy=False, but going from {whole.device} to {device} is a copy")
+    return array(whole, split=split, copy=copy or None, device=device, comm=comm)
 
 
 def _from_dndarray(

@@ -21,10 +21,18 @@ def move(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> 
     sent. Autograd flows back by the reverse transfer, which is collective as well; the gradient of a
     replicated array counts as replicated.
     """
-    if torch.is_grad_enabled() and shard.requires_grad:
-        moved: torch.Tensor = _Move.apply(shard, src, dst, comm)  # type: ignore[no-untyped-call]
+    return move_each([shard], [(src, dst)], comm)[0]
+
+
+def move_each(shards: Sequence[torch.Tensor], ways: Sequence[Way], comm: Communication) -> Sequence[torch.Tensor]:
+    """Move several arrays, each from one layout to another, in one exchange. Collective. See `move`.
+
+    Autograd flows back in one exchange as well.
+    """
+    if torch.is_grad_enabled() and any(shard.requires_grad for shard in shards):
+        moved: tuple[torch.Tensor, ...] = _Move.apply(ways, comm, *shards)  # type: ignore[no-untyped-call]
         return moved
-    return move_all([shard], [(src, dst)], comm)[0]
+    return move_all(shards, ways, comm)
 
 
 def move_all(shards: Sequence[torch.Tensor], ways: Sequence[Way], comm: Communication) -> list[torch.Tensor]:
@@ -61,16 +69,22 @@ def move_all(shards: Sequence[torch.Tensor], ways: Sequence[Way], comm: Communic
 
 
 class _Move(torch.autograd.Function):
-    """A transfer, and the reverse transfer of its gradient."""
+    """Transfers, and the reverse transfers of their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
-        ctx.reverse = (dst, src, comm)
-        return move_all([shard], [(src, dst)], comm)[0]
+    def forward(
+        ctx: Any, ways: Sequence[Way], comm: Communication, *shards: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.reverse = ([(dst, src) for src, dst in ways], comm)
+        moved = move_all(shards, ways, comm)
+        ctx.mark_non_differentiable(*[x for x in moved if not (x.is_floating_point() or x.is_complex())])
+        return tuple(moved)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (gradient,) = gradients
+        ways, comm = ctx.reverse
+        wanted = [i for i in range(len(ways)) if ctx.needs_input_grad[i + 2]]
         # On a GPU autograd runs this in a thread of its own, while the one that called backward() waits.
-        with ctx.reverse[2].taken_over():
-            return move(gradient, *ctx.reverse), None, None, None
+        with comm.taken_over():
+            moved = iter(move_each([gradients[i] for i in wanted], [ways[i] for i in wanted], comm))
+        return None, None, *[next(moved) if i in wanted else None for i in range(len(ways))]
