@@ -130,6 +130,7 @@ from minisplit.ops.joining import (
     tile,
     vstack,
 )
+from minisplit.ops.linalg import matmul
 from minisplit.ops.manipulation import (
     expand_dims,
     flatten,
@@ -253,6 +254,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "matmul",
     "matrix_transpose",
     "max",
     "maximum",

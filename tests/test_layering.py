@@ -58,6 +58,8 @@ LAYERS = [
         "ops.joining",
         "ops.cutting",
         "ops.dtypes",
+        "ops._products",
+        "ops.linalg",
         "ops",
     ],
     ["vmap.balancing", "vmap.planning"],
@@ -157,6 +159,7 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
             "ops._align",
             "ops._axes",
             "ops._shape",
+            "ops._products",
             "vmap.balancing",
             "vmap.planning",
         )

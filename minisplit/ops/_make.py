@@ -134,7 +134,7 @@ def combine(
     meeting = meet(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
     if meeting.messages:
         applied(map(_without_data, arrays))  # what torch refuses, before any message
-    shards = [_brought(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
+    shards = [brought(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
     with agreed:
         made = applied(shards)
     # The operand's own: the next operation sees at once that two are the same.
@@ -253,7 +253,7 @@ def _without_data(x: DNDarray) -> torch.Tensor:
     return x._larray.new_empty((0,) * x.ndim)
 
 
-def _brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
+def brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
     """What this rank needs of `x` for its shard of the result; `wanted` is None where it has that."""
     layout = wanted or x._layout
     tracked = x._larray.requires_grad and torch.is_grad_enabled()
@@ -277,4 +277,4 @@ def _fitted(x: DNDarray, target: DNDarray, change: Torch) -> torch.Tensor:
         if target._larray.is_leaf:  # which torch does not let be changed
             probe.requires_grad_(target._larray.requires_grad)
         change(probe, _without_data(x))
-    return _brought(x, meeting.needed[0], meeting.result)
+    return brought(x, meeting.needed[0], meeting.result)
