@@ -46,8 +46,8 @@ nanmin = _without_nan(reductions.min, "nanmin", inf)
 def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
     """The mean of what is not NaN over an axis, a tuple of axes, or all of them (None).
 
-    NaN where there is nothing. Local or collective as `minisplit.mean`, but by two messages where the split axis is
-    reduced. Raises what that does.
+    NaN where there is nothing. Local or collective as `minisplit.mean`, but by two messages where the split axis
+    is reduced. Raises what that does.
 
     >>> import minisplit as ms
     >>> ms.nanmean(ms.array([1.0, float("nan"), 3.0], split=0)).item()
@@ -64,9 +64,9 @@ def average(
 ) -> DNDarray:
     """The weighted mean over an axis, a tuple of axes, or all of them (None); without weights the mean.
 
-    The weights have the shape of `x`, or are a 1-d array for one axis. They align as in `minisplit.multiply`;
-    then it is local where the split axis stays, and else collective, by two messages. Raises what `minisplit.sum` does, and
-    ValueError for weights of another shape.
+    The weights have the shape of `x`, or are a 1-d array for one axis. They align as in `minisplit.multiply`; then
+    it is local where the split axis stays, and else collective, by two messages. Raises what `minisplit.sum` does,
+    and ValueError for weights of another shape.
 
     >>> import minisplit as ms
     >>> ms.average(ms.array([1.0, 4.0], split=0), weights=ms.array([2.0, 1.0])).item()
