@@ -64,9 +64,9 @@ def average(
 ) -> DNDarray:
     """The weighted mean over an axis, a tuple of axes, or all of them (None); without weights the mean.
 
-    The weights have the shape of `x`, or are a 1-d array for one axis. They align as in `minisplit.multiply`;
-    then it is local where the split axis stays, and else collective, by two messages. Raises what `minisplit.sum`
-    does, and ValueError for weights of another shape.
+    The weights have the shape of `x`, or are a 1-d array for one axis. They align as in `minisplit.multiply`; then
+    it is local where the split axis stays, and else collective, by two messages. Raises what `minisplit.sum` does,
+    and ValueError for weights of another shape.
 
     >>> import minisplit as ms
     >>> ms.average(ms.array([1.0, 4.0], split=0), weights=ms.array([2.0, 1.0])).item()
