@@ -132,9 +132,9 @@ def exponential(field: Field, dtype: torch.dtype, device: torch.device) -> torch
     bits = _BITS[dtype]
 
     def transform(planes: Planes) -> Planes:
-        # Small numbers, of which the logarithm is large, with all their bits; the largest would become 1.
+        # Small numbers, of which the logarithm is large, have all their bits; the largest are rounded to 1.
         u = _long(planes, bits).to(dtype) if bits > 32 else planes.to(torch.float32)
-        u = u.add_(1).mul_(2.0 ** -(bits if bits > 32 else 32)).clamp_(max=1 - 2.0 ** -max(bits, 24))
+        u = u.add_(1).mul_(2.0 ** -(bits if bits > 32 else 32))
         return _each("log", u).neg_().clamp_(min=torch.finfo(dtype).tiny)
 
     return _filled(field, 2 if bits > 32 else 4, transform, dtype, device)

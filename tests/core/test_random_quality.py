@@ -174,7 +174,11 @@ def test_neighbours_ranks_calls_seeds_and_streams_are_uncorrelated():
     for distance in (1, 2, 3, 4, 7, 1000):
         uncorrelated(x[:-distance], x[distance:])
         uncorrelated(x[:-distance] ** 2, x[distance:] ** 2)
-    parts = ms.testing.run(ms.random.randn(N, split=0).larray.numpy, ranks=4)
+
+    def part():
+        return ms.random.randn(N, split=0).larray.numpy()
+
+    parts = ms.testing.run(part, ranks=4)
     for i in range(4):
         for j in range(i):
             uncorrelated(parts[i], parts[j])

@@ -255,7 +255,33 @@ def test_dropout_keeps_the_mean(training):
     a = (0.7 * (1 + 0.3 * 1.7580993408473766**2)) ** -0.5
     kept = a + 0.3 * a * 1.7580993408473766
     assert abs(float(alpha.max()) - kept) < 1e-6
+    assert abs(float(alpha.min()) + 0.7 * a * 1.7580993408473766) < 1e-6
     assert abs((alpha == alpha.max()).mean() - 0.7) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("dropout", "shape"),
+    [
+        (F.dropout1d, (6, 9)),
+        (F.dropout1d, (2, 3, 9)),
+        (F.dropout2d, (2, 3, 9)),
+        (F.dropout2d, (2, 3, 2, 5)),
+        (F.dropout3d, (6, 2, 2, 2)),
+        (F.dropout3d, (2, 3, 2, 2, 2)),
+        (F.feature_alpha_dropout, (2, 3, 9)),
+        (torch.feature_dropout, (2, 3, 9)),
+    ],
+)
+def test_channels_are_dropped_whole(dropout, shape):
+    def dropped(v):
+        return dropout(torch.ones(shape), 0.5, True).view(6, -1)
+
+    with ms.random.fork(seed=2):
+        (x,) = ms.vmap(dropped, randomness="different")(batch(30))
+    channels = x.numpy()
+    assert (channels == channels[..., :1]).all()
+    assert 0.3 < (channels == channels.max()).mean() < 0.7
+    assert len({sample.tobytes() for sample in channels[..., 0]}) > 15
 
 
 def test_gradients_flow_through_what_is_drawn():
