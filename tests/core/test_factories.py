@@ -161,6 +161,20 @@ def test_memory_is_copied_or_shared(comm: Comm, size: int, split: int | None) ->
     assert ms.array(x).larray.data_ptr() != x.larray.data_ptr()
 
 
+@pytest.mark.parametrize("split", [None, 0, 1])
+def test_arrays_of_other_libraries(size: int, split: int | None, raises_alike: Any) -> None:
+    for source in (np.zeros((2 * size, 3)), torch.zeros(2 * size, 3)):
+        shared = [ms.from_dlpack(source, split=split), ms.from_dlpack(source, split=split, copy=False)]
+        copied = ms.from_dlpack(source, split=split, copy=True)
+        source[:] = 1
+        assert all((x.larray == 1).all() and x.split == split for x in shared)
+        assert (copied.larray == 0).all()
+    with raises_alike(TypeError, match="from_dlpack needs an array with __dlpack__, got list"):
+        ms.from_dlpack([1], split=split)
+    with raises_alike(ValueError, match="copy=False, but going from cpu to meta is a copy"):
+        ms.from_dlpack(np.ones((2, 2)), copy=False, device="meta")
+
+
 def test_a_read_only_array_is_not_shared() -> None:
     source = np.zeros(4)
     source.flags.writeable = False

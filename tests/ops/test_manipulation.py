@@ -396,6 +396,22 @@ def test_gradients(call: tuple[Whole, str, tuple[Any, ...]]) -> None:
         assert_gradients([x], [tensor], getattr(ms, name)(x, *args), theirs)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "args"), [row[:3] for row in ROWS if row[0] in {"reshape", "ravel", "tile"}]
+)
+def test_gradients_of_what_moves(size: int, name: str, shape: tuple[int, ...], args: tuple[Any, ...]) -> None:
+    def check(layout: ms.Layout) -> bool:
+        whole = values(shape).requires_grad_()
+        x = Whole(whole, layout).cut()
+        ours, theirs = getattr(ms, name)(x, *args), WHOLE[name](whole, *args)
+        weights = weights_of(theirs.shape)
+        (wanted,) = torch.autograd.grad(theirs, whole, weights)
+        (found,) = torch.autograd.grad(ours.larray, x.larray, weights[ours.layout.box(x.comm.rank)])
+        return torch.allclose(found, wanted[layout.box(x.comm.rank)])
+
+    assert_all(check, layouts(shape, size))
+
+
 @hyp.composite
 def joinings(draw: hyp.DrawFn) -> tuple[tuple[Whole, ...], str, tuple[Any, ...]]:
     name = draw(hyp.sampled_from(["concat", "stack", "broadcast_arrays", "meshgrid"]))
@@ -505,6 +521,7 @@ def test_layouts_for_many_ranks() -> None:
     shifted = reshaped(rows, (3 * 10**5, 20))
     assert shifted.split == 0
     assert elements_moved(flat(rows), flat(shifted)) < 20 * ranks
+    assert reshaped(ms.Layout((100,), 0, 2, (48, 52)), (10, 10)).counts == (5, 5)  # 50 is nearer than 40
     # Not onto two ranks, though fewer elements would move.
     assert reshaped(ms.Layout((10**6,), 0, ranks), (2, 5 * 10**5)) == ms.Layout((2, 5 * 10**5), 1, ranks)
     assert elements(reshaped(rows, (10**3, 10**3, 2, 3))) == elements(rows)
