@@ -99,7 +99,8 @@ def status(module, ranks=2):
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS)
+    # monte_carlo is run on 1 to 4 ranks in test_jobs.py, where its output is the same to the last character.
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS) | {"monte_carlo"}
 
 
 @pytest.mark.parametrize("name", SAYS)
