@@ -46,8 +46,8 @@ def meet_product(a: Layout, b: Layout, itemsizes: tuple[int, int], result_itemsi
         )
     if a.ranks == 1:  # nothing is sent: the result is split as it would be on two ranks
         way = meet_product(Layout(a.shape, a.split, 2), Layout(b.shape, b.split, 2), itemsizes, result_itemsize)
-        alone = [Layout(layout.shape, layout.split, 1) for layout in (way.result, way.left, way.right)]
-        return Product(*alone, way.summed)
+        result, left, right = (Layout(x.shape, x.split, 1) for x in (way.result, way.left, way.right))
+        return Product(result, left, right, way.summed)
     shape = (*broadcast([a.shape[:-2], b.shape[:-2]]), a.shape[-2], b.shape[-1])
     if a.split is None and b.split is None:
         return Product(Layout(shape, None, a.ranks), a, b)

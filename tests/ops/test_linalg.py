@@ -80,7 +80,7 @@ ROWS, COLUMNS, WHOLE = 0, 1, None
 )
 def test_what_is_sent(comm: Comm, left: Any, right: Any, split: Any, calls: dict[str, int]) -> None:
     """With an inner axis that is long beside the others where it is cut, and short elsewhere."""
-    inner = 64 if calls.get("allreduce") else 2
+    inner = 1024 if calls.get("allreduce") else 2
     x, y = ms.ones((8, inner), split=left), ms.ones((inner, 8), split=right)
     with traffic() as seen:
         z = x @ y
