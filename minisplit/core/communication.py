@@ -218,8 +218,7 @@ class Communication(ABC):
         """Make one call that all ranks make alike."""
         if self._thread != get_ident():
             self._claim()
-        if mapping():
-            refuse(described(call))
+        refuse(call)
         self._calls += 1
         self._call = call
         if self._observer is not None:

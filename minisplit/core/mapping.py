@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar, Token
 
-from minisplit.core.debugging import CollectiveError
+from minisplit.core.debugging import CollectiveError, described
 
 _mapped: ContextVar[bool] = ContextVar("minisplit_mapped", default=False)
 
@@ -24,10 +25,10 @@ def mapping() -> bool:
     return _mapped.get()
 
 
-def refuse(call: str) -> None:
+def refuse(call: Sequence[object]) -> None:
     """CollectiveError inside of a mapped function: ranks run it for other samples, some not at all."""
     if _mapped.get():
         raise CollectiveError(
-            f"the mapped function made a collective call, {call}, but each rank runs it on its own samples, as "
-            "often as it has chunks of them: call it before, and pass what it gives as an argument"
+            f"the mapped function made a collective call, {described(call)}, but each rank runs it on its own "
+            "samples, as often as it has chunks of them: call it before, and pass what it gives as an argument"
         )

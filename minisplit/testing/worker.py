@@ -90,7 +90,7 @@ class WorkerCommunication(MPICommunication):
         worker = self._worker
         if worker.interrupted:
             raise Interrupted
-        refuse(described(call))  # before it is written down as made
+        refuse(call)  # before it is written down as made
         entry = Entry(described(call), call_site())
         if call[0] == "exchange":
             entry = entry._replace(sends=_by_peer(args[0]), recvs=_by_peer(args[1]))

@@ -11,6 +11,7 @@ import torch
 
 from minisplit.core.debugging import checksum
 from minisplit.vmap.batching import Mapped, Task, Tensors
+from minisplit.vmap.planning import sample_shape
 from minisplit.vmap.tuning import Tuner
 
 # An int, None for all samples at once, or what measures.
@@ -127,12 +128,7 @@ def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
 
 def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
     """Dtype and shape per sample of each output."""
-    return [(x.dtype, _sample_shape(x, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
-
-
-def _sample_shape(x: torch.Tensor, dim: int | None) -> tuple[int, ...]:
-    """The shape of an output without its mapped axis."""
-    return tuple(x.shape) if dim is None else (*x.shape[:dim], *x.shape[dim + 1 :])
+    return [(x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
 
 
 def _versions(tensors: Tensors) -> list[int]:

@@ -32,12 +32,12 @@ def captured(func: Callable[..., Any]) -> list[torch.Tensor]:
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     """ValueError, the same on every rank, unless all map this function with these arguments. Collective."""
     digests = comm.compare(np.array([_digest(_code(func)), _digest(_values(kwargs))]))
-    for column, what in enumerate(("function", "keyword arguments")):
+    for column, what in enumerate(("another function", "other keyword arguments")):
         others = np.flatnonzero(digests[:, column] != digests[0, column])
         if len(others):
             raise ValueError(
                 "every rank must map the same function with the same keyword arguments, but rank "
-                f"{others[0]} has another {what} than rank 0".replace("another keyword", "other keyword")
+                f"{others[0]} has {what} than rank 0"
             )
 
 

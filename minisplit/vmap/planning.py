@@ -114,10 +114,15 @@ def _target(layout: Layout, axis: int | None, ragged: tuple[int, ...] | None) ->
     return Layout(layout.shape, axis, layout.ranks, ragged)
 
 
+def sample_shape(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
+    """The shape of one sample, of an array of this shape with the samples along `axis`; None: all of it."""
+    return tuple(shape) if axis is None else (*shape[:axis], *shape[axis + 1 :])
+
+
 @lru_cache(maxsize=256)
-def output_layout(sample_shape: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
+def output_layout(of_one: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
     """The layout of an output of this shape per sample, the samples along `out_dim`; None: replicated."""
     if out_dim is None:
-        return Layout(sample_shape, None, samples.ranks)
-    shape = (*sample_shape[:out_dim], samples.size, *sample_shape[out_dim:])
+        return Layout(of_one, None, samples.ranks)
+    shape = (*of_one[:out_dim], samples.size, *of_one[out_dim:])
     return Layout(shape, out_dim, samples.ranks, samples.ragged)

@@ -27,7 +27,7 @@ from minisplit.vmap.chunking import ChunkSize, Outcome, run, run_part
 from minisplit.vmap.gradients import leave
 from minisplit.vmap.inspecting import captured, check_same_call
 from minisplit.vmap.options import SPLIT, Options
-from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch
+from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
 from minisplit.vmap.plans import Plan, make_plan
 from minisplit.vmap.progress import bar, on_a_terminal
 from minisplit.vmap.randomness import Source
@@ -261,7 +261,9 @@ class MappedFunction:
     def _chunk_size(self, shards: Sequence[torch.Tensor], batch: Batch) -> ChunkSize:
         if self.options.chunk_size != "auto":
             return self.options.chunk_size
-        shapes = [_without(target.shape, dim) for target, dim in zip(batch.targets, batch.in_dims, strict=True)]
+        shapes = [
+            sample_shape(target.shape, dim) for target, dim in zip(batch.targets, batch.in_dims, strict=True)
+        ]
         kind = (
             tuple((x.dtype, shape, x.device.type) for x, shape in zip(shards, shapes, strict=True)),
             batch.in_dims,
@@ -314,13 +316,8 @@ def _described(mapped: Mapped, with_values: bool) -> Outputs:
 def _described_kinds(kinds: tuple[Any, ...], structure: Structure) -> Outputs:
     each = []
     for dtype, shape, dim, requires_grad, checked in kinds:
-        each.append(Output(dtype, _without(shape, dim), dim, requires_grad, checked))
+        each.append(Output(dtype, sample_shape(shape, dim), dim, requires_grad, checked))
     return Outputs(tuple(each), structure)
-
-
-def _without(shape: Sequence[int], dim: int | None) -> tuple[int, ...]:
-    """The shape of one sample, of an array with the samples along `dim`."""
-    return tuple(shape) if dim is None else (*shape[:dim], *shape[dim + 1 :])
 
 
 def _infer(task: Task, shards: Sequence[torch.Tensor], targets: Sequence[Layout] | None = None) -> Outcome:
