@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
 from minisplit.core.dndarray import as_dndarray
 from minisplit.core.errors import agreement
 
 Comm = ms.Communication
-KINDS = ["balanced", "ragged", "one rank"]
 SHAPES = [(7,), (5, 4), (3, 2, 6), (1,), (0,), (0, 3), (1, 1, 1)]
 
 
@@ -32,21 +32,6 @@ class Silent(ms.Communication):
     _collective = abort = _refuse
     _exchange = _allreduce = _scan = _broadcast = _broadcast_bytes = _refuse
     _allgather = _allgather_text = _agree = _split = _free = _refuse
-
-
-def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
-    if split is None or kind == "balanced":
-        return ms.Layout(shape, split, size)
-    extent = shape[split]
-    counts = [0] * (size - 1) + [extent]
-    if kind == "ragged":  # most on the last rank, nothing on the first of three or more
-        counts[size // 2] += extent // 3
-        counts[-1] -= extent // 3
-    return ms.Layout(shape, split, size, tuple(counts))
-
-
-def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication) -> ms.DNDarray:
-    return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
 
 
 def cases() -> list[Any]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis.strategies import DrawFn, composite
+from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
 from minisplit.core.dtypes import ALL_DTYPES
@@ -22,7 +23,6 @@ from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
 
 Comm = ms.Communication
-KINDS = ["balanced", "ragged", "one rank"]
 
 
 def can_be_copied(dtype: torch.dtype) -> bool:
@@ -53,21 +53,6 @@ def numbered(shape: tuple[int, ...], dtype: torch.dtype = torch.int64) -> torch.
 def raw(x: torch.Tensor) -> list[int]:
     values: list[int] = x.contiguous().reshape(-1).view(torch.uint8).tolist()
     return values
-
-
-def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
-    if split is None or kind == "balanced":
-        return ms.Layout(shape, split, size)
-    extent = shape[split]
-    counts = [0] * (size - 1) + [extent]
-    if kind == "ragged":  # most on the last rank, nothing on the first of three or more
-        counts[size // 2] += extent // 3
-        counts[-1] -= extent // 3
-    return ms.Layout(shape, split, size, tuple(counts))
-
-
-def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication) -> ms.DNDarray:
-    return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
 
 
 def assert_shard(x: ms.DNDarray, whole: torch.Tensor) -> None:

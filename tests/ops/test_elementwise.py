@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from layouts import KINDS, dealt, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.errors import agreement
@@ -23,7 +24,6 @@ from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
 
 Comm = ms.Communication
-KINDS = ["balanced", "ragged", "one rank"]
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
 
 UNARY = [
@@ -54,27 +54,6 @@ def values(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, shift: in
     if dtype.is_complex:
         whole = torch.complex(whole, whole.flip(0) + 1)
     return whole.to(dtype).reshape(shape)
-
-
-def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
-    if split is None or kind == "balanced":
-        return ms.Layout(shape, split, size)
-    extent = shape[split]
-    counts = [0] * (size - 1) + [extent]
-    if kind == "ragged":  # most on the last rank, nothing on the first of three or more
-        counts[size // 2] += extent // 3
-        counts[-1] -= extent // 3
-    return ms.Layout(shape, split, size, tuple(counts))
-
-
-def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
-    cut = [layout_of(shape, split, kind, size) for split in range(len(shape)) for kind in KINDS]
-    return [ms.Layout(shape, None, size), *cut]
-
-
-def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication | None = None) -> ms.DNDarray:
-    comm = comm or ms.get_comm()
-    return ms.DNDarray(whole[layout.box(comm.rank)].clone(), layout, comm)
 
 
 def same(x: torch.Tensor, y: torch.Tensor) -> bool:

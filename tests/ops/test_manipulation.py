@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
+from layouts import KINDS, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
@@ -22,28 +23,11 @@ from minisplit.testing import Whole, spmd, traffic
 from minisplit.testing import strategies as st
 
 Comm = ms.Communication
-KINDS = ["balanced", "ragged", "one rank"]
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
 
 
 def values(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, shift: int = 0) -> torch.Tensor:
     return (torch.arange(math.prod(shape), dtype=torch.float64) + shift).reshape(shape).to(dtype)
-
-
-def layout_of(shape: tuple[int, ...], split: int | None, kind: str, size: int) -> ms.Layout:
-    if split is None or kind == "balanced":
-        return ms.Layout(shape, split, size)
-    extent = shape[split]
-    counts = [0] * (size - 1) + [extent]
-    if kind == "ragged":  # most on the last rank, nothing on the first of three or more
-        counts[size // 2] += extent // 3
-        counts[-1] -= extent // 3
-    return ms.Layout(shape, split, size, tuple(counts))
-
-
-def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
-    cut = [layout_of(shape, split, kind, size) for split in range(len(shape)) for kind in KINDS]
-    return [ms.Layout(shape, None, size), *cut]
 
 
 def right(x: Any, whole: Any) -> bool:
