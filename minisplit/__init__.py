@@ -24,6 +24,7 @@ from minisplit.core.factories import (
 from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
+from minisplit.ops import linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
 from minisplit.ops.cutting import (
@@ -130,7 +131,6 @@ from minisplit.ops.joining import (
     tile,
     vstack,
 )
-from minisplit.ops.linalg import matmul
 from minisplit.ops.manipulation import (
     expand_dims,
     flatten,
@@ -146,6 +146,7 @@ from minisplit.ops.manipulation import (
     tril,
     triu,
 )
+from minisplit.ops.products import matmul
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
 from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
@@ -243,6 +244,7 @@ __all__ = [
     "isnan",
     "less",
     "less_equal",
+    "linalg",
     "linspace",
     "log",
     "log1p",

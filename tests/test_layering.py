@@ -59,6 +59,7 @@ LAYERS = [
         "ops.cutting",
         "ops.dtypes",
         "ops._products",
+        "ops.products",
         "ops.linalg",
         "ops",
     ],
