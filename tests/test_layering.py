@@ -43,6 +43,7 @@ LAYERS = [
         "ops._align",
         "ops._axes",
         "ops._make",
+        "ops._exact",
         "ops.elementwise",
         "ops._reduce",
         "ops._extremes",

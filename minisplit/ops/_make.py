@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,8 +44,9 @@ error for a dtype that it refuses.
 """
 _BINARY_DOC = """Elementwise `torch.{torch}` of two arrays, or of an array and a number.
 
-Shapes broadcast as in NumPy; dtypes are torch's. Local where the layouts agree, or where only one operand is
-split; else collective: of the operands' layouts the result gets the one for which the fewest bytes move.{more}
+Shapes broadcast as in NumPy; dtypes promote as torch's do, whatever the shapes. Local where the layouts agree,
+or where only one operand is split; else collective: of the operands' layouts the result gets the one for which
+the fewest bytes move.{more}
 
 Raises ValueError for shapes that do not broadcast and operands on different communicators, TypeError for
 anything but DNDarrays and numbers, and torch's error for dtypes that it refuses: all on every rank.
@@ -86,6 +88,7 @@ def binary(
     may_fail: whether the operation may fail on one rank alone, which costs an agreement.
     """
     name = name or function.__name__
+    of_any_shapes = promoting(function)
 
     def operation(x1: Operand, x2: Operand, /) -> DNDarray:
         if type(x1) is DNDarray:
@@ -99,7 +102,7 @@ def binary(
         elif numbers == 2 and type(x2) is DNDarray and type(x1) in _PYTHON_NUMBERS and may_fail is None:
             return _wrap(function(x1, x2._larray), x2._layout, x2._comm)
         native = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
-        return combine(function, (x1, x2), name, native=native, may_fail=may_fail)
+        return combine(of_any_shapes, (x1, x2), name, native=native, may_fail=may_fail)
 
     more = "" if may_fail is None else _MAY_FAIL_DOC
     doc = _BINARY_DOC.format(torch=function.__name__, name=name, example=example, more=more)
@@ -140,6 +143,19 @@ def combine(
     # The operand's own: the next operation sees at once that two are the same.
     layout = meeting.result if meeting.like is None else arrays[meeting.like]._layout
     return _wrap(made, layout, arrays[0]._comm)
+
+
+def promoting(function: Torch) -> Torch:
+    """`function`, for which a 0-d tensor counts in promotion as one of any other shape: for torch it does not."""
+
+    def promoted(*operands: Any) -> torch.Tensor:
+        tensors = [x for x in operands if isinstance(x, torch.Tensor)]
+        if len({x.dtype for x in tensors}) > 1 and len({x.ndim == 0 for x in tensors}) > 1:
+            common = reduce(torch.promote_types, [x.dtype for x in tensors])
+            operands = tuple([x.to(common) if isinstance(x, torch.Tensor) else x for x in operands])
+        return function(*operands)
+
+    return promoted
 
 
 def operator(function: Binary) -> Method:

@@ -1,7 +1,7 @@
 """Elementwise functions, under the names of the Python Array API standard, and the operators of a DNDarray.
 
-dtypes are torch's. A function is a row: the function of torch, its own name where that differs, and what is
-special about it.
+dtypes are torch's promotion of the operands' dtypes. A function is a row: the function of torch, its own name
+where that differs, and what is special about it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import wraps
 import torch
 
 from minisplit.core.dndarray import DNDarray, Operand, as_dndarray
+from minisplit.ops import _exact
 from minisplit.ops._make import (
     Binary,
     Method,
@@ -20,6 +21,7 @@ from minisplit.ops._make import (
     divides_integers,
     in_place,
     operator,
+    promoting,
     reflected,
     unary,
 )
@@ -39,7 +41,7 @@ def _copied(function: Torch) -> Torch:
 
 
 abs = unary(torch.abs)
-acos = unary(torch.acos)
+acos = unary(_exact.acos)
 acosh = unary(torch.acosh)
 asin = unary(torch.asin)
 asinh = unary(torch.asinh)
@@ -51,7 +53,7 @@ conj = unary(_copied(torch.conj))
 cos = unary(torch.cos)
 cosh = unary(torch.cosh)
 exp = unary(torch.exp)
-expm1 = unary(torch.expm1)
+expm1 = unary(_exact.expm1)
 floor = unary(torch.floor)
 imag = unary(_copied(torch.imag), example=_COMPLEX)
 isfinite = unary(torch.isfinite)
@@ -59,7 +61,7 @@ isinf = unary(torch.isinf)
 isnan = unary(torch.isnan)
 log = unary(torch.log)
 log10 = unary(torch.log10)
-log1p = unary(torch.log1p)
+log1p = unary(_exact.log1p)
 log2 = unary(torch.log2)
 logical_not = unary(torch.logical_not)
 negative = unary(torch.negative)
@@ -67,14 +69,14 @@ positive = unary(_copied(torch.positive))
 real = unary(_copied(torch.real))
 reciprocal = unary(torch.reciprocal)
 round = unary(torch.round)
-sign = unary(torch.sgn, "sign")
+sign = unary(_exact.sgn, "sign")
 signbit = unary(torch.signbit)
 sin = unary(torch.sin)
 sinh = unary(torch.sinh)
 sqrt = unary(torch.sqrt)
 square = unary(torch.square)
 tan = unary(torch.tan)
-tanh = unary(torch.tanh)
+tanh = unary(_exact.tanh)
 trunc = unary(torch.trunc)
 
 add = binary(torch.add)
@@ -87,7 +89,7 @@ bitwise_xor = binary(torch.bitwise_xor, example=_INTEGERS)
 copysign = binary(torch.copysign, numbers=1)
 divide = binary(torch.divide)
 equal = binary(torch.eq, "equal", numbers=1)
-floor_divide = binary(torch.floor_divide, may_fail=divides_integers)
+floor_divide = binary(_exact.floor_divide, may_fail=divides_integers)
 greater = binary(torch.greater, numbers=1)
 greater_equal = binary(torch.greater_equal, numbers=1)
 hypot = binary(torch.hypot, numbers=0)
@@ -103,7 +105,7 @@ multiply = binary(torch.multiply)
 nextafter = binary(torch.nextafter, numbers=0)
 not_equal = binary(torch.not_equal, numbers=1)
 pow = binary(torch.pow)
-remainder = binary(torch.remainder, may_fail=divides_integers)
+remainder = binary(_exact.remainder, may_fail=divides_integers)
 subtract = binary(torch.subtract)
 
 
@@ -140,7 +142,11 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
     """
     if as_dndarray(condition, "condition").dtype is not torch.bool:
         raise TypeError(f"condition must be of dtype torch.bool, got {condition.dtype}; compare it, as in x != 0")
-    return combine(torch.where, (condition, x1, x2), "where")
+    return combine(_where, (condition, x1, x2), "where")
+
+
+def _where(condition: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    return promoting(lambda a, b: torch.where(condition, a, b))(x1, x2)
 
 
 _UNARY = {"abs": abs, "invert": bitwise_invert, "neg": negative, "pos": positive}
@@ -151,8 +157,8 @@ _ARITHMETIC: dict[str, tuple[Binary, Torch]] = {
     "sub": (subtract, torch.Tensor.sub_),
     "mul": (multiply, torch.Tensor.mul_),
     "truediv": (divide, torch.Tensor.div_),
-    "floordiv": (floor_divide, torch.Tensor.floor_divide_),
-    "mod": (remainder, torch.Tensor.remainder_),
+    "floordiv": (floor_divide, _exact.floor_divide_),
+    "mod": (remainder, _exact.remainder_),
     "pow": (pow, torch.Tensor.pow_),
     "and": (bitwise_and, torch.Tensor.bitwise_and_),
     "or": (bitwise_or, torch.Tensor.bitwise_or_),

@@ -187,6 +187,59 @@ def test_operators_in_place(size: int, name: str) -> None:
     assert_all(check, kinds, here, [2, 2.5, np.int8(2)], [None])
 
 
+@pytest.mark.parametrize("name", ["add", "maximum", "less", "copysign", "bitwise_xor"])
+def test_a_0d_array_promotes_as_any_other(size: int, name: str) -> None:
+    kinds = (torch.int16, torch.uint8) if "bit" in name else (torch.float64, torch.float32)
+    a, b = values((), kinds[0]), values((5,), kinds[1], shift=4)
+    x, y = dealt(a, ms.Layout((), None, size)), dealt(b, ms.Layout((5,), 0, size))
+    assert right(getattr(ms, name)(x, y), torch_of(name)(a, b.to(kinds[0])))
+    assert right(getattr(ms, name)(y, x), torch_of(name)(b.to(kinds[0]), a))
+    whole = ms.where(y > 0, x, y)
+    assert whole.dtype is kinds[0]
+
+
+INF, NAN = math.inf, math.nan
+SPECIAL: list[tuple[str, list[complex], list[complex], list[complex]]] = [
+    ("floor_divide", [INF, -INF, 1, 1, INF, 7.5], [2, 2, -INF, INF, INF, 2], [INF, -INF, -0.0, 0, NAN, 3]),
+    ("remainder", [-0.0, 0.0, 4, -4, 5], [2, -2, -2, 2, -3], [0.0, -0.0, -0.0, 0.0, -1]),
+    ("sign", [NAN, -INF], [], [NAN, -1]),
+    ("acos", [complex(0, 0), complex(-0.0, -0.0)], [], [complex(math.pi / 2, -0.0), complex(math.pi / 2, 0)]),
+    ("expm1", [complex(-INF, INF), complex(NAN, 0), complex(INF, 0)], [], [-1, complex(NAN, 0), complex(INF, 0)]),
+    ("log1p", [complex(1, INF)], [], [complex(INF, math.pi / 2)]),
+    ("tanh", [complex(INF, 2), complex(-INF, -2)], [], [complex(1, 0), complex(-1, -0.0)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "first", "second", "expected"), SPECIAL)
+def test_special_cases_of_the_standard(
+    size: int, name: str, first: list[complex], second: list[complex], expected: list[complex]
+) -> None:
+    dtype = torch.complex128 if isinstance(first[0], complex) else torch.float64
+    whole, other, wanted = (torch.tensor(list_, dtype=dtype) for list_ in (first, second, expected))
+    parts = torch.view_as_real if dtype.is_complex else torch.clone
+
+    def as_wanted(x: ms.DNDarray) -> bool:
+        found, mine = parts(x.larray), parts(wanted[x.layout.box(x.comm.rank)])
+        return same(found, mine) and same(
+            torch.signbit(found), torch.signbit(mine) | found.isnan() & found.signbit()
+        )
+
+    operands = [dealt(x, ms.Layout(tuple(whole.shape), 0, size)) for x in (whole, other) if len(x)]
+    assert as_wanted(getattr(ms, name)(*operands))
+    if name in {"floor_divide", "remainder"}:
+        x = operands[0]
+        x = operator.ifloordiv(x, operands[1]) if name == "floor_divide" else operator.imod(x, operands[1])
+        assert as_wanted(x)
+
+
+def test_the_gradient_of_a_remainder_of_zero_is_that_of_another(size: int) -> None:
+    x = dealt(torch.tensor([4.0, 5.0, -4.0]), ms.Layout((3,), 0, size))
+    x.larray.requires_grad_()
+    (x % 2).larray.sum().backward()
+    assert x.larray.grad is not None
+    assert x.larray.grad.eq(1).all()
+
+
 @given(three=st.broadcastable_dndarrays(3, torch.float64))
 @spmd
 def test_any_layouts_that_broadcast(three: tuple[Whole, Whole, Whole]) -> None:
@@ -194,9 +247,9 @@ def test_any_layouts_that_broadcast(three: tuple[Whole, Whole, Whole]) -> None:
     a, b, c = (whole.tensor.to(kind) for whole, kind in zip(three, kinds, strict=True))
     x, y, z = (Whole(tensor, whole.layout).cut() for tensor, whole in zip((a, b, c), three, strict=True))
     done = [
-        (x * y, a * b),
-        (y + z, b + c),
-        (ms.where(z > 2, x, y), torch.where(c > 2, a, b)),
+        (x * y, a * b.double()),
+        (y + z, b + c.float()),
+        (ms.where(z > 2, x, y), torch.where(c > 2, a, b.double())),
         (ms.clip(x, y, z), torch.clip(a, b, c)),
     ]
     assert_all(lambda pair: right(*pair), [*done, (x, a), (y, b), (z, c)])
