@@ -1,5 +1,22 @@
 """minisplit: arrays cut over MPI ranks, and plain torch functions mapped over them."""
 
+from math import e, inf, nan, pi
+
+from torch import (
+    bfloat16,
+    bool,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
+
 from minisplit import testing
 from minisplit.core import random
 from minisplit.core.communication import Communication, get_comm, use_comm
@@ -115,6 +132,7 @@ from minisplit.ops.elementwise import (
     trunc,
     where,
 )
+from minisplit.ops.inspection import __array_namespace_info__
 from minisplit.ops.joining import (
     broadcast_arrays,
     broadcast_shapes,
@@ -153,6 +171,8 @@ from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
 from minisplit.vmap import vmap
 
 __version__ = "0.1.0"
+__array_api_version__ = "2025.12"
+newaxis = None
 
 __all__ = [
     "MPI_SELF",
@@ -165,6 +185,8 @@ __all__ = [
     "Layout",
     "MPICommunication",
     "RankError",
+    "__array_api_version__",
+    "__array_namespace_info__",
     "abs",
     "acos",
     "acosh",
@@ -187,12 +209,14 @@ __all__ = [
     "atanh",
     "average",
     "balance",
+    "bfloat16",
     "bitwise_and",
     "bitwise_invert",
     "bitwise_left_shift",
     "bitwise_or",
     "bitwise_right_shift",
     "bitwise_xor",
+    "bool",
     "broadcast_arrays",
     "broadcast_shapes",
     "broadcast_to",
@@ -200,6 +224,8 @@ __all__ = [
     "ceil",
     "clip",
     "column_stack",
+    "complex64",
+    "complex128",
     "concat",
     "concatenate",
     "conj",
@@ -213,6 +239,7 @@ __all__ = [
     "debug",
     "divide",
     "dsplit",
+    "e",
     "empty",
     "empty_like",
     "equal",
@@ -223,6 +250,9 @@ __all__ = [
     "finfo",
     "flatten",
     "flip",
+    "float16",
+    "float32",
+    "float64",
     "floor",
     "floor_divide",
     "from_dlpack",
@@ -237,6 +267,11 @@ __all__ = [
     "hypot",
     "iinfo",
     "imag",
+    "inf",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
     "isclose",
     "isdtype",
     "isfinite",
@@ -266,12 +301,14 @@ __all__ = [
     "minimum",
     "moveaxis",
     "multiply",
+    "nan",
     "nanmax",
     "nanmean",
     "nanmin",
     "nanprod",
     "nansum",
     "negative",
+    "newaxis",
     "nextafter",
     "nonzero",
     "not_equal",
@@ -279,6 +316,7 @@ __all__ = [
     "ones_like",
     "pad",
     "permute_dims",
+    "pi",
     "positive",
     "pow",
     "prod",
@@ -316,6 +354,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "uint8",
     "unstack",
     "use_comm",
     "var",

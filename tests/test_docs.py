@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import runpy
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -49,6 +50,11 @@ def test_the_code_of_a_page_prints_what_it_shows_on_4_ranks(page: str) -> None:
         run(body, ranks=4)
     for (code, expected), shown in zip(blocks, printed.getvalue().split(end), strict=False):
         assert shown == expected, code
+
+
+def test_the_page_of_all_operations_is_up_to_date() -> None:
+    names = runpy.run_path(str(DOCS / "operations.py"))
+    assert (DOCS / "operations.md").read_text() == names["page"](), "run: python docs/operations.py"
 
 
 def run_tests(folder: Path, ranks_are: str) -> subprocess.CompletedProcess[str]:

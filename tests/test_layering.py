@@ -62,6 +62,8 @@ LAYERS = [
         "ops._products",
         "ops.products",
         "ops.linalg",
+        "ops.inspection",
+        "ops.protocols",
         "ops",
     ],
     ["vmap.balancing", "vmap.planning"],

@@ -33,7 +33,8 @@ def array(
     split: cut `obj`, a global object that every rank has, along this axis; None replicates it. No message.
     is_split: glue the ranks' own objects, of any extents along this axis, zero included, into one
         array. Collective: one small allgather; no data moves.
-    copy: True makes new memory; None shares the memory of `obj` where dtype and device allow it.
+    copy: True makes new memory; None shares the memory of `obj` where dtype and device allow it; False is a
+        ValueError where they do not, or rows would have to move.
     device: None keeps the device of a tensor, and is the CPU otherwise.
 
     A DNDarray keeps its split unless another is given, which is collective. Raises
@@ -62,7 +63,7 @@ def array(
     comm.check_replicated(whole, "the object given to array(), asarray() or from_numpy()")
     layout = Layout(tuple(whole.shape), split, comm.size)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
-    return DNDarray(_owned(shard, copy), layout, comm)
+    return DNDarray(_owned(shard, copy, _is_shared(whole, obj)), layout, comm)
 
 
 def asarray(
@@ -115,13 +116,16 @@ def from_dlpack(
 ) -> DNDarray:
     """Cut an array of another library that every rank has along `split`, by the DLPack protocol. Local.
 
-    copy: True makes new memory; None and False share that of `x`. Raises TypeError for an object without
-    `__dlpack__`, ValueError for `copy=False` and another device.
+    copy: True makes new memory; None and False share that of `x`. A DNDarray is treated as `asarray` does.
+
+    Raises TypeError for an object without `__dlpack__`, ValueError for `copy=False` and another device.
 
     >>> import minisplit as ms, numpy as np
     >>> ms.from_dlpack(np.arange(3.0), split=0).tolist()
     [0.0, 1.0, 2.0]
     """
+    if isinstance(x, DNDarray):
+        return asarray(x, split=split, device=device, copy=copy, comm=comm)
     if not hasattr(x, "__dlpack__"):
         raise TypeError(f"from_dlpack needs an array with __dlpack__, got {type(x).__name__}; see minisplit.array")
     whole = dlpack.from_dlpack(x)
@@ -144,9 +148,12 @@ def _from_dndarray(
     axis = split if is_split is None else normalise_axis(is_split, x.ndim, "is_split")
     if is_split is not None and axis != x.split:
         raise ValueError(f"is_split={is_split!r}, but the DNDarray is split along {x.split}")
-    moved = x if axis is None else x.to_layout(x.layout.with_split(axis))
+    layout = x.layout if axis is None else x.layout.with_split(axis)
+    if copy is False:
+        _owned(x.larray, copy, layout == x.layout)
+    moved = x.to_layout(layout)
     shard = _tensor(moved.larray, dtype, device)
-    return DNDarray(_owned(shard, copy), moved.layout, x.comm)
+    return DNDarray(_owned(shard, copy, shard is moved.larray), moved.layout, x.comm)
 
 
 def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor:
@@ -163,13 +170,26 @@ def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor
     return torch.as_tensor(obj, dtype=dtype, device=sanitize_device(device))
 
 
-def _owned(shard: torch.Tensor, copy: bool | None) -> torch.Tensor:
-    """`shard` in memory of its own if `copy`; as it is where `copy` is None."""
+def _owned(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor:
+    """`shard` in memory of its own if `copy`, as it is if not; `shared` is whether that is the user's object's."""
     if copy is None:
         return shard
-    if copy is not True:
-        raise ValueError(f"copy must be True or None, got {copy!r}")
-    return shard.clone(memory_format=torch.contiguous_format)
+    if copy is True:
+        return shard.clone(memory_format=torch.contiguous_format)
+    if copy is not False:
+        raise ValueError(f"copy must be True, False or None, got {copy!r}")
+    if not shared:
+        raise ValueError(
+            "copy=False, but with this dtype, device and split the object must be copied; use copy=None"
+        )
+    return shard
+
+
+def _is_shared(whole: torch.Tensor, obj: Any) -> bool:
+    """Whether the tensor that was made of `obj` has its memory."""
+    if isinstance(obj, np.ndarray):
+        return not whole.numel() or whole.data_ptr() == obj.__array_interface__["data"][0]
+    return whole is obj
 
 
 # A part's record: these numbers, which must be the same on all ranks but for the first, and so many extents.
@@ -196,7 +216,8 @@ def _glued(
     axis, part, error = 0, torch.empty(0), None
     try:
         axis = as_index(is_split, "is_split")
-        part = _owned(_tensor(obj, dtype, device), copy)
+        part = _tensor(obj, dtype, device)
+        part = _owned(part, copy, _is_shared(part, obj))
     except Exception as caught:
         error = caught
     table = comm.allgather(_part_record(part, axis, failing(comm, error), _FEW_DIMS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -311,13 +312,10 @@ class DNDarray:
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Let torch's functions take a replicated array in a mapped function; TypeError anywhere else. Local."""
+        """Let torch compute with a replicated array in a mapped function; elsewhere call what means the same in
+        minisplit (`minisplit.ops.protocols`), or raise TypeError."""
         if not mapping():
-            name = getattr(func, "__name__", str(func))
-            raise TypeError(
-                f"torch's {name} takes tensors, but got a DNDarray: minisplit has functions of its own, x.larray "
-                "is this rank's part as a tensor, and minisplit.array(..., split=...) makes a DNDarray of a tensor"
-            )
+            return cls._call_torch(func, args, kwargs or {})
         args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -370,6 +368,14 @@ class DNDarray:
         def mT(self) -> DNDarray: ...  # noqa: N802
         def __matmul__(self, other: DNDarray) -> DNDarray: ...
         def __rmatmul__(self, other: DNDarray) -> DNDarray: ...
+        @staticmethod
+        def _call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+        def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType: ...
+        def __array__(self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]: ...
+        def __dlpack__(self, /, **options: Any) -> Any: ...
+        def __dlpack_device__(self, /) -> tuple[Any, int]: ...
+        def __index__(self) -> int: ...
+        def to_device(self, device: str | torch.device | None, /, *, stream: None = None) -> DNDarray: ...
         def reshape(self, *shape: int | Sequence[int], copy: bool | None = None) -> DNDarray: ...
         def transpose(self, *axes: int | Sequence[int] | None) -> DNDarray: ...
         def squeeze(self, axis: int | Sequence[int] | None = None) -> DNDarray: ...

@@ -80,8 +80,10 @@ def group_arrays(selection: Selection, arrays: list[Part], putting: bool, comm: 
     x = selection.x
     if not arrays:
         return _no_group(comm.size)
-    if len(arrays) == 1 and arrays[0].shard.dtype is torch.bool and x.split in selection.fancy[0][:1]:
-        return _home(arrays[0], selection.fancy[0], x, comm)
+    first, axes = arrays[0], selection.fancy[0]
+    is_mask = len(arrays) == 1 and first.shard.dtype is torch.bool
+    if is_mask and x.split in axes[:1] and first.layout.shape[0] == x.extent:
+        return _home(first, axes, x, comm)
     # Where the split axis is not indexed by the key's arrays, every rank needs all of them for its rows.
     parted = not putting if x.split is None else x.split not in selection.ranges
     indices: list[tuple[int | None, Part]] = []

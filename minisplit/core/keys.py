@@ -204,7 +204,10 @@ def _filled(key: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:
 def _checked_axes(entry: Fancy, axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     axes = tuple(range(axis, axis + entry.axes))
     indexed = shape[axis : axis + entry.axes]
-    if entry.mask not in {None, indexed}:
+    # The standard allows an extent of 0 anywhere in a mask: it selects nothing.
+    if entry.mask is not None and not (
+        len(entry.mask) == len(indexed) and all(n in {0, m} for n, m in zip(entry.mask, indexed, strict=True))
+    ):
         raise IndexError(
             f"a mask of shape {entry.mask} does not fit axes {axis} to {axes[-1]} of an array of shape {shape}"
         )

@@ -183,11 +183,30 @@ def test_a_read_only_array_is_not_shared() -> None:
     assert (source == 0).all()
 
 
+def test_without_a_copy_there_is_none_or_an_error(raises_alike: Any) -> None:
+    tensor, array = torch.ones(4), np.ones(4)
+    assert ms.asarray(tensor, split=0, copy=False).larray.untyped_storage().data_ptr() == tensor.data_ptr()
+    assert ms.asarray(tensor, is_split=0, copy=False).larray is tensor
+    ms.asarray(array, copy=False).larray[0] = 7
+    assert array[0] == 7
+    x = ms.ones(4, split=0)
+    assert ms.asarray(x, copy=False).larray is x.larray
+    assert ms.asarray(x, split=0, copy=False).larray is x.larray
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        ([1], {}),
+        (tensor, {"dtype": torch.int64}),
+        (x, {"dtype": torch.int8}),
+    ]
+    for obj, options in [*calls, (ms.ones(4), {"split": 0}), (tensor, {"dtype": torch.float64, "is_split": 0})]:
+        with raises_alike(ValueError, match="copy=False, but with this dtype, device and split the object must"):
+            ms.asarray(obj, copy=False, **options)
+
+
 def test_bad_arguments_of_array(raises_alike: Any) -> None:
     with raises_alike(ValueError, match=r"give split .* or is_split .* not both; got split=0, is_split=1"):
         ms.array([[1]], split=0, is_split=1)
-    with raises_alike(ValueError, match="copy must be True or None, got False"):
-        ms.array([1], copy=False)
+    with raises_alike(ValueError, match="copy must be True, False or None, got 'no'"):
+        ms.array([1], copy="no")  # type: ignore[arg-type]
     with raises_alike(TypeError, match="dtype must be a torch.dtype or None, got 'float32'"):
         ms.array([1], "float32")  # type: ignore[arg-type]
     with raises_alike(TypeError, match="from_numpy needs a NumPy array, got list"):
