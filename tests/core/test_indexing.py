@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.errors import agreement
@@ -265,18 +264,6 @@ def cut(item: Any) -> Any:
 
 @given(case=random_cases())
 @spmd
-def test_a_mask_with_an_extent_of_0_selects_nothing(size: int) -> None:
-    """The standard has it so; NumPy raises IndexError."""
-    for layout in layouts((5, 4), size):
-        x = dealt(torch.ones(5, 4), layout)
-        for mask, shape in ((torch.ones(0, dtype=torch.bool), (0, 4)), (torch.ones(5, 0, dtype=torch.bool), (0,))):
-            assert x[mask].shape == x[ms.array(mask, split=0)].shape == shape
-            x[mask] = 7.0
-        assert_equal(x, torch.ones(5, 4))
-    with pytest.raises(IndexError, match=r"a mask of shape \(0, 3\) does not fit"):
-        ms.ones((5, 4), split=0)[torch.ones(0, 3, dtype=torch.bool)]
-
-
 def test_A8_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
     x, key, value = case
     array, ours, theirs = x.tensor.numpy(), tuple(map(cut, key)), tuple(map(plain, key))
@@ -552,3 +539,15 @@ def test_A8_debug_mode_sees_keys_and_values_that_differ(
         with raises_alike(ValueError, match="the assigned value must be the same on every rank"):
             x[1:] = rank
         assert x[[0, 1]].tolist() == x[ms.arange(2, split=0)].tolist() == x[::-2].tolist() == [0.0, 0.0]
+
+
+def test_a_mask_with_an_extent_of_0_selects_nothing(comm: ms.Communication) -> None:
+    """The standard has it so; NumPy raises IndexError."""
+    for layout in layouts((5, 4), comm.size):
+        x = dealt(np.ones((5, 4)), layout, comm)
+        for mask, shape in ((torch.ones(0, dtype=torch.bool), (0, 4)), (torch.ones(5, 0, dtype=torch.bool), (0,))):
+            assert x[mask].shape == x[ms.array(mask, split=0)].shape == shape
+            x[mask] = 7.0
+        assert_equal(x, torch.ones(5, 4, dtype=torch.float64))
+    with pytest.raises(IndexError, match=r"a mask of shape \(0, 3\) does not fit"):
+        ms.ones((5, 4), split=0)[torch.ones(0, 3, dtype=torch.bool)]
