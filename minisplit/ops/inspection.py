@@ -27,9 +27,9 @@ class Info:
         """The device of new arrays."""
         return cpu
 
-    def devices(self) -> list[torch.device]:
+    def devices(self) -> tuple[torch.device, ...]:
         """The devices that this rank can use: the CPU, and its GPU."""
-        return [cpu, *([sanitize_device("gpu")] if torch.cuda.is_available() else [])]
+        return (cpu, sanitize_device("gpu")) if torch.cuda.is_available() else (cpu,)
 
     def default_dtypes(self, *, device: Device = None) -> dict[str, torch.dtype]:
         """The dtypes of arrays of numbers whose dtype is not said."""

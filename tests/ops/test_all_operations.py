@@ -1,0 +1,320 @@
+"""Every operation, in any layouts: the values, dtypes and shapes of an oracle, and what all of them promise.
+
+The oracle is array-api-strict for what the Python Array API standard has, and NumPy for the rest. Each row of the
+table is written once, for both. What is special about an operation has tests of its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+import torch
+from layouts import KINDS, layout_of
+
+import minisplit as ms
+from minisplit.core.errors import agreement
+
+rng = np.random.default_rng(0)
+ARRAYS: dict[str, Any] = {
+    "x": rng.standard_normal((5, 4)),
+    "y": rng.standard_normal((5, 4)),
+    "row": rng.standard_normal(4),
+    "u": rng.uniform(-0.9, 0.9, (5, 4)),
+    "p": rng.uniform(1.1, 3.0, (5, 4)),
+    "i": rng.integers(-6, 7, (5, 4)),
+    "j": rng.integers(1, 5, (5, 4)),
+    "b": rng.random((5, 4)) < 0.5,
+    "c": rng.random((5, 4)) < 0.5,
+    "z": rng.standard_normal((5, 4)) + 1j * rng.standard_normal((5, 4)),
+    "n": np.where(rng.random((5, 4)) < 0.3, np.nan, rng.standard_normal((5, 4))),
+    "t": rng.standard_normal((3, 2, 4)),
+    "one": rng.standard_normal((5, 1)),
+    "v": rng.standard_normal(9),
+    "w": rng.standard_normal(9),
+    "ordered": np.sort(rng.standard_normal(9)),
+    "places": rng.integers(0, 5, 6),
+    "along": rng.integers(0, 5, (3, 4)),
+    "m": rng.standard_normal((4, 4)) + 4 * np.eye(4),
+    "stack": rng.standard_normal((3, 4, 4)) + 4 * np.eye(4),
+    "spd": np.eye(4) * 5 + 0.1,
+    "three": rng.standard_normal((5, 3)),
+    "tall": rng.standard_normal((9, 3)),
+}
+Call = Callable[[Any, Any], Any]
+
+_UNARY = {
+    "u": "acos asin atan atanh cos cosh exp expm1 log1p sin sinh tan tanh abs ceil floor round trunc sign square "
+    "negative positive signbit",
+    "p": "acosh asinh log log2 log10 sqrt reciprocal",
+    "n": "isfinite isinf isnan",
+    "b": "logical_not bitwise_invert",
+    "z": "conj imag real",
+}
+_BINARY = {
+    "x y": "add subtract multiply divide atan2 copysign equal not_equal greater greater_equal less less_equal "
+    "hypot logaddexp maximum minimum nextafter",
+    "p y": "pow remainder floor_divide",
+    "i j": "bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift",
+    "b c": "logical_and logical_or logical_xor",
+}
+_REDUCTIONS = "all any count_nonzero max mean min prod std sum var"
+
+
+def _one(name: str, key: str) -> Call:
+    return lambda xp, a: getattr(xp, name)(getattr(a, key))
+
+
+def _two(name: str, keys: str) -> Call:
+    first, second = keys.split()
+    return lambda xp, a: getattr(xp, name)(getattr(a, first), getattr(a, second))
+
+
+def _reduced(name: str) -> Call:
+    def call(xp: Any, a: Any) -> Any:
+        function = getattr(xp, name)
+        return [
+            function(a.x),
+            *[function(a.x, axis=axis, keepdims=keep) for axis in (0, 1) for keep in (True, False)],
+        ]
+
+    return call
+
+
+# What the standard has.
+STANDARD: dict[str, Call] = {
+    **{name: _one(name, key) for key, names in _UNARY.items() for name in names.split()},
+    **{name: _two(name, keys) for keys, names in _BINARY.items() for name in names.split()},
+    **{name: _reduced(name) for name in _REDUCTIONS.split()},
+    "argmax": lambda xp, a: [xp.argmax(a.x), xp.argmax(a.x, axis=0), xp.argmax(a.x, axis=1, keepdims=True)],
+    "argmin": lambda xp, a: [xp.argmin(a.x), xp.argmin(a.x, axis=0), xp.argmin(a.x, axis=1, keepdims=True)],
+    "argsort": lambda xp, a: [xp.argsort(a.i, axis=0), xp.argsort(a.i, axis=1, descending=True), xp.argsort(a.v)],
+    "astype": lambda xp, a: xp.astype(a.i, xp.float32),
+    "broadcast_arrays": lambda xp, a: list(xp.broadcast_arrays(a.x, a.row, a.one)),
+    "broadcast_to": lambda xp, a: [xp.broadcast_to(a.one, (2, 5, 4)), xp.broadcast_to(a.row, (5, 4))],
+    "clip": lambda xp, a: [xp.clip(a.x, -0.5, 0.5), xp.clip(a.x, min=a.u), xp.clip(a.x, max=a.row)],
+    "concat": lambda xp, a: [xp.concat([a.x, a.y, a.x], axis=0), xp.concat([a.x, a.one], axis=1)],
+    "cumulative_prod": lambda xp, a: [
+        xp.cumulative_prod(a.x, axis=0),
+        xp.cumulative_prod(a.v, include_initial=True),
+    ],
+    "cumulative_sum": lambda xp, a: [xp.cumulative_sum(a.x, axis=0), xp.cumulative_sum(a.v, include_initial=True)],
+    "diff": lambda xp, a: [xp.diff(a.x, axis=0), xp.diff(a.x, axis=1, n=2), xp.diff(a.v, n=3)],
+    "expand_dims": lambda xp, a: [xp.expand_dims(a.x, axis=0), xp.expand_dims(a.x, axis=-1)],
+    "flip": lambda xp, a: [xp.flip(a.x), xp.flip(a.x, axis=0), xp.flip(a.x, axis=1)],
+    "full_like": lambda xp, a: xp.full_like(a.x, 3),
+    "isin": lambda xp, a: xp.isin(a.i, a.places),
+    "matmul": lambda xp, a: [xp.matmul(a.x, a.m), a.row @ a.m, a.m @ a.row, xp.matmul(a.stack, a.m)],
+    "matrix_transpose": lambda xp, a: [xp.matrix_transpose(a.x), xp.matrix_transpose(a.t)],
+    "meshgrid": lambda xp, a: [*xp.meshgrid(a.v, a.row), *xp.meshgrid(a.v, a.row, indexing="ij")],
+    "moveaxis": lambda xp, a: xp.moveaxis(a.t, (0, 1), (1, 2)),
+    "nonzero": lambda xp, a: list(xp.nonzero(a.i)),
+    "ones_like": lambda xp, a: xp.ones_like(a.x),
+    "permute_dims": lambda xp, a: xp.permute_dims(a.t, (2, 0, 1)),
+    "repeat": lambda xp, a: [xp.repeat(a.x, 2, axis=0), xp.repeat(a.x, 3, axis=1)],
+    "reshape": lambda xp, a: [xp.reshape(a.x, (4, 5)), xp.reshape(a.t, (-1,)), xp.reshape(a.x, (2, 2, 5))],
+    "roll": lambda xp, a: [xp.roll(a.x, 2), xp.roll(a.x, -1, axis=0), xp.roll(a.x, (1, 2), axis=(0, 1))],
+    "searchsorted": lambda xp, a: [xp.searchsorted(a.ordered, a.w), xp.searchsorted(a.ordered, a.w, side="right")],
+    "sort": lambda xp, a: [xp.sort(a.x, axis=0), xp.sort(a.x, axis=1, descending=True), xp.sort(a.v)],
+    "squeeze": lambda xp, a: xp.squeeze(a.one, axis=1),
+    "stack": lambda xp, a: [xp.stack([a.x, a.y]), xp.stack([a.x, a.y], axis=-1)],
+    "take": lambda xp, a: [xp.take(a.x, a.places, axis=0), xp.take(a.v, a.places)],
+    "take_along_axis": lambda xp, a: xp.take_along_axis(a.x, a.along, axis=0),
+    "tensordot": lambda xp, a: [xp.tensordot(a.x, a.y), xp.tensordot(a.x, a.m, axes=1)],
+    "tile": lambda xp, a: [xp.tile(a.x, (2, 1)), xp.tile(a.row, (2, 3))],
+    "tril": lambda xp, a: [xp.tril(a.x), xp.tril(a.t, k=-1)],
+    "triu": lambda xp, a: [xp.triu(a.x), xp.triu(a.t, k=1)],
+    "unique_all": lambda xp, a: [xp.unique_all(a.i)[0], xp.unique_all(a.i)[3]],
+    "unique_counts": lambda xp, a: list(xp.unique_counts(a.i)),
+    "unique_inverse": lambda xp, a: list(xp.unique_inverse(a.i)),
+    "unique_values": lambda xp, a: xp.unique_values(a.i),
+    "unstack": lambda xp, a: [*xp.unstack(a.x), *xp.unstack(a.x, axis=1)],
+    "vecdot": lambda xp, a: [xp.vecdot(a.z, a.z), xp.vecdot(a.x, a.y, axis=-2)],
+    "where": lambda xp, a: [xp.where(a.b, a.x, a.row), xp.where(a.b, 0.0, a.x)],
+    "zeros_like": lambda xp, a: xp.zeros_like(a.x),
+    "linalg.cholesky": lambda xp, a: xp.linalg.cholesky(a.spd),
+    "linalg.cross": lambda xp, a: xp.linalg.cross(a.three, a.three[::-1, :]),
+    "linalg.det": lambda xp, a: [xp.linalg.det(a.m), xp.linalg.det(a.stack)],
+    "linalg.diagonal": lambda xp, a: [xp.linalg.diagonal(a.x, offset=-1), xp.linalg.diagonal(a.stack)],
+    "linalg.eig": lambda xp, a: xp.sum(xp.linalg.eig(a.m)[0]),
+    "linalg.eigh": lambda xp, a: xp.linalg.eigh(a.spd)[0],
+    "linalg.eigvals": lambda xp, a: xp.sum(xp.linalg.eigvals(a.stack), axis=-1),
+    "linalg.eigvalsh": lambda xp, a: xp.linalg.eigvalsh(a.spd),
+    "linalg.inv": lambda xp, a: [xp.linalg.inv(a.m), xp.linalg.inv(a.stack)],
+    "linalg.matmul": lambda xp, a: xp.linalg.matmul(a.x, a.m),
+    "linalg.matrix_norm": lambda xp, a: [xp.linalg.matrix_norm(a.x), xp.linalg.matrix_norm(a.t, ord=1)],
+    "linalg.matrix_power": lambda xp, a: [xp.linalg.matrix_power(a.m, 3), xp.linalg.matrix_power(a.stack, -1)],
+    "linalg.matrix_rank": lambda xp, a: [xp.linalg.matrix_rank(a.tall), xp.linalg.matrix_rank(a.stack)],
+    "linalg.matrix_transpose": lambda xp, a: xp.linalg.matrix_transpose(a.x),
+    "linalg.outer": lambda xp, a: xp.linalg.outer(a.v, a.row),
+    "linalg.pinv": lambda xp, a: [xp.linalg.pinv(a.tall), xp.linalg.pinv(a.x.T)],
+    "linalg.qr": lambda xp, a: [xp.matmul(*xp.linalg.qr(a.tall)), xp.abs(xp.linalg.qr(a.tall)[1])],
+    "linalg.slogdet": lambda xp, a: list(xp.linalg.slogdet(a.stack)),
+    "linalg.solve": lambda xp, a: [xp.linalg.solve(a.m, a.row), xp.linalg.solve(a.stack, a.m)],
+    "linalg.svd": lambda xp, a: [xp.linalg.svd(a.tall)[1], xp.abs(xp.linalg.svd(a.tall, full_matrices=False)[0])],
+    "linalg.svdvals": lambda xp, a: [xp.linalg.svdvals(a.tall), xp.linalg.svdvals(a.x.T)],
+    "linalg.tensordot": lambda xp, a: xp.linalg.tensordot(a.x, a.m, axes=1),
+    "linalg.trace": lambda xp, a: [xp.linalg.trace(a.x), xp.linalg.trace(a.stack, offset=1)],
+    "linalg.vecdot": lambda xp, a: xp.linalg.vecdot(a.x, a.row),
+    "linalg.vector_norm": lambda xp, a: [xp.linalg.vector_norm(a.x), xp.linalg.vector_norm(a.x, axis=0, ord=3)],
+    "fft.fft": lambda xp, a: [xp.fft.fft(a.z, axis=0), xp.fft.fft(a.z, n=6)],
+    "fft.ifft": lambda xp, a: [xp.fft.ifft(a.z, axis=0), xp.fft.ifft(a.z, norm="ortho")],
+    "fft.fftn": lambda xp, a: [xp.fft.fftn(a.z), xp.fft.fftn(a.z, s=(3, 6), axes=(0, 1))],
+    "fft.ifftn": lambda xp, a: xp.fft.ifftn(a.z),
+    "fft.rfft": lambda xp, a: [xp.fft.rfft(a.x, axis=0), xp.fft.rfft(a.v)],
+    "fft.irfft": lambda xp, a: [xp.fft.irfft(a.z, axis=0), xp.fft.irfft(a.z, n=5)],
+    "fft.rfftn": lambda xp, a: xp.fft.rfftn(a.x),
+    "fft.irfftn": lambda xp, a: xp.fft.irfftn(a.z),
+    "fft.hfft": lambda xp, a: xp.fft.hfft(a.z, axis=0),
+    "fft.ihfft": lambda xp, a: xp.fft.ihfft(a.x, axis=0),
+    "fft.fftfreq": lambda xp, a: xp.fft.fftfreq(5, d=0.5) + xp.zeros_like(a.v)[:5],
+    "fft.rfftfreq": lambda xp, a: xp.fft.rfftfreq(5) + xp.zeros_like(a.v)[:3],
+    "fft.fftshift": lambda xp, a: [xp.fft.fftshift(a.x), xp.fft.fftshift(a.x, axes=0)],
+    "fft.ifftshift": lambda xp, a: xp.fft.ifftshift(a.x),
+}
+# What NumPy users reach for beside it.
+NUMPY: dict[str, Call] = {
+    "allclose": lambda xp, a: [xp.allclose(a.x, a.x), xp.allclose(a.x, a.y)],
+    "array_equal": lambda xp, a: [xp.array_equal(a.x, a.x), xp.array_equal(a.x, a.y)],
+    "array_split": lambda xp, a: list(xp.array_split(a.x, 3, axis=0)),
+    "average": lambda xp, a: [xp.average(a.x), xp.average(a.x, axis=0, weights=a.p)],
+    "bincount": lambda xp, a: [xp.bincount(a.places), xp.bincount(a.places, minlength=8)],
+    "column_stack": lambda xp, a: xp.column_stack([a.v, a.w]),
+    "concatenate": lambda xp, a: xp.concatenate([a.x, a.y]),
+    "corrcoef": lambda xp, a: xp.corrcoef(a.x),
+    "cov": lambda xp, a: [xp.cov(a.x), xp.cov(a.x, rowvar=False)],
+    "diag": lambda xp, a: [xp.diag(a.v, 1), xp.diag(a.x)],
+    "digitize": lambda xp, a: xp.digitize(a.x, a.ordered),
+    "dot": lambda xp, a: [xp.dot(a.v, a.w), xp.dot(a.x, a.m)],
+    "dsplit": lambda xp, a: list(xp.dsplit(a.t, 2)),
+    "einsum": lambda xp, a: [xp.einsum("ij,kj->ik", a.x, a.y), xp.einsum("ii", a.m), xp.einsum("ij->j", a.x)],
+    "flatten": lambda xp, a: a.t.flatten(),
+    "histogram": lambda xp, a: list(xp.histogram(a.x, bins=5, range=(-1, 1))),
+    "hsplit": lambda xp, a: list(xp.hsplit(a.x, 2)),
+    "hstack": lambda xp, a: [xp.hstack([a.x, a.one]), xp.hstack([a.v, a.w])],
+    "inner": lambda xp, a: [xp.inner(a.v, a.w), xp.inner(a.x, a.y)],
+    "isclose": lambda xp, a: xp.isclose(a.x, a.x + 1e-9),
+    "kron": lambda xp, a: [xp.kron(a.x, a.one), xp.kron(a.v, a.row)],
+    "median": lambda xp, a: [xp.median(a.x), xp.median(a.x, axis=0), xp.median(a.v)],
+    "nanmax": lambda xp, a: [xp.nanmax(a.n), xp.nanmax(a.n, axis=1)],
+    "nanmean": lambda xp, a: [xp.nanmean(a.n), xp.nanmean(a.n, axis=1)],
+    "nanmedian": lambda xp, a: [xp.nanmedian(a.n), xp.nanmedian(a.n, axis=1)],
+    "nanmin": lambda xp, a: [xp.nanmin(a.n), xp.nanmin(a.n, axis=1)],
+    "nanprod": lambda xp, a: [xp.nanprod(a.n), xp.nanprod(a.n, axis=0)],
+    "nanquantile": lambda xp, a: [xp.nanquantile(a.n, 0.3), xp.nanquantile(a.n, 0.7, axis=1)],
+    "nansum": lambda xp, a: [xp.nansum(a.n), xp.nansum(a.n, axis=0)],
+    "outer": lambda xp, a: xp.outer(a.v, a.row),
+    "pad": lambda xp, a: [xp.pad(a.x, 1), xp.pad(a.x, ((0, 2), (1, 0)), constant_values=3)],
+    "percentile": lambda xp, a: [xp.percentile(a.x, 30), xp.percentile(a.x, 30, axis=0)],
+    "quantile": lambda xp, a: [xp.quantile(a.x, 0.3), xp.quantile(a.x, 0.7, axis=0)],
+    "ravel": lambda xp, a: xp.ravel(a.t),
+    "split": lambda xp, a: list(xp.split(a.x, [1, 3], axis=0)),
+    "swapaxes": lambda xp, a: xp.swapaxes(a.t, 0, 2),
+    "trace": lambda xp, a: [xp.trace(a.x), xp.trace(a.m, offset=1)],
+    "transpose": lambda xp, a: [xp.transpose(a.t), xp.transpose(a.t, (1, 0, 2))],
+    "unique": lambda xp, a: xp.unique(a.i),
+    "vdot": lambda xp, a: xp.vdot(a.z, a.z),
+    "vsplit": lambda xp, a: list(xp.vsplit(a.x, [2])),
+    "vstack": lambda xp, a: [xp.vstack([a.x, a.y]), xp.vstack([a.v, a.w])],
+}
+# What takes or gives no array, or what no oracle has: these have tests of their own.
+ELSEWHERE = {
+    "__array_namespace_info__", "arange", "array", "asarray", "balance", "broadcast_shapes", "can_cast", "empty",
+    "empty_like", "eye", "finfo", "from_dlpack", "from_numpy", "full", "get_comm", "iinfo", "isdtype", "linspace",
+    "ones", "redistribute", "resplit", "result_type", "zeros",
+}  # fmt: skip
+
+
+def named() -> Iterator[str]:
+    """The public functions of arrays."""
+    for space, module in {"": ms, "linalg.": ms.linalg, "fft.": ms.fft}.items():
+        for name in module.__all__:
+            if inspect.isfunction(getattr(module, name)):
+                yield f"{space}{name}"
+
+
+def test_the_tables_have_every_operation() -> None:
+    assert set(named()) - ELSEWHERE == {*STANDARD, *NUMPY}
+
+
+def namespaces(name: str) -> tuple[Any, Any]:
+    """The oracle, and its form of the arrays."""
+    xp: Any = array_api_strict if name in STANDARD else np
+    return xp, SimpleNamespace(**{key: xp.asarray(value) for key, value in ARRAYS.items()})
+
+
+def flat(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, list) else [result]
+
+
+def dealings(size: int) -> Iterator[dict[str, ms.Layout]]:
+    """Layouts for all arrays: alike, and each another."""
+    for split in (None, 0, 1):
+        for kind in KINDS if split is not None else KINDS[:1]:
+            yield {
+                key: layout_of(x.shape, None if split is None else min(split, x.ndim - 1), kind, size)
+                for key, x in ARRAYS.items()
+            }
+    for turn in range(3):
+        yield {
+            key: layout_of(x.shape, (place + turn) % (x.ndim + 1) - 1 if (place + turn) % (x.ndim + 1) else None,
+                           KINDS[(place + turn) % 3], size)
+            for place, (key, x) in enumerate(ARRAYS.items())
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*STANDARD, *NUMPY])
+def test_values_are_those_of_the_oracle_in_any_layout(comm: ms.Communication, name: str) -> None:
+    call = (STANDARD | NUMPY)[name]
+    expected = flat(call(*namespaces(name)))
+    for layouts in dealings(comm.size):
+        arrays = dealt(layouts, comm)
+        results = flat(call(ms, SimpleNamespace(**arrays)))
+        for result, wanted in zip(results, expected, strict=True):
+            compare(result, wanted, comm)
+        with agreement(comm, "looking at the arguments"):
+            assert all(unchanged(x, ARRAYS[key], layouts[key]) for key, x in arrays.items())
+
+
+@pytest.mark.several
+def test_results_stay_on_a_sub_communicator(comm: ms.Communication) -> None:
+    part = comm.split(int(comm.rank > 0))
+    assert part is not None
+    with agreement(comm, "calling every operation on a part of the ranks"):
+        layouts = list(dealings(part.size))[-1]
+        for name, call in (STANDARD | NUMPY).items():
+            expected = flat(call(*namespaces(name)))
+            results = flat(call(ms, SimpleNamespace(**dealt(layouts, part))))
+            for result, wanted in zip(results, expected, strict=True):
+                compare(result, wanted, part)
+
+
+def dealt(layouts: dict[str, ms.Layout], comm: ms.Communication) -> dict[str, ms.DNDarray]:
+    return {
+        key: ms.DNDarray(torch.from_numpy(x)[layouts[key].box(comm.rank)].clone(), layouts[key], comm)
+        for key, x in ARRAYS.items()
+    }
+
+
+def unchanged(x: ms.DNDarray, whole: Any, layout: ms.Layout) -> bool:
+    mine = torch.from_numpy(whole)[layout.box(x.comm.rank)]
+    return x.layout is layout and np.array_equal(
+        x.larray.numpy(), mine.numpy(), equal_nan=mine.dtype.is_floating_point
+    )
+
+
+def compare(result: Any, wanted: Any, comm: ms.Communication) -> None:
+    if isinstance(wanted, bool):
+        assert result is wanted
+        return
+    whole = np.asarray(wanted)
+    assert result.comm is comm
+    assert result.lshape == result.layout.lshape(comm.rank)
+    assert result.shape == whole.shape
+    assert result.dtype is getattr(torch, str(whole.dtype))
+    np.testing.assert_allclose(result.numpy(), whole, rtol=1e-9, atol=1e-11)
