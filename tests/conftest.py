@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import hypothesis
 import pytest
 
+# Read once, when SciPy is imported: its functions then take arrays of other libraries.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 if TYPE_CHECKING:
     from mpi4py import MPI
 

@@ -21,20 +21,22 @@ Shape = int | Sequence[int]
 
 def full(
     shape: Shape,
-    fill_value: complex,
+    fill_value: complex | DNDarray,
     *,
     dtype: torch.dtype | None = None,
     split: int | None = None,
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of one value; its dtype is torch's for that value unless given. Local.
+    """Make an array of one value, a number or 0-d array; its dtype is that of the value unless given. Local.
 
     >>> import minisplit as ms
     >>> ms.full((2, 2), 7, split=0).tolist()
     [[7, 7], [7, 7]]
     """
-    return _made(partial(torch.full, fill_value=fill_value), shape, dtype, split, device, comm)
+    if isinstance(fill_value, DNDarray):
+        dtype = dtype or fill_value.dtype
+    return _made(partial(torch.full, fill_value=_fill(fill_value)), shape, dtype, split, device, comm)
 
 
 def zeros(
@@ -90,7 +92,7 @@ def empty(
 
 def full_like(
     x: DNDarray,
-    fill_value: complex,
+    fill_value: complex | DNDarray,
     *,
     dtype: torch.dtype | None = None,
     split: int | None = None,
@@ -105,7 +107,7 @@ def full_like(
     >>> ms.full_like(ms.zeros(2, split=0), 5).tolist()
     [5.0, 5.0]
     """
-    return _like(partial(torch.full, fill_value=fill_value), x, dtype, split, device, comm)
+    return _like(partial(torch.full, fill_value=_fill(fill_value)), x, dtype, split, device, comm)
 
 
 def zeros_like(
@@ -253,6 +255,13 @@ def eye(
     if -x.lshape[0] < offset < x.lshape[1]:
         x.larray.diagonal(offset).fill_(1)
     return x
+
+
+def _fill(value: complex | DNDarray) -> Any:
+    """A number; ValueError for an array with axes."""
+    if isinstance(value, DNDarray) and value.ndim:
+        raise ValueError(f"fill_value must be a number or a 0-d array, got shape {value.shape}; see broadcast_to")
+    return value.item() if isinstance(value, DNDarray) else value
 
 
 def _number(value: Any) -> Any:

@@ -183,6 +183,14 @@ def test_a_read_only_array_is_not_shared() -> None:
     assert (source == 0).all()
 
 
+def test_a_0d_array_fills_as_its_number(raises_alike: Any) -> None:
+    value = ms.array(2.5, dtype=torch.float64)
+    assert ms.full(3, value, split=0).dtype is torch.float64
+    assert ms.full_like(ms.zeros(3, split=0), value).tolist() == [2.5] * 3
+    with raises_alike(ValueError, match=r"fill_value must be a number or a 0-d array, got shape \(1,\)"):
+        ms.full(3, ms.ones(1, split=0))
+
+
 def test_without_a_copy_there_is_none_or_an_error(raises_alike: Any) -> None:
     tensor, array = torch.ones(4), np.ones(4)
     assert ms.asarray(tensor, split=0, copy=False).larray.untyped_storage().data_ptr() == tensor.data_ptr()
