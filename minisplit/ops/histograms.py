@@ -92,8 +92,8 @@ def bincount(x: DNDarray, /, weights: DNDarray | None = None, minlength: int = 0
 def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
     """Which bin each element of `x` is in, as `numpy.digitize`: int64, with the layout of `x`.
 
-    bins: edges, 1-d, ascending or descending. Bin i is from edge i-1 on to below edge i; with `right` it has its
-        right edge and not its left one. 0 and the number of edges mean before and after all.
+    bins: edges, 1-d, ascending or descending. Bin i is between edges i-1 and i, of which it has the lesser one;
+        with `right` the greater one. 0 and the number of edges mean before and after all.
 
     Local, but collective for split `bins`, which are gathered. Raises ValueError for edges that do neither ascend
     nor descend or are not 1-d, TypeError for complex numbers and anything but a DNDarray.
@@ -107,10 +107,9 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
     steps = edges[1:] >= edges[:-1], edges[1:] <= edges[:-1]
     if not (steps[0].all() or steps[1].all()):
         raise ValueError("bins must ascend or descend, got edges that do both")
-    if steps[0].all():
-        return searchsorted(_replicated(edges, x), x, side="left" if right else "right")
-    found = searchsorted(_replicated(edges.flip(0), x), x, side="right" if right else "left")
-    return DNDarray(len(edges) - found.larray, found.layout, found.comm)
+    ascends = bool(steps[0].all())
+    found = searchsorted(_replicated(edges if ascends else edges.flip(0), x), x, side="left" if right else "right")
+    return found if ascends else DNDarray(len(edges) - found.larray, found.layout, found.comm)
 
 
 def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDarray:

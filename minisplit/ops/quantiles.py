@@ -150,7 +150,7 @@ def _as_rows(x: DNDarray, way: Reduced) -> tuple[torch.Tensor, Layout | None]:
     """
     reduced = sorted(way.axes, key=lambda axis: axis != x.split)
     kept = [axis for axis in range(x.ndim) if axis not in way.axes]
-    rows = x.larray.permute(*kept, *reduced)
+    rows = x.larray.permute((*kept, *reduced))
     if not way.crosses:
         return rows.reshape(rows.numel() // way.count, way.count), None
     counts = tuple(n * (way.count // x.layout.extent) for n in x.counts or ())
