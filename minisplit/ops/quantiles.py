@@ -66,10 +66,10 @@ def quantile(
 
     NaN where there is a NaN. The result has the dtype of `x`, but torch's default for integers; halves are
     interpolated in float32. Local where the split axis stays: then the result is split along it, with the counts
-    of `x`. Where that is reduced the result is replicated, and it is collective: two small messages and an
-    exchange sort the elements (see `minisplit.sort`; where the kept axes have an index for every rank, one
-    exchange moves the split there), and two allreduces, of which one counts NaNs, give the result; with more than
-    one row of elements one exchange more.
+    of `x`. Where that is reduced the result is replicated, and it is collective: two small messages and one exchange
+    sort the elements (two exchanges for more than one row of them), or, where the axes that stay have an index for
+    every rank, one exchange moves the split there; one message more gives the result, and of floating point numbers
+    another counts NaNs.
 
     Raises ValueError for a `q` outside of 0 to 1, another method, or where there is no element, TypeError for
     complex numbers and anything but a DNDarray, IndexError for an axis out of range: all on every rank.

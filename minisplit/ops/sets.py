@@ -11,7 +11,7 @@ import torch
 from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray, Operand, as_dndarray
 from minisplit.core.layout import Layout
-from minisplit.ops._extremes import global_index
+from minisplit.ops._extremes import comparable, global_index
 from minisplit.ops._make import check_one_communicator
 from minisplit.ops._reduce import union
 from minisplit.ops._sample_sort import Deal, deal, ordinal
@@ -137,20 +137,34 @@ def isin(x1: Operand, x2: Operand, /, *, assume_unique: bool = False, invert: bo
     [False, True, False, True]
     """
     first, second = _arrays(x1, x2)
-    comm, number = first.comm, first.larray.numel()
-    own = _distinct(torch.cat([first.larray.flatten(), second.larray.flatten()]))
-    has = torch.zeros(len(own.values), dtype=torch.bool, device=first.device)
-    has[own.inverse[number:]] = True
-    if first.split is not None and second.split is not None and comm.size > 1:
-        way = _way(own.values, torch.arange(len(own.values), device=first.device), comm)
-        there = _distinct(way.carry(own.values))
-        has_there = torch.zeros(len(there.values), dtype=torch.bool, device=first.device)
-        has_there[there.inverse[way.carry(has)]] = True
-        has = way.back(has_there[there.inverse])
-    found = has[own.inverse[:number]].reshape(first.lshape)
+    is_shared = first.split is not None and second.split is not None and first.comm.size > 1
+    found = _among(first.larray, second.larray, first.comm if is_shared else None)
     if first.split is None and second.split is not None:
-        found = union(found, comm)
-    return DNDarray(~found if invert else found, first.layout, comm)
+        found = union(found, first.comm)
+    return DNDarray(~found if invert else found, first.layout, first.comm)
+
+
+def _among(values: torch.Tensor, others: torch.Tensor, comm: Communication | None) -> torch.Tensor:
+    """Whether each element is in another tensor, or, with `comm`, in any rank's. Collective then."""
+    if comm is None and not values.is_complex():
+        return torch.isin(
+            *(comparable(x.to(torch.uint8) if x.dtype is torch.bool else x) for x in (values, others))
+        )
+    number = values.numel()
+    own = _distinct(torch.cat([values.flatten(), others.flatten()]))
+    has = _marked(own.inverse[number:], len(own.values))
+    if comm is not None:
+        way = _way(own.values, torch.arange(len(own.values), device=values.device), comm)
+        there = _distinct(way.carry(own.values))
+        has = way.back(_marked(there.inverse[way.carry(has)], len(there.values))[there.inverse])
+    return has[own.inverse[:number]].reshape(values.shape)
+
+
+def _marked(places: torch.Tensor, number: int) -> torch.Tensor:
+    """A mask of a number of elements that is true at some places."""
+    mask = torch.zeros(number, dtype=torch.bool, device=places.device)
+    mask[places] = True
+    return mask
 
 
 def _arrays(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:

@@ -9,7 +9,7 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.ops._reorder import reordered
-from minisplit.ops._sample_sort import sample_sort
+from minisplit.ops._sample_sort import leading, sample_sort
 from minisplit.ops._shape import aside, resized
 
 
@@ -70,9 +70,9 @@ def topk(x: DNDarray, k: int, axis: int = -1, largest: bool = True, sorted: bool
         raise ValueError(f"k must be from 0 to {x.shape[axis]}, as axis {axis} of {x.shape} is long, got {k}")
     if x.split == axis and x.comm.size > 1:
         return _sampled(x, axis, bool(largest), k, (0, 1))
-    ordered = torch.sort(x.larray, dim=axis, descending=bool(largest), stable=True)
+    found = leading(x.larray.movedim(axis, -1), k, bool(largest))
     layout = resized(x.layout, axis, k, (k,))
-    return tuple(DNDarray(found.narrow(axis, 0, k).clone(), layout, x.comm) for found in ordered)
+    return tuple(DNDarray(part.movedim(-1, axis).contiguous(), layout, x.comm) for part in found)
 
 
 def _checked(x: DNDarray, axis: int, name: str) -> tuple[DNDarray, int]:

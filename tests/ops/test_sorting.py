@@ -108,6 +108,19 @@ def test_many_elements_on_every_layout(comm: Comm) -> None:
             assert_equal(ms.argsort(x, axis=0, descending=True), wanted)
 
 
+def test_the_first_of_many(comm: Comm) -> None:
+    seed = torch.Generator().manual_seed(3)
+    for whole in (torch.rand(200, 2, generator=seed), torch.randint(0, 60, (200, 2), generator=seed)):
+        special = whole.double()
+        special[::50] = math.nan
+        for layout in layouts((200, 2), comm.size):
+            for tensor, largest in ((whole, True), (whole, False), (special, True), (special, False)):
+                values, indices = ms.topk(dealt(tensor, layout), 7, 0, largest)
+                wanted = torch.sort(tensor, dim=0, descending=largest, stable=True)
+                assert_equal(values, wanted.values[:7])
+                assert_equal(indices, wanted.indices[:7])
+
+
 def test_no_rank_gets_much_more_than_its_share(comm: Comm, size: int) -> None:
     n = 4096 * size
     drawn = torch.rand(n, generator=torch.Generator().manual_seed(1))
