@@ -66,10 +66,10 @@ def quantile(
 
     NaN where there is a NaN. The result has the dtype of `x`, but torch's default for integers; halves are
     interpolated in float32. Local where the split axis stays: then the result is split along it, with the counts
-    of `x`. Where that is reduced the result is replicated, and it is collective: two small messages and one exchange
-    sort the elements (two exchanges for more than one row of them), or, where the axes that stay have an index for
-    every rank, one exchange moves the split there; one message more gives the result, and of floating point numbers
-    another counts NaNs.
+    of `x`. Where that is reduced the result is replicated, and it is collective: two small messages and one
+    exchange sort the elements (two exchanges for more than one row of them), or, where the axes that stay have an
+    index for every rank, one exchange moves the split there; one message more gives the result, and of floating
+    point numbers another counts NaNs.
 
     Raises ValueError for a `q` outside of 0 to 1, another method, or where there is no element, TypeError for
     complex numbers and anything but a DNDarray, IndexError for an axis out of range: all on every rank.
@@ -145,12 +145,10 @@ def _fractions(q: Quantiles, whole: int) -> torch.Tensor:
 def _as_rows(x: DNDarray, way: Reduced) -> tuple[torch.Tensor, Layout | None]:
     """This rank's elements, a row for each element of the result, and the layout of rows that ranks share.
 
-    In any order within a row: with the split axis before other reduced ones what a rank has is in one piece.
-    Local.
+    In any order within a row, so that what a rank has of the array is what it has of the rows. Local.
     """
-    reduced = sorted(way.axes, key=lambda axis: axis != x.split)
     kept = [axis for axis in range(x.ndim) if axis not in way.axes]
-    rows = x.larray.permute((*kept, *reduced))
+    rows = x.larray.permute((*kept, *way.axes))
     if not way.crosses:
         return rows.reshape(rows.numel() // way.count, way.count), None
     counts = tuple(n * (way.count // x.layout.extent) for n in x.counts or ())

@@ -38,8 +38,8 @@ def sort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bo
 def argsort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> DNDarray:
     """Return the indices, int64, that sort `x` along an axis, with the layout of `x`.
 
-    The first of equals comes first. Order, errors and messages are those of `minisplit.sort`, but elements and
-    indices travel to where they belong by two exchanges.
+    The first of equals comes first. Local or collective, and with the order and errors of `minisplit.sort`, but
+    elements and indices travel to where they belong by two exchanges.
 
     >>> import minisplit as ms
     >>> ms.argsort(ms.array([3, 1, 2], split=0)).tolist()

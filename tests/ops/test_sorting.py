@@ -108,6 +108,15 @@ def test_many_elements_on_every_layout(comm: Comm) -> None:
             assert_equal(ms.argsort(x, axis=0, descending=True), wanted)
 
 
+def test_nan_of_either_sign_is_the_greatest(comm: Comm) -> None:
+    whole = torch.arange(300.0) % 7
+    whole[::3], whole[1::9] = math.nan, torch.copysign(torch.tensor(math.nan), torch.tensor(-1.0))
+    for layout in layouts((300,), comm.size):
+        for descending in (False, True):
+            wanted = torch.sort(whole, descending=descending, stable=True)
+            assert_equal(ms.argsort(dealt(whole, layout), descending=descending), wanted.indices)
+
+
 def test_the_first_of_many(comm: Comm) -> None:
     seed = torch.Generator().manual_seed(3)
     for whole in (torch.rand(200, 2, generator=seed), torch.randint(0, 60, (200, 2), generator=seed)):
