@@ -174,6 +174,11 @@ def order_keys(values: torch.Tensor) -> torch.Tensor:
     return torch.where(bits < 0, bits ^ HIGHEST, bits)
 
 
+def ordinal(values: torch.Tensor) -> torch.Tensor:
+    """Integers in the order of real values: one for both zeros, and one for all NaNs, which are the greatest."""
+    return torch.where(values.isnan(), HIGHEST, order_keys(values))
+
+
 def comparable(shard: torch.Tensor) -> torch.Tensor:
     """Numbers in the order of the shard's, of a dtype that torch can compare."""
     if shard.dtype not in _UNSIGNED:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from minisplit.core.communication import Communication
 from minisplit.core.fetching import travel
 from minisplit.core.layout import Layout
-from minisplit.ops._extremes import HIGHEST, order_keys
+from minisplit.ops._extremes import ordinal
 
 # From places in this rank's sorted elements the keys of what stands there, as rows of three int64.
 KeyAt = Callable[[torch.Tensor], torch.Tensor]
@@ -165,8 +165,3 @@ def _less(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     first, second, third = (a < b).unbind(-1)
     same, same_too, _ = (a == b).unbind(-1)
     return first | (same & (second | (same_too & third)))
-
-
-def ordinal(values: torch.Tensor) -> torch.Tensor:
-    """Integers in the order of real values: one for both zeros, and one for all NaNs, which are the greatest."""
-    return torch.where(values.isnan(), HIGHEST, order_keys(values))

@@ -11,10 +11,10 @@ import torch
 from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray, Operand, as_dndarray
 from minisplit.core.layout import Layout
-from minisplit.ops._extremes import comparable, global_index
+from minisplit.ops._extremes import comparable, global_index, ordinal
 from minisplit.ops._make import check_one_communicator
 from minisplit.ops._reduce import union
-from minisplit.ops._sample_sort import Deal, deal, ordinal
+from minisplit.ops._sample_sort import Deal, deal
 
 
 class UniqueAll(NamedTuple):

@@ -49,7 +49,9 @@ def argsort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable:
     return _along(DNDarray(x.larray.detach(), x.layout, x.comm), axis, bool(descending), 1)
 
 
-def topk(x: DNDarray, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> tuple[DNDarray, ...]:
+def topk(
+    x: DNDarray, k: int, axis: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[DNDarray, DNDarray]:
     """Return the `k` greatest elements along an axis, or the least, and their indices, int64, as `torch.topk`.
 
     They come in order, the first of equals first, also without `sorted`. NaN counts as the greatest. Local, and
@@ -69,10 +71,12 @@ def topk(x: DNDarray, k: int, axis: int = -1, largest: bool = True, sorted: bool
     if not 0 <= k <= x.shape[axis]:
         raise ValueError(f"k must be from 0 to {x.shape[axis]}, as axis {axis} of {x.shape} is long, got {k}")
     if x.split == axis and x.comm.size > 1:
-        return _sampled(x, axis, bool(largest), k, (0, 1))
+        values, indices = _sampled(x, axis, bool(largest), k, (0, 1))
+        return values, indices
     found = leading(x.larray.movedim(axis, -1), k, bool(largest))
     layout = resized(x.layout, axis, k, (k,))
-    return tuple(DNDarray(part.movedim(-1, axis).contiguous(), layout, x.comm) for part in found)
+    values, indices = (DNDarray(part.movedim(-1, axis).contiguous(), layout, x.comm) for part in found)
+    return values, indices
 
 
 def _checked(x: DNDarray, axis: int, name: str) -> tuple[DNDarray, int]:
