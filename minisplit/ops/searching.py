@@ -56,8 +56,8 @@ def searchsorted(
 
     Before equal elements (`side="left"`) or after them; NaN is the greatest, as in `minisplit.sort`.
     `sorter` are the indices that sort `x1`, where it is not sorted. The result is int64 and has the layout of
-    `x2`, but is replicated where `x2` is a number. Local where `x1` is replicated; else collective, by one message:
-    each rank counts for a replicated `x2`, but for a split one `x1` is gathered.
+    `x2`, but is replicated where `x2` is a number. Local where `x1` is replicated; else collective, by one
+    message: each rank counts for a replicated `x2`, but for a split one `x1` is gathered.
 
     Raises ValueError for an `x1` that is not 1-d, another `side` and arrays on different communicators, TypeError
     for anything but DNDarrays and for complex numbers: all on every rank.
