@@ -69,10 +69,11 @@ def sample_sort(
 ) -> Run:
     """Sort each row of an array of two dimensions that is split along the second, or its first `keep` elements.
 
-    Collective: two small allgathers and an exchange of the elements; one of ids too, if `numbered` or for more
-    than one row. Gradients flow back to the elements.
+    Collective: two small allgathers and an exchange of the elements; one of ids too, if `numbered`, with `keep`,
+    or for more than one row. Gradients flow back to the elements.
     """
     number, extent = rows.shape[0], line.extent
+    numbered = numbered or number > 1 or keep is not None
     keep = extent if keep is None else keep
     values, places = leading(rows, keep, descending)
     first = torch.arange(number, device=rows.device)[:, None] * extent + line.span(comm.rank)[0]
@@ -86,14 +87,15 @@ def sample_sort(
     way = deal(len(values), key_at, rows.device, comm)
     # What comes is in order of the ranks, so that equals stay in theirs.
     values, order = torch.sort(way.carry(values), descending=descending, stable=True)
-    if numbered or number > 1:
+    if numbered:
         ids = way.carry(ids.to(torch.int32 if line.size < 2**31 else torch.int64))[order]
     if number > 1:
         by_row = torch.sort(ids // max(extent, 1), stable=True).indices
         values, ids = values[by_row], ids[by_row]
     held = sum(min(keep, count) for count in line.counts or ())
     flat = Layout((number * held,), 0, comm.size, way.counts)
-    return _beginnings(Run(values, ids, flat), number, keep, comm.rank) if keep < held else Run(values, ids, flat)
+    run = Run(values, ids, flat)
+    return _beginnings(run, held, keep, comm.rank) if flat.size and keep < held else run
 
 
 def leading(rows: torch.Tensor, keep: int, descending: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,14 +113,13 @@ def leading(rows: torch.Tensor, keep: int, descending: bool) -> tuple[torch.Tens
     return (values, places) if keep >= rows.shape[-1] else (values[..., :keep].clone(), places[..., :keep].clone())
 
 
-def _beginnings(run: Run, number: int, keep: int, rank: int) -> Run:
-    """The first `keep` elements of each of a number of rows. Local: who has how many is known of all ranks."""
-    held, bounds = run.layout.extent // max(number, 1), run.layout.offsets()
+def _beginnings(run: Run, held: int, keep: int, rank: int) -> Run:
+    """The first `keep` of the `held` elements of each row. Local: all know who has how many."""
+    bounds = run.layout.offsets()
     kept = np.diff(bounds // held * keep + np.minimum(bounds % held, keep)).tolist()
     places = torch.arange(*run.layout.span(rank), device=run.values.device)
     mine = (places % held < keep).nonzero()[:, 0]
-    ids = run.ids[mine] if len(run.ids) == len(run.values) else run.ids
-    return Run(run.values[mine], ids, Layout((number * keep,), 0, run.layout.ranks, tuple(kept)))
+    return Run(run.values[mine], run.ids[mine], Layout((sum(kept),), 0, run.layout.ranks, tuple(kept)))
 
 
 def deal(number: int, key_at: KeyAt, device: torch.device, comm: Communication) -> Deal:

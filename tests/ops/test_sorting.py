@@ -130,6 +130,14 @@ def test_the_first_of_many(comm: Comm) -> None:
                 assert_equal(indices, wanted.indices[:7])
 
 
+def test_no_rows_have_no_first(comm: Comm) -> None:
+    for layout in layouts((0, 9), comm.size):
+        x = dealt(torch.ones(0, 9), layout)
+        assert [found.shape for found in ms.topk(x, 2)] == [(0, 2)] * 2
+        assert ms.sort(x).layout == x.layout
+        assert ms.argsort(x, axis=0).layout == x.layout
+
+
 def test_no_rank_gets_much_more_than_its_share(comm: Comm, size: int) -> None:
     n = 4096 * size
     drawn = torch.rand(n, generator=torch.Generator().manual_seed(1))
