@@ -44,24 +44,8 @@ from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.ops import linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
-from minisplit.ops.cutting import (
-    array_split,
-    dsplit,
-    hsplit,
-    split,
-    unstack,
-    vsplit,
-)
-from minisplit.ops.dtypes import (
-    Finfo,
-    Iinfo,
-    astype,
-    can_cast,
-    finfo,
-    iinfo,
-    isdtype,
-    result_type,
-)
+from minisplit.ops.cutting import array_split, dsplit, hsplit, split, unstack, vsplit
+from minisplit.ops.dtypes import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
 from minisplit.ops.elementwise import (
     abs,
     acos,
@@ -132,6 +116,7 @@ from minisplit.ops.elementwise import (
     trunc,
     where,
 )
+from minisplit.ops.histograms import bincount, bucketize, digitize, histogram
 from minisplit.ops.inspection import __array_namespace_info__
 from minisplit.ops.joining import (
     broadcast_arrays,
@@ -165,8 +150,21 @@ from minisplit.ops.manipulation import (
     triu,
 )
 from minisplit.ops.products import matmul
+from minisplit.ops.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
+from minisplit.ops.sets import (
+    UniqueAll,
+    UniqueCounts,
+    UniqueInverse,
+    isin,
+    unique,
+    unique_all,
+    unique_counts,
+    unique_inverse,
+    unique_values,
+)
+from minisplit.ops.sorting import argsort, sort, topk
 from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
 from minisplit.vmap import vmap
 
@@ -185,6 +183,9 @@ __all__ = [
     "Layout",
     "MPICommunication",
     "RankError",
+    "UniqueAll",
+    "UniqueCounts",
+    "UniqueInverse",
     "__array_api_version__",
     "__array_namespace_info__",
     "abs",
@@ -197,6 +198,7 @@ __all__ = [
     "arange",
     "argmax",
     "argmin",
+    "argsort",
     "array",
     "array_equal",
     "array_split",
@@ -210,6 +212,7 @@ __all__ = [
     "average",
     "balance",
     "bfloat16",
+    "bincount",
     "bitwise_and",
     "bitwise_invert",
     "bitwise_left_shift",
@@ -220,6 +223,7 @@ __all__ = [
     "broadcast_arrays",
     "broadcast_shapes",
     "broadcast_to",
+    "bucketize",
     "can_cast",
     "ceil",
     "clip",
@@ -237,6 +241,7 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "debug",
+    "digitize",
     "divide",
     "dsplit",
     "e",
@@ -262,6 +267,7 @@ __all__ = [
     "get_comm",
     "greater",
     "greater_equal",
+    "histogram",
     "hsplit",
     "hstack",
     "hypot",
@@ -275,6 +281,7 @@ __all__ = [
     "isclose",
     "isdtype",
     "isfinite",
+    "isin",
     "isinf",
     "isnan",
     "less",
@@ -296,6 +303,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "median",
     "meshgrid",
     "min",
     "minimum",
@@ -304,8 +312,10 @@ __all__ = [
     "nan",
     "nanmax",
     "nanmean",
+    "nanmedian",
     "nanmin",
     "nanprod",
+    "nanquantile",
     "nansum",
     "negative",
     "newaxis",
@@ -315,11 +325,13 @@ __all__ = [
     "ones",
     "ones_like",
     "pad",
+    "percentile",
     "permute_dims",
     "pi",
     "positive",
     "pow",
     "prod",
+    "quantile",
     "random",
     "ravel",
     "real",
@@ -337,6 +349,7 @@ __all__ = [
     "signbit",
     "sin",
     "sinh",
+    "sort",
     "split",
     "sqrt",
     "square",
@@ -350,11 +363,17 @@ __all__ = [
     "tanh",
     "testing",
     "tile",
+    "topk",
     "transpose",
     "tril",
     "triu",
     "trunc",
     "uint8",
+    "unique",
+    "unique_all",
+    "unique_counts",
+    "unique_inverse",
+    "unique_values",
     "unstack",
     "use_comm",
     "var",

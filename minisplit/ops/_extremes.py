@@ -24,7 +24,7 @@ from minisplit.ops._reduce import (
 
 End = Literal["min", "max"]
 _LOWEST = torch.iinfo(torch.int64).min
-_HIGHEST = torch.iinfo(torch.int64).max
+HIGHEST = torch.iinfo(torch.int64).max
 # torch's min and max know no unsigned integers but bytes.
 _UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
@@ -140,14 +140,14 @@ class _Extreme(torch.autograd.Function):
 def _records(flat: torch.Tensor, end: End, axes: Dims | None, x: DNDarray) -> torch.Tensor:
     """Pairs of a number that grows with how extreme the found element is, and minus its global index."""
     if flat.shape[-1] == 0:
-        nothing = torch.tensor([_LOWEST, -_HIGHEST], device=flat.device)
+        nothing = torch.tensor([_LOWEST, -HIGHEST], device=flat.device)
         return nothing.expand(*flat.shape[:-1], 2)
     place = _first(flat, end)
     values = flat.gather(-1, place.unsqueeze(-1)).squeeze(-1)
-    keys = _keys(values)
-    keys = torch.where(values.isnan(), _HIGHEST, keys if end == "max" else ~keys)
+    keys = order_keys(values)
+    keys = torch.where(values.isnan(), HIGHEST, keys if end == "max" else ~keys)
     start = x._layout.span(x._comm.rank)[0]
-    index = place + start if axes is not None else _global_index(place, x._layout, x._comm.rank, start)
+    index = place + start if axes is not None else global_index(place, x._layout, x._comm.rank, start)
     return torch.stack([keys, -index], -1)
 
 
@@ -155,7 +155,7 @@ def _first(flat: torch.Tensor, end: End) -> torch.Tensor:
     return (torch.argmax if end == "max" else torch.argmin)(flat, -1)
 
 
-def _global_index(place: torch.Tensor, layout: Layout, rank: int, start: int) -> torch.Tensor:
+def global_index(place: torch.Tensor, layout: Layout, rank: int, start: int) -> torch.Tensor:
     """From a place in the shard as one row the place in the array as one row."""
     split = layout.split or 0
     inner = 1
@@ -166,12 +166,17 @@ def _global_index(place: torch.Tensor, layout: Layout, rank: int, start: int) ->
     return outer * (layout.extent * inner) + start * inner + within
 
 
-def _keys(values: torch.Tensor) -> torch.Tensor:
+def order_keys(values: torch.Tensor) -> torch.Tensor:
     """Integers in the order of the values, except NaN."""
     if not values.dtype.is_floating_point:
         return values.to(torch.int64)
     bits = (values.to(torch.float64) + 0.0).view(torch.int64)  # -0.0 + 0.0 is 0.0
-    return torch.where(bits < 0, bits ^ _HIGHEST, bits)
+    return torch.where(bits < 0, bits ^ HIGHEST, bits)
+
+
+def ordinal(values: torch.Tensor) -> torch.Tensor:
+    """Integers in the order of real values: one for both zeros, and one for all NaNs, which are the greatest."""
+    return torch.where(values.isnan(), HIGHEST, order_keys(values))
 
 
 def comparable(shard: torch.Tensor) -> torch.Tensor:

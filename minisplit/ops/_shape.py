@@ -60,6 +60,18 @@ def without(x: Layout, axis: int) -> Layout:
     return x.with_split(max(others, key=lambda other: x.shape[other]) if others else None)
 
 
+def aside(x: Layout, axis: int) -> Layout | None:
+    """A layout of `x`, as of `without`, in which all ranks work along a whole `axis`; None where some could not.
+
+    >>> aside(Layout((9, 2), 0, ranks=2), 0).split, aside(Layout((9, 2), 0, ranks=3), 0)
+    (1, None)
+    """
+    if x.split != axis or x.ranks == 1:
+        return x
+    other = without(x, axis)
+    return other if other.split is not None and other.extent >= x.ranks else None
+
+
 def filled(shape: Any, size: int) -> tuple[int, ...]:
     """`shape` with its one -1 replaced by what `size` elements leave; ValueError where they do not fit."""
     extents = tuple(

@@ -10,7 +10,7 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.gradients import total
 from minisplit.core.layout import Layout
-from minisplit.ops._extremes import arg_extreme, comparable
+from minisplit.ops._extremes import arg_extreme, comparable, ordinal
 from minisplit.ops._make import check_one_communicator
 
 argmax = arg_extreme("max", "Where the greatest element is", 0)
@@ -54,10 +54,10 @@ def searchsorted(
 ) -> DNDarray:
     """Where to insert each element of `x2`, an array or a number, in the 1-d array `x1`, so that it stays sorted.
 
-    Before equal elements (`side="left"`) or after them. `sorter` are the indices that sort `x1`, where it is not
-    sorted. The result is int64 and has the layout of `x2`, but is replicated where `x2` is a number. Local where
-    `x1` is replicated; else collective, by one message: each rank counts for a replicated `x2`, but for a split
-    one `x1` is gathered.
+    Before equal elements (`side="left"`) or after them; NaN is the greatest, as in `minisplit.sort`.
+    `sorter` are the indices that sort `x1`, where it is not sorted. The result is int64 and has the layout of
+    `x2`, but is replicated where `x2` is a number. Local where `x1` is replicated; else collective, by one
+    message: each rank counts for a replicated `x2`, but for a split one `x1` is gathered.
 
     Raises ValueError for an `x1` that is not 1-d, another `side` and arrays on different communicators, TypeError
     for anything but DNDarrays and for complex numbers: all on every rank.
@@ -85,6 +85,8 @@ def searchsorted(
     if x1.split is not None and x2.split is not None:
         x1 = x1.resplit(None)
     table, wanted = (_bytes(comparable(x._larray.detach().to(dtype))) for x in (x1, x2))
+    if table.isnan().any():  # behind which torch finds no order
+        table, wanted = ordinal(table), ordinal(wanted)
     found = torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
     return DNDarray(total(found, x1._comm) if x1.split is not None else found, x2._layout, x1._comm)
 

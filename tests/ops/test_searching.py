@@ -132,6 +132,14 @@ def test_searchsorted(case: tuple[Whole, Whole], side: Any) -> None:
     )
 
 
+def test_searchsorted_finds_nan_where_sort_puts_it(size: int) -> None:
+    table, sought = [1.0, 2.0, math.nan, math.nan], [5.0, math.nan, 1.0, -math.inf]
+    for split in (0, None):
+        for side in ("left", "right"):
+            found = ms.searchsorted(ms.array(table, split=split), ms.array(sought), side=side)  # type: ignore[arg-type]
+            assert_equal(found, np.searchsorted(table, sought, side=side))  # type: ignore[call-overload]
+
+
 def test_searchsorted_with_a_sorter(size: int) -> None:
     x = ms.array([3.0, 1.0, 2.0, 5.0, 4.0], split=0)
     for sorter in (ms.array([1, 2, 0, 4, 3]), ms.array([1, 2, 0, 4, 3], split=0)):
