@@ -26,6 +26,7 @@ from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.ops import linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
+from minisplit.ops.covariances import corrcoef, cov
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
 from minisplit.ops.cutting import (
     array_split,
@@ -35,6 +36,7 @@ from minisplit.ops.cutting import (
     unstack,
     vsplit,
 )
+from minisplit.ops.diagonals import diag, diagonal, trace
 from minisplit.ops.dtypes import (
     Finfo,
     Iinfo,
@@ -45,6 +47,7 @@ from minisplit.ops.dtypes import (
     isdtype,
     result_type,
 )
+from minisplit.ops.einsum import einsum
 from minisplit.ops.elementwise import (
     abs,
     acos,
@@ -146,7 +149,9 @@ from minisplit.ops.manipulation import (
     tril,
     triu,
 )
-from minisplit.ops.products import matmul
+from minisplit.ops.multiplying import cross, kron
+from minisplit.ops.norms import norm
+from minisplit.ops.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
 from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
@@ -204,15 +209,22 @@ __all__ = [
     "concatenate",
     "conj",
     "copysign",
+    "corrcoef",
     "cos",
     "cosh",
     "count_nonzero",
+    "cov",
     "cpu",
+    "cross",
     "cumulative_prod",
     "cumulative_sum",
     "debug",
+    "diag",
+    "diagonal",
     "divide",
+    "dot",
     "dsplit",
+    "einsum",
     "empty",
     "empty_like",
     "equal",
@@ -237,11 +249,13 @@ __all__ = [
     "hypot",
     "iinfo",
     "imag",
+    "inner",
     "isclose",
     "isdtype",
     "isfinite",
     "isinf",
     "isnan",
+    "kron",
     "less",
     "less_equal",
     "linalg",
@@ -274,9 +288,11 @@ __all__ = [
     "negative",
     "nextafter",
     "nonzero",
+    "norm",
     "not_equal",
     "ones",
     "ones_like",
+    "outer",
     "pad",
     "permute_dims",
     "positive",
@@ -310,8 +326,10 @@ __all__ = [
     "swapaxes",
     "tan",
     "tanh",
+    "tensordot",
     "testing",
     "tile",
+    "trace",
     "transpose",
     "tril",
     "triu",
@@ -319,6 +337,8 @@ __all__ = [
     "unstack",
     "use_comm",
     "var",
+    "vdot",
+    "vecdot",
     "vmap",
     "vsplit",
     "vstack",
