@@ -12,7 +12,7 @@ from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout, as_index
 from minisplit.ops._make import brought, check_one_communicator, combine
 from minisplit.ops._reduce import check_inexact, wide
-from minisplit.ops._reorder import fresh, owned, with_axes
+from minisplit.ops._reorder import fresh, with_axes
 from minisplit.ops._shape import without
 from minisplit.ops.manipulation import of_matrices
 from minisplit.ops.products import along, matmul
@@ -116,7 +116,7 @@ def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
     shard = x.to_layout(layout).larray
     with agreement(x.comm, "inverting") if n < 0 and layout.split is not None else nullcontext():
         made = torch.linalg.matrix_power(shard.to(wide(x.dtype)), n).to(x.dtype)
-    return DNDarray(owned(made) if n == 1 else made, layout, x.comm)
+    return DNDarray(made, layout, x.comm)
 
 
 def _identity(x: DNDarray) -> torch.Tensor:

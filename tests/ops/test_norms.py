@@ -127,6 +127,17 @@ def test_norm_as_numpy_has_it(whole: Whole, ord: Any, data: Any, keepdims: bool)
     assert_close(ms.norm(whole.cut(), ord, data, keepdims=keepdims), np.asarray(wanted), rtol=1e-6, atol=1e-6)
 
 
+def test_gradients_of_norms_of_zeros(size: int) -> None:
+    for plain in ([0.0] * 2 * size, [0.0] * (2 * size - 1) + [3.0]):
+        for ord in (0.5, 1, 2, 3, inf):
+            x, tensor = ms.array(plain, split=0), torch.tensor(plain, requires_grad=True)
+            x.larray.requires_grad_()
+            ms.linalg.vector_norm(x, ord=ord).larray.backward()
+            torch.linalg.vector_norm(tensor, ord).backward()
+            assert x.larray.grad is not None
+            assert_close(ms.DNDarray(x.larray.grad, x.layout, x.comm), tensor.grad)
+
+
 def test_what_is_not_finite(size: int) -> None:
     x = ms.array([0.0, *[1.0, -inf, 2.0, nan][: size + 1]], split=0)
     for ord in (2, 1, inf, -inf, 0, 3):

@@ -20,6 +20,7 @@ from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
 Comm = ms.Communication
+F64 = torch.float64
 
 
 @hs.composite
@@ -200,17 +201,15 @@ def test_tensordot_of_any_axes(pair: tuple[Whole, Whole]) -> None:
         assert_equal(ms.tensordot(x, y, axes=wanted), np.asarray(expected))
 
 
-@given(
-    whole=hs.integers(0, 3).flatmap(lambda n: st.dndarrays(hs.sampled_from([(n, n), (2, n, n)]), torch.float64)),
-    n=hs.integers(0, 6),
-)
+@given(whole=st.dndarrays(hs.sampled_from([(3, 3), (2, 3, 3), (4, 4), (1, 1), (0, 0)]), F64))
 @spmd
-def test_powers_of_matrices(whole: Whole, n: int) -> None:
+def test_powers_of_matrices(whole: Whole) -> None:
     x = whole.cut()
-    assert_close(ms.linalg.matrix_power(x, n), torch.linalg.matrix_power(whole.tensor, n))
-    regular = torch.eye(whole.tensor.shape[-1], dtype=torch.float64) * 10 + whole.tensor.tanh()
-    expected = torch.linalg.matrix_power(regular, -n)
-    assert_close(ms.linalg.matrix_power(Whole(regular, whole.layout).cut(), -n), expected)
+    regular = torch.eye(whole.tensor.shape[-1], dtype=F64) * 10 + whole.tensor.tanh()
+    for n in (0, 1, 2, 5):
+        assert_close(ms.linalg.matrix_power(x, n), torch.linalg.matrix_power(whole.tensor, n))
+        expected = torch.linalg.matrix_power(regular, -n)
+        assert_close(ms.linalg.matrix_power(Whole(regular, whole.layout).cut(), -n), expected)
 
 
 def test_chains_of_matrices(size: int) -> None:
@@ -297,11 +296,37 @@ def test_what_products_send(comm: Comm, call: Any, split: Any, calls: dict[str, 
 
 
 def test_half_precision_is_added_up_in_float32(comm: Comm) -> None:
-    n = 4096
-    x, y = ms.ones((1, n), dtype=torch.bfloat16, split=1), ms.full((n, 1), 0.001, dtype=torch.bfloat16, split=0)
-    expected = (torch.ones(1, n) @ torch.full((n, 1), 0.001, dtype=torch.bfloat16).float()).bfloat16()
-    assert_equal(x @ y, expected)
-    assert_equal(ms.vecdot(x[0], y[:, 0]), expected[0, 0])
+    """257 ones on the first rank, of which bfloat16 makes 256, and 256 negative ones on the last."""
+    n = 257 * max(comm.size, 2)
+    whole = torch.zeros(n, dtype=torch.bfloat16)
+    whole[:257], whole[-256:] = 1, -1
+    x, y = ms.ones((1, n), dtype=torch.bfloat16, split=1), ms.array(whole[:, None], split=0)
+    assert_equal(x @ y, torch.ones(1, 1, dtype=torch.bfloat16))
+    assert_equal(ms.vecdot(x[0], y[:, 0]), torch.tensor(1, dtype=torch.bfloat16))
+
+
+def test_the_gradient_of_a_whole_operand_beside_a_sum_over_ranks(size: int) -> None:
+    x, y = (torch.arange(1.0, 1 + n).reshape(shape) for n, shape in ((80, (2, 40)), (3, (3,))))
+    wholes = Whole(x, ms.Layout((2, 40), 1, size)), Whole(y, ms.Layout((3,), None, size))
+    assert_gradients(partial(ms.einsum, "ij,k->k"), partial(torch.einsum, "ij,k->k"), wholes)
+
+
+def test_kron_gathers_the_smaller_of_two_split_arrays(size: int) -> None:
+    small, large = ms.ones((4, 1), split=0), ms.array(torch.arange(64.0).reshape(32, 2), split=0)
+    for pair in ((small, large), (large, small)):
+        with traffic() as seen:
+            found = ms.kron(*pair)
+        assert_equal(found, torch.kron(*(x.resplit(None).larray for x in pair)))
+        assert seen.bytes_sent <= 4 * 4 + (size - 1) * 64 * 4 * (pair[0] is small)
+
+
+def test_what_torch_does_not_multiply_is_an_error_before_any_message(comm: Comm, raises_alike: Any) -> None:
+    x = ms.ones((4, 4), dtype=torch.uint16, split=0)
+    with raises_alike(NotImplementedError, "not implemented for 'UInt16'"), traffic() as seen:
+        try:
+            _ = x @ x
+        finally:
+            assert seen.collectives == 0
 
 
 def test_results_have_memory_of_their_own_and_stay_on_their_communicator(comm: Comm, rank: int) -> None:
