@@ -43,9 +43,12 @@ from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.ops import linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
+from minisplit.ops.covariances import corrcoef, cov
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
 from minisplit.ops.cutting import array_split, dsplit, hsplit, split, unstack, vsplit
+from minisplit.ops.diagonals import diag, diagonal, trace
 from minisplit.ops.dtypes import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
+from minisplit.ops.einsum import einsum
 from minisplit.ops.elementwise import (
     abs,
     acos,
@@ -149,7 +152,9 @@ from minisplit.ops.manipulation import (
     tril,
     triu,
 )
-from minisplit.ops.products import matmul
+from minisplit.ops.multiplying import cross, kron
+from minisplit.ops.norms import norm
+from minisplit.ops.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
 from minisplit.ops.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
@@ -234,17 +239,24 @@ __all__ = [
     "concatenate",
     "conj",
     "copysign",
+    "corrcoef",
     "cos",
     "cosh",
     "count_nonzero",
+    "cov",
     "cpu",
+    "cross",
     "cumulative_prod",
     "cumulative_sum",
     "debug",
+    "diag",
+    "diagonal",
     "digitize",
     "divide",
+    "dot",
     "dsplit",
     "e",
+    "einsum",
     "empty",
     "empty_like",
     "equal",
@@ -274,6 +286,7 @@ __all__ = [
     "iinfo",
     "imag",
     "inf",
+    "inner",
     "int8",
     "int16",
     "int32",
@@ -284,6 +297,7 @@ __all__ = [
     "isin",
     "isinf",
     "isnan",
+    "kron",
     "less",
     "less_equal",
     "linalg",
@@ -321,9 +335,11 @@ __all__ = [
     "newaxis",
     "nextafter",
     "nonzero",
+    "norm",
     "not_equal",
     "ones",
     "ones_like",
+    "outer",
     "pad",
     "percentile",
     "permute_dims",
@@ -361,9 +377,11 @@ __all__ = [
     "swapaxes",
     "tan",
     "tanh",
+    "tensordot",
     "testing",
     "tile",
     "topk",
+    "trace",
     "transpose",
     "tril",
     "triu",
@@ -377,6 +395,8 @@ __all__ = [
     "unstack",
     "use_comm",
     "var",
+    "vdot",
+    "vecdot",
     "vmap",
     "vsplit",
     "vstack",

@@ -48,15 +48,15 @@ def resized(x: Layout, axis: int, extent: int, counts: Sequence[int] | None = No
     return Layout(shape, x.split, x.ranks, tuple(counts or ()) if axis == x.split else x.ragged)
 
 
-def without(x: Layout, axis: int) -> Layout:
-    """A layout of `x` that is not split along `axis`: itself, or evenly along the longest other axis.
+def without(x: Layout, *axes: int) -> Layout:
+    """A layout of `x` that is not split along any of `axes`: itself, or evenly along the longest other axis.
 
     >>> without(Layout((4, 2, 3), 0, ranks=2), 0).split
     2
     """
-    if x.split != axis:
+    if x.split not in axes:
         return x
-    others = [other for other in range(x.ndim) if other != axis]
+    others = [other for other in range(x.ndim) if other not in axes]
     return x.with_split(max(others, key=lambda other: x.shape[other]) if others else None)
 
 
@@ -70,6 +70,23 @@ def aside(x: Layout, axis: int) -> Layout | None:
         return x
     other = without(x, axis)
     return other if other.split is not None and other.extent >= x.ranks else None
+
+
+def diagonal_layout(x: Layout, offset: int, rows: int, columns: int) -> Layout:
+    """The layout of the diagonals of `x` in two axes, along a new last axis: each rank has those of its part.
+
+    >>> diagonal_layout(Layout((4, 3), 0, ranks=2), 0, 0, 1).counts
+    (2, 1)
+    """
+    kept = [axis for axis in range(x.ndim) if axis not in (rows, columns)]
+    start = max(-offset, 0), max(offset, 0)
+    extent = max(min(x.shape[rows] - start[0], x.shape[columns] - start[1]), 0)
+    shape = (*(x.shape[axis] for axis in kept), extent)
+    if x.split not in (rows, columns):
+        return Layout(shape, None if x.split is None else kept.index(x.split), x.ranks, x.ragged)
+    first = start[x.split == columns]
+    counts = np.diff(np.clip(x.offsets() - first, 0, extent))
+    return Layout(shape, len(kept), x.ranks, tuple(counts.tolist()))
 
 
 def filled(shape: Any, size: int) -> tuple[int, ...]:

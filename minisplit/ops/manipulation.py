@@ -52,7 +52,7 @@ def matrix_transpose(x: DNDarray, /) -> DNDarray:
     >>> ms.matrix_transpose(ms.zeros((5, 2, 3), split=2)).shape
     (5, 3, 2)
     """
-    return swapaxes(_of_matrices(x), -2, -1)
+    return swapaxes(of_matrices(x), -2, -1)
 
 
 def swapaxes(x: DNDarray, /, axis1: int, axis2: int) -> DNDarray:
@@ -193,7 +193,7 @@ def _triangular(function: Callable[..., torch.Tensor], where: str) -> Callable[.
     """Make the function that keeps one side of the matrices in the last two axes."""
 
     def operation(x: DNDarray, /, k: int = 0) -> DNDarray:
-        x = _of_matrices(x)
+        x = of_matrices(x)
         rows, columns = x.layout.box(x.comm.rank)[-2:]
         offset = as_index(k, "k") + rows.start - columns.start
         return DNDarray(function(x.larray, offset), x.layout, x.comm)
@@ -215,7 +215,8 @@ tril = _triangular(torch.tril, "above")
 triu = _triangular(torch.triu, "below")
 
 
-def _of_matrices(x: Any) -> DNDarray:
+def of_matrices(x: Any) -> DNDarray:
+    """`x` if it is a DNDarray of at least two dimensions; else TypeError or ValueError."""
     if as_dndarray(x).ndim < 2:
         raise ValueError(f"matrices need at least 2 dimensions, got the shape {x.shape}")
     array: DNDarray = x

@@ -1,0 +1,83 @@
+"""Diagonals: NumPy's values for every layout, and no element moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as hs
+
+import minisplit as ms
+from minisplit.testing import Whole, assert_equal, spmd, traffic
+from minisplit.testing import strategies as st
+
+OFFSETS = hs.integers(-6, 6)
+
+
+@given(whole=st.dndarrays(st.shapes(min_dims=2, max_dims=4, max_side=4)), offset=OFFSETS)
+@spmd
+def test_diagonals_and_traces_as_torch_has_them(whole: Whole, offset: int) -> None:
+    x = whole.cut()
+    expected = whole.tensor.diagonal(offset, -2, -1)
+    with traffic() as seen:
+        found = ms.diagonal(x, offset=offset)
+    assert seen.collectives == 0
+    assert_equal(found, expected)
+    with traffic() as seen:
+        found = ms.trace(x, offset=offset)
+    is_cut = x.split is not None and x.split >= x.ndim - 2
+    assert seen.collectives == (is_cut and x.comm.size > 1)
+    halves = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+    assert_equal(found, expected.to(halves.get(x.dtype, x.dtype)).sum(-1).to(found.dtype))
+    assert_equal(x, whole.tensor)
+
+
+@given(whole=st.dndarrays(st.shapes(min_dims=1, max_dims=2)), k=OFFSETS)
+@spmd
+def test_diag_as_torch_has_it(whole: Whole, k: int) -> None:
+    with traffic() as seen:
+        found = ms.diag(whole.cut(), k)
+    assert seen.collectives == 0
+    assert_equal(found, torch.diag(whole.tensor, k))
+
+
+@given(whole=st.dndarrays(st.shapes(min_dims=2, max_side=4), torch.float64), offset=hs.integers(-3, 3))
+@spmd
+def test_gradients_of_traces(whole: Whole, offset: int) -> None:
+    x, tensor = whole.cut(), whole.tensor.clone().requires_grad_()
+    x.larray.requires_grad_()
+    z, expected = ms.trace(x, offset=offset), tensor.diagonal(offset, -2, -1).sum(-1)
+    z.larray.square().sum().backward()
+    expected.square().sum().backward()
+    assert x.larray.grad is not None
+    assert_equal(ms.DNDarray(x.larray.grad, x.layout, x.comm), tensor.grad)
+
+
+def test_diagonals_are_copies_on_their_communicator(comm: ms.Communication, rank: int) -> None:
+    part = comm.split(rank % 2)
+    assert part is not None
+    x = ms.ones((4, 4), split=0, comm=part)
+    for call in (ms.diagonal, ms.diag, ms.trace):
+        found = call(x)
+        assert found.comm is part
+        found.larray.zero_()
+    assert_equal(x, np.ones((4, 4), np.float32))
+    part.free()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (ms.diagonal, ValueError, r"at least 2 dimensions, got the shape \(3,\)"),
+        (ms.trace, ValueError, r"at least 2 dimensions, got the shape \(3,\)"),
+        (lambda x: ms.diag(x[None, None]), ValueError, r"1-d array or a matrix, got shape \(1, 1, 3\)"),
+        (lambda x: ms.diag(x, 1.0), TypeError, r"k must be an int, got 1\.0"),
+        (lambda x: ms.trace(x[None], offset="a"), TypeError, "offset must be an int, got 'a'"),
+    ],
+)  # fmt: skip
+def test_errors(call: Any, kind: Any, words: str, raises_alike: Any) -> None:
+    with raises_alike(kind, match=words):
+        call(ms.ones(3, split=0))
