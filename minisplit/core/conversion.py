@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,20 @@ def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor
         sharable = obj.flags.writeable and all(s >= 0 and s % max(obj.itemsize, 1) == 0 for s in obj.strides)
         if obj.dtype != native or not sharable:
             obj = np.array(obj, dtype=native)
+    if isinstance(obj, (list, tuple)):
+        arrays: list[DNDarray] = []
+        obj = _unwrapped(obj, arrays)
+        if arrays and dtype is None:
+            dtype = reduce(torch.promote_types, [x.dtype for x in arrays])
     return torch.as_tensor(obj, dtype=dtype, device=sanitize_device(device))
+
+
+def _unwrapped(obj: Any, arrays: list[DNDarray]) -> Any:
+    """Nested sequences with numbers for the 0-d arrays in them, which `arrays` gets; others are gathered."""
+    if isinstance(obj, DNDarray):
+        arrays.append(obj)
+        return obj.tolist()
+    return [_unwrapped(item, arrays) for item in obj] if isinstance(obj, (list, tuple)) else obj
 
 
 def _owned(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor:

@@ -16,6 +16,8 @@ from minisplit.core.dndarray import DNDarray
 from minisplit.ops import elementwise, joining, manipulation, products, reductions, searching, statistics
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
+from minisplit.ops.einsum import einsum
+from minisplit.ops.multiplying import kron
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
@@ -111,13 +113,17 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.cumprod: lambda x, axis, *, dtype=None: cumulative_prod(x, axis=axis, dtype=dtype),
     torch.cumsum: lambda x, axis, *, dtype=None: cumulative_sum(x, axis=axis, dtype=dtype),
     torch.div: elementwise.divide,
+    torch.dot: products.dot,
+    torch.einsum: einsum,
     torch.eq: elementwise.equal,
     torch.equal: array_equal,
     torch.flip: lambda x, axis: manipulation.flip(x, axis=axis),
     torch.ge: elementwise.greater_equal,
     torch.gt: elementwise.greater,
     torch.hstack: joining.hstack,
+    torch.inner: products.inner,
     torch.isclose: isclose,
+    torch.kron: kron,
     torch.le: elementwise.less_equal,
     torch.logsumexp: statistics.logsumexp,
     torch.lt: elementwise.less,
@@ -130,6 +136,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.nansum: reductions.nansum,
     torch.ne: elementwise.not_equal,
     torch.neg: elementwise.negative,
+    torch.outer: products.outer,
     torch.permute: manipulation.permute_dims,
     torch.prod: reductions.prod,
     torch.ravel: manipulation.ravel,
@@ -158,10 +165,13 @@ def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     name = getattr(function, "__name__", str(function))
     if function in _FUNCTIONS:
         return _FUNCTIONS[function](*args, **{_PARAMETERS.get(key, key): value for key, value in kwargs.items()})
-    ours = f"minisplit.{name} takes arrays; " if name in vars(sys.modules["minisplit"]) else ""
+    space, _, last = name.partition("_") if name.startswith(("linalg_", "fft_")) else ("", "", name)
+    here = sys.modules["minisplit"]
+    ours = f"minisplit.{space and space + '.'}{last}"
+    instead = f"{ours} takes arrays; " if hasattr(getattr(here, space) if space else here, last) else ""
     raise TypeError(
-        f"torch's {name} takes tensors, but got a DNDarray: {ours}x.larray is this rank's part as a tensor, and "
-        "minisplit.array(..., split=...) makes a DNDarray of a tensor"
+        f"torch's {name} takes tensors, but got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
+        "and minisplit.array(..., split=...) makes a DNDarray of a tensor"
     )
 
 

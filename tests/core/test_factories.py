@@ -183,6 +183,14 @@ def test_a_read_only_array_is_not_shared() -> None:
     assert (source == 0).all()
 
 
+def test_sequences_may_hold_arrays() -> None:
+    x = ms.arange(3, dtype=torch.int16, split=0)
+    made = ms.array([[x[0], x[2]], [x[1], x[1]]], split=0)
+    assert made.dtype is torch.int16
+    assert made.tolist() == [[0, 2], [1, 1]]
+    assert ms.array([x, x * 2]).tolist() == [[0, 1, 2], [0, 2, 4]]
+
+
 def test_a_0d_array_fills_as_its_number(raises_alike: Any) -> None:
     value = ms.array(2.5, dtype=torch.float64)
     assert ms.full(3, value, split=0).dtype is torch.float64

@@ -108,6 +108,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "unsqueeze": lambda x: torch.unsqueeze(x, 1),
     "reshape": lambda x: torch.reshape(x, (2, 6)),
     "matmul": lambda x: torch.matmul(x, torch.permute(x, (1, 0))),
+    "einsum": lambda x: torch.einsum("ij,kj->ik", x, x),
+    "kron": lambda x: torch.kron(x, x),
     "where": lambda x: torch.where(x > 1, x, -x),
 }
 
@@ -128,5 +130,7 @@ def test_torch_functions_with_another_meaning_say_what_to_call(size: int) -> Non
         TypeError, match=r"torch's max takes tensors, but got a DNDarray: minisplit\.max takes arrays"
     ):
         torch.max(x, 0)
+    with pytest.raises(TypeError, match=r"minisplit\.linalg\.matrix_norm takes arrays; x\.larray is"):
+        torch.linalg.matrix_norm(x)
     with pytest.raises(TypeError, match=r"torch's lgamma takes tensors, but got a DNDarray: x\.larray is this"):
         torch.lgamma(x)
