@@ -148,10 +148,10 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
 
     Of a matrix (m, n) there are min(m, n); with `full_matrices` U and Vh are square. Signs are LAPACK's.
 
-    Local where the matrices are whole, but for one small message, that none failed. Where they are cut, collective:
-    they are shared out along a batch axis, or else decomposed by `qr` with its messages, and each rank takes the
-    decomposition of the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated.
-    Only for full matrices that are not square each rank gets all of `x`; what has the split axis of `x` is cut as
+    Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
+    collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and each rank
+    decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Only for
+    full matrices that are not square each rank gets all of `x`; what has the split axis of `x` is cut as
     that.
 
     Raises torch.linalg.LinAlgError for NaN and infinities, and what `qr` does: all on every rank.

@@ -136,12 +136,12 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     """The `x` for which `x1 @ x - x2` is least, and of these the least, by sums of squares.
 
     `x2` is one vector for all matrices if it is 1-d, and else stacks of columns; leading axes broadcast. dtypes
-    are promoted. rtol: singular values up to `rtol` times the largest count as zero, as in `matrix_rank`. Residuals
+    are promoted. Singular values up to `rtol` times the largest count as zero, as in `matrix_rank`. The residuals
     are the sums of squares that are left, also where they are zero.
 
-    Collective, with the messages of `qr` of `x1`, of products of its factors by `x2`, and of the residuals. Of tall
-    matrices cut along their rows the solution is replicated, of wide ones cut along their columns it is split
-    along its rows. Raises ValueError for shapes that do not fit, and what `matrix_rank` does.
+    Collective, with the messages of `qr` of `x1`, of products of its factors by `x2`, and of the residuals. The
+    solution is replicated for tall matrices cut along their rows, and split along its rows for wide ones cut along
+    their columns. Raises ValueError for shapes that do not fit, and what `matrix_rank` does.
 
     >>> import minisplit as ms
     >>> x = ms.linalg.lstsq(ms.ones((4, 1), split=0), ms.arange(4.0, split=0))
