@@ -15,7 +15,7 @@ from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops._align import broadcast
 from minisplit.ops._make import brought, check_one_communicator, named
-from minisplit.ops._matrices import made_from, whole
+from minisplit.ops._matrices import cuts_matrices, made_from, whole
 from minisplit.ops._reduce import check_inexact
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -94,6 +94,8 @@ def agreed(comm: Communication, name: str, result: Layout | None) -> AbstractCon
     """An agreement, where ranks compute parts of a result, and one alone may fail."""
     if result is None or result.split is None:
         return nullcontext()
+    if cuts_matrices(result):
+        return agreement(comm, f"computing {name}")
     start, stop = result.span(comm.rank)
     return agreement(comm, f"computing {name} for the indices {start} to {stop - 1} of axis {result.split}")
 

@@ -15,11 +15,15 @@ Factors = tuple[torch.Tensor, torch.Tensor]
 
 
 def positive(q: torch.Tensor, r: torch.Tensor) -> Factors:
-    """The same product with a diagonal of R that is real and not negative, which makes the factors unique."""
+    """The same product with a diagonal of R that is real and not negative, which makes the factors unique.
+
+    In their memory where no gradient flows, since Q may be large.
+    """
     diagonal = r.detach().diagonal(dim1=-2, dim2=-1)
     phases = torch.where(diagonal == 0, 1, diagonal.sgn())
     phases = torch.nn.functional.pad(phases, (0, q.shape[-1] - phases.shape[-1]), value=1)
-    return q * phases.unsqueeze(-2), phases.conj().unsqueeze(-1) * r
+    scale = torch.mul if q.requires_grad else torch.Tensor.mul_
+    return scale(q, phases.unsqueeze(-2)), scale(r, phases.conj().unsqueeze(-1))
 
 
 def by_rows(shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
@@ -33,6 +37,8 @@ def by_rows(shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors
         factors: Factors = _ByRows.apply(shard, layout, comm)  # type: ignore[no-untyped-call]
         return factors
     first, r = torch.linalg.qr(shard.detach())
+    if comm.size == 1:
+        return positive(first, r)
     second, r = _of_all(r, layout, comm)
     return first @ second, r
 

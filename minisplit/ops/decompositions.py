@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 import torch
 
 from minisplit.core.dndarray import DNDarray
+from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
 from minisplit.ops._batched import as_matrices, batched, of_each, one
 from minisplit.ops._matrices import is_spread, lengthwise
 from minisplit.ops._tall import by_columns, by_rows, positive, triangle
 from minisplit.ops.elementwise import conj
 from minisplit.ops.manipulation import matrix_transpose
-from minisplit.ops.products import matmul
 
 
 class EigResult(NamedTuple):
@@ -150,9 +150,8 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
 
     Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
     collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and each rank
-    decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Only for
-    full matrices that are not square each rank gets all of `x`; what has the split axis of `x` is cut as
-    that.
+    decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Only
+    for full matrices that are not square each rank gets all of `x`; what has the split axis of `x` is cut as that.
 
     Raises torch.linalg.LinAlgError for NaN and infinities, and what `qr` does: all on every rank.
 
@@ -171,7 +170,8 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
         return SVDResult(adjoint(vh), s, adjoint(u))
     q, r = qr(x.to_layout(lengthwise(x._layout)))
     u, s, vh = svd(r, full_matrices=False)
-    return SVDResult(matmul(q, u).to_layout(x._layout), s, vh)
+    turned = torch.matmul(q._larray, shared(u._larray, x._comm))
+    return SVDResult(DNDarray(turned, q._layout, x._comm).to_layout(x._layout), s, vh)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:

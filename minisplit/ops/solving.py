@@ -129,7 +129,9 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     if not is_spread(x._layout):
         return one(*of_each(inverse, x, "pinv"))
     q, r = qr(x.to_layout(lengthwise(x._layout)))
-    return matmul(one(*of_each(inverse, r, "pinv")), adjoint(q))
+    right, left = adjoint(q), one(*of_each(inverse, r, "pinv"))
+    product = torch.matmul(shared(left._larray, x._comm), right._larray)
+    return DNDarray(product, right._layout, x._comm)
 
 
 def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResult:

@@ -6,14 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hs
 
 import minisplit as ms
-from minisplit.core.errors import agreement
 from minisplit.ops._matrices import is_spread, whole
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
@@ -59,7 +57,7 @@ def assert_orthonormal(q: torch.Tensor) -> None:
 
 
 def assert_layout(result: ms.DNDarray, x: ms.DNDarray, *, cut_as: bool) -> None:
-    """Assert that matrices that were shared out still are, and else that the result is cut as `x`, or replicated."""
+    """Assert that matrices that were shared out still are, else that the result is cut as `x`, or replicated."""
     layout = x.layout if cut_as and is_spread(x.layout) else whole(x.layout)
     assert (result.split, result.counts) == (layout.split, layout.counts)
 
@@ -118,33 +116,33 @@ def test_svd(case: Whole, full_matrices: bool) -> None:
     assert_equal(x, case.tensor)
 
 
-EXACT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "det": torch.clone,
-    "eigvalsh": symmetric,
-    "cholesky": definite,
-    "matrix_exp": torch.clone,
-    "inv": definite,
-}
+def parts_of(result: Any) -> tuple[Any, ...]:
+    return tuple(result) if isinstance(result, tuple) else (result,)
 
 
-@pytest.mark.parametrize("name", EXACT)
-@given(case=stacks(square=True))
+# From ms.linalg or torch.linalg the function; and the kind of matrix to give it.
+EXACT: list[tuple[Callable[[Any, Any], Any], Callable[[torch.Tensor], torch.Tensor]]] = [
+    (lambda space, x: space.det(x), torch.clone),
+    (lambda space, x: space.slogdet(x), torch.clone),
+    (lambda space, x: space.matrix_exp(x), torch.clone),
+    (lambda space, x: space.eigvalsh(x), symmetric),
+    (lambda space, x: space.cholesky(x), definite),
+    (lambda space, x: space.cholesky(x, upper=True), definite),
+    (lambda space, x: space.inv(x), definite),
+]
+
+
+@given(case=stacks(square=True), row=hs.sampled_from(EXACT))
 @spmd
-def test_functions_of_square_matrices(name: str, case: Whole) -> None:
-    case = Whole(EXACT[name](case.tensor), case.layout)
-    x = case.cut()
-    result = getattr(ms.linalg, name)(x)
-    assert_close(result, getattr(torch.linalg, name)(case.tensor))
-    assert_layout(result, x, cut_as=result.shape == x.shape)
-    assert_equal(x, case.tensor)
-
-
-@given(case=stacks(square=True))
-@spmd
-def test_cholesky_of_the_upper_triangle(case: Whole) -> None:
-    tensor = definite(case.tensor)
-    result = ms.linalg.cholesky(Whole(tensor, case.layout).cut(), upper=True)
-    assert_close(result, torch.linalg.cholesky(tensor, upper=True))
+def test_functions_of_square_matrices(case: Whole, row: Any) -> None:
+    call, kind = row
+    tensor = kind(case.tensor)
+    x = Whole(tensor, case.layout).cut()
+    results, wanted = parts_of(call(ms.linalg, x)), parts_of(call(torch.linalg, tensor))
+    for result, expected in zip(results, wanted, strict=True):
+        assert_close(result, expected)
+        assert_layout(result, x, cut_as=result.shape == x.shape)
+    assert_equal(x, tensor)
 
 
 @given(case=stacks(square=True))
@@ -167,10 +165,216 @@ def test_eigenvectors(case: Whole) -> None:
     assert_layout(vectors, x, cut_as=True)
 
 
-@given(case=stacks(square=True))
+def parts_of_qr(x: Any) -> tuple[Any, ...]:
+    if isinstance(x, ms.DNDarray):
+        return ms.linalg.qr(x)
+    q, r = torch.linalg.qr(x)
+    signs = phases(r).detach()
+    return q * signs.unsqueeze(-2), signs.conj().unsqueeze(-1) * r
+
+
+def parts_of_svd(x: Any) -> tuple[Any, ...]:
+    """What no sign changes."""
+    space: Any = ms if isinstance(x, ms.DNDarray) else torch
+    u, s, vh = space.linalg.svd(x, full_matrices=False)
+    return space.abs(u), s, space.abs(vh)
+
+
+def parts_of_eigh(x: Any) -> tuple[Any, ...]:
+    space: Any = ms if isinstance(x, ms.DNDarray) else torch
+    values, vectors = space.linalg.eigh(x.mT @ x if x.shape[-2] > x.shape[-1] else x @ x.mT)
+    return values, space.abs(vectors)
+
+
+def parts_of_svdvals(x: Any) -> tuple[Any, ...]:
+    return ((ms if isinstance(x, ms.DNDarray) else torch).linalg.svdvals(x),)
+
+
+def differentiable(*kinds: torch.dtype) -> hs.SearchStrategy[Whole]:
+    """Matrices of full rank, whatever the ranks have of them."""
+    shapes = hs.sampled_from(((6, 3), (3, 3), (3, 6), (2, 5, 2), (7, 1), (5, 4, 4)))
+    wholes = shapes.flatmap(lambda shape: st.dndarrays(shape, st.dtypes(kinds)))
+    return hs.tuples(wholes, hs.integers(0, 9)).map(
+        lambda drawn: Whole(
+            numbers(tuple(drawn[0].tensor.shape), drawn[0].tensor.dtype, drawn[1]), drawn[0].layout
+        )
+    )
+
+
+@given(
+    case=differentiable(torch.float64),
+    parts=hs.sampled_from((parts_of_qr, parts_of_svd, parts_of_svdvals, parts_of_eigh)),
+)
 @spmd
-def test_slogdet(case: Whole) -> None:
-    sign, logabsdet = ms.linalg.slogdet(case.cut())
-    wanted = torch.linalg.slogdet(case.tensor)
-    assert_close(sign, wanted.sign)
-    assert_close(logabsdet, wanted.logabsdet)
+def test_gradients_are_those_of_the_whole_matrix(case: Whole, parts: Callable[[Any], tuple[Any, ...]]) -> None:
+    assert_gradients(parts, case)
+
+
+@given(case=differentiable(torch.float64, torch.complex128))
+@spmd
+def test_gradients_of_qr(case: Whole) -> None:
+    assert_gradients(parts_of_qr, case)
+
+
+def assert_gradients(parts: Callable[[Any], tuple[Any, ...]], case: Whole) -> None:
+    tensor = case.tensor.clone().requires_grad_()
+    x = Whole(tensor, case.layout).cut()
+    wanted, results = parts(tensor), parts(x)
+    weights = [numbers(tuple(part.shape), part.dtype, place) for place, part in enumerate(wanted)]
+    (gradient,) = torch.autograd.grad(wanted, tensor, weights)
+    own = [weight[part.layout.box(part.comm.rank)] for weight, part in zip(weights, results, strict=True)]
+    (mine,) = torch.autograd.grad([part.larray for part in results], x.larray, own)
+    assert_close(ms.DNDarray(mine, x.layout, x.comm), gradient, rtol=1e-6, atol=1e-8)
+
+
+@given(case=differentiable(torch.float64))
+@spmd
+def test_second_derivatives_of_qr(case: Whole) -> None:
+    tensor = case.tensor.clone().requires_grad_()
+    x = Whole(tensor, case.layout).cut()
+    direction = numbers(tuple(tensor.shape), seed=3)
+    found = []
+    for array, leaf, along in ((tensor, tensor, direction), (x, x.larray, direction[x.layout.box(x.comm.rank)])):
+        parts = [part if isinstance(part, torch.Tensor) else part.larray for part in parts_of_qr(array)]
+        cubes = [part.pow(3) for part in parts]
+        (slope,) = torch.autograd.grad(cubes, leaf, [torch.ones_like(part) for part in parts], create_graph=True)
+        (curve,) = torch.autograd.grad(slope, leaf, along)
+        found.append(curve)
+    assert_close(ms.DNDarray(found[1], x.layout, x.comm), found[0], rtol=1e-6, atol=1e-7)
+
+
+def test_a_gradient_where_one_rank_has_a_singular_part(comm: Comm) -> None:
+    """Of whose own decomposition there is none."""
+    tensor = numbers((3 * comm.size, 2))
+    tensor[:3] = torch.tensor([1.0, 0.0])
+    if comm.size > 1:
+        assert_gradients(parts_of_qr, Whole(tensor, ms.Layout((3 * comm.size, 2), 0, comm.size)))
+
+
+ROWS, COLUMNS, WHOLE = 0, 1, None
+
+
+@pytest.mark.parametrize(
+    ("call", "shape", "split", "wanted", "moved"),
+    [
+        (ms.linalg.qr, (400, 3), ROWS, {"exchange": 1}, 9),
+        (ms.linalg.qr, (3, 400), COLUMNS, {"exchange": 1}, 3),
+        (ms.linalg.qr, (400, 3), COLUMNS, {"exchange": 3}, None),
+        (ms.linalg.qr, (400, 3), WHOLE, {}, 0),
+        (ms.linalg.svdvals, (400, 3), ROWS, {"exchange": 1}, 9),
+        (ms.linalg.svd, (3, 400), COLUMNS, {"exchange": 1}, None),
+        (lambda x: ms.linalg.svd(x, full_matrices=False), (3, 400), COLUMNS, {"exchange": 1}, 9),
+        (ms.linalg.matrix_rank, (400, 3), ROWS, {"exchange": 1}, 9),
+        (ms.linalg.pinv, (400, 3), ROWS, {"exchange": 1}, 9),
+        (ms.linalg.det, (8, 8), ROWS, {"exchange": 1}, None),
+        (ms.linalg.cholesky, (1, 1), ROWS, {"exchange": 1}, None),
+        (ms.linalg.det, (8, 3, 3), 0, {}, 0),
+        (ms.linalg.qr, (8, 3, 3), 0, {}, 0),
+        (ms.linalg.eigh, (8, 3, 3), 0, {"agree": 1}, 0),
+        (ms.linalg.inv, (1, 1), ROWS, {"exchange": 1, "agree": 1}, None),
+        (ms.linalg.det, (8, 3, 3), 1, {"exchange": 1}, None),
+        (ms.linalg.svdvals, (8, 3, 3), 2, {"exchange": 1, "agree": 1}, None),
+    ],
+)
+def test_what_is_sent(comm: Comm, call: Any, shape: Shape, split: Any, wanted: dict[str, int], moved: Any) -> None:
+    """`moved`: how many numbers each rank sends to each other, if it has that many of its own."""
+    x = ms.array(numbers(shape) + (len(shape) == 2 and shape[0] == shape[1]), split=split)
+    with traffic() as seen:
+        call(x)
+    assert dict(seen.calls) == (wanted if comm.size > 1 else {})
+    if moved is not None and split in {WHOLE, 0} and len(shape) == 2:
+        assert seen.bytes_sent == 8 * moved * (comm.size - 1)
+
+
+def test_the_backward_pass_of_tall_matrices_sends_one_reduction(comm: Comm) -> None:
+    x = ms.array(numbers((40, 3)), split=0)
+    x.larray.requires_grad_()
+    q, r = ms.linalg.qr(x)
+    with traffic() as seen:
+        (q.larray.sum() + r.larray.sum()).backward()
+    assert dict(seen.calls) == ({"allreduce": 1} if comm.size > 1 else {})
+
+
+def test_results_that_are_replicated_are_the_same_bit_by_bit(comm: Comm) -> None:
+    with ms.debug():
+        for layout in layouts((9, 4), comm.size):
+            x = dealt(numbers((9, 4)), layout)
+            for part in (ms.linalg.qr(x).R, *ms.linalg.svd(x), ms.linalg.eigh(x[:4]).eigenvectors):
+                if part.split is None:
+                    comm.check_replicated(part.larray, "the result")
+
+
+@pytest.mark.parametrize("split", [0, 1, 2])
+def test_one_matrix_that_fails_fails_on_all_ranks(comm: Comm, split: int, raises_alike: Any) -> None:
+    n = 2 * comm.size
+    tensor = torch.eye(3).expand(n, 3, 3).clone()
+    tensor[-1] = -torch.eye(3)
+    where = f"rank {comm.size - 1} of .* computing {{}} for the indices {n - 2} to {n - 1} of axis 0"
+    with raises_alike(torch.linalg.LinAlgError, f"(?s)not positive-definite.*{where.format('cholesky')}"):
+        ms.linalg.cholesky(ms.array(tensor, split=split))
+    tensor[-1] = math.nan
+    for name in ("eigh", "svd", "svdvals", "pinv", "matrix_rank"):
+        with raises_alike(torch.linalg.LinAlgError, where.format(name)):
+            getattr(ms.linalg, name)(ms.array(tensor, split=split))
+
+
+def test_one_split_matrix_that_fails(comm: Comm, raises_alike: Any) -> None:
+    for layout in layouts((3, 3), comm.size):
+        x = dealt(torch.zeros(3, 3), layout)
+        with raises_alike(torch.linalg.LinAlgError, "singular"):
+            ms.linalg.inv(x)
+        with raises_alike(torch.linalg.LinAlgError, "singular"):
+            ms.linalg.solve(x, x)
+        with raises_alike(torch.linalg.LinAlgError, "not positive-definite"):
+            ms.linalg.cholesky(x)
+        with raises_alike(torch.linalg.LinAlgError, "non-finite"):
+            ms.linalg.svd(x + math.nan)
+
+
+SQUARE = ["cholesky", "det", "slogdet", "eig", "eigvals", "eigh", "eigvalsh", "inv", "matrix_exp"]
+ANY = ["qr", "svd", "svdvals", "pinv", "matrix_rank"]
+
+
+@pytest.mark.parametrize("split", [0, None])
+def test_errors_before_any_message(split: int | None, raises_alike: Any) -> None:
+    for name in SQUARE + ANY:
+        call = getattr(ms.linalg, name)
+        cases: list[tuple[Any, type[Exception], str]] = [
+            (ms.ones(3, split=split), ValueError, rf"{name} needs matrices, along .* got x of shape \(3,\)"),
+            (ms.ones((3, 3), dtype=torch.int64, split=split), TypeError, rf"{name} needs floating .*torch\.int64"),
+            (ms.ones((3, 3), dtype=torch.bool, split=split), TypeError, rf"{name} needs floating .*torch\.bool"),
+            (
+                ms.ones((3, 3), dtype=torch.float16, split=split),
+                TypeError,
+                rf"{name} has no half precision, got torch\.float16; use x\.astype\(torch\.float32\)",
+            ),
+            (torch.ones(3, 3), TypeError, "x must be a DNDarray, got Tensor"),
+        ]
+        if name in SQUARE:
+            cases.append((ms.ones((4, 3), split=split), ValueError, rf"{name} needs square .* shape \(4, 3\)"))
+        for x, kind, words in cases:
+            with traffic() as seen, raises_alike(kind, words):
+                try:
+                    call(x)
+                finally:
+                    assert seen.collectives == 0
+    with raises_alike(ValueError, "mode of qr must be 'reduced' or 'complete', got 'r'"):
+        ms.linalg.qr(ms.ones((3, 3), split=split), mode="r")  # type: ignore[arg-type]
+
+
+def test_results_stay_on_their_communicator_and_names_are_the_standards(comm: Comm, rank: int) -> None:
+    part = comm.split(rank % 2)
+    assert part is not None
+    x = ms.array(definite(numbers((4, 4))), split=0, comm=part)
+    fields = {
+        "qr": ("Q", "R"),
+        "svd": ("U", "S", "Vh"),
+        "eigh": ("eigenvalues", "eigenvectors"),
+        "eig": ("eigenvalues", "eigenvectors"),
+        "slogdet": ("sign", "logabsdet"),
+    }
+    for name in SQUARE + ANY:
+        result = getattr(ms.linalg, name)(x)
+        assert getattr(result, "_fields", None) == fields.get(name)
+        assert all(one.comm is part for one in (result if isinstance(result, tuple) else (result,)))
+    part.free()
