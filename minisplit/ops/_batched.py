@@ -15,7 +15,7 @@ from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops._align import broadcast
 from minisplit.ops._make import brought, check_one_communicator, named
-from minisplit.ops._matrices import cuts_matrices, made_from, whole
+from minisplit.ops._matrices import cuts_matrices, whole
 from minisplit.ops._reduce import check_inexact
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -87,7 +87,7 @@ def _laid_out(part: torch.Tensor, x: DNDarray, layout: Layout) -> DNDarray:
     batch = x.ndim - 2
     result = Layout((*x.shape[:batch], *part.shape[batch:]), layout.split, layout.ranks, layout.ragged)
     array = DNDarray._wrap(part, result, x._comm)
-    return array if layout.split is not None else array.to_layout(made_from(x._layout, result.shape))
+    return array.to_layout(x._layout) if layout.split is None and result.shape == x.shape else array
 
 
 def agreed(comm: Communication, name: str, result: Layout | None) -> AbstractContextManager[None]:

@@ -42,19 +42,6 @@ def lengthwise(x: Layout) -> Layout:
     return x.with_split(x.ndim - 2 + (x.shape[-2] < x.shape[-1]))
 
 
-def made_from(x: Layout, shape: tuple[int, ...]) -> Layout:
-    """The layout of what is made from all matrices of `x`: cut as `x` where it has that axis, else replicated.
-
-    >>> square = Layout((4, 4), 1, ranks=2)
-    >>> made_from(square, (4, 4)).split, made_from(square, (4,)).split
-    (1, None)
-    """
-    axis = x.split
-    if axis is not None and (axis < x.ndim - 2 or len(shape) == x.ndim) and shape[axis] == x.extent:
-        return Layout(shape, axis, x.ranks, x.ragged)
-    return Layout(shape, None, x.ranks)
-
-
 @dataclass(frozen=True, slots=True)
 class Solving:
     """The layouts of the solutions of linear systems, of the matrices and of the right-hand sides."""

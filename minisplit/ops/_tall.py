@@ -60,6 +60,18 @@ def _of_all(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
     return q[..., start:stop, :], r
 
 
+def completed(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
+    """This rank's rows of unitary matrices whose first columns are those of tall Q. Collective: one exchange.
+
+    Each rank gets all of Q, decomposes it into reflections, and applies these to its own rows of the identity.
+    """
+    reflectors, scales = torch.geqrf(move(q.detach(), layout, layout.with_split(None), comm))
+    start, stop = layout.span(comm.rank)
+    mine = torch.eye(layout.extent, dtype=q.dtype, device=q.device)[:, start:stop]
+    mine = mine.expand(*q.shape[:-2], *mine.shape)
+    return torch.cat([q, torch.ormqr(reflectors, scales, mine, transpose=True).mH[..., q.shape[-1] :]], -1)
+
+
 class _ByRows(torch.autograd.Function):
     """`by_rows`, and the gradient of the QR decomposition of the whole."""
 

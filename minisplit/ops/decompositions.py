@@ -7,12 +7,13 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
 from minisplit.ops._batched import as_matrices, batched, of_each, one
 from minisplit.ops._matrices import is_spread, lengthwise
-from minisplit.ops._tall import by_columns, by_rows, positive, triangle
+from minisplit.ops._tall import by_columns, by_rows, completed, positive, triangle
 from minisplit.ops.elementwise import conj
 from minisplit.ops.manipulation import matrix_transpose
 
@@ -113,8 +114,8 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     index for each rank, along which the matrices are then shared out. Else tall ones cut along their rows take
     one exchange of the ranks' R (TSQR: Demmel, Grigori, Hoemmen and Langou, 2012), wide ones cut along their
     columns one of the first m columns, and those cut along the other axis two more. The factor of the shape of `x`
-    is cut as `x`, the other replicated. Only for complete factors of tall matrices each rank gets all of `x`, and
-    has all of Q for a while.
+    is cut as `x`, the other replicated. The complete Q of tall ones is split along its rows, and takes one
+    exchange more, by which each rank gets the reduced one; no gradient flows through the columns that complete it.
 
     Raises ValueError for another mode and less than two dimensions, TypeError for anything but floating point
     and complex numbers of at least 32 bits: all on every rank.
@@ -127,20 +128,19 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     x = as_matrices(x, "qr")
     if mode not in {"reduced", "complete"}:
         raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {mode!r}")
-    rows, columns = x.shape[-2:]
-    if not is_spread(x._layout) or (mode == "complete" and rows > columns):
+    if not is_spread(x._layout):
         return QRResult(*of_each(lambda a: positive(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False))
-    long, comm = x.to_layout(lengthwise(x._layout)), x._comm
-    small = Layout((*x.shape[:-2], min(rows, columns), min(rows, columns)), None, comm.size)
-    if rows >= columns:
-        q, r = by_rows(long._larray, long._layout, comm)
-        layouts = long._layout, small
-    else:
+    rows, columns, comm = *x.shape[-2:], x._comm
+    long = x.to_layout(lengthwise(x._layout))
+    if rows < columns:
         lead = long[..., :rows].resplit(None)._larray
         q, r = by_columns(lead, long._larray, long._layout, comm)
-        layouts = small, long._layout
-    factors = [DNDarray._wrap(part, layout, comm) for part, layout in zip((q, r), layouts, strict=True)]
-    return QRResult(*(part if part.split is None else part.to_layout(x._layout) for part in factors))
+        return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm).to_layout(x._layout))
+    q, r = by_rows(long._larray, long._layout, comm)
+    if mode == "reduced" or rows == columns:
+        return QRResult(DNDarray(q, long._layout, comm).to_layout(x._layout), _replicated(r, comm))
+    below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
+    return QRResult(_completed(DNDarray(q, long._layout, comm)), _replicated(below, comm).to_layout(x._layout))
 
 
 def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
@@ -150,8 +150,9 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
 
     Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
     collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and each rank
-    decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Only
-    for full matrices that are not square each rank gets all of `x`; what has the split axis of `x` is cut as that.
+    decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Where
+    that one is full, it takes one exchange more, as the complete Q of `qr`, and U is split along its rows, Vh along
+    its columns.
 
     Raises torch.linalg.LinAlgError for NaN and infinities, and what `qr` does: all on every rank.
 
@@ -163,15 +164,15 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     x = as_matrices(x, "svd")
     rows, columns = x.shape[-2:]
     full = bool(full_matrices) and rows != columns
-    if not is_spread(x._layout) or full:
+    if not is_spread(x._layout):
         return SVDResult(*of_each(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
     if rows < columns:
-        u, s, vh = svd(adjoint(x), full_matrices=False)
+        u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
     q, r = qr(x.to_layout(lengthwise(x._layout)))
-    u, s, vh = svd(r, full_matrices=False)
-    turned = torch.matmul(q._larray, shared(u._larray, x._comm))
-    return SVDResult(DNDarray(turned, q._layout, x._comm).to_layout(x._layout), s, vh)
+    u, s, vh = svd(r)
+    turned = DNDarray(torch.matmul(q._larray, shared(u._larray, x._comm)), q._layout, x._comm)
+    return SVDResult(_completed(turned) if full else turned.to_layout(x._layout), s, vh)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:
@@ -195,11 +196,21 @@ def core(x: DNDarray) -> DNDarray:
     if x.shape[-2] < x.shape[-1]:
         return core(adjoint(x))
     long = x.to_layout(lengthwise(x._layout))
-    r = triangle(long._larray, long._layout, x._comm)
-    return DNDarray(r, Layout(tuple(r.shape), None, x._comm.size), x._comm)
+    return _replicated(triangle(long._larray, long._layout, x._comm), x._comm)
 
 
 def adjoint(x: DNDarray) -> DNDarray:
     """The conjugate transposes of matrices. Local."""
     turned = matrix_transpose(x)
     return conj(turned) if turned.dtype.is_complex else turned
+
+
+def _replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
+    return DNDarray(whole, Layout(tuple(whole.shape), None, comm.size), comm)
+
+
+def _completed(q: DNDarray) -> DNDarray:
+    layout = q._layout
+    shape = (*layout.shape[:-1], layout.shape[-2])
+    rows = completed(q._larray, layout, q._comm)
+    return DNDarray(rows, Layout(shape, layout.split, layout.ranks, layout.ragged), q._comm)

@@ -62,6 +62,14 @@ def assert_layout(result: ms.DNDarray, x: ms.DNDarray, *, cut_as: bool) -> None:
     assert (result.split, result.counts) == (layout.split, layout.counts)
 
 
+def assert_lengthwise(result: ms.DNDarray, x: ms.DNDarray, axis: int) -> None:
+    """Assert that a square result is cut along this axis, which is the longer one of `x`."""
+    if is_spread(x.layout):
+        assert (result.split, result.counts) == (axis, x.layout.with_split(axis).counts)
+    else:
+        assert_layout(result, x, cut_as=False)
+
+
 def phases(r: torch.Tensor) -> torch.Tensor:
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     return diagonal / diagonal.abs()
@@ -85,8 +93,12 @@ def test_qr(case: Whole, mode: Any) -> None:
     diagonal = right.diagonal(dim1=-2, dim2=-1)
     assert torch.equal(right, right.triu())
     assert torch.equal(diagonal, diagonal.abs().to(diagonal.dtype))
-    assert_layout(q, x, cut_as=rows >= columns)
-    assert_layout(r, x, cut_as=rows < columns or (mode == "complete" and x.split == x.ndim - 2 and rows > columns))
+    if mode == "complete" and rows > columns:
+        assert_lengthwise(q, x, x.ndim - 2)
+        assert_layout(r, x, cut_as=True)
+    else:
+        assert_layout(q, x, cut_as=rows >= columns)
+        assert_layout(r, x, cut_as=rows < columns)
     assert_equal(x, case.tensor)
     assert x.layout == case.layout
 
@@ -107,9 +119,10 @@ def test_svd(case: Whole, full_matrices: bool) -> None:
     torch.testing.assert_close(left[..., :count] * values.unsqueeze(-2) @ right[..., :count, :], case.tensor)
     assert_layout(s, x, cut_as=False)
     rows, columns = x.shape[-2:]
-    if full_matrices and rows != columns:  # each has one of the axes of `x`
-        assert_layout(u, x, cut_as=x.split == x.ndim - 2)
-        assert_layout(vh, x, cut_as=x.split == x.ndim - 1)
+    if full_matrices and rows != columns:
+        tall, small, axis = (u, vh, x.ndim - 2) if rows > columns else (vh, u, x.ndim - 1)
+        assert_lengthwise(tall, x, axis)
+        assert_layout(small, x, cut_as=False)
     else:
         assert_layout(u, x, cut_as=rows >= columns)
         assert_layout(vh, x, cut_as=rows < columns)
@@ -262,7 +275,8 @@ ROWS, COLUMNS, WHOLE = 0, 1, None
         (ms.linalg.qr, (400, 3), COLUMNS, {"exchange": 3}, None),
         (ms.linalg.qr, (400, 3), WHOLE, {}, 0),
         (ms.linalg.svdvals, (400, 3), ROWS, {"exchange": 1}, 9),
-        (ms.linalg.svd, (3, 400), COLUMNS, {"exchange": 1}, None),
+        (ms.linalg.svd, (3, 400), COLUMNS, {"exchange": 2}, None),
+        (lambda x: ms.linalg.qr(x, mode="complete"), (400, 3), ROWS, {"exchange": 2}, None),
         (lambda x: ms.linalg.svd(x, full_matrices=False), (3, 400), COLUMNS, {"exchange": 1}, 9),
         (ms.linalg.matrix_rank, (400, 3), ROWS, {"exchange": 1}, 9),
         (ms.linalg.pinv, (400, 3), ROWS, {"exchange": 1}, 9),
