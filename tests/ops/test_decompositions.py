@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as hs
 
 import minisplit as ms
 from minisplit.ops._matrices import is_spread, whole
+from minisplit.ops._tall import positive
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
-from minisplit.testing import strategies as st
 from tests.helpers.layouts import dealt, layouts
 
 Comm = ms.Communication
@@ -36,15 +35,21 @@ def definite(x: torch.Tensor) -> torch.Tensor:
     return x @ x.mH + torch.eye(x.shape[-1], dtype=x.dtype)
 
 
-@hs.composite
-def stacks(draw: hs.DrawFn, *, square: bool = False, kinds: Any = KINDS) -> Whole:
-    """Stacks of matrices, few and many, tall and wide, empty ones among them, in any layout."""
-    batch = draw(hs.sampled_from(((), (), (2,), (5,), (2, 3), (0,))))
-    sides = ((3, 3), (1, 1), (9, 2), (5, 4), (2, 7), (4, 5), (0, 0), (3, 0), (0, 2))
-    rows, columns = draw(hs.sampled_from(sides))
-    shape = (*batch, rows, rows if square else columns)
-    x = numbers(shape, draw(st.dtypes(kinds)), draw(hs.integers(0, 9)))
-    return Whole(x, draw(st.layouts(shape)))
+# Tall and wide, empty ones among them; few and many.
+SHAPES = (
+    (9, 2), (5, 4), (3, 3), (2, 7), (4, 5), (1, 1), (0, 0), (3, 0), (0, 2),
+    (2, 5, 2), (5, 3, 3), (2, 2, 4), (0, 3, 2), (2, 3, 3, 2),
+)  # fmt: skip
+# Of the same, but square.
+SQUARES = ((5, 5), (3, 3), (1, 1), (0, 0), (2, 4, 4), (5, 3, 3), (0, 2, 2), (2, 3, 2, 2))
+RANKS = (1, 2, 3, 4)
+
+
+def stacks(ranks: int, shapes: Sequence[Shape] = SHAPES, kinds: Sequence[torch.dtype] = KINDS) -> Iterator[Whole]:
+    """Stacks of matrices of these shapes, each in every layout, of one kind of numbers after the other."""
+    for shape in shapes:
+        for place, layout in enumerate(layouts(shape, ranks)):
+            yield Whole(numbers(shape, kinds[place % len(kinds)], place), layout)
 
 
 def gathered(x: ms.DNDarray) -> torch.Tensor:
@@ -75,9 +80,13 @@ def phases(r: torch.Tensor) -> torch.Tensor:
     return diagonal / diagonal.abs()
 
 
-@given(case=stacks(), mode=hs.sampled_from(("reduced", "complete")))
-@spmd
-def test_qr(case: Whole, mode: Any) -> None:
+@spmd(ranks=RANKS)
+def test_qr(ranks: int) -> None:
+    for case, mode in product(stacks(ranks), ("reduced", "complete")):
+        assert_qr(case, mode)
+
+
+def assert_qr(case: Whole, mode: Any) -> None:
     x = case.cut()
     q, r = ms.linalg.qr(x, mode=mode)
     rows, columns = x.shape[-2:]
@@ -103,9 +112,13 @@ def test_qr(case: Whole, mode: Any) -> None:
     assert x.layout == case.layout
 
 
-@given(case=stacks(), full_matrices=hs.booleans())
-@spmd
-def test_svd(case: Whole, full_matrices: bool) -> None:
+@spmd(ranks=RANKS)
+def test_svd(ranks: int) -> None:
+    for case, full_matrices in product(stacks(ranks), (True, False)):
+        assert_svd(case, full_matrices)
+
+
+def assert_svd(case: Whole, full_matrices: bool) -> None:
     x = case.cut()
     u, s, vh = ms.linalg.svd(x, full_matrices=full_matrices)
     shapes = [tuple(part.shape) for part in torch.linalg.svd(case.tensor, full_matrices=full_matrices)]
@@ -145,9 +158,13 @@ EXACT: list[tuple[Callable[[Any, Any], Any], Callable[[torch.Tensor], torch.Tens
 ]
 
 
-@given(case=stacks(square=True), row=hs.sampled_from(EXACT))
-@spmd
-def test_functions_of_square_matrices(case: Whole, row: Any) -> None:
+@spmd(ranks=RANKS)
+def test_functions_of_square_matrices(ranks: int) -> None:
+    for case, row in product(stacks(ranks, SQUARES), EXACT):
+        assert_exact(case, row)
+
+
+def assert_exact(case: Whole, row: Any) -> None:
     call, kind = row
     tensor = kind(case.tensor)
     x = Whole(tensor, case.layout).cut()
@@ -158,9 +175,13 @@ def test_functions_of_square_matrices(case: Whole, row: Any) -> None:
     assert_equal(x, tensor)
 
 
-@given(case=stacks(square=True))
-@spmd
-def test_eigenvectors(case: Whole) -> None:
+@spmd(ranks=RANKS)
+def test_eigenvectors(ranks: int) -> None:
+    for case in stacks(ranks, SQUARES):
+        assert_eigen(case)
+
+
+def assert_eigen(case: Whole) -> None:
     values, vectors = ms.linalg.eigh(Whole(symmetric(case.tensor), case.layout).cut())
     whole_values, whole_vectors = gathered(values), gathered(vectors)
     torch.testing.assert_close(whole_values, torch.linalg.eigvalsh(symmetric(case.tensor)))
@@ -203,30 +224,21 @@ def parts_of_svdvals(x: Any) -> tuple[Any, ...]:
     return ((ms if isinstance(x, ms.DNDarray) else torch).linalg.svdvals(x),)
 
 
-def differentiable(*kinds: torch.dtype) -> hs.SearchStrategy[Whole]:
-    """Matrices of full rank, whatever the ranks have of them."""
-    shapes = hs.sampled_from(((6, 3), (3, 3), (3, 6), (2, 5, 2), (7, 1), (5, 4, 4)))
-    wholes = shapes.flatmap(lambda shape: st.dndarrays(shape, st.dtypes(kinds)))
-    return hs.tuples(wholes, hs.integers(0, 9)).map(
-        lambda drawn: Whole(
-            numbers(tuple(drawn[0].tensor.shape), drawn[0].tensor.dtype, drawn[1]), drawn[0].layout
-        )
-    )
+# Of full rank, whatever the ranks have of them.
+REGULAR = ((6, 3), (3, 3), (3, 6), (2, 5, 2), (7, 1), (2, 3, 4))
 
 
-@given(
-    case=differentiable(torch.float64),
-    parts=hs.sampled_from((parts_of_qr, parts_of_svd, parts_of_svdvals, parts_of_eigh)),
-)
-@spmd
-def test_gradients_are_those_of_the_whole_matrix(case: Whole, parts: Callable[[Any], tuple[Any, ...]]) -> None:
-    assert_gradients(parts, case)
+@pytest.mark.parametrize("parts", [parts_of_qr, parts_of_svd, parts_of_svdvals, parts_of_eigh])
+@spmd(ranks=(2, 3))
+def test_gradients_are_those_of_the_whole_matrix(ranks: int, parts: Callable[[Any], tuple[Any, ...]]) -> None:
+    for case in stacks(ranks, REGULAR, (torch.float64,)):
+        assert_gradients(parts, case)
 
 
-@given(case=differentiable(torch.float64, torch.complex128))
-@spmd
-def test_gradients_of_qr(case: Whole) -> None:
-    assert_gradients(parts_of_qr, case)
+@spmd(ranks=(2, 3))
+def test_complex_gradients_of_qr(ranks: int) -> None:
+    for case in stacks(ranks, REGULAR, (torch.complex128,)):
+        assert_gradients(parts_of_qr, case)
 
 
 def assert_gradients(parts: Callable[[Any], tuple[Any, ...]], case: Whole) -> None:
@@ -240,9 +252,13 @@ def assert_gradients(parts: Callable[[Any], tuple[Any, ...]], case: Whole) -> No
     assert_close(ms.DNDarray(mine, x.layout, x.comm), gradient, rtol=1e-6, atol=1e-8)
 
 
-@given(case=differentiable(torch.float64))
-@spmd
-def test_second_derivatives_of_qr(case: Whole) -> None:
+@spmd(ranks=(2, 3))
+def test_second_derivatives_of_qr(ranks: int) -> None:
+    for case in stacks(ranks, REGULAR, (torch.float64,)):
+        assert_curves(case)
+
+
+def assert_curves(case: Whole) -> None:
     tensor = case.tensor.clone().requires_grad_()
     x = Whole(tensor, case.layout).cut()
     direction = numbers(tuple(tensor.shape), seed=3)
@@ -392,3 +408,11 @@ def test_results_stay_on_their_communicator_and_names_are_the_standards(comm: Co
         assert getattr(result, "_fields", None) == fields.get(name)
         assert all(one.comm is part for one in (result if isinstance(result, tuple) else (result,)))
     part.free()
+
+
+def test_diagonals_become_real() -> None:
+    """Also where a library leaves them complex."""
+    q, r = torch.eye(2, dtype=torch.complex128), torch.tensor([[2j, 1], [0, -3]], dtype=torch.complex128)
+    unitary, triangle = positive(q.clone(), r.clone())
+    torch.testing.assert_close(unitary @ triangle, r)
+    assert triangle.diagonal().tolist() == [2, 3]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as hs
 
 import minisplit as ms
 from minisplit.ops._matrices import is_spread, meet_solve
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
-from minisplit.testing import strategies as st
+from tests.helpers.layouts import layouts
 
 Shape = tuple[int, ...]
 KINDS = (torch.float64, torch.complex128, torch.float32)
@@ -28,24 +27,22 @@ def regular(shape: Shape, dtype: torch.dtype = torch.float64, seed: int = 0) -> 
     return numbers(shape, dtype, seed) + 5 * torch.eye(shape[-1], dtype=dtype)
 
 
-BATCHES: tuple[tuple[Shape, Shape], ...] = (
-    ((), ()), ((5,), (5,)), ((2,), ()), ((), (4,)), ((2, 1), (3,)), ((0,), (1,)), ((3,), ())
+# Shapes of matrices and of right-hand sides: vectors and batches that broadcast among them.
+SYSTEMS: tuple[tuple[Shape, Shape], ...] = (
+    ((3, 3), (3, 6)), ((3, 3), (3, 2)), ((4, 4), (4,)), ((1, 1), (1, 1)), ((0, 0), (0, 2)), ((3, 3), (3, 0)),
+    ((5, 3, 3), (5, 3, 2)), ((5, 3, 3), (3,)), ((3, 3, 3), (3, 3)), ((3, 3), (4, 3, 5)), ((2, 1, 2, 2), (3, 2, 1)),
+    ((2, 3, 3), (1, 3, 4)), ((0, 2, 2), (1, 2, 2)),
 )  # fmt: skip
+RANKS = (1, 2, 3, 4)
 
 
-@hs.composite
-def systems(draw: hs.DrawFn, kinds: Any = KINDS) -> tuple[Whole, Whole]:
-    """Square matrices and right-hand sides, in any layouts; vectors and batches that broadcast among them."""
-    left, right = draw(hs.sampled_from(BATCHES))
-    rows, columns, seed = (
-        draw(hs.sampled_from((0, 1, 3))),
-        draw(hs.sampled_from((0, 1, 3, 6))),
-        draw(hs.integers(0, 9)),
-    )
-    a = regular((*left, rows, rows), draw(st.dtypes(kinds)), seed)
-    is_vector = draw(hs.booleans())
-    b = numbers((rows,) if is_vector else (*right, rows, columns), draw(st.dtypes(kinds)), seed + 1)
-    return Whole(a, draw(st.layouts(tuple(a.shape)))), Whole(b, draw(st.layouts(tuple(b.shape))))
+def systems(ranks: int, kinds: Sequence[torch.dtype] = KINDS) -> Iterator[tuple[Whole, Whole]]:
+    """Square matrices and right-hand sides, in every second pair of their layouts."""
+    for a, b in SYSTEMS:
+        for place, (left, right) in enumerate(product(layouts(a, ranks), layouts(b, ranks))):
+            if place % 2:
+                first, second = kinds[place % len(kinds)], kinds[place // 2 % len(kinds)]
+                yield Whole(regular(a, first, place), left), Whole(numbers(b, second, place + 1), right)
 
 
 def solution(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -57,9 +54,13 @@ def solution(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve(a.to(dtype), b.to(dtype).expand(*shape, *b.shape[-2:]))
 
 
-@given(pair=systems())
-@spmd
-def test_solve_in_any_layouts(pair: tuple[Whole, Whole]) -> None:
+@spmd(ranks=RANKS)
+def test_solve_in_any_layouts(ranks: int) -> None:
+    for pair in systems(ranks):
+        assert_solved(pair)
+
+
+def assert_solved(pair: tuple[Whole, Whole]) -> None:
     a, b = (whole.cut() for whole in pair)
     assert_close(ms.linalg.solve(a, b), solution(*(whole.tensor for whole in pair)))
     for x, whole in zip((a, b), pair, strict=True):
@@ -67,10 +68,10 @@ def test_solve_in_any_layouts(pair: tuple[Whole, Whole]) -> None:
         assert x.layout == whole.layout
 
 
-@given(pair=systems((torch.float64,)))
-@spmd
-def test_gradients_of_solve(pair: tuple[Whole, Whole]) -> None:
-    assert_gradients(ms.linalg.solve, solution, *pair)
+@spmd(ranks=(2, 3))
+def test_gradients_of_solve(ranks: int) -> None:
+    for pair in systems(ranks, (torch.float64,)):
+        assert_gradients(ms.linalg.solve, solution, *pair)
 
 
 def assert_gradients(call: Any, function: Any, *wholes: Whole) -> None:
@@ -87,22 +88,33 @@ def assert_gradients(call: Any, function: Any, *wholes: Whole) -> None:
         assert_close(ms.DNDarray(own, x.layout, x.comm), gradient, rtol=1e-6, atol=1e-8)
 
 
-@hs.composite
-def matrices(draw: hs.DrawFn, kinds: Any = KINDS, *, deficient: bool = True, shapes: Any = None) -> Whole:
-    """Stacks of matrices in any layout, many of less than full rank."""
-    batch = draw(hs.sampled_from(((), (), (2,), (5,), (0,))))
-    rows, columns = draw(
-        hs.sampled_from(shapes or ((3, 3), (1, 1), (9, 2), (5, 4), (2, 7), (4, 5), (0, 0), (3, 0), (0, 2)))
-    )
-    dtype, seed = draw(st.dtypes(kinds)), draw(hs.integers(0, 9))
-    rank = draw(hs.integers(0, min(rows, columns))) if deficient else min(rows, columns)
-    x = numbers((*batch, rows, rank), dtype, seed) @ numbers((*batch, rank, columns), dtype, seed + 1)
-    return Whole(x, draw(st.layouts(tuple(x.shape))))
+SHAPES = (
+    (9, 2), (5, 4), (3, 3), (2, 7), (4, 5), (1, 1), (0, 0), (3, 0), (0, 2), (2, 5, 2), (5, 3, 3), (2, 2, 4), (0, 3, 2)
+)  # fmt: skip
 
 
-@given(case=matrices(), rtol=hs.sampled_from((None, 1e-3, "array")))
-@spmd
-def test_ranks_and_pseudo_inverses(case: Whole, rtol: Any) -> None:
+def matrices(
+    ranks: int, kinds: Sequence[torch.dtype] = KINDS, shapes: Sequence[Shape] = SHAPES, missing: int = 1
+) -> Iterator[Whole]:
+    """Stacks of matrices in every layout, every second of less than full rank, by `missing`."""
+    for shape in shapes:
+        *batch, rows, columns = shape
+        for place, layout in enumerate(layouts(shape, ranks)):
+            dtype, rank = kinds[place % len(kinds)], max(min(rows, columns) - missing * (place % 2), 0)
+            left, right = (
+                numbers((*batch, rows, rank), dtype, place),
+                numbers((*batch, rank, columns), dtype, place + 1),
+            )
+            yield Whole(left @ right, layout)
+
+
+@spmd(ranks=RANKS)
+def test_ranks_and_pseudo_inverses(ranks: int) -> None:
+    for case, rtol in product(matrices(ranks), (None, 1e-3, "array")):
+        assert_inverted(case, rtol)
+
+
+def assert_inverted(case: Whole, rtol: Any) -> None:
     x, batch, ours = case.cut(), case.tensor.shape[:-2], rtol
     if rtol == "array":
         rtol = torch.full(batch, 1e-3, dtype=case.tensor.dtype.to_real())
@@ -118,13 +130,14 @@ def test_ranks_and_pseudo_inverses(case: Whole, rtol: Any) -> None:
     assert_equal(x, case.tensor)
 
 
-@given(
-    case=matrices((torch.float64, torch.complex128)),
-    columns=hs.sampled_from((None, 0, 1, 3)),
-    is_split=hs.booleans(),
-)
-@spmd
-def test_least_squares(case: Whole, columns: int | None, is_split: bool) -> None:
+@spmd(ranks=RANKS)
+def test_least_squares(ranks: int) -> None:
+    kinds = (torch.float64, torch.float64, torch.complex128)
+    for case, columns, is_split in product(matrices(ranks, kinds), (None, 0, 3), (True, False)):
+        assert_least(case, columns, is_split)
+
+
+def assert_least(case: Whole, columns: int | None, is_split: bool) -> None:
     a, batch, rows = case.cut(), case.tensor.shape[:-2], case.tensor.shape[-2]
     b = numbers((rows,) if columns is None else (*batch, rows, columns), torch.float64, 5)
     split = max(b.ndim - 2, 0) if is_split else None
@@ -140,20 +153,28 @@ def test_least_squares(case: Whole, columns: int | None, is_split: bool) -> None
     assert_close(found.singular_values, torch.linalg.svdvals(case.tensor))
 
 
-@given(case=matrices((torch.float64,), deficient=False))
-@spmd
-def test_gradients_of_pseudo_inverses(case: Whole) -> None:
-    assert_gradients(ms.linalg.pinv, torch.linalg.pinv, case)
+@spmd(ranks=(2, 3))
+def test_gradients_of_pseudo_inverses(ranks: int) -> None:
+    for case in matrices(ranks, (torch.float64,), missing=0):
+        assert_gradients(ms.linalg.pinv, torch.linalg.pinv, case)
 
 
-@given(
-    case=matrices((torch.float64,), deficient=False, shapes=((3, 3), (1, 1), (5, 5), (0, 0))),
-    name=hs.sampled_from(("inv", "det", "cholesky")),
-)
-@spmd
-def test_gradients_of_square_matrices(name: str, case: Whole) -> None:
-    definite = case.tensor @ case.tensor.mT + torch.eye(case.tensor.shape[-1], dtype=torch.float64)
-    assert_gradients(getattr(ms.linalg, name), getattr(torch.linalg, name), Whole(definite, case.layout))
+@spmd(ranks=(2, 3))
+def test_gradients_of_square_matrices(ranks: int) -> None:
+    shapes = ((3, 3), (1, 1), (5, 5), (0, 0), (2, 3, 3), (3, 2, 2))
+    for case, name in product(matrices(ranks, (torch.float64,), shapes), ("inv", "det", "cholesky")):
+        definite = case.tensor @ case.tensor.mT + torch.eye(case.tensor.shape[-1], dtype=torch.float64)
+        assert_gradients(getattr(ms.linalg, name), getattr(torch.linalg, name), Whole(definite, case.layout))
+
+
+def test_the_tolerance_is_that_of_the_whole_matrix(comm: ms.Communication) -> None:
+    for value, rank in ((1e-10, 2), (1e-14, 1)):
+        tensor = torch.zeros(1000, 2, dtype=torch.float64)
+        tensor[0, 0], tensor[-1, 1] = 1, value
+        x = ms.array(tensor, split=0)
+        assert ms.linalg.matrix_rank(x).item() == rank
+        assert ms.linalg.lstsq(x, ms.ones(1000, dtype=torch.float64, split=0)).rank.item() == rank
+        assert (ms.max(ms.linalg.pinv(x)).item() > 2) == (rank == 2)
 
 
 def test_a_vector_is_one_for_all_matrices(comm: ms.Communication) -> None:
@@ -196,6 +217,8 @@ def test_how_systems_are_shared_out(
 def test_the_smaller_operand_moves() -> None:
     matrices, columns = ms.Layout((8, 50, 50), 0, ranks=4), ms.Layout((50, 40), 1, ranks=4)
     assert meet_solve(matrices, columns, (8, 8)).left == matrices
+    few = ms.Layout((50, 3), 0, ranks=4)
+    assert meet_solve(ms.Layout((50, 50), None, ranks=4), few, (8, 8)).result.split is None
     many = ms.Layout((50, 40_000), 1, ranks=4)
     assert meet_solve(matrices, many, (8, 8)).right == many
     ragged = ms.Layout((8, 50, 50), 0, ranks=4, ragged=(5, 0, 3, 0))
