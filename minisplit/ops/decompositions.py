@@ -151,8 +151,8 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
     collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and each rank
     decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Where
-    that one is full, it takes one exchange more, as the complete Q of `qr`, and is split along the rows of U, or the
-    columns of Vh.
+    that one is full, it takes one exchange more, as the complete Q of `qr`, and is split along the rows of U, or
+    the columns of Vh.
 
     Raises torch.linalg.LinAlgError for NaN and infinities, and what `qr` does: all on every rank.
 

@@ -33,7 +33,7 @@ SYSTEMS: tuple[tuple[Shape, Shape], ...] = (
     ((5, 3, 3), (5, 3, 2)), ((5, 3, 3), (3,)), ((3, 3, 3), (3, 3)), ((3, 3), (4, 3, 5)), ((2, 1, 2, 2), (3, 2, 1)),
     ((2, 3, 3), (1, 3, 4)), ((0, 2, 2), (1, 2, 2)),
 )  # fmt: skip
-RANKS = (1, 2, 3, 4)
+RANKS = (1, 3)
 
 
 def systems(ranks: int, kinds: Sequence[torch.dtype] = KINDS) -> Iterator[tuple[Whole, Whole]]:
@@ -68,7 +68,7 @@ def assert_solved(pair: tuple[Whole, Whole]) -> None:
         assert x.layout == whole.layout
 
 
-@spmd(ranks=(2, 3))
+@spmd(ranks=(3,))
 def test_gradients_of_solve(ranks: int) -> None:
     for pair in systems(ranks, (torch.float64,)):
         assert_gradients(ms.linalg.solve, solution, *pair)
@@ -89,7 +89,8 @@ def assert_gradients(call: Any, function: Any, *wholes: Whole) -> None:
 
 
 SHAPES = (
-    (9, 2), (5, 4), (3, 3), (2, 7), (4, 5), (1, 1), (0, 0), (3, 0), (0, 2), (2, 5, 2), (5, 3, 3), (2, 2, 4), (0, 3, 2)
+    (9, 2), (5, 4), (3, 3), (2, 7), (4, 5), (1, 1), (0, 0), (3, 0), (0, 2),
+    (2, 5, 2), (5, 3, 3), (2, 2, 4), (0, 3, 2),
 )  # fmt: skip
 
 
@@ -101,17 +102,14 @@ def matrices(
         *batch, rows, columns = shape
         for place, layout in enumerate(layouts(shape, ranks)):
             dtype, rank = kinds[place % len(kinds)], max(min(rows, columns) - missing * (place % 2), 0)
-            left, right = (
-                numbers((*batch, rows, rank), dtype, place),
-                numbers((*batch, rank, columns), dtype, place + 1),
-            )
-            yield Whole(left @ right, layout)
+            left = numbers((*batch, rows, rank), dtype, place)
+            yield Whole(left @ numbers((*batch, rank, columns), dtype, place + 1), layout)
 
 
 @spmd(ranks=RANKS)
 def test_ranks_and_pseudo_inverses(ranks: int) -> None:
-    for case, rtol in product(matrices(ranks), (None, 1e-3, "array")):
-        assert_inverted(case, rtol)
+    for place, case in enumerate(matrices(ranks)):
+        assert_inverted(case, (None, "array", 1e-3)[place % 3])
 
 
 def assert_inverted(case: Whole, rtol: Any) -> None:
@@ -133,8 +131,8 @@ def assert_inverted(case: Whole, rtol: Any) -> None:
 @spmd(ranks=RANKS)
 def test_least_squares(ranks: int) -> None:
     kinds = (torch.float64, torch.float64, torch.complex128)
-    for case, columns, is_split in product(matrices(ranks, kinds), (None, 0, 3), (True, False)):
-        assert_least(case, columns, is_split)
+    for place, case in enumerate(matrices(ranks, kinds)):
+        assert_least(case, (None, 0, 3)[place % 3], place % 2 == 0)
 
 
 def assert_least(case: Whole, columns: int | None, is_split: bool) -> None:
@@ -153,13 +151,13 @@ def assert_least(case: Whole, columns: int | None, is_split: bool) -> None:
     assert_close(found.singular_values, torch.linalg.svdvals(case.tensor))
 
 
-@spmd(ranks=(2, 3))
+@spmd(ranks=(3,))
 def test_gradients_of_pseudo_inverses(ranks: int) -> None:
     for case in matrices(ranks, (torch.float64,), missing=0):
         assert_gradients(ms.linalg.pinv, torch.linalg.pinv, case)
 
 
-@spmd(ranks=(2, 3))
+@spmd(ranks=(3,))
 def test_gradients_of_square_matrices(ranks: int) -> None:
     shapes = ((3, 3), (1, 1), (5, 5), (0, 0), (2, 3, 3), (3, 2, 2))
     for case, name in product(matrices(ranks, (torch.float64,), shapes), ("inv", "det", "cholesky")):
