@@ -13,7 +13,7 @@ from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
 from minisplit.ops._batched import as_matrices, batched, of_each, one
 from minisplit.ops._matrices import is_spread, lengthwise
-from minisplit.ops._tall import by_columns, by_rows, completed, positive, triangle
+from minisplit.ops._tall import by_columns, by_rows, completed, positive, triangle, turned
 from minisplit.ops.elementwise import conj
 from minisplit.ops.manipulation import matrix_transpose
 
@@ -162,17 +162,16 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     (0, (1, 1), 10.0)
     """
     x = as_matrices(x, "svd")
-    rows, columns = x.shape[-2:]
-    full = bool(full_matrices) and rows != columns
+    full = bool(full_matrices) and x.shape[-2] != x.shape[-1]
     if not is_spread(x._layout):
         return SVDResult(*of_each(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
-    if rows < columns:
+    if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
     q, r = qr(x.to_layout(lengthwise(x._layout)))
     u, s, vh = svd(r)
-    turned = DNDarray(torch.matmul(q._larray, shared(u._larray, x._comm)), q._layout, x._comm)
-    return SVDResult(_completed(turned) if full else turned.to_layout(x._layout), s, vh)
+    columns = DNDarray(turned(q._larray, shared(u._larray, x._comm)), q._layout, x._comm)
+    return SVDResult(_completed(columns) if full else columns.to_layout(x._layout), s, vh)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:
@@ -201,8 +200,8 @@ def core(x: DNDarray) -> DNDarray:
 
 def adjoint(x: DNDarray) -> DNDarray:
     """The conjugate transposes of matrices. Local."""
-    turned = matrix_transpose(x)
-    return conj(turned) if turned.dtype.is_complex else turned
+    transposed = matrix_transpose(x)
+    return conj(transposed) if x.dtype.is_complex else transposed
 
 
 def _replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
