@@ -72,7 +72,8 @@ def completed(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Ten
     """
     reflectors, scales = torch.geqrf(move(q.detach(), layout, layout.with_split(None), comm))
     start, stop = layout.span(comm.rank)
-    mine = torch.eye(layout.extent, dtype=q.dtype, device=q.device)[:, start:stop]
+    square = torch.eye(stop - start, dtype=q.dtype, device=q.device)
+    mine = torch.nn.functional.pad(square, (0, 0, start, layout.extent - stop))
     mine = mine.expand(*q.shape[:-2], *mine.shape)
     return torch.cat([q, torch.ormqr(reflectors, scales, mine, transpose=True).mH[..., q.shape[-1] :]], -1)
 
