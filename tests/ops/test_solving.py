@@ -1,0 +1,283 @@
+"""Systems of equations: torch's solutions for every pair of layouts, what is sent, gradients, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+import minisplit as ms
+from minisplit.ops._matrices import is_spread, meet_solve
+from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
+from tests.helpers.layouts import layouts
+
+Shape = tuple[int, ...]
+KINDS = (torch.float64, torch.complex128, torch.float32)
+
+
+def numbers(shape: Shape, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def regular(shape: Shape, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    """Matrices that are far from singular."""
+    return numbers(shape, dtype, seed) + 5 * torch.eye(shape[-1], dtype=dtype)
+
+
+# Shapes of matrices and of right-hand sides: vectors and batches that broadcast among them.
+SYSTEMS: tuple[tuple[Shape, Shape], ...] = (
+    ((3, 3), (3, 6)), ((3, 3), (3, 2)), ((4, 4), (4,)), ((1, 1), (1, 1)), ((0, 0), (0, 2)), ((3, 3), (3, 0)),
+    ((5, 3, 3), (5, 3, 2)), ((5, 3, 3), (3,)), ((3, 3, 3), (3, 3)), ((3, 3), (4, 3, 5)), ((2, 1, 2, 2), (3, 2, 1)),
+    ((2, 3, 3), (1, 3, 4)), ((0, 2, 2), (1, 2, 2)),
+)  # fmt: skip
+RANKS = (1, 3)
+
+
+def systems(ranks: int, kinds: Sequence[torch.dtype] = KINDS) -> Iterator[tuple[Whole, Whole]]:
+    """Square matrices and right-hand sides, in every second pair of their layouts."""
+    for a, b in SYSTEMS:
+        for place, (left, right) in enumerate(product(layouts(a, ranks), layouts(b, ranks))):
+            if place % 2:
+                first, second = kinds[place % len(kinds)], kinds[place // 2 % len(kinds)]
+                yield Whole(regular(a, first, place), left), Whole(numbers(b, second, place + 1), right)
+
+
+def solution(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """As the standard has it, where torch would take some stacks of columns for vectors."""
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    if b.ndim == 1:
+        return torch.linalg.solve(a.to(dtype), b.to(dtype).unsqueeze(-1).expand(*a.shape[:-1], 1))[..., 0]
+    shape = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return torch.linalg.solve(a.to(dtype), b.to(dtype).expand(*shape, *b.shape[-2:]))
+
+
+@spmd(ranks=RANKS)
+def test_solve_in_any_layouts(ranks: int) -> None:
+    for pair in systems(ranks):
+        assert_solved(pair)
+
+
+def assert_solved(pair: tuple[Whole, Whole]) -> None:
+    a, b = (whole.cut() for whole in pair)
+    assert_close(ms.linalg.solve(a, b), solution(*(whole.tensor for whole in pair)))
+    for x, whole in zip((a, b), pair, strict=True):
+        assert_equal(x, whole.tensor)
+        assert x.layout == whole.layout
+
+
+@spmd(ranks=(3,))
+def test_gradients_of_solve(ranks: int) -> None:
+    for pair in systems(ranks, (torch.float64,)):
+        assert_gradients(ms.linalg.solve, solution, *pair)
+
+
+def assert_gradients(call: Any, function: Any, *wholes: Whole) -> None:
+    tensors = [whole.tensor.clone().requires_grad_() for whole in wholes]
+    wanted = function(*tensors)
+    arrays = [Whole(tensor, whole.layout).cut() for tensor, whole in zip(tensors, wholes, strict=True)]
+    result = call(*arrays)
+    weights = numbers(tuple(wanted.shape), wanted.dtype, 7)
+    gradients = torch.autograd.grad(wanted, tensors, weights)
+    mine = torch.autograd.grad(
+        result.larray, [x.larray for x in arrays], weights[result.layout.box(result.comm.rank)]
+    )
+    for x, own, gradient in zip(arrays, mine, gradients, strict=True):
+        assert_close(ms.DNDarray(own, x.layout, x.comm), gradient, rtol=1e-6, atol=1e-8)
+
+
+SHAPES = (
+    (9, 2), (5, 4), (3, 3), (2, 7), (4, 5), (1, 1), (0, 0), (3, 0), (0, 2),
+    (2, 5, 2), (5, 3, 3), (2, 2, 4), (0, 3, 2),
+)  # fmt: skip
+
+
+def matrices(
+    ranks: int, kinds: Sequence[torch.dtype] = KINDS, shapes: Sequence[Shape] = SHAPES, missing: int = 1
+) -> Iterator[Whole]:
+    """Stacks of matrices in every layout, every second of less than full rank, by `missing`."""
+    for shape in shapes:
+        *batch, rows, columns = shape
+        for place, layout in enumerate(layouts(shape, ranks)):
+            dtype, rank = kinds[place % len(kinds)], max(min(rows, columns) - missing * (place % 2), 0)
+            left = numbers((*batch, rows, rank), dtype, place)
+            yield Whole(left @ numbers((*batch, rank, columns), dtype, place + 1), layout)
+
+
+@spmd(ranks=RANKS)
+def test_ranks_and_pseudo_inverses(ranks: int) -> None:
+    for place, case in enumerate(matrices(ranks)):
+        assert_inverted(case, (None, "array", 1e-3)[place % 3])
+
+
+def assert_inverted(case: Whole, rtol: Any) -> None:
+    x, batch, ours = case.cut(), case.tensor.shape[:-2], rtol
+    if rtol == "array":
+        rtol = torch.full(batch, 1e-3, dtype=case.tensor.dtype.to_real())
+        ours = ms.array(rtol, split=0 if batch else None)
+    elif rtol is None:
+        rtol = max(case.tensor.shape[-2:]) * 4 * torch.finfo(case.tensor.dtype).eps
+    assert_equal(ms.linalg.matrix_rank(x, rtol=ours), torch.linalg.matrix_rank(case.tensor, rtol=rtol))
+    wanted = torch.linalg.pinv(case.tensor, rtol=rtol)
+    result = ms.linalg.pinv(x, rtol=ours)
+    assert_close(result, wanted, rtol=1e-3, atol=1e-4)
+    if is_spread(x.layout):
+        assert result.split == x.ndim - 2 + (x.shape[-2] >= x.shape[-1])
+    assert_equal(x, case.tensor)
+
+
+@spmd(ranks=RANKS)
+def test_least_squares(ranks: int) -> None:
+    kinds = (torch.float64, torch.float64, torch.complex128)
+    for place, case in enumerate(matrices(ranks, kinds)):
+        assert_least(case, (None, 0, 3)[place % 3], place % 4 < 2)
+
+
+def assert_least(case: Whole, columns: int | None, is_split: bool) -> None:
+    a, batch, rows = case.cut(), case.tensor.shape[:-2], case.tensor.shape[-2]
+    b = numbers((rows,) if columns is None else (*batch, rows, columns), torch.float64, 5)
+    split = max(b.ndim - 2, 0) if is_split else None
+    found = ms.linalg.lstsq(a, ms.array(b, split=split), rtol=1e-6)
+    right = (b.unsqueeze(-1) if columns is None else b).to(case.tensor.dtype)
+    wanted = torch.linalg.pinv(case.tensor, rtol=1e-6) @ right
+    left = (right - case.tensor @ wanted).abs().square().sum(-2)
+    if columns is None:
+        wanted, left = wanted[..., 0], left[..., 0]
+    assert_close(found.solution, wanted, rtol=1e-5, atol=1e-7)
+    assert_close(found.residuals, left, rtol=1e-5, atol=1e-7)
+    assert_equal(found.rank, torch.linalg.matrix_rank(case.tensor, rtol=1e-6))
+    assert_close(found.singular_values, torch.linalg.svdvals(case.tensor))
+
+
+@spmd(ranks=(3,))
+def test_gradients_of_pseudo_inverses(ranks: int) -> None:
+    for case in matrices(ranks, (torch.float64,), missing=0):
+        assert_gradients(ms.linalg.pinv, torch.linalg.pinv, case)
+
+
+@spmd(ranks=(3,))
+def test_gradients_of_square_matrices(ranks: int) -> None:
+    shapes = ((3, 3), (1, 1), (5, 5), (0, 0), (2, 3, 3), (3, 2, 2))
+    for case, name in product(matrices(ranks, (torch.float64,), shapes), ("inv", "det", "cholesky")):
+        definite = case.tensor @ case.tensor.mT + torch.eye(case.tensor.shape[-1], dtype=torch.float64)
+        assert_gradients(getattr(ms.linalg, name), getattr(torch.linalg, name), Whole(definite, case.layout))
+
+
+def test_the_tolerance_is_that_of_the_whole_matrix(comm: ms.Communication) -> None:
+    for value, rank in ((1e-10, 2), (1e-14, 1)):
+        tensor = torch.zeros(1000, 2, dtype=torch.float64)
+        tensor[0, 0], tensor[-1, 1] = 1, value
+        x = ms.array(tensor, split=0)
+        assert ms.linalg.matrix_rank(x).item() == rank
+        assert ms.linalg.lstsq(x, ms.ones(1000, dtype=torch.float64, split=0)).rank.item() == rank
+        assert (ms.max(ms.linalg.pinv(x)).item() > 2) == (rank == 2)
+
+
+def test_a_vector_is_one_for_all_matrices(comm: ms.Communication) -> None:
+    """Where torch takes (3, 3) beside (3, 3, 3) for three vectors, the standard has columns for all."""
+    a, b = regular((3, 3, 3)), numbers((3, 3), seed=1)
+    for split in (0, 1, 2, None):
+        for other in (0, 1, None):
+            found = ms.linalg.solve(ms.array(a, split=split), ms.array(b, split=other))
+            assert_close(found, torch.linalg.solve(a, b.expand(3, 3, 3)))
+        for other in (0, None):
+            found = ms.linalg.solve(ms.array(a, split=split), ms.array(b[0], split=other))
+            assert_close(found, torch.linalg.solve(a, b[0].expand(3, 3)))
+
+
+ROWS, COLUMNS, WHOLE = 0, 1, None
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "split", "exchanges"),
+    [
+        (ROWS, COLUMNS, COLUMNS, 1),
+        (COLUMNS, COLUMNS, COLUMNS, 1),
+        (WHOLE, COLUMNS, COLUMNS, 0),
+        (WHOLE, ROWS, COLUMNS, 1),
+        (ROWS, ROWS, COLUMNS, 2),
+        (ROWS, WHOLE, WHOLE, 1),
+        (WHOLE, WHOLE, WHOLE, 0),
+    ],
+)
+def test_how_systems_are_shared_out(
+    comm: ms.Communication, left: Any, right: Any, split: Any, exchanges: int
+) -> None:
+    a, b = ms.array(regular((6, 6)), split=left), ms.array(numbers((6, 12)), split=right)
+    with traffic() as seen:
+        assert ms.linalg.solve(a, b).split == split
+    wanted = {"exchange": exchanges, "agree": int(split is not WHOLE)}
+    assert dict(seen.calls) == ({kind: n for kind, n in wanted.items() if n} if comm.size > 1 else {})
+
+
+def test_the_smaller_operand_moves() -> None:
+    matrices, columns = ms.Layout((8, 50, 50), 0, ranks=4), ms.Layout((50, 40), 1, ranks=4)
+    assert meet_solve(matrices, columns, (8, 8)).left == matrices
+    few = ms.Layout((50, 3), 0, ranks=4)
+    assert meet_solve(ms.Layout((50, 50), None, ranks=4), few, (8, 8)).result.split is None
+    many = ms.Layout((50, 40_000), 1, ranks=4)
+    assert meet_solve(matrices, many, (8, 8)).right == many
+    ragged = ms.Layout((8, 50, 50), 0, ranks=4, ragged=(5, 0, 3, 0))
+    assert meet_solve(ragged, columns, (8, 8)).result == ms.Layout((8, 50, 40), 0, ranks=4, ragged=(5, 0, 3, 0))
+
+
+def test_least_squares_gather_nothing_that_is_tall(comm: ms.Communication) -> None:
+    x, y = ms.array(numbers((1000, 3)), split=0), ms.array(numbers((1000, 2), seed=1), split=0)
+    with traffic() as seen:
+        found = ms.linalg.lstsq(x, y)
+    assert found.solution.split is None
+    assert dict(seen.calls) == ({"exchange": 1, "allreduce": 2} if comm.size > 1 else {})
+    assert seen.bytes_sent == 72 * (comm.size - 1)
+
+
+def three(split: int | None, dtype: torch.dtype = torch.float64) -> ms.DNDarray:
+    return ms.eye(3, dtype=dtype, split=split)
+
+
+L = ms.linalg
+ERRORS: list[tuple[Callable[[int | None], Any], type[Exception], str]] = [
+    (lambda s: L.solve(ms.ones((3, 4), split=s), three(s)), ValueError, r"solve needs square .* x1 .* \(3, 4\)"),
+    (lambda s: L.solve(three(s), ms.ones((4, 3), split=s)), ValueError, r"as many rows .* \(3, 3\) and \(4, 3\)"),
+    (lambda s: L.solve(three(s), ms.ones(4, split=s)), ValueError, r"as many rows .* \(3, 3\) and \(4,\)"),
+    (lambda s: L.solve(three(s), ms.ones(())), ValueError, r"as many rows .* \(3, 3\) and \(\); a vector is 1-d"),
+    (lambda s: L.solve(three(s), torch.ones(3)), TypeError, "x2 must be a DNDarray, got Tensor"),
+    (lambda s: L.solve(three(s), three(s, torch.int64)), TypeError, r"solve needs floating .* torch\.int64"),
+    (lambda s: L.solve(three(s), three(s, torch.bfloat16)), TypeError, r"solve has no half .* torch\.bfloat16"),
+    (lambda s: L.solve(ms.ones((2, 3, 3)), ms.ones((4, 3, 1), split=s)), ValueError, "do not broadcast"),
+    (lambda s: L.lstsq(three(s), ms.ones(4, split=s)), ValueError, "lstsq needs as many rows of x2 as x1"),
+    (lambda s: L.pinv(three(s), rtol="0"), TypeError, "rtol of pinv must be a number or a DNDarray .* got str"),
+    (lambda s: L.matrix_rank(three(s), rtol=three(s) > 0), TypeError, r"rtol of matrix_rank .* got torch\.bool"),
+    (lambda s: L.matrix_rank(three(s), rtol=ms.ones(3)), ValueError, r"rtol of shape \(3,\) does not fit"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("split", [0, None])
+@pytest.mark.parametrize(("call", "kind", "words"), ERRORS)
+def test_errors_before_any_message(split: Any, call: Any, kind: Any, words: str, raises_alike: Any) -> None:
+    with traffic() as seen, raises_alike(kind, words):
+        try:
+            call(split)
+        finally:
+            assert seen.collectives == 0
+
+
+def test_a_singular_matrix_on_one_rank(comm: ms.Communication, raises_alike: Any) -> None:
+    n = 2 * comm.size
+    tensor = torch.eye(3).expand(n, 3, 3).clone()
+    tensor[-1] = 0
+    for split in (0, 1, 2):
+        x = ms.array(tensor, split=split)
+        for call in (ms.linalg.inv, lambda x: ms.linalg.solve(x, ms.ones(3, split=0))):
+            with raises_alike(torch.linalg.LinAlgError, f"(?s)singular.*rank {comm.size - 1} of .* of axis 0"):
+                call(x)
+
+
+def test_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
+    part = comm.split(rank % 2)
+    assert part is not None
+    x, y = ms.array(regular((4, 4)), split=0, comm=part), ms.array(numbers((4,)), split=0, comm=part)
+    assert ms.linalg.solve(x, y).comm is part
+    assert all(one.comm is part for one in ms.linalg.lstsq(x, y))
+    part.free()
