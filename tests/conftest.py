@@ -198,9 +198,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elif hasattr(function, "hypothesis") and not is_serial(item):
             raise pytest.UsageError(f"{item.nodeid} draws examples on every rank: give it @minisplit.testing.spmd")
     if config.option.on_threads:
-        left_out = [item for item in items if item.get_closest_marker("mpi") or "calls" in item.fixturenames]
+        left_out = [item for item in items if item.get_closest_marker("mpi") or counts_mpi_calls(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def counts_mpi_calls(item: pytest.Item) -> bool:
+    """Whether it uses the fixture `calls`, and not a parameter of that name."""
+    return "calls" in item.fixturenames and "calls" not in getattr(getattr(item, "callspec", None), "params", {})
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -180,7 +180,6 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
             "ops._axes",
             "ops._shape",
             "ops._products",
-            "ops._matrices",
             "ops._einsum",
             "vmap.balancing",
             "vmap.planning",

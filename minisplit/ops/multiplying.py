@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import reduce
 
 import torch
 
 from minisplit.core.dndarray import DNDarray, as_dndarray
-from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout, as_index
 from minisplit.ops._make import brought, check_one_communicator, combine
 from minisplit.ops._reduce import check_inexact, wide
 from minisplit.ops._reorder import fresh, with_axes
 from minisplit.ops._shape import without
+from minisplit.ops.dtypes import astype
 from minisplit.ops.manipulation import of_matrices
 from minisplit.ops.products import along, matmul
+from minisplit.ops.solving import inv
 
 
 def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
@@ -88,9 +88,8 @@ def _kron_of_split(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:
 def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
     """The n-th power of the square matrices in the last two axes; 0 gives the identity, -1 the inverse.
 
-    Local, and split as `x`, where that is along a batch axis, or replicated; but a negative power of batches that
-    the ranks share out ends with an agreement. Else collective: by repeated squaring, each a `matmul`; a negative
-    power needs whole matrices: `x` is split along its longest batch axis first, or gathered if it has none.
+    Local, and split as `x`, where that is along a batch axis, or replicated. Else collective: by repeated squares,
+    each a `matmul`. A negative power is one of the inverse: collective as `minisplit.linalg.inv`.
 
     Raises ValueError for matrices that are not square, TypeError for an n that is no int and negative powers of a
     dtype that has no fractions, LinAlgError for those of a singular matrix: all on every rank.
@@ -113,10 +112,8 @@ def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
         return DNDarray(_identity(x), x.layout, x.comm)
     if n < 0:
         check_inexact(x.dtype, "a negative matrix_power")
-    shard = x.to_layout(layout).larray
-    with agreement(x.comm, "inverting") if n < 0 and layout.split is not None else nullcontext():
-        made = torch.linalg.matrix_power(shard.to(wide(x.dtype)), n).to(x.dtype)
-    return DNDarray(made, layout, x.comm)
+        return astype(matrix_power(inv(astype(x, wide(x.dtype))), -n), x.dtype)
+    return DNDarray(torch.linalg.matrix_power(x.larray.to(wide(x.dtype)), n).to(x.dtype), x.layout, x.comm)
 
 
 def _identity(x: DNDarray) -> torch.Tensor:

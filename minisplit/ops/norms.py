@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from math import inf
 from typing import Any
 
 import torch
 
 from minisplit.core.dndarray import DNDarray, as_dndarray
-from minisplit.core.errors import agreement
 from minisplit.core.gradients import total
-from minisplit.core.layout import Layout
 from minisplit.ops._reduce import Axis, Dims, Reduce, check_inexact, directed, locally, wide
-from minisplit.ops._shape import expanded, normalise_axes, without
+from minisplit.ops._shape import normalise_axes
+from minisplit.ops.decompositions import svdvals
+from minisplit.ops.dtypes import astype
 from minisplit.ops.elementwise import abs as abs_of
-from minisplit.ops.manipulation import moveaxis, of_matrices
+from minisplit.ops.manipulation import expand_dims, moveaxis, of_matrices
 from minisplit.ops.reductions import max as max_of
 from minisplit.ops.reductions import min as min_of
 from minisplit.ops.reductions import sum as sum_of
@@ -25,11 +24,7 @@ from minisplit.ops.reductions import sum as sum_of
 # The order of a matrix norm: over which of rows and columns absolute values are added up, and what of these sums.
 _SUMS: dict[Any, tuple[int, Reduce]] = {1: (0, max_of), -1: (0, min_of), inf: (1, max_of), -inf: (1, min_of)}
 # What of the singular values.
-_SINGULAR: dict[Any, Callable[[torch.Tensor, int], torch.Tensor]] = {
-    "nuc": torch.sum,
-    2: torch.amax,
-    -2: torch.amin,
-}
+_SINGULAR: dict[Any, Callable[..., DNDarray]] = {"nuc": sum_of, 2: max_of, -2: min_of}
 _ORDERS = "'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
 
 
@@ -88,8 +83,7 @@ def matrix_norm(x: DNDarray, /, *, keepdims: bool = False, ord: float | str | No
         of a column, inf and -inf, of a row; 2 and -2, the greatest and least singular value; "nuc", their sum.
 
     Local where a batch axis is cut. Where rows or columns are, collective, and the result replicated, by one
-    message; but singular values need whole matrices: `x` is split along its longest batch axis first, which the
-    result keeps, or gathered if it has none. Of batches there is an agreement at the end.
+    message; but of singular values as `minisplit.linalg.svdvals`.
 
     Raises ValueError for fewer than two dimensions, another order, and an extreme of no elements, TypeError for a
     dtype that has no fractions, LinAlgError where there are no singular values: all on every rank.
@@ -115,17 +109,9 @@ def _matrix_norm(x: DNDarray, axes: tuple[int, int], ord: Any, keepdims: bool) -
         raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {ord!r}")
     if ord != "nuc" and not (x.shape[both[0]] and x.shape[both[1]]):
         raise ValueError(f"matrix_norm {ord} needs singular values, but matrices of shape {x.shape} have none")
-    x = moveaxis(x, both, (-2, -1)) if both != (x.ndim - 2, x.ndim - 1) else x
-    whole = x.to_layout(without(x.layout, x.ndim - 2, x.ndim - 1))
-    with agreement(x.comm, "taking singular values") if whole.split is not None else nullcontext():
-        values = torch.linalg.svdvals(whole.larray.to(wide(x.dtype)))
-    found = _SINGULAR[ord](values, -1).to(_real(x.dtype))
-    result = Layout(x.shape[:-2], whole.split, x.comm.size, whole.layout.ragged)
-    if keepdims:
-        for axis in sorted(both):
-            found = found.unsqueeze(axis)
-        result = expanded(result, both)
-    return DNDarray(found, result, x.comm)
+    values = svdvals(astype(moveaxis(x, both, (-2, -1)), wide(x.dtype)))
+    found = astype(_SINGULAR[ord](values, -1), _real(x.dtype))
+    return expand_dims(found, axis=both) if keepdims else found
 
 
 def norm(x: DNDarray, /, ord: float | str | None = None, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:

@@ -231,7 +231,7 @@ ROWS, COLUMNS, WHOLE = 0, 1, None
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "split", "calls"),
+    ("left", "right", "split", "sent"),
     [
         (ROWS, WHOLE, ROWS, {}),
         (WHOLE, COLUMNS, COLUMNS, {}),
@@ -243,14 +243,14 @@ ROWS, COLUMNS, WHOLE = 0, 1, None
         (COLUMNS, COLUMNS, COLUMNS, {"exchange": 1}),
     ],
 )
-def test_what_is_sent(comm: Comm, left: Any, right: Any, split: Any, calls: dict[str, int]) -> None:
+def test_what_is_sent(comm: Comm, left: Any, right: Any, split: Any, sent: dict[str, int]) -> None:
     """With an inner axis that is long beside the others where it is cut, and short elsewhere."""
-    inner = 1024 if calls.get("allreduce") else 2
+    inner = 1024 if sent.get("allreduce") else 2
     x, y = ms.ones((8, inner), split=left), ms.ones((inner, 8), split=right)
     with traffic() as seen:
         z = x @ y
     assert z.split == split
-    assert dict(seen.calls) == (calls if comm.size > 1 else {})
+    assert dict(seen.calls) == (sent if comm.size > 1 else {})
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
@@ -269,7 +269,7 @@ def test_an_axis_that_no_operand_is_cut_along_is_shared_out_if_it_has_enough_ind
 
 
 @pytest.mark.parametrize(
-    ("call", "split", "calls"),
+    ("call", "split", "sent"),
     [
         (ms.vecdot, 0, {}),
         (lambda x, y: ms.vecdot(x[:, :1], y[:, :1], axis=0), None, {"allreduce": 1}),
@@ -287,12 +287,12 @@ def test_an_axis_that_no_operand_is_cut_along_is_shared_out_if_it_has_enough_ind
         (lambda x, y: ms.einsum("ii", x), None, {"allreduce": 1}),
     ],
 )  # fmt: skip
-def test_what_products_send(comm: Comm, call: Any, split: Any, calls: dict[str, int]) -> None:
+def test_what_products_send(comm: Comm, call: Any, split: Any, sent: dict[str, int]) -> None:
     x, y = ms.ones((4, 4), split=0), ms.ones((4, 4), split=0)
     with traffic() as seen:
         z = call(x, y)
     assert z.split == split
-    assert dict(seen.calls) == (calls if comm.size > 1 else {})
+    assert dict(seen.calls) == (sent if comm.size > 1 else {})
 
 
 def test_half_precision_is_added_up_in_float32(comm: Comm) -> None:
