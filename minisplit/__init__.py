@@ -115,22 +115,7 @@ from minisplit.ops.elementwise import (
     trunc,
     where,
 )
-from minisplit.ops.joining import (
-    broadcast_arrays,
-    broadcast_shapes,
-    broadcast_to,
-    column_stack,
-    concat,
-    concatenate,
-    hstack,
-    meshgrid,
-    pad,
-    repeat,
-    roll,
-    stack,
-    tile,
-    vstack,
-)
+from minisplit.ops.joining import column_stack, concat, concatenate, hstack, stack, vstack
 from minisplit.ops.manipulation import (
     expand_dims,
     flatten,
@@ -146,10 +131,13 @@ from minisplit.ops.manipulation import (
     tril,
     triu,
 )
+from minisplit.ops.padding import pad
 from minisplit.ops.products import matmul
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
+from minisplit.ops.spreading import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
 from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
+from minisplit.ops.turning import roll
 from minisplit.vmap import vmap
 
 __version__ = "0.1.0"
