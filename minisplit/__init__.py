@@ -24,7 +24,7 @@ from minisplit.core.factories import (
 from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
-from minisplit.ops import linalg
+from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
 from minisplit.ops.cutting import (
@@ -208,6 +208,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "eye",
+    "fft",
     "finfo",
     "flatten",
     "flip",
