@@ -137,6 +137,7 @@ from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, na
 from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
 from minisplit.ops.spreading import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
 from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
+from minisplit.ops.taking import take, take_along_axis
 from minisplit.ops.turning import roll
 from minisplit.vmap import vmap
 
@@ -297,6 +298,8 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "take",
+    "take_along_axis",
     "tan",
     "tanh",
     "testing",

@@ -55,6 +55,7 @@ LAYERS = [
         "ops._shape",
         "ops._reorder",
         "ops.manipulation",
+        "ops.taking",
         "ops.joining",
         "ops.spreading",
         "ops.padding",
