@@ -35,6 +35,7 @@ from minisplit.ops.cutting import (
     unstack,
     vsplit,
 )
+from minisplit.ops.differences import diff, trapezoid
 from minisplit.ops.dtypes import (
     Finfo,
     Iinfo,
@@ -200,6 +201,7 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "debug",
+    "diff",
     "divide",
     "dsplit",
     "empty",
@@ -305,6 +307,7 @@ __all__ = [
     "testing",
     "tile",
     "transpose",
+    "trapezoid",
     "tril",
     "triu",
     "trunc",

@@ -57,6 +57,7 @@ LAYERS = [
         "ops.manipulation",
         "ops.taking",
         "ops.joining",
+        "ops.differences",
         "ops.spreading",
         "ops.padding",
         "ops.turning",
