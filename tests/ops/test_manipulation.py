@@ -538,7 +538,8 @@ def test_layouts_for_many_ranks() -> None:
         (lambda x: ms.repeat(x, [1, 2], axis=0), ValueError, r"one int or 6, .*, got the shape \(2,\)"),
         (lambda x: ms.repeat(x, -1, axis=0), ValueError, "repeats must not be negative, got -1"),
         (lambda x: ms.repeat(x, 1.5, axis=0), TypeError, "repeats must be ints, got 1.5"),
-        (lambda x: ms.pad(x, 1, "wrap"), ValueError, "mode must be 'constant', got 'wrap'"),
+        (lambda x: ms.pad(x, 1, "mean"), ValueError, "mode must be one of constant, edge, .* got 'mean'"),
+        (lambda x: ms.pad(x[:0], 1, "edge"), ValueError, r"axis 0 of the shape \(0, 2\) has no elements"),
         (lambda x: ms.pad(x, -1), ValueError, "none negative, got -1"),
         (lambda x: ms.pad(x, (1, 2, 3)), ValueError, r"or 2 such pairs, .*, got \(1, 2, 3\)"),
         (lambda x: ms.unstack(x, axis=2), IndexError, "axis 2 is out of range"),
@@ -657,6 +658,46 @@ def test_padding_of_every_dtype(size: int) -> None:
             wanted = torch.full((4, 4), value, dtype=dtype)
             wanted[1:, :2] = values((3, 2), dtype)
             assert right(result, wanted)
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
+def test_padding_with_what_is_there(size: int, mode: str) -> None:
+    """Also by more than there is; and the gradient of each element counts its copies."""
+    for shape, widths in (
+        ((7,), (2, 3)),
+        ((4, 3), ((1, 0), (0, 2))),
+        ((2, 1), ((5, 9), (1, 3))),
+        ((3, 0), ((1, 1), (0, 0))),
+    ):
+        whole = values(shape)
+        places = torch.from_numpy(np.pad(values(shape, torch.int64).numpy(), widths, mode))
+        for layout in layouts(shape, size):
+            x = Whole(whole, layout).cut()
+            x.larray.requires_grad_()
+            with traffic() as seen:
+                result = ms.pad(x, widths, mode)
+            assert right(result, places.to(torch.float64))
+            assert seen.collectives <= (layout.split is not None)
+            (mine,) = torch.autograd.grad(result.larray.sum(), x.larray)
+            wanted = torch.bincount(places.flatten(), minlength=whole.numel()).reshape(shape).to(torch.float64)
+            assert right(ms.DNDarray(mine, layout, x.comm), wanted)
+    for dtype in DTYPES:
+        x = ms.array(values((5, 2), dtype), split=0)
+        wanted = torch.from_numpy(np.pad(values((5, 2)).numpy(), 2, mode)).to(dtype)
+        assert right(ms.pad(x, 2, mode), wanted)
+
+
+def test_padding_sends_what_the_ends_need(size: int) -> None:
+    x = ms.ones((4 * size, 2), split=0)
+    for mode, sent in (
+        ("edge", 0),
+        ("symmetric", 0),
+        ("wrap", 3 if size > 1 and x.comm.rank in {0, size - 1} else 0),
+    ):
+        with traffic() as seen:
+            ms.pad(x, ((3, 3), (0, 0)), mode)
+        assert seen.bytes_sent == sent * 2 * 4
+        assert seen.collectives == (mode == "wrap" and size > 1)
 
 
 def test_A7_strided_and_conjugate_shards(size: int) -> None:
