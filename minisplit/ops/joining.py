@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from minisplit.core.movement import move_each
 from minisplit.ops._make import check_one_communicator, named
 from minisplit.ops._reorder import with_axes
 from minisplit.ops._shape import Joining, joined
-from minisplit.ops.manipulation import ravel
+from minisplit.ops.manipulation import ravel, with_dimensions
 
 Joiner = Callable[[Sequence[DNDarray]], DNDarray]
 
@@ -59,6 +60,16 @@ def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray
     return concat(arrays, axis=axis)
 
 
+def append(x: DNDarray, values: DNDarray, /, axis: int | None = None) -> DNDarray:
+    """Return `x` and after it `values`, joined along `axis`. Local or collective as `concat`, and with its errors.
+
+    >>> import minisplit as ms
+    >>> ms.append(ms.arange(2, split=0), ms.ones((1, 2), dtype=ms.arange(1).dtype)).tolist()
+    [0, 1, 1, 1]
+    """
+    return concat([x, values], axis=axis)
+
+
 def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
     """Return arrays of one shape joined along a new axis, which stands at `axis` of the result.
 
@@ -100,16 +111,14 @@ def _column(x: DNDarray) -> DNDarray:
     return with_axes(x, range(x.ndim, 2))
 
 
-def _row(x: DNDarray) -> DNDarray:
-    return with_axes(x, range(2 - x.ndim))
-
-
-def _line(x: DNDarray) -> DNDarray:
-    return with_axes(x, range(1 - x.ndim))
-
-
-vstack = _stacker("vstack", _row, lambda ndim: 0, "along axis 0, 1-d ones as rows")
-hstack = _stacker("hstack", _line, lambda ndim: min(1, ndim - 1), "along axis 1, 1-d ones along axis 0")
+vstack = _stacker("vstack", partial(with_dimensions, ndim=2), lambda ndim: 0, "along axis 0, 1-d ones as rows")
+hstack = _stacker(
+    "hstack",
+    partial(with_dimensions, ndim=1),
+    lambda ndim: min(1, ndim - 1),
+    "along axis 1, or 0 if they are 1-d",
+)
+dstack = _stacker("dstack", partial(with_dimensions, ndim=3), lambda ndim: 2, "along axis 2 of `atleast_3d`")
 column_stack = _stacker("column_stack", _column, lambda ndim: 1, "along axis 1, 1-d ones as columns")
 
 

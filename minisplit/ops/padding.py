@@ -48,8 +48,8 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
     counts. Local for constants; in another mode collective along the split axis, by one exchange of what these two
     need.
 
-    Raises ValueError for another mode, for widths that do not fit or are negative, and where an axis has no elements
-    to be repeated; TypeError for widths that are no ints.
+    Raises ValueError for another mode, for widths that do not fit or are negative, and where an axis has no
+    elements to be repeated; TypeError for widths that are no ints.
 
     >>> import minisplit as ms
     >>> ms.pad(ms.ones(2, split=0), (1, 2), constant_values=7).tolist()

@@ -78,6 +78,12 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "ravel": torch.ravel,
     "flatten": torch.ravel,
     "flip": lambda x, axis=None: x.flip(tuple(range(x.ndim)) if axis is None else axis),
+    "flipud": lambda x: x.flip(0),
+    "fliplr": lambda x: x.flip(1),
+    "rot90": lambda x, k=1, axes=(0, 1): x.rot90(k, axes),
+    "atleast_1d": torch.atleast_1d,
+    "atleast_2d": torch.atleast_2d,
+    "atleast_3d": torch.atleast_3d,
     "roll": torch.roll,
     "tile": torch.tile,
     "repeat": repeated,
@@ -128,6 +134,11 @@ ROWS: list[tuple[str, tuple[int, ...], tuple[Any, ...], bool]] = [
     ("flip", (5, 3), (0,), False),
     ("flip", (5, 3), ((1, 0),), False),
     ("flip", (), (), True),
+    ("flipud", (5, 3), (), False),
+    ("fliplr", (5, 3), (), False),
+    *(("rot90", (5, 3), (k,), False) for k in (-1, 0, 1, 2, 3, 5)),
+    ("rot90", (2, 5, 3), (1, (2, 1)), False),
+    *((f"atleast_{n}d", (5, 3, 2)[:ndim], (), True) for n in (1, 2, 3) for ndim in range(4)),
     ("roll", (7, 3), (2, 0), False),
     ("roll", (7, 3), (-9, 0), False),
     ("roll", (7, 3), ((1, 2), (0, 1)), False),
@@ -174,8 +185,8 @@ ROWS: list[tuple[str, tuple[int, ...], tuple[Any, ...], bool]] = [
     ("hsplit", (4,), ([1],), True),
     ("dsplit", (4, 2, 2), (2,), True),
 ]  # fmt: skip
-JOINING = ["concat", "concatenate", "stack", "vstack", "hstack", "column_stack"]
-OTHERS = ["broadcast_arrays", "broadcast_shapes", "meshgrid"]
+JOINING = ["concat", "concatenate", "stack", "vstack", "hstack", "dstack", "column_stack"]
+OTHERS = ["append", "tri", "broadcast_arrays", "broadcast_shapes", "meshgrid"]
 
 
 def listed(result: Any) -> list[Any]:
@@ -228,6 +239,8 @@ JOINED: dict[str, Callable[..., Any]] = {
     "stack": stacked(torch.stack),
     "vstack": lambda arrays: torch.vstack(tuple(arrays)),
     "hstack": lambda arrays: torch.hstack(tuple(arrays)),
+    "dstack": lambda arrays: torch.dstack(tuple(arrays)),
+    "append": flat_or_cat,
     "column_stack": lambda arrays: torch.column_stack(tuple(arrays)),
     "broadcast_arrays": lambda arrays: [x.clone() for x in torch.broadcast_tensors(*arrays)],
     "meshgrid": meshed,
@@ -248,6 +261,10 @@ JOINED_ROWS: list[tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]] = [
     ("vstack", ((), (3, 1)), ()),
     ("hstack", ((3, 2), (3, 5)), ()),
     ("hstack", ((3,), (4,)), ()),
+    ("dstack", ((3,), (1, 3)), ()),
+    ("dstack", ((3, 2), (3, 2, 4)), ()),
+    ("append", ((3, 2), (4, 2)), (0,)),
+    ("append", ((3, 2), (4,)), (None,)),
     ("column_stack", ((3,), (3, 4)), ()),
     ("broadcast_arrays", ((5, 1), (4,)), ()),
     ("broadcast_arrays", ((5, 4), (5, 4)), ()),
@@ -259,6 +276,8 @@ JOINED_ROWS: list[tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]] = [
 def call_joined(name: str, arrays: list[ms.DNDarray], args: tuple[Any, ...]) -> Any:
     if name == "meshgrid":
         return ms.meshgrid(*arrays, **({"indexing": args[0]} if args else {}))
+    if name == "append":
+        return ms.append(*arrays, axis=args[0])
     return ms.broadcast_arrays(*arrays) if name == "broadcast_arrays" else getattr(ms, name)(arrays, *args)
 
 
@@ -284,7 +303,7 @@ def test_functions_of_several_arrays(size: int, name: str, shapes: Any, args: tu
 def calls(draw: hyp.DrawFn) -> tuple[Whole, str, tuple[Any, ...]]:
     """An array, a function, and arguments that fit."""
     name = draw(hyp.sampled_from(sorted({name for name, *_ in ROWS} - {"dsplit", "hsplit", "vsplit", "split"})))
-    least = {"matrix_transpose": 2, "tril": 2, "triu": 2}.get(name, 1)
+    least = {"matrix_transpose": 2, "fliplr": 2, "rot90": 2, "tril": 2, "triu": 2}.get(name, 1)
     whole = draw(
         st.dndarrays(st.shapes(min_dims=least, max_side=5), dtype=draw(hyp.sampled_from(KINDS_OF_NUMBERS)))
     )
@@ -532,6 +551,8 @@ def test_layouts_for_many_ranks() -> None:
         (lambda x: ms.reshape(x, (-1, -1)), ValueError, r"-1 at most once, got \(-1, -1\)"),
         (lambda x: ms.reshape(x, (2.0, 6)), TypeError, "every extent of a shape must be an int, got 2.0"),
         (lambda x: ms.flip(x, 2), IndexError, "axis 2 is out of range"),
+        (lambda x: ms.fliplr(x[:, 0]), IndexError, "axis 1 is out of range for 1 dimensions"),
+        (lambda x: ms.rot90(x, axes=(0,)), ValueError, r"from one axis to another, got axes \(0,\)"),
         (lambda x: ms.roll(x, (1, 2), 0), ValueError, r"one shift for each axis, got shift \(1, 2\) and axis 0"),
         (lambda x: ms.roll(x, 1.5, 0), TypeError, "shift must be an int, got 1.5"),
         (lambda x: ms.tile(x, -1), ValueError, r"repetitions must not be negative, got \(-1,\)"),
@@ -600,6 +621,13 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
         assert result.comm is part
     assert x.ravel().numpy().sum() == 24
     part.free()
+
+
+def test_triangles_of_ones(size: int) -> None:
+    for split in (None, 0, 1):
+        for args in ((4,), (3, 5), (3, 5, -1), (3, 5, 2)):
+            assert right(ms.tri(*args, split=split), torch.from_numpy(np.tri(*args, dtype=np.float32)))
+    assert ms.tri(3, dtype=torch.int8).dtype is torch.int8
 
 
 def test_methods(size: int) -> None:
