@@ -75,10 +75,8 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
             mine = (before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1))
         if mode == "constant":
             ends = [value.expand((*shard.shape[:axis], width, *shard.shape[axis + 1 :])) for width in mine]
-        elif before or after:
-            ends = _ends(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)
         else:
-            continue
+            ends = _ends(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)
         layout = resized(layout, axis, layout.shape[axis] + before + after, counts)
         shard = torch.cat([ends[0], shard, ends[1]], axis)
     return fresh(DNDarray(shard, layout, x.comm), x)

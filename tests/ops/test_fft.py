@@ -138,10 +138,10 @@ def test_what_is_sent(size: int) -> None:
         (lambda: ms.fft.fftn(square), 2, 2 * share * square.nbytes / size),
         (lambda: ms.fft.ifft2(square), 2, 2 * share * square.nbytes / size),
         (lambda: ms.fft.rfftn(columns), 2, 2.2 * share * columns.nbytes / size),
-        (lambda: ms.fft.fft(line), 3, 3 * line.nbytes / size),
+        (lambda: ms.fft.fft(line), 3, 3 * share * line.nbytes / size),
         # Of the half, with a row or a column more.
-        (lambda: ms.fft.rfft(real), 3, 2.3 * line.nbytes / size),
-        (lambda: ms.fft.irfft(ms.fft.rfft(real)), 6, 4.6 * line.nbytes / size),
+        (lambda: ms.fft.rfft(real), 3, 2.2 * share * line.nbytes / size),
+        (lambda: ms.fft.irfft(ms.fft.rfft(real)), 6, 4.4 * share * line.nbytes / size),
         (lambda: ms.fft.fft(prime), 1, (size - 1) * prime.nbytes / size + 8 * size),
     ):
         with traffic() as seen:

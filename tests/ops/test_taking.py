@@ -149,6 +149,14 @@ def test_what_crosses(size: int) -> None:
         assert seen.calls == (messages if size > 1 else {})
 
 
+def test_the_larger_of_both_stays(size: int) -> None:
+    whole, places = values((6, 100)), values((6, 4), torch.int64)
+    for layout in layouts((6, 100), size):
+        x, indices = dealt(whole, layout), ms.array(places, split=0)
+        if layout.split == 0:
+            assert ms.take_along_axis(x, indices, axis=1).layout.counts == layout.counts
+
+
 @pytest.mark.parametrize("split", [None, 0, 1])
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
