@@ -26,6 +26,7 @@ from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
+from minisplit.ops.convolving import convolve
 from minisplit.ops.cumulative import (
     cumprod,
     cumsum,
@@ -243,6 +244,7 @@ __all__ = [
     "concat",
     "concatenate",
     "conj",
+    "convolve",
     "copysign",
     "cos",
     "cosh",

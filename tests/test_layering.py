@@ -58,6 +58,7 @@ LAYERS = [
         "ops.taking",
         "ops.joining",
         "ops.differences",
+        "ops.convolving",
         "ops.spreading",
         "ops.padding",
         "ops.turning",

@@ -1,10 +1,11 @@
-"""Differences of neighbours: NumPy's values for every layout, for which neighbours' rows alone travel."""
+"""Differences and convolutions: NumPy's values for every layout, for which neighbours' rows alone travel."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -137,6 +138,48 @@ def test_trapezoids(size: int) -> None:
                     assert_close(result, np.asarray(np.trapezoid(whole.numpy(), far.numpy(), axis=axis)))
 
 
+MODES: list[Literal["full", "same", "valid"]] = ["full", "same", "valid"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_convolutions(size: int, mode: Literal["full", "same", "valid"]) -> None:
+    """Of many lengths, for kernels that reach over several ranks; gradients of both."""
+    for long, short in ((9, 1), (9, 2), (8, 5), (6, 6), (3, 7), (1, 1)):
+        plain, kernel = values((long,)).requires_grad_(), (values((short,)) + 1).requires_grad_()
+        wanted = torch.from_numpy(np.convolve(plain.detach(), kernel.detach(), mode))
+        weights = values(tuple(wanted.shape)) + 2
+        padded = torch.nn.functional.pad(plain, (short - 1, short - 1))
+        full = torch.nn.functional.conv1d(padded[None, None], kernel.flip(0)[None, None])[0, 0]
+        first = (full.shape[0] - wanted.shape[0]) // 2
+        gradients = torch.autograd.grad(full[first : first + len(wanted)], (plain, kernel), weights)
+        for layout in layouts((long,), size):
+            for other in layouts((short,), size):
+                a, v = dealt(plain.detach(), layout), dealt(kernel.detach(), other)
+                a.larray.requires_grad_()
+                v.larray.requires_grad_()
+                with traffic() as seen:
+                    result = ms.convolve(a, v, mode)
+                assert_close(result, wanted)
+                assert seen.collectives <= (layout.split is not None) + (other.split is not None)
+                mine = torch.autograd.grad(
+                    result.larray, (a.larray, v.larray), weights[result.layout.box(a.comm.rank)]
+                )
+                assert_close(ms.DNDarray(mine[0], layout, a.comm), gradients[0])
+                assert_close(ms.DNDarray(mine[1], other, a.comm), gradients[1])
+
+
+def test_convolutions_of_several_dtypes(size: int) -> None:
+    kinds = [torch.uint8, torch.int64, torch.float16, torch.float32, torch.complex64]
+    for dtype, other in product(kinds, kinds):
+        a, v = ms.arange(2 * size, dtype=dtype, split=0), ms.arange(3, dtype=other, split=0)
+        wanted = np.convolve(np.arange(2 * size), np.arange(3))
+        assert_close(ms.convolve(a, v), torch.from_numpy(wanted).to(torch.promote_types(dtype, other)))
+    with traffic() as seen:
+        ms.convolve(ms.ones(10 * size, split=0), ms.ones(3))
+    rank = ms.get_comm().rank
+    assert seen.bytes_sent == (2 * 4 if rank < size - 1 else 0)
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
@@ -145,6 +188,10 @@ def test_trapezoids(size: int) -> None:
         (lambda x: ms.diff(x, n=0.5), TypeError, "n must be an int, got 0.5"),
         (lambda x: ms.diff(x, append=x[:, 0]), ValueError, "the shapes of joined arrays differ"),
         (lambda x: ms.diff(x.larray), TypeError, "x must be a DNDarray, got Tensor"),
+        (lambda x: ms.convolve(x, x), ValueError, r"1-d arrays that have elements, got .* \(6, 2\) and"),
+        (lambda x: ms.convolve(x[:, 0], x[:0, 0]), ValueError, r"1-d arrays that have elements, got .* \(0,\)"),
+        (lambda x: ms.convolve(x[:, 0], x[:, 0], "half"), ValueError, "mode must be 'full', .* got 'half'"),
+        (lambda x: ms.convolve(x[:, 0] > 0, x[:, 0] > 0), RuntimeError, "Bool"),
         (lambda x: ms.trapezoid(x, x[0, :1]), ValueError, r"shape \(6, 2\) or be as long as axis 1, got \(1,\)"),
     ],
 )
