@@ -64,6 +64,8 @@ LAYERS = [
         "ops.turning",
         "ops._fourier",
         "ops._line",
+        "ops.fourier",
+        "ops.frequencies",
         "ops.fft",
         "ops.cutting",
         "ops.dtypes",

@@ -67,7 +67,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
 
 
 def _needed(start: int, stop: int, first: int, reach: int, extent: int) -> tuple[int, int, int, int]:
-    """From where to where an array is needed for these indices of the result; how many zeros before and after it."""
+    """From where to where an array is needed for these indices of the result; how many zeros go around it."""
     if start == stop:
         return 0, 0, 0, 0
     low, high = start + first - reach, stop + first

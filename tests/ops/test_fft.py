@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -261,6 +262,15 @@ def test_frequencies_and_shifts(size: int) -> None:
             result = ms.fft.fftshift(dealt(whole, layout), axes=axes)
             assert_close(result, np.fft.fftshift(whole.numpy(), axes))
             assert_close(ms.fft.ifftshift(result, axes=axes), whole)
+
+
+@pytest.mark.serial
+def test_functions_have_names_and_can_be_pickled() -> None:
+    assert {*ALONG, *OVER, "fftfreq", "rfftfreq", "fftshift", "ifftshift"} == set(ms.fft.__all__)
+    for name in ms.fft.__all__:
+        function = getattr(ms.fft, name)
+        assert function.__name__ == function.__qualname__ == name
+        assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
