@@ -1,4 +1,4 @@
-"""`ms.fft`: Fourier transforms, under the names of the Python Array API standard, and NumPy's. Names, nothing else."""
+"""`ms.fft`: Fourier transforms, under the names of the Python Array API standard, and NumPy's. Only the names."""
 
 from minisplit.ops.fourier import (
     fft,
