@@ -124,7 +124,7 @@ def broadcast_to(x: DNDarray, /, shape: Sequence[int]) -> DNDarray:
     return _broadcast([x], target)[0]
 
 
-def broadcast_arrays(*arrays: DNDarray) -> list[DNDarray]:
+def broadcast_arrays(*arrays: DNDarray) -> tuple[DNDarray, ...]:
     """Return the arrays broadcast to one shape, and in one layout, as `minisplit.add` of them would have.
 
     Local or collective as that is. Raises ValueError for shapes that do not broadcast, and arrays on different
@@ -136,10 +136,10 @@ def broadcast_arrays(*arrays: DNDarray) -> list[DNDarray]:
     ((3, 2), (3, 2), 0)
     """
     checked = check_arrays(arrays, "broadcast_arrays") if arrays else []
-    return _broadcast(checked, broadcast([x.shape for x in checked])) if checked else []
+    return _broadcast(checked, broadcast([x.shape for x in checked])) if checked else ()
 
 
-def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> list[DNDarray]:
+def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
     """Return, for 1-d arrays of coordinates, the coordinates of each point of their grid, in as many arrays.
 
     indexing: "ij": axis i of the results is that of array i; "xy": the first two are swapped.
@@ -164,7 +164,7 @@ def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> list[DNDarray]:
     return broadcast_arrays(*[with_axes(x, axes) for x, axes in zip(arrays, others, strict=True)])
 
 
-def _broadcast(arrays: Sequence[DNDarray], shape: tuple[int, ...]) -> list[DNDarray]:
+def _broadcast(arrays: Sequence[DNDarray], shape: tuple[int, ...]) -> tuple[DNDarray, ...]:
     """The arrays broadcast to `shape`, in one layout."""
     comm = arrays[0].comm
     layouts = (*(x.layout for x in arrays), Layout(shape, None, comm.size))
@@ -175,7 +175,7 @@ def _broadcast(arrays: Sequence[DNDarray], shape: tuple[int, ...]) -> list[DNDar
         if (wanted or x.layout).split is None and meeting.result.split is not None:
             shard = shared(shard, comm)
         results.append(DNDarray(owned(shard.expand(meeting.result.lshape(comm.rank))), meeting.result, comm))
-    return results
+    return tuple(results)
 
 
 setattr(DNDarray, "repeat", repeat)  # noqa: B010

@@ -511,6 +511,7 @@ def test_where_results_are_split(size: int) -> None:
     assert ms.concat([ms.zeros((9, 2)), ms.zeros((9, 3), split=0)], axis=1).split == 0
     assert {y.split for y in ms.unstack(x, axis=0)} == {1}
     assert ms.broadcast_to(ms.zeros((1, 3), split=0), (2 * size, 3)).layout == ms.Layout((2 * size, 3), 0, size)
+    assert type(ms.broadcast_arrays(x)) is type(ms.broadcast_arrays()) is type(ms.meshgrid(x[:, 0, 0])) is tuple
     assert [y.split for y in ms.meshgrid(ms.zeros(3), ms.zeros(4, split=0))] == [0, 0]
     last = ms.squeeze(Whole(torch.ones(1, 5), ms.Layout((1, 5), 0, size)).cut())
     assert last.counts == (5, *[0] * (size - 1))
