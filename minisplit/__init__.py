@@ -41,12 +41,14 @@ from minisplit.core.factories import (
 from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
-from minisplit.ops import linalg
+from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
+from minisplit.ops.convolving import convolve
 from minisplit.ops.covariances import corrcoef, cov
-from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
+from minisplit.ops.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
 from minisplit.ops.cutting import array_split, dsplit, hsplit, split, unstack, vsplit
 from minisplit.ops.diagonals import diag, diagonal, trace
+from minisplit.ops.differences import diff, trapezoid
 from minisplit.ops.dtypes import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
 from minisplit.ops.einsum import einsum
 from minisplit.ops.elementwise import (
@@ -71,19 +73,31 @@ from minisplit.ops.elementwise import (
     copysign,
     cos,
     cosh,
+    deg2rad,
     divide,
     equal,
     exp,
+    exp2,
     expm1,
+    fix,
     floor,
     floor_divide,
+    fmax,
+    fmin,
+    fmod,
+    gcd,
     greater,
     greater_equal,
+    heaviside,
     hypot,
     imag,
     isfinite,
     isinf,
     isnan,
+    isneginf,
+    isposinf,
+    isreal,
+    lcm,
     less,
     less_equal,
     log,
@@ -98,11 +112,13 @@ from minisplit.ops.elementwise import (
     maximum,
     minimum,
     multiply,
+    nan_to_num,
     negative,
     nextafter,
     not_equal,
     positive,
     pow,
+    rad2deg,
     real,
     reciprocal,
     remainder,
@@ -110,6 +126,7 @@ from minisplit.ops.elementwise import (
     sign,
     signbit,
     sin,
+    sinc,
     sinh,
     sqrt,
     square,
@@ -121,23 +138,11 @@ from minisplit.ops.elementwise import (
 )
 from minisplit.ops.histograms import bincount, bucketize, digitize, histogram
 from minisplit.ops.inspection import __array_namespace_info__
-from minisplit.ops.joining import (
-    broadcast_arrays,
-    broadcast_shapes,
-    broadcast_to,
-    column_stack,
-    concat,
-    concatenate,
-    hstack,
-    meshgrid,
-    pad,
-    repeat,
-    roll,
-    stack,
-    tile,
-    vstack,
-)
+from minisplit.ops.joining import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
 from minisplit.ops.manipulation import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
     expand_dims,
     flatten,
     flip,
@@ -149,11 +154,13 @@ from minisplit.ops.manipulation import (
     squeeze,
     swapaxes,
     transpose,
+    tri,
     tril,
     triu,
 )
 from minisplit.ops.multiplying import cross, kron
 from minisplit.ops.norms import norm
+from minisplit.ops.padding import pad
 from minisplit.ops.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
 from minisplit.ops.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
@@ -170,7 +177,10 @@ from minisplit.ops.sets import (
     unique_values,
 )
 from minisplit.ops.sorting import argsort, sort, topk
-from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin
+from minisplit.ops.spreading import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
+from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin, nanstd, nanvar
+from minisplit.ops.taking import take, take_along_axis
+from minisplit.ops.turning import fliplr, flipud, roll, rot90
 from minisplit.vmap import vmap
 
 __version__ = "0.1.0"
@@ -200,6 +210,7 @@ __all__ = [
     "all",
     "allclose",
     "any",
+    "append",
     "arange",
     "argmax",
     "argmin",
@@ -214,6 +225,9 @@ __all__ = [
     "atan",
     "atan2",
     "atanh",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "average",
     "balance",
     "bfloat16",
@@ -238,6 +252,7 @@ __all__ = [
     "concat",
     "concatenate",
     "conj",
+    "convolve",
     "copysign",
     "corrcoef",
     "cos",
@@ -246,39 +261,54 @@ __all__ = [
     "cov",
     "cpu",
     "cross",
+    "cumprod",
+    "cumsum",
     "cumulative_prod",
     "cumulative_sum",
     "debug",
+    "deg2rad",
     "diag",
     "diagonal",
+    "diff",
     "digitize",
     "divide",
     "dot",
     "dsplit",
+    "dstack",
     "e",
     "einsum",
     "empty",
     "empty_like",
     "equal",
     "exp",
+    "exp2",
     "expand_dims",
     "expm1",
     "eye",
+    "fft",
     "finfo",
+    "fix",
     "flatten",
     "flip",
+    "fliplr",
+    "flipud",
     "float16",
     "float32",
     "float64",
     "floor",
     "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
     "from_dlpack",
     "from_numpy",
     "full",
     "full_like",
+    "gcd",
     "get_comm",
     "greater",
     "greater_equal",
+    "heaviside",
     "histogram",
     "hsplit",
     "hstack",
@@ -297,7 +327,11 @@ __all__ = [
     "isin",
     "isinf",
     "isnan",
+    "isneginf",
+    "isposinf",
+    "isreal",
     "kron",
+    "lcm",
     "less",
     "less_equal",
     "linalg",
@@ -324,13 +358,16 @@ __all__ = [
     "moveaxis",
     "multiply",
     "nan",
+    "nan_to_num",
     "nanmax",
     "nanmean",
     "nanmedian",
     "nanmin",
     "nanprod",
     "nanquantile",
+    "nanstd",
     "nansum",
+    "nanvar",
     "negative",
     "newaxis",
     "nextafter",
@@ -348,6 +385,7 @@ __all__ = [
     "pow",
     "prod",
     "quantile",
+    "rad2deg",
     "random",
     "ravel",
     "real",
@@ -359,11 +397,13 @@ __all__ = [
     "resplit",
     "result_type",
     "roll",
+    "rot90",
     "round",
     "searchsorted",
     "sign",
     "signbit",
     "sin",
+    "sinc",
     "sinh",
     "sort",
     "split",
@@ -375,6 +415,8 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "take",
+    "take_along_axis",
     "tan",
     "tanh",
     "tensordot",
@@ -383,6 +425,8 @@ __all__ = [
     "topk",
     "trace",
     "transpose",
+    "trapezoid",
+    "tri",
     "tril",
     "triu",
     "trunc",

@@ -360,6 +360,10 @@ class DNDarray:
         all = any = max = min = _reduce
         mean = prod = sum = _accumulate
         std = var = _spread
+
+        def _cumulate(self, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray: ...
+
+        cumprod = cumsum = _cumulate
         argmax = argmin = _arg_reduce
 
         @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,42 @@ def mirrored(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.
     opposite = ranks - 1 - comm.rank
     give[opposite], take[opposite] = counts[comm.rank], counts[opposite]
     return travel(shard, give, take, axis, comm, ("mirrored", layout))
+
+
+def windowed(
+    shard: torch.Tensor, layout: Layout, spans: Sequence[tuple[int, int]], comm: Communication
+) -> torch.Tensor:
+    """Return what of the split axis lies in `spans[rank]`, which may overlap the spans of others. Collective.
+
+    One exchange, of what ranks do not have of their own; without a message where all have all.
+    """
+    axis, held = layout.split or 0, list(pairwise(layout.offsets().tolist()))
+    mine, wanted = held[comm.rank], spans[comm.rank]
+    own = _common(wanted, mine)
+    kept = shard.narrow(axis, own[0] - mine[0], own[1] - own[0])
+    if all(
+        start >= stop or (first <= start and stop <= last)
+        for (start, stop), (first, last) in zip(spans, held, strict=True)
+    ):
+        return kept
+    pieces, give, take = [shard.narrow(axis, 0, 0)], [0] * comm.size, [0] * comm.size
+    for peer in range(comm.size):
+        if peer == comm.rank:
+            continue
+        start, stop = _common(spans[peer], mine)
+        pieces.append(shard.narrow(axis, start - mine[0], stop - start))
+        give[peer] = stop - start
+        start, stop = _common(wanted, held[peer])
+        take[peer] = stop - start
+    came = travel(torch.cat(pieces, axis), give, take, axis, comm, ("spans of", layout, *spans))
+    before = sum(take[: comm.rank])
+    return torch.cat([came.narrow(axis, 0, before), kept, came.narrow(axis, before, sum(take) - before)], axis)
+
+
+def _common(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    """What two spans have in common; within `b`, also where that is nothing."""
+    start = min(max(a[0], b[0]), b[1])
+    return start, max(start, min(a[1], b[1]))
 
 
 def _travel(

@@ -94,7 +94,7 @@ def group_arrays(selection: Selection, arrays: list[Part], putting: bool, comm: 
         else:
             indices.append((axes[0], here))
     layout = _group_layout(indices, x, putting, comm.size)
-    return _grouped(_in_range(indices, x.shape, comm), layout, selection, comm)
+    return _grouped(in_range(indices, x.shape, comm), layout, selection, comm)
 
 
 def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
@@ -234,7 +234,7 @@ def _group_layout(indices: list[tuple[int | None, Part]], x: Layout, putting: bo
     return Layout(shape, None, ranks)
 
 
-def _in_range(
+def in_range(
     indices: list[tuple[int | None, Part]], shape: tuple[int, ...], comm: Communication
 ) -> dict[int, Part]:
     """The indices counted from the front. IndexError on all ranks where one is out of range on any.

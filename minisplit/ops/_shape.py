@@ -43,9 +43,10 @@ def expanded(x: Layout, axes: Iterable[int], extent: int = 1) -> Layout:
 
 
 def resized(x: Layout, axis: int, extent: int, counts: Sequence[int] | None = None) -> Layout:
-    """The layout of `x` with another extent of one axis; `counts` are those of the split axis if it is that."""
+    """The layout of `x` with another extent of one axis; `counts`, by default even, are for the split axis."""
     shape = (*x.shape[:axis], extent, *x.shape[axis + 1 :])
-    return Layout(shape, x.split, x.ranks, tuple(counts or ()) if axis == x.split else x.ragged)
+    given = None if counts is None else tuple(counts)
+    return Layout(shape, x.split, x.ranks, given if axis == x.split else x.ragged)
 
 
 def without(x: Layout, *axes: int) -> Layout:

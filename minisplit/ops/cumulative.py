@@ -15,6 +15,7 @@ from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.movement import move
 from minisplit.ops._make import named
 from minisplit.ops._reduce import sum_dtype, wide
+from minisplit.ops.manipulation import ravel
 
 # torch's cumsum or cumprod, or sum or prod with the axis kept.
 Along = Callable[[torch.Tensor, int], torch.Tensor]
@@ -141,3 +142,34 @@ cumulative_sum = cumulation(
 cumulative_prod = cumulation(
     torch.cumprod, _prod, _products_before, torch.mul, 1, "cumulative_prod", "The products", "[1, 2, 6, 24]"
 )
+
+
+class Flattening(Protocol):
+    """A cumulative operation with NumPy's default axis, as it is called."""
+
+    def __call__(
+        self, x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None
+    ) -> DNDarray: ...
+
+
+def _flattening(function: Cumulate, name: str, what: str, example: str) -> Flattening:
+    """Make NumPy's form of a cumulative operation."""
+
+    def operation(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+        return function(ravel(x), 0, dtype=dtype) if axis is None else function(x, axis, dtype=dtype)
+
+    doc = f"""The {what} along an axis; None takes the elements in row-major order, as `ravel` does.
+
+    Local or collective as that and `cumulative_{name[3:]}`, and with its dtypes and errors.
+
+    >>> import minisplit as ms
+    >>> ms.{name}(ms.arange(1, 5, split=0).reshape((2, 2))).tolist()
+    {example}
+    """
+    return named(operation, name, doc)
+
+
+cumsum = _flattening(cumulative_sum, "cumsum", "running sums", "[1, 3, 6, 10]")
+cumprod = _flattening(cumulative_prod, "cumprod", "running products", "[1, 2, 6, 24]")
+setattr(DNDarray, "cumsum", cumsum)  # noqa: B010
+setattr(DNDarray, "cumprod", cumprod)  # noqa: B010

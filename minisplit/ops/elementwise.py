@@ -52,13 +52,19 @@ ceil = unary(torch.ceil)
 conj = unary(_copied(torch.conj))
 cos = unary(torch.cos)
 cosh = unary(torch.cosh)
+deg2rad = unary(torch.deg2rad)
 exp = unary(torch.exp)
+exp2 = unary(torch.exp2)
 expm1 = unary(_exact.expm1)
+fix = unary(torch.fix, "fix")
 floor = unary(torch.floor)
 imag = unary(_copied(torch.imag), example=_COMPLEX)
 isfinite = unary(torch.isfinite)
 isinf = unary(torch.isinf)
 isnan = unary(torch.isnan)
+isneginf = unary(torch.isneginf)
+isposinf = unary(torch.isposinf)
+isreal = unary(torch.isreal)
 log = unary(torch.log)
 log10 = unary(torch.log10)
 log1p = unary(_exact.log1p)
@@ -66,12 +72,14 @@ log2 = unary(torch.log2)
 logical_not = unary(torch.logical_not)
 negative = unary(torch.negative)
 positive = unary(_copied(torch.positive))
+rad2deg = unary(torch.rad2deg)
 real = unary(_copied(torch.real))
 reciprocal = unary(torch.reciprocal)
 round = unary(torch.round)
 sign = unary(_exact.sgn, "sign")
 signbit = unary(torch.signbit)
 sin = unary(torch.sin)
+sinc = unary(torch.sinc)
 sinh = unary(torch.sinh)
 sqrt = unary(torch.sqrt)
 square = unary(torch.square)
@@ -90,9 +98,15 @@ copysign = binary(torch.copysign, numbers=1)
 divide = binary(torch.divide)
 equal = binary(torch.eq, "equal", numbers=1)
 floor_divide = binary(_exact.floor_divide, may_fail=divides_integers)
+fmax = binary(torch.fmax, numbers=0)
+fmin = binary(torch.fmin, numbers=0)
+fmod = binary(torch.fmod, numbers=1, may_fail=divides_integers)
+gcd = binary(torch.gcd, numbers=0, example=_INTEGERS)
 greater = binary(torch.greater, numbers=1)
 greater_equal = binary(torch.greater_equal, numbers=1)
+heaviside = binary(torch.heaviside, numbers=0)
 hypot = binary(torch.hypot, numbers=0)
+lcm = binary(torch.lcm, numbers=0, example=_INTEGERS)
 less = binary(torch.less, numbers=1)
 less_equal = binary(torch.less_equal, numbers=1)
 logaddexp = binary(torch.logaddexp, numbers=0)
@@ -127,6 +141,21 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
 
 def _at_most(x: torch.Tensor, bound: torch.Tensor | complex) -> torch.Tensor:
     return torch.clip(x, max=bound)
+
+
+def nan_to_num(
+    x: DNDarray, /, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> DNDarray:
+    """Elementwise `torch.nan_to_num`: `x` with numbers for NaN and infinities, if not given 0 and the extremes.
+
+    Local.
+
+    >>> import minisplit as ms
+    >>> ms.nan_to_num(ms.array([float("nan"), 1.0], split=0), nan=7.0).tolist()
+    [7.0, 1.0]
+    """
+    shard = torch.nan_to_num(as_dndarray(x).larray, nan, posinf, neginf)
+    return DNDarray(shard, x.layout, x.comm)
 
 
 def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:

@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 
+from minisplit.core.communication import Communication
+from minisplit.core.devices import Device
 from minisplit.core.dndarray import DNDarray, as_dndarray
+from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.ops._make import named
 from minisplit.ops._reorder import fresh, owned, reordered, viewed, with_axes
@@ -99,6 +102,36 @@ def expand_dims(x: DNDarray, /, axis: Axes = 0) -> DNDarray:
     ((1, 2, 3, 1), 2)
     """
     return fresh(with_axes(as_dndarray(x), axis), x)
+
+
+# At which places axes are added to an array of so many axes, to make it one of 1, 2 or 3.
+_ADDED: dict[int, tuple[tuple[int, ...], ...]] = {1: ((0,),), 2: ((0, 1), (0,)), 3: ((0, 1, 2), (0, 2), (2,))}
+
+
+def with_dimensions(x: Any, ndim: int) -> DNDarray:
+    """`x` with axes of extent 1 up to `ndim` dimensions, where NumPy puts them, in the memory of `x`. Local."""
+    return x if as_dndarray(x).ndim >= ndim else with_axes(x, _ADDED[ndim][x.ndim])
+
+
+def _at_least(ndim: int) -> Callable[[DNDarray], DNDarray]:
+    """Make the function that adds axes up to `ndim`."""
+
+    def operation(x: DNDarray, /) -> DNDarray:
+        return fresh(with_dimensions(x, ndim), x)
+
+    name = f"atleast_{ndim}d"
+    doc = f"""Return `x` with axes of extent 1 up to {ndim} dimensions, where NumPy puts them. Local.
+
+    >>> import minisplit as ms
+    >>> ms.{name}(ms.zeros((2, 3, 4), split=1)).split
+    1
+    """
+    return named(operation, name, doc)
+
+
+atleast_1d = _at_least(1)
+atleast_2d = _at_least(2)
+atleast_3d = _at_least(3)
 
 
 def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
@@ -213,6 +246,27 @@ def _triangular(function: Callable[..., torch.Tensor], where: str) -> Callable[.
 
 tril = _triangular(torch.tril, "above")
 triu = _triangular(torch.triu, "below")
+
+
+def tri(
+    n_rows: int,
+    n_cols: int | None = None,
+    /,
+    k: int = 0,
+    *,
+    dtype: torch.dtype | None = None,
+    split: int | None = None,
+    device: Device = None,
+    comm: Communication | None = None,
+) -> DNDarray:
+    """Make a matrix with ones on and below diagonal `k`, else zeros. Local. See `tril`.
+
+    >>> import minisplit as ms
+    >>> ms.tri(2, 3, split=0).tolist()
+    [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]
+    """
+    shape = (n_rows, n_rows if n_cols is None else n_cols)
+    return tril(ones(shape, dtype=dtype, split=split, device=device, comm=comm), k)
 
 
 def of_matrices(x: Any) -> DNDarray:

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dndarray import DNDarray
-from minisplit.ops import elementwise, joining, manipulation, products, reductions, searching, statistics
+from minisplit.ops import (
+    elementwise,
+    joining,
+    manipulation,
+    products,
+    reductions,
+    searching,
+    spreading,
+    statistics,
+    turning,
+)
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.cumulative import cumulative_prod, cumulative_sum
 from minisplit.ops.einsum import einsum
@@ -103,7 +113,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.argmax: searching.argmax,
     torch.argmin: searching.argmin,
     torch.bitwise_not: elementwise.bitwise_invert,
-    torch.broadcast_to: joining.broadcast_to,
+    torch.broadcast_to: spreading.broadcast_to,
     torch.cat: lambda arrays, axis=0: joining.concat(arrays, axis=axis),
     torch.clamp: elementwise.clip,
     torch.clip: elementwise.clip,
@@ -141,7 +151,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.prod: reductions.prod,
     torch.ravel: manipulation.ravel,
     torch.reshape: manipulation.reshape,
-    torch.roll: lambda x, shift, axis=None: joining.roll(x, shift, axis=axis),
+    torch.roll: lambda x, shift, axis=None: turning.roll(x, shift, axis=axis),
     torch.sgn: elementwise.sign,
     torch.squeeze: manipulation.squeeze,
     torch.stack: lambda arrays, axis=0: joining.stack(arrays, axis=axis),
@@ -149,7 +159,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.sub: elementwise.subtract,
     torch.sum: reductions.sum,
     torch.swapaxes: manipulation.swapaxes,
-    torch.tile: joining.tile,
+    torch.tile: spreading.tile,
     torch.transpose: manipulation.swapaxes,
     torch.tril: manipulation.tril,
     torch.triu: manipulation.triu,

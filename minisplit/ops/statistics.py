@@ -19,7 +19,21 @@ from minisplit.ops._reduce import (
     documentation,
     wide,
 )
-from minisplit.ops.elementwise import divide, exp, isfinite, isnan, log, logical_not, multiply, where
+from minisplit.ops.elementwise import (
+    abs,
+    divide,
+    exp,
+    greater,
+    isfinite,
+    isnan,
+    log,
+    logical_not,
+    multiply,
+    sqrt,
+    square,
+    subtract,
+    where,
+)
 
 _TWICE = "\n\nA second message tells where there is nothing but NaN."
 
@@ -57,6 +71,41 @@ def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DND
     check_inexact(x.dtype, "nanmean")
     total = reductions.nansum(x, axis, dtype=wide(x.dtype), keepdims=keepdims)
     return _cast(divide(total, reductions.sum(logical_not(isnan(x)), axis, keepdims=keepdims)), x.dtype)
+
+
+def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    """The variance of what is not NaN over an axis, a tuple of axes, or all of them (None).
+
+    The squared deviations are divided by the number of elements minus `correction`; NaN where that is not above
+    0. Local or collective as `minisplit.var`, but by three messages where the split axis is reduced. Raises what
+    that does.
+
+    >>> import minisplit as ms
+    >>> ms.nanvar(ms.array([1.0, float("nan"), 3.0], split=0)).item()
+    1.0
+    """
+    x, way = directed(x, axis, keepdims)
+    check_inexact(x.dtype, "nanvar")
+    gaps, real = isnan(x), x.dtype.to_real() if x.dtype.is_complex else x.dtype
+    numbers = where(gaps, 0.0, _cast(x, wide(x.dtype)))
+    count = reductions.sum(logical_not(gaps), axis, keepdims=True)
+    mean = divide(reductions.sum(numbers, axis, keepdims=True), count)
+    deviations = abs(where(gaps, 0.0, subtract(numbers, mean)))
+    squares = reductions.sum(square(deviations), axis, keepdims=True)
+    freedom = subtract(count, correction)
+    found = where(greater(freedom, 0), divide(squares, freedom), nan)
+    shape = way.result.lshape(x.comm.rank)
+    return _cast(DNDarray(found.larray.reshape(shape), way.result, x.comm), real)
+
+
+def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    """The standard deviation of what is not NaN: the root of `nanvar`. Local or collective as that.
+
+    >>> import minisplit as ms
+    >>> ms.nanstd(ms.array([1.0, float("nan"), 3.0], split=0)).item()
+    1.0
+    """
+    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
 
 
 def average(

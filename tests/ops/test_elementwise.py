@@ -28,15 +28,16 @@ DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, t
 
 UNARY = [
     "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos", "cosh",
-    "exp", "expm1", "floor", "imag", "isfinite", "isinf", "isnan", "log", "log10", "log1p", "log2",
-    "logical_not", "negative", "positive", "real", "reciprocal", "round", "sign", "signbit", "sin", "sinh",
-    "sqrt", "square", "tan", "tanh", "trunc",
+    "deg2rad", "exp", "exp2", "expm1", "fix", "floor", "imag", "isfinite", "isinf", "isnan", "isneginf",
+    "isposinf", "isreal", "log", "log10", "log1p", "log2", "logical_not", "negative", "positive", "rad2deg",
+    "real", "reciprocal", "round", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "tan", "tanh",
+    "trunc",
 ]  # fmt: skip
 BINARY = [
     "add", "atan2", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "copysign", "divide", "equal", "floor_divide", "greater", "greater_equal", "hypot", "less", "less_equal",
-    "logaddexp", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "multiply", "nextafter",
-    "not_equal", "pow", "remainder", "subtract",
+    "copysign", "divide", "equal", "floor_divide", "fmax", "fmin", "fmod", "gcd", "greater", "greater_equal",
+    "heaviside", "hypot", "lcm", "less", "less_equal", "logaddexp", "logical_and", "logical_or", "logical_xor",
+    "maximum", "minimum", "multiply", "nextafter", "not_equal", "pow", "remainder", "subtract",
 ]  # fmt: skip
 OTHER_NAMES = {"bitwise_invert": "bitwise_not", "equal": "eq", "sign": "sgn"}
 
@@ -100,6 +101,19 @@ def test_functions_of_one_array(size: int, name: str) -> None:
         return good and right(x, whole)
 
     assert_all(check, DTYPES, layouts((5, 3), size))
+
+
+def test_numbers_for_nan_and_infinities(size: int) -> None:
+    def check(dtype: torch.dtype, options: dict[str, float], layout: ms.Layout) -> bool:
+        whole = torch.tensor([[math.nan, 1.5], [math.inf, -math.inf], [0.0, -1.0]], dtype=torch.float64)
+        whole = whole.to(dtype) if dtype.is_floating_point or dtype.is_complex else values((3, 2), dtype)
+        x = dealt(whole, layout)
+        result = ms.nan_to_num(x, **options)
+        good = right(result, torch.nan_to_num(whole, **options)) and result.layout is layout
+        result.larray.zero_()
+        return good and torch.equal(x.larray.isnan(), whole[layout.box(x.comm.rank)].isnan())
+
+    assert_all(check, DTYPES, [{}, {"nan": 7.0, "posinf": 9.0, "neginf": -9.0}], layouts((3, 2), size))
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -401,7 +415,7 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     part.free()
 
 
-@pytest.mark.parametrize("function", [ms.floor_divide, ms.remainder, operator.ifloordiv, operator.imod])
+@pytest.mark.parametrize("function", [ms.floor_divide, ms.remainder, ms.fmod, operator.ifloordiv, operator.imod])
 def test_a_zero_divisor_of_one_rank_is_an_error_of_all(size: int, function: Any, raises_alike: Any) -> None:
     divisors = torch.ones(2 * size, dtype=torch.int64)
     divisors[-1] = 0

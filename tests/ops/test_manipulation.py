@@ -78,6 +78,12 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "ravel": torch.ravel,
     "flatten": torch.ravel,
     "flip": lambda x, axis=None: x.flip(tuple(range(x.ndim)) if axis is None else axis),
+    "flipud": lambda x: x.flip(0),
+    "fliplr": lambda x: x.flip(1),
+    "rot90": lambda x, k=1, axes=(0, 1): x.rot90(k, axes),
+    "atleast_1d": torch.atleast_1d,
+    "atleast_2d": torch.atleast_2d,
+    "atleast_3d": torch.atleast_3d,
     "roll": torch.roll,
     "tile": torch.tile,
     "repeat": repeated,
@@ -128,6 +134,11 @@ ROWS: list[tuple[str, tuple[int, ...], tuple[Any, ...], bool]] = [
     ("flip", (5, 3), (0,), False),
     ("flip", (5, 3), ((1, 0),), False),
     ("flip", (), (), True),
+    ("flipud", (5, 3), (), False),
+    ("fliplr", (5, 3), (), False),
+    *(("rot90", (5, 3), (k,), False) for k in (-1, 0, 1, 2, 3, 5)),
+    ("rot90", (2, 5, 3), (1, (2, 1)), False),
+    *((f"atleast_{n}d", (5, 3, 2)[:ndim], (), True) for n in (1, 2, 3) for ndim in range(4)),
     ("roll", (7, 3), (2, 0), False),
     ("roll", (7, 3), (-9, 0), False),
     ("roll", (7, 3), ((1, 2), (0, 1)), False),
@@ -174,8 +185,8 @@ ROWS: list[tuple[str, tuple[int, ...], tuple[Any, ...], bool]] = [
     ("hsplit", (4,), ([1],), True),
     ("dsplit", (4, 2, 2), (2,), True),
 ]  # fmt: skip
-JOINING = ["concat", "concatenate", "stack", "vstack", "hstack", "column_stack"]
-OTHERS = ["broadcast_arrays", "broadcast_shapes", "meshgrid"]
+JOINING = ["concat", "concatenate", "stack", "vstack", "hstack", "dstack", "column_stack"]
+OTHERS = ["append", "tri", "broadcast_arrays", "broadcast_shapes", "meshgrid"]
 
 
 def listed(result: Any) -> list[Any]:
@@ -228,6 +239,8 @@ JOINED: dict[str, Callable[..., Any]] = {
     "stack": stacked(torch.stack),
     "vstack": lambda arrays: torch.vstack(tuple(arrays)),
     "hstack": lambda arrays: torch.hstack(tuple(arrays)),
+    "dstack": lambda arrays: torch.dstack(tuple(arrays)),
+    "append": flat_or_cat,
     "column_stack": lambda arrays: torch.column_stack(tuple(arrays)),
     "broadcast_arrays": lambda arrays: [x.clone() for x in torch.broadcast_tensors(*arrays)],
     "meshgrid": meshed,
@@ -248,6 +261,10 @@ JOINED_ROWS: list[tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]] = [
     ("vstack", ((), (3, 1)), ()),
     ("hstack", ((3, 2), (3, 5)), ()),
     ("hstack", ((3,), (4,)), ()),
+    ("dstack", ((3,), (1, 3)), ()),
+    ("dstack", ((3, 2), (3, 2, 4)), ()),
+    ("append", ((3, 2), (4, 2)), (0,)),
+    ("append", ((3, 2), (4,)), (None,)),
     ("column_stack", ((3,), (3, 4)), ()),
     ("broadcast_arrays", ((5, 1), (4,)), ()),
     ("broadcast_arrays", ((5, 4), (5, 4)), ()),
@@ -259,6 +276,8 @@ JOINED_ROWS: list[tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]] = [
 def call_joined(name: str, arrays: list[ms.DNDarray], args: tuple[Any, ...]) -> Any:
     if name == "meshgrid":
         return ms.meshgrid(*arrays, **({"indexing": args[0]} if args else {}))
+    if name == "append":
+        return ms.append(*arrays, axis=args[0])
     return ms.broadcast_arrays(*arrays) if name == "broadcast_arrays" else getattr(ms, name)(arrays, *args)
 
 
@@ -284,7 +303,7 @@ def test_functions_of_several_arrays(size: int, name: str, shapes: Any, args: tu
 def calls(draw: hyp.DrawFn) -> tuple[Whole, str, tuple[Any, ...]]:
     """An array, a function, and arguments that fit."""
     name = draw(hyp.sampled_from(sorted({name for name, *_ in ROWS} - {"dsplit", "hsplit", "vsplit", "split"})))
-    least = {"matrix_transpose": 2, "tril": 2, "triu": 2}.get(name, 1)
+    least = {"matrix_transpose": 2, "fliplr": 2, "rot90": 2, "tril": 2, "triu": 2}.get(name, 1)
     whole = draw(
         st.dndarrays(st.shapes(min_dims=least, max_side=5), dtype=draw(hyp.sampled_from(KINDS_OF_NUMBERS)))
     )
@@ -492,6 +511,7 @@ def test_where_results_are_split(size: int) -> None:
     assert ms.concat([ms.zeros((9, 2)), ms.zeros((9, 3), split=0)], axis=1).split == 0
     assert {y.split for y in ms.unstack(x, axis=0)} == {1}
     assert ms.broadcast_to(ms.zeros((1, 3), split=0), (2 * size, 3)).layout == ms.Layout((2 * size, 3), 0, size)
+    assert type(ms.broadcast_arrays(x)) is type(ms.broadcast_arrays()) is type(ms.meshgrid(x[:, 0, 0])) is tuple
     assert [y.split for y in ms.meshgrid(ms.zeros(3), ms.zeros(4, split=0))] == [0, 0]
     last = ms.squeeze(Whole(torch.ones(1, 5), ms.Layout((1, 5), 0, size)).cut())
     assert last.counts == (5, *[0] * (size - 1))
@@ -532,13 +552,16 @@ def test_layouts_for_many_ranks() -> None:
         (lambda x: ms.reshape(x, (-1, -1)), ValueError, r"-1 at most once, got \(-1, -1\)"),
         (lambda x: ms.reshape(x, (2.0, 6)), TypeError, "every extent of a shape must be an int, got 2.0"),
         (lambda x: ms.flip(x, 2), IndexError, "axis 2 is out of range"),
+        (lambda x: ms.fliplr(x[:, 0]), IndexError, "axis 1 is out of range for 1 dimensions"),
+        (lambda x: ms.rot90(x, axes=(0,)), ValueError, r"from one axis to another, got axes \(0,\)"),
         (lambda x: ms.roll(x, (1, 2), 0), ValueError, r"one shift for each axis, got shift \(1, 2\) and axis 0"),
         (lambda x: ms.roll(x, 1.5, 0), TypeError, "shift must be an int, got 1.5"),
         (lambda x: ms.tile(x, -1), ValueError, r"repetitions must not be negative, got \(-1,\)"),
         (lambda x: ms.repeat(x, [1, 2], axis=0), ValueError, r"one int or 6, .*, got the shape \(2,\)"),
         (lambda x: ms.repeat(x, -1, axis=0), ValueError, "repeats must not be negative, got -1"),
         (lambda x: ms.repeat(x, 1.5, axis=0), TypeError, "repeats must be ints, got 1.5"),
-        (lambda x: ms.pad(x, 1, "wrap"), ValueError, "mode must be 'constant', got 'wrap'"),
+        (lambda x: ms.pad(x, 1, "mean"), ValueError, "mode must be one of constant, edge, .* got 'mean'"),
+        (lambda x: ms.pad(x[:0], 1, "edge"), ValueError, r"axis 0 of the shape \(0, 2\) has no elements"),
         (lambda x: ms.pad(x, -1), ValueError, "none negative, got -1"),
         (lambda x: ms.pad(x, (1, 2, 3)), ValueError, r"or 2 such pairs, .*, got \(1, 2, 3\)"),
         (lambda x: ms.unstack(x, axis=2), IndexError, "axis 2 is out of range"),
@@ -601,6 +624,13 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     part.free()
 
 
+def test_triangles_of_ones(size: int) -> None:
+    for split in (None, 0, 1):
+        for args in ((4,), (3, 5), (3, 5, -1), (3, 5, 2)):
+            assert right(ms.tri(*args, split=split), torch.from_numpy(np.tri(*args, dtype=np.float32)))
+    assert ms.tri(3, dtype=torch.int8).dtype is torch.int8
+
+
 def test_methods(size: int) -> None:
     calls: list[Callable[[Any], Any]] = [
         lambda x: x.mT,
@@ -657,6 +687,46 @@ def test_padding_of_every_dtype(size: int) -> None:
             wanted = torch.full((4, 4), value, dtype=dtype)
             wanted[1:, :2] = values((3, 2), dtype)
             assert right(result, wanted)
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
+def test_padding_with_what_is_there(size: int, mode: str) -> None:
+    """Also by more than there is; and the gradient of each element counts its copies."""
+    for shape, widths in (
+        ((7,), (2, 3)),
+        ((4, 3), ((1, 0), (0, 2))),
+        ((2, 1), ((5, 9), (1, 3))),
+        ((3, 0), ((1, 1), (0, 0))),
+    ):
+        whole = values(shape)
+        places = torch.from_numpy(np.pad(values(shape, torch.int64).numpy(), widths, mode))
+        for layout in layouts(shape, size):
+            x = Whole(whole, layout).cut()
+            x.larray.requires_grad_()
+            with traffic() as seen:
+                result = ms.pad(x, widths, mode)
+            assert right(result, places.to(torch.float64))
+            assert seen.collectives <= (layout.split is not None)
+            (mine,) = torch.autograd.grad(result.larray.sum(), x.larray)
+            wanted = torch.bincount(places.flatten(), minlength=whole.numel()).reshape(shape).to(torch.float64)
+            assert right(ms.DNDarray(mine, layout, x.comm), wanted)
+    for dtype in DTYPES:
+        x = ms.array(values((5, 2), dtype), split=0)
+        wanted = torch.from_numpy(np.pad(values((5, 2)).numpy(), 2, mode)).to(dtype)
+        assert right(ms.pad(x, 2, mode), wanted)
+
+
+def test_padding_sends_what_the_ends_need(size: int) -> None:
+    x = ms.ones((4 * size, 2), split=0)
+    for mode, sent in (
+        ("edge", 0),
+        ("symmetric", 0),
+        ("wrap", 3 if size > 1 and x.comm.rank in {0, size - 1} else 0),
+    ):
+        with traffic() as seen:
+            ms.pad(x, ((3, 3), (0, 0)), mode)
+        assert seen.bytes_sent == sent * 2 * 4
+        assert seen.collectives == (mode == "wrap" and size > 1)
 
 
 def test_A7_strided_and_conjugate_shards(size: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
+from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.errors import agreement
@@ -385,6 +386,37 @@ def test_what_is_made_of_reductions(name: str, case: tuple[Whole, Any, bool]) ->
     # The logarithm of nothing needs no greatest element.
     messages = 2 if name != "logsumexp" or math.prod(whole.tensor.shape[dim] for dim in dims) else 1
     assert_reduced(lambda x: call(x, axis=axis, keepdims=keepdims), whole, axis, wanted, messages)
+
+
+@pytest.mark.parametrize("name", ["nanvar", "nanstd"])
+@given(case=with_specials() | cases(torch.complex128), correction=hyp.sampled_from((0, 1, 0.5, 3)))
+@spmd
+def test_spread_of_what_is_not_nan(name: str, case: tuple[Whole, Any, bool], correction: float) -> None:
+    whole, axis, keepdims = case
+
+    def function(x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+        wide = x.to(torch.complex128 if x.is_complex() else torch.float64).numpy()
+        with warnings.catch_warnings(action="ignore"):
+            found = getattr(np, name)(wide, axis=dims, ddof=correction, keepdims=keepdim)
+        return torch.tensor(found).to(x.dtype.to_real() if x.is_complex() else x.dtype)
+
+    wanted = expected(inexact(function), whole.tensor, axis, keepdims)
+    call = getattr(ms, name)
+    assert_reduced(lambda x: call(x, axis=axis, correction=correction, keepdims=keepdims), whole, axis, wanted, 3)
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+def test_running_totals_as_numpy(size: int, name: str) -> None:
+    for shape in ((5, 3), (6,), ()):
+        for dtype in (torch.int32, torch.float64, torch.bool):
+            whole = (torch.arange(math.prod(shape)).reshape(shape) % 3 + 1).to(dtype)
+            for layout in layouts(shape, size):
+                x = dealt(whole, layout)
+                for axis in (None, *range(-len(shape), len(shape))):
+                    plain = getattr(np, name)(whole.numpy(), axis=axis)
+                    assert_equal(getattr(ms, name)(x, axis), torch.from_numpy(plain))
+                    assert_equal(getattr(x, name)(axis), torch.from_numpy(plain))
+    assert ms.cumsum(ms.ones(3, dtype=torch.int8), dtype=torch.int16).dtype is torch.int16
 
 
 @pytest.mark.parametrize("name", ["logsumexp", "nanmean"])

@@ -1,0 +1,209 @@
+"""Differences and convolutions: NumPy's values for every layout, for which neighbours' rows alone travel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as hyp
+from layouts import dealt, layouts
+
+import minisplit as ms
+from minisplit.core.fetching import windowed
+from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
+from minisplit.testing import strategies as st
+
+Comm = ms.Communication
+DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
+
+
+def values(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    index = torch.arange(math.prod(shape), dtype=torch.int64)
+    return ((index * index * 5 + index) % 17).reshape(shape).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_differences(size: int, dtype: torch.dtype) -> None:
+    for shape, axis in (((9,), 0), ((5, 3), 0), ((5, 3), -1), ((2, 4, 1), 2), ((0, 3), 0)):
+        whole = values(shape, dtype)
+        for layout in layouts(shape, size):
+            x = dealt(whole, layout)
+            for n in (0, 1, 2, 4, 7):
+                with traffic() as seen:
+                    result = ms.diff(x, axis=axis, n=n)
+                wanted = torch.diff(whole, n, axis)
+                assert_equal(result, wanted)
+                assert seen.collectives <= (layout.split == axis % len(shape) and n > 0)
+                if layout.split is not None:
+                    stops = layout.offsets()[1:].clip(max=wanted.shape[layout.split])
+                    assert result.counts == tuple(np.diff(stops, prepend=0).tolist())
+                result.larray.zero_()
+            assert_equal(x, whole)
+
+
+@hyp.composite
+def calls(draw: hyp.DrawFn) -> tuple[Whole, list[Whole | None], int, int]:
+    whole = draw(st.dndarrays(st.shapes(1, 3, 0, 6)))
+    shape = list(whole.layout.shape)
+    axis = draw(hyp.integers(-len(shape), len(shape) - 1))
+    ends: list[Whole | None] = []
+    for _ in range(2):
+        shape[axis] = draw(hyp.integers(0, 3))
+        ends.append(draw(hyp.none() | st.dndarrays(tuple(shape), whole.tensor.dtype)))
+    return whole, ends, axis, draw(hyp.integers(0, 4))
+
+
+@given(call=calls())
+@spmd
+def test_any_arguments(call: tuple[Whole, list[Whole | None], int, int]) -> None:
+    whole, (before, after), axis, n = call
+    joined = torch.cat([part.tensor for part in (before, whole, after) if part is not None], axis)
+    prepend, append = (None if part is None else part.cut() for part in (before, after))
+    result = ms.diff(whole.cut(), axis=axis, n=n, prepend=prepend, append=append)
+    assert_equal(result, torch.diff(joined, n, axis))
+
+
+@hyp.composite
+def windows(draw: hyp.DrawFn) -> tuple[Whole, tuple[tuple[int, int], ...]]:
+    whole = draw(st.dndarrays(st.shapes(1, 2, 1, 9), torch.float64, split=0))
+    inside = hyp.integers(0, whole.layout.extent)
+    spans = hyp.lists(hyp.tuples(inside, inside), min_size=whole.layout.ranks, max_size=whole.layout.ranks)
+    return whole, tuple((min(span), max(span)) for span in draw(spans))
+
+
+@given(case=windows())
+@spmd
+def test_windows(case: tuple[Whole, tuple[tuple[int, int], ...]]) -> None:
+    """Values, gradients, and the bytes of what a rank has not."""
+    whole, spans = case
+    x = whole.cut()
+    x.larray.requires_grad_()
+    rank = x.comm.rank
+    with traffic() as seen:
+        rows = windowed(x.larray, x.layout, spans, x.comm)
+    assert torch.equal(rows, whole.tensor[slice(*spans[rank])])
+    held = [range(*x.layout.span(peer)) for peer in range(x.comm.size)]
+    asked = [sum(i in held[rank] for i in range(*span)) for peer, span in enumerate(spans) if peer != rank]
+    assert seen.bytes_sent == 8 * sum(asked) * math.prod(x.shape[1:])
+    (mine,) = torch.autograd.grad(rows.sum() * (rank + 1), x.larray)
+    wanted = torch.zeros_like(whole.tensor)
+    for peer, span in enumerate(spans):
+        wanted[slice(*span)] += peer + 1
+    assert_equal(ms.DNDarray(mine, x.layout, x.comm), wanted)
+
+
+def test_what_is_sent(size: int) -> None:
+    x = ms.ones((10 * size, 3), split=0)
+    for n in (1, 3):
+        with traffic() as seen:
+            ms.diff(x, axis=0, n=n)
+        assert seen.bytes_sent == (n * 3 * 4 if x.comm.rank else 0)
+
+
+def test_gradients(size: int) -> None:
+    for axis, n in ((0, 1), (0, 3), (1, 2)):
+        plain = values((5, 4)).requires_grad_()
+        wanted = torch.diff(plain, n, axis)
+        (gradient,) = torch.autograd.grad(wanted.square().sum(), plain)
+        for layout in layouts((5, 4), size):
+            x = dealt(plain.detach(), layout)
+            x.larray.requires_grad_()
+            (mine,) = torch.autograd.grad(ms.diff(x, axis=axis, n=n).larray.square().sum(), x.larray)
+            assert_equal(ms.DNDarray(mine, layout, x.comm), gradient)
+
+
+def test_trapezoids(size: int) -> None:
+    for shape in ((7,), (5, 3), (1, 4), (0, 2)):
+        for dtype in (torch.float64, torch.int64):
+            whole = values(shape, dtype)
+            for layout in layouts(shape, size):
+                y = dealt(whole, layout)
+                for axis in range(-1, len(shape)):
+                    wanted = np.trapezoid(whole.numpy(), dx=0.5, axis=axis)
+                    result = ms.trapezoid(y, dx=0.5, axis=axis)
+                    assert_close(result, torch.as_tensor(wanted, dtype=result.dtype))
+                    points = values((shape[axis],))
+                    for split in (None, 0):
+                        result = ms.trapezoid(y, ms.array(points, split=split), axis=axis)
+                        wanted = np.trapezoid(whole.numpy(), points.numpy(), axis=axis)
+                        assert_close(result, np.asarray(wanted))
+                    far = values(shape) * 1.5
+                    result = ms.trapezoid(y, ms.array(far, split=0), axis=axis)
+                    assert_close(result, np.asarray(np.trapezoid(whole.numpy(), far.numpy(), axis=axis)))
+
+
+MODES: list[Literal["full", "same", "valid"]] = ["full", "same", "valid"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_convolutions(size: int, mode: Literal["full", "same", "valid"]) -> None:
+    """Of many lengths, for kernels that reach over several ranks; gradients of both."""
+    for long, short in ((9, 1), (9, 2), (8, 5), (6, 6), (3, 7), (1, 1)):
+        plain, kernel = values((long,)).requires_grad_(), (values((short,)) + 1).requires_grad_()
+        wanted = torch.from_numpy(np.convolve(plain.detach(), kernel.detach(), mode))
+        weights = values(tuple(wanted.shape)) + 2
+        padded = torch.nn.functional.pad(plain, (short - 1, short - 1))
+        full = torch.nn.functional.conv1d(padded[None, None], kernel.flip(0)[None, None])[0, 0]
+        first = (full.shape[0] - wanted.shape[0]) // 2
+        gradients = torch.autograd.grad(full[first : first + len(wanted)], (plain, kernel), weights)
+        for layout in layouts((long,), size):
+            for other in layouts((short,), size):
+                a, v = dealt(plain.detach(), layout), dealt(kernel.detach(), other)
+                a.larray.requires_grad_()
+                v.larray.requires_grad_()
+                with traffic() as seen:
+                    result = ms.convolve(a, v, mode)
+                assert_close(result, wanted)
+                assert seen.collectives <= (layout.split is not None) + (other.split is not None)
+                mine = torch.autograd.grad(
+                    result.larray, (a.larray, v.larray), weights[result.layout.box(a.comm.rank)]
+                )
+                assert_close(ms.DNDarray(mine[0], layout, a.comm), gradients[0])
+                assert_close(ms.DNDarray(mine[1], other, a.comm), gradients[1])
+
+
+def test_convolutions_of_several_dtypes(size: int) -> None:
+    kinds = [torch.uint8, torch.int64, torch.float16, torch.float32, torch.complex64]
+    for dtype, other in product(kinds, kinds):
+        a, v = ms.arange(2 * size, dtype=dtype, split=0), ms.arange(3, dtype=other, split=0)
+        wanted = np.convolve(np.arange(2 * size), np.arange(3))
+        assert_close(ms.convolve(a, v), torch.from_numpy(wanted).to(torch.promote_types(dtype, other)))
+    with traffic() as seen:
+        ms.convolve(ms.ones(10 * size, split=0), ms.ones(3))
+    rank = ms.get_comm().rank
+    assert seen.bytes_sent == (2 * 4 if rank < size - 1 else 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: ms.diff(x, axis=2), IndexError, "axis 2 is out of range for 2 dimensions"),
+        (lambda x: ms.diff(x, n=-1), ValueError, "n must not be negative, got -1"),
+        (lambda x: ms.diff(x, n=0.5), TypeError, "n must be an int, got 0.5"),
+        (lambda x: ms.diff(x, append=x[:, 0]), ValueError, "the shapes of joined arrays differ"),
+        (lambda x: ms.diff(x.larray), TypeError, "x must be a DNDarray, got Tensor"),
+        (lambda x: ms.convolve(x, x), ValueError, r"1-d arrays that have elements, got .* \(6, 2\) and"),
+        (lambda x: ms.convolve(x[:, 0], x[:0, 0]), ValueError, r"1-d arrays that have elements, got .* \(0,\)"),
+        (lambda x: ms.convolve(x[:, 0], x[:, 0], "half"), ValueError, "mode must be 'full', .* got 'half'"),
+        (lambda x: ms.convolve(x[:, 0] > 0, x[:, 0] > 0), RuntimeError, "Bool"),
+        (lambda x: ms.trapezoid(x, x[0, :1]), ValueError, r"shape \(6, 2\) or be as long as axis 1, got \(1,\)"),
+    ],
+)
+def test_errors(call: Callable[[Any], Any], kind: Any, words: str, raises_alike: Any) -> None:
+    x = ms.ones((6, 2), split=0)
+    with raises_alike(kind, match=words):
+        call(x)
+
+
+def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
+    part = comm.split(rank % 2)
+    assert part is not None
+    x = ms.ones((4, 6), split=1, comm=part)
+    assert ms.diff(x).comm is ms.diff(x, axis=0).comm is ms.trapezoid(x).comm is part
+    part.free()
