@@ -63,16 +63,25 @@ def to_numpy(self: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool |
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
-def to_dlpack(self: DNDarray, /, **options: Any) -> Any:
-    """The global array on every rank, by the DLPack protocol; `options` are the protocol's.
+def to_dlpack(
+    self: DNDarray,
+    /,
+    *,
+    stream: int | None = None,
+    max_version: tuple[int, int] | None = None,
+    dl_device: tuple[Any, int] | None = None,
+    copy: bool | None = None,
+) -> Any:
+    """The global array on every rank, by the DLPack protocol, which says what the arguments are.
 
     Collective where the array is split: it is gathered. A replicated one shares its memory. Raises BufferError for
-    a split array with `copy=False`, and for one that requires a gradient.
+    a split array with `copy=False`, and torch's error for one that requires a gradient.
     """
-    if self.split is not None and options.get("copy") is False:
+    if self.split is not None and copy is False:
         raise BufferError("copy=False, but a split array is gathered by a copy; x.larray is this rank's part")
     whole = self if self.split is None else self.resplit(None)
-    return whole.larray.__dlpack__(**options)
+    options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+    return whole.larray.__dlpack__(**{name: value for name, value in options.items() if value is not None})
 
 
 def dlpack_device(self: DNDarray, /) -> tuple[Any, int]:
