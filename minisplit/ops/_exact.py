@@ -46,6 +46,12 @@ def sgn(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x.isnan(), x, torch.sgn(x)) if x.is_floating_point() or x.is_complex() else torch.sgn(x)
 
 
+def heaviside(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """`torch.heaviside`, but also of two dtypes."""
+    common = torch.promote_types(x1.dtype, x2.dtype)
+    return torch.heaviside(x1.to(common), x2.to(common))
+
+
 def acos(x: torch.Tensor) -> torch.Tensor:
     """`torch.acos`, but of a complex zero the imaginary part has the other sign."""
     found = torch.acos(x)

@@ -23,7 +23,8 @@ def positive(q: torch.Tensor, r: torch.Tensor) -> Factors:
     phases = torch.where(diagonal == 0, 1, diagonal.sgn())
     phases = torch.nn.functional.pad(phases, (0, q.shape[-1] - phases.shape[-1]), value=1)
     scale = torch.mul if q.requires_grad else torch.Tensor.mul_
-    return scale(q, phases.unsqueeze(-2)), scale(r, phases.conj().unsqueeze(-1))
+    # triu: below the diagonal are zeros, of which a phase may make negative ones.
+    return scale(q, phases.unsqueeze(-2)), scale(r, phases.conj().unsqueeze(-1)).triu()
 
 
 def turned(q: torch.Tensor, by: torch.Tensor) -> torch.Tensor:

@@ -101,6 +101,7 @@ def assert_qr(case: Whole, mode: Any) -> None:
     torch.testing.assert_close(left @ right, case.tensor)
     diagonal = right.diagonal(dim1=-2, dim2=-1)
     assert torch.equal(right, right.triu())
+    assert not right.tril(-1).real.signbit().any()
     assert torch.equal(diagonal, diagonal.abs().to(diagonal.dtype))
     if mode == "complete" and rows > columns:
         assert_lengthwise(q, x, x.ndim - 2)

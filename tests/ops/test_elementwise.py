@@ -42,7 +42,16 @@ BINARY = [
 OTHER_NAMES = {"bitwise_invert": "bitwise_not", "equal": "eq", "sign": "sgn"}
 
 
+def heaviside(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """torch has it for operands of one dtype only."""
+    common = torch.result_type(x1, x2)
+    operands = [torch.as_tensor(x, dtype=common) for x in (x1, x2)]
+    return torch.heaviside(*operands)
+
+
 def torch_of(name: str) -> Callable[..., torch.Tensor]:
+    if name == "heaviside":
+        return heaviside
     function: Callable[..., torch.Tensor] = getattr(torch, OTHER_NAMES.get(name, name))
     return function
 
