@@ -323,7 +323,7 @@ def test_values_are_those_of_the_oracle_in_any_layout(comm: ms.Communication, na
 
 
 @pytest.mark.several
-def test_results_stay_on_a_sub_communicator(comm: ms.Communication) -> None:
+def test_A16_results_stay_on_a_sub_communicator(comm: ms.Communication) -> None:
     part = comm.split(int(comm.rank > 0))
     assert part is not None
     with agreement(comm, "calling every operation on a part of the ranks"):
