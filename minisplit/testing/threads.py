@@ -113,7 +113,9 @@ class _World:
                 self.stopping = False
             finally:
                 self.pass_on()  # where not all could be started, to those that wait already
-            self.over.acquire()
+            # In turns: a Ctrl-C that came just before is not seen while waiting.
+            while not self.over.acquire(timeout=1):
+                pass
         except BaseException:  # Ctrl-C, which may come as soon as the first rank runs
             self.stopping = True
             raise
