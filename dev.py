@@ -296,9 +296,12 @@ class Part:
     arguments: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
     cores: int = 1
+    # The longest begin first.
+    length: int = 0
 
 
-SERIAL = Part("serial", 0, ("-m", "serial"))
+SERIAL = Part("serial", 0, ("-m", "serial and not spmd"), length=8)
+PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=9)
 # What runs twice, on threads and on MPI, runs once of them in debug mode.
 DEBUG = ("MINISPLIT_DEBUG", "1")
 # Properties again, on the ranks of an MPI job. Each example costs more there.
@@ -308,7 +311,7 @@ POOL = Part("pool", 0, ("-m", "spmd"), IN_POOL, cores=2)
 
 def on_threads(ranks: int) -> Part:
     arguments = ("-m", "not serial", "--on-threads", str(ranks))
-    return Part(f"threads, {counted(ranks)}", 0, arguments, (DEBUG,))
+    return Part(f"threads, {counted(ranks)}", 0, arguments, (DEBUG,), length=ranks)
 
 
 def on_mpi(ranks: int) -> Part:
@@ -325,10 +328,10 @@ def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_ar
     for mpi in mpis:
         parts = [*[SERIAL, POOL] * everything, *map(on_mpi, counts)]
         if mpi is mpis[0]:  # threads are the same with each
-            parts += map(on_threads, counts)
+            parts += [*[PROPERTIES] * everything, *map(on_threads, counts)]
         work += [(mpi, part) for part in parts]
     # What keeps one core busy runs beside another such part, while there are cores for both.
-    small = [pair for pair in work if pair[1].cores == 1]
+    small = sorted([pair for pair in work if pair[1].cores == 1], key=lambda pair: -pair[1].length)
     large = [pair for pair in work if pair[1].cores > 1]
     done: dict[tuple[Mpi, Part], Run] = {}
     for pairs, lanes in ((small, min(2, os.cpu_count() or 1)), (large, 1)):
