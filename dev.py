@@ -305,7 +305,7 @@ PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=9)
 # What runs twice, on threads and on MPI, runs once of them in debug mode.
 DEBUG = ("MINISPLIT_DEBUG", "1")
 # Properties again, on the ranks of an MPI job. Each example costs more there.
-IN_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "40"), DEBUG)
+IN_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "25"), DEBUG)
 POOL = Part("pool", 0, ("-m", "spmd"), IN_POOL, cores=2)
 
 

@@ -36,25 +36,28 @@ def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
         raise ValueError(f"repetitions must not be negative, got {given}")
     x = with_axes(x, range(len(times) - as_dndarray(x).ndim))
     times = [1] * (x.ndim - len(times)) + times
-    copies = 1
-    if x.split is not None:
-        copies, times[x.split] = times[x.split], 1
+    split = x.split
+    if split is not None and times[split] != 1:
+        x, times[split] = _copies(x, times[split]), 1
     layout = x.layout
     for place, n in enumerate(times):
         layout = resized(layout, place, layout.shape[place] * n, layout.counts)
-    result = DNDarray(x.larray.tile(times), layout, x.comm)
-    if copies == 1 or layout.split is None:
-        return result
-    even = Layout(
-        resized(layout.with_split(None), layout.split, layout.extent * copies).shape, layout.split, layout.ranks
-    )
-    if 0 < copies < x.comm.size:
-        return join_as([result] * copies, layout.split, joined_as([layout] * copies, layout.split, even))
+    return DNDarray(x.larray.tile(times), layout, x.comm)
+
+
+def _copies(x: DNDarray, copies: int) -> DNDarray:
+    """`x` so many times along its split axis."""
+    layout, axis = x.layout, x.layout.split or 0
+    even = Layout(resized(layout.with_split(None), axis, layout.extent * copies).shape, axis, layout.ranks)
+    if copies == 0:
+        return DNDarray(x.larray.narrow(axis, 0, 0), even, x.comm)
+    if copies < x.comm.size:
+        return join_as([x] * copies, axis, joined_as([layout] * copies, axis, even))
     # Each rank needs nearly all of it, and some of that several times.
-    whole = shared(result.to_layout(layout.with_split(None)).larray, x.comm)
+    whole = shared(x.to_layout(layout.with_split(None)).larray, x.comm)
     start, stop = even.span(x.comm.rank)
     index = torch.arange(start, stop, device=x.device) % max(layout.extent, 1)
-    return DNDarray(whole.index_select(layout.split, index), even, x.comm)
+    return DNDarray(whole.index_select(axis, index), even, x.comm)
 
 
 def repeat(x: DNDarray, repeats: int | Sequence[int] | DNDarray, /, axis: int | None = None) -> DNDarray:
