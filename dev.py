@@ -306,9 +306,9 @@ SERIAL = Part("serial", 0, ("-m", "serial and not spmd"), length=8)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=9)
 # What runs twice, on threads and on MPI, runs once of them in debug mode.
 DEBUG = ("MINISPLIT_DEBUG", "1")
-# Properties again, on the ranks of an MPI job. Each example costs more there.
+# What is drawn again, on the ranks of an MPI job. Each example costs more there.
 IN_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "25"), DEBUG)
-POOL = Part("pool", 0, ("-m", "spmd"), IN_POOL, cores=2)
+POOL = Part("pool", 0, ("-m", "drawn"), IN_POOL, cores=2)
 
 
 def on_threads(ranks: int) -> Part:

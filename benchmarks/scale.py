@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/scale.py
 
-First what one rank spends on planning, cold: time and memory of `plan(src, dst, rank)`. Then, for 2 to 16 ranks (as
-threads), bytes that the plans predict beside those that were counted. Last predicted times on a cluster of one rank
-per link, by
+First what one rank spends on planning, cold: time and memory of `plan(src, dst, rank)`. Then, for 2 to 16 ranks
+(as threads), bytes that the plans predict beside those that were counted. Last predicted times on a cluster of one
+rank per link, by
 
     T = alpha * messages + bytes / beta        of the busiest rank, all its messages in flight at once
     T = 2 * ceil(log2 p) * alpha + 2 * bytes * (p - 1) / p / beta      of an allreduce

@@ -195,6 +195,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if hasattr(function, "alone"):
             item.add_marker("spmd")
             item.add_marker("serial")
+            if hasattr(function, "hypothesis"):
+                item.add_marker("drawn")
         elif hasattr(function, "hypothesis") and not is_serial(item):
             raise pytest.UsageError(f"{item.nodeid} draws examples on every rank: give it @minisplit.testing.spmd")
     if config.option.on_threads:
