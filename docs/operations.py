@@ -32,7 +32,7 @@ def page() -> str:
         first: dict[str, str] = {}
         rows = [row(name, function, first) for name, function in public(module)]
         if rows:
-            title = (inspect.getdoc(module) or "").splitlines()[0].rstrip(".")
+            title = re.split(r"[:,]|\.( |$)", inspect.getdoc(module) or "")[0]
             parts.append("\n".join([f"## {title}", "", "| | | |", "| --- | --- | --- |", *rows, ""]))
     return "\n".join(parts)
 
