@@ -66,7 +66,8 @@ def table(job: dict[str, Any]) -> str:
 
 
 def picture(jobs: list[dict[str, Any]], path: Path) -> None:
-    """Times of minisplit and its peers over the limit."""
+    """Times of minisplit and its peers over the limit, on more than one rank, where there is something to send."""
+    jobs = [job for job in jobs if job["about"]["ranks"] > 1] or jobs
     import matplotlib as mpl  # noqa: PLC0415 - the table does not need it
 
     mpl.use("Agg")

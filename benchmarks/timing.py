@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -37,8 +38,10 @@ def measure(row: Row, comm: ms.Communication) -> dict[str, Any]:
     repeats = {name: max(1, min(500, int(ROUND / max(t, 1e-7)))) for name, t in once.items()}
     rounds = int(max(5, min(25, SECONDS / sum(once[name] * n for name, n in repeats.items()))))
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
+    for turn in range(rounds):
+        # In another order each time, alike on all ranks: a call may find in the cache what the last one has read.
+        order = random.Random(turn).sample(list(calls.items()), len(calls))
+        for name, call in order:
             comm.agree(np.zeros(1, dtype=np.int64))
             times[name].append(longest(seconds(call, repeats[name]), comm) * 1e6)
     quartiles = {name: statistics.quantiles(t, n=4) for name, t in times.items()}
