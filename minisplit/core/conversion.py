@@ -157,7 +157,8 @@ def _from_dndarray(
     return DNDarray(_owned(shard, copy, shard is moved.larray), moved.layout, x.comm)
 
 
-def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor:
+def _tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, own: bool = False) -> torch.Tensor:
+    """`obj` as a tensor; `own` is whether each rank has another, so that nothing in it may be gathered."""
     if isinstance(obj, torch.Tensor):
         if obj.layout is not torch.strided:
             raise TypeError(f"a DNDarray holds dense tensors, got a sparse one ({obj.layout}); use to_dense()")
@@ -170,18 +171,23 @@ def _tensor(obj: Any, dtype: torch.dtype | None, device: Device) -> torch.Tensor
             obj = np.array(obj, dtype=native)
     if isinstance(obj, (list, tuple)):
         arrays: list[DNDarray] = []
-        obj = _unwrapped(obj, arrays)
+        obj = _unwrapped(obj, arrays, own)
         if arrays and dtype is None:
             dtype = reduce(torch.promote_types, [x.dtype for x in arrays])
     return torch.as_tensor(obj, dtype=dtype, device=sanitize_device(device))
 
 
-def _unwrapped(obj: Any, arrays: list[DNDarray]) -> Any:
-    """Nested sequences with numbers for the 0-d arrays in them, which `arrays` gets; others are gathered."""
+def _unwrapped(obj: Any, arrays: list[DNDarray], own: bool) -> Any:
+    """Nested sequences with numbers for the arrays in them, which `arrays` gets; split ones are gathered."""
     if isinstance(obj, DNDarray):
+        if own and obj.split is not None:
+            raise ValueError(
+                f"a rank's own part for is_split holds an array split along {obj.split}, of which other ranks may "
+                "not know: use its larray, or resplit(x, None) before"
+            )
         arrays.append(obj)
         return obj.tolist()
-    return [_unwrapped(item, arrays) for item in obj] if isinstance(obj, (list, tuple)) else obj
+    return [_unwrapped(item, arrays, own) for item in obj] if isinstance(obj, (list, tuple)) else obj
 
 
 def _owned(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor:
@@ -230,7 +236,7 @@ def _glued(
     axis, part, error = 0, torch.empty(0), None
     try:
         axis = as_index(is_split, "is_split")
-        part = _tensor(obj, dtype, device)
+        part = _tensor(obj, dtype, device, own=True)
         part = _owned(part, copy, _is_shared(part, obj))
     except Exception as caught:
         error = caught

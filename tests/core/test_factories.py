@@ -191,6 +191,13 @@ def test_sequences_may_hold_arrays() -> None:
     assert ms.array([x, x * 2]).tolist() == [[0, 1, 2], [0, 2, 4]]
 
 
+def test_A2_a_split_array_in_the_part_of_one_rank_is_an_error_on_all(rank: int, raises_alike: Any) -> None:
+    x = ms.arange(3, split=0)
+    with raises_alike(ValueError, match="own part for is_split holds an array split along 0"):
+        ms.array([x] if rank == 0 else [[0, 1, 2]], is_split=0)
+    assert ms.array([x[0], x[1]], is_split=0).shape == (2 * x.comm.size,)
+
+
 def test_a_0d_array_fills_as_its_number(raises_alike: Any) -> None:
     value = ms.array(2.5, dtype=torch.float64)
     assert ms.full(3, value, split=0).dtype is torch.float64
