@@ -30,9 +30,12 @@ from minisplit.core.debugging import (
 )
 from minisplit.core.mapping import mapping, refuse
 from minisplit.core.merging import MergeOp, ReduceOp
+from minisplit.core.transfer import TransferPlan
 
 Record = NDArray[np.int64]
 Call = tuple[object, ...]
+# What goes to, or comes from, which rank.
+Parcels = list[tuple[int, torch.Tensor]]
 Result = TypeVar("Result")
 
 # The longest text that ranks compare in debug mode.
@@ -98,6 +101,17 @@ class Communication(ABC):
         """
         if self.size > 1:
             self._collective(("exchange", *purpose), self._exchange, send, recv)
+
+    def transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
+        """An exchange that fills `target`, this rank's shard under `steps.dst`, from the ranks' shards `source`.
+
+        `target` is contiguous.
+        """
+        if self.size > 1:
+            call = ("exchange", source.dtype, steps.src, "to", steps.dst)
+            self._collective(call, self._transfer, source, target, steps)
+        else:
+            parcels(source, target, steps)
 
     def allreduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         """Reduce elementwise over the ranks; `tensor` has one shape and dtype on all.
@@ -265,6 +279,9 @@ class Communication(ABC):
         self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
     ) -> None: ...
 
+    def _transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
+        self._exchange(*parcels(source, target, steps))
+
     @abstractmethod
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         """Reduce in place; `total` is contiguous, in host memory, and of a dtype in `REDUCIBLE`.
@@ -301,6 +318,15 @@ class Communication(ABC):
     @abstractmethod
     def abort(self, status: int = 1) -> None:
         """End every rank of the job. Not collective: one rank is enough."""
+
+
+def parcels(source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> tuple[Parcels, Parcels]:
+    """What a plan sends and receives, as views of the shards; what stays on this rank is copied at once."""
+    send = {peer: source.narrow(steps.send.axis, start, length) for peer, start, length in steps.send}
+    recv = {peer: target.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}
+    if steps.rank in recv:
+        recv.pop(steps.rank).copy_(send.pop(steps.rank))
+    return list(send.items()), list(recv.items())
 
 
 def _reducible(tensor: torch.Tensor) -> torch.Tensor:

@@ -398,7 +398,7 @@ class DNDarray:
         def astype(self, dtype: torch.dtype, *, copy: bool = True) -> DNDarray: ...
 
     def _moved(self, layout: Layout) -> DNDarray:
-        return DNDarray(move(self._larray, self._layout, layout, self._comm), layout, self._comm)
+        return self._wrap(move(self._larray, self._layout, layout, self._comm), layout, self._comm)
 
     def _become(self, other: DNDarray) -> Self:
         self._larray, self._layout = other._larray, other._layout

@@ -172,12 +172,19 @@ class Layout:
 
     def with_split(self, split: int | None) -> Layout:
         """The same shape, split along `split` with the default counts; itself where it is split there already."""
-        target = Layout(self.shape, split, self.ranks)
-        return self if target.split == self.split else target
+        if split is None or type(split) is int:
+            return _with_split(self, split)
+        return self.with_split(normalise_axis(split, len(self.shape)))
 
     def with_counts(self, counts: Sequence[int]) -> Layout:
         """The same shape and split with other counts."""
         return Layout(self.shape, self.split, self.ranks, self._checked_counts(counts))
+
+
+@lru_cache(maxsize=256)
+def _with_split(layout: Layout, split: int | None) -> Layout:
+    target = Layout(layout.shape, split, layout.ranks)
+    return layout if target.split == layout.split else target
 
 
 @lru_cache(maxsize=256)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from minisplit.core.communication import Communication
+from minisplit.core.communication import Communication, parcels
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import elements_moved, plan
+from minisplit.core.transfer import TransferPlan, check_compatible, elements_moved, plan
 
 Way = tuple[Layout, Layout]
 
@@ -41,29 +41,26 @@ def move_all(shards: Sequence[torch.Tensor], ways: Sequence[Way], comm: Communic
     No gradient flows back.
     """
     moved: list[torch.Tensor] = []
-    send: list[tuple[int, torch.Tensor]] = []
-    recv: list[tuple[int, torch.Tensor]] = []
+    moving: list[tuple[torch.Tensor, torch.Tensor, TransferPlan]] = []
     for shard, (src, dst) in zip(shards, ways, strict=True):
+        check_compatible(src, dst)
         source = shard.detach()
-        if src == dst:
+        if src == dst or comm.size == 1:
             moved.append(source.clone(memory_format=torch.contiguous_format))
             continue
         target = torch.empty(dst.lshape(comm.rank), dtype=shard.dtype, device=shard.device)
         moved.append(target)
-        if dst.ndim == 0:
-            target.copy_(source)
-            continue
         steps = plan(src, dst, comm.rank)
-        outgoing = {peer: source.narrow(steps.send.axis, start, length) for peer, start, length in steps.send}
-        incoming = {peer: target.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}
-        if comm.rank in incoming:
-            incoming.pop(comm.rank).copy_(outgoing.pop(comm.rank))
-        send += outgoing.items()
-        recv += incoming.items()
-    if any(elements_moved(src, dst) for src, dst in ways):
-        purpose = [
-            part for shard, (src, dst) in zip(shards, ways, strict=True) for part in (shard.dtype, src, "to", dst)
-        ]
+        if elements_moved(src, dst):
+            moving.append((source, target, steps))
+        else:
+            parcels(source, target, steps)
+    if len(moving) == 1:
+        comm.transfer(*moving[0])
+    elif moving:
+        parts = [parcels(*move) for move in moving]
+        send, recv = ([parcel for part in parts for parcel in part[side]] for side in (0, 1))
+        purpose = [word for x, _, way in moving for word in (x.dtype, way.src, "to", way.dst)]
         comm.exchange(send, recv, purpose)
     return moved
 

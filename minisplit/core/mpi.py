@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import math
 import os
 import sys
 import time
@@ -30,10 +31,14 @@ from minisplit.core.communication import RECORDS, TEXT_BYTES, Communication, Rec
 from minisplit.core.devices import rank_environment
 from minisplit.core.exits import notice_exits, uncaught_status
 from minisplit.core.merging import RULES, MergeOp, ReduceOp
+from minisplit.core.transfer import Pieces, TransferPlan
 from minisplit.core.watchdog import Watchdog, time_limit
 
 # Older MPI libraries count in C ints: a message above this many bytes goes in several.
 MESSAGE_LIMIT = 2**30
+# Bytes of an average piece up to which one call with derived datatypes beats packing: where pieces lie scattered
+# in what is sent, and where each is in one place. Measured on shared memory, see docs/performance.md.
+SCATTERED, IN_ONE_PLACE = (2**18, 2**18) if MPI.get_vendor()[0] == "Open MPI" else (2**13, 2**16)
 _TAG_CYCLE = 2**14
 
 _NATIVE = {
@@ -157,6 +162,16 @@ class MPICommunication(Communication):
             if landing is not target:
                 target.copy_(landing)
 
+    def _transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
+        # Alike on all ranks.
+        small = SCATTERED if steps.dst.split else IN_ONE_PLACE
+        if steps.src.size * source.element_size() > small * self.size**2 or not self._on_host(source):
+            super()._transfer(source, target, steps)
+            return
+        packed = self._packed(source)
+        send, recv = _derived(steps, source.element_size())
+        self.mpi.Alltoallw([_memory(packed), *send.message], [_memory(target), *recv.message])
+
     def _wait(self, requests: list[MPI.Request]) -> None:
         MPI.Request.Waitall(requests)
 
@@ -247,8 +262,43 @@ def _pinned_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=torch.cuda.is_available())
 
 
+class _Datatypes:
+    """The pieces of a shard as `Alltoallw` takes them: counts and displacements, and a datatype for each rank."""
+
+    def __init__(self, pieces: Pieces, shard: tuple[int, ...], ranks: int, itemsize: int) -> None:
+        inner = math.prod(shard[pieces.axis + 1 :]) * itemsize
+        outer, stride = math.prod(shard[: pieces.axis]), shard[pieces.axis] * inner if shard else 0
+        made: dict[int, MPI.Datatype] = {}
+        counts, displs, kinds = [0] * ranks, [0] * ranks, [MPI.BYTE] * ranks
+        for peer, start, length in pieces:
+            if length not in made:
+                made[length] = MPI.BYTE.Create_hvector(outer, length * inner, stride).Commit()
+            counts[peer], displs[peer], kinds[peer] = 1, start * inner, made[length]
+        self.message = (counts, displs), kinds
+        self.made = list(made.values())
+
+    def __del__(self) -> None:
+        if not MPI.Is_finalized():
+            for kind in self.made:
+                kind.Free()
+
+
+@functools.lru_cache(maxsize=64)
+def _derived(steps: TransferPlan, itemsize: int) -> tuple[_Datatypes, _Datatypes]:
+    """What a plan sends and receives."""
+    rank, ranks = steps.rank, steps.src.ranks
+    return (
+        _Datatypes(steps.send, steps.src.lshape(rank), ranks, itemsize),
+        _Datatypes(steps.recv, steps.dst.lshape(rank), ranks, itemsize),
+    )
+
+
+def _memory(tensor: torch.Tensor) -> MPI.buffer:
+    return MPI.buffer.fromaddress(tensor.data_ptr(), tensor.numel() * tensor.element_size())
+
+
 def _buffer(tensor: torch.Tensor, kind: MPI.Datatype) -> tuple[Any, MPI.Datatype]:
-    return MPI.buffer.fromaddress(tensor.data_ptr(), tensor.numel() * tensor.element_size()), kind
+    return _memory(tensor), kind
 
 
 def _messages(tensor: torch.Tensor) -> list[tuple[Any, MPI.Datatype]]:

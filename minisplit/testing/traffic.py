@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from minisplit.core.communication import Call, Communication, sanitize_comm
+from minisplit.core.transfer import TransferPlan
 
 
 class Traffic:
@@ -29,7 +32,15 @@ class Traffic:
         kind = str(call[0])
         self.calls[kind] += 1
         if kind == "exchange":
-            self.bytes_sent += sum(piece.numel() * piece.itemsize for _, piece in args[0])
+            self.bytes_sent += _sent(*args)
+
+
+def _sent(*args: Any) -> int:
+    """Bytes that an exchange sends: of a transfer, or of parcels."""
+    match args:
+        case torch.Tensor() as source, _, TransferPlan() as steps:
+            return steps.elements_sent * source.itemsize
+    return sum(parcel.nbytes for _, parcel in args[0])
 
 
 @contextmanager

@@ -33,10 +33,11 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
-from minisplit.core.communication import Call, set_default_comm
+from minisplit.core.communication import Call, parcels, set_default_comm
 from minisplit.core.debugging import call_site, debug, described
 from minisplit.core.mapping import refuse
 from minisplit.core.mpi import MPI_WORLD, MPICommunication
+from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import in_example
 from minisplit.testing.histories import Entry, History, Key, Progress
 from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, class_of_controller
@@ -115,6 +116,10 @@ class WorkerCommunication(MPICommunication):
             if (digests != mine).any():
                 self._worker.wait_for_end()
         return carry(*args)
+
+    def transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
+        """By requests, so that what each rank sends to which is remembered."""
+        self.exchange(*parcels(source, target, steps), (source.dtype, steps.src, "to", steps.dst))
 
     def _wait(self, requests: list[MPI.Request]) -> None:
         self._worker.wait(requests)

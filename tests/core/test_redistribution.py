@@ -18,7 +18,7 @@ from layouts import KINDS, dealt, layout_of
 import minisplit as ms
 from minisplit.core.dtypes import ALL_DTYPES
 from minisplit.core.errors import agreement
-from minisplit.core.transfer import plan
+from minisplit.core.transfer import elements_moved, plan
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
 
@@ -62,6 +62,13 @@ def assert_shard(x: ms.DNDarray, whole: torch.Tensor) -> None:
         assert x.lshape == tuple(mine.shape)
         assert x.larray.is_contiguous()
         assert raw(x.larray) == raw(mine)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes every piece for a large one."""
+    monkeypatch.setattr("minisplit.core.mpi.SCATTERED", -1)
+    monkeypatch.setattr("minisplit.core.mpi.IN_ONE_PLACE", -1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,19 +210,33 @@ def test_A5_no_message_where_none_is_needed(comm: Comm, size: int, calls: Counte
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("src", "dst"), [(0, 1), (1, 0), (0, None), (0, 0)])
-def test_messages_are_those_of_the_plan(
-    comm: Comm, rank: int, size: int, calls: Counter[str], src: int, dst: int | None, kind: str
+def test_one_call_moves_small_pieces(
+    comm: Comm, calls: Counter[str], src: int, dst: int | None, kind: str
+) -> None:
+    whole = numbered((6, 4))
+    x = dealt(whole, layout_of((6, 4), src, kind, comm.size), comm)
+    target = ms.Layout((6, 4), dst, comm.size)
+    y = x.to_layout(target)
+    assert calls == ({"Alltoallw": 1} if elements_moved(x.layout, target) else {})
+    assert_shard(y, whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("src", "dst"), [(0, 1), (1, 0), (0, None), (0, 0)])
+def test_messages_of_large_pieces_are_those_of_the_plan(
+    comm: Comm, rank: int, size: int, calls: Counter[str], large: None, src: int, dst: int | None, kind: str
 ) -> None:
     whole = numbered((6, 4))
     x = dealt(whole, layout_of((6, 4), src, kind, size), comm)
     target = ms.Layout((6, 4), dst, size)
     steps = plan(x.layout, target, rank)
-    x.to_layout(target)
+    y = x.to_layout(target)
     sent = {name: calls[name] for name in ("Isend", "Irecv")}
     with agreement(comm, "counting"):
         assert set(calls) <= {"Isend", "Irecv"}
         assert sent["Isend"] == sum(peer != rank for peer in steps.send.peers)
         assert sent["Irecv"] == sum(peer != rank for peer in steps.recv.peers)
+    assert_shard(y, whole)
 
 
 @pytest.mark.parametrize("axis", [2, -3])
