@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from math import inf, nan, prod
 from typing import Any, Protocol
 
@@ -10,8 +11,12 @@ import torch
 from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.gradients import shared, total
+from minisplit.core.merging import moments
 from minisplit.ops._make import named
 from minisplit.ops._reduce import INEXACT, Axis, Dims, check_inexact, directed, documentation, wide
+
+# Elements of a block, which is converted to float64.
+BLOCK = 2**18
 
 
 class Spread(Protocol):
@@ -78,7 +83,7 @@ class _Variance(torch.autograd.Function):
         ctx: Any, shard: torch.Tensor, axes: Dims, freedom: float, count: int, comm: Communication
     ) -> torch.Tensor:
         parts = torch.view_as_real(shard.resolve_conj()) if shard.is_complex() else shard
-        merged = comm.merge(_records(parts.to(torch.float64), axes), "moments")
+        merged = comm.merge(_records(parts, axes), "moments")
         mean, squares = merged[..., 1], merged[..., 2]
         if shard.is_complex():
             mean, squares = torch.complex(mean[..., 0], mean[..., 1]), squares.sum(-1)
@@ -99,9 +104,39 @@ class _Variance(torch.autograd.Function):
 
 
 def _records(parts: torch.Tensor, axes: Dims) -> torch.Tensor:
-    """Count, mean and sum of squared deviations of a shard, along a new last axis."""
+    """Count, mean and sum of squared deviations of a shard, along a new last axis, in float64."""
+    room = torch.empty(min(parts.numel(), BLOCK), dtype=torch.float64, device=parts.device)
+    if len(axes) == parts.ndim and parts.is_contiguous():
+        return _block_by_block(parts.reshape(-1), (0,), room).reshape([1] * parts.ndim + [3])
+    return _block_by_block(parts, axes, room)
+
+
+def _block_by_block(parts: torch.Tensor, axes: Dims, room: torch.Tensor) -> torch.Tensor:
+    """Records, from blocks that fit into a cache: float64 takes no more time there than what has to be read."""
+    if parts.numel() <= BLOCK:
+        return _block(parts, axes, room)
+    shape = parts.shape
+    results = prod(n for axis, n in enumerate(shape) if axis not in axes)
+    outermost = next(axis for axis, n in enumerate(shape) if n > 1)
+    if outermost in axes and results > BLOCK // 16:  # too many to merge for every few rows
+        cut, pieces = max((n, axis) for axis, n in enumerate(shape) if axis not in axes)[1], 16 * results / BLOCK
+    else:
+        cut, pieces = outermost, parts.numel() / BLOCK
+    blocks = torch.split(parts, max(1, int(shape[cut] / pieces)), cut)
+    found = [_block_by_block(block, axes, room) for block in blocks]
+    if cut not in axes:
+        return torch.cat(found, cut)
+    return torch.from_numpy(reduce(moments, [records.cpu().numpy() for records in found])).to(parts.device)
+
+
+def _block(parts: torch.Tensor, axes: Dims, room: torch.Tensor) -> torch.Tensor:
+    """Records of what is read at once. Counted from the first elements, so that equal numbers do not deviate."""
+    if not parts.numel():
+        shape = [1 if axis in axes else n for axis, n in enumerate(parts.shape)]
+        return torch.zeros([*shape, 3], dtype=torch.float64)
     count = prod(parts.shape[axis] for axis in axes)
-    if parts.numel():
-        variance, mean = torch.var_mean(parts, axes, correction=0, keepdim=True)
-        return torch.stack([torch.full_like(mean, count), mean, variance * count], -1)
-    return parts.new_zeros([*(1 if axis in axes else n for axis, n in enumerate(parts.shape)), 3])
+    first = parts[tuple(slice(1 if axis in axes else None) for axis in range(parts.ndim))].to(torch.float64)
+    apart = room[: parts.numel()].view(parts.shape).copy_(parts).sub_(first)
+    mean = apart.sum(axes, keepdim=True) / count
+    squares = apart.sub_(mean).square_().sum(axes, keepdim=True)
+    return torch.stack([torch.full_like(mean, count), mean.add_(first), squares], -1)

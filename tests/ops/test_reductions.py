@@ -17,6 +17,7 @@ from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.errors import agreement
+from minisplit.ops._moments import _records
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -302,6 +303,24 @@ def test_a_variance_far_from_zero(whole: Whole, far: float) -> None:
     assert_close(result, torch.var(exact, correction=0), rtol=1e-6, atol=1e-15)
     same = ms.var(Whole(torch.full_like(tensor, far + 0.1), whole.layout).cut())
     assert_equal(same, torch.tensor(0.0, dtype=torch.float64))
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("block", [4, 48, 1000])
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(7, 5, 6), (1, 90, 3), (40, 1, 2), (2, 3, 40)], ids=str)
+def test_moments_block_by_block(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axes: Dims, block: int
+) -> None:
+    monkeypatch.setattr("minisplit.ops._moments.BLOCK", block)
+    x = np.random.default_rng(0).normal(1000, 1, shape).astype(np.float32)
+    for given in (torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(x.T)).permute(2, 1, 0)):
+        count, mean, squares = _records(given, axes).unbind(-1)
+        assert (count == np.prod([shape[axis] for axis in axes])).all()
+        np.testing.assert_allclose(mean, x.mean(axes, dtype=np.float64, keepdims=True), rtol=1e-14)
+        wanted = x.astype(np.float64).var(axes, keepdims=True) * count.numpy()
+        np.testing.assert_allclose(squares, wanted, rtol=1e-9, atol=1e-12)
+    assert (_records(torch.full(shape, 0.1), axes)[..., 2] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["sum", "prod", "mean", "nansum", "nanprod"])
