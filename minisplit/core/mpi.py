@@ -11,7 +11,8 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, cast
 
@@ -36,6 +37,8 @@ from minisplit.core.watchdog import Watchdog, time_limit
 
 # Older MPI libraries count in C ints: a message above this many bytes goes in several.
 MESSAGE_LIMIT = 2**30
+# What an exchange sends at a time, in bytes: small enough for a cache, where it has to be packed.
+CHUNK = 2**22
 # Bytes of an average piece up to which one call with derived datatypes beats packing: where pieces lie scattered
 # in what is sent, and where each is in one place. Measured on shared memory, see docs/performance.md.
 SCATTERED, IN_ONE_PLACE = (2**18, 2**18) if MPI.get_vendor()[0] == "Open MPI" else (2**13, 2**16)
@@ -145,22 +148,48 @@ class MPICommunication(Communication):
         self._tag = (self._tag + 1) % _TAG_CYCLE
         if not send and not recv:
             return
-        mpi = self.mpi
-        requests: list[MPI.Request] = []
-        landings: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for peer, target in self._ring(recv, -1):
-            landing = self._landing(target)
-            landings.append((target, landing))
-            requests += [mpi.Irecv(part, peer, self._tag) for part in _messages(landing)]
-        flying: list[torch.Tensor] = []
-        for peer, source in self._ring(send, +1):
-            packed = self._packed(source)
-            flying.append(packed)
-            requests += [mpi.Isend(part, peer, self._tag) for part in _messages(packed)]
-        self._wait(requests)
-        for target, landing in landings:
-            if landing is not target:
-                target.copy_(landing)
+        pieces = [(True, *piece) for piece in self._ring(recv, -1)] + [
+            (False, *piece) for piece in self._ring(send, +1)
+        ]
+        lanes: dict[tuple[bool, int], _Lane] = {}
+        for incoming, peer, piece in pieces:
+            lanes.setdefault((incoming, peer), _Lane(peer, incoming)).chunks.extend(chunks(piece, CHUNK))
+        direct: list[MPI.Request] = []
+        staged: list[tuple[MPI.Request, _Lane, torch.Tensor, torch.Tensor]] = []
+        moving: Iterable[_Lane] = lanes.values()
+        while True:
+            for lane in moving:
+                self._advance(lane, direct, staged)
+            if not staged:
+                break
+            done = set(self._wait_for_some([request for request, *_ in staged]))
+            moved: dict[_Lane, None] = {}
+            for _, lane, chunk, buffer in map(staged.__getitem__, sorted(done)):
+                if lane.incoming:
+                    chunk.copy_(buffer)
+                    _synchronise(chunk)
+                lane.buffers.append(buffer)
+                moved[lane] = None
+            moving = moved
+            staged = [entry for place, entry in enumerate(staged) if place not in done]
+        self._wait(direct)
+
+    def _advance(self, lane: _Lane, direct: list[MPI.Request], staged: list[Any]) -> None:
+        """Start what a lane has next, until its buffers are used up."""
+        while lane.chunks:
+            chunk = lane.chunks[0]
+            if self._is_plain(chunk):
+                _synchronise(chunk)
+                direct.append(self._begin(lane, chunk))
+            elif not lane.buffers:
+                return
+            else:
+                buffer = self._room(lane.buffers.pop(), chunk)
+                if not lane.incoming:
+                    buffer.copy_(chunk)
+                    _synchronise(buffer)
+                staged.append((self._begin(lane, buffer), lane, chunk, buffer))
+            lane.chunks.popleft()
 
     def _transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
         # Alike on all ranks.
@@ -174,6 +203,14 @@ class MPICommunication(Communication):
 
     def _wait(self, requests: list[MPI.Request]) -> None:
         MPI.Request.Waitall(requests)
+
+    def _begin(self, lane: _Lane, plain: torch.Tensor) -> MPI.Request:
+        call = self.mpi.Irecv if lane.incoming else self.mpi.Isend
+        return call([_memory(plain), MPI.BYTE], lane.peer, self._tag)
+
+    def _wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
+        """Which requests are done: one at least."""
+        return MPI.Request.Waitsome(requests) or ()
 
     def _ring(self, pieces: Sequence[tuple[int, torch.Tensor]], step: int) -> list[tuple[int, torch.Tensor]]:
         """Order by distance from this rank, so that not every rank sends to rank 0 first."""
@@ -240,13 +277,24 @@ class MPICommunication(Communication):
     def _on_host(self, tensor: torch.Tensor) -> bool:
         return self.cuda_aware or tensor.device.type == "cpu"
 
+    def _is_plain(self, chunk: torch.Tensor) -> bool:
+        """Whether MPI can read and write a tensor where it is."""
+        return chunk.is_contiguous() and not (chunk.is_conj() or chunk.is_neg()) and self._on_host(chunk)
+
+    def _room(self, buffer: torch.Tensor | None, chunk: torch.Tensor) -> torch.Tensor:
+        """Memory like that of a chunk, but plain: that of `buffer` if it is large enough."""
+        if buffer is not None and buffer.dtype is chunk.dtype and buffer.numel() >= chunk.numel():
+            return buffer.view(-1)[: chunk.numel()].view(chunk.shape)
+        if not self._on_host(chunk):
+            return _pinned_like(chunk)
+        return torch.empty(chunk.shape, dtype=chunk.dtype, device=chunk.device)
+
     def _packed(self, source: torch.Tensor) -> torch.Tensor:
         """`source` as contiguous memory that MPI can read: itself where it already is."""
         packed = source.detach().resolve_conj().resolve_neg().contiguous()
         if not self._on_host(packed):
             return _pinned_like(packed).copy_(packed)
-        if packed.device.type == "cuda":
-            torch.cuda.current_stream(packed.device).synchronize()
+        _synchronise(packed)
         return packed
 
     def _landing(self, target: torch.Tensor) -> torch.Tensor:
@@ -256,6 +304,37 @@ class MPICommunication(Communication):
         if target.is_contiguous():
             return target
         return torch.empty_like(target, memory_format=torch.contiguous_format)
+
+
+def chunks(piece: torch.Tensor, limit: int) -> Iterator[torch.Tensor]:
+    """Cut a tensor along its first axes into views of at most `limit` bytes, as its shape alone demands.
+
+    Those of a contiguous tensor are contiguous.
+    """
+    size = piece.numel() * piece.element_size()
+    if size <= limit or piece.numel() == 1:
+        yield from [piece] * bool(size)
+        return
+    axis = next(axis for axis, n in enumerate(piece.shape) if n > 1)
+    for part in torch.split(piece, max(1, piece.shape[axis] * limit // size), axis):
+        yield from chunks(part, limit)
+
+
+class _Lane:
+    """What goes to, or comes from, one rank in an exchange, in order; and buffers for what must be packed."""
+
+    def __init__(self, peer: int, incoming: bool) -> None:
+        self.peer = peer
+        self.incoming = incoming
+        self.chunks: deque[torch.Tensor] = deque()
+        # One to fill while the other travels. Memory that is used again costs no page faults.
+        self.buffers: list[torch.Tensor | None] = [None, None]
+
+
+def _synchronise(tensor: torch.Tensor) -> None:
+    """Wait until a GPU has computed what MPI is to read, or has read what MPI is to write."""
+    if tensor.device.type == "cuda":
+        torch.cuda.current_stream(tensor.device).synchronize()
 
 
 def _pinned_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -124,6 +124,9 @@ class WorkerCommunication(MPICommunication):
     def _wait(self, requests: list[MPI.Request]) -> None:
         self._worker.wait(requests)
 
+    def _wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
+        return self._worker.wait_for_some(requests)
+
     def _split(self, color: int | None, key: int) -> WorkerCommunication | None:
         # MPI_Comm_split cannot be interrupted. Here all have come once they know each other's colors.
         rows = np.empty((self.size, 3), dtype=np.int64)
@@ -218,10 +221,24 @@ class Worker:
 
     def wait(self, requests: list[MPI.Request]) -> None:
         """Wait for all requests, or until the example is interrupted."""
+        self.wait_until(lambda: MPI.Request.Testall(requests), requests)
+
+    def wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
+        """Wait for one request at least, or until the example is interrupted. Returns which are done."""
+        done: list[int] = []
+
+        def test() -> bool:
+            done[:] = MPI.Request.Testsome(requests) or ()
+            return bool(done)
+
+        self.wait_until(test, requests)
+        return done
+
+    def wait_until(self, test: Callable[[], bool], requests: list[MPI.Request]) -> None:
         try:
             begun = time.monotonic()
             told = False
-            while not MPI.Request.Testall(requests):
+            while not test():
                 passed = time.monotonic() - begun
                 if passed < SPIN:
                     time.sleep(0)

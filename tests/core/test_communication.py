@@ -17,6 +17,7 @@ import minisplit as ms
 from minisplit.core import mpi
 from minisplit.core.communication import sanitize_comm
 from minisplit.core.errors import agreement
+from minisplit.core.movement import move_all
 
 Comm = ms.Communication
 NAN = float("nan")
@@ -140,24 +141,57 @@ def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("limit", [1, 8, 64])
-@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
 def test_A6_messages_above_the_limit_go_in_several(
-    comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int, strided: bool
+    comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(mpi, "MESSAGE_LIMIT", limit)
     whole = torch.arange(9, dtype=torch.int64)
     lengths = [len(part[0]) for part in mpi._messages(whole)]
     assert sum(lengths) == 72
     assert max(lengths) == limit
-    everybody_to_everybody(comm, (3, 5), strided)
     assert torch.equal(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
 
 
-def test_a_whole_array_in_pieces_of_64_bytes(comm: Comm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mpi, "MESSAGE_LIMIT", 64)
+@pytest.mark.mpi
+@pytest.mark.parametrize("limit", [1, 40, 64, 1000])
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("shape", [(3, 5), (1, 40), (2, 0, 3), (4, 2, 6)], ids=str)
+def test_A6_an_exchange_goes_in_chunks(
+    comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int, strided: bool, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(mpi, "CHUNK", limit)
+    everybody_to_everybody(comm, shape, strided)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("limit", [24, 64, 200])
+def test_several_arrays_in_one_exchange_of_chunks(
+    comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Contiguous pieces wait for those before them, which need a buffer, to be under way."""
+    monkeypatch.setattr(mpi, "CHUNK", limit)
     whole = torch.arange(35 * 11).reshape(35, 11)
-    x = ms.array(whole, split=0)
-    np.testing.assert_array_equal(x.resplit(1).numpy(), whole.numpy())
+    layouts = [ms.Layout((35, 11), split, size) for split in (0, 1, None)]
+    ways = [(src, dst) for src in layouts[:2] for dst in layouts] * 2
+    shards = [whole[src.box(rank)] for src, _ in ways]
+    for moved, (_, dst) in zip(move_all(shards, ways, comm), ways, strict=True):
+        with agreement(comm, "checking"):
+            assert torch.equal(moved, whole[dst.box(rank)])
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("limit", [1, 8, 24, 100, 10**6])
+@pytest.mark.parametrize("shape", [(), (3, 5), (1, 40), (2, 0, 3), (4, 2, 6)], ids=str)
+def test_chunks(shape: tuple[int, ...], limit: int) -> None:
+    whole = torch.arange(int(np.prod(shape)), dtype=torch.int64).reshape(shape)
+    parts = list(mpi.chunks(whole, limit))
+    assert all(part.is_contiguous() and 0 < part.numel() * 8 <= max(8, limit) for part in parts)
+    assert torch.equal(
+        torch.cat([part.reshape(-1) for part in parts]) if parts else whole.reshape(-1), whole.reshape(-1)
+    )
+    # Of another tensor of the same shape the same cuts.
+    there = [part.shape for part in mpi.chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)]
+    assert there == [part.shape for part in parts]
 
 
 def test_only_some_ranks_exchange(comm: Comm, rank: int, size: int) -> None:

@@ -306,7 +306,7 @@ def test_a_variance_far_from_zero(whole: Whole, far: float) -> None:
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("block", [4, 48, 1000])
+@pytest.mark.parametrize("block", [16, 48, 1000])
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)], ids=str)
 @pytest.mark.parametrize("shape", [(7, 5, 6), (1, 90, 3), (40, 1, 2), (2, 3, 40)], ids=str)
 def test_moments_block_by_block(
@@ -314,8 +314,8 @@ def test_moments_block_by_block(
 ) -> None:
     monkeypatch.setattr("minisplit.ops._moments.BLOCK", block)
     x = np.random.default_rng(0).normal(1000, 1, shape).astype(np.float32)
-    for given in (torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(x.T)).permute(2, 1, 0)):
-        count, mean, squares = _records(given, axes).unbind(-1)
+    for values in (torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(x.T)).permute(2, 1, 0)):
+        count, mean, squares = _records(values, axes).unbind(-1)
         assert (count == np.prod([shape[axis] for axis in axes])).all()
         np.testing.assert_allclose(mean, x.mean(axes, dtype=np.float64, keepdims=True), rtol=1e-14)
         wanted = x.astype(np.float64).var(axes, keepdims=True) * count.numpy()
