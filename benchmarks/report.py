@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-OURS, PEERS = "minisplit", ("Heat", "DTensor")
+OURS, PEERS = "minisplit", ("Heat", "DTensor", "JAX")
 SHOWN = (
     "vmap: small aligned call",
     'vmap: memory-bound, chunk_size="auto"',
@@ -54,27 +55,62 @@ def line(row: dict[str, Any]) -> str:
 def table(job: dict[str, Any]) -> str:
     about = job["about"]
     versions = (
-        f"torch {about['torch']}, {about['mpi']}, Heat {about['heat'] or 'not there'}, Python {about['python']}"
+        f"torch {about['torch']}, {about['mpi']}, Heat {about['heat'] or 'not there'}, "
+        f"JAX {about['jax'] or 'not there'}, Python {about['python']}"
     )
     parts = [f"## {about['ranks']} ranks", f"{about['machine']}, {about['cpus']} CPUs; {versions}"]
     groups = dict.fromkeys(row["group"] for row in job["rows"])
     for group in groups:
         rows = [line(row) for row in job["rows"] if row["group"] == group]
-        head = f"| {group} | minisplit: median (quartiles) | limit | over limit | target | Heat | DTensor |"
-        parts.append("\n".join([head, "| --- | --- | --- | --- | --- | --- | --- |", *rows]))
+        head = [group, "minisplit: median (quartiles)", "limit", "over limit", "target", *PEERS]
+        parts.append(as_table(head, rows))
+    if job["memory"]:
+        cells = [[row["name"], *[kept(row, who) for who in (OURS, "torch.vmap", *PEERS)]] for row in job["memory"]]
+        lines = [f"| {' | '.join(line)} |" for line in cells]
+        parts.append(as_table(["peak memory", OURS, "torch.vmap", *PEERS], lines))
     return "\n\n".join(parts)
+
+
+def kept(row: dict[str, Any], who: str) -> str:
+    value = row["times"].get(who)
+    return "-" if value is None else f"{value:.2f}"
+
+
+def as_table(head: Sequence[str], lines: Sequence[str]) -> str:
+    return "\n".join([f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *lines])
+
+
+def scaling(jobs: Sequence[dict[str, Any]]) -> str:
+    """How times grow with the number of ranks."""
+    names = [row["name"] for row in jobs[0]["scaling"]]
+    times = [{row["name"]: row["us"][OURS] for row in job["scaling"]} for job in jobs]
+    first = jobs[0]["about"]["ranks"]
+    lines = []
+    for name in names:
+        cells = [f"{shown(each[name])} ({each[name] / times[0][name]:.2f})" for each in times if name in each]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    head = ["scaling", *[f"{job['about']['ranks']} ranks" for job in jobs]]
+    cores = jobs[0]["about"]["cpus"]
+    about = f"Times, and over that on {first} rank in brackets, on {cores} cores."
+    about += " Strong: the same problem on any number of ranks. Weak: as much for each."
+    return f"## Scaling\n\n{about}\n\n{as_table(head, lines)}"
 
 
 def picture(jobs: list[dict[str, Any]], path: Path) -> None:
     """Times of minisplit and its peers over the limit, on more than one rank, where there is something to send."""
-    jobs = [job for job in jobs if job["about"]["ranks"] > 1] or jobs
+    jobs = [job for job in jobs if job["about"]["ranks"] > 1 and job["rows"]] or jobs
     import matplotlib as mpl  # noqa: PLC0415 - the table does not need it
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     figure, axes = plt.subplots(1, len(jobs), figsize=(4.2 * len(jobs), 4.5), sharey=True, layout="constrained")
-    marks = {OURS: ("o", "tab:blue"), "Heat": ("s", "tab:red"), "DTensor": ("^", "tab:orange")}
+    marks = {
+        OURS: ("o", "tab:blue"),
+        "Heat": ("s", "tab:red"),
+        "DTensor": ("^", "tab:orange"),
+        "JAX": ("v", "tab:green"),
+    }
     for job, ax in zip(jobs, axes if len(jobs) > 1 else [axes], strict=True):
         rows = {f"{row['group']}: {row['name']}": row for row in job["rows"]}
         for place, name in enumerate(reversed(SHOWN)):
@@ -90,7 +126,7 @@ def picture(jobs: list[dict[str, Any]], path: Path) -> None:
     handles = [
         plt.Line2D([], [], marker=mark, color=colour, ls="", label=who) for who, (mark, colour) in marks.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
 
 
@@ -98,9 +134,14 @@ def main() -> None:
     folder = Path(sys.argv[1])
     files = sorted(folder.glob("ranks-*.json"))
     jobs = sorted([json.loads(file.read_text()) for file in files], key=lambda job: job["about"]["ranks"])
-    text = "# What `dev.py bench` measured\n\n" + "\n\n".join(map(table, jobs)) + "\n"
+    imported = json.loads((folder / "imports.json").read_text())
+    seconds = ", ".join(f"{who} {t:.2f} s" if t else f"{who} -" for who, t in imported["times"].items())
+    parts = [f"# What `dev.py bench` measured\n\n{imported['name']}: {seconds} (target {imported['target']} s)"]
+    parts += [table(job) for job in jobs if job["rows"] or job["memory"]]
+    parts += [scaling(jobs)] * bool(jobs[0]["scaling"])
+    text = "\n\n".join(parts) + "\n"
     (folder / "results.md").write_text(text)
-    (folder / "results.json").write_text(json.dumps(jobs, indent=1))
+    (folder / "results.json").write_text(json.dumps({"import": imported, "jobs": jobs}, indent=1))
     picture(jobs, folder / "results.png")
     print(text)
 

@@ -14,29 +14,38 @@ from peers import (
     WORLD,
     DerivedTypes,
     DTensors,
+    Jax,
     as_bytes,
     columns_to_packed_rows,
     gathered,
     packed_rows_to_columns,
 )
 from timing import Row
-from vmap_chunks import MATRIX, network, polynomial
+from vmap_chunks import MATRIX, WEIGHTS, network, polynomial
 
 import minisplit as ms
 
-HEAT, DTENSOR, TORCH = "Heat", "DTensor", "torch on the shard"
+HEAT, DTENSOR, JAX, TORCH = "Heat", "DTensor", "JAX", "torch on the shard"
+# What JAX maps, given JAX: the function, as JAX writes it.
+Written = Callable[[Jax], Callable[..., Any]]
 
 
 @dataclass
 class Peers:
     heat: Any
     dtensors: DTensors | None
+    jax: Jax | None
 
     def of(
-        self, heat: Callable[[Any], Any] | None = None, dtensor: Callable[[DTensors], Any] | None = None
+        self,
+        heat: Callable[[Any], Any] | None = None,
+        dtensor: Callable[[DTensors], Any] | None = None,
+        jax: Callable[[Jax], Any] | None = None,
     ) -> Any:
         """The calls of the peers that are there."""
         calls = {}
+        if jax is not None and self.jax is not None:
+            calls[JAX] = jax(self.jax)
         if heat is not None and self.heat is not None:
             calls[HEAT] = heat(self.heat)
         if dtensor is not None and self.dtensors is not None:
@@ -48,40 +57,95 @@ def heat_of(x: ms.DNDarray) -> Callable[[Any], Any]:
     return lambda ht: ht.array(x.larray.clone(), is_split=x.split) if x.split is not None else ht.array(x.larray)
 
 
+def times(x: Any, y: Any) -> Any:
+    return (x * y).sum()
+
+
+def product(x: torch.Tensor) -> torch.Tensor:
+    return (MATRIX @ torch.relu(MATRIX @ x))[:8]
+
+
+def jax_product(jax: Jax) -> Callable[[Any], Any]:
+    matrix = jax.numpy.asarray(MATRIX.numpy())
+    return lambda x: (matrix @ jax.numpy.maximum(matrix @ x, 0))[:8]
+
+
+def jax_gradient(jax: Jax) -> Any:
+    weights, tanh = jax.numpy.asarray(WEIGHTS.numpy()), jax.numpy.tanh
+    return jax.jax.grad(lambda x: jax.numpy.square(tanh(weights @ tanh(weights @ x[:32]))).sum())
+
+
 def mapping(peers: Peers) -> Iterator[Row]:
     def one(
-        name: str, func: Callable[..., Any], *shapes: tuple[int, ...], target: float | None = None, **kw: Any
+        name: str,
+        func: Callable[..., Any],
+        *shapes: tuple[int, ...],
+        written: Written | None = None,
+        target: float | None = None,
+        counts: list[int] | None = None,
+        **kw: Any,
     ) -> Row:
         arrays = [ms.random.randn(*shape, split=0) for shape in shapes]
+        arrays = [x.redistribute(counts) if counts else x for x in arrays]
         shards, mapped = [x.larray for x in arrays], ms.vmap(func, **kw)
-        bare = torch.vmap(func)
+        bare = (
+            torch.vmap(func, chunk_size=kw["chunk_size"] if kw.get("chunk_size") != "auto" else None)
+            if kw
+            else torch.vmap(func)
+        )
 
         def of_heat(ht: Any) -> Any:
             theirs, f = [heat_of(x)(ht) for x in arrays], ht.vmap(func, out_dims=0)
             return lambda: f(*theirs)
 
+        of_jax = (lambda jax: jax.mapped(written(jax), *shards)) if written else None
         return Row(
             "vmap", name, lambda: mapped(*arrays), {"torch.vmap on the shard": lambda: bare(*shards)},
-            peers.of(of_heat), target,
+            peers.of(of_heat, jax=of_jax), target,
         )  # fmt: skip
 
     size = WORLD.size
+    lines, same = (40_000 * size, 64), lambda jax: polynomial
     yield one(
-        "small aligned call", lambda x, y: (x * y).sum(), (100, 10), (100, 10), target=(1.15, 1.35, 2, 2)[size - 1]
-    )
-    yield one("memory-bound", polynomial, (40_000 * size, 64))
-    yield one('memory-bound, chunk_size="auto"', polynomial, (40_000 * size, 64), target=0.5, chunk_size="auto")
-    yield one("matrix-bound", lambda x: (MATRIX @ torch.relu(MATRIX @ x))[:8], (4_000 * size, 256))
-    yield one("singular values of 8 x 8", torch.linalg.svdvals, (4_000 * size, 8, 8))
-    yield one("per-sample gradients", torch.func.grad(network), (4_000 * size, 64))
+        "small aligned call", times, (100, 10), (100, 10), written=lambda jax: times,
+        target=(1.15, 1.35, 2, 2)[min(size, 4) - 1],
+    )  # fmt: skip
+    yield one("memory-bound", polynomial, lines, written=same)
+    yield one("memory-bound, chunk_size=4096", polynomial, lines, written=same, chunk_size=4096)
+    yield one('memory-bound, chunk_size="auto"', polynomial, lines, written=same, target=0.5, chunk_size="auto")
+    yield one("matrix-bound", product, (4_000 * size, 256), written=jax_product)
+    yield one(
+        "singular values of 8 x 8", torch.linalg.svdvals, (4_000 * size, 8, 8),
+        written=lambda jax: partial(jax.numpy.linalg.svd, compute_uv=False),
+    )  # fmt: skip
+    yield one("per-sample gradients", torch.func.grad(network), (4_000 * size, 64), written=jax_gradient)
+    skewed = [10_000 * (1 + 2 * (rank % 2)) for rank in range(size)]
+    yield one("inputs uneven alike, 1 to 3", times, *[(sum(skewed), 16)] * 2, counts=skewed)
     x, y = ms.random.randn(20_000, 16, split=0), ms.random.randn(20_000, 16, split=0)
-    far = y.redistribute([0] * (size - 1) + [20_000])
-    mapped, bare = ms.vmap(lambda a, b: (a * b).sum()), torch.vmap(lambda a, b: (a * b).sum())
+    bare = torch.vmap(times)
+    for name, far in (("one input on the last rank", y.redistribute([0] * (size - 1) + [20_000])),
+                      ("one input split along another axis", y.resplit(1))):  # fmt: skip
+        mapped = ms.vmap(times, in_dims=0)
+        yield Row("vmap", name, partial(mapped, x, far), {"moved first": partial(moved_first, bare, x, far)})
 
-    def balanced_first() -> Any:
-        return bare(x.larray, far.redistribute(x.counts or ()).larray)
 
-    yield Row("vmap", "one input on the last rank", lambda: mapped(x, far), {"moved first": balanced_first})
+def moved_first(bare: Any, x: ms.DNDarray, y: ms.DNDarray) -> Any:
+    return bare(x.larray, y.to_layout(x.layout).larray)
+
+
+def scaling() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Strong: the same problem on any number of ranks. Weak: as much for each rank."""
+    size = WORLD.size
+    for kind, scale in (("strong", 1), ("weak", size)):
+        x = ms.random.randn(4_000 * scale, 256, split=0)
+        yield f"{kind}: vmap, matrix-bound", partial(ms.vmap(product), x)
+        m = ms.random.randn(1_000 * scale, 8, 8, split=0)
+        yield f"{kind}: vmap, singular values of 8 x 8", partial(ms.vmap(torch.linalg.svdvals), m)
+        z = ms.random.randn(40_000 * scale, 64, split=0)
+        yield f"{kind}: vmap, memory-bound, auto", partial(ms.vmap(polynomial, chunk_size="auto"), z)
+        yield f"{kind}: a.sum()", partial(ms.sum, ms.random.randn(4_000 * scale, 1000, split=0))
+        yield f"{kind}: sort", partial(ms.sort, ms.random.randn(500_000 * scale, split=0))
+        yield f"{kind}: resplit 0 to 1", partial(ms.zeros((2000 * scale, 2000), split=0).resplit, 1)
 
 
 def redistribution(peers: Peers) -> Iterator[Row]:

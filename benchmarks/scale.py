@@ -3,13 +3,14 @@
     .venv/bin/python benchmarks/scale.py
 
 First what one rank spends on planning, cold: time and memory of `plan(src, dst, rank)`. Then, for 2 to 16 ranks
-(as threads), bytes that the plans predict beside those that were counted. Last predicted times on a cluster of one
-rank per link, by
+(as threads), the calls, messages and bytes that the model has of some operations beside those that were counted.
+Last predicted times on a cluster of one rank per link, by
 
-    T = alpha * messages + bytes / beta        of the busiest rank, all its messages in flight at once
-    T = 2 * ceil(log2 p) * alpha + 2 * bytes * (p - 1) / p / beta      of an allreduce
+    T = alpha * (rounds + messages) + bytes / beta
 
-with alpha = 2 us and beta = 12.5 GB/s (100 Gbit/s), for arrays of 64 MiB per rank.
+of the busiest rank, where an exchange has a message for each peer, an allreduce (agree, merge) takes
+2 * ceil(log2 p) rounds, an allgather and a scan ceil(log2 p); with alpha = 2 us and beta = 12.5 GB/s (100 Gbit/s),
+for arrays of 64 MiB per rank. Computing takes what it takes on one rank, and is not in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import torch
 
@@ -62,35 +65,102 @@ def planning(ranks: int, name: str) -> str:
     return f"{first * 1e3:7.2f} ms {memory / 1024:8.0f} KiB"
 
 
-def messages_of(src: ms.Layout, dst: ms.Layout, rank: int, itemsize: int) -> tuple[int, int]:
-    """How many messages and bytes one rank sends to others."""
-    way = plan(src, dst, rank)
-    return sum(peer != rank for peer, _, _ in way.send), way.elements_sent * itemsize
+@dataclass(frozen=True)
+class Cost:
+    """What the busiest rank does: the collective calls by kind, and what its exchanges send."""
+
+    calls: dict[str, int] = field(default_factory=dict)
+    messages: int = 0
+    size: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        kinds = {**self.calls, **other.calls}
+        calls = {kind: self.calls.get(kind, 0) + other.calls.get(kind, 0) for kind in kinds}
+        return Cost(calls, self.messages + other.messages, self.size + other.size)
+
+    def seconds(self, ranks: int) -> float:
+        depth = math.ceil(math.log2(ranks))
+        rounds = {
+            "allreduce": 2 * depth,
+            "agree": 2 * depth,
+            "merge": 2 * depth,
+            "allgather": depth,
+            "scan": depth,
+        }
+        latency = sum(rounds.get(kind, 0) * times for kind, times in self.calls.items())
+        return ALPHA * (latency + self.messages) + self.size / BETA
 
 
-def counted(ranks: int) -> list[tuple[int, int]]:
-    """Predicted and counted bytes of all ranks together, for moves of a small array."""
-    n = 240
-    rows = ms.Layout((n, n), 0, ranks)
-    moves = [(rows, rows.with_split(1)), (skewed(n, ranks).balanced(), rows), (rows, rows.with_split(None))]
-    results = []
-    for src, dst in [(s, d) for s, d in moves if s.shape == d.shape]:
+def of_move(src: ms.Layout, dst: ms.Layout, chosen: Iterable[int], itemsize: int = 4) -> Cost:
+    """By the plans of some ranks."""
+    plans = [plan(src, dst, rank) for rank in chosen]
+    most = max(way.elements_sent for way in plans) * itemsize
+    return Cost({"exchange": 1} if most else {}, max(way.messages_sent for way in plans), most)
 
-        def body(src: ms.Layout = src, dst: ms.Layout = dst) -> int:
-            x = ms.zeros(src.shape).to_layout(src)
+
+Arguments = Callable[[], tuple[ms.DNDarray, ...]]
+
+
+def operations(
+    n: int, ranks: int, some: Iterable[int]
+) -> dict[str, tuple[Arguments, Callable[..., object], Cost]]:
+    """Calls on arrays of n rows of n for each rank, and what the model says that they cost."""
+    rows = ms.Layout((n * ranks, n * 2), 0, ranks)
+    far = rows.with_counts([2 * n * (rank % 2 == 0) for rank in range(ranks)])
+    some = list(some)
+
+    def arrays(*layouts: ms.Layout) -> Arguments:
+        return lambda: tuple(ms.zeros(each.shape, split=each.split).to_layout(each) for each in layouts)
+
+    def one(kind: str) -> Cost:
+        return Cost({kind: 1})
+
+    mapped = ms.vmap(lambda x, y: (x * y).sum())
+    home = of_move(far, rows, some)
+    whole = of_move(rows, rows.with_split(None), some)
+    weights = ms.Layout((2 * n, 3), None, ranks)
+    return {
+        "vmap(f)(a, b)": (arrays(rows, rows), mapped, one("agree")),
+        "vmap(f)(a, b), b on every other rank": (arrays(rows, far), mapped, home + one("agree")),
+        "a + b": (arrays(rows, rows), lambda x, y: x + y, Cost()),
+        "a + b, b on every other rank": (arrays(rows, far), lambda x, y: x + y, home),
+        "a.sum()": (arrays(rows), lambda x: x.sum(), one("allreduce")),
+        "a.sum(axis=1)": (arrays(rows), lambda x: x.sum(1), Cost()),
+        "a.var()": (arrays(rows), lambda x: x.var(), one("merge")),
+        "a.argmax()": (arrays(rows), lambda x: x.argmax(), one("merge")),
+        "a.cumsum(0)": (arrays(rows), lambda x: x.cumsum(0), one("scan")),
+        "a[:, ::2]": (arrays(rows), lambda x: x[:, ::2], Cost()),
+        "a @ w, w replicated": (arrays(rows, weights), lambda x, w: x @ w, Cost()),
+        "balance()": (arrays(far), lambda x: x.balance(), home),
+        "resplit(1)": (arrays(rows), lambda x: x.resplit(1), of_move(rows, rows.with_split(1), some)),
+        "resplit(None)": (arrays(rows), lambda x: x.resplit(None), whole),
+    }
+
+
+def counted(ranks: int) -> dict[str, tuple[Cost, Cost]]:
+    """Of each operation what the model says of the busiest rank, and what was counted."""
+
+    def body() -> list[Cost]:
+        found = []
+        for make, call, _ in operations(6, ranks, [0]).values():
+            given = make()
             with traffic() as seen:
-                x.to_layout(dst)
-            return seen.bytes_sent
+                call(*given)
+            found.append(Cost(dict(seen.calls), seen.messages_sent, seen.bytes_sent))
+        return found
 
-        predicted = sum(messages_of(src, dst, rank, 4)[1] for rank in range(ranks))
-        results.append((predicted, sum(run(body, ranks=ranks))))
-    return results
+    of_ranks = run(body, ranks=ranks)
+    result = {}
+    for place, (name, (_, _, cost)) in enumerate(operations(6, ranks, range(ranks)).items()):
+        each = [costs[place] for costs in of_ranks]
+        seen = Cost(each[0].calls, max(one.messages for one in each), max(one.size for one in each))
+        result[name] = cost, seen
+    return result
 
 
-def predicted(ranks: int, name: str) -> float:
-    src, dst = ways(ranks)[name]
-    middle = [messages_of(src, dst, rank, 4) for rank in {0, ranks // 2, ranks - 1}]
-    return max(ALPHA * messages + size / BETA for messages, size in middle)
+def shown(cost: Cost) -> str:
+    kinds = " ".join(cost.calls) or "nothing"
+    return f"{kinds}, {cost.messages} messages, {cost.size} bytes"
 
 
 def main() -> None:
@@ -98,14 +168,20 @@ def main() -> None:
     print("planning, one rank, cold: time, peak memory")
     for name in ways(4):
         print(f"{name:>10}", *[f"{ranks:>7}: {planning(ranks, name)}" for ranks in RANKS], sep="\n    ")
-    print("bytes of a move: predicted, counted")
     for ranks in (2, 4, 8, 16):
-        print(f"{ranks:>4}", counted(ranks))
-    print("predicted seconds, 64 MiB per rank, alpha 2 us, beta 12.5 GB/s")
-    for ranks in RANKS[:4]:
-        moves = {name: f"{predicted(ranks, name):.4f}" for name in ("rebalance", "gather")}
-        depth = math.ceil(math.log2(ranks))
-        print(f"{ranks:>7}", moves, f"allreduce of 97 integers (vmap): {2 * depth * ALPHA * 1e6:.0f} us")
+        found = counted(ranks)
+        wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+        print(
+            f"{ranks} ranks: of {len(found)} operations the model and what was counted differ in {wrong or 'none'}"
+        )
+    print("on 16 ranks, the busiest rank")
+    for name, (cost, _) in found.items():
+        print(f"{name:>40}: {shown(cost)}")
+    print("predicted, 64 MiB per rank, alpha 2 us, beta 12.5 GB/s: microseconds on so many ranks")
+    tables = {ranks: operations(2896, ranks, {0, 1, ranks // 2, ranks - 1}) for ranks in RANKS[:4]}
+    print(f"{'':>40}", *[f"{ranks:>12}" for ranks in tables])
+    for name in found:
+        print(f"{name:>40}", *[f"{table[name][2].seconds(ranks) * 1e6:12,.0f}" for ranks, table in tables.items()])
 
 
 if __name__ == "__main__":

@@ -109,6 +109,17 @@ def test_the_monte_carlo_example_prints_the_same_on_every_number_of_ranks():
     assert done[0].out.count("\n") == 4
 
 
+@pytest.mark.parametrize(("chosen", "threads"), [("", 1), ("2", 64)], ids=["by itself", "by the user"])
+def test_ranks_share_the_cores(tmp_path, chosen, threads):
+    """Where each would take all of them, unless the user has said how many threads a rank is to have."""
+    lines = ["import os, torch", "torch.set_num_threads(64)", "import minisplit"]
+    lines += ["os.write(1, b'%d\\n' % torch.get_num_threads())"]
+    (tmp_path / "program.py").write_text("\n".join(lines))
+    ranks = max(2, os.cpu_count())
+    done = job(ranks, tmp_path / "program.py", OMP_NUM_THREADS=chosen, MKL_NUM_THREADS="")
+    assert done.out.split() == [str(threads)] * ranks
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     """The other rank waits in a collective call, and would wait for ever."""

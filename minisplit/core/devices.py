@@ -1,8 +1,11 @@
-"""Which device a rank uses."""
+"""Which device, and how many cores, a rank uses."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
+from collections.abc import Sequence
 
 import torch
 
@@ -24,6 +27,29 @@ def rank_environment() -> tuple[int, int, int] | None:
         if rank.isdecimal() and size.isdecimal():
             return int(rank), int(size), int(local) if local.isdecimal() else int(rank)
     return None
+
+
+def cores() -> tuple[int, int]:
+    """Which cores this process may use, as a number that only processes with the same ones have; and how many."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    named = f"{socket.gethostname()} {list(allowed)}".encode()
+    return int.from_bytes(hashlib.blake2b(named, digest_size=7).digest()), len(allowed)
+
+
+def threads_of_rank(rank: int, sets: Sequence[int], number: int) -> int:
+    """How many threads a rank may have for each thread to have a core.
+
+    sets: for each rank which cores it may use, as `cores` has it. number: how many those of this rank are.
+
+    >>> threads_of_rank(0, [7, 7, 9], 16)
+    8
+    """
+    return max(1, number // list(sets).count(sets[rank]))
+
+
+def chosen_threads() -> bool:
+    """Whether the user has said how many threads a process is to have."""
+    return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
 
 
 def sanitize_device(device: Device) -> torch.device:

@@ -29,7 +29,7 @@ except (ImportError, RuntimeError) as error:
     ) from None
 
 from minisplit.core.communication import RECORDS, TEXT_BYTES, Communication, Record, set_default_comm
-from minisplit.core.devices import rank_environment
+from minisplit.core.devices import chosen_threads, cores, rank_environment, threads_of_rank
 from minisplit.core.exits import notice_exits, uncaught_status
 from minisplit.core.merging import RULES, MergeOp, ReduceOp
 from minisplit.core.transfer import Pieces, TransferPlan
@@ -155,26 +155,21 @@ class MPICommunication(Communication):
         for incoming, peer, piece in pieces:
             lanes.setdefault((incoming, peer), _Lane(peer, incoming)).chunks.extend(chunks(piece, CHUNK))
         direct: list[MPI.Request] = []
-        staged: list[tuple[MPI.Request, _Lane, torch.Tensor, torch.Tensor]] = []
+        staged: list[Staged] = []
         moving: Iterable[_Lane] = lanes.values()
         while True:
             for lane in moving:
                 self._advance(lane, direct, staged)
-            if not staged:
+            if not any(lane.chunks for lane in lanes.values()):
                 break
             done = set(self._wait_for_some([request for request, *_ in staged]))
-            moved: dict[_Lane, None] = {}
-            for _, lane, chunk, buffer in map(staged.__getitem__, sorted(done)):
-                if lane.incoming:
-                    chunk.copy_(buffer)
-                    _synchronise(chunk)
-                lane.buffers.append(buffer)
-                moved[lane] = None
-            moving = moved
+            moving = dict.fromkeys([_landed(staged[place]) for place in sorted(done)])
             staged = [entry for place, entry in enumerate(staged) if place not in done]
-        self._wait(direct)
+        self._wait(direct + [request for request, *_ in staged])
+        for entry in staged:
+            _landed(entry)
 
-    def _advance(self, lane: _Lane, direct: list[MPI.Request], staged: list[Any]) -> None:
+    def _advance(self, lane: _Lane, direct: list[MPI.Request], staged: list[Staged]) -> None:
         """Start what a lane has next, until its buffers are used up."""
         while lane.chunks:
             chunk = lane.chunks[0]
@@ -331,6 +326,20 @@ class _Lane:
         self.buffers: list[torch.Tensor | None] = [None, None]
 
 
+# A request under way, the lane it is in, the chunk it carries, and the buffer in which that travels.
+Staged = tuple[MPI.Request, _Lane, torch.Tensor, torch.Tensor]
+
+
+def _landed(entry: Staged) -> _Lane:
+    """Unpack what has come, and give the buffer back to its lane, which is returned."""
+    _, lane, chunk, buffer = entry
+    if lane.incoming:
+        chunk.copy_(buffer)
+        _synchronise(chunk)
+    lane.buffers.append(buffer)
+    return lane
+
+
 def _synchronise(tensor: torch.Tensor) -> None:
     """Wait until a GPU has computed what MPI is to read, or has read what MPI is to write."""
     if tensor.device.type == "cuda":
@@ -450,6 +459,13 @@ if MPI_WORLD.size > 1 and not hasattr(sys, "ps1"):
     _bells = MPI.COMM_WORLD.Dup() if _limit and _THREADS else None
     _watchdog = Watchdog(_live, MPI_WORLD, _limit, _bells, _abort_from_thread)
     _watchdog.start()
+
+# torch would take all cores for each of the ranks that share them.
+if MPI_WORLD.size > 1 and not chosen_threads():
+    _mine, _number = cores()
+    _sets = np.empty(MPI_WORLD.size, dtype=np.int64)
+    MPI.COMM_WORLD.Allgather(np.array([_mine]), _sets)
+    torch.set_num_threads(min(torch.get_num_threads(), threads_of_rank(MPI_WORLD.rank, _sets.tolist(), _number)))
 
 _launched = rank_environment()
 if MPI_WORLD.size == 1 and _launched is not None and _launched[1] > 1:

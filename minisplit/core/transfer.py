@@ -58,6 +58,11 @@ class TransferPlan:
     recv: Pieces
 
     @property
+    def messages_sent(self) -> int:
+        """To how many other ranks something goes."""
+        return int((self.send.peers != self.rank).sum())
+
+    @property
     def elements_sent(self) -> int:
         return self.send.elements_off(self.rank)
 

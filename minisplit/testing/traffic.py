@@ -14,14 +14,15 @@ from minisplit.core.transfer import TransferPlan
 
 
 class Traffic:
-    """The collective calls that this rank makes, by kind, and the bytes that it sends to others in exchanges."""
+    """The collective calls that this rank makes, by kind, and what it sends to others in exchanges."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.messages_sent = 0
         self.bytes_sent = 0
 
     def __repr__(self) -> str:
-        return f"<Traffic {dict(self.calls)}, {self.bytes_sent} bytes sent>"
+        return f"<Traffic {dict(self.calls)}, {self.messages_sent} messages of {self.bytes_sent} bytes sent>"
 
     @property
     def collectives(self) -> int:
@@ -32,15 +33,17 @@ class Traffic:
         kind = str(call[0])
         self.calls[kind] += 1
         if kind == "exchange":
-            self.bytes_sent += _sent(*args)
+            messages, size = _sent(*args)
+            self.messages_sent += messages
+            self.bytes_sent += size
 
 
-def _sent(*args: Any) -> int:
-    """Bytes that an exchange sends: of a transfer, or of parcels."""
+def _sent(*args: Any) -> tuple[int, int]:
+    """How many parcels an exchange sends, and their bytes: of a transfer, or of parcels."""
     match args:
         case torch.Tensor() as source, _, TransferPlan() as steps:
-            return steps.elements_sent * source.itemsize
-    return sum(parcel.nbytes for _, parcel in args[0])
+            return steps.messages_sent, steps.elements_sent * source.itemsize
+    return len(args[0]), sum(parcel.nbytes for _, parcel in args[0])
 
 
 @contextmanager

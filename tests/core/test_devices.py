@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core import devices
-from minisplit.core.devices import rank_environment, sanitize_device
+from minisplit.core.devices import cores, rank_environment, sanitize_device, threads_of_rank
 
 LAUNCHER_NAMES = [name for names in devices._LAUNCHERS for name in names]
 
@@ -70,3 +71,28 @@ def test_this_launcher_agrees_with_mpi(rank: int, size: int) -> None:
     if size == 1 or announced is None:
         pytest.skip("started without a launcher, or by one that is not known")
     assert announced[:2] == (rank, size)
+
+
+@pytest.mark.parametrize(
+    ("sets", "number", "wanted"),
+    [
+        ([5], 8, [8]),
+        ([5, 5, 5], 8, [2, 2, 2]),
+        ([5, 5, 6, 6, 6], 2, [1, 1, 1, 1, 1]),  # two machines of 2 cores
+        ([1, 2, 3, 3], 4, [4, 4, 2, 2]),  # the launcher has bound the first two ranks
+    ],
+)
+def test_ranks_share_the_cores_that_they_have_in_common(sets: list[int], number: int, wanted: list[int]) -> None:
+    assert [threads_of_rank(rank, sets, number) for rank in range(len(sets))] == wanted
+
+
+def test_cores_are_those_of_this_process() -> None:
+    first, number = cores()
+    assert 0 < number <= (os.cpu_count() or 1)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert cores()[1] == 1
+        assert (cores()[0] == first) == (number == 1)
+    finally:
+        os.sched_setaffinity(0, allowed)

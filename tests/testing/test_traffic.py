@@ -18,6 +18,7 @@ def test_calls_and_bytes_are_those_of_this_rank(comm: ms.Communication, size: in
     x.resplit(1)
     assert seen.calls == ({"exchange": 1, "allreduce": 1, "split": 1} if size > 1 else {"split": 1})
     assert seen.collectives == (3 if size > 1 else 1)
+    assert seen.messages_sent == size - 1  # each rank has columns for each
     total = int(comm.allreduce(torch.tensor(seen.bytes_sent)))
     kept = sum(rows * columns for rows, columns in zip(x.counts or (), x.resplit(1).counts or (), strict=True))
     assert total == (32 - kept) * 4
