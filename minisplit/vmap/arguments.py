@@ -12,6 +12,7 @@ from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move_all
+from minisplit.core.stored import StoredArray
 from minisplit.vmap.gradients import Step, enter
 from minisplit.vmap.planning import Batch
 
@@ -81,18 +82,18 @@ def brought(
     return None, shards
 
 
-def check_together(arrays: Sequence[DNDarray]) -> Communication:
+def check_together(arrays: Sequence[DNDarray | StoredArray]) -> Communication:
     """The communicator of the inputs; ValueError where there is no input, or they differ in it or in device."""
     if not arrays:
         raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
     first = arrays[0]
-    comm, device = first._comm, first._larray.device
+    comm, device = first.comm, first.device
     for i, x in enumerate(arrays):
-        if x._comm is not comm:
+        if x.comm is not comm:
             raise ValueError(
                 f"all inputs must be on one communicator: input 0 is on one of {comm.size} ranks, "
                 f"input {i} on another of {x.comm.size}; give both the same comm="
             )
-        if x._larray.device != device and x.device.type != device.type:
+        if x.device != device and x.device.type != device.type:
             raise ValueError(f"all inputs must be on one device: input 0 is on {device}, input {i} on {x.device}")
     return comm

@@ -18,7 +18,7 @@ from minisplit.vmap.tuning import Tuner
 ChunkSize = int | Tuner | None
 # What is told how many samples have been mapped, since the last time.
 Advance = Callable[[int], object]
-_NO_BAR: AbstractContextManager[Advance] = nullcontext(lambda _: None)
+NO_BAR: AbstractContextManager[Advance] = nullcontext(lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def run(
     versions = _versions(shards), _versions(watched)
     start, stop, in_func = 0, samples, False
     try:
-        with bar or _NO_BAR as advance:
+        with bar or NO_BAR as advance:
             while start < samples:
                 stop = start + _next_size(chunk_size, samples, samples - start)
                 in_func = True

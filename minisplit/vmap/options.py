@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from torch.utils import _pytree as pytree
 
 from minisplit.core.layout import as_index
 from minisplit.vmap import progress
@@ -24,6 +27,8 @@ class Options(NamedTuple):
     memory_budget: int | None = None
     max_imbalance: float = MAX_IMBALANCE
     progress: bool = False
+    out: Any = None
+    resume: bool = False
 
     @staticmethod
     def checked(**given: Any) -> Options:
@@ -37,6 +42,8 @@ class Options(NamedTuple):
             _checked_budget(given["memory_budget"], chunk_size),
             _checked_imbalance(given["max_imbalance"]),
             _checked_progress(given["progress"]),
+            _checked_out(given["out"]),
+            _checked_resume(given["resume"], given["out"]),
         )
 
     def told(self) -> str:
@@ -90,3 +97,19 @@ def _checked_progress(shown: Any) -> bool:
     if shown:
         progress.check_installed()
     return shown
+
+
+def _checked_out(out: Any) -> Any:
+    """Paths, in a structure that is compared with the outputs' once they are known."""
+    for path in [] if out is None else pytree.tree_leaves(out):
+        if path is not None and not isinstance(path, str | Path):
+            raise TypeError(f"out is a path, or one for each output, got {path!r} of type {type(path).__name__}")
+    return out
+
+
+def _checked_resume(resume: Any, out: Any) -> bool:
+    if not isinstance(resume, bool):
+        raise TypeError(f"resume must be True or False, got {resume!r}")
+    if resume and out is None:
+        raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
+    return resume

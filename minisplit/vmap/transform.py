@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
 from torch.utils import _pytree as pytree
 
 from minisplit.core.communication import Communication
-from minisplit.core.debugging import checksum, debugging
+from minisplit.core.debugging import debugging
 from minisplit.core.dndarray import DNDarray
-from minisplit.core.errors import Failure
 from minisplit.core.layout import Layout
+from minisplit.core.stored import StoredArray, open_sink
 from minisplit.core.streams import default
-from minisplit.vmap import failing
-from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
+from minisplit.vmap.agreeing import Outputs, agree_on_outputs, first_with_samples
 from minisplit.vmap.arguments import Keywords, brought, check_together
 from minisplit.vmap.batching import Mapped, Task
-from minisplit.vmap.chunking import ChunkSize, Outcome, run, run_part
+from minisplit.vmap.chunking import ChunkSize, Outcome, run
+from minisplit.vmap.describing import described, described_or_failed, failure_of, inferred
 from minisplit.vmap.gradients import leave
 from minisplit.vmap.inspecting import captured, check_same_call
 from minisplit.vmap.options import SPLIT, Options
@@ -31,7 +29,8 @@ from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_ba
 from minisplit.vmap.plans import Plan, make_plan
 from minisplit.vmap.progress import bar, on_a_terminal
 from minisplit.vmap.randomness import Source
-from minisplit.vmap.trees import OutDims, Structure, flat_in_dims, flat_inputs, rebuilt
+from minisplit.vmap.streaming import Input, Job, MemorySink, stand_ins, stream
+from minisplit.vmap.trees import OutDims, flat_in_dims, flat_inputs, rebuilt
 from minisplit.vmap.tuning import MEMORY_BUDGET, Tuner, tuner_for
 
 _wrap = DNDarray._wrap
@@ -48,6 +47,8 @@ def vmap(
     memory_budget: int | None = None,
     max_imbalance: float = MAX_IMBALANCE,
     progress: bool = False,
+    out: Any = None,
+    resume: bool = False,
 ) -> MappedFunction: ...
 @overload
 def vmap(
@@ -60,6 +61,8 @@ def vmap(
     memory_budget: int | None = None,
     max_imbalance: float = MAX_IMBALANCE,
     progress: bool = False,
+    out: Any = None,
+    resume: bool = False,
 ) -> Callable[[Callable[..., Any]], MappedFunction]: ...
 def vmap(
     func: Callable[..., Any] | None = None,
@@ -71,6 +74,8 @@ def vmap(
     memory_budget: int | None = None,
     max_imbalance: float = MAX_IMBALANCE,
     progress: bool = False,
+    out: Any = None,
+    resume: bool = False,
 ) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
     """Map `func`, plain torch for one sample, over axes of DNDarrays.
 
@@ -96,6 +101,9 @@ def vmap(
     memory_budget: bytes that a chunk of "auto" may take on each rank, 512 MiB by default.
     max_imbalance: where inputs must move, no rank gets more than so many times its fair share of the samples.
     progress: show a bar on rank 0, if its standard error ends on a terminal (needs tqdm).
+    out: a file to which the outputs go, a block after the other, rather than into memory; or a path for each, in
+        the structure that `func` returns. A call then returns StoredArrays. See docs/files.md.
+    resume: go on with what an interrupted call like this one has written, also on another number of ranks.
 
     A call returns DNDarrays in the structure that `func` returns, a bare tensor as a tuple of one, each with as
     many samples per rank as the inputs have. Inputs that are not aligned are first moved, in one exchange, to the
@@ -127,6 +135,8 @@ def vmap(
         memory_budget=memory_budget,
         max_imbalance=max_imbalance,
         progress=progress,
+        out=out,
+        resume=resume,
     )
     return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
@@ -164,13 +174,15 @@ class MappedFunction:
         comm = check_together(arrays)
         keywords = Keywords(kwargs, comm) if kwargs else None
         batch = self._batch(arrays, spec)
+        if self.options.out is not None or (spec is not None and any(map(_is_stored, arrays))):
+            return self._streamed(arrays, spec, batch, keywords, comm)
         if debugging():
             self._check_replicated(arrays, kwargs, comm)
         token, shards = brought(arrays, batch, keywords, comm)
         task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
         outcome = self._run(task, shards, batch, comm.rank, keywords)
-        mine, outcome = _described_or_failed(outcome, batch.samples)
-        failure = None if outcome.error is None else _failure(outcome, task, shards, batch.samples, comm.rank)
+        mine, outcome = described_or_failed(outcome, batch.samples)
+        failure = None if outcome.error is None else failure_of(outcome, task, shards, batch.samples, comm.rank)
         outputs = agree_on_outputs(comm, batch.samples, mine, failure)
         larrays = _larrays(outcome.mapped, outputs, batch.samples, shards[0].device, comm)
         if token is not None:
@@ -180,6 +192,32 @@ class MappedFunction:
             [_wrap(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True)],
             outputs.structure,
         )
+
+    def _streamed(
+        self,
+        arrays: Sequence[Input],
+        spec: pytree.TreeSpec | None,
+        batch: Batch,
+        keywords: Keywords | None,
+        comm: Communication,
+    ) -> Any:
+        """Map block by block. Collective."""
+        given = [*[x.larray for x in arrays if isinstance(x, DNDarray)], *(keywords.tensors() if keywords else ())]
+        if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+            raise ValueError(
+                "no gradient flows through a map over files or into them: detach the inputs that require one, "
+                "or call it in torch.no_grad()"
+            )
+        job = f"{self!r} of {batch.size} samples of {[(x.dtype, x.shape) for x in arrays]}"
+        out = self.options.out
+        sink = MemorySink(comm) if out is None else open_sink(out, comm, job, self.options.resume)
+        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
+        shards = [x.larray for x in stand_ins(arrays, batch, comm)]
+        watched = captured(self.func) + (keywords.tensors() if keywords else [])
+        start, stop = batch.samples.span(comm.rank)
+        shown = self.options.progress and comm.rank == 0 and on_a_terminal()
+        told = bar(stop - start, self._name) if shown else None
+        return stream(Job(arrays, batch, task, self._chunk_size(shards, batch), watched, told, sink, comm))
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
         """What a call with these arguments will do, as data: `print(plan)` is a table. Local: nothing is sent.
@@ -200,14 +238,15 @@ class MappedFunction:
         comm = check_together(arrays)
         keywords = Keywords(kwargs, comm) if kwargs else None
         batch = self._batch(arrays, spec)
+        arrays = stand_ins(arrays, batch, comm) if any(map(_is_stored, arrays)) else arrays
         task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws())
-        outcome = _infer(task, [x.larray for x in arrays], targets=batch.targets)
+        outcome = inferred(task, [x.larray for x in arrays], targets=batch.targets)
         chunk_size = self._chunk_size([x.larray for x in arrays], batch)
         start, stop = batch.samples.span(comm.rank)
         size: int | Literal["auto"] | None = (
             (chunk_size.settled(stop - start) or "auto") if isinstance(chunk_size, Tuner) else chunk_size
         )
-        mine = outcome.error if outcome.mapped is None else _described(outcome.mapped, with_values=False)
+        mine = outcome.error if outcome.mapped is None else described(outcome.mapped, with_values=False)
         return make_plan(self._name, arrays, spec, batch, size, mine)
 
     def _draws(self, batch: Batch | None = None, comm: Communication | None = None) -> Source | None:
@@ -220,15 +259,27 @@ class MappedFunction:
         key = default.next_key(comm)
         return Source(key if batch.size else None, same, batch.samples.span(comm.rank)[0])
 
-    def _batch(self, arrays: Sequence[DNDarray], spec: pytree.TreeSpec | None) -> Batch:
+    def _batch(self, arrays: Sequence[Input], spec: pytree.TreeSpec | None) -> Batch:
         in_dims = None
+        if spec is not None and any(map(_is_stored, arrays)):
+            return self._batch_of_files(arrays, spec)
         if self.options.in_dims != SPLIT:
             key = spec, tuple([x.ndim for x in arrays])
             in_dims = self._in_dims.get(key)
             if in_dims is None:
                 in_dims = self._in_dims[key] = flat_in_dims(self.options.in_dims, spec, arrays)
-        layouts, sizes = tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays])
+        layouts, sizes = tuple([x.layout for x in arrays]), tuple([x.dtype.itemsize for x in arrays])
         return plan_batch(layouts, sizes, in_dims, self.options.max_imbalance)
+
+    def _batch_of_files(self, arrays: Sequence[Input], spec: pytree.TreeSpec) -> Batch:
+        """Every rank may read any part of a file: as of a replicated array, no part of it has to move."""
+        if self.options.in_dims == SPLIT:
+            in_dims = tuple([x.layout.split for x in arrays])
+        else:
+            in_dims = flat_in_dims(self.options.in_dims, spec, arrays)
+        layouts = [x.layout.with_split(None) if _is_stored(x) else x.layout for x in arrays]
+        sizes = tuple([x.dtype.itemsize for x in arrays])
+        return plan_batch(tuple(layouts), sizes, in_dims, self.options.max_imbalance)
 
     def _of_tensors(self, spec: pytree.TreeSpec | None, keywords: Keywords | None) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with the keyword arguments it is given."""
@@ -248,7 +299,7 @@ class MappedFunction:
         """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
         start, stop = batch.samples.span(rank)
         if batch.size == 0:
-            return _infer(task, shards)
+            return inferred(task, shards)
         if start == stop:
             return Outcome(None)
         watched = captured(self.func)
@@ -284,75 +335,8 @@ class MappedFunction:
                 comm.check_replicated(x.larray, f"replicated input {i}")
 
 
-def _failure(outcome: Outcome, task: Task, shards: Sequence[torch.Tensor], samples: Layout, rank: int) -> Failure:
-    assert outcome.error is not None
-    found = failing.narrowed(outcome, lambda start, stop: run_part(task, shards, start, stop))
-    doing, which = failing.doing(found, samples, rank)
-    return Failure(outcome.error, doing, failing.hint_for(outcome.error), {"samples": which})
-
-
-def _described_or_failed(outcome: Outcome, samples: Layout) -> tuple[Outputs | None, Outcome]:
-    """What to tell the other ranks of an outcome; where that cannot be told, the outcome is that error."""
-    if outcome.mapped is None:
-        return None, outcome
-    try:
-        mine = _described(outcome.mapped, with_values=samples.size > 0)
-        check_tellable(mine, samples)
-        return mine, outcome
-    except Exception as error:
-        return None, replace(outcome, mapped=None, error=error)
-
-
-def _described(mapped: Mapped, with_values: bool) -> Outputs:
-    """What the other ranks must know of the outputs of this rank's samples."""
-    kinds = [
-        (x.dtype, x.shape, dim, x.requires_grad, checksum(x) >> 2 if dim is None and with_values else 0)
-        for x, dim in zip(mapped.outputs, mapped.dims, strict=True)
-    ]
-    return _described_kinds(tuple(kinds), mapped.structure)
-
-
-@functools.lru_cache(maxsize=256)
-def _described_kinds(kinds: tuple[Any, ...], structure: Structure) -> Outputs:
-    each = []
-    for dtype, shape, dim, requires_grad, checked in kinds:
-        each.append(Output(dtype, sample_shape(shape, dim), dim, requires_grad, checked))
-    return Outputs(tuple(each), structure)
-
-
-def _infer(task: Task, shards: Sequence[torch.Tensor], targets: Sequence[Layout] | None = None) -> Outcome:
-    """The outputs where no rank has samples, or none are to be mapped: from a run on tensors without data.
-
-    `targets` are the layouts that the shards will have, if not their own.
-    """
-    # Not at the top: it takes a second to import, and few programs need it.
-    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
-
-    wholes = [x.shape for x in shards] if targets is None else [target.shape for target in targets]
-    shapes = [
-        shape if dim is None else (*shape[:dim], 1, *shape[dim + 1 :])
-        for shape, dim in zip(wholes, task.in_dims, strict=True)
-    ]
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True  # it would tell of errors that are told here
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            imagined = [
-                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=x.requires_grad)
-                for shape, x in zip(shapes, shards, strict=True)
-            ]
-            mapped = task.run(imagined, 1)
-        if targets is None and None in mapped.dims:
-            raise ValueError(
-                f"out_dims is None for output {mapped.dims.index(None)}, but there is no sample to compute it with"
-            )
-        return Outcome(mapped)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        return Outcome(None, error)
-    finally:
-        log.disabled = before
+def _is_stored(x: Input) -> bool:
+    return isinstance(x, StoredArray)
 
 
 def _larrays(

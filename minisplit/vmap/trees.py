@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import as_index
+from minisplit.core.stored import StoredArray
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many,
 # which need no look into trees, and else the tree.
@@ -19,8 +20,11 @@ Structure = int | pytree.TreeSpec | None
 Leaves = list[Any]
 
 
-def flat_inputs(args: tuple[Any, ...]) -> tuple[Sequence[DNDarray], pytree.TreeSpec | None]:
-    """The arrays in `args`, and how they lie in it; None where `args` is flat. TypeError for any other leaf."""
+def flat_inputs(args: tuple[Any, ...]) -> tuple[Sequence[Any], pytree.TreeSpec | None]:
+    """The arrays in `args`, and how they lie in it; None where they are a flat tuple of DNDarrays.
+
+    TypeError for a leaf that is no DNDarray or StoredArray.
+    """
     for x in args:
         if type(x) is not DNDarray:
             break
@@ -28,7 +32,7 @@ def flat_inputs(args: tuple[Any, ...]) -> tuple[Sequence[DNDarray], pytree.TreeS
         return args, None
     leaves, spec = pytree.tree_flatten(args)
     for label, x in zip(input_labels(spec), leaves, strict=True):
-        if not isinstance(x, DNDarray):
+        if not isinstance(x, DNDarray | StoredArray):
             where = "positional argument" if label.isdecimal() else "input"
             raise TypeError(
                 f"{where} {label} must be a DNDarray, got {type(x).__name__}; make it one with "
@@ -135,7 +139,7 @@ def checked_dims(dims: Any, name: str) -> Any:
     return tuple(checked) if type(checked) is list else checked
 
 
-def flat_in_dims(in_dims: Any, spec: pytree.TreeSpec | None, arrays: Sequence[DNDarray]) -> tuple[int | None, ...]:
+def flat_in_dims(in_dims: Any, spec: pytree.TreeSpec | None, arrays: Sequence[Any]) -> tuple[int | None, ...]:
     """The mapped axis of each input, counted from the front; ValueError where `in_dims` does not fit."""
     if spec is None:
         spec = pytree.tree_structure(tuple(range(len(arrays))))

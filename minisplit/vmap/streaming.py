@@ -1,0 +1,318 @@
+"""Mapping block by block: over inputs that stay in files, into outputs that go there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from minisplit.core.communication import Communication
+from minisplit.core.debugging import checksum
+from minisplit.core.dndarray import DNDarray
+from minisplit.core.errors import ALL_WELL, Failure, agreement, raise_together
+from minisplit.core.errors import failing as failing_rank
+from minisplit.core.layout import Layout
+from minisplit.core.movement import move_all
+from minisplit.core.stored import Box, Sink, StoredArray
+from minisplit.vmap import failing
+from minisplit.vmap.agreeing import agree_on_outputs, first_with_samples
+from minisplit.vmap.batching import Mapped, Task
+from minisplit.vmap.chunking import NO_BAR, Advance, ChunkSize, Outcome, run
+from minisplit.vmap.describing import described_or_failed, failure_of, inferred
+from minisplit.vmap.planning import Batch, output_layout, sample_shape
+from minisplit.vmap.trees import output_labels, rebuilt
+
+Input = DNDarray | StoredArray
+Interval = tuple[int, int]
+# Bytes of the mapped inputs that are read at a time, while another block is mapped, where no chunk size is given.
+BLOCK_BYTES = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A mapped call in which an input or an output is in a file."""
+
+    arrays: Sequence[Input]
+    batch: Batch
+    task: Task
+    chunk_size: ChunkSize
+    watched: Sequence[torch.Tensor]
+    bar: AbstractContextManager[Advance] | None
+    sink: Sink
+    comm: Communication
+
+    @property
+    def block(self) -> int:
+        """Samples of a block."""
+        if isinstance(self.chunk_size, int):
+            return self.chunk_size
+        sizes = [
+            x.dtype.itemsize * torch.Size(sample_shape(x.shape, dim)).numel()
+            for x, dim in zip(self.arrays, self.batch.in_dims, strict=True)
+            if dim is not None
+        ]
+        return max(1, BLOCK_BYTES // max(1, sum(sizes)))
+
+
+class MemorySink:
+    """Outputs in memory, as a mapped call has them."""
+
+    def __init__(self, comm: Communication) -> None:
+        self.comm = comm
+        self.outputs: list[DNDarray] = []
+
+    def done(self) -> Sequence[Interval]:
+        return ()
+
+    def create(self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str]) -> None:
+        rank = self.comm.rank
+        self.outputs = [
+            DNDarray(torch.empty(layout.lshape(rank), dtype=dtype), layout, self.comm)
+            for layout, dtype in zip(layouts, dtypes, strict=True)
+        ]
+
+    def write(self, output: int, box: Box, part: torch.Tensor) -> None:
+        x = self.outputs[output]
+        mine = x.layout.box(self.comm.rank)
+        x.larray[tuple(slice(s.start - m.start, s.stop - m.start) for s, m in zip(box, mine, strict=True))] = part
+
+    def record(self, start: int, stop: int) -> None:
+        pass
+
+    def finish(self) -> Sequence[DNDarray]:
+        return self.outputs
+
+
+class Blocks:
+    """The mapped inputs of a rank, some samples at a time; what is in files is read by a thread, a block ahead."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.first = job.batch.samples.span(job.comm.rank)[0]
+        self.here = _in_memory(job)
+        self.reader = ThreadPoolExecutor(1, "minisplit-reader")
+
+    def __enter__(self) -> Blocks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.shutdown(cancel_futures=True)
+
+    def read(self, start: int, stop: int) -> list[torch.Tensor]:
+        """The inputs of these global samples. An input that is not mapped is whole."""
+        tensors = []
+        for i, (x, dim) in enumerate(zip(self.job.arrays, self.job.batch.in_dims, strict=True)):
+            if isinstance(x, StoredArray) and dim is not None:
+                spans = [slice(0, n) for n in x.shape]
+                spans[dim] = slice(start, stop)
+                tensors.append(x.read(tuple(spans)))
+            else:
+                whole = self.here[i]
+                tensors.append(whole if dim is None else whole.narrow(dim, start - self.first, stop - start))
+        return tensors
+
+    def each(self, intervals: Iterator[Interval]) -> Iterator[tuple[Interval, list[torch.Tensor]]]:
+        """The blocks of these samples, in order."""
+        wanted = next(intervals, None)
+        ahead = self.reader.submit(self.read, *wanted) if wanted else None
+        while wanted and ahead:
+            here, inputs = wanted, ahead.result()
+            wanted = next(intervals, None)
+            ahead = self.reader.submit(self.read, *wanted) if wanted else None
+            yield here, inputs
+
+
+class _StoppedError(Exception):
+    """A block failed; the argument is the `Failure`."""
+
+
+def stream(job: Job) -> Any:
+    """Map over all samples, and return the outputs in the structure that the function returns. Collective.
+
+    Two agreements beside what the sink needs: on what the first blocks gave, before there is room for outputs, and
+    at the end.
+    """
+    samples, comm = job.batch.samples, job.comm
+    begin, end = samples.span(comm.rank)
+    with torch.no_grad(), Blocks(job) as blocks, job.bar or NO_BAR as advance:
+        left = list(_left(job.sink.done(), begin, end))
+        mapped_blocks = _mapped(job, blocks.each(_pieces(left, job.block)))
+        failure, block, first = None, (begin, begin), None
+        try:
+            block, first = next(mapped_blocks, None) or _one_sample(job, blocks)
+        except _StoppedError as stopped:
+            (failure,) = stopped.args
+        mine = None
+        if failure is None and first is not None:
+            mine, told = described_or_failed(Outcome(first), samples)
+            failure = None if told.error is None else Failure(told.error, "describing the outputs")
+        outputs = agree_on_outputs(comm, samples, mine, failure)
+        layouts = [output_layout(output.shape, output.dim, samples) for output in outputs.each]
+        places = [i for i, output in enumerate(outputs.each) if output.dim is not None]
+        names = output_labels(outputs.structure, len(layouts))
+        job.sink.create(
+            [layouts[i] for i in places], [outputs.each[i].dtype for i in places], [names[i] for i in places]
+        )
+        advance(end - begin - sum(stop - start for start, stop in left))
+        try:
+            for (start, stop), part in chain([(block, first)] if left and first else [], mapped_blocks):
+                _write(job, part, first, layouts, places, start, stop)
+                advance(stop - start)
+        except _StoppedError as stopped:
+            (failure,) = stopped.args
+        _agree(comm, failure)
+        written = iter(job.sink.finish())
+        found = [
+            next(written) if output.dim is not None else _replicated(job, first, i, output.shape, output.dtype)
+            for i, output in enumerate(outputs.each)
+        ]
+    return rebuilt(found, outputs.structure)
+
+
+def _mapped(job: Job, blocks: Iterator[tuple[Interval, list[torch.Tensor]]]) -> Iterator[tuple[Interval, Mapped]]:
+    """What the function gives for each block; raises `_StoppedError` where reading or mapping one fails."""
+    samples, rank = job.batch.samples, job.comm.rank
+    offset = samples.span(rank)[0]
+    while True:
+        with _stopping("reading the inputs"):
+            found = next(blocks, None)
+        if found is None:
+            return
+        (start, stop), inputs = found
+        task = job.task
+        if task.draws is not None:
+            task = replace(task, draws=task.draws._replace(first=start))
+        outcome = run(task, inputs, stop - start, job.chunk_size, job.watched)
+        if outcome.mapped is None:
+            raise _StoppedError(failure_of(outcome, task, inputs, samples, rank, start - offset))
+        yield (start, stop), outcome.mapped
+
+
+def _one_sample(job: Job, blocks: Blocks) -> tuple[Interval, Mapped | None]:
+    """What the outputs are where this rank has nothing left to compute: of its first sample, if it has one."""
+    samples = job.batch.samples
+    begin, end = samples.span(job.comm.rank)
+    if samples.size == 0:
+        outcome = inferred(
+            job.task, [torch.empty([1] * x.ndim, dtype=x.dtype).expand(x.shape) for x in job.arrays]
+        )
+        if outcome.error is not None:
+            raise _StoppedError(failure_of(outcome, job.task, (), samples, job.comm.rank))
+        return (0, 0), outcome.mapped
+    if begin == end:
+        return (begin, end), None
+    return next(_mapped(job, blocks.each(iter([(begin, begin + 1)]))))
+
+
+def _write(
+    job: Job,
+    part: Mapped,
+    first: Mapped | None,
+    layouts: Sequence[Layout],
+    places: Sequence[int],
+    start: int,
+    stop: int,
+) -> None:
+    """Put what a block gave where it belongs, and take note of it."""
+    assert first is not None
+    with _stopping(f"writing the outputs of samples {start} to {stop - 1} of {job.batch.size}"):
+        if _kinds(part) != _kinds(first) or part.structure != first.structure:
+            kinds = f"{_kinds(first)} first and then {_kinds(part)}"
+            raise ValueError(f"func must return the same for every chunk, but gave {kinds}")
+        for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
+            if dim is not None:
+                spans = [slice(0, n) for n in layouts[i].shape]
+                spans[dim] = slice(start, stop)
+                job.sink.write(places.index(i), tuple(spans), out)
+            elif checksum(out) != checksum(first.outputs[i]):
+                raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk")
+        job.sink.record(start, stop)
+
+
+class _stopping:  # noqa: N801 - used like a function
+    """Turn what the body raises into `_StoppedError`."""
+
+    def __init__(self, doing: str) -> None:
+        self.doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is not None and not isinstance(error, KeyboardInterrupt | _StoppedError):
+            raise _StoppedError(Failure(error, self.doing, failing.hint_for(error))) from error
+
+
+def _agree(comm: Communication, failure: Failure | None) -> None:
+    """Raise on all ranks what stopped any. Collective."""
+    verdict = int(comm.agree(np.array([failing_rank(comm, None if failure is None else failure.error)]))[0])
+    if verdict != ALL_WELL:
+        raise_together(comm, -verdict, failure)
+
+
+def _replicated(
+    job: Job, first: Mapped | None, output: int, shape: tuple[int, ...], dtype: torch.dtype
+) -> DNDarray:
+    """An output that is the same for all samples. Collective where some ranks have no sample."""
+    samples, comm = job.batch.samples, job.comm
+    x = torch.empty(shape, dtype=dtype) if first is None else first.outputs[output]
+    if 0 in (samples.counts or ()):
+        x = comm.broadcast(x, first_with_samples(samples))
+    return DNDarray(x, Layout(shape, None, comm.size), comm)
+
+
+def _in_memory(job: Job) -> dict[int, torch.Tensor]:
+    """This rank's part of each input that is in memory, or is read whole for every sample. Collective."""
+    arrays, batch, comm = job.arrays, job.batch, job.comm
+    here = {i: x for i, x in enumerate(arrays) if isinstance(x, DNDarray)}
+    found = {i: x.larray for i, x in here.items()}
+    moving = [i for i, x in here.items() if x.layout != batch.targets[i]]
+    ways = [(here[i].layout, batch.targets[i]) for i in moving]
+    found |= zip(moving, move_all([found[i] for i in moving], ways, comm), strict=True)
+    stored = {i: x for i, x in enumerate(arrays) if isinstance(x, StoredArray) and batch.in_dims[i] is None}
+    if stored:
+        with agreement(comm, "reading the inputs that every sample gets"):
+            for i, x in stored.items():
+                found[i] = x.read(tuple(slice(0, n) for n in x.shape))
+    return found
+
+
+def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
+    return [(x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
+
+
+def _left(done: Sequence[Interval], begin: int, end: int) -> Iterator[Interval]:
+    """The samples from `begin` to `end` that are in none of the intervals.
+
+    >>> list(_left([(2, 3), (0, 1)], 0, 5))
+    [(1, 2), (3, 5)]
+    """
+    for start, stop in sorted(done):
+        if begin < min(start, end):
+            yield begin, min(start, end)
+        begin = max(begin, stop)
+    if begin < end:
+        yield begin, end
+
+
+def _pieces(intervals: Sequence[Interval], most: int) -> Iterator[Interval]:
+    """The intervals, cut into ones of at most so many samples."""
+    for start, stop in intervals:
+        for begin in range(start, stop, most):
+            yield begin, min(begin + most, stop)
+
+
+def stand_ins(arrays: Sequence[Input], batch: Batch, comm: Communication) -> list[DNDarray]:
+    """Arrays of the inputs' shapes that take no memory, for plans: those in files where the plan wants them."""
+    return [
+        x
+        if isinstance(x, DNDarray)
+        else DNDarray(torch.empty([1] * x.ndim, dtype=x.dtype).expand(target.lshape(comm.rank)), target, comm)
+        for x, target in zip(arrays, batch.targets, strict=True)
+    ]
