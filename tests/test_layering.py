@@ -112,6 +112,7 @@ LAYERS = [
         "vmap.transform",
         "vmap",
     ],
+    ["io.dtypes", "io.protocol", "io.raw", "io.npy", "io.formats", "io"],
     [
         "testing.examples",
         "testing.reporting",
