@@ -7,28 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-_NAMES = [
-    "bool",
-    "uint8",
-    "int8",
-    "int16",
-    "uint16",
-    "int32",
-    "uint32",
-    "int64",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-    "complex64",
-    "complex128",
-]
+_INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+_NAMES = ("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128")
 _NUMPY: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in _NAMES}
 _TORCH = {found: dtype for dtype, found in _NUMPY.items()}
 
 
 def torch_dtype(dtype: np.dtype[Any], where: str) -> torch.dtype:
-    """The dtype of torch for numbers of `dtype`, of either byte order; TypeError, about `where`, if there is none."""
+    """The dtype of torch for numbers of `dtype`, in either byte order; TypeError, about `where`, if none."""
     found = None if dtype.hasobject else _TORCH.get(dtype.newbyteorder("="))
     if found is not None:
         return found

@@ -24,7 +24,7 @@ _MOST = 2**30
 
 
 class RawReader:
-    """An array that lies in the file from byte `offset` on, in row-major order or, `fortran`, in column-major order.
+    """An array that lies in the file from byte `offset` on, in row-major or, `fortran`, in column-major order.
 
     Raises ValueError where the file is too short for it.
     """
@@ -54,7 +54,7 @@ class RawReader:
         if found.numel():
             self._fill(_bytes(found), shape, box)
         if self._swapped:
-            found = _swapped(found)
+            _swap(found)
         return found.permute(*reversed(range(found.ndim))).contiguous() if self._fortran else found
 
     def _fill(self, target: NDArray[np.uint8], shape: tuple[int, ...], box: Box) -> None:
@@ -122,7 +122,7 @@ def write_at(file: int, data: Any, start: int) -> None:
 
 
 def pieces(shape: tuple[int, ...], box: Box, itemsize: int) -> tuple[NDArray[np.int64], int]:
-    """Where the pieces begin in which a box, not an empty one, lies in row-major order, and their length. In bytes.
+    """Where the pieces begin in which a box, not an empty one, lies in row-major order; their length. In bytes.
 
     >>> starts, length = pieces((4, 6), (slice(1, 3), slice(0, 2)), 8)
     >>> starts.tolist(), length
@@ -167,7 +167,7 @@ def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
     return found
 
 
-def _swapped(tensor: torch.Tensor) -> torch.Tensor:
-    """Its numbers with their bytes in the other order; of complex ones those of both parts."""
+def _swap(tensor: torch.Tensor) -> None:
+    """Turn the bytes of its numbers around; of complex ones those of both parts."""
     word = tensor.element_size() // (1 + tensor.dtype.is_complex)
-    return torch.from_numpy(_bytes(tensor).view(f"u{word}").byteswap()).view(tensor.dtype).reshape(tensor.shape)
+    _bytes(tensor).view(f"u{word}").byteswap(inplace=True)
