@@ -115,6 +115,7 @@ LAYERS = [
         "vmap.transform",
         "vmap",
     ],
+    ["io.dtypes", "io.protocol", "io.raw", "io.npy", "io.formats", "io"],
     [
         "testing.examples",
         "testing.reporting",

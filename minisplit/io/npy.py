@@ -1,0 +1,70 @@
+"""`.npy`, NumPy's own format of one array: a header, then the numbers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from minisplit.core.layout import Layout
+from minisplit.io.dtypes import numpy_dtype, torch_dtype
+from minisplit.io.protocol import Format, Reader, Writer
+from minisplit.io.raw import RawReader, RawWriter, in_pieces
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class Npy(Format):
+    """See `minisplit.io.protocol.Format`."""
+
+    name = "npy"
+    suffixes = (".npy",)
+
+    def names(self, path: str) -> list[str]:
+        self.open(path, None).close()
+        return [""]
+
+    def open(self, path: str, dataset: str | None) -> Reader:
+        shape, fortran, dtype, offset = _header(path)
+        kind = torch_dtype(dtype, path)
+        return RawReader(path, offset, shape, kind, swapped=not dtype.isnative, fortran=fortran)
+
+    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
+        numpy_dtype(dtype, ".npy")
+        return in_pieces(layout, dtype.itemsize)
+
+    def create(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> None:
+        descr = np.lib.format.dtype_to_descr(numpy_dtype(dtype, ".npy"))
+        with open(path, "xb") as file:
+            header = {"descr": descr, "fortran_order": False, "shape": layout.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + layout.size * dtype.itemsize)
+
+    def writer(self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype) -> Writer:
+        return RawWriter(path, _header(path)[3], layout.shape)
+
+
+def _header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in Fortran order, dtype, and where the numbers begin; ValueError for what is no such file."""
+    with open(path, "rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            if version not in _HEADERS:
+                raise ValueError(f"its version is {version}, which arrays of numbers never have")
+            shape, fortran, dtype = _HEADERS[version](file)
+        except ValueError as error:
+            size = os.fstat(file.fileno()).st_size
+            raise ValueError(f"{path}, of {size} bytes, is no .npy file, or is truncated: {error}") from error
+        if min(shape, default=0) < 0:
+            raise ValueError(f"{path} is no .npy file: its header tells of the shape {shape}")
+        return shape, fortran, dtype, file.tell()
+
+
+NPY = Npy()
