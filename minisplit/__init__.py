@@ -41,6 +41,8 @@ from minisplit.core.factories import (
 from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
+from minisplit.core.stored import StoredArray
+from minisplit.io.opening import open
 from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.convolving import convolve
@@ -198,6 +200,7 @@ __all__ = [
     "Layout",
     "MPICommunication",
     "RankError",
+    "StoredArray",
     "UniqueAll",
     "UniqueCounts",
     "UniqueInverse",
@@ -376,6 +379,7 @@ __all__ = [
     "not_equal",
     "ones",
     "ones_like",
+    "open",
     "outer",
     "pad",
     "percentile",

@@ -115,7 +115,7 @@ LAYERS = [
         "vmap.transform",
         "vmap",
     ],
-    ["io.dtypes", "io.protocol", "io.raw", "io.npy", "io.formats", "io"],
+    ["io.dtypes", "io.protocol", "io.raw", "io.npy", "io.formats", "io.sinks", "io.opening", "io"],
     [
         "testing.examples",
         "testing.reporting",

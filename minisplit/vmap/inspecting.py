@@ -29,9 +29,14 @@ def captured(func: Callable[..., Any]) -> list[torch.Tensor]:
     return [x for x in found if isinstance(x, torch.Tensor)]
 
 
+def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, int]:
+    """A number for a function, with what it captured, and one for keyword arguments. Local."""
+    return _digest(_code(func)), _digest(_values(kwargs))
+
+
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     """ValueError, the same on every rank, unless all map this function with these arguments. Collective."""
-    digests = comm.compare(np.array([_digest(_code(func)), _digest(_values(kwargs))]))
+    digests = comm.compare(np.array(fingerprint(func, kwargs)))
     for column, what in enumerate(("another function", "other keyword arguments")):
         others = np.flatnonzero(digests[:, column] != digests[0, column])
         if len(others):

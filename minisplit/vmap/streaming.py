@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
 from minisplit.core.communication import Communication
-from minisplit.core.debugging import checksum
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import ALL_WELL, Failure, agreement, raise_together
 from minisplit.core.errors import failing as failing_rank
@@ -21,10 +19,10 @@ from minisplit.core.layout import Layout
 from minisplit.core.movement import move_all
 from minisplit.core.stored import Box, Sink, StoredArray
 from minisplit.vmap import failing
-from minisplit.vmap.agreeing import agree_on_outputs, first_with_samples
+from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
 from minisplit.vmap.batching import Mapped, Task
-from minisplit.vmap.chunking import NO_BAR, Advance, ChunkSize, Outcome, run
-from minisplit.vmap.describing import described_or_failed, failure_of, inferred
+from minisplit.vmap.chunking import NO_BAR, Advance, ChunkSize, run
+from minisplit.vmap.describing import described, failure_of, inferred
 from minisplit.vmap.planning import Batch, output_layout, sample_shape
 from minisplit.vmap.trees import output_labels, rebuilt
 
@@ -142,37 +140,65 @@ def stream(job: Job) -> Any:
     begin, end = samples.span(comm.rank)
     with torch.no_grad(), Blocks(job) as blocks, job.bar or NO_BAR as advance:
         left = list(_left(job.sink.done(), begin, end))
-        mapped_blocks = _mapped(job, blocks.each(_pieces(left, job.block)))
-        failure, block, first = None, (begin, begin), None
+        mapped = _mapped(job, blocks.each(_pieces(left, job.block)))
+        failure, mine, block, part = None, None, (begin, begin), None
         try:
-            block, first = next(mapped_blocks, None) or _one_sample(job, blocks)
+            block, part = next(mapped, None) or _one_sample(job, blocks)
+            with _stopping("describing the outputs"):
+                if part is not None:
+                    mine = described(part, with_values=samples.size > 0)
+                    check_tellable(mine, samples)
         except _StoppedError as stopped:
             (failure,) = stopped.args
-        mine = None
-        if failure is None and first is not None:
-            mine, told = described_or_failed(Outcome(first), samples)
-            failure = None if told.error is None else Failure(told.error, "describing the outputs")
         outputs = agree_on_outputs(comm, samples, mine, failure)
-        layouts = [output_layout(output.shape, output.dim, samples) for output in outputs.each]
-        places = [i for i, output in enumerate(outputs.each) if output.dim is not None]
-        names = output_labels(outputs.structure, len(layouts))
-        job.sink.create(
-            [layouts[i] for i in places], [outputs.each[i].dtype for i in places], [names[i] for i in places]
+        room = Room(job, outputs)
+        constant = (
+            {} if part is None else {i: part.outputs[i] for i, x in enumerate(outputs.each) if x.dim is None}
         )
         advance(end - begin - sum(stop - start for start, stop in left))
         try:
-            for (start, stop), part in chain([(block, first)] if left and first else [], mapped_blocks):
-                _write(job, part, first, layouts, places, start, stop)
-                advance(stop - start)
+            while part is not None and left:
+                room.write(block, part)
+                advance(block[1] - block[0])
+                part = None  # before the next one is made
+                block, part = next(mapped, ((end, end), None))
         except _StoppedError as stopped:
             (failure,) = stopped.args
         _agree(comm, failure)
         written = iter(job.sink.finish())
         found = [
-            next(written) if output.dim is not None else _replicated(job, first, i, output.shape, output.dtype)
+            next(written) if output.dim is not None else _replicated(job, constant.get(i), output)
             for i, output in enumerate(outputs.each)
         ]
     return rebuilt(found, outputs.structure)
+
+
+class Room:
+    """Where the outputs go. Made by all ranks."""
+
+    def __init__(self, job: Job, outputs: Outputs) -> None:
+        self.sink, self.outputs, self.size = job.sink, outputs, job.batch.size
+        self.layouts = [output_layout(output.shape, output.dim, job.batch.samples) for output in outputs.each]
+        self.places = [i for i, output in enumerate(outputs.each) if output.dim is not None]
+        names = output_labels(outputs.structure, len(self.layouts))
+        self.sink.create(
+            [self.layouts[i] for i in self.places],
+            [outputs.each[i].dtype for i in self.places],
+            [names[i] for i in self.places],
+        )
+
+    def write(self, block: Interval, part: Mapped) -> None:
+        """Put what a block gave in its place, and take note of it. Local."""
+        start, stop = block
+        with _stopping(f"writing the outputs of samples {start} to {stop - 1} of {self.size}"):
+            this = described(part, with_values=True)
+            if this != self.outputs:
+                raise ValueError(f"func must return the same for every chunk, but gave {self.outputs} and {this}")
+            for place, i in enumerate(self.places):
+                spans = [slice(0, n) for n in self.layouts[i].shape]
+                spans[part.dims[i] or 0] = slice(start, stop)
+                self.sink.write(place, tuple(spans), part.outputs[i])
+            self.sink.record(start, stop)
 
 
 def _mapped(job: Job, blocks: Iterator[tuple[Interval, list[torch.Tensor]]]) -> Iterator[tuple[Interval, Mapped]]:
@@ -191,7 +217,9 @@ def _mapped(job: Job, blocks: Iterator[tuple[Interval, list[torch.Tensor]]]) -> 
         outcome = run(task, inputs, stop - start, job.chunk_size, job.watched)
         if outcome.mapped is None:
             raise _StoppedError(failure_of(outcome, task, inputs, samples, rank, start - offset))
+        del found, inputs
         yield (start, stop), outcome.mapped
+        del outcome  # before the next one is made
 
 
 def _one_sample(job: Job, blocks: Blocks) -> tuple[Interval, Mapped | None]:
@@ -208,31 +236,6 @@ def _one_sample(job: Job, blocks: Blocks) -> tuple[Interval, Mapped | None]:
     if begin == end:
         return (begin, end), None
     return next(_mapped(job, blocks.each(iter([(begin, begin + 1)]))))
-
-
-def _write(
-    job: Job,
-    part: Mapped,
-    first: Mapped | None,
-    layouts: Sequence[Layout],
-    places: Sequence[int],
-    start: int,
-    stop: int,
-) -> None:
-    """Put what a block gave where it belongs, and take note of it."""
-    assert first is not None
-    with _stopping(f"writing the outputs of samples {start} to {stop - 1} of {job.batch.size}"):
-        if _kinds(part) != _kinds(first) or part.structure != first.structure:
-            kinds = f"{_kinds(first)} first and then {_kinds(part)}"
-            raise ValueError(f"func must return the same for every chunk, but gave {kinds}")
-        for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
-            if dim is not None:
-                spans = [slice(0, n) for n in layouts[i].shape]
-                spans[dim] = slice(start, stop)
-                job.sink.write(places.index(i), tuple(spans), out)
-            elif checksum(out) != checksum(first.outputs[i]):
-                raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk")
-        job.sink.record(start, stop)
 
 
 class _stopping:  # noqa: N801 - used like a function
@@ -256,15 +259,13 @@ def _agree(comm: Communication, failure: Failure | None) -> None:
         raise_together(comm, -verdict, failure)
 
 
-def _replicated(
-    job: Job, first: Mapped | None, output: int, shape: tuple[int, ...], dtype: torch.dtype
-) -> DNDarray:
+def _replicated(job: Job, mine: torch.Tensor | None, output: Output) -> DNDarray:
     """An output that is the same for all samples. Collective where some ranks have no sample."""
     samples, comm = job.batch.samples, job.comm
-    x = torch.empty(shape, dtype=dtype) if first is None else first.outputs[output]
+    x = torch.empty(output.shape, dtype=output.dtype) if mine is None else mine
     if 0 in (samples.counts or ()):
         x = comm.broadcast(x, first_with_samples(samples))
-    return DNDarray(x, Layout(shape, None, comm.size), comm)
+    return DNDarray(x, Layout(output.shape, None, comm.size), comm)
 
 
 def _in_memory(job: Job) -> dict[int, torch.Tensor]:
@@ -281,10 +282,6 @@ def _in_memory(job: Job) -> dict[int, torch.Tensor]:
             for i, x in stored.items():
                 found[i] = x.read(tuple(slice(0, n) for n in x.shape))
     return found
-
-
-def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
-    return [(x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
 
 
 def _left(done: Sequence[Interval], begin: int, end: int) -> Iterator[Interval]:

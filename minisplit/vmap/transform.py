@@ -15,7 +15,7 @@ from minisplit.core.communication import Communication
 from minisplit.core.debugging import debugging
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import Layout
-from minisplit.core.stored import StoredArray, open_sink
+from minisplit.core.stored import Sink, StoredArray, open_sink
 from minisplit.core.streams import default
 from minisplit.vmap.agreeing import Outputs, agree_on_outputs, first_with_samples
 from minisplit.vmap.arguments import Keywords, brought, check_together
@@ -23,7 +23,7 @@ from minisplit.vmap.batching import Mapped, Task
 from minisplit.vmap.chunking import ChunkSize, Outcome, run
 from minisplit.vmap.describing import described, described_or_failed, failure_of, inferred
 from minisplit.vmap.gradients import leave
-from minisplit.vmap.inspecting import captured, check_same_call
+from minisplit.vmap.inspecting import captured, check_same_call, fingerprint
 from minisplit.vmap.options import SPLIT, Options
 from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
 from minisplit.vmap.plans import Plan, make_plan
@@ -175,7 +175,7 @@ class MappedFunction:
         keywords = Keywords(kwargs, comm) if kwargs else None
         batch = self._batch(arrays, spec)
         if self.options.out is not None or (spec is not None and any(map(_is_stored, arrays))):
-            return self._streamed(arrays, spec, batch, keywords, comm)
+            return self._streamed(arrays, spec, batch, keywords, kwargs, comm)
         if debugging():
             self._check_replicated(arrays, kwargs, comm)
         token, shards = brought(arrays, batch, keywords, comm)
@@ -199,6 +199,7 @@ class MappedFunction:
         spec: pytree.TreeSpec | None,
         batch: Batch,
         keywords: Keywords | None,
+        kwargs: dict[str, Any],
         comm: Communication,
     ) -> Any:
         """Map block by block. Collective."""
@@ -208,16 +209,26 @@ class MappedFunction:
                 "no gradient flows through a map over files or into them: detach the inputs that require one, "
                 "or call it in torch.no_grad()"
             )
-        job = f"{self!r} of {batch.size} samples of {[(x.dtype, x.shape) for x in arrays]}"
-        out = self.options.out
-        sink = MemorySink(comm) if out is None else open_sink(out, comm, job, self.options.resume)
-        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
+        draws, out = self._draws(batch, comm), self.options.out
+        if out is None:
+            sink: Sink = MemorySink(comm)
+        else:
+            sink = open_sink(out, comm, self._job(arrays, draws, kwargs), self.options.resume)
+        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, draws)
         shards = [x.larray for x in stand_ins(arrays, batch, comm)]
         watched = captured(self.func) + (keywords.tensors() if keywords else [])
         start, stop = batch.samples.span(comm.rank)
         shown = self.options.progress and comm.rank == 0 and on_a_terminal()
         told = bar(stop - start, self._name) if shown else None
         return stream(Job(arrays, batch, task, self._chunk_size(shards, batch), watched, told, sink, comm))
+
+    def _job(self, arrays: Sequence[Input], draws: Source | None, kwargs: dict[str, Any]) -> str:
+        """What tells calls apart whose outputs differ, as text."""
+        told = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None).told()
+        inputs = ", ".join(f"{x.dtype} {x.shape}" for x in arrays)
+        code, values = fingerprint(self.func, kwargs)
+        drawn = "" if draws is None else f", drawing by {draws.key}"
+        return f"{self._name} [{code:x}, {values:x}] of {inputs}, {told}{drawn}"
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
         """What a call with these arguments will do, as data: `print(plan)` is a table. Local: nothing is sent.

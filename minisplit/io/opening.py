@@ -1,0 +1,59 @@
+"""`open`: arrays that stay in their file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minisplit.core.communication import Communication, sanitize_comm
+from minisplit.core.errors import agreement
+from minisplit.core.layout import Layout
+from minisplit.core.stored import StoredArray
+from minisplit.io.formats import format_of
+from minisplit.io.protocol import path_of
+
+
+def open(
+    path: str | os.PathLike[str],
+    dataset: str | None = None,
+    *,
+    split: int | None = 0,
+    dtype: torch.dtype | None = None,
+    format: str | None = None,
+    comm: Communication | None = None,
+) -> StoredArray:
+    """An array in a file, of which nothing is read yet, for `minisplit.vmap` to map over. Collective.
+
+    dataset: the name of the array, in a file of several. split: the axis along which ranks share it, evenly, or
+    None where every rank is to have all of it. dtype: what elements are turned into as they are read; their own
+    by default. format: that of the file, where its name does not tell.
+
+    Raises on all ranks what opening raises on any, ValueError where the ranks see different files, and IndexError
+    for a split out of range.
+
+    >>> import minisplit as ms, numpy as np, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "x.npy"), np.arange(6.0).reshape(3, 2))
+    ...     x = ms.open(Path(folder, "x.npy"))
+    ...     ms.vmap(lambda row: row.sum(), chunk_size=2)(x)[0].tolist()
+    [1.0, 5.0, 9.0]
+    """
+    comm = sanitize_comm(comm)
+    with agreement(comm, f"opening {os.fspath(path)!r}"):
+        name = path_of(path)
+        reader = format_of(name, format).open(name, dataset)
+    seen = int.from_bytes(hashlib.blake2b(f"{reader.shape} {reader.dtype}".encode(), digest_size=7).digest())
+    highest = comm.agree(np.array([seen, -seen]))
+    with agreement(comm, f"opening {name!r}"):
+        if highest[0] != -highest[1]:
+            raise ValueError(
+                f"all ranks must see the same file, but {name} is {reader.dtype} {tuple(reader.shape)} on rank "
+                f"{comm.rank}, and something else on others: is it on a file system that all ranks share?"
+            )
+        layout = Layout(tuple(reader.shape), split, comm.size)
+        return StoredArray(reader, layout, comm, Path(name), dataset, dtype or reader.dtype)
