@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ class Reader(Protocol):
     def read(self, box: Box) -> torch.Tensor:
         """A part of it, in host memory of its own."""
 
+    def close(self) -> None: ...
+
 
 class StoredArray:
     """An array in a file: shape, dtype and layout as a `DNDarray` has them, but its elements stay where they are.
@@ -35,7 +38,7 @@ class StoredArray:
     Attributes and `repr` never communicate.
     """
 
-    __slots__ = ("comm", "dataset", "dtype", "layout", "path", "reader")
+    __slots__ = ("__weakref__", "comm", "dataset", "dtype", "layout", "path", "reader")
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class StoredArray:
         self.path = path
         self.dataset = dataset
         self.dtype = dtype
+        weakref.finalize(self, reader.close)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,6 +131,9 @@ class Sink(Protocol):
 
     def finish(self) -> Sequence[Any]:
         """The outputs, complete. Collective; raises the same on all ranks."""
+
+    def close(self) -> None:
+        """Give back what the sink holds, also where the map has failed. Local."""
 
 
 # From paths, the communicator, what tells one job from another, and whether to go on with an interrupted one.

@@ -14,9 +14,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch.utils import _pytree as pytree
@@ -40,6 +40,7 @@ class FileSink:
         self.journal = first.with_name(f".{first.name}.journal")
         self.targets: list[tuple[Format, Path, str | None, Layout, torch.dtype]] = []
         self.writers: list[Writer | None] = []
+        self.lines: TextIO | None = None
         told = b""
         with agreement(comm, f"looking for an interrupted map to {first.name}"):
             if comm.rank == 0:
@@ -118,15 +119,13 @@ class FileSink:
                 writer.close()
 
     def record(self, start: int, stop: int) -> None:
+        assert self.lines is not None, "created before anything is written"
         self.lines.write(f"{start} {stop}\n")
         self.lines.flush()
 
     def finish(self) -> Sequence[StoredArray]:
         with agreement(self.comm, "closing the output files"):
-            self.lines.close()
-            for writer in self.writers:
-                if writer is not None:
-                    writer.close()
+            self.close()
         with agreement(self.comm, "giving the output files their names"):
             if self.comm.rank == 0:
                 for path in dict.fromkeys(path for _, path, *_ in self.targets):
@@ -137,6 +136,12 @@ class FileSink:
                 StoredArray(format.open(str(path), dataset), layout, self.comm, path, dataset, dtype)
                 for format, path, dataset, layout, dtype in self.targets
             ]
+
+    def close(self) -> None:
+        with ExitStack() as closing:
+            for each in (self.lines, *self.writers):
+                if each is not None:
+                    closing.callback(each.close)
 
 
 def _partial(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,6 +86,9 @@ class MemorySink:
     def finish(self) -> Sequence[DNDarray]:
         return self.outputs
 
+    def close(self) -> None:
+        pass
+
 
 class Blocks:
     """The mapped inputs of a rank, some samples at a time; what is in files is read by a thread, a block ahead."""
@@ -138,7 +141,7 @@ def stream(job: Job) -> Any:
     """
     samples, comm = job.batch.samples, job.comm
     begin, end = samples.span(comm.rank)
-    with torch.no_grad(), Blocks(job) as blocks, job.bar or NO_BAR as advance:
+    with torch.no_grad(), closing(job.sink), Blocks(job) as blocks, job.bar or NO_BAR as advance:
         left = list(_left(job.sink.done(), begin, end))
         mapped = _mapped(job, blocks.each(_pieces(left, job.block)))
         failure, mine, block, part = None, None, (begin, begin), None

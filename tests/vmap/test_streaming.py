@@ -32,6 +32,9 @@ class Given:
             raise OSError("the disk is gone")
         return self.whole[box].clone()
 
+    def close(self) -> None:
+        pass
+
 
 def stored(whole: torch.Tensor = WHOLE, split: int | None = 0, bad: int | None = None) -> StoredArray:
     comm = ms.get_comm()

@@ -1,0 +1,170 @@
+"""Maps from files and into files, and what becomes of one that was interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import minisplit as ms
+from minisplit.testing import assert_equal, run
+
+WHOLE = np.arange(68.0).reshape(17, 4)
+
+
+@pytest.fixture
+def folder(comm: ms.Communication, tmp_path: Path) -> Path:
+    """A folder that all ranks share, with x.npy in it."""
+    shared = Path(comm.broadcast_bytes(os.fsencode(tmp_path)).decode())
+    if comm.rank == 0:
+        np.save(shared / "x.npy", WHOLE)
+    comm.agree(np.zeros(1, dtype=np.int64))
+    return shared
+
+
+def double(v: torch.Tensor) -> torch.Tensor:
+    return v * 2
+
+
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_from_a_file_to_files(folder: Path, chunk_size: int | None) -> None:
+    x = ms.open(folder / "x.npy")
+    assert (x.shape, x.dtype, x.split, x.nbytes, len(x)) == ((17, 4), torch.float64, 0, 544, 17)
+    out = (folder / "sums.npy", folder / "double.npy", None)
+    mapped = ms.vmap(lambda v: (v.sum(), v * 2, torch.ones(2)), (0, 1, None), chunk_size=chunk_size, out=out)
+    sums, double, ones = mapped(x)
+    assert isinstance(double, ms.StoredArray)
+    assert (double.shape, double.split) == ((4, 17), 1)
+    assert_equal(double.load(), torch.from_numpy(WHOLE.T * 2))
+    assert_equal(sums.load(), torch.from_numpy(WHOLE.sum(1)))
+    assert_equal(ones, torch.ones(2))
+    np.testing.assert_array_equal(np.load(folder / "double.npy"), WHOLE.T * 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["double.npy", "sums.npy", "x.npy"]
+
+
+def test_other_dtypes_and_splits(folder: Path) -> None:
+    x = ms.open(folder / "x.npy", split=1, dtype=torch.float32)
+    (y,) = ms.vmap(double)(x)
+    assert_equal(y, torch.from_numpy(WHOLE.T * 2).float())
+    assert_equal(ms.open(folder / "x.npy", split=None).load(), torch.from_numpy(WHOLE))
+
+
+def test_an_array_in_memory_into_a_file(folder: Path) -> None:
+    (y,) = ms.vmap(double, out=str(folder / "y.npy"))(ms.array(WHOLE, split=0))
+    assert_equal(y.load(), torch.from_numpy(WHOLE * 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "match"),
+    [
+        (lambda folder: ms.open(folder / "none.npy"), FileNotFoundError, r"none\.npy"),
+        (lambda folder: ms.open(folder / "x.npy", split=2), IndexError, "split 2 is out of range"),
+        (lambda folder: ms.open(folder / "x.what"), ValueError, "does not tell its format"),
+        (lambda folder: ms.open(3), TypeError, "int"),
+        (
+            lambda folder: ms.vmap(lambda v: (v, v), out=folder / "y.npy")(ms.open(folder / "x.npy")),
+            ValueError,
+            "out has 1 paths, but func returns 2 mapped outputs",
+        ),
+        (
+            lambda folder: ms.vmap(double, out=folder / "none" / "y.npy")(ms.open(folder / "x.npy")),
+            FileNotFoundError,
+            "none",
+        ),
+    ],
+)
+def test_errors_are_alike(
+    folder: Path, raises_alike: Any, call: Callable[[Path], object], kind: type[Exception], match: str
+) -> None:
+    with raises_alike(kind, match=match):
+        call(folder)
+
+
+def test_F3_a_rank_that_cannot_write(folder: Path, rank: int, size: int, raises_alike: Any) -> None:
+    """The old file is as it was; once there is room, the map goes on."""
+    seen: list[int] = []
+
+    def failing(v: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        if rank == size - 1 and len(seen) == 2 and full:
+            raise OSError(28, "No space left on device")
+        return v * 2
+
+    full = ["yes"]
+    (_,) = ms.vmap(lambda v: v, out=folder / "y.npy")(ms.open(folder / "x.npy"))
+    with raises_alike(OSError, match="No space left"):
+        ms.vmap(failing, chunk_size=1, out=folder / "y.npy")(ms.open(folder / "x.npy"))
+    np.testing.assert_array_equal(np.load(folder / "y.npy"), WHOLE)
+    full.clear()
+    ms.vmap(failing, chunk_size=1, out=folder / "y.npy", resume=True)(ms.open(folder / "x.npy"))
+    np.testing.assert_array_equal(np.load(folder / "y.npy"), WHOLE * 2)
+
+
+def test_what_is_resumed_must_be_the_same_call(folder: Path, raises_alike: Any) -> None:
+    def third(v: torch.Tensor) -> torch.Tensor:
+        raise ValueError("third")
+
+    x = ms.open(folder / "x.npy")
+    with raises_alike(ValueError, match="third"):
+        ms.vmap(third, out=folder / "y.npy")(x)
+    with raises_alike(ValueError, match="is of another call, so resume=True cannot go on with it"):
+        ms.vmap(double, out=folder / "y.npy", resume=True)(x)
+    ms.vmap(double, out=folder / "y.npy")(x)  # afresh
+    assert not list(folder.glob(".y*"))
+
+
+@pytest.mark.serial
+def test_a_map_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", WHOLE)
+    mapped: list[int] = []
+
+    def body(stop_after: int) -> None:
+        done: list[int] = []
+
+        def func(v: torch.Tensor) -> torch.Tensor:
+            if len(done) == stop_after:
+                raise RuntimeError("enough")
+            done.append(1)
+            mapped.append(1)
+            return v + 1
+
+        ms.vmap(func, chunk_size=2, out=tmp_path / "y.npy", resume=True)(ms.open(tmp_path / "x.npy"))
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run(body, 1, ranks=3)
+    assert len(mapped) == 3  # a block of 2 samples for each rank
+    run(body, 99, ranks=2)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), WHOLE + 1)
+    assert len(mapped) < 3 + 9 + 2
+
+
+@pytest.mark.serial
+def test_F3_killed_in_the_middle(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", WHOLE)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "import minisplit as ms\n"
+        "count = []\n"
+        "def func(v):\n"
+        "    count.append(1)\n"
+        "    if len(count) == int(sys.argv[1]): os.kill(os.getpid(), 9)\n"
+        "    return v + 1\n"
+        f"ms.vmap(func, chunk_size=2, out={str(tmp_path / 'y.npy')!r}, resume=True)"
+        f"(ms.open({str(tmp_path / 'x.npy')!r}))\n"
+        "print(len(count))\n"
+    )
+    killed = subprocess.run([sys.executable, program, "5"], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "y.npy").exists()
+    resumed = subprocess.run([sys.executable, program, "0"], check=True, capture_output=True, text=True)
+    assert resumed.stdout.split() == ["5"]  # of 9 blocks 4 had been written
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), WHOLE + 1)
