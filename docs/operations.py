@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -54,8 +55,15 @@ def public(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def is_made_in(function: Callable[..., Any], module: ModuleType) -> bool:
     """Whether its code is there, or it was made there by a maker; else it was imported."""
-    imported = re.search(rf"^from minisplit.* import .*\b{function.__name__}\b", inspect.getsource(module), re.M)
-    return function.__module__ == module.__name__ or (function.__module__ == "minisplit" and not imported)
+    return function.__module__ == module.__name__ or (
+        function.__module__ == "minisplit" and function.__name__ not in imported(module)
+    )
+
+
+def imported(module: ModuleType) -> set[str]:
+    """The names that a module has from others."""
+    tree = ast.parse(inspect.getsource(module))
+    return {name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
 
 
 def row(name: str, function: Callable[..., Any], first: dict[str, str]) -> str:
