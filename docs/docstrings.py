@@ -40,10 +40,8 @@ def _inline(text: str, bullet: str = "") -> str:
     """Code and plain text of a block, in which only bullets and backticks mean anything."""
     parts = re.split(r"`([^`]+)`", text)
     plain = [re.sub(r"([\\*|]|_\b)", r"\\\1", part) for part in parts[::2]]
+    plain = [re.sub(r"\bdocs/(\w+)\.md", r":doc:`/\1`", part) for part in plain]
     parts[::2] = [re.sub(r"^\\\* ", bullet, part, flags=re.MULTILINE) for part in plain]
     # Code must not touch a letter behind it: `n`s.
     parts[1::2] = [f"``{code}``" for code in parts[1::2]]
-    joined = "".join(
-        part + ("\\ " if i % 2 and parts[i + 1][:1].isalnum() else "") for i, part in enumerate(parts)
-    )
-    return joined
+    return "".join(part + ("\\ " if i % 2 and parts[i + 1][:1].isalnum() else "") for i, part in enumerate(parts))

@@ -33,9 +33,13 @@ def page() -> str:
         first: dict[str, str] = {}
         rows = [row(name, function, first) for name, function in public(module)]
         if rows:
-            title = re.split(r"[:,]|\.( |$)", inspect.getdoc(module) or "")[0]
-            parts.append("\n".join([f"## {title}", "", "| | | |", "| --- | --- | --- |", *rows, ""]))
+            parts.append("\n".join([f"## {title(module)}", "", "| | | |", "| --- | --- | --- |", *rows, ""]))
     return "\n".join(parts)
+
+
+def title(module: ModuleType) -> str:
+    """What a module is about: the beginning of its docstring."""
+    return re.split(r"[:,]|\.( |$)", inspect.getdoc(module) or "")[0]
 
 
 def modules() -> Iterator[ModuleType]:

@@ -263,6 +263,7 @@ def test_summary_ends_with_the_totals() -> None:
     ("arguments", "expected"),
     [
         (["demo"], {"n": 4, "mpi": "auto"}),
+        (["docs"], {"mpi": "auto"}),
         (["test", "--mpi", "all"], {"n": None, "mpi": "all", "pytest": []}),
         (["test", "-n", "2", "--", "-k", "resplit"], {"n": 2, "pytest": ["-k", "resplit"]}),
         (
