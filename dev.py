@@ -473,7 +473,7 @@ def docs(mpi: Mpi) -> int:
     folder = ROOT / "docs"
     out = folder / "_build" / "html"
     figures = [str(PYTHON), str(folder / "figures.py")]
-    pages = [str(PYTHON), "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", str(folder), str(out)]
+    pages = [str(PYTHON), "-m", "sphinx", "-q", "-E", "-W", "--keep-going", str(folder), str(out)]
     for command in (figures, pages):
         status = subprocess.run(command, env=mpi.environment(), cwd=ROOT, check=False).returncode
         if status:

@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: `python3 dev.py docs`, or `sphinx-build -W --keep-going docs docs/_build/html`."""
+"""How Sphinx builds the site: `python3 dev.py docs`, or `sphinx-build docs docs/_build/html`."""
 
 import re
 import sys

@@ -43,6 +43,9 @@ def write(folder: Path) -> None:
     if rest:
         pages["more"] = page("Files, pictures and more", *map(entry, rest))
     pages["index"] = page("API reference", ".. toctree::\n", *[f"    {name}" for name in pages])
+    for path in folder.glob("*.rst"):
+        if path.stem not in pages:
+            path.unlink()
     for name, text in pages.items():
         path = folder / f"{name}.rst"
         if not path.exists() or path.read_text() != text:
@@ -127,7 +130,10 @@ def entry(name: str) -> str:
 
 def described(path: str, thing: object) -> str:
     if isinstance(thing, ms.Communication):
-        return f".. autodata:: {path}\n    :no-value:\n"
+        text = "This rank alone." if thing is ms.MPI_SELF else "All ranks of the job."
+        return f".. py:data:: {path}\n\n    {text}\n"
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return f".. autoexception:: {path}\n"
     if not inspect.isclass(thing):
         return f".. autofunction:: {path}\n"
-    return "\n".join([f".. autoclass:: {path}", *([] if issubclass(thing, (tuple, Exception)) else MEMBERS), ""])
+    return "\n".join([f".. autoclass:: {path}", *([] if issubclass(thing, tuple) else MEMBERS), ""])

@@ -126,7 +126,7 @@ def test_every_public_name_has_a_place_in_the_reference(tool: Callable[[str], Mo
     reference.write(tmp_path)
     pages = {path.stem: path.read_text() for path in tmp_path.iterdir()}
     assert ".. autofunction:: minisplit.sort\n" in pages["reductions"]
-    described = re.findall(r"^\.\. auto\w+:: minisplit\.(\S+)$", "\n".join(pages.values()), re.MULTILINE)
+    described = re.findall(r"^\.\. (?:auto|py:)\w+:: minisplit\.(\S+)$", "\n".join(pages.values()), re.MULTILINE)
     assert len(described) == len(set(described))
     assert set(described) > {*reference.public_names(), *[f"linalg.{name}" for name in ms.linalg.__all__]}
 
