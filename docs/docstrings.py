@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+_DOCS = Path(__file__).parent
 # `name: what it is`, which may go on in indented lines.
 _ITEM = re.compile(r"^(\w+(?:, \w+)*): ")
 
@@ -40,8 +42,12 @@ def _inline(text: str, bullet: str = "") -> str:
     """Code and plain text of a block, in which only bullets and backticks mean anything."""
     parts = re.split(r"`([^`]+)`", text)
     plain = [re.sub(r"([\\*|]|_\b)", r"\\\1", part) for part in parts[::2]]
-    plain = [re.sub(r"\bdocs/(\w+)\.md", r":doc:`/\1`", part) for part in plain]
+    plain = [re.sub(r"\bdocs/(\w+)\.md", _page, part) for part in plain]
     parts[::2] = [re.sub(r"^\\\* ", bullet, part, flags=re.MULTILINE) for part in plain]
     # Code must not touch a letter behind it: `n`s.
     parts[1::2] = [f"``{code}``" for code in parts[1::2]]
     return "".join(part + ("\\ " if i % 2 and parts[i + 1][:1].isalnum() else "") for i, part in enumerate(parts))
+
+
+def _page(match: re.Match[str]) -> str:
+    return f":doc:`/{match[1]}`" if (_DOCS / f"{match[1]}.md").exists() else match[0]

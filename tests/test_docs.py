@@ -134,8 +134,8 @@ def test_every_public_name_has_a_place_in_the_reference(tool: Callable[[str], Mo
 def test_docstrings_are_made_what_sphinx_reads(tool: Callable[[str], ModuleType]) -> None:
     docstrings = tool("docstrings")
     assert doctest.testmod(docstrings) == (0, 1)
-    assert docstrings.restructured("`n`s of x_ and |y|, see docs/vmap.md.") == (
-        "``n``\\ s of x\\_ and \\|y\\|, see :doc:`/vmap`."
+    assert docstrings.restructured("`n`s of x_ and |y|, see docs/vmap.md, docs/none.md.") == (
+        "``n``\\ s of x\\_ and \\|y\\|, see :doc:`/vmap`, docs/none.md."
     )
 
 
