@@ -463,6 +463,25 @@ def lint() -> int:
     return max([subprocess.run([PYTHON, "-m", *check], cwd=ROOT, check=False).returncode for check in checks])
 
 
+def docs(mpi: Mpi) -> int:
+    """Draw the figures anew and build the site; a warning is an error."""
+    stamp, key = VENV / "docs-stamp", fingerprint()
+    if read(stamp) != key:
+        say("Installing Sphinx and its theme, once ...")
+        pip("-e", f"{ROOT}[docs]")
+        stamp.write_text(key)
+    folder = ROOT / "docs"
+    out = folder / "_build" / "html"
+    figures = [str(PYTHON), str(folder / "figures.py")]
+    pages = [str(PYTHON), "-m", "sphinx", "-q", "-E", "-W", "--keep-going", str(folder), str(out)]
+    for command in (figures, pages):
+        status = subprocess.run(command, env=mpi.environment(), cwd=ROOT, check=False).returncode
+        if status:
+            return status
+    say(f"The site is in {out / 'index.html'}")
+    return 0
+
+
 def bench(mpi: Mpi, counts: Sequence[int], chosen: Sequence[str]) -> int:
     """Measure minisplit beside its peers on each number of ranks; tables and a picture go to benchmarks/out."""
     peers = VENV / "peers"
@@ -502,6 +521,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     demo = commands.add_parser("demo", help="run examples/digits.py")
     tests = commands.add_parser("test", help="run the tests: properties, then the others on 1 to 4 ranks")
     commands.add_parser("lint", help="ruff and mypy")
+    site = commands.add_parser("docs", help="build the documentation's pages as a site")
     comparison = commands.add_parser(
         "bench", help="measure beside torch, raw MPI, Heat, DTensor and JAX on 1 to 4 ranks"
     )
@@ -510,7 +530,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     comparison.add_argument("rows", nargs="*", help="only rows whose names have all of these parts")
     for command in (demo, run):
         command.add_argument("-n", type=positive, default=4, metavar="RANKS", help="default: 4")
-    for command in (demo, run, comparison):
+    for command in (demo, run, comparison, site):
         command.add_argument("--mpi", choices=("auto", *WHEELS), default="auto", help="default: auto")
     run.add_argument("script")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -540,6 +560,8 @@ def main() -> int:
     if chosen.command == "bench":
         counts = [chosen.n] if chosen.n else [1, 2, 3, 4]
         return bench(find_mpi(chosen.mpi, max(counts))[0], counts, chosen.rows)
+    if chosen.command == "docs":
+        return docs(find_mpi(chosen.mpi, 1)[0])
     [mpi] = find_mpi(chosen.mpi, chosen.n)
     if chosen.command == "demo":
         launch(mpi, chosen.n, str(ROOT / "examples" / "digits.py"))

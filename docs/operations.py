@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -32,9 +33,13 @@ def page() -> str:
         first: dict[str, str] = {}
         rows = [row(name, function, first) for name, function in public(module)]
         if rows:
-            title = re.split(r"[:,]|\.( |$)", inspect.getdoc(module) or "")[0]
-            parts.append("\n".join([f"## {title}", "", "| | | |", "| --- | --- | --- |", *rows, ""]))
+            parts.append("\n".join([f"## {title(module)}", "", "| | | |", "| --- | --- | --- |", *rows, ""]))
     return "\n".join(parts)
+
+
+def title(module: ModuleType) -> str:
+    """What a module is about: the beginning of its docstring."""
+    return re.split(r"[:,]|\.( |$)", inspect.getdoc(module) or "")[0]
 
 
 def modules() -> Iterator[ModuleType]:
@@ -54,8 +59,15 @@ def public(module: ModuleType) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def is_made_in(function: Callable[..., Any], module: ModuleType) -> bool:
     """Whether its code is there, or it was made there by a maker; else it was imported."""
-    imported = re.search(rf"^from minisplit.* import .*\b{function.__name__}\b", inspect.getsource(module), re.M)
-    return function.__module__ == module.__name__ or (function.__module__ == "minisplit" and not imported)
+    return function.__module__ == module.__name__ or (
+        function.__module__ == "minisplit" and function.__name__ not in imported(module)
+    )
+
+
+def imported(module: ModuleType) -> set[str]:
+    """The names that a module has from others."""
+    tree = ast.parse(inspect.getsource(module))
+    return {name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
 
 
 def row(name: str, function: Callable[..., Any], first: dict[str, str]) -> str:

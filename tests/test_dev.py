@@ -263,6 +263,7 @@ def test_summary_ends_with_the_totals() -> None:
     ("arguments", "expected"),
     [
         (["demo"], {"n": 4, "mpi": "auto"}),
+        (["docs"], {"mpi": "auto"}),
         (["test", "--mpi", "all"], {"n": None, "mpi": "all", "pytest": []}),
         (["test", "-n", "2", "--", "-k", "resplit"], {"n": 2, "pytest": ["-k", "resplit"]}),
         (
@@ -280,6 +281,29 @@ def test_number_of_ranks_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         dev.parse(["demo", "-n", "0"])
     assert "must be a whole number above 0, got '0'" in capsys.readouterr().err
+
+
+# Documentation
+
+
+@pytest.mark.parametrize(("statuses", "expected"), [([0, 0], 0), ([3], 3), ([0, 2], 2)])
+def test_docs_install_once_draw_and_build(
+    statuses: list[int], expected: int, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice: the second time nothing is installed. What fails is the status."""
+    dev.VENV.mkdir()
+    commands: list[list[str]] = []
+
+    def done(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, statuses[(len(commands) - 1) % len(statuses)])
+
+    monkeypatch.setattr(dev.subprocess, "run", done)
+    mpi = dev.Mpi("none", Path("mpiexec"))
+    assert [dev.docs(mpi), dev.docs(mpi)] == [expected, expected]
+    assert steps == ["pip"]
+    assert len(commands) == 2 * len(statuses)
+    assert commands[0][1].endswith("figures.py")
 
 
 # Whole runs

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import io
 import os
 import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import minisplit as ms
-from minisplit.testing import run
+from minisplit.testing import assert_close, run
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "testing.md").read_text()
 FILES = dict(re.findall(r"^`([\w/]+\.\w+)`:.*?\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
+# Pages whose code runs, and on how many ranks.
+PAGES = {
+    "collectives.md": 1,
+    "coming-from.md": 4,
+    "gpus.md": 4,
+    "gradients.md": 4,
+    "index.md": 4,
+    "layouts.md": 4,
+    "memory.md": 4,
+    "plans.md": 4,
+    "tutorial.md": 4,
+    "vmap.md": 4,
+    "why.md": 4,
+}
+TESTED_ELSEWHERE = {"design.md", "random.md", "testing.md"}
 pytestmark = pytest.mark.serial
 
 
@@ -32,29 +51,102 @@ def test_the_first_property_is_that_of_the_readme_and_holds() -> None:
     names["test_a_round_trip_changes_nothing"]()
 
 
-@pytest.mark.parametrize("page", ["vmap.md"])
-def test_the_code_of_a_page_prints_what_it_shows_on_4_ranks(page: str) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_prints_what_it_shows(page: str) -> None:
+    """Shown is what rank 0 prints; on the other ranks `print` does nothing."""
     blocks = re.findall(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", (DOCS / page).read_text(), re.DOTALL)
-    assert len(blocks) > 3
+    assert blocks
     end = "(end of a block)\n"
 
     def body() -> None:
-        names: dict[str, Any] = {}
+        comm = ms.get_comm()
+        names: dict[str, Any] = {"print": print if comm.rank == 0 else lambda *_: None}
         for code, _ in blocks:
             exec(code, names)
-            ms.get_comm().agree(np.zeros(1, dtype=np.int64))
-            if ms.get_comm().rank == 0:
+            comm.agree(np.zeros(1, dtype=np.int64))
+            if comm.rank == 0:
                 print(end, end="")
 
-    with redirect_stdout(io.StringIO()) as printed:
-        run(body, ranks=4)
+    with ms.random.fork(0), redirect_stdout(io.StringIO()) as printed:
+        run(body, ranks=PAGES[page])
     for (code, expected), shown in zip(blocks, printed.getvalue().split(end), strict=False):
         assert shown == expected, code
+
+
+def test_every_page_with_code_is_tested() -> None:
+    with_code = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
+    assert with_code - set(PAGES) <= TESTED_ELSEWHERE
+
+
+def rows(page: str, table: str) -> list[tuple[str, str]]:
+    """The first piece of code in each of the two columns of a table, found by its left heading."""
+    text = (DOCS / page).read_text()
+    [table] = re.findall(rf"^\| {table} \| minisplit \|\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    return re.findall(r"^\| (?:`(.*?)`.*?) \| (?:`(.*?)`|none).* \|$", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("other", ["NumPy", "PyTorch", "DTensor", "JAX", "Heat"])
+def test_what_you_write_here_does_what_you_write_there(other: str) -> None:
+    """On 4 ranks; what is written there is run where it is NumPy or plain PyTorch."""
+    [setting] = re.findall(r"```python\n(.*?)```", (DOCS / "coming-from.md").read_text(), re.DOTALL)
+    table = rows("coming-from.md", other)
+    assert len(table) > 6
+
+    def body() -> None:
+        for there, here in table:
+            names: dict[str, Any] = {}
+            exec(setting, names)
+            if other in {"NumPy", "PyTorch"}:
+                result = eval(here, names)
+                assert_close(result if isinstance(result, ms.DNDarray) else ms.asarray(result), eval(there, names))
+            elif here:
+                exec(here, names)
+
+    run(body, ranks=4)
 
 
 def test_the_page_of_all_operations_is_up_to_date() -> None:
     names = runpy.run_path(str(DOCS / "operations.py"))
     assert (DOCS / "operations.md").read_text() == names["page"](), "run: python docs/operations.py"
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a module that helps to build the site."""
+    monkeypatch.syspath_prepend(DOCS)
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent == DOCS:
+            del sys.modules[name]
+
+
+def test_every_public_name_has_a_place_in_the_reference(tool: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    reference = tool("reference")
+    reference.write(tmp_path)
+    pages = {path.stem: path.read_text() for path in tmp_path.iterdir()}
+    assert ".. autofunction:: minisplit.sort\n" in pages["reductions"]
+    described = re.findall(r"^\.\. (?:auto|py:)\w+:: minisplit\.(\S+)$", "\n".join(pages.values()), re.MULTILINE)
+    assert len(described) == len(set(described))
+    assert set(described) > {*reference.public_names(), *[f"linalg.{name}" for name in ms.linalg.__all__]}
+
+
+def test_docstrings_are_made_what_sphinx_reads(tool: Callable[[str], ModuleType]) -> None:
+    docstrings = tool("docstrings")
+    assert doctest.testmod(docstrings) == (0, 1)
+    assert docstrings.restructured("`n`s of x_ and |y|, see docs/vmap.md, docs/none.md.") == (
+        "``n``\\ s of x\\_ and \\|y\\|, see :doc:`/vmap`, docs/none.md."
+    )
+
+
+def test_figures_are_those_that_their_code_draws(tool: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    tool("figures").main(tmp_path)
+    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in (DOCS / "figures").iterdir()}, (
+        "run: python docs/figures.py"
+    )
+    shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"\(figures/(.*?)\)", page.read_text())}
+    assert shown == set(drawn)
 
 
 def run_tests(folder: Path, ranks_are: str) -> subprocess.CompletedProcess[str]:

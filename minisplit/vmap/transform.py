@@ -107,7 +107,7 @@ def vmap(
 
     A call returns DNDarrays in the structure that `func` returns, a bare tensor as a tuple of one, each with as
     many samples per rank as the inputs have. Inputs that are not aligned are first moved, in one exchange, to the
-    counts for which the fewest bytes move (docs/vmap.md); `.plan(...)` tells what will be moved, without a
+    counts for which the fewest bytes move (docs/plans.md); `.plan(...)` tells what will be moved, without a
     message. Otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
     `torch.vmap` inside `func` work, and autograd flows back through the call: its backward pass is collective
     where inputs were moved or replicated.
