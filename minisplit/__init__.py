@@ -41,6 +41,7 @@ from minisplit.core.factories import (
 from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
+from minisplit.io.files import datasets, load, save
 from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
 from minisplit.ops.convolving import convolve
@@ -265,6 +266,7 @@ __all__ = [
     "cumsum",
     "cumulative_prod",
     "cumulative_sum",
+    "datasets",
     "debug",
     "deg2rad",
     "diag",
@@ -336,6 +338,7 @@ __all__ = [
     "less_equal",
     "linalg",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -399,6 +402,7 @@ __all__ = [
     "roll",
     "rot90",
     "round",
+    "save",
     "searchsorted",
     "sign",
     "signbit",
