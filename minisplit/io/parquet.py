@@ -1,7 +1,7 @@
 """Parquet: a table in columns, read and written by pyarrow.
 
 Since only one writer can make a Parquet file, a table is saved as a folder with a file for each rank's rows, as
-tools for large tables do. They, pandas and pyarrow read such a folder as one table; what is read here may be either.
+tools for large tables do. They, pandas and pyarrow read such a folder as one table. Both can be read here.
 """
 
 from __future__ import annotations

@@ -92,14 +92,18 @@ def _replace(new: str, target: str) -> None:
         if os.path.exists(target):
             shutil.copymode(target, new)
         os.replace(new, target)
-    elif not os.path.lexists(target):
-        os.rename(new, target)
-    elif not _exchanged(new, target):
-        # No one step for folders here: for a moment there is nothing at `target`.
-        aside = f"{new}.old"
-        os.rename(target, aside)
-        os.rename(new, target)
-        os.rename(aside, new)
+        return
+    try:
+        os.rename(new, target)  # a folder, where nothing is
+    except OSError:
+        if not os.path.exists(target):
+            raise
+        if not _exchanged(new, target):
+            # No one step for folders here: for a moment there is nothing at `target`.
+            aside = f"{new}.old"
+            os.rename(target, aside)
+            os.rename(new, target)
+            os.rename(aside, new)
 
 
 def _exchanged(one: str, other: str) -> bool:
