@@ -41,6 +41,7 @@ from minisplit.core.factories import (
 from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
+from minisplit.io.checkpoints import load_checkpoint, save_checkpoint
 from minisplit.io.files import datasets, load, save
 from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
@@ -339,6 +340,7 @@ __all__ = [
     "linalg",
     "linspace",
     "load",
+    "load_checkpoint",
     "log",
     "log1p",
     "log2",
@@ -403,6 +405,7 @@ __all__ = [
     "rot90",
     "round",
     "save",
+    "save_checkpoint",
     "searchsorted",
     "sign",
     "signbit",

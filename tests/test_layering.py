@@ -126,6 +126,7 @@ LAYERS = [
         "io.formats",
         "io.replacing",
         "io.files",
+        "io.checkpoints",
         "io",
     ],
     [

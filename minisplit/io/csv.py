@@ -183,11 +183,7 @@ class _Writer:
             self._csv.write_csv(table, self._file, self._options)
 
     def close(self) -> None:
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
+        self._file.close()
 
 
 def _head(line: bytes, sep: str) -> tuple[list[str], int]:

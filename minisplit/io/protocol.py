@@ -42,7 +42,7 @@ class Writer(Protocol):
         """Put that part in its place. Boxes of different ranks do not overlap."""
 
     def close(self) -> None:
-        """Hand what was written to the disk."""
+        """No more is written; `replacing` then hands the file to the disk."""
 
 
 class Format:

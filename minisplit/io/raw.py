@@ -110,12 +110,9 @@ class RawWriter:
             write_at(self._file, source[place * length : (place + 1) * length], self._offset + start)
 
     def close(self) -> None:
-        file, self._file = self._file, -1
-        if file >= 0:
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
 
 def write_at(file: int, data: Any, start: int) -> None:

@@ -60,21 +60,24 @@ def _check_place(folder: str, target: str, check_old: Callable[[str], None]) -> 
 
 
 def _sync(path: str, rank: int, size: int) -> None:
-    """Hand a file, or this rank's share of the files of a folder, to the disk."""
+    """Hand what this rank has in memory of a file to the disk, or its share of the files of a folder."""
     if not os.path.isdir(path):
-        files, folders = [path], []
-    else:
-        walked = sorted((folder, sorted(names)) for folder, _, names in os.walk(path))
-        files = [os.path.join(folder, name) for folder, names in walked for name in names]
-        folders = [folder for folder, _ in walked]
+        _sync_file(path)
+        return
+    walked = sorted((folder, sorted(names)) for folder, _, names in os.walk(path))
+    files = [os.path.join(folder, name) for folder, names in walked for name in names]
     for file in files[rank::size]:
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    for folder in folders[rank::size]:
+        _sync_file(file)
+    for folder, _ in walked[rank::size]:
         _sync_folder(folder)
+
+
+def _sync_file(path: str) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: str) -> None:

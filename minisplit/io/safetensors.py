@@ -31,7 +31,7 @@ _CODES = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
 Kinds = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-_DTYPES = {code: dtype for dtype, code in _CODES.items()}
+DTYPES = {code: dtype for dtype, code in _CODES.items()}
 
 
 class Entry(NamedTuple):
@@ -74,7 +74,7 @@ class Safetensors(Format):
             return
         # A header that grows moves what is behind it.
         old, metadata = header(path)
-        arrays = {key: (entry.shape, _DTYPES[entry.code]) for key, entry in old.items() if key != name}
+        arrays = {key: (entry.shape, DTYPES[entry.code]) for key, entry in old.items() if key != name}
         grown = f"{path}.new"
         try:
             create(grown, {**arrays, name: (layout.shape, dtype)}, metadata)
@@ -138,6 +138,9 @@ def header(path: str) -> tuple[dict[str, Entry], dict[str, str]]:
         arrays = {name: _entry(item, 8 + length) for name, item in told.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is no safetensors file: its header is wrong: {error!r}") from error
+    end = max((entry.offset + _nbytes(entry) for entry in arrays.values()), default=0)
+    if end > there + 8:
+        raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {there + 8}")
     return arrays, metadata
 
 
@@ -146,7 +149,7 @@ def reader(path: str, arrays: Mapping[str, Entry], name: str) -> RawReader:
     if name not in arrays:
         raise KeyError(f"{path} has no dataset {name!r}, but {listed(list(arrays))}")
     entry = arrays[name]
-    return RawReader(path, entry.offset, entry.shape, _DTYPES[entry.code], swapped=_SWAPPED)
+    return RawReader(path, entry.offset, entry.shape, DTYPES[entry.code], swapped=_SWAPPED)
 
 
 def _entry(item: dict[str, Any], start: int) -> Entry:
@@ -158,9 +161,9 @@ def _entry(item: dict[str, Any], start: int) -> Entry:
 
 
 def _nbytes(entry: Entry) -> int:
-    if entry.code not in _DTYPES:
+    if entry.code not in DTYPES:
         raise ValueError(f"there is no dtype {entry.code}")
-    return math.prod(entry.shape) * _DTYPES[entry.code].itemsize
+    return math.prod(entry.shape) * DTYPES[entry.code].itemsize
 
 
 def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:

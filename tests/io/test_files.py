@@ -88,8 +88,9 @@ def write(library, path, tensor):
         np.save(path, np.asarray(array, dtype=array.dtype.newbyteorder(">"), order="F"))
     elif library == "h5":
         with h5py.File(path, "w") as file:
-            chunks = {"chunks": (2,) * array.ndim, "compression": "gzip"} if array.ndim and array.size else {}
-            file.create_dataset("g/x", data=array, **chunks)
+            chunks = tuple(min(n, 2) for n in array.shape)
+            options = {"chunks": chunks, "compression": "gzip"} if array.ndim and array.size else {}
+            file.create_dataset("g/x", data=array, **options)
     elif library == "zarr":
         zarr.create_array(path, data=array, chunks=(2,) * array.ndim)
     else:
