@@ -42,6 +42,8 @@ from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.core.stored import StoredArray
+from minisplit.io.checkpoints import load_checkpoint, save_checkpoint
+from minisplit.io.files import datasets, load, save
 from minisplit.io.opening import open
 from minisplit.ops import fft, linalg
 from minisplit.ops.comparing import allclose, array_equal, isclose
@@ -268,6 +270,7 @@ __all__ = [
     "cumsum",
     "cumulative_prod",
     "cumulative_sum",
+    "datasets",
     "debug",
     "deg2rad",
     "diag",
@@ -339,6 +342,8 @@ __all__ = [
     "less_equal",
     "linalg",
     "linspace",
+    "load",
+    "load_checkpoint",
     "log",
     "log1p",
     "log2",
@@ -403,6 +408,8 @@ __all__ = [
     "roll",
     "rot90",
     "round",
+    "save",
+    "save_checkpoint",
     "searchsorted",
     "sign",
     "signbit",

@@ -120,8 +120,10 @@ class Sink(Protocol):
     def done(self) -> Sequence[tuple[int, int]]:
         """From which global samples to which there is nothing left to compute. Local."""
 
-    def create(self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str]) -> None:
-        """Make room for outputs. Collective; raises the same on all ranks."""
+    def create(
+        self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
+    ) -> None:
+        """Make room for outputs that come in blocks of so many samples. Collective; raises alike on all ranks."""
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
         """Put a part of an output in its place. Local."""

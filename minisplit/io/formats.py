@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from minisplit.io.csv import CSV
+from minisplit.io.hdf5 import HDF5
 from minisplit.io.npy import NPY
+from minisplit.io.parquet import PARQUET
 from minisplit.io.protocol import Format
+from minisplit.io.safetensors import SAFETENSORS
+from minisplit.io.zarr import ZARR
 
-FORMATS: dict[str, Format] = {format.name: format for format in (NPY,)}
+FORMATS: dict[str, Format] = {format.name: format for format in (NPY, HDF5, ZARR, SAFETENSORS, CSV, PARQUET)}
 
 
 def format_of(path: str, format: str | None = None) -> Format:

@@ -10,7 +10,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.io.dtypes import numpy_dtype, torch_dtype
-from minisplit.io.protocol import Format, Reader, Writer
+from minisplit.io.protocol import Format, Reader, Writer, no_options
 from minisplit.io.raw import RawReader, RawWriter, in_pieces
 
 _HEADERS = {
@@ -26,15 +26,19 @@ class Npy(Format):
     suffixes = (".npy",)
 
     def names(self, path: str) -> list[str]:
-        self.open(path, None).close()
+        self.open(path).close()
         return [""]
 
-    def open(self, path: str, dataset: str | None) -> Reader:
-        shape, fortran, dtype, offset = _header(path)
-        kind = torch_dtype(dtype, path)
-        return RawReader(path, offset, shape, kind, swapped=not dtype.isnative, fortran=fortran)
+    def open(
+        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
+    ) -> Reader:
+        no_options(self.name, options)
+        shape, fortran, stored, offset = _header(path)
+        kind = torch_dtype(stored, path)
+        return RawReader(path, offset, shape, kind, swapped=not stored.isnative, fortran=fortran)
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
+        no_options(self.name, options)
         numpy_dtype(dtype, ".npy")
         return in_pieces(layout, dtype.itemsize)
 
@@ -47,7 +51,9 @@ class Npy(Format):
             np.lib.format.write_array_header_1_0(file, header)
             file.truncate(file.tell() + layout.size * dtype.itemsize)
 
-    def writer(self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype) -> Writer:
+    def writer(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> Writer:
         return RawWriter(path, _header(path)[3], layout.shape)
 
 

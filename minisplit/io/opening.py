@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from minisplit.core.communication import Communication, sanitize_comm
+from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
 from minisplit.core.stored import StoredArray
-from minisplit.io.formats import format_of
-from minisplit.io.protocol import path_of
+from minisplit.io.files import _check_same, _opened
 
 
 def open(
@@ -44,16 +42,9 @@ def open(
     [1.0, 5.0, 9.0]
     """
     comm = sanitize_comm(comm)
-    with agreement(comm, f"opening {os.fspath(path)!r}"):
-        name = path_of(path)
-        reader = format_of(name, format).open(name, dataset)
-    seen = int.from_bytes(hashlib.blake2b(f"{reader.shape} {reader.dtype}".encode(), digest_size=7).digest())
-    highest = comm.agree(np.array([seen, -seen]))
-    with agreement(comm, f"opening {name!r}"):
-        if highest[0] != -highest[1]:
-            raise ValueError(
-                f"all ranks must see the same file, but {name} is {reader.dtype} {tuple(reader.shape)} on rank "
-                f"{comm.rank}, and something else on others: is it on a file system that all ranks share?"
-            )
-        layout = Layout(tuple(reader.shape), split, comm.size)
-        return StoredArray(reader, layout, comm, Path(name), dataset, dtype or reader.dtype)
+    with agreement(comm, f"opening {path}"):
+        wanted = sanitize_dtype(dtype)
+        reader = _opened(path, dataset, format, wanted, {})
+    _check_same(comm, reader)
+    layout = Layout(reader.shape, split, comm.size)
+    return StoredArray(reader, layout, comm, Path(path), dataset, wanted or reader.dtype)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import os
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +26,9 @@ class Reader(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
+    def placed(self, layout: Layout) -> Layout:
+        """The layout in which the ranks best read an array that is to have `layout`: in long pieces. Pure."""
+
     def read(self, box: Box) -> torch.Tensor:
         """That part of the dataset, as a contiguous CPU tensor in native byte order; nothing else is read."""
 
@@ -35,7 +42,7 @@ class Writer(Protocol):
         """Put that part in its place. Boxes of different ranks do not overlap."""
 
     def close(self) -> None:
-        """Hand what was written to the disk."""
+        """No more is written; `replacing` then hands the file to the disk."""
 
 
 class Format:
@@ -47,14 +54,22 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    # Whether a file may hold several datasets, which have names.
+    # Whether datasets have names; whether one can be added to a file; whether each is a folder of its own.
     named = False
+    adds = False
+    folders = False
 
     def names(self, path: str) -> list[str]:
         """The datasets in a file; [""] for the one that needs no name."""
         raise NotImplementedError
 
-    def open(self, path: str, dataset: str | None) -> Reader:
+    def open(
+        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
+    ) -> Reader:
+        """Open a dataset, the only one for None. `dtype`, the wanted one, is for formats without any of their own.
+
+        KeyError or ValueError, which list what is there, for a name that is missing or is no array's.
+        """
         raise NotImplementedError
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
@@ -70,11 +85,22 @@ class Format:
         """Make the file, or add a dataset to the one that is there, with room for an array of this layout."""
         raise NotImplementedError
 
+    def add(self, path: str, dataset: str) -> None:
+        """Make ready for a dataset with a folder of its own beneath `path`; ValueError if it cannot be there."""
+        raise NotImplementedError
+
+    def check_old(self, path: str) -> None:
+        """Raise an OSError unless what is at `path` may be replaced by a file of this format."""
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, f"{os.strerror(errno.EISDIR)}, no {self.name} file", path)
+
     def in_turns(self, options: dict[str, Any]) -> bool:
         """Whether the ranks must write one after the other."""
         return False
 
-    def writer(self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype) -> Writer:
+    def writer(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> Writer:
         raise NotImplementedError
 
 
@@ -86,6 +112,29 @@ def path_of(path: str | os.PathLike[str]) -> str:
     return text
 
 
-def part(shape: tuple[int, ...]) -> Box:
-    """The box of a whole array."""
-    return tuple(slice(0, n) for n in shape)
+def the_one(path: str, names: Sequence[str]) -> str:
+    """The only dataset of a file of which none was named; ValueError, which lists them, if there is not one."""
+    if len(names) == 1:
+        return names[0]
+    raise ValueError(f"which dataset of {path}? It has {listed(names)}: give dataset=")
+
+
+def listed(names: Sequence[str]) -> str:
+    """What is in a file, for a text."""
+    shown = ", ".join(map(repr, names[:20])) or "no dataset"
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def needed(module: str, name: str) -> ModuleType:
+    """The package that the format `name` needs; ModuleNotFoundError, which says how to install it, without it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        text = f'{name} files need {error.name}: pip install "minisplit[files]"'
+        raise ModuleNotFoundError(text, name=error.name) from error
+
+
+def no_options(name: str, options: Mapping[str, Any]) -> None:
+    """TypeError if there are options, of which this format has none."""
+    if options:
+        raise TypeError(f"{name} files have no option {next(iter(options))!r}")

@@ -48,6 +48,11 @@ class RawReader:
             self.close()
             raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {there}")
 
+    def placed(self, layout: Layout) -> Layout:
+        if not self._fortran:
+            return in_pieces(layout, self.dtype.itemsize)
+        return mirrored(in_pieces(mirrored(layout), self.dtype.itemsize))
+
     def read(self, box: Box) -> torch.Tensor:
         shape, box = (self.shape[::-1], box[::-1]) if self._fortran else (self.shape, box)
         found = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
@@ -105,12 +110,9 @@ class RawWriter:
             write_at(self._file, source[place * length : (place + 1) * length], self._offset + start)
 
     def close(self) -> None:
-        file, self._file = self._file, -1
-        if file >= 0:
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
 
 
 def write_at(file: int, data: Any, start: int) -> None:
@@ -159,6 +161,12 @@ def in_pieces(layout: Layout, itemsize: int) -> Layout:
         return layout
     longest = next((other for other in range(axis) if layout.shape[other] >= layout.ranks), axis)
     return layout.with_split(longest)
+
+
+def mirrored(layout: Layout) -> Layout:
+    """The layout of the transposed array."""
+    split = None if layout.split is None else layout.ndim - 1 - layout.split
+    return Layout(layout.shape[::-1], split, layout.ranks, layout.ragged)
 
 
 def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:

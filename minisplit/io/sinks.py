@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,6 +28,8 @@ from minisplit.core.layout import Layout
 from minisplit.core.stored import Box, StoredArray
 from minisplit.io.formats import format_of
 from minisplit.io.protocol import Format, Writer, path_of
+from minisplit.io.replacing import _check_place, _remove, _replace, _sync
+from minisplit.io.zarr import chunks_of
 
 
 class FileSink:
@@ -38,7 +41,7 @@ class FileSink:
         self.formats = [format_of(str(path)) for path in self.paths]
         first = self.paths[0]
         self.journal = first.with_name(f".{first.name}.journal")
-        self.targets: list[tuple[Format, Path, str | None, Layout, torch.dtype]] = []
+        self.targets: list[Target] = []
         self.writers: list[Writer | None] = []
         self.lines: TextIO | None = None
         told = b""
@@ -62,8 +65,9 @@ class FileSink:
             ]
             return sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
         shutil.rmtree(self.journal, ignore_errors=True)
-        for path in self.paths:
-            _remove(_partial(path))
+        for path, format in zip(self.paths, self.formats, strict=True):
+            _check_place(str(path.absolute().parent), str(path), format.check_old)
+            _remove(str(_partial(path)))
         self.journal.mkdir()
         words.write_text(job)
         return []
@@ -71,8 +75,10 @@ class FileSink:
     def done(self) -> Sequence[tuple[int, int]]:
         return self._done
 
-    def create(self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str]) -> None:
-        several = len(layouts) > 1 and len(self.paths) == 1 and self.formats[0].named
+    def create(
+        self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
+    ) -> None:
+        several = len(layouts) > 1 and len(self.paths) == 1 and self.formats[0].adds
         times = len(layouts) if several else 1
         paths, formats = self.paths * times, self.formats * times
         if len(paths) != len(layouts):
@@ -80,30 +86,16 @@ class FileSink:
                 f"out has {len(self.paths)} paths, but func returns {len(layouts)} mapped outputs: give a path "
                 "for each, and None for an output that is not mapped, or one file of a format that holds several"
             )
-        datasets = [name if several else None for name in names]
-        self.targets = list(zip(formats, paths, datasets, layouts, dtypes, strict=True))
+        datasets = [dataset_of(name) if several else None for name in names]
+        each = zip(formats, paths, datasets, layouts, dtypes, strict=True)
         with agreement(self.comm, "making the output files"):
+            self.targets = [Target(*one, _options(one[0], one[3], block)) for one in each]
             if self.comm.rank == 0:
-                for each in self.targets:
-                    self._make(*each)
+                for target in self.targets:
+                    target.make(resuming=bool(self._done))
         with agreement(self.comm, "opening the output files"):
-            self.writers = [None if _shared(*each) else _writer(*each) for each in self.targets]
+            self.writers = [None if target.shared else target.writer() for target in self.targets]
             self.lines = (self.journal / f"done-{self.comm.rank}-{time.time_ns()}").open("x")
-
-    def _make(self, format: Format, path: Path, dataset: str | None, layout: Layout, dtype: torch.dtype) -> None:
-        partial = _partial(path)
-        if not (self._done and partial.exists()):
-            format.create(str(partial), dataset, layout, dtype, {})
-            return
-        there = format.open(str(partial), dataset)
-        try:
-            if (tuple(there.shape), there.dtype) != (layout.shape, dtype):
-                raise ValueError(
-                    f"the interrupted call had an output of {there.dtype} {tuple(there.shape)} in {path.name}, "
-                    f"but this one has {dtype} {layout.shape}; call without resume= to start afresh"
-                )
-        finally:
-            there.close()
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
         writer = self.writers[output]
@@ -111,12 +103,8 @@ class FileSink:
             writer.write(box, part)
             return
         # Another rank may write what lies in the same chunk of the file, or in a file that only one may have open.
-        with locked(self.journal / "job"):
-            writer = _writer(*self.targets[output])
-            try:
-                writer.write(box, part)
-            finally:
-                writer.close()
+        with locked(self.journal / "job"), closing(self.targets[output].writer()) as writer:
+            writer.write(box, part)
 
     def record(self, start: int, stop: int) -> None:
         assert self.lines is not None, "created before anything is written"
@@ -124,39 +112,89 @@ class FileSink:
         self.lines.flush()
 
     def finish(self) -> Sequence[StoredArray]:
-        with agreement(self.comm, "closing the output files"):
+        paths = dict.fromkeys(target.path for target in self.targets)
+        with agreement(self.comm, "handing the output files to the disk"):
             self.close()
-        with agreement(self.comm, "giving the output files their names"):
+            for path in paths:
+                _sync(str(_partial(path)), self.comm.rank, self.comm.size)
+        with agreement(self.comm, "putting the output files in their place"):
             if self.comm.rank == 0:
-                for path in dict.fromkeys(path for _, path, *_ in self.targets):
-                    _replace(_partial(path), path)
+                for path in paths:
+                    _replace(str(_partial(path)), str(path))
+                    _remove(str(_partial(path)))  # what a folder has replaced
                 shutil.rmtree(self.journal, ignore_errors=True)
         with agreement(self.comm, "opening the outputs"):
-            return [
-                StoredArray(format.open(str(path), dataset), layout, self.comm, path, dataset, dtype)
-                for format, path, dataset, layout, dtype in self.targets
-            ]
+            return [target.opened(self.comm) for target in self.targets]
 
     def close(self) -> None:
-        with ExitStack() as closing:
+        with ExitStack() as stack:
             for each in (self.lines, *self.writers):
                 if each is not None:
-                    closing.callback(each.close)
+                    stack.callback(each.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One output in a file."""
+
+    format: Format
+    path: Path
+    dataset: str | None
+    layout: Layout
+    dtype: torch.dtype
+    options: dict[str, Any]
+
+    @property
+    def shared(self) -> bool:
+        """Whether writes of ranks could meet: in one chunk, or since only one of them may have the file open."""
+        if self.layout.ranks == 1:
+            return False
+        placed = self.format.placed(self.layout, self.dtype, self.options)
+        return self.format.in_turns(self.options) or (self.format.folders and placed != self.layout)
+
+    def make(self, resuming: bool) -> None:
+        """Make the file, or see that it is as an interrupted call has made it. On rank 0."""
+        partial = _partial(self.path)
+        if not (resuming and partial.exists()):
+            if self.dataset is not None and self.format.folders:
+                self.format.add(str(partial), self.dataset)
+            self.format.create(str(partial), self.dataset, self.layout, self.dtype, self.options)
+            return
+        with closing(self.format.open(str(partial), self.dataset)) as there:
+            if (tuple(there.shape), there.dtype) != (self.layout.shape, self.dtype):
+                raise ValueError(
+                    f"{self.path.name} had {there.dtype} {tuple(there.shape)} in the interrupted call, but has "
+                    f"{self.dtype} {self.layout.shape} in this one; call without resume= to start afresh"
+                )
+
+    def writer(self) -> Writer:
+        return self.format.writer(str(_partial(self.path)), self.dataset, self.layout, self.dtype, self.options)
+
+    def opened(self, comm: Communication) -> StoredArray:
+        reader = self.format.open(str(self.path), self.dataset)
+        return StoredArray(reader, self.layout, comm, self.path, self.dataset, self.dtype)
+
+
+def dataset_of(name: str) -> str:
+    """What to call an output in a file.
+
+    >>> dataset_of("0['loss']"), dataset_of("1")
+    ('0/loss', '1')
+    """
+    return "/".join(re.findall(r"[^\[\]'\"/]+", name))
+
+
+def _options(format: Format, layout: Layout, block: int) -> dict[str, Any]:
+    """Chunks as long as a block, where files have chunks: longer ones would be written again for each block."""
+    if not format.folders or layout.split is None:
+        return {}
+    chunks = list(chunks_of(layout, 1))
+    chunks[layout.split] = max(1, min(block, -(-layout.extent // layout.ranks)))
+    return {"chunks": tuple(chunks)}
 
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
-
-
-def _writer(format: Format, path: Path, dataset: str | None, layout: Layout, dtype: torch.dtype) -> Writer:
-    return format.writer(str(_partial(path)), dataset, layout, dtype)
-
-
-def _shared(format: Format, path: Path, dataset: str | None, layout: Layout, dtype: torch.dtype) -> bool:
-    """Whether writes of ranks could meet: in one chunk, or since only one of them may have the file open."""
-    if layout.ranks == 1:
-        return False
-    return format.in_turns({}) or (format.named and format.placed(layout, dtype, {}) != layout)
 
 
 @contextmanager
@@ -165,17 +203,3 @@ def locked(path: Path) -> Iterator[None]:
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _replace(partial: Path, path: Path) -> None:
-    """Give a complete file its name. A folder, as Zarr's, takes the place of another only once that is gone."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(partial, path)

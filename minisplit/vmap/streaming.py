@@ -68,7 +68,9 @@ class MemorySink:
     def done(self) -> Sequence[Interval]:
         return ()
 
-    def create(self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str]) -> None:
+    def create(
+        self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
+    ) -> None:
         rank = self.comm.rank
         self.outputs = [
             DNDarray(torch.empty(layout.lshape(rank), dtype=dtype), layout, self.comm)
@@ -188,6 +190,7 @@ class Room:
             [self.layouts[i] for i in self.places],
             [outputs.each[i].dtype for i in self.places],
             [names[i] for i in self.places],
+            job.block,
         )
 
     def write(self, block: Interval, part: Mapped) -> None:

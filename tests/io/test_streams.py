@@ -50,6 +50,26 @@ def test_from_a_file_to_files(folder: Path, chunk_size: int | None) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["double.npy", "sums.npy", "x.npy"]
 
 
+@pytest.mark.parametrize("suffix", [".zarr", ".h5", ".safetensors"])
+def test_other_formats(folder: Path, suffix: str) -> None:
+    """17 samples in chunks of 3: a chunk has parts on two ranks."""
+    mapped = ms.vmap(lambda v: v * 2, 1, chunk_size=3, out=folder / f"y{suffix}")
+    (y,) = mapped(ms.open(folder / "x.npy"))
+    assert_equal(y.load(), torch.from_numpy(WHOLE.T * 2))
+    assert_equal(ms.load(folder / f"y{suffix}"), torch.from_numpy(WHOLE.T * 2))
+    (z,) = ms.vmap(lambda v: v + 1, chunk_size=2, out=folder / f"z{suffix}")(y)
+    assert_equal(z.load(), torch.from_numpy(WHOLE * 2 + 1))
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_several_outputs_in_one_file(folder: Path, suffix: str) -> None:
+    mapped = ms.vmap(lambda v: {"sum": v.sum(), "twice": v * 2}, chunk_size=4, out=folder / f"y{suffix}")
+    found = mapped(ms.open(folder / "x.npy"))
+    assert ms.datasets(folder / f"y{suffix}") == ["sum", "twice"]
+    assert_equal(found["sum"].load(), torch.from_numpy(WHOLE.sum(1)))
+    assert_equal(ms.load(folder / f"y{suffix}", "twice"), torch.from_numpy(WHOLE * 2))
+
+
 def test_other_dtypes_and_splits(folder: Path) -> None:
     x = ms.open(folder / "x.npy", split=1, dtype=torch.float32)
     (y,) = ms.vmap(double)(x)

@@ -1,0 +1,205 @@
+"""`load`, `save`, `datasets`: what all formats have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import closing
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from minisplit.core.communication import Communication, sanitize_comm
+from minisplit.core.devices import Device, sanitize_device
+from minisplit.core.dndarray import DNDarray, as_dndarray
+from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.errors import agreement
+from minisplit.core.layout import Layout
+from minisplit.io.formats import format_of
+from minisplit.io.protocol import Format, Reader, path_of
+from minisplit.io.replacing import replacing
+
+Path = str | os.PathLike[str]
+
+
+def load(
+    path: Path,
+    dataset: str | None = None,
+    *,
+    split: int | None = 0,
+    counts: Any = None,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    comm: Communication | None = None,
+    format: str | None = None,
+    **options: Any,
+) -> DNDarray:
+    """Load an array from a file, of which each rank reads only its part. Collective.
+
+    The end of the name, or `format`, tells the format: `npy`, `hdf5`, `zarr`, `safetensors`, `csv`, `parquet`.
+
+    dataset: the name of an array in a file that has several, or of a column, which makes an array of one axis;
+        None is the only array there, or the whole table.
+    split, counts: how the array is cut, by default along axis 0 with the default counts. `split=None` replicates
+        it; so is an array without axes. Any number of ranks may load what any other number saved.
+    dtype: None is that of the file; for CSV, which has none, float64. Big-endian numbers, Fortran order, chunks
+        and compression need no mention.
+    options: `sep` for CSV, the character between its columns.
+
+    Raises the same on all ranks, before there is an array: OSError for a file that is missing or cannot be read
+    on some rank; ValueError, or the OSError of h5py, for one that is truncated, of another format, or not the same
+    on all ranks; KeyError or ValueError, listing what is there, for a dataset that is not, or is not named;
+    TypeError for what are no numbers (nothing is ever unpickled); ModuleNotFoundError where the packages of
+    `pip install "minisplit[files]"` are missing.
+
+    >>> import minisplit as ms, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.npy"
+    ...     ms.save(ms.arange(6, split=0), path)
+    ...     x = ms.load(path, dtype=ms.float32)
+    >>> x.split, x.tolist()
+    (0, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    """
+    comm = sanitize_comm(comm)
+    reader: Reader | None = None
+    try:
+        with agreement(comm, f"opening {path}"):
+            place, wanted = sanitize_device(device), sanitize_dtype(dtype)
+            reader = _opened(path, dataset, format, wanted, options)
+        assert reader is not None
+        _check_same(comm, reader)
+        layout = Layout(reader.shape, split if reader.shape else None, comm.size)
+        if counts is not None:
+            layout = layout.with_counts(counts)
+        placed = reader.placed(layout)
+        with agreement(comm, f"reading its part of {path}"):
+            shard = reader.read(placed.box(comm.rank)).to(device=place, dtype=wanted or reader.dtype)
+    finally:
+        if reader is not None:
+            reader.close()
+    return DNDarray(shard, placed, comm).to_layout(layout)
+
+
+def save(
+    x: DNDarray,
+    path: Path,
+    dataset: str | None = None,
+    *,
+    mode: Literal["w", "a"] = "w",
+    dtype: torch.dtype | None = None,
+    format: str | None = None,
+    **options: Any,
+) -> None:
+    """Save an array to a file, to which all ranks write their parts. Collective.
+
+    The end of the name, or `format`, tells the format, as for `load`. The file is written beside `path`, handed to
+    the disk and renamed: whatever happens, there is the whole old file, or the whole new one.
+
+    dataset: the name of the array in the file; by default "data" (HDF5, safetensors) or none (Zarr). Of a
+        table it names the only column.
+    mode: "w" makes a new file; "a" adds the dataset to the file, or replaces that of its name, and keeps the
+        others (HDF5, safetensors, Zarr). HDF5 and safetensors files are copied for that.
+    dtype: what to save it as; None is its own. Only safetensors has bfloat16; tables have no complex numbers.
+    options: those of `h5py.Group.create_dataset`, as `compression`, with which the ranks write in turns, and of
+        `zarr.create_array`, as `chunks`; for CSV and Parquet `columns`, their names, for CSV `sep`.
+
+    Of a replicated array rank 0 writes all. Raises the same on all ranks, and leaves no part of a file: OSError
+    where the disk is full or the file cannot be written, TypeError for a dtype that the format has not, ValueError
+    for a shape or a name that cannot be.
+
+    >>> import minisplit as ms, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.safetensors"
+    ...     ms.save(ms.ones((2, 3), split=1), path, "a")
+    ...     ms.save(ms.zeros(2), path, "b", mode="a")
+    ...     sorted(ms.datasets(path))
+    ['a', 'b']
+    """
+    x, name = as_dndarray(x), path_of(path)
+    row = _checked(format_of(name, format), dataset)
+    if mode not in {"w", "a"}:
+        raise ValueError(f"mode must be 'w' (a new file) or 'a' (add a dataset to the file), got {mode!r}")
+    if mode == "a" and not row.adds:
+        raise ValueError(f"mode 'a' adds a dataset to a file, but to {row.name} files none can be added")
+    if mode == "a" and row.folders and dataset is None:
+        raise ValueError(f"mode 'a' adds a dataset to {name}: give its name, dataset=")
+    kind = sanitize_dtype(dtype) or x.dtype
+    layout = row.placed(x.layout, kind, options)
+    shard = DNDarray(x.larray.detach(), x.layout, x.comm).to_layout(layout).larray
+    copied = mode == "a"
+    if copied and row.folders and dataset is not None:
+        with agreement(x.comm, f"adding {dataset!r} to {name}"):
+            if x.comm.rank == 0:
+                row.add(name, dataset)
+        name, dataset, copied = os.path.join(name, dataset), None, False
+    with replacing(x.comm, name, row.check_old, copied=copied) as beside:
+        with agreement(x.comm, f"making {name}"):
+            if x.comm.rank == 0:
+                row.create(beside, dataset, layout, kind, options)
+        for turn in _turns(layout, row.in_turns(options)):
+            with agreement(x.comm, f"writing its part of {name}"):
+                if x.comm.rank in turn:
+                    part = shard.to(device="cpu", dtype=kind).resolve_conj().resolve_neg()
+                    with closing(row.writer(beside, dataset, layout, kind, options)) as writer:
+                        writer.write(layout.box(x.comm.rank), part)
+
+
+def datasets(path: Path, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
+    """List the datasets of a file by their names, as rank 0 finds them; the columns of a table. Collective.
+
+    [""] for a file with one array that has no name. Raises as `load` does, on all ranks.
+
+    >>> import minisplit as ms, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.npy"
+    ...     ms.save(ms.zeros(3), path)
+    ...     ms.datasets(path)
+    ['']
+    """
+    comm = sanitize_comm(comm)
+    told = b""
+    with agreement(comm, f"listing {path}"):
+        name = path_of(path)
+        row = format_of(name, format)
+        if comm.rank == 0:
+            told = json.dumps(row.names(name)).encode()
+    names: list[str] = json.loads(comm.broadcast_bytes(told))
+    return names
+
+
+def _opened(
+    path: Path, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
+) -> Reader:
+    name = path_of(path)
+    row = _checked(format_of(name, format), dataset)
+    return row.open(name, dataset, dtype=dtype, **options)
+
+
+def _checked(row: Format, dataset: str | None) -> Format:
+    if dataset is not None and not isinstance(dataset, str):
+        raise TypeError(f"dataset must be the name of one, or None, got {dataset!r}")
+    if dataset is not None and not row.named:
+        raise ValueError(f"{row.name} files hold one array, which has no name, but dataset is {dataset!r}")
+    return row
+
+
+def _check_same(comm: Communication, reader: Reader) -> None:
+    """ValueError, the same on every rank, unless all ranks have opened an array of the same shape and dtype."""
+    seen = f"{reader.shape} {reader.dtype}"
+    digest = int.from_bytes(hashlib.blake2b(seen.encode(), digest_size=7).digest())
+    found = comm.allgather(np.array([digest]))[:, 0]
+    other = int(np.argmax(found != found[0]))
+    if other:
+        first, second = (comm.broadcast_bytes(seen.encode(), root).decode() for root in (0, other))
+        raise ValueError(
+            f"the ranks must see the same file: rank 0 finds an array of {first}, rank {other} of {second}"
+        )
+
+
+def _turns(layout: Layout, one_by_one: bool) -> list[list[int]]:
+    """Which ranks write at once, one such list after the other. Of a replicated array rank 0 writes all."""
+    counts = layout.counts if layout.size else ()
+    writing = [0] if counts is None else [rank for rank, count in enumerate(counts) if count]
+    return [[rank] for rank in writing] if one_by_one else [writing]

@@ -1,0 +1,181 @@
+"""Zarr, by zarr-python: a folder with a file for each chunk of an array. Written in version 3 of the format.
+
+No two ranks write one chunk: where the borders between the ranks' parts are not borders of chunks, rows go to the
+neighbour that has the greater part of a chunk.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from minisplit.core.layout import Layout, as_index
+from minisplit.io.dtypes import numpy_dtype, torch_dtype
+from minisplit.io.protocol import Box, Format, Reader, Writer, listed, needed, no_options, the_one
+
+# What a chunk holds at most, in bytes, unless the caller says otherwise.
+CHUNK = 16 * 2**20
+_MARKS = ("zarr.json", ".zarray", ".zgroup")
+
+
+class Zarr(Format):
+    """See `minisplit.io.protocol.Format`. Options are those of `zarr.create_array`, as `chunks`."""
+
+    name = "zarr"
+    suffixes = (".zarr",)
+    named = True
+    adds = True
+    folders = True
+
+    def names(self, path: str) -> list[str]:
+        return _names(_node(path))
+
+    def open(
+        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
+    ) -> Reader:
+        no_options(self.name, options)
+        return _Reader(path, dataset)
+
+    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
+        numpy_dtype(dtype, "Zarr")
+        chosen = options.get("shards") or options.get("chunks")
+        return aligned(layout, chosen or chunks_of(layout, dtype.itemsize))
+
+    def create(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> None:
+        chosen = {"chunks": chunks_of(layout, dtype.itemsize), **options}
+        _zarr().create_array(path, name=dataset, shape=layout.shape, dtype=numpy_dtype(dtype, "Zarr"), **chosen)
+
+    def add(self, path: str, dataset: str) -> None:
+        zarr = _zarr()
+        if os.path.exists(path) and not isinstance(_node(path), zarr.Group):
+            raise ValueError(f"{path} is an array, to which nothing can be added, no group")
+        root = zarr.open_group(path, mode="a")
+        if dataset in root and isinstance(root[dataset], zarr.Group):
+            raise ValueError(f"{dataset!r} in {path} is a group; it has {listed(_names(root))}")
+        if "/" in dataset:
+            root.require_group(dataset.rpartition("/")[0])
+
+    def check_old(self, path: str) -> None:
+        if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
+            raise FileExistsError(errno.EEXIST, "what is there is no Zarr array or group", path)
+
+    def writer(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> Writer:
+        return _Writer(path, dataset)
+
+
+class _Reader:
+    def __init__(self, path: str, dataset: str | None) -> None:
+        node, zarr = _node(path), _zarr()
+        name = the_one(path, _names(node)) if dataset is None else dataset.strip("/")
+        if name:
+            found = node.get(name) if isinstance(node, zarr.Group) else None
+            if found is None:
+                raise KeyError(f"{path} has no dataset {name!r}, but {listed(_names(node))}")
+            if not isinstance(found, zarr.Array):
+                raise ValueError(f"{name!r} in {path} is a group; there are {listed(_names(node))}")
+            node = found
+        self._array = node
+        where = f"{name!r} in {path}" if name else path
+        if any("pickle" in type(codec).__name__.lower() for codec in _codecs(self._array)):
+            raise TypeError(f"{where} holds pickled objects, which minisplit never unpickles; save numbers")
+        self.dtype = torch_dtype(self._array.dtype, where)
+        self.shape: tuple[int, ...] = tuple(self._array.shape)
+
+    def placed(self, layout: Layout) -> Layout:
+        return layout
+
+    def read(self, box: Box) -> torch.Tensor:
+        found = np.asarray(self._array[box])
+        native = np.require(found, dtype=found.dtype.newbyteorder("="), requirements=["C", "W"])
+        return torch.from_numpy(native)
+
+    def close(self) -> None:
+        pass
+
+
+class _Writer:
+    def __init__(self, path: str, dataset: str | None) -> None:
+        self._array = _zarr().open_array(path, path=dataset or "", mode="r+")
+
+    def write(self, box: Box, part: torch.Tensor) -> None:
+        if part.numel():
+            self._array[box] = part.numpy()
+
+    def close(self) -> None:
+        pass
+
+
+def chunks_of(layout: Layout, itemsize: int) -> tuple[int, ...]:
+    """The shape of chunks for a layout, whatever its counts: default parts, or equal shares of them. Pure.
+
+    >>> chunks_of(Layout((10, 4), 0, ranks=4), 8), chunks_of(Layout((4000, 4000), None, ranks=1), 8)
+    ((3, 4), (500, 4000))
+    """
+    chunks = [max(n, 1) for n in layout.shape]
+    if layout.split is not None:
+        chunks[layout.split] = -(-chunks[layout.split] // layout.ranks)
+    for axis in sorted(range(layout.ndim), key=lambda axis: axis != layout.split):
+        fit = CHUNK * chunks[axis] // (math.prod(chunks) * itemsize)
+        shares = -(-chunks[axis] // max(fit, 1))
+        chunks[axis] = -(-chunks[axis] // shares)
+    return tuple(chunks)
+
+
+def aligned(layout: Layout, chunks: Any) -> Layout:
+    """The layout next to this one in which no chunk has parts on two ranks. Pure.
+
+    >>> aligned(Layout((10, 4), 0, ranks=4), (3, 4)).counts
+    (3, 3, 3, 1)
+    """
+    given = chunks if isinstance(chunks, (tuple, list)) else [chunks]
+    sizes = [as_index(n, "every extent of a chunk") for n in given]
+    if len(sizes) != layout.ndim or min(sizes, default=1) < 1:
+        raise ValueError(f"chunks {chunks!r} do not fit the shape {layout.shape}: give an extent above 0 per axis")
+    if layout.split is None:
+        return layout
+    step = sizes[layout.split]
+    borders = (layout.offsets()[:-1] + step // 2) // step * step
+    ends = [*np.minimum(borders, layout.extent).tolist(), layout.extent]
+    return layout.with_counts([stop - start for start, stop in pairwise(ends)])
+
+
+def _node(path: str) -> Any:
+    """The array or group at the root of a store; an error like that of `open` where there is none."""
+    zarr = _zarr()
+    if not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
+        raise ValueError(f"{path} is no Zarr array or group: it has none of {', '.join(_MARKS)}")
+    try:
+        return zarr.open_array(path, mode="r")
+    except (zarr.errors.NodeTypeValidationError, FileNotFoundError):
+        return zarr.open_group(path, mode="r", use_consolidated=False)
+
+
+def _names(node: Any) -> list[str]:
+    zarr = _zarr()
+    if isinstance(node, zarr.Array):
+        return [""]
+    return sorted(name for name, item in node.members(max_depth=None) if isinstance(item, zarr.Array))
+
+
+def _codecs(array: Any) -> list[Any]:
+    return [*(array.filters or ()), *(array.compressors or ())]
+
+
+def _zarr() -> ModuleType:
+    return needed("zarr", "Zarr")
+
+
+ZARR = Zarr()
