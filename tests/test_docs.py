@@ -32,7 +32,7 @@ def test_the_first_property_is_that_of_the_readme_and_holds() -> None:
     names["test_a_round_trip_changes_nothing"]()
 
 
-@pytest.mark.parametrize("page", ["vmap.md"])
+@pytest.mark.parametrize("page", ["vmap.md", "files.md"])
 def test_the_code_of_a_page_prints_what_it_shows_on_4_ranks(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", (DOCS / page).read_text(), re.DOTALL)
     assert len(blocks) > 3
