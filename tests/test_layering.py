@@ -113,6 +113,7 @@ LAYERS = [
         "vmap",
     ],
     [
+        "io.chunks",
         "io.dtypes",
         "io.protocol",
         "io.raw",
@@ -212,6 +213,7 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
             "ops._einsum",
             "vmap.balancing",
             "vmap.planning",
+            "io.chunks",
         )
     ],
 )
