@@ -29,6 +29,7 @@ FILES = dict(re.findall(r"^`([\w/]+\.\w+)`:.*?\n\n```\w+\n(.*?)```", PAGE, re.DO
 PAGES = {
     "collectives.md": 1,
     "coming-from.md": 4,
+    "files.md": 4,
     "gpus.md": 4,
     "gradients.md": 4,
     "index.md": 4,

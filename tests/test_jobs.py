@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -175,6 +176,25 @@ elif rank == 1:
     assert done.status == 0, done.err
     assert "ending the job" not in done.err
     assert "Exception in thread" not in done.err
+
+
+def test_F3_a_rank_that_is_killed_while_it_saves_leaves_the_old_file(run, tmp_path):
+    program = """
+from minisplit.io import raw
+path = os.path.join(os.path.dirname(__file__), "x.npy")
+ms.save(ms.zeros(8, split=0), path)
+write_at = raw.write_at
+def killed(*args):
+    write_at(*args)
+    if rank == 1:
+        os.kill(os.getpid(), 9)
+raw.write_at = killed
+ms.save(ms.ones(8, split=0), path)
+"""
+    assert run(2, program).status not in {0, None}
+    assert np.load(tmp_path / "x.npy").tolist() == [0.0] * 8
+    rest = {path.name for path in tmp_path.iterdir()} - {"program.py", "x.npy"}
+    assert all(name.startswith(".x.npy.") and name.endswith(".partial") for name in rest)
 
 
 STUCK = """

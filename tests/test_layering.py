@@ -116,6 +116,7 @@ LAYERS = [
         "vmap",
     ],
     [
+        "io.chunks",
         "io.dtypes",
         "io.protocol",
         "io.raw",
@@ -217,6 +218,7 @@ def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
             "ops._einsum",
             "vmap.balancing",
             "vmap.planning",
+            "io.chunks",
         )
     ],
 )

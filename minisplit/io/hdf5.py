@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
+from minisplit.io.chunks import aligned, by_chunks, chunks_of
 from minisplit.io.dtypes import numpy_dtype, torch_dtype
 from minisplit.io.protocol import Box, Format, Reader, Writer, listed, needed, no_options, the_one
 from minisplit.io.raw import RawWriter, in_pieces
 
 _DEFAULT = "data"
+# What a chunk holds at most, in bytes, unless the caller says otherwise: the library keeps so much of one.
+_MOST = 2**20
 
 
 class Hdf5(Format):
@@ -40,7 +43,9 @@ class Hdf5(Format):
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
         numpy_dtype(dtype, "HDF5")
-        return layout if options else in_pieces(layout, dtype.itemsize)
+        if chosen := _options(layout, dtype, options):
+            return aligned(layout, chosen["chunks"])
+        return in_pieces(layout, dtype.itemsize)
 
     def create(
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
@@ -51,8 +56,8 @@ class Hdf5(Format):
                 if not isinstance(file[name], h5py.Dataset):
                     raise ValueError(f"{name!r} in {path} is a group; the file has {listed(_names(file))}")
                 del file[name]
-            if options:
-                file.create_dataset(name, layout.shape, numpy_dtype(dtype, "HDF5"), **options)
+            if chosen := _options(layout, dtype, options):
+                file.create_dataset(name, layout.shape, numpy_dtype(dtype, "HDF5"), **chosen)
             else:
                 _create_plain(h5py, file, name, layout.shape, numpy_dtype(dtype, "HDF5"))
 
@@ -88,7 +93,8 @@ class _Reader:
             raise
 
     def placed(self, layout: Layout) -> Layout:
-        return layout if self._dataset.chunks else in_pieces(layout, self.dtype.itemsize)
+        chunks = self._dataset.chunks
+        return by_chunks(layout, chunks) if chunks else in_pieces(layout, self.dtype.itemsize)
 
     def read(self, box: Box) -> torch.Tensor:
         found = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
@@ -113,6 +119,16 @@ class _Writer:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _options(layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with which a dataset is made; none for a plain one, as those without elements or axes are."""
+    if not options or not layout.size or not layout.ndim:
+        return {}
+    chunks = options.get("chunks")
+    if chunks is None or chunks is True:
+        chunks = chunks_of(layout, dtype.itemsize, _MOST)
+    return {**options, "chunks": chunks}
 
 
 def _create_plain(h5py: ModuleType, file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

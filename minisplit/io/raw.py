@@ -60,7 +60,7 @@ class RawReader:
             self._fill(_bytes(found), shape, box)
         if self._swapped:
             _swap(found)
-        return found.permute(*reversed(range(found.ndim))).contiguous() if self._fortran else found
+        return found.permute(list(reversed(range(found.ndim)))).contiguous() if self._fortran else found
 
     def _fill(self, target: NDArray[np.uint8], shape: tuple[int, ...], box: Box) -> None:
         starts, length = pieces(shape, box, self.dtype.itemsize)

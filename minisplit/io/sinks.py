@@ -26,10 +26,13 @@ from minisplit.core.communication import Communication
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
 from minisplit.core.stored import Box, StoredArray
+from minisplit.io.chunks import chunks_of
 from minisplit.io.formats import format_of
 from minisplit.io.protocol import Format, Writer, path_of
 from minisplit.io.replacing import _check_place, _remove, _replace, _sync
-from minisplit.io.zarr import chunks_of
+
+# What a chunk holds at most, in bytes.
+_MOST = 2**24
 
 
 class FileSink:
@@ -89,7 +92,7 @@ class FileSink:
         datasets = [dataset_of(name) if several else None for name in names]
         each = zip(formats, paths, datasets, layouts, dtypes, strict=True)
         with agreement(self.comm, "making the output files"):
-            self.targets = [Target(*one, _options(one[0], one[3], block)) for one in each]
+            self.targets = [Target(*one, _options(one[0], one[3], one[4].itemsize, block)) for one in each]
             if self.comm.rank == 0:
                 for target in self.targets:
                     target.make(resuming=bool(self._done))
@@ -184,11 +187,11 @@ def dataset_of(name: str) -> str:
     return "/".join(re.findall(r"[^\[\]'\"/]+", name))
 
 
-def _options(format: Format, layout: Layout, block: int) -> dict[str, Any]:
+def _options(format: Format, layout: Layout, itemsize: int, block: int) -> dict[str, Any]:
     """Chunks as long as a block, where files have chunks: longer ones would be written again for each block."""
     if not format.folders or layout.split is None:
         return {}
-    chunks = list(chunks_of(layout, 1))
+    chunks = list(chunks_of(layout, itemsize, _MOST))
     chunks[layout.split] = max(1, min(block, -(-layout.extent // layout.ranks)))
     return {"chunks": tuple(chunks)}
 

@@ -7,21 +7,20 @@ neighbour that has the greater part of a chunk.
 from __future__ import annotations
 
 import errno
-import math
 import os
-from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from minisplit.core.layout import Layout, as_index
+from minisplit.core.layout import Layout
+from minisplit.io.chunks import aligned, by_chunks, chunks_of
 from minisplit.io.dtypes import numpy_dtype, torch_dtype
 from minisplit.io.protocol import Box, Format, Reader, Writer, listed, needed, no_options, the_one
 
-# What a chunk holds at most, in bytes, unless the caller says otherwise.
-CHUNK = 16 * 2**20
+# What a chunk, a file each, holds at most unless the caller says otherwise.
+_MOST = 16 * 2**20
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -46,12 +45,12 @@ class Zarr(Format):
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
         numpy_dtype(dtype, "Zarr")
         chosen = options.get("shards") or options.get("chunks")
-        return aligned(layout, chosen or chunks_of(layout, dtype.itemsize))
+        return aligned(layout, chosen or chunks_of(layout, dtype.itemsize, _MOST))
 
     def create(
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> None:
-        chosen = {"chunks": chunks_of(layout, dtype.itemsize), **options}
+        chosen = {"chunks": chunks_of(layout, dtype.itemsize, _MOST), **options}
         _zarr().create_array(path, name=dataset, shape=layout.shape, dtype=numpy_dtype(dtype, "Zarr"), **chosen)
 
     def add(self, path: str, dataset: str) -> None:
@@ -93,7 +92,7 @@ class _Reader:
         self.shape: tuple[int, ...] = tuple(self._array.shape)
 
     def placed(self, layout: Layout) -> Layout:
-        return layout
+        return by_chunks(layout, self._array.shards or self._array.chunks)
 
     def read(self, box: Box) -> torch.Tensor:
         found = np.asarray(self._array[box])
@@ -114,40 +113,6 @@ class _Writer:
 
     def close(self) -> None:
         pass
-
-
-def chunks_of(layout: Layout, itemsize: int) -> tuple[int, ...]:
-    """The shape of chunks for a layout, whatever its counts: default parts, or equal shares of them. Pure.
-
-    >>> chunks_of(Layout((10, 4), 0, ranks=4), 8), chunks_of(Layout((4000, 4000), None, ranks=1), 8)
-    ((3, 4), (500, 4000))
-    """
-    chunks = [max(n, 1) for n in layout.shape]
-    if layout.split is not None:
-        chunks[layout.split] = -(-chunks[layout.split] // layout.ranks)
-    for axis in sorted(range(layout.ndim), key=lambda axis: axis != layout.split):
-        fit = CHUNK * chunks[axis] // (math.prod(chunks) * itemsize)
-        shares = -(-chunks[axis] // max(fit, 1))
-        chunks[axis] = -(-chunks[axis] // shares)
-    return tuple(chunks)
-
-
-def aligned(layout: Layout, chunks: Any) -> Layout:
-    """The layout next to this one in which no chunk has parts on two ranks. Pure.
-
-    >>> aligned(Layout((10, 4), 0, ranks=4), (3, 4)).counts
-    (3, 3, 3, 1)
-    """
-    given = chunks if isinstance(chunks, (tuple, list)) else [chunks]
-    sizes = [as_index(n, "every extent of a chunk") for n in given]
-    if len(sizes) != layout.ndim or min(sizes, default=1) < 1:
-        raise ValueError(f"chunks {chunks!r} do not fit the shape {layout.shape}: give an extent above 0 per axis")
-    if layout.split is None:
-        return layout
-    step = sizes[layout.split]
-    borders = (layout.offsets()[:-1] + step // 2) // step * step
-    ends = [*np.minimum(borders, layout.extent).tolist(), layout.extent]
-    return layout.with_counts([stop - start for start, stop in pairwise(ends)])
 
 
 def _node(path: str) -> Any:
