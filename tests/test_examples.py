@@ -28,6 +28,15 @@ SAYS = {
         ],
         "denoised.png",
     ),
+    "diffusion": (
+        [
+            "of 48 pairs of rates 2 leave nothing of v, 46 have patterns",
+            "in the end there is what was fed, less what was removed, within 1e-03: yes",
+            "a wave that only diffuses decays as the exact one, within 1e-03: yes",
+            "one pair of rates alone, by torch, is the same, within 1e-03: yes",
+        ],
+        "diffusion.png",
+    ),
     "digits": (["input  shape", "largest difference from torch.vmap in one process: "], "strangest-digits.png"),
     "influence": (
         [
@@ -98,6 +107,7 @@ def without_ranks(text):
 # Of these sizes they take no time.
 SMALL = {
     "denoise": {"SIZE": (104, 160)},
+    "diffusion": {"CELLS": 16, "STEPS": 300},
     "influence": {"TRAINING": 600, "WRONG": 30, "CORRELATION": 0.98, "FOUND": 0.7},
     "pendulum": {"ANGLES": 24, "SPEEDS": 16},
     "posterior": {"CHAINS": 400, "DRAWS": 40, "MIXED": 1.02},
@@ -162,6 +172,8 @@ def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch
     [
         ("denoise", {"CUT": 0.0}),  # leaves the noise
         ("denoise", {"TOLERANCE": -1.0}),
+        ("diffusion", {"TOLERANCE": -1.0}),
+        ("diffusion", {"DIFFUSION": torch.tensor([0.6, 0.3]).view(2, 1, 1)}),  # steps that are too long
         ("digits", {"TOLERANCE": -1.0}),
         ("influence", {"CORRELATION": 1.0}),
         ("influence", {"FOUND": 1.0}),
