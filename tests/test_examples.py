@@ -61,6 +61,14 @@ SAYS = {
         ],
         "posterior.png",
     ),
+    "registration": (
+        [
+            "PSNR of one photograph: 16.5 dB",
+            "gained at least 12 dB: yes",
+            "all motions are right within 0.3 pixels: yes",
+        ],
+        "registration.png",
+    ),
     "repair": (
         [
             "digit 7 failed on rank 0: blocks [15] are white in all its images",
@@ -111,6 +119,7 @@ SMALL = {
     "influence": {"TRAINING": 600, "WRONG": 30, "CORRELATION": 0.98, "FOUND": 0.7},
     "pendulum": {"ANGLES": 24, "SPEEDS": 16},
     "posterior": {"CHAINS": 400, "DRAWS": 40, "MIXED": 1.02},
+    "registration": {"FRAMES": 24, "GAIN": 9.0, "ERROR": 0.4},
     "sweep": {"RATES": torch.tensor([0.3, 1.0]), "DECAYS": torch.tensor([1e-4, 1e-3])},
 }
 
@@ -182,6 +191,8 @@ def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch
         ("pendulum", {"STEPS": 50}),  # too few for most to come through the bottom
         ("posterior", {"WARMING": 0, "DRAWS": 10}),  # still on the way
         ("posterior", {"STEP": 0.01}),  # hardly moves
+        ("registration", {"STEPS": 0}),  # to whole pixels, and without angles
+        ("registration", {"GAIN": 20.0}),
         ("repair", {"RIGHT": 0.9}),
         ("repair", {"TOLERANCE": -1.0}),
         ("sweep", {"RIGHT": 0.99}),
