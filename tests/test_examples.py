@@ -117,6 +117,7 @@ SMALL = {
     "denoise": {"SIZE": (104, 160)},
     "diffusion": {"CELLS": 16, "STEPS": 300},
     "influence": {"TRAINING": 600, "WRONG": 30, "CORRELATION": 0.98, "FOUND": 0.7},
+    "monte_carlo": {"RESAMPLES": 200, "BATCHES": 100},
     "pendulum": {"ANGLES": 24, "SPEEDS": 16},
     "posterior": {"CHAINS": 400, "DRAWS": 40, "MIXED": 1.02},
     "registration": {"FRAMES": 24, "GAIN": 9.0, "ERROR": 0.4},
@@ -138,7 +139,7 @@ def example(monkeypatch):
         return module
 
     yield example
-    for name in SAYS:
+    for name in {*SAYS, "monte_carlo"}:
         sys.modules.pop(name, None)
 
 
@@ -187,6 +188,7 @@ def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch
         ("influence", {"CORRELATION": 1.0}),
         ("influence", {"FOUND": 1.0}),
         ("influence", {"STEPS": 2}),  # has not learned yet
+        ("monte_carlo", {"black_scholes": lambda: 8.0}),
         ("pendulum", {"STEP": 0.08}),  # is coarse
         ("pendulum", {"STEPS": 50}),  # too few for most to come through the bottom
         ("posterior", {"WARMING": 0, "DRAWS": 10}),  # still on the way
