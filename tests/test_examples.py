@@ -79,7 +79,7 @@ SAYS = {
     ),
     "sweep": (
         [
-            "192 networks of 1810 parameters; the best:",
+            "192 networks of 1810 parameters, of which the best",
             "the best tells at least 95% right: yes",
             "trained alone by torch it is the same within 1e-03: yes",
         ],
