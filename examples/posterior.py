@@ -23,6 +23,7 @@ from torch.nn.functional import logsigmoid
 import minisplit as ms
 
 PICTURE = Path(__file__).parent / "out" / "posterior.png"
+# °F at the flights without and with a damaged O-ring
 WHOLE = [66, 69, 68, 67, 72, 73, 70, 78, 67, 67, 75, 70, 81, 76, 79, 76]
 DAMAGED = [70, 57, 63, 70, 53, 75, 58]
 COLD, MIDDLE = 31.0, 70.0  # °F: at the launch; at which the intercept is

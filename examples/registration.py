@@ -81,7 +81,7 @@ def registered(photograph: torch.Tensor, reference: torch.Tensor) -> torch.Tenso
     down, right = torch.gradient(reference)
     x, y = places.unbind(-1)
     slopes = torch.stack([right, down, down * x - right * y]).flatten(1)  # by column, row and angle
-    solver = torch.linalg.solve(slopes @ slopes.T, slopes)
+    solver = torch.linalg.solve(slopes @ slopes.T, slopes)  # once for all steps: the slopes are the reference's
     for _ in range(STEPS):
         difference = sampled(image[None], moved(places, motion))[0] - reference
         motion = motion - solver @ difference.flatten()

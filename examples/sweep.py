@@ -30,7 +30,7 @@ Parameters = dict[str, torch.Tensor]
 
 
 def started(number: torch.Tensor) -> Parameters:
-    """Random parameters of one network."""
+    """Random parameters of one network; its number only tells `ms.vmap` how many there are."""
     return {name: torch.randn(like.shape) / like.shape[-1] ** 0.5 for name, like in NETWORK.named_parameters()}
 
 
@@ -93,7 +93,8 @@ def main() -> int:
     ms.random.seed(0)
     grid = torch.cartesian_prod(RATES, DECAYS).repeat_interleave(STARTS, 0)
     rates, decays = (ms.array(column, split=0) for column in grid.T)
-    starts = ms.vmap(started, randomness="different")(rates)  # a dict, as the function gives it
+    numbers = ms.arange(len(grid), split=0)
+    starts = ms.vmap(started, randomness="different")(numbers)  # a dict, as the function gives it
     networks = ms.vmap(trained)(starts, rates, decays, **seen)
     (scores,) = ms.vmap(right)(networks, **others)
 
