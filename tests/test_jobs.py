@@ -107,7 +107,7 @@ def test_the_monte_carlo_example_prints_the_same_on_every_number_of_ranks():
     assert {one.status for one in done} == {0}, done
     assert len({one.out for one in done}) == 1, done
     assert "of 15 schools: 0.776374" in done[0].out
-    assert done[0].out.count("\n") == 4
+    assert done[0].out.count("\n") == 8
 
 
 @pytest.mark.parametrize(("chosen", "threads"), [("", 1), ("2", 64)], ids=["by itself", "by the user"])
