@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
 import minisplit as ms
+from minisplit.views.timeline import draw
 
 FOLDER = Path(__file__).with_name("figures")
 # Of four ranks: light, so that black text is read on them.
@@ -146,12 +147,30 @@ def layers() -> Figure:
     return figure
 
 
+def timeline() -> Figure:
+    """A profile of four ranks, the third of which has twice the samples."""
+    rows = []
+    for rank, work in enumerate((0.21, 0.2, 0.41, 0.22)):
+        parts = [
+            ("computing", 0.03),
+            ("moving", 0.05),
+            ("computing", work),
+            ("waiting", 0.42 - work),
+            ("moving", 0.02),
+        ]
+        ends = [sum(length for _, length in parts[: i + 1]) for i in range(len(parts))]
+        spans = [(name, end - length, end, "") for (name, length), end in zip(parts, ends, strict=True)]
+        rows.append((rank, ends[-1], spans))
+    return draw(rows)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "layouts": layouts,
     "moves": moves,
     "plan": plan,
     "mapping": mapping,
     "layers": layers,
+    "profile": timeline,
 }
 
 

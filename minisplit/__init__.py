@@ -42,6 +42,7 @@ from minisplit.core.layout import Layout
 from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.core.stored import StoredArray
+from minisplit.core.warning import PerformanceWarning, warn_above
 from minisplit.io.checkpoints import load_checkpoint, save_checkpoint
 from minisplit.io.files import datasets, load, save
 from minisplit.io.opening import open
@@ -185,6 +186,9 @@ from minisplit.ops.spreading import broadcast_arrays, broadcast_shapes, broadcas
 from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin, nanstd, nanvar
 from minisplit.ops.taking import take, take_along_axis
 from minisplit.ops.turning import fliplr, flipud, roll, rot90
+from minisplit.views.layouts import plot_layout
+from minisplit.views.profiling import Profile, profile
+from minisplit.views.values import print0, show
 from minisplit.vmap import vmap
 
 __version__ = "0.1.0"
@@ -201,6 +205,8 @@ __all__ = [
     "Iinfo",
     "Layout",
     "MPICommunication",
+    "PerformanceWarning",
+    "Profile",
     "RankError",
     "StoredArray",
     "UniqueAll",
@@ -390,9 +396,12 @@ __all__ = [
     "percentile",
     "permute_dims",
     "pi",
+    "plot_layout",
     "positive",
     "pow",
+    "print0",
     "prod",
+    "profile",
     "quantile",
     "rad2deg",
     "random",
@@ -411,6 +420,7 @@ __all__ = [
     "save",
     "save_checkpoint",
     "searchsorted",
+    "show",
     "sign",
     "signbit",
     "sin",
@@ -455,6 +465,7 @@ __all__ = [
     "vmap",
     "vsplit",
     "vstack",
+    "warn_above",
     "where",
     "zeros",
     "zeros_like",

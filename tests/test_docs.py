@@ -36,6 +36,7 @@ PAGES = {
     "layouts.md": 4,
     "memory.md": 4,
     "plans.md": 4,
+    "profiling.md": 4,
     "tutorial.md": 4,
     "vmap.md": 4,
     "why.md": 4,

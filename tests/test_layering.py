@@ -24,6 +24,7 @@ LAYERS = [
         "core.mpi",
         "core.errors",
         "core.printing",
+        "core.warning",
     ],
     [
         "core.movement",
@@ -135,6 +136,7 @@ LAYERS = [
         "io.opening",
         "io",
     ],
+    ["views.timeline", "views.profiling", "views.layouts", "views.values", "views"],
     [
         "testing.examples",
         "testing.reporting",

@@ -36,6 +36,8 @@ Record = NDArray[np.int64]
 Call = tuple[object, ...]
 # What goes to, or comes from, which rank.
 Parcels = list[tuple[int, torch.Tensor]]
+# See `minisplit.testing.traffic` and `minisplit.profile`.
+Observer = Callable[[Call, tuple[Any, ...]], Callable[[], object] | None]
 Result = TypeVar("Result")
 
 # The longest text that ranks compare in debug mode.
@@ -80,8 +82,8 @@ class Communication(ABC):
         self._calls = 0
         self._thread: int | None = None
         self._closed = ""
-        # Called with each collective call and what it carries: see `minisplit.testing.traffic`.
-        self._observer: Callable[[Call, tuple[Any, ...]], object] | None = None
+        # Called before each collective call, with it and what it carries; what it returns is called after.
+        self._observer: Observer | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Itself: the copy of an array stays on the array's communicator."""
@@ -235,14 +237,15 @@ class Communication(ABC):
         refuse(call)
         self._calls += 1
         self._call = call
-        if self._observer is not None:
-            self._observer(call, args)
+        over = None if self._observer is None else self._observer(call, args)
         try:
             if debugging():
                 self._compare(call)
             return carry(*args)
         finally:
             self._call = None
+            if over is not None:
+                over()
 
     def _claim(self) -> None:
         """Make this thread the one that makes the calls, or raise RuntimeError."""
@@ -318,6 +321,16 @@ class Communication(ABC):
     @abstractmethod
     def abort(self, status: int = 1) -> None:
         """End every rank of the job. Not collective: one rank is enough."""
+
+
+def sent(call: Call, args: tuple[Any, ...]) -> tuple[int, int]:
+    """How many parcels a call sends to other ranks, and their bytes, given what an observer is given."""
+    match call, args:
+        case ("exchange", *_), (torch.Tensor() as source, _, TransferPlan() as steps):
+            return steps.messages_sent, steps.elements_sent * source.itemsize
+        case ("exchange", *_), (parcels, _):
+            return len(parcels), sum(parcel.nbytes for _, parcel in parcels)
+    return 0, 0
 
 
 def parcels(source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> tuple[Parcels, Parcels]:

@@ -64,9 +64,14 @@ class CollectiveError(RuntimeError):
 def call_site(frame: FrameType | None = None) -> str:
     """`file.py:line` of the innermost frame that is neither minisplit's nor torch's, from `frame` or here on."""
     frame = frame or sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+    while frame.f_back is not None and is_inside(frame):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def is_inside(frame: FrameType) -> bool:
+    """Whether this is code of minisplit or torch."""
+    return frame.f_code.co_filename.startswith(_INSIDE)
 
 
 def described(call: Sequence[object]) -> str:

@@ -17,7 +17,8 @@ from minisplit.core.key_arrays import Part
 from minisplit.core.layout import Layout
 from minisplit.core.mapping import mapping
 from minisplit.core.movement import move
-from minisplit.core.printing import local_repr
+from minisplit.core.printing import local_html, local_repr
+from minisplit.core.warning import warn_of_move
 
 
 class DNDarray:
@@ -205,9 +206,15 @@ class DNDarray:
     def __repr__(self) -> str:
         return local_repr(self._layout, self._comm.rank, self._larray)
 
+    def _repr_html_(self) -> str:
+        return local_html(self._layout, self._comm.rank, self._larray)
+
     def to_layout(self, layout: Layout) -> DNDarray:
         """Return the array under another layout of its shape; itself where that is its own. Collective."""
-        return self if layout is self._layout or layout == self._layout else self._moved(layout)
+        if layout is self._layout or layout == self._layout:
+            return self
+        warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
+        return self._moved(layout)
 
     def resplit(self, axis: int | None = None) -> DNDarray:
         """Return a new array split along `axis`; None gathers it on every rank. Collective.
@@ -253,7 +260,9 @@ class DNDarray:
 
     def numpy(self) -> NDArray[Any]:
         """Return the global array as a NumPy array on every rank, in host memory of its own. Collective."""
-        whole = self._moved(self._layout.with_split(None))._larray
+        layout = self._layout.with_split(None)
+        warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
+        whole = self._moved(layout)._larray
         array: NDArray[Any] = whole.detach().cpu().resolve_conj().resolve_neg().numpy()
         return array
 
@@ -366,6 +375,7 @@ class DNDarray:
         cumprod = cumsum = _cumulate
         argmax = argmin = _arg_reduce
 
+        def show(self) -> None: ...
         @property
         def T(self) -> DNDarray: ...  # noqa: N802
         @property

@@ -279,7 +279,7 @@ def brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
         start, stop = wanted.span(x._comm.rank)
         shard = x._larray.narrow(wanted.split, start, stop - start)
     else:
-        shard = x._moved(wanted)._larray
+        shard = x.to_layout(wanted)._larray
     return shared(shard, x._comm) if layout.split is None and result.split is not None else shard
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-from minisplit.core.communication import Call, Communication, sanitize_comm
-from minisplit.core.transfer import TransferPlan
+from minisplit.core.communication import Call, Communication, sanitize_comm, sent
 
 
 class Traffic:
@@ -30,20 +27,10 @@ class Traffic:
         return self.calls.total()
 
     def _see(self, call: Call, args: tuple[Any, ...]) -> None:
-        kind = str(call[0])
-        self.calls[kind] += 1
-        if kind == "exchange":
-            messages, size = _sent(*args)
-            self.messages_sent += messages
-            self.bytes_sent += size
-
-
-def _sent(*args: Any) -> tuple[int, int]:
-    """How many parcels an exchange sends, and their bytes: of a transfer, or of parcels."""
-    match args:
-        case torch.Tensor() as source, _, TransferPlan() as steps:
-            return steps.messages_sent, steps.elements_sent * source.itemsize
-    return len(args[0]), sum(parcel.nbytes for _, parcel in args[0])
+        self.calls[str(call[0])] += 1
+        messages, size = sent(call, args)
+        self.messages_sent += messages
+        self.bytes_sent += size
 
 
 @contextmanager
@@ -60,7 +47,13 @@ def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     True
     """
     watched, seen = sanitize_comm(comm), Traffic()
-    before, watched._observer = watched._observer, seen._see
+    before = watched._observer
+
+    def see(call: Call, args: tuple[Any, ...]) -> Callable[[], object] | None:
+        seen._see(call, args)
+        return None if before is None else before(call, args)
+
+    watched._observer = see
     try:
         yield seen
     finally:

@@ -20,22 +20,27 @@ def draw(title: str, inputs: Sequence[tuple[str, int | None, Layout, Layout]]) -
     An array is drawn as a rectangle: its mapped axis from left to right, all others from top to bottom; each
     rank's part has a colour. ImportError, which says what to install, without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
-    except ImportError:
-        raise ImportError('plot() draws with matplotlib: pip install "minisplit[plot]"') from None
-
-    figure = Figure(figsize=(8, 0.9 + 1.25 * len(inputs)), layout="constrained")
+    figure = new_figure(8, 0.9 + 1.25 * len(inputs))
     rows = figure.subplots(len(inputs), 2, squeeze=False)
     for (name, axis, before, after), (left, right) in zip(inputs, rows, strict=True):
         mapped = "not mapped" if axis is None else f"mapped along axis {axis}"
-        _draw_layout(left, before, axis, f"input {name} {before.shape}, {mapped}")
-        _draw_layout(right, after, axis, "stays" if before == after else "moves to")
+        draw_layout(left, before, axis, f"input {name} {before.shape}, {mapped}")
+        draw_layout(right, after, axis, "stays" if before == after else "moves to")
     figure.suptitle(title)
     return figure
 
 
-def _draw_layout(axes: Any, layout: Layout, mapped: int | None, title: str) -> None:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches; ImportError, which says what to install, without matplotlib."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - an optional dependency
+    except ImportError:
+        raise ImportError('pictures are drawn with matplotlib: pip install "minisplit[plot]"') from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def draw_layout(axes: Any, layout: Layout, mapped: int | None, title: str) -> None:
+    """An array as a rectangle, its axis `mapped` from left to right and all others from top to bottom."""
     axes.set_title(title, fontsize=9, loc="left")
     axes.set_xlim(0, 1)
     axes.set_ylim(1, 0)

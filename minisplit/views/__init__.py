@@ -1,0 +1,1 @@
+"""Looking at arrays, and at where the time of a program goes."""

@@ -1,0 +1,60 @@
+"""Printing once, not once for each rank; the values of an array as NumPy shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minisplit.core.communication import get_comm
+from minisplit.core.dndarray import DNDarray, as_dndarray
+from minisplit.ops.taking import take
+
+
+def print0(*values: Any, **options: Any) -> None:
+    """`print` on rank 0 of the communicator in use, nothing on the others. Local.
+
+    What makes the values may be collective, so every rank calls this, and none asks for its rank first.
+
+    >>> import minisplit as ms
+    >>> ms.print0("sum:", 3, sep=" ")  # doctest: +SKIP
+    sum: 3
+    """
+    if get_comm().rank == 0:
+        print(*values, **options)
+
+
+def show(x: DNDarray) -> None:
+    """Print the values of the global array as NumPy shows them, on rank 0. Collective.
+
+    Of an array of more elements than `numpy.printoptions` has as its threshold, only those at the edges are shown,
+    and only those are moved. Also a method: `x.show()`. Raises TypeError for no DNDarray.
+
+    >>> import minisplit as ms
+    >>> ms.arange(2000, split=0).reshape((1000, 2)).show()  # doctest: +SKIP
+    [[   0    1]
+     [   2    3]
+     [   4    5]
+     ...
+     [1994 1995]
+     [1996 1997]
+     [1998 1999]]
+    (1000, 2) split 0 over 1 ranks, torch.int64
+    """
+    x = as_dndarray(x)
+    options = np.get_printoptions()
+    summarised = x.size > options["threshold"]
+    edge, shown = options["edgeitems"], x
+    if summarised:
+        # Where nothing has to move first.
+        for axis in sorted(range(x.ndim), key=lambda axis: axis == x.split):
+            n = x.shape[axis]
+            if n > 2 * edge + 1:
+                shown = take(shown, [*range(edge + 1), *range(n - edge, n)], axis=axis)
+    values = shown.numpy()
+    if x.comm.rank == 0:
+        with np.printoptions(threshold=0 if summarised else values.size):
+            print(f"{values}\n{x.layout}, {x.dtype}")
+
+
+DNDarray.show = show  # type: ignore[method-assign, assignment]

@@ -1,0 +1,67 @@
+"""What is printed, and drawn, of arrays."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from layouts import layouts
+
+import minisplit as ms
+from minisplit.core.errors import agreement
+from minisplit.testing import Whole, traffic
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2), (40, 30), (2000,), (9, 5, 40)], ids=str)
+def test_values_are_shown_once_as_numpy_shows_them(
+    comm: ms.Communication, rank: int, shape: tuple[int, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = np.arange(int(np.prod(shape))).reshape(shape)
+    for layout in layouts(shape, comm.size)[:4]:
+        x = Whole(ms.array(numbers).larray, layout).cut()
+        with traffic() as seen:
+            x.show()
+        shown = capsys.readouterr().out
+        wanted = f"{numbers}\n{layout}, torch.int64\n" if rank == 0 else ""
+        with agreement(comm, "checking"):
+            assert shown == wanted
+            assert seen.bytes_sent <= 8 * 1200  # of 1,800 numbers or more only those at the edges
+
+
+def test_print0(rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+    ms.print0("a", 1, sep="-", end="!")
+    assert capsys.readouterr().out == ("a-1!" if rank == 0 else "")
+
+
+def test_in_a_notebook(comm: ms.Communication, size: int) -> None:
+    for layout in layouts((6, 4), comm.size):
+        x = Whole(ms.zeros((6, 4)).larray, layout).cut()
+        with traffic() as seen:
+            html = x._repr_html_()
+        assert seen.collectives == 0
+        assert html.count("<rect") == (1 if layout.split is None else sum(n > 0 for n in layout.counts or ()))
+        assert re.search(rf"<th[^>]*>split</th><td[^>]*>{layout.split}</td>", html)
+
+
+def test_layouts_are_drawn(comm: ms.Communication, size: int) -> None:
+    x = ms.zeros((8, 4), split=0)
+    figure = ms.plot_layout(x, ms.Layout((8, 4), 1, 3), ms.Layout((7,), 0, 40), names=("a", "b", "c"))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [f"a: {x.layout}", "b: (8, 4) split 1 over 3 ranks", "c: (7,) split 0 over 40 ranks"]
+    assert [len(axes.patches) for axes in figure.axes] == [min(size, 8), 3, 7]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "match"),
+    [
+        (ms.plot_layout, ValueError, "at least one array"),
+        (lambda: ms.plot_layout(3), TypeError, "got int"),
+        (lambda: ms.plot_layout(ms.zeros(2), names=("a", "b")), ValueError, "a name for each of 1 arrays, got 2"),
+        (lambda: ms.show(3), TypeError, "x must be a DNDarray"),
+    ],
+)
+def test_what_cannot_be_shown(call: Any, kind: type[Exception], match: str, raises_alike: Any) -> None:
+    with raises_alike(kind, match=match):
+        call()
