@@ -93,14 +93,18 @@ def load_checkpoint(path: Path, *, device: Device = None, comm: Communication | 
         text = metadata.get(_KEY, "")
         tree = _tree(text, entries, name)
     _check_same(comm, f"{text} {entries}", "the checkpoint to load")
-    parts = {}
+    parts: list[tuple[str, DNDarray, Layout]] = []
     with agreement(comm, f"reading its part of {path}"):
         for key, layout in _layouts(tree, entries, comm.size):
             placed = in_pieces(layout, DTYPES[entries[key].code].itemsize)
             with closing(reader(name, entries, key)) as source:
                 shard = source.read(placed.box(comm.rank)).to(place)
-            parts[key] = DNDarray(shard, placed, comm), layout
-    return _unpack(tree, {key: x.to_layout(layout) for key, (x, layout) in parts.items()})
+            parts.append((key, DNDarray(shard, placed, comm), layout))
+    arrays = {}
+    while parts:  # none is kept twice
+        key, x, layout = parts.pop()
+        arrays[key] = x.to_layout(layout)
+    return _unpack(tree, arrays)
 
 
 class _Packer:

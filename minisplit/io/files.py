@@ -127,13 +127,16 @@ def save(
         raise ValueError(f"mode 'a' adds a dataset to {name}: give its name, dataset=")
     kind = sanitize_dtype(dtype) or x.dtype
     layout = row.placed(x.layout, kind, options)
+    if layout.split is None:
+        x.comm.check_replicated(x.larray, "the replicated array to save")
     shard = DNDarray(x.larray.detach(), x.layout, x.comm).to_layout(layout).larray
     copied = mode == "a"
     if copied and row.folders and dataset is not None:
+        folder = row.folder(name, dataset)
         with agreement(x.comm, f"adding {dataset!r} to {name}"):
             if x.comm.rank == 0:
                 row.add(name, dataset)
-        name, dataset, copied = os.path.join(name, dataset), None, False
+        name, dataset, copied = folder, None, False
     with replacing(x.comm, name, row.check_old, copied=copied) as beside:
         with agreement(x.comm, f"making {name}"):
             if x.comm.rank == 0:

@@ -31,7 +31,9 @@ DTYPES = {
     "zarr": NUMPY,
     "safetensors": (*NUMPY[:-1], torch.bfloat16, torch.float8_e5m2),
 }
-TABLES = (torch.bool, torch.uint8, torch.int16, torch.int64, torch.float32, torch.float64)
+TABLES = (
+    torch.bool, torch.uint8, torch.int16, torch.int64, torch.float16, torch.float32, torch.float64
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -179,6 +181,10 @@ def test_a_dataset_is_added_and_replaced(comm, tmp_path, suffix):
     ms.save(ms.full(4, 7, dtype=torch.int16), path, "g/a", mode="a")
     assert sorted(ms.datasets(path)) == ["b", "g/a"]
     assert ms.load(path, "g/a").tolist() == [7] * 4
+    if suffix != "safetensors":
+        ms.save(ms.zeros(1), path, "/g/c", mode="a")
+        assert ms.datasets(path) == ["b", "g/a", "g/c"]
+        assert ms.load(path, "/g/c").tolist() == [0]
     assert ms.load(path, "b", split=1).tolist() == [[1.0] * 3] * 2
     ms.save(ms.zeros(1), path, "c")
     assert ms.datasets(path) == ["c"]
@@ -232,6 +238,8 @@ def test_arrays_that_need_care(comm, tmp_path):
         (lambda x: ms.save(x, "x.h5", 3), TypeError, "dataset must be"),
         (lambda x: ms.save(x, "x.npy", mode="a"), ValueError, "none can be added"),
         (lambda x: ms.save(x, "x.zarr", mode="a"), ValueError, "give its name"),
+        (lambda x: ms.save(x, "x.zarr", "../x", mode="a"), ValueError, "cannot be the name"),
+        (lambda x: ms.save(x, "x.zarr", "/", mode="a"), ValueError, "cannot be the name"),
         (lambda x: ms.save(x, "x.h5", mode="r"), ValueError, "mode must be"),
         (lambda x: ms.save(x, "x.npy", compression=1), TypeError, "no option 'compression'"),
         (lambda x: ms.save(x, "x.zarr", chunks=(1, 1, 1)), ValueError, "do not fit the shape"),
