@@ -179,7 +179,7 @@ class _Writer:
         self._file = open(path, "ab")  # noqa: SIM115 - until `close`
 
     def write(self, box: Box, part: torch.Tensor) -> None:
-        """Add rows: those of a box come after those of the boxes before it. Bools are 0 and 1, as NumPy reads them."""
+        """Add rows: those of a box come after those of the boxes before it. Bools are 0 and 1."""
         if part.dtype is torch.bool:
             part = part.to(torch.uint8)
         for start in range(0, len(part), _ROWS):
