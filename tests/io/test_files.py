@@ -227,6 +227,40 @@ def test_arrays_that_need_care(comm, tmp_path):
     assert ms.load(f"{folder}/w.npy").dtype == torch.int32
 
 
+@pytest.mark.parametrize("suffix", ["npy", "h5", "zarr", "safetensors", "csv", "parquet"])
+def test_conversion_in_blocks(comm, tmp_path, monkeypatch, suffix):
+    path = f"{comm.broadcast_bytes(str(tmp_path).encode()).decode()}/x.{suffix}"
+    x = torch.arange(70).reshape(14, 5)
+    comm.agree(np.zeros(1, dtype=np.int64))
+    monkeypatch.setattr("minisplit.io.files._BLOCK", 90)
+    ms.save(ms.array(x, split=0), path, dtype=torch.float64)
+    loaded = ms.load(path, dtype=torch.int16, split=1)
+    assert (loaded.dtype, loaded.tolist()) == (torch.int16, x.tolist())
+
+
+@pytest.mark.serial
+def test_what_is_sent(tmp_path):
+    """As docs/api.md says."""
+
+    def body():
+        x, sent = ms.ones((8, 4), split=0), []
+        for call in (
+            lambda: ms.save(x, tmp_path / "x.npy"),
+            lambda: ms.load(tmp_path / "x.npy"),
+            lambda: ms.load(tmp_path / "x.npy", split=1),
+            lambda: ms.datasets(tmp_path / "x.npy"),
+            lambda: ms.save(x, tmp_path / "x.csv"),
+            lambda: ms.save_checkpoint({"x": x, "w": torch.ones(2)}, tmp_path / "c"),
+            lambda: ms.load_checkpoint(tmp_path / "c"),
+        ):
+            with ms.testing.traffic() as seen:
+                call()
+            sent.append(seen.collectives)
+        return sent
+
+    assert ms.testing.run(body, ranks=3)[0] == [6, 3, 4, 2, 5 + 3, 9, 3]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
