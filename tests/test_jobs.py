@@ -197,6 +197,29 @@ ms.save(ms.ones(8, split=0), path)
     assert all(name.startswith(".x.npy.") and name.endswith(".partial") for name in rest)
 
 
+def test_F3_a_file_that_cannot_grow_is_an_error_in_every_format(run, tmp_path):
+    """And the process ends as it should, which HDF5 by itself would not let it."""
+    program = """
+import resource
+folder = os.path.dirname(__file__)
+x = ms.random.rand(100_000, 2, split=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+for name, options in [("x.npy", {}), ("x.h5", {}), ("y.h5", {"compression": "gzip"}), ("x.zarr", {}),
+                      ("x.safetensors", {}), ("x.csv", {}), ("x.parquet", {})]:
+    ms.save(x[:3], f"{folder}/{name}", **options)
+    try:
+        ms.save(x, f"{folder}/{name}", **options)
+    except OSError as error:
+        assert "File too large" in str(error), error
+        assert len(ms.load(f"{folder}/{name}")) == 3
+        print(name)
+"""
+    done = run(1, program)
+    names = ["x.npy", "x.h5", "y.h5", "x.zarr", "x.safetensors", "x.csv", "x.parquet"]
+    assert (done.status, done.out.split()) == (0, names), done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"program.py", *names}
+
+
 STUCK = """
 def compute():
     time.sleep(100)

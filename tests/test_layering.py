@@ -117,9 +117,9 @@ LAYERS = [
         "vmap",
     ],
     [
-        "io.chunks",
         "io.dtypes",
         "io.protocol",
+        "io.chunks",
         "io.raw",
         "io.npy",
         "io.hdf5",

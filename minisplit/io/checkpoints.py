@@ -52,7 +52,7 @@ def save_checkpoint(state: Any, path: Path, *, comm: Communication | None = None
     """
     theirs = (leaf.comm for leaf in pytree.tree_leaves(state) if isinstance(leaf, DNDarray))
     comm = sanitize_comm(comm or next(theirs, None))
-    packer, told = _Packer(comm), ""
+    packer = _Packer(comm)
     with agreement(comm, "putting together the state of a checkpoint"):
         told = json.dumps({"version": _VERSION, "state": packer.pack(state, "")})
     arrays = packer.arrays
@@ -85,22 +85,24 @@ def load_checkpoint(path: Path, *, device: Device = None, comm: Communication | 
     {'step': 3, 'rates': (0.1, 0.01)}
     """
     comm = sanitize_comm(comm)
-    entries: dict[str, Entry] = {}
-    text, tree = "", None
     with agreement(comm, f"opening {path}"):
         place, name = sanitize_device(device), path_of(path)
         entries, metadata = header(name)
         text = metadata.get(_KEY, "")
         tree = _tree(text, entries, name)
     _check_same(comm, f"{text} {entries}", "the checkpoint to load")
-    parts = {}
+    parts: list[tuple[str, DNDarray, Layout]] = []
     with agreement(comm, f"reading its part of {path}"):
         for key, layout in _layouts(tree, entries, comm.size):
             placed = in_pieces(layout, DTYPES[entries[key].code].itemsize)
             with closing(reader(name, entries, key)) as source:
                 shard = source.read(placed.box(comm.rank)).to(place)
-            parts[key] = DNDarray(shard, placed, comm), layout
-    return _unpack(tree, {key: x.to_layout(layout) for key, (x, layout) in parts.items()})
+            parts.append((key, DNDarray(shard, placed, comm), layout))
+    arrays = {}
+    while parts:  # none is kept twice
+        key, x, layout = parts.pop()
+        arrays[key] = x.to_layout(layout)
+    return _unpack(tree, arrays)
 
 
 class _Packer:
@@ -153,7 +155,6 @@ class _Packer:
 
 def _write(comm: Communication, beside: str, path: str, arrays: dict[str, tuple[torch.Tensor, Layout]]) -> None:
     """Write this rank's parts, of one array after the other."""
-    entries: dict[str, Entry] = {}
     error = None
     with agreement(comm, f"opening {path}"):
         entries, _ = header(beside)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from minisplit.core.layout import Layout, as_index
+from minisplit.io.protocol import Box
 
 
 def chunks_of(layout: Layout, itemsize: int, most: int) -> tuple[int, ...]:
@@ -59,3 +60,19 @@ def by_chunks(layout: Layout, chunks: Sequence[int]) -> Layout:
         return layout
     axis = layout.split if number[layout.split] >= layout.ranks else number.index(max(number))
     return aligned(layout.with_split(axis), chunks)
+
+
+def blocks(box: Box, itemsize: int, most: int) -> Iterator[tuple[Box, tuple[slice, ...]]]:
+    """Parts of a box of at most `most` bytes, or one index of its first axis, and where they are within the box.
+
+    >>> [block[0] for block, _ in blocks((slice(3, 8), slice(0, 2)), 8, 32)]
+    [slice(3, 5, None), slice(5, 7, None), slice(7, 8, None)]
+    """
+    if not box:
+        yield box, ()
+        return
+    rows, rest = box[0], box[1:]
+    step = max(1, most // max(1, itemsize * math.prod(span.stop - span.start for span in rest)))
+    for start in range(rows.start, rows.stop, step):
+        stop = min(start + step, rows.stop)
+        yield (slice(start, stop), *rest), (slice(start - rows.start, stop - rows.start),)

@@ -51,7 +51,9 @@ class Csv(Format):
     def open(
         self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
     ) -> Reader:
-        return _Reader(path, dataset, wanted_dtype(dtype, torch.float64), **_reading(**options))
+        # pyarrow parses no float16.
+        chosen = torch.float64 if dtype is torch.float16 else wanted_dtype(dtype, torch.float64)
+        return _Reader(path, dataset, chosen, **_reading(**options))
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
         _writing(**options)
@@ -177,7 +179,9 @@ class _Writer:
         self._file = open(path, "ab")  # noqa: SIM115 - until `close`
 
     def write(self, box: Box, part: torch.Tensor) -> None:
-        """Add rows: those of a box come after those of the boxes before it."""
+        """Add rows: those of a box come after those of the boxes before it. Bools are 0 and 1."""
+        if part.dtype is torch.bool:
+            part = part.to(torch.uint8)
         for start in range(0, len(part), _ROWS):
             table = table_of(part[start : start + _ROWS], self._names, "CSV")
             self._csv.write_csv(table, self._file, self._options)

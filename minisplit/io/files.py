@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +18,13 @@ from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
+from minisplit.io.chunks import blocks
 from minisplit.io.formats import format_of
-from minisplit.io.protocol import Format, Reader, path_of
+from minisplit.io.protocol import Box, Format, Reader, Writer, path_of
 from minisplit.io.replacing import replacing
 
+# What is converted at once.
+_BLOCK = 64 * 2**20
 Path = str | os.PathLike[str]
 
 
@@ -29,7 +33,7 @@ def load(
     dataset: str | None = None,
     *,
     split: int | None = 0,
-    counts: Any = None,
+    counts: Sequence[int] | None = None,
     dtype: torch.dtype | None = None,
     device: Device = None,
     comm: Communication | None = None,
@@ -63,22 +67,17 @@ def load(
     (0, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     """
     comm = sanitize_comm(comm)
-    reader: Reader | None = None
-    try:
+    with ExitStack() as stack:
         with agreement(comm, f"opening {path}"):
             place, wanted = sanitize_device(device), sanitize_dtype(dtype)
-            reader = _opened(path, dataset, format, wanted, options)
-        assert reader is not None
+            reader = stack.enter_context(closing(_opened(path, dataset, format, wanted, options)))
         _check_same(comm, reader)
         layout = Layout(reader.shape, split if reader.shape else None, comm.size)
         if counts is not None:
             layout = layout.with_counts(counts)
         placed = reader.placed(layout)
         with agreement(comm, f"reading its part of {path}"):
-            shard = reader.read(placed.box(comm.rank)).to(device=place, dtype=wanted or reader.dtype)
-    finally:
-        if reader is not None:
-            reader.close()
+            shard = _read(reader, placed.box(comm.rank), wanted or reader.dtype, place)
     return DNDarray(shard, placed, comm).to_layout(layout)
 
 
@@ -127,13 +126,16 @@ def save(
         raise ValueError(f"mode 'a' adds a dataset to {name}: give its name, dataset=")
     kind = sanitize_dtype(dtype) or x.dtype
     layout = row.placed(x.layout, kind, options)
+    if layout.split is None:
+        x.comm.check_replicated(x.larray, "the replicated array to save")
     shard = DNDarray(x.larray.detach(), x.layout, x.comm).to_layout(layout).larray
     copied = mode == "a"
     if copied and row.folders and dataset is not None:
+        folder = row.folder(name, dataset)
         with agreement(x.comm, f"adding {dataset!r} to {name}"):
             if x.comm.rank == 0:
                 row.add(name, dataset)
-        name, dataset, copied = os.path.join(name, dataset), None, False
+        name, dataset, copied = folder, None, False
     with replacing(x.comm, name, row.check_old, copied=copied) as beside:
         with agreement(x.comm, f"making {name}"):
             if x.comm.rank == 0:
@@ -141,9 +143,8 @@ def save(
         for turn in _turns(layout, row.in_turns(options)):
             with agreement(x.comm, f"writing its part of {name}"):
                 if x.comm.rank in turn:
-                    part = shard.to(device="cpu", dtype=kind).resolve_conj().resolve_neg()
                     with closing(row.writer(beside, dataset, layout, kind, options)) as writer:
-                        writer.write(layout.box(x.comm.rank), part)
+                        _write(writer, layout.box(x.comm.rank), shard, kind)
 
 
 def datasets(path: Path, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
@@ -167,6 +168,25 @@ def datasets(path: Path, *, format: str | None = None, comm: Communication | Non
             told = json.dumps(row.names(name)).encode()
     names: list[str] = json.loads(comm.broadcast_bytes(told))
     return names
+
+
+def _read(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A part of a dataset; a block at a time where it is to have another dtype or device."""
+    if dtype == reader.dtype and device.type == "cpu":
+        return reader.read(box)
+    found = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)
+    for block, place in blocks(box, reader.dtype.itemsize, _BLOCK):
+        found[place] = reader.read(block).to(device=device, dtype=dtype)
+    return found
+
+
+def _write(writer: Writer, box: Box, shard: torch.Tensor, dtype: torch.dtype) -> None:
+    """Write a part; a block at a time where it is to be converted."""
+    if dtype == shard.dtype and shard.device.type == "cpu" and not shard.is_conj() and not shard.is_neg():
+        writer.write(box, shard)
+        return
+    for block, place in blocks(box, dtype.itemsize, _BLOCK):
+        writer.write(block, shard[place].to(device="cpu", dtype=dtype).resolve_conj().resolve_neg())
 
 
 def _opened(

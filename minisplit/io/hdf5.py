@@ -6,6 +6,10 @@ fill at once. Those that are compressed or in chunks only the library can write,
 
 from __future__ import annotations
 
+import io
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +55,7 @@ class Hdf5(Format):
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> None:
         h5py, name = _h5py(), dataset or _DEFAULT
-        with h5py.File(path, "a") as file:
+        with _changing(path) as file:
             if name in file:
                 if not isinstance(file[name], h5py.Dataset):
                     raise ValueError(f"{name!r} in {path} is a group; the file has {listed(_names(file))}")
@@ -110,15 +114,46 @@ class _Writer:
     """Writes by the library: while this is open, no other rank may have the file open."""
 
     def __init__(self, path: str, dataset: str) -> None:
-        self._file = _h5py().File(path, "r+")
-        self._dataset = self._file[dataset]
+        self._stack = ExitStack()
+        self._dataset = self._stack.enter_context(_changing(path))[dataset]
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         if part.numel():
             self._dataset[box] = part.numpy()
 
     def close(self) -> None:
-        self._file.close()
+        self._stack.close()
+
+
+class _Disk(io.FileIO):
+    """A file for the library to write into, which is told of no failure.
+
+    For it cannot even close a file after one, as on a full disk, and then the process crashes when it ends.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        try:
+            while view and self.error is None:
+                view = view[super().write(view) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+
+@contextmanager
+def _changing(path: str) -> Iterator[Any]:
+    """The file at `path`, old or new, to be changed by the library; OSError at the end where a write failed."""
+    old = os.path.exists(path)
+    with _Disk(path, "r+" if old else "x+") as disk:
+        try:
+            with _h5py().File(disk, "r+" if old else "w") as file:
+                yield file
+        finally:
+            if disk.error is not None:
+                raise disk.error
 
 
 def _options(layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:

@@ -85,8 +85,12 @@ class Format:
         """Make the file, or add a dataset to the one that is there, with room for an array of this layout."""
         raise NotImplementedError
 
+    def folder(self, path: str, dataset: str) -> str:
+        """The folder of a dataset that has one of its own. Pure; ValueError for a name that cannot be."""
+        raise NotImplementedError
+
     def add(self, path: str, dataset: str) -> None:
-        """Make ready for a dataset with a folder of its own beneath `path`; ValueError if it cannot be there."""
+        """Make ready for a dataset that has a folder; ValueError if it cannot be there."""
         raise NotImplementedError
 
     def check_old(self, path: str) -> None:

@@ -105,7 +105,11 @@ def _replace(new: str, target: str) -> None:
             # No one step for folders here: for a moment there is nothing at `target`.
             aside = f"{new}.old"
             os.rename(target, aside)
-            os.rename(new, target)
+            try:
+                os.rename(new, target)
+            except OSError:
+                os.rename(aside, target)
+                raise
             os.rename(aside, new)
 
 

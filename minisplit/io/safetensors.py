@@ -134,7 +134,7 @@ def header(path: str) -> tuple[dict[str, Entry], dict[str, str]]:
         text = file.read(length)
     try:
         told = json.loads(text.decode())
-        metadata = told.pop("__metadata__", {})
+        metadata = dict(told.pop("__metadata__", {}))
         arrays = {name: _entry(item, 8 + length) for name, item in told.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is no safetensors file: its header is wrong: {error!r}") from error

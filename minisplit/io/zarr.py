@@ -53,8 +53,14 @@ class Zarr(Format):
         chosen = {"chunks": chunks_of(layout, dtype.itemsize, _MOST), **options}
         _zarr().create_array(path, name=dataset, shape=layout.shape, dtype=numpy_dtype(dtype, "Zarr"), **chosen)
 
+    def folder(self, path: str, dataset: str) -> str:
+        parts = dataset.strip("/").split("/")
+        if any(part.strip(".") == "" or part.startswith("__") or "\\" in part for part in parts):
+            raise ValueError(f"{dataset!r} cannot be the name of a dataset in a Zarr group")
+        return os.path.join(path, *parts)
+
     def add(self, path: str, dataset: str) -> None:
-        zarr = _zarr()
+        zarr, dataset = _zarr(), dataset.strip("/")
         if os.path.exists(path) and not isinstance(_node(path), zarr.Group):
             raise ValueError(f"{path} is an array, to which nothing can be added, no group")
         root = zarr.open_group(path, mode="a")

@@ -1,5 +1,6 @@
 """What goes wrong with files: the rows F1 to F7 of the list of faults, by their ids; F3 also in test_jobs.py."""
 
+import contextlib
 import errno
 import json
 import math
@@ -146,6 +147,25 @@ def test_F3_no_permission(comm, raises_alike, tmp_path, monkeypatch):
     with raises_alike(PermissionError, "x.npy may not be written"):
         ms.save(ms.ones(3, split=0), folder / "x.npy")
     assert ms.load(folder / "x.npy").tolist() == [0.0] * 3
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("failing", [False, True])
+def test_F3_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch, failing):
+    path, real = tmp_path / "x.zarr", os.rename
+    ms.save(ms.zeros(3), path)
+
+    def rename(source, target):
+        if failing and str(source).endswith(".partial"):
+            raise OSError(errno.EIO, "no luck")
+        real(source, target)
+
+    monkeypatch.setattr("minisplit.io.replacing._exchanged", lambda *_: False)
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="no luck") if failing else contextlib.nullcontext():
+        ms.save(ms.ones(3), path)
+    assert os.listdir(tmp_path) == ["x.zarr"]
+    assert ms.load(path).tolist() == [0.0 if failing else 1.0] * 3
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

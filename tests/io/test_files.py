@@ -31,7 +31,9 @@ DTYPES = {
     "zarr": NUMPY,
     "safetensors": (*NUMPY[:-1], torch.bfloat16, torch.float8_e5m2),
 }
-TABLES = (torch.bool, torch.uint8, torch.int16, torch.int64, torch.float32, torch.float64)
+TABLES = (
+    torch.bool, torch.uint8, torch.int16, torch.int64, torch.float16, torch.float32, torch.float64
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -179,6 +181,10 @@ def test_a_dataset_is_added_and_replaced(comm, tmp_path, suffix):
     ms.save(ms.full(4, 7, dtype=torch.int16), path, "g/a", mode="a")
     assert sorted(ms.datasets(path)) == ["b", "g/a"]
     assert ms.load(path, "g/a").tolist() == [7] * 4
+    if suffix != "safetensors":
+        ms.save(ms.zeros(1), path, "/g/c", mode="a")
+        assert ms.datasets(path) == ["b", "g/a", "g/c"]
+        assert ms.load(path, "/g/c").tolist() == [0]
     assert ms.load(path, "b", split=1).tolist() == [[1.0] * 3] * 2
     ms.save(ms.zeros(1), path, "c")
     assert ms.datasets(path) == ["c"]
@@ -221,6 +227,40 @@ def test_arrays_that_need_care(comm, tmp_path):
     assert ms.load(f"{folder}/w.npy").dtype == torch.int32
 
 
+@pytest.mark.parametrize("suffix", ["npy", "h5", "zarr", "safetensors", "csv", "parquet"])
+def test_conversion_in_blocks(comm, tmp_path, monkeypatch, suffix):
+    path = f"{comm.broadcast_bytes(str(tmp_path).encode()).decode()}/x.{suffix}"
+    x = torch.arange(70).reshape(14, 5)
+    comm.agree(np.zeros(1, dtype=np.int64))
+    monkeypatch.setattr("minisplit.io.files._BLOCK", 90)
+    ms.save(ms.array(x, split=0), path, dtype=torch.float64)
+    loaded = ms.load(path, dtype=torch.int16, split=1)
+    assert (loaded.dtype, loaded.tolist()) == (torch.int16, x.tolist())
+
+
+@pytest.mark.serial
+def test_what_is_sent(tmp_path):
+    """As docs/api.md says."""
+
+    def body():
+        x, sent = ms.ones((8, 4), split=0), []
+        for call in (
+            lambda: ms.save(x, tmp_path / "x.npy"),
+            lambda: ms.load(tmp_path / "x.npy"),
+            lambda: ms.load(tmp_path / "x.npy", split=1),
+            lambda: ms.datasets(tmp_path / "x.npy"),
+            lambda: ms.save(x, tmp_path / "x.csv"),
+            lambda: ms.save_checkpoint({"x": x, "w": torch.ones(2)}, tmp_path / "c"),
+            lambda: ms.load_checkpoint(tmp_path / "c"),
+        ):
+            with ms.testing.traffic() as seen:
+                call()
+            sent.append(seen.collectives)
+        return sent
+
+    assert ms.testing.run(body, ranks=3)[0] == [6, 3, 4, 2, 5 + 3, 9, 3]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
@@ -232,6 +272,8 @@ def test_arrays_that_need_care(comm, tmp_path):
         (lambda x: ms.save(x, "x.h5", 3), TypeError, "dataset must be"),
         (lambda x: ms.save(x, "x.npy", mode="a"), ValueError, "none can be added"),
         (lambda x: ms.save(x, "x.zarr", mode="a"), ValueError, "give its name"),
+        (lambda x: ms.save(x, "x.zarr", "../x", mode="a"), ValueError, "cannot be the name"),
+        (lambda x: ms.save(x, "x.zarr", "/", mode="a"), ValueError, "cannot be the name"),
         (lambda x: ms.save(x, "x.h5", mode="r"), ValueError, "mode must be"),
         (lambda x: ms.save(x, "x.npy", compression=1), TypeError, "no option 'compression'"),
         (lambda x: ms.save(x, "x.zarr", chunks=(1, 1, 1)), ValueError, "do not fit the shape"),
