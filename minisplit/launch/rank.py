@@ -16,30 +16,30 @@ from types import TracebackType
 
 def end_job(error: BaseException) -> None:
     """See to it that the job ends with this rank, which leaves with `error`."""
-    if "minisplit" in sys.modules:  # which does it by itself
-        return
     status = status_of(error)
-    if status and "mpi4py.MPI" in sys.modules:
+    if not status:
+        return
+    if "mpi4py.MPI" in sys.modules:
         from mpi4py.run import set_abort_status  # noqa: PLC0415 - loads MPI
 
         set_abort_status(status)
-    elif status and os.environ.get("PMI_FD", "").isdecimal():
-        end_early(error, status)
-
-
-def end_early(error: BaseException, status: int) -> None:
-    """Have MPICH's launcher end the job, though this rank has not begun MPI: it waits for those, by default."""
+        return
     if not isinstance(error, SystemExit):
         traceback.print_exception(error)
     elif isinstance(error.code, str):
         sys.stderr.write(f"{error.code}\n")
     sys.stdout.flush()
     sys.stderr.flush()
-    time.sleep(0.5)  # the launcher may drop what it has not passed on when the job ends
-    with suppress(OSError):
-        os.write(int(os.environ["PMI_FD"]), b"cmd=abort exitcode=%d\n" % status)  # as MPI_Abort tells it
-    time.sleep(2)
-    os.kill(os.getpid(), signal.SIGTERM)  # what every launcher notices
+    # A launcher may drop what it has not passed on when the job ends, and that of Open MPI may crash while it lets
+    # other ranks in.
+    time.sleep(0.5)
+    # MPICH's waits, by default, for the ranks that have begun MPI: tell it what MPI_Abort would.
+    if os.environ.get("PMI_FD", "").isdecimal():
+        with suppress(OSError):
+            os.write(int(os.environ["PMI_FD"]), b"cmd=abort exitcode=%d\n" % status)
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGTERM)  # what every launcher notices
+    os._exit(status)
 
 
 def status_of(error: BaseException) -> int:
@@ -68,5 +68,6 @@ if __name__ == "__main__":
             runpy.run_path(sys.argv[0], run_name="__main__")
     except BaseException as error:
         error.__traceback__ = trimmed(error.__traceback__)
-        end_job(error)
+        if "minisplit" not in sys.modules:  # which ends jobs by itself
+            end_job(error)
         raise
