@@ -6,10 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
 pytestmark = [
@@ -21,6 +18,9 @@ pytestmark = [
 
 @pytest.fixture
 def shell() -> Any:
+    # Here, as every rank of a job collects this file.
+    from IPython.core.interactiveshell import InteractiveShell
+
     shell = InteractiveShell(colors="nocolor")
     shell.run_line_magic("load_ext", "minisplit.notebook")
     return shell
@@ -51,23 +51,19 @@ def test_errors_of_a_cell_show_its_line(shell: Any, capsys: pytest.CaptureFixtur
         assert "%%ranks takes the number of ranks, and nothing else" in str(done.error_in_exec)
 
 
-def executed(cells: list[Any]) -> list[str]:
-    """What these cells print and show, as text; they must end well."""
-    notebook = nbformat.from_dict({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
-    return [
-        "".join(
-            output.get("text", "") or "".join(map(str, output.get("data", {}).items())) for output in cell.outputs
-        )
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    ]
+def shown(cell: Any) -> str:
+    """What a cell has printed and displayed, as text."""
+    return "".join(output.get("text") or str(output.get("data", "")) for output in cell.outputs)
 
 
 def test_the_notebook_of_the_examples() -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(NOTEBOOK, 4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
-    texts = executed(notebook.cells)
+    NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+    texts = [shown(cell) for cell in notebook.cells if cell.cell_type == "code"]
     assert texts[1].splitlines()[::3] == ["rank 0: tensor([0, 1, 2])", "rank 3: tensor([8, 9])"]
     assert "rank 3: (3, (10,), (2,), (3, 3, 2, 2), 45)" in texts[2]
     assert "112 B moved, 2 collective calls" in texts[5]

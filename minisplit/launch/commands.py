@@ -18,7 +18,7 @@ def asked() -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status; `run` does not return."""
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         if chosen.command == "info":
             return doctor.info(chosen.n, chosen.mpi)
@@ -37,9 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m minisplit", description="Start jobs, and see what they need.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    parsed = argparse.ArgumentParser(prog="python -m minisplit", description="Start jobs, and see what they need.")
+    commands = parsed.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="versions, MPI, cores, GPUs, and what is missing")
     run = commands.add_parser("run", help="run a script on several ranks")
     selftest = commands.add_parser("selftest", help="small jobs that check whether all works here")
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module")
     run.add_argument("script", metavar="SCRIPT")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
-    return parser
+    return parsed
 
 
 def positive(text: str) -> int:

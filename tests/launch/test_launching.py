@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,16 @@ def test_only_the_program_itself_ends_at_its_import(
     monkeypatch.setattr(sys, "argv", said)
     monkeypatch.setattr(sys, "orig_argv", orig)
     assert commands.asked() == expected
+
+
+def test_the_commands_of_the_pages_exist() -> None:
+    pages = [ROOT / "README.md", ROOT / "docs" / "clusters.md"]
+    text = "".join(page.read_text() for page in pages)
+    lines = re.findall(r"^python -m minisplit (.*?) *(?:#.*)?$", text, re.MULTILINE)
+    assert len(lines) > 5
+    for line in lines:
+        chosen = commands.parser().parse_args(line.split())
+        assert line.startswith(chosen.command)
 
 
 # The launcher
