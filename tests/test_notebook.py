@@ -16,6 +16,13 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be written into the home of who runs the tests."""
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
 @pytest.fixture
 def shell() -> Any:
     # Here, as every rank of a job collects this file.

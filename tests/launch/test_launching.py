@@ -186,6 +186,23 @@ def test_info_shows_a_job_that_works() -> None:
     assert done.stdout.endswith("All is well.\n")
 
 
+def test_info_shows_nodes_and_gpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rank = {"cores": 8, "threads": 8, "gpus": ["A GPU"] * 2, "cuda": "12.6", "cuda_aware": False}
+    told = [rank | {"host": "a"}, rank | {"host": "b", "cores": 4}, rank | {"host": "a"}]
+    monkeypatch.setattr(jobs, "ask", lambda *_: (told, ""))
+    assert doctor.show_job(jobs.Launcher("mpiexec", ""), 3) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "ranks        2 on a, 1 on b",
+        "threads      8 of each rank, which may use 4 to 8 cores",
+        "GPUs         2 x A GPU",
+        "CUDA-aware   no: messages go through the memory of the host",
+    ]
+    monkeypatch.setattr(jobs, "ask", lambda *_: ([], "it broke"))
+    [problem] = doctor.show_job(jobs.Launcher("mpiexec", ""), 3)
+    assert problem.startswith("it broke\nUse the launcher of the MPI library")
+
+
 def test_extras_are_those_of_the_project() -> None:
     assert {"plot", "progress", "test"} <= set(doctor.extras())
     assert "mpich" not in doctor.extras()
