@@ -76,7 +76,7 @@ def set_up() -> None:
             make_venv()
         # By itself and first: asked for with others, pip may look at other builds of it, of several GB.
         pip("torch")
-        pip("-e", f"{ROOT}[test,examples,files,plot,progress,dev]")
+        pip("-e", f"{ROOT}[test,examples,files,plot,progress,notebook,dev]")
         STAMP.write_text(key)
 
 

@@ -1,5 +1,15 @@
 """minisplit: arrays cut over MPI ranks, and plain torch functions mapped over them."""
 
+import sys
+
+from minisplit.launch.commands import asked, main
+
+# `python -m minisplit` imports this package before it runs it. It must work without an MPI library, and must not
+# start one, so it ends here, before anything else is imported.
+if asked():
+    sys.exit(main(sys.argv[1:]))
+del asked, main, sys
+
 from math import e, inf, nan, pi
 
 from torch import (

@@ -1,6 +1,7 @@
 """The house of docs/design.md, held by the syntax trees: imports go down, and MPI stays in one module."""
 
 import ast
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -11,6 +12,15 @@ pytestmark = pytest.mark.serial
 ROOT = Path(__file__).parent.parent / "minisplit"
 # From the ground up. A module imports from the lines above its own, or from modules before it in its line.
 LAYERS = [
+    [
+        "launch",
+        "launch.probe",
+        "launch.rank",
+        "launch.jobs",
+        "launch.selftest",
+        "launch.doctor",
+        "launch.commands",
+    ],
     ["core.layout", "core.transfer", "core.keys", "core.philox"],
     [
         "core.dtypes",
@@ -151,9 +161,11 @@ LAYERS = [
         "testing.strategies",
         "testing.properties",
         "testing",
+        "notebook",
     ],
+    ["", "launch.checks", "launch.facts", "__main__"],
 ]
-ORDER = {f"minisplit.{name}": height for height, name in enumerate(chain.from_iterable(LAYERS))}
+ORDER = {f"minisplit.{name}".rstrip("."): height for height, name in enumerate(chain.from_iterable(LAYERS))}
 
 
 def name_of(file):
@@ -182,11 +194,12 @@ def imports_of(file):
             yield name, node not in hidden
 
 
+WITH_MPI = {"core.mpi", "testing.worker", "launch.probe", "launch.rank"}
 FILES = {name_of(file): file for file in ROOT.rglob("*.py")}
 
 
 def test_every_module_has_its_place():
-    assert set(FILES) - {"minisplit", "minisplit.core"} == set(ORDER)
+    assert set(FILES) - {"minisplit.core"} == set(ORDER)
 
 
 @pytest.mark.parametrize("module", sorted(ORDER))
@@ -198,9 +211,15 @@ def test_imports_go_down(module):
 
 
 @pytest.mark.parametrize("module", sorted(FILES))
-def test_only_one_module_and_the_ranks_of_a_pool_import_mpi(module):
+def test_only_one_module_the_ranks_of_a_pool_and_what_starts_jobs_import_mpi(module):
     found = [name for name, _ in imports_of(FILES[module]) if name.startswith("mpi4py")]
-    assert (found != []) == (module in {"minisplit.core.mpi", "minisplit.testing.worker"}), found
+    assert (found != []) == (module.removeprefix("minisplit.") in WITH_MPI), found
+
+
+def test_the_launcher_needs_the_standard_library_only():
+    for module in ("commands", "doctor", "jobs", "selftest"):
+        found = {name.split(".")[0] for name, _ in imports_of(FILES[f"minisplit.launch.{module}"])}
+        assert found - {"minisplit"} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def load(
     with ExitStack() as stack:
         with agreement(comm, f"opening {path}"):
             place, wanted = sanitize_device(device), sanitize_dtype(dtype)
-            reader = stack.enter_context(closing(_opened(path, dataset, format, wanted, options)))
-        _check_same(comm, reader)
+            reader = stack.enter_context(closing(opened(path, dataset, format, wanted, options)))
+        check_same(comm, reader)
         layout = Layout(reader.shape, split if reader.shape else None, comm.size)
         if counts is not None:
             layout = layout.with_counts(counts)
@@ -189,7 +189,7 @@ def _write(writer: Writer, box: Box, shard: torch.Tensor, dtype: torch.dtype) ->
         writer.write(block, shard[place].to(device="cpu", dtype=dtype).resolve_conj().resolve_neg())
 
 
-def _opened(
+def opened(
     path: Path, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
 ) -> Reader:
     name = path_of(path)
@@ -205,7 +205,7 @@ def _checked(row: Format, dataset: str | None) -> Format:
     return row
 
 
-def _check_same(comm: Communication, reader: Reader) -> None:
+def check_same(comm: Communication, reader: Reader) -> None:
     """ValueError, the same on every rank, unless all ranks have opened an array of the same shape and dtype."""
     seen = f"{reader.shape} {reader.dtype}"
     digest = int.from_bytes(hashlib.blake2b(seen.encode(), digest_size=7).digest())

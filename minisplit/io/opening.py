@@ -12,7 +12,7 @@ from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
 from minisplit.core.stored import StoredArray
-from minisplit.io.files import _check_same, _opened
+from minisplit.io.files import check_same, opened
 
 
 def open(
@@ -44,7 +44,7 @@ def open(
     comm = sanitize_comm(comm)
     with agreement(comm, f"opening {path}"):
         wanted = sanitize_dtype(dtype)
-        reader = _opened(path, dataset, format, wanted, {})
-    _check_same(comm, reader)
+        reader = opened(path, dataset, format, wanted, {})
+    check_same(comm, reader)
     layout = Layout(reader.shape, split, comm.size)
     return StoredArray(reader, layout, comm, Path(path), dataset, wanted or reader.dtype)

@@ -35,22 +35,22 @@ def replacing(
     try:
         with agreement(comm, f"preparing to write {path}"):
             if first:
-                _check_place(folder, target, check_old)
+                check_place(folder, target, check_old)
             if first and copied and os.path.exists(target):
                 shutil.copyfile(target, beside)
         yield beside
         with agreement(comm, f"handing {path} to the disk"):
-            _sync(beside, comm.rank, comm.size)
+            sync(beside, comm.rank, comm.size)
         with agreement(comm, f"putting {path} in its place"):
             if first:
-                _replace(beside, target)
+                replace(beside, target)
                 _sync_folder(folder)
     finally:
         if first:
-            _remove(beside)
+            remove(beside)
 
 
-def _check_place(folder: str, target: str, check_old: Callable[[str], None]) -> None:
+def check_place(folder: str, target: str, check_old: Callable[[str], None]) -> None:
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}: there is no folder {folder}")
     if os.path.exists(target) and not os.access(target, os.W_OK):
@@ -59,7 +59,7 @@ def _check_place(folder: str, target: str, check_old: Callable[[str], None]) -> 
         check_old(target)
 
 
-def _sync(path: str, rank: int, size: int) -> None:
+def sync(path: str, rank: int, size: int) -> None:
     """Hand what this rank has in memory of a file to the disk, or its share of the files of a folder."""
     if not os.path.isdir(path):
         _sync_file(path)
@@ -89,7 +89,7 @@ def _sync_folder(folder: str) -> None:
         os.close(handle)
 
 
-def _replace(new: str, target: str) -> None:
+def replace(new: str, target: str) -> None:
     """Put `new` in the place of `target`. What was there has then the name `new`, or is gone."""
     if os.path.isfile(new) and not os.path.isdir(target):
         if os.path.exists(target):
@@ -119,7 +119,7 @@ def _exchanged(one: str, other: str) -> bool:
     return exchange is not None and not exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
     """Remove what may be there: the rest of a failed save, or what a folder replaced."""
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)

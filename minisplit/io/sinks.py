@@ -29,7 +29,7 @@ from minisplit.core.stored import Box, StoredArray
 from minisplit.io.chunks import chunks_of
 from minisplit.io.formats import format_of
 from minisplit.io.protocol import Format, Writer, path_of
-from minisplit.io.replacing import _check_place, _remove, _replace, _sync
+from minisplit.io.replacing import check_place, remove, replace, sync
 
 # What a chunk holds at most, in bytes.
 _MOST = 2**24
@@ -69,8 +69,8 @@ class FileSink:
             return sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
         shutil.rmtree(self.journal, ignore_errors=True)
         for path, format in zip(self.paths, self.formats, strict=True):
-            _check_place(str(path.absolute().parent), str(path), format.check_old)
-            _remove(str(_partial(path)))
+            check_place(str(path.absolute().parent), str(path), format.check_old)
+            remove(str(_partial(path)))
         self.journal.mkdir()
         words.write_text(job)
         return []
@@ -119,12 +119,12 @@ class FileSink:
         with agreement(self.comm, "handing the output files to the disk"):
             self.close()
             for path in paths:
-                _sync(str(_partial(path)), self.comm.rank, self.comm.size)
+                sync(str(_partial(path)), self.comm.rank, self.comm.size)
         with agreement(self.comm, "putting the output files in their place"):
             if self.comm.rank == 0:
                 for path in paths:
-                    _replace(str(_partial(path)), str(path))
-                    _remove(str(_partial(path)))  # what a folder has replaced
+                    replace(str(_partial(path)), str(path))
+                    remove(str(_partial(path)))  # what a folder has replaced
                 shutil.rmtree(self.journal, ignore_errors=True)
         with agreement(self.comm, "opening the outputs"):
             return [target.opened(self.comm) for target in self.targets]

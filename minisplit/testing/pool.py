@@ -31,6 +31,7 @@ import torch
 from minisplit.core.debugging import debugging, named_by_rank
 from minisplit.core.errors import RankError
 from minisplit.core.layout import as_index
+from minisplit.launch import jobs
 from minisplit.testing.examples import shown
 from minisplit.testing.histories import Progress, mismatch, stuck, unequal
 from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, itself
@@ -48,15 +49,7 @@ BEFORE_KILL = 2.0
 # MPI libraries have a limited number of communicators (MPICH: 2048), and one is given up for each fault.
 ABANDONED_LIMIT = 500
 # What lets every MPI run as root and with more ranks than cores. What the user has set wins.
-SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_hwloc_base_binding_policy": "none",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-}
+SETTINGS = {"OMP_NUM_THREADS": "1", **jobs.SETTINGS}
 # Set by launchers for their ranks; not what a user sets.
 _LAUNCHER = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
 CACHED_FUNCTIONS = 64

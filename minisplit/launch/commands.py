@@ -1,0 +1,61 @@
+"""What `python -m minisplit` is told."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from minisplit.launch import doctor, jobs, selftest
+
+
+def asked() -> bool:
+    """Whether Python is about to run this package: `python -m minisplit`, with whatever options."""
+    # Until it has found the module, its name in sys.argv is "-m". What follows is the same in both lists.
+    return sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in {"minisplit", "-mminisplit"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit status; `run` does not return."""
+    chosen = parser().parse_args(arguments)
+    try:
+        if chosen.command == "info":
+            return doctor.info(chosen.n, chosen.mpi)
+        if chosen.command == "selftest":
+            return selftest.selftest(jobs.find(chosen.mpi), chosen.n or [1, 2, 4])
+        if not chosen.module and not Path(chosen.script).is_file():
+            sys.stderr.write(f"minisplit: there is no script {chosen.script}\n")
+            return 2
+        launcher = jobs.find(chosen.mpi, chosen.n)
+        program = [*["-m"] * chosen.module, chosen.script, *chosen.arguments]
+        jobs.become(launcher, chosen.n, chosen.threads, program)
+    except jobs.LauncherError as error:
+        sys.stderr.write(f"minisplit: {error}\n`python -m minisplit info` shows what there is.\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("\nminisplit: interrupted\n")
+    return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    parsed = argparse.ArgumentParser(prog="python -m minisplit", description="Start jobs, and see what they need.")
+    commands = parsed.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    info = commands.add_parser("info", help="versions, MPI, cores, GPUs, and what is missing")
+    run = commands.add_parser("run", help="run a script on several ranks")
+    selftest = commands.add_parser("selftest", help="small jobs that check whether all works here")
+    info.add_argument("-n", type=positive, default=2, metavar="RANKS", help="of the job to ask; default: 2")
+    run.add_argument("-n", type=positive, default=4, metavar="RANKS", help="default: 4")
+    selftest.add_argument("-n", type=positive, action="append", metavar="RANKS", help="default: 1, 2 and 4")
+    run.add_argument("--threads", type=positive, help="threads of each rank; default: its share of the cores")
+    for command in (info, run, selftest):
+        command.add_argument("--mpi", metavar="PATH", help="a launcher, or the folder of an MPI with bin and lib")
+    run.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module")
+    run.add_argument("script", metavar="SCRIPT")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
+    return parsed
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)

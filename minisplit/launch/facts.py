@@ -1,0 +1,26 @@
+"""What a rank has, for `python -m minisplit info`: `python -m minisplit.launch.facts`, on every rank."""
+
+from __future__ import annotations
+
+import socket
+
+import torch
+
+import minisplit as ms
+from minisplit.core.devices import cores
+from minisplit.launch.probe import tell
+
+if __name__ == "__main__":
+    gpus = range(torch.cuda.device_count())
+    tell(
+        {
+            "rank": ms.MPI_WORLD.rank,
+            "size": ms.MPI_WORLD.size,
+            "host": socket.gethostname(),
+            "cores": cores()[1],
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
+            "cuda": torch.version.cuda,
+            "cuda_aware": ms.MPI_WORLD.cuda_aware,
+        }
+    )
