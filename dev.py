@@ -332,11 +332,11 @@ def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_ar
         if mpi is mpis[0]:  # threads are the same with each
             parts += [*[PROPERTIES] * everything, *map(on_threads, counts)]
         work += [(mpi, part) for part in parts]
-    # What keeps one core busy runs beside another such part, while there are cores for both.
+    # What keeps at most one core busy, and often waits, runs beside other such parts.
     small = sorted([pair for pair in work if pair[1].cores == 1], key=lambda pair: -pair[1].length)
     large = [pair for pair in work if pair[1].cores > 1]
     done: dict[tuple[Mpi, Part], Run] = {}
-    for pairs, lanes in ((small, min(2, os.cpu_count() or 1)), (large, 1)):
+    for pairs, lanes in ((small, (os.cpu_count() or 1) + 1), (large, 1)):
         with lanes_of(lanes) as executor:
             futures = {executor.submit(run_part, *pair, pytest_arguments): pair for pair in pairs}
             for future in as_completed(futures):

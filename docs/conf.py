@@ -1,6 +1,5 @@
 """How Sphinx builds the site: `python3 dev.py docs`, or `sphinx-build docs docs/_build/html`."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,7 @@ html_copy_source = False
 html_show_copyright = False
 
 
-def without_missing(app: Any, docname: str, source: list[str]) -> None:
-    """Leave out of the front page's contents what is not written yet."""
-    if docname == "index":
-        names = re.findall(r"^([\w/]+)$", source[0], re.MULTILINE)
-        for name in {name for name in names if not list(HERE.glob(f"{name}.*"))}:
-            source[0] = re.sub(rf"^{name}\n", "", source[0], flags=re.MULTILINE)
-
-
 def setup(app: Any) -> None:
     app.connect("builder-inited", lambda app: reference.write(Path(app.srcdir) / "reference"))
-    app.connect("source-read", without_missing)
     app.connect("autodoc-process-docstring", docstrings.process)
     app.add_post_transform(linking.LinkNames)
