@@ -145,7 +145,7 @@ class DNDarray:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("a 0-d array has no length")
+            raise TypeError("a 0-d array has no length and no items: use item(), or reshape(1)")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[DNDarray]:

@@ -185,7 +185,7 @@ def arange(
         start, stop = 0, start
     start, stop, step = (_number(value) for value in (start, stop, step))
     if step == 0:
-        raise ValueError("arange needs a step other than 0")
+        raise ValueError("arange needs a step other than 0, got 0; full() repeats one value")
     whole_numbers = all(isinstance(value, int) for value in (start, stop, step))
     span = stop - start
     length = max(0, -(-span // step) if whole_numbers else math.ceil(span / step))

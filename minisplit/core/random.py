@@ -480,7 +480,8 @@ def _weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
     if weights.shape != (n,):
         raise ValueError(f"p must be {n} numbers, one for each to choose from, got shape {tuple(weights.shape)}")
     if not bool(((weights >= 0) & weights.isfinite()).all()):
-        raise ValueError("p must be finite numbers, none of them negative")
+        found = f"{weights.min().item()} to {weights.max().item()}"
+        raise ValueError(f"p must be finite numbers, none of them negative, got {found}")
     return weights
 
 

@@ -37,7 +37,9 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
         raise TypeError(f"einsum takes subscripts as text first, got {type(subscripts).__name__}")
     arrays = [as_dndarray(x, f"operand {place}") for place, x in enumerate(operands, 1)]
     if not arrays:
-        raise ValueError("einsum needs at least one operand")
+        raise ValueError(
+            "einsum needs at least one operand, got none: give an array for each part of the subscripts"
+        )
     check_one_communicator(arrays)
     terms, output = parsed(subscripts, tuple(x.ndim for x in arrays))
     arrays, simple = map(list, zip(*map(_without_repetition, arrays, terms), strict=True))

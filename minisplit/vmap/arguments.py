@@ -13,6 +13,7 @@ from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move_all
 from minisplit.core.stored import StoredArray
+from minisplit.core.warning import warn_of_move
 from minisplit.vmap.gradients import Step, enter
 from minisplit.vmap.planning import Batch
 
@@ -77,6 +78,8 @@ def brought(
         shards[i] = shards[i].narrow(batch.in_dims[i] or 0, start, stop - start)
     rest = [i for i in moving if i not in cut]
     ways = [(arrays[i]._layout, batch.targets[i]) for i in rest]
+    for i, way in zip(rest, ways, strict=True):
+        warn_of_move(shards[i].element_size(), *way, comm)
     for i, moved in zip(rest, move_all([shards[i] for i in rest], ways, comm), strict=True):
         shards[i] = moved
     return None, shards

@@ -24,7 +24,8 @@ def above_100_bytes() -> Iterator[None]:
 @pytest.mark.usefixtures("above_100_bytes")
 def test_a_large_move_that_was_not_asked_for(comm: ms.Communication, rank: int, raises_alike: Any) -> None:
     x, y = ms.zeros((40, 40), split=0), ms.zeros((40, 40), split=1)
-    for call in (lambda: x + y, x.numpy, x.tolist, lambda: ms.linalg.det(x)):
+    mapped = ms.vmap(lambda a, b: a + b, in_dims=0)
+    for call in (lambda: x + y, x.numpy, x.tolist, lambda: ms.linalg.det(x), lambda: mapped(x, y)):
         # As errors, which the tests make of all warnings, they are raised on all ranks.
         with raises_alike(ms.PerformanceWarning, match=r"this call brings .* MiB to each rank"):
             call()

@@ -263,10 +263,11 @@ RENAMED: dict[str, tuple[Call, Call]] = {
 }
 # What takes or gives no array, or what no oracle has: these have tests of their own.
 ELSEWHERE = {
-    "__array_namespace_info__", "arange", "array", "asarray", "balance", "broadcast_shapes", "can_cast", "empty",
-    "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq",
+    "__array_namespace_info__", "arange", "array", "asarray", "balance", "broadcast_shapes", "can_cast",
+    "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq",
     "finfo", "from_dlpack", "from_numpy", "full", "get_comm", "iinfo", "isdtype", "linspace",
-    "ones", "redistribute", "resplit", "result_type", "tri", "vmap", "zeros",
+    "load", "load_checkpoint", "ones", "open", "plot_layout", "print0", "redistribute", "resplit", "result_type",
+    "save", "save_checkpoint", "show", "tri", "vmap", "warn_above", "zeros",
 }  # fmt: skip
 
 
