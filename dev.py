@@ -302,7 +302,8 @@ class Part:
     length: int = 0
 
 
-SERIAL = Part("serial", 0, ("-m", "serial and not spmd"), length=8)
+SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=7)
+JOBS = Part("jobs", 0, ("-m", "jobs"), length=8)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=9)
 # What runs twice, on threads and on MPI, runs once of them in debug mode.
 DEBUG = ("MINISPLIT_DEBUG", "1")
@@ -328,7 +329,7 @@ def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_ar
     """Run the tests on `counts` ranks, of threads and of each MPI; if `everything`, properties too."""
     work: list[tuple[Mpi, Part]] = []
     for mpi in mpis:
-        parts = [*[SERIAL, POOL] * everything, *map(on_mpi, counts)]
+        parts = [*[JOBS, SERIAL, POOL] * everything, *map(on_mpi, counts)]
         if mpi is mpis[0]:  # threads are the same with each
             parts += [*[PROPERTIES] * everything, *map(on_threads, counts)]
         work += [(mpi, part) for part in parts]

@@ -16,7 +16,7 @@ import minisplit as ms
 ROOT = Path(__file__).parent.parent
 # What dev.py sets for serial runs; these tests start jobs of their own.
 MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 # What an example must say, and the picture that it makes.
 SAYS = {

@@ -27,7 +27,7 @@ comm, rank = ms.MPI_WORLD, ms.MPI_WORLD.rank
 def wait():
     assert comm.allreduce(torch.ones(2)).tolist() == [comm.size] * 2
 """
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
 class Ended(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
 pytestmark = [
     pytest.mark.serial,
+    pytest.mark.jobs,
     # What the packages of notebooks say of their own future.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]

@@ -20,7 +20,7 @@ SAY = {
     "Open MPI": "echo 'mpirun (Open MPI) 5.0.1'",
     "Intel MPI": "echo 'Intel(R) MPI Library for Linux* OS, Version 2021.14'",
 }
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
 def program(path: Path, script: str) -> str:

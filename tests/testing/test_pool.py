@@ -23,7 +23,7 @@ from minisplit.core.errors import RankError, agreement
 from minisplit.testing import Pool, histories
 from minisplit.testing.histories import Entry, History, Progress
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
 @pytest.fixture(scope="module")
