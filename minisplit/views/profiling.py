@@ -158,7 +158,7 @@ class profile:  # noqa: N801 - used like a function
     >>> x = ms.ones((4, 4), split=0)
     >>> with ms.profile() as p:
     ...     y = x.resplit(1)
-    >>> len(p.ranks) == x.comm.size, p.ranks[0].bytes_sent == 4 * (16 - 16 // x.comm.size) // x.comm.size
+    >>> len(p.ranks) == x.comm.size, (p.ranks[0].bytes_sent > 0) == (x.comm.size > 1)
     (True, True)
     """
 
