@@ -462,12 +462,14 @@ if MPI_WORLD.size > 1 and not hasattr(sys, "ps1"):
     _watchdog = Watchdog(_live, MPI_WORLD, _limit, _bells, _abort_from_thread)
     _watchdog.start()
 
-# torch would take all cores for each of the ranks that share them.
-if MPI_WORLD.size > 1 and not chosen_threads():
+# torch would take all cores for each of the ranks that share them. All tell theirs, whatever each has chosen.
+if MPI_WORLD.size > 1:
     _mine, _number = cores()
     _sets = np.empty(MPI_WORLD.size, dtype=np.int64)
     MPI.COMM_WORLD.Allgather(np.array([_mine]), _sets)
-    torch.set_num_threads(min(torch.get_num_threads(), threads_of_rank(MPI_WORLD.rank, _sets.tolist(), _number)))
+    if not chosen_threads():
+        _share = threads_of_rank(MPI_WORLD.rank, _sets.tolist(), _number)
+        torch.set_num_threads(min(torch.get_num_threads(), _share))
 
 _launched = rank_environment()
 if MPI_WORLD.size == 1 and _launched is not None and _launched[1] > 1:

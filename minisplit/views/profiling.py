@@ -16,6 +16,7 @@ import numpy as np
 
 from minisplit.core.communication import Call, Communication, sanitize_comm, sent
 from minisplit.core.debugging import call_site
+from minisplit.core.errors import agreement
 from minisplit.views.timeline import draw
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class profile:  # noqa: N801 - used like a function
     messages at the beginning, so that their times can be compared to some microseconds; what was seen is told to
     all at the end. In between nothing is sent that would not be sent anyway.
 
+    A block that fails on any rank raises the same exception on all.
+
     The result has `ranks`, `table()`, `plot()` and `save_trace(path)`. Ranks that are threads run one at a time,
     which shows as waiting.
 
@@ -191,6 +194,7 @@ class profile:  # noqa: N801 - used like a function
     ) -> None:
         seconds = time.perf_counter() - self.started
         self.comm._observer = self.before
+        agreement(self.comm, "running a profiled block").__exit__(kind, error, trace)
         if error is None:
             mine = json.dumps([seconds, self.seen]).encode()
             told = [json.loads(self.comm.broadcast_bytes(mine, root)) for root in range(self.comm.size)]

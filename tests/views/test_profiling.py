@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,12 @@ def test_a_block_that_raises(comm: ms.Communication) -> None:
     with pytest.raises(ZeroDivisionError), ms.profile() as p:
         _ = 1 / 0
     assert (p.ranks, comm._observer) == ((), None)
+
+
+def test_a_block_that_raises_on_one_rank(comm: ms.Communication, rank: int, size: int, raises_alike: Any) -> None:
+    with raises_alike(ZeroDivisionError, match="running a profiled block"), ms.profile():
+        _ = 1 / (size - 1 - rank)
+    assert comm._observer is None
 
 
 @pytest.mark.serial
