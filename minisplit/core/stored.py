@@ -15,6 +15,7 @@ from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
 
+# One slice per axis, with its start and its stop, as `Layout.box` gives it.
 Box = tuple[slice, ...]
 
 
@@ -26,7 +27,7 @@ class Reader(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
     def read(self, box: Box) -> torch.Tensor:
-        """A part of it, in host memory of its own."""
+        """That part of it, as a contiguous CPU tensor in native byte order; nothing else is read."""
 
     def close(self) -> None: ...
 

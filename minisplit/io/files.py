@@ -18,9 +18,10 @@ from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
+from minisplit.core.stored import Box
 from minisplit.io.chunks import blocks
 from minisplit.io.formats import format_of
-from minisplit.io.protocol import Box, Format, Reader, Writer, path_of
+from minisplit.io.protocol import Format, Reader, Writer, path_of
 from minisplit.io.replacing import replacing
 
 # What is converted at once.

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
+from minisplit.core.stored import Box
 from minisplit.io.chunks import aligned, by_chunks, chunks_of
 from minisplit.io.dtypes import numpy_dtype, torch_dtype
-from minisplit.io.protocol import Box, Format, Reader, Writer, listed, needed, no_options, the_one
+from minisplit.io.protocol import Format, Reader, Writer, listed, needed, no_options, the_one
 from minisplit.io.raw import RawWriter, in_pieces
 
 _DEFAULT = "data"

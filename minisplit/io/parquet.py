@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
+from minisplit.core.stored import Box
 from minisplit.io.dtypes import torch_dtype
-from minisplit.io.protocol import Box, Format, Reader, Writer, needed, no_options
+from minisplit.io.protocol import Format, Reader, Writer, needed, no_options
 from minisplit.io.tables import (
     column_dtype,
     column_names,

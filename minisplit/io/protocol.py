@@ -11,28 +11,16 @@ from typing import Any, Protocol
 
 import torch
 
+from minisplit.core import stored
 from minisplit.core.layout import Layout
-
-# One slice per axis, with its start and its stop, as `Layout.box` gives it.
-Box = tuple[slice, ...]
+from minisplit.core.stored import Box
 
 
-class Reader(Protocol):
+class Reader(stored.Reader, Protocol):
     """One dataset of one file, opened on this rank. Local."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
 
     def placed(self, layout: Layout) -> Layout:
         """The layout in which the ranks best read an array that is to have `layout`: in long pieces. Pure."""
-
-    def read(self, box: Box) -> torch.Tensor:
-        """That part of the dataset, as a contiguous CPU tensor in native byte order; nothing else is read."""
-
-    def close(self) -> None: ...
 
 
 class Writer(Protocol):

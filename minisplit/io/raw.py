@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.layout import Layout
-from minisplit.io.protocol import Box
+from minisplit.core.stored import Box
 
 # Pieces of a file from this size on are read and written one by one: below, what a call costs would be seen.
 PIECE = 64 * 1024

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.layout import Layout
+from minisplit.core.stored import Box
 from minisplit.io.dtypes import numpy_dtype
-from minisplit.io.protocol import Box, listed, needed
+from minisplit.io.protocol import listed, needed
 
 
 def arrow(name: str) -> ModuleType:
