@@ -140,6 +140,8 @@ LAYERS = [
         "io.parquet",
         "io.formats",
         "io.replacing",
+        "io.parts",
+        "io.extending",
         "io.files",
         "io.checkpoints",
         "io.sinks",

@@ -20,7 +20,7 @@ from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
-from minisplit.io.files import Path
+from minisplit.io.parts import Path
 from minisplit.io.protocol import path_of
 from minisplit.io.raw import RawWriter, in_pieces
 from minisplit.io.replacing import replacing

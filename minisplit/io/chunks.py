@@ -29,11 +29,18 @@ def chunks_of(layout: Layout, itemsize: int, most: int) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def aligned(layout: Layout, chunks: Any) -> Layout:
+def unending(layout: Layout) -> Layout:
+    """A layout with so many rows that chunks for it are as long as they may be."""
+    return Layout((2**31, *layout.shape[1:]), None, layout.ranks)
+
+
+def aligned(layout: Layout, chunks: Any, first: int = 0) -> Layout:
     """The layout next to this one in which no chunk has parts on two ranks.
 
-    >>> aligned(Layout((10, 4), 0, ranks=4), (3, 4)).counts
-    (3, 3, 3, 1)
+    `first`: where the array begins along axis 0 of that which is cut into chunks.
+
+    >>> aligned(Layout((10, 4), 0, ranks=4), (3, 4)).counts, aligned(Layout((10, 4), 0, ranks=4), (3, 4), 1).counts
+    ((3, 3, 3, 1), (2, 3, 3, 2))
     """
     given = chunks if isinstance(chunks, (tuple, list)) else [chunks]
     sizes = [as_index(n, "every extent of a chunk") for n in given]
@@ -41,9 +48,9 @@ def aligned(layout: Layout, chunks: Any) -> Layout:
         raise ValueError(f"chunks {chunks!r} do not fit the shape {layout.shape}: give an extent above 0 per axis")
     if layout.split is None:
         return layout
-    step = sizes[layout.split]
-    borders = (layout.offsets()[:-1] + step // 2) // step * step
-    ends = [*np.minimum(borders, layout.extent).tolist(), layout.extent]
+    step, start = sizes[layout.split], 0 if layout.split else first
+    borders = (start + layout.offsets()[:-1] + step // 2) // step * step - start
+    ends = [*np.clip(borders, 0, layout.extent).tolist(), layout.extent]
     return layout.with_counts([stop - start for start, stop in pairwise(ends)])
 
 

@@ -21,6 +21,7 @@ from minisplit.io.dtypes import numpy_dtype
 from minisplit.io.protocol import Format, Reader, Writer, needed
 from minisplit.io.tables import (
     arrow,
+    check_columns,
     column_dtype,
     column_names,
     fill,
@@ -34,6 +35,8 @@ from minisplit.io.tables import (
 
 _BUFFER = 4 * 2**20
 _ROWS = 2**14
+# Where empty lines are looked for, at the end.
+_TAIL = 4096
 # With which some programs begin a file in UTF-8.
 _MARK = b"\xef\xbb\xbf"
 
@@ -44,6 +47,8 @@ class Csv(Format):
     name = "csv"
     suffixes = (".csv",)
     named = True
+    table = True
+    reading = ("sep",)
 
     def names(self, path: str) -> list[str]:
         with open(path, "rb") as file:
@@ -78,6 +83,24 @@ class Csv(Format):
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> Writer:
         return _Writer(path, numbered(layout), _writing(**options)[1])
+
+    def extended(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> tuple[Layout, dict[str, Any]]:
+        columns, sep = _writing(**options)
+        with open(path, "rb") as file:
+            check_columns(path, _head(file.readline(), sep)[0], dataset, columns)
+        return self.placed(layout, dtype, options), options
+
+    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
+        """End the last line, and cut off the empty ones behind it."""
+        with open(path, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = file.seek(max(size - _TAIL, 0))
+            text = file.read().rstrip(b"\r\n")
+            file.truncate(start + len(text))
+            file.seek(start + len(text))
+            file.write(b"\n" if text else b"")
 
 
 def _reading(*, sep: str = ",") -> dict[str, str]:
@@ -144,7 +167,7 @@ class _Lines:
         self._file = open(path, "rb")  # noqa: SIM115 - until `close`
         self.names, self._begin = _head(self._file.readline(), sep)
         size = self._file.seek(0, os.SEEK_END)
-        tail = self._slice(max(size - 4096, self._begin), size)
+        tail = self._slice(max(size - _TAIL, self._begin), size)
         self._end = size - len(tail) + len(tail.rstrip(b"\r\n"))
         starts = range(self._begin, self._end, _BUFFER)
         ended = [self._slice(start, min(start + _BUFFER, self._end)).count(b"\n") for start in starts]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from minisplit.core.communication import Communication, sanitize_comm
@@ -18,15 +15,11 @@ from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
-from minisplit.core.stored import Box
-from minisplit.io.chunks import blocks
+from minisplit.io.extending import extend, find
 from minisplit.io.formats import format_of
-from minisplit.io.protocol import Format, Reader, Writer, path_of
+from minisplit.io.parts import Path, check_same, checked, opened, read_part, write_parts
+from minisplit.io.protocol import path_of
 from minisplit.io.replacing import replacing
-
-# What is converted at once.
-_BLOCK = 64 * 2**20
-Path = str | os.PathLike[str]
 
 
 def load(
@@ -78,7 +71,7 @@ def load(
             layout = layout.with_counts(counts)
         placed = reader.placed(layout)
         with agreement(comm, f"reading its part of {path}"):
-            shard = _read(reader, placed.box(comm.rank), wanted or reader.dtype, place)
+            shard = read_part(reader, placed.box(comm.rank), wanted or reader.dtype, place)
     return DNDarray(shard, placed, comm).to_layout(layout)
 
 
@@ -87,7 +80,7 @@ def save(
     path: Path,
     dataset: str | None = None,
     *,
-    mode: Literal["w", "a"] = "w",
+    mode: Literal["w", "a", "extend"] = "w",
     dtype: torch.dtype | None = None,
     format: str | None = None,
     **options: Any,
@@ -100,7 +93,9 @@ def save(
     dataset: the name of the array in the file; by default "data" (HDF5, safetensors) or none (Zarr). Of a
         table it names the only column.
     mode: "w" makes a new file; "a" adds the dataset to the file, or replaces that of its name, and keeps the
-        others (HDF5, safetensors, Zarr). HDF5 and safetensors files are copied for that.
+        others (HDF5, safetensors, Zarr). HDF5 and safetensors files are copied for that. "extend" adds the rows of
+        `x`, its slices along axis 0, behind those of the dataset, in its dtype, or makes it if there is none. npy
+        files grow in place, Zarr and Parquet by files beside those that are there; others are copied.
     dtype: what to save it as; None is its own. Only safetensors has bfloat16; tables have no complex numbers.
     options: those of `h5py.Group.create_dataset`, as `compression`, with which the ranks write in turns, and of
         `zarr.create_array`, as `chunks`; for CSV and Parquet `columns`, their names, for CSV `sep`.
@@ -118,19 +113,29 @@ def save(
     ['a', 'b']
     """
     x, name = as_dndarray(x), path_of(path)
-    row = _checked(format_of(name, format), dataset)
-    if mode not in {"w", "a"}:
-        raise ValueError(f"mode must be 'w' (a new file) or 'a' (add a dataset to the file), got {mode!r}")
-    if mode == "a" and not row.adds:
+    row = checked(format_of(name, format), dataset)
+    if mode not in {"w", "a", "extend"}:
+        raise ValueError(
+            f"mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a dataset), "
+            f"got {mode!r}"
+        )
+    kind, how = sanitize_dtype(dtype) or x.dtype, str(mode)
+    if mode == "extend":
+        how, dataset = find(x.comm, row, name, dataset)
+    if how == "a" and not row.adds:
         raise ValueError(f"mode 'a' adds a dataset to a file, but to {row.name} files none can be added")
-    if mode == "a" and row.folders and dataset is None:
+    if how == "a" and row.folders and dataset is None:
         raise ValueError(f"mode 'a' adds a dataset to {name}: give its name, dataset=")
-    kind = sanitize_dtype(dtype) or x.dtype
-    layout = row.placed(x.layout, kind, options)
-    if layout.split is None:
+    if x.split is None:
         x.comm.check_replicated(x.larray, "the replicated array to save")
-    shard = DNDarray(x.larray.detach(), x.layout, x.comm).to_layout(layout).larray
-    copied = mode == "a"
+    x = DNDarray(x.larray.detach(), x.layout, x.comm)
+    if how == "extend":
+        extend(x, kind, row, name, dataset, options)
+        return
+    if mode == "extend":
+        options = row.extensible(x.layout, kind, options)
+    layout = row.placed(x.layout, kind, options)
+    x, copied = x.to_layout(layout), how == "a"
     if copied and row.folders and dataset is not None:
         folder = row.folder(name, dataset)
         with agreement(x.comm, f"adding {dataset!r} to {name}"):
@@ -141,11 +146,7 @@ def save(
         with agreement(x.comm, f"making {name}"):
             if x.comm.rank == 0:
                 row.create(beside, dataset, layout, kind, options)
-        for turn in _turns(layout, row.in_turns(options)):
-            with agreement(x.comm, f"writing its part of {name}"):
-                if x.comm.rank in turn:
-                    with closing(row.writer(beside, dataset, layout, kind, options)) as writer:
-                        _write(writer, layout.box(x.comm.rank), shard, kind)
+        write_parts(x, kind, row, beside, dataset, options)
 
 
 def datasets(path: Path, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
@@ -169,58 +170,3 @@ def datasets(path: Path, *, format: str | None = None, comm: Communication | Non
             told = json.dumps(row.names(name)).encode()
     names: list[str] = json.loads(comm.broadcast_bytes(told))
     return names
-
-
-def _read(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A part of a dataset; a block at a time where it is to have another dtype or device."""
-    if dtype == reader.dtype and device.type == "cpu":
-        return reader.read(box)
-    found = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)
-    for block, place in blocks(box, reader.dtype.itemsize, _BLOCK):
-        found[place] = reader.read(block).to(device=device, dtype=dtype)
-    return found
-
-
-def _write(writer: Writer, box: Box, shard: torch.Tensor, dtype: torch.dtype) -> None:
-    """Write a part; a block at a time where it is to be converted."""
-    if dtype == shard.dtype and shard.device.type == "cpu" and not shard.is_conj() and not shard.is_neg():
-        writer.write(box, shard)
-        return
-    for block, place in blocks(box, dtype.itemsize, _BLOCK):
-        writer.write(block, shard[place].to(device="cpu", dtype=dtype).resolve_conj().resolve_neg())
-
-
-def opened(
-    path: Path, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
-) -> Reader:
-    name = path_of(path)
-    row = _checked(format_of(name, format), dataset)
-    return row.open(name, dataset, dtype=dtype, **options)
-
-
-def _checked(row: Format, dataset: str | None) -> Format:
-    if dataset is not None and not isinstance(dataset, str):
-        raise TypeError(f"dataset must be the name of one, or None, got {dataset!r}")
-    if dataset is not None and not row.named:
-        raise ValueError(f"{row.name} files hold one array, which has no name, but dataset is {dataset!r}")
-    return row
-
-
-def check_same(comm: Communication, reader: Reader) -> None:
-    """ValueError, the same on every rank, unless all ranks have opened an array of the same shape and dtype."""
-    seen = f"{reader.shape} {reader.dtype}"
-    digest = int.from_bytes(hashlib.blake2b(seen.encode(), digest_size=7).digest())
-    found = comm.allgather(np.array([digest]))[:, 0]
-    other = int(np.argmax(found != found[0]))
-    if other:
-        first, second = (comm.broadcast_bytes(seen.encode(), root).decode() for root in (0, other))
-        raise ValueError(
-            f"the ranks must see the same file: rank 0 finds an array of {first}, rank {other} of {second}"
-        )
-
-
-def _turns(layout: Layout, one_by_one: bool) -> list[list[int]]:
-    """Which ranks write at once, one such list after the other. Of a replicated array rank 0 writes all."""
-    counts = layout.counts if layout.size else ()
-    writing = [0] if counts is None else [rank for rank, count in enumerate(counts) if count]
-    return [[rank] for rank in writing] if one_by_one else [writing]

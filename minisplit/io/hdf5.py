@@ -18,7 +18,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.stored import Box
-from minisplit.io.chunks import aligned, by_chunks, chunks_of
+from minisplit.io.chunks import aligned, by_chunks, chunks_of, unending
 from minisplit.io.dtypes import numpy_dtype, torch_dtype
 from minisplit.io.protocol import Format, Reader, Writer, listed, needed, no_options, the_one
 from minisplit.io.raw import RawWriter, in_pieces
@@ -75,6 +75,28 @@ class Hdf5(Format):
         with _h5py().File(path, "r") as file:
             offset = file[dataset or _DEFAULT].id.get_offset()
         return _Writer(path, dataset or _DEFAULT) if offset is None else RawWriter(path, offset, layout.shape)
+
+    def extensible(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
+        long = chunks_of(unending(layout), dtype.itemsize, _MOST)
+        return {"chunks": long, "maxshape": (None, *layout.shape[1:]), **options}
+
+    def extended(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> tuple[Layout, dict[str, Any]]:
+        with _h5py().File(path, "r") as file:
+            there = file[dataset]
+            rows, most = there.shape[0] + layout.shape[0], there.maxshape[0]
+            if most is not None and most < rows:
+                raise ValueError(
+                    f"{dataset!r} in {path} can have {most} rows at most, not {rows}: make it by mode='extend' "
+                    "or with maxshape=(None, ...)"
+                )
+            chunks = there.chunks
+            return aligned(layout, chunks, there.shape[0]) if chunks else layout, {"chunks": chunks}
+
+    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
+        with _changing(path) as file:
+            file[dataset].resize(shape)
 
 
 class _Reader:
@@ -159,7 +181,7 @@ def _changing(path: str) -> Iterator[Any]:
 
 def _options(layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
     """The options with which a dataset is made; none for a plain one, as those without elements or axes are."""
-    if not options or not layout.size or not layout.ndim:
+    if not options or not (layout.size or "maxshape" in options) or not layout.ndim:
         return {}
     chunks = options.get("chunks")
     if chunks is None or chunks is True:

@@ -12,7 +12,7 @@ from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
 from minisplit.core.stored import StoredArray
-from minisplit.io.files import check_same, opened
+from minisplit.io.parts import check_same, opened
 
 
 def open(

@@ -20,6 +20,7 @@ from minisplit.core.stored import Box
 from minisplit.io.dtypes import torch_dtype
 from minisplit.io.protocol import Format, Reader, Writer, needed, no_options
 from minisplit.io.tables import (
+    check_columns,
     column_dtype,
     column_names,
     fill,
@@ -38,6 +39,7 @@ class Parquet(Format):
     name = "parquet"
     suffixes = (".parquet", ".pq")
     named = True
+    table = True
 
     def names(self, path: str) -> list[str]:
         return list(_file(_parts(path)[0]).schema_arrow.names)
@@ -70,6 +72,20 @@ class Parquet(Format):
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> Writer:
         return _Writer(path, column_names(layout, dataset, _writing(**options)) or numbered(layout))
+
+    def extended(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> tuple[Layout, dict[str, Any]]:
+        if not os.path.isdir(path):
+            raise ValueError(
+                f"{path} is one file, and only to a folder of them rows are added: load it, and save it"
+            )
+        schema = _file(_parts(path)[0]).schema_arrow
+        check_columns(path, schema.names, dataset, _writing(**options))
+        kinds = {str(field.type) for field in schema}
+        if len(kinds) > 1:
+            raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(kinds)}")
+        return self.placed(layout, dtype, options), {} if dataset else {"columns": schema.names}
 
 
 def _writing(*, columns: Sequence[str] | None = None) -> Sequence[str] | None:

@@ -34,7 +34,7 @@ class Writer(Protocol):
 
 
 class Format:
-    """A format of files: how one is opened, made and written. A subclass has all but `in_turns` to say.
+    """A format of files: how one is opened, made and written. A subclass says what it does otherwise.
 
     To write one, rank 0 calls `create`; then every rank that has a part calls `writer`, writes and closes, all at
     once or, where `in_turns` says so, in the order of the ranks. See `minisplit.io.files.save`.
@@ -42,10 +42,16 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    # Whether datasets have names; whether one can be added to a file; whether each is a folder of its own.
+    # Whether datasets have names; whether one can be added to a file; whether each is a folder of its own; whether
+    # they are the columns of one table.
     named = False
     adds = False
     folders = False
+    table = False
+    # Whether rows are added behind the end of a file, not in a copy of it: it tells how many rows there are.
+    in_place = False
+    # Those of the options of `writer` that `open` has too.
+    reading: tuple[str, ...] = ()
 
     def names(self, path: str) -> list[str]:
         """The datasets in a file; [""] for the one that needs no name."""
@@ -94,6 +100,22 @@ class Format:
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> Writer:
         raise NotImplementedError
+
+    def extensible(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with which a dataset is made to which rows are added later. Pure."""
+        return options
+
+    def extended(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> tuple[Layout, dict[str, Any]]:
+        """The layout and options with which an array of this layout is written behind the rows of a dataset.
+
+        ValueError if none can be added to it.
+        """
+        return self.placed(layout, dtype, options), options
+
+    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
+        """Make the dataset as long as that: before rows are written, or where that is `in_place`, after it."""
 
 
 def path_of(path: str | os.PathLike[str]) -> str:

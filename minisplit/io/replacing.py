@@ -1,4 +1,4 @@
-"""Files that are written beside those they replace: at any time there is the whole old one, or the new one."""
+"""Files that change at once, or not at all: they are written beside those they replace, or behind their end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replacing(
             if first:
                 check_place(folder, target, check_old)
             if first and copied and os.path.exists(target):
-                shutil.copyfile(target, beside)
+                _copy(target, beside)
         yield beside
         with agreement(comm, f"handing {path} to the disk"):
             sync(beside, comm.rank, comm.size)
@@ -48,6 +48,39 @@ def replacing(
     finally:
         if first:
             remove(beside)
+
+
+@contextmanager
+def behind_the_end(comm: Communication, path: str, check_old: Callable[[str], None]) -> Iterator[None]:
+    """Let the block write behind the end of the file at `path`; if it fails, that is cut off again. Collective.
+
+    For files that tell how much of them counts, and are told of more afterwards.
+    """
+    target, end = os.path.realpath(path), 0
+    try:
+        with agreement(comm, f"preparing to write {path}"):
+            if comm.rank == 0:
+                check_place(os.path.dirname(target), target, check_old)
+                end = os.path.getsize(target)
+        yield
+        with agreement(comm, f"handing {path} to the disk"):
+            sync(target, comm.rank, comm.size)
+    except BaseException:
+        if end:
+            os.truncate(target, end)
+        raise
+
+
+def _copy(old: str, new: str) -> None:
+    """Copy a file; of a folder, the files of which are only ever replaced, make another with the same files."""
+    if not os.path.isdir(old):
+        shutil.copyfile(old, new)
+        return
+    try:
+        shutil.copytree(old, new, copy_function=os.link)
+    except (shutil.Error, OSError):  # not every file system can
+        remove(new)
+        shutil.copytree(old, new)
 
 
 def check_place(folder: str, target: str, check_old: Callable[[str], None]) -> None:

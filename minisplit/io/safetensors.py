@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
@@ -72,22 +72,15 @@ class Safetensors(Format):
         if not os.path.exists(path):
             create(path, {name: (layout.shape, dtype)}, {})
             return
-        # A header that grows moves what is behind it.
-        old, metadata = header(path)
-        arrays = {key: (entry.shape, DTYPES[entry.code]) for key, entry in old.items() if key != name}
-        grown = f"{path}.new"
-        try:
-            create(grown, {**arrays, name: (layout.shape, dtype)}, metadata)
-            new, _ = header(grown)
-            with open(path, "rb") as source, open(grown, "r+b") as target:
-                for key in arrays:
-                    source.seek(old[key].offset)
-                    target.seek(new[key].offset)
-                    _copy(source, target, _nbytes(old[key]))
-            os.replace(grown, path)
-        finally:
-            with suppress(FileNotFoundError):
-                os.remove(grown)
+        entries, metadata = header(path)
+        arrays = {key: _kind(entry) for key, entry in entries.items() if key != name}
+        _rewrite(path, {**arrays, name: (layout.shape, dtype)}, list(arrays), metadata)
+
+    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
+        entries, metadata = header(path)
+        arrays = {key: _kind(entry) for key, entry in entries.items()}
+        name = dataset or _DEFAULT
+        _rewrite(path, {**arrays, name: (shape, arrays[name][1])}, list(arrays), metadata)
 
     def writer(
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
@@ -121,6 +114,23 @@ def create(path: str, arrays: Kinds, metadata: Mapping[str, str]) -> None:
         file.truncate(8 + len(text) + end)
 
 
+def _rewrite(path: str, arrays: Kinds, kept: Sequence[str], metadata: Mapping[str, str]) -> None:
+    """Give a file room for other arrays, as a longer header moves what is behind it; `kept` are copied."""
+    old, grown = header(path)[0], f"{path}.new"
+    try:
+        create(grown, arrays, metadata)
+        new, _ = header(grown)
+        with open(path, "rb") as source, open(grown, "r+b") as target:
+            for name in kept:
+                source.seek(old[name].offset)
+                target.seek(new[name].offset)
+                _copy(source, target, _nbytes(old[name]))
+        os.replace(grown, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(grown)
+
+
 def header(path: str) -> tuple[dict[str, Entry], dict[str, str]]:
     """The arrays of a file, and its metadata; ValueError for what is no such file, or is cut short."""
     with open(path, "rb") as file:
@@ -150,6 +160,10 @@ def reader(path: str, arrays: Mapping[str, Entry], name: str) -> RawReader:
         raise KeyError(f"{path} has no dataset {name!r}, but {listed(list(arrays))}")
     entry = arrays[name]
     return RawReader(path, entry.offset, entry.shape, DTYPES[entry.code], swapped=_SWAPPED)
+
+
+def _kind(entry: Entry) -> tuple[tuple[int, ...], torch.dtype]:
+    return entry.shape, DTYPES[entry.code]
 
 
 def _entry(item: dict[str, Any], start: int) -> Entry:

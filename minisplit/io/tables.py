@@ -71,6 +71,15 @@ def picked(path: str, names: Sequence[str], dataset: str | None) -> list[int]:
     return [names.index(dataset)]
 
 
+def check_columns(path: str, there: Sequence[str], dataset: str | None, columns: Sequence[str] | None) -> None:
+    """ValueError unless rows of these columns, where they are named, can be added to a table with those."""
+    wanted = [dataset] if dataset is not None else columns
+    if wanted is not None and list(map(str, wanted)) != list(there):
+        raise ValueError(
+            f"rows that are added have the columns that are there: {path} has {listed(there)}, got {wanted}"
+        )
+
+
 def table_of(part: torch.Tensor, names: Sequence[str], name: str) -> Any:
     """An Arrow table of the rows of `part`."""
     rows = part.numpy().reshape(part.shape[0], len(names))

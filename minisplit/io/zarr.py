@@ -16,12 +16,14 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.stored import Box
-from minisplit.io.chunks import aligned, by_chunks, chunks_of
+from minisplit.io.chunks import aligned, by_chunks, chunks_of, unending
 from minisplit.io.dtypes import numpy_dtype, torch_dtype
 from minisplit.io.protocol import Format, Reader, Writer, listed, needed, no_options, the_one
 
 # What a chunk, a file each, holds at most unless the caller says otherwise.
 _MOST = 16 * 2**20
+# And a chunk of an array to which rows are added, few at a time: the last is written again each time.
+_LEAST = 2**20
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -78,6 +80,18 @@ class Zarr(Format):
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> Writer:
         return _Writer(path, dataset)
+
+    def extensible(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
+        return {"chunks": chunks_of(unending(layout), dtype.itemsize, _LEAST), **options}
+
+    def extended(
+        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
+    ) -> tuple[Layout, dict[str, Any]]:
+        there = _zarr().open_array(path, path=dataset or "", mode="r")
+        return aligned(layout, there.shards or there.chunks, there.shape[0]), {}
+
+    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
+        _zarr().open_array(path, path=dataset or "", mode="r+").resize(shape)
 
 
 class _Reader:

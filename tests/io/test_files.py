@@ -232,7 +232,7 @@ def test_conversion_in_blocks(comm, tmp_path, monkeypatch, suffix):
     path = f"{comm.broadcast_bytes(str(tmp_path).encode()).decode()}/x.{suffix}"
     x = torch.arange(70).reshape(14, 5)
     comm.agree(np.zeros(1, dtype=np.int64))
-    monkeypatch.setattr("minisplit.io.files._BLOCK", 90)
+    monkeypatch.setattr("minisplit.io.parts._BLOCK", 90)
     ms.save(ms.array(x, split=0), path, dtype=torch.float64)
     loaded = ms.load(path, dtype=torch.int16, split=1)
     assert (loaded.dtype, loaded.tolist()) == (torch.int16, x.tolist())
