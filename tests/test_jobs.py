@@ -1,6 +1,7 @@
 """Whole jobs, started as a user starts them, and all the ways in which a job can go wrong."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -246,6 +247,43 @@ def test_J3_a_wait_that_is_too_long_ends_the_job(run):
     assert "[rank 1 of 3] is in no collective call\n" in done.err
     assert '/program.py", line 8, in compute\n' in done.err
     assert "[rank 0 of 3] has left its program\n" in done.err
+
+
+IMPATIENT = """
+from minisplit.core import watchdog
+watchdog.PATIENCE = 0.5
+x = ms.arange(6, split=0)
+wait()
+"""
+
+
+@pytest.mark.parametrize("waiting", [0, 2])
+def test_J3_a_rank_that_has_left_is_not_waited_for(run, waiting):
+    """Also without a limit."""
+    done = run(3, f"{IMPATIENT}if rank == {waiting}: x.sum().item()")
+    assert done.status == 1
+    gone = 1 if waiting == 0 else 0
+    said = f"rank {waiting} waits in collective call #2, but rank [{gone}{gone + 1}] has left its program after #1"
+    assert re.search(said, done.err)
+    assert re.search(rf"\[rank {waiting} of 3\] waits in allreduce\(torch.int64, .*, sum\), call #2", done.err)
+    assert f"[rank {gone} of 3] has left its program\n" in done.err
+
+
+def test_J3_ranks_that_wait_in_different_calls_end(run):
+    done = run(
+        2, f"{IMPATIENT}comm.split(0).agree(np.zeros(1, int)) if rank else comm.allgather(np.zeros(9, int))"
+    )
+    assert done.status == 1
+
+
+def test_J3_a_rank_that_has_done_its_part_may_leave(run):
+    program = """
+if rank: time.sleep(2)
+comm.broadcast(torch.zeros(1), 0)
+if rank: time.sleep(2)
+"""
+    done = run(2, IMPATIENT + program)
+    assert (done.status, done.err) == (0, "")
 
 
 def test_J3_without_threads_in_the_mpi_library(tmp_path):

@@ -458,7 +458,7 @@ if MPI_WORLD.size > 1 and not hasattr(sys, "ps1"):
     sys.excepthook = _end_job
     notice_exits()
     atexit.register(_leave)
-    _bells = MPI.COMM_WORLD.Dup() if _limit and _THREADS else None
+    _bells = MPI.COMM_WORLD.Dup() if _THREADS else None
     _watchdog = Watchdog(_live, MPI_WORLD, _limit, _bells, _abort_from_thread)
     _watchdog.start()
 

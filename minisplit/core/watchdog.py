@@ -1,9 +1,12 @@
 """A thread that ends the job where this rank would wait for ever, after the ranks have said where they are.
 
-A rank whose call takes too long tells the others by messages on a communicator that only the watchdogs use. They
-look for such messages also while their ranks compute, or have left their programs. Unlike signals that works
-across machines. It asks for `MPI_THREAD_MULTIPLE`, which mpi4py asks for by default; with less, only the ranks
-that wait too long themselves say where they are.
+For ever is certain where a rank waits in a collective call of `MPI_WORLD` and another has left its program after
+fewer calls, or waits in a different call of the same number. Each tells rank 0 after a while, which compares; so
+calls cost nothing, and while all goes well nothing is sent. Other waits end by `MINISPLIT_TIMEOUT`.
+
+The watchdogs talk on a communicator that only they use, also while their ranks compute, or have left their
+programs. Unlike signals that works across machines. It asks for `MPI_THREAD_MULTIPLE`, which mpi4py asks for by
+default; with less there is only the time limit, and only the ranks that wait too long say where they are.
 """
 
 from __future__ import annotations
@@ -16,17 +19,25 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import FrameType
 from typing import Any
+
+import numpy as np
 
 from minisplit.core.communication import Communication
 from minisplit.core.debugging import call_site, described
 
 # How long the other ranks have to say where they are, and the launcher to pass it on.
 GRACE = 1.5
+# After how many seconds a rank that waits, or has left, tells rank 0.
+PATIENCE = 5.0
+_STEP = 0.5
 _STOP = 0  # the number of no signal
+_END, _FACT = 0, 1  # tags
+_RULE = ": all ranks must make the same calls; ending the job\n"
 
 
 def time_limit() -> float | None:
@@ -42,9 +53,9 @@ def time_limit() -> float | None:
 
 
 class Watchdog(threading.Thread):
-    """Ends the job if a collective call takes longer than `limit` seconds, or does not come back after Ctrl-C.
+    """Ends the job if a collective call cannot end, takes longer than `limit` seconds, or stays after Ctrl-C.
 
-    Without a limit it sleeps until Ctrl-C. `live` holds the communicators to look at, `world` is that of all
+    `live` holds the communicators to look at, `world` is that of all
     ranks, `mpi` an mpi4py communicator of all ranks for the watchdogs alone, None where threads may not call
     MPI; `abort` ends the job.
     """
@@ -61,11 +72,18 @@ class Watchdog(threading.Thread):
         self._live = live
         self._me = f"[rank {world.rank} of {world.size}] "
         self._others = [rank for rank in range(world.size) if rank != world.rank]
+        self._world = world
         self._limit = limit or math.inf
-        self._step = min(limit / 10, 0.5) if limit else None
+        self._step = min(limit / 10, _STEP) if limit else _STEP if mpi is not None else None
         self._mpi = mpi
         self._abort = abort
-        self._left = self._stopped = False
+        self._stopped = False
+        self._left: float | None = None
+        # Of a rank that has waited or left for a while: how many calls it has made, and a number for the one in
+        # which it waits, 0 where it has left. What this rank has told, and on rank 0 what all have.
+        self._facts: dict[int, tuple[int, int]] = {}
+        self._sent: list[Any] = []
+        self._heard = 0
         # Of each communicator in a call: the number of that call, and for how long it was seen to be in it.
         self._waits: dict[Communication, tuple[int, float]] = {}
         self._looked = time.monotonic()
@@ -96,19 +114,22 @@ class Watchdog(threading.Thread):
 
     def leave(self) -> None:
         """Say "has left" from now on."""
-        self._left = True
+        self._left = self._left or time.monotonic()
 
     def stop(self) -> None:
         """Wait until all ranks have come here, as they must to finalise MPI, and end the thread. Collective."""
         if self._stopped:
             return
-        self._left = self._stopped = True
+        self._stopped = True
+        self.leave()
         if self._mpi is not None:
             everybody = self._mpi.Ibarrier()
             while not everybody.Test():
                 time.sleep(0.01)
         os.write(self._writer, bytes([_STOP]))
         self.join()
+        if self._mpi is not None:
+            self._hear_out()
 
     def _look(self, step: float) -> None:
         """End the job if this rank has waited for too long, or another rank has."""
@@ -121,11 +142,61 @@ class Watchdog(threading.Thread):
             waits[comm] = (comm._calls, seconds + passed if number == comm._calls else 0.0)
         self._waits = waits
         if any(seconds > self._limit for _, seconds in waits.values()):
-            told = [] if self._mpi is None else [self._mpi.Isend(b"", rank) for rank in self._others]
-            self._end(f"waited longer than MINISPLIT_TIMEOUT={self._limit:g} s; ending the job\n")
-            del told  # requests, not to be given up before
-        elif self._mpi is not None and self._mpi.Iprobe():
-            self._end("")
+            self._end_all(f"waited longer than MINISPLIT_TIMEOUT={self._limit:g} s; ending the job\n")
+        elif self._mpi is not None:
+            self._tell(now)
+            if self._world.rank == 0:
+                self._compare()
+            if self._mpi.Iprobe(tag=_END):
+                self._end("")
+
+    def _tell(self, now: float) -> None:
+        """Let rank 0 know of what this rank has done, or waited in, for a while; once."""
+        world, rank, left = self._world, self._world.rank, self._left
+        number, seconds = self._waits.get(world, (0, 0.0)) if left is None else (world._calls, now - left)
+        call = world._call if left is None else ()
+        if call is None or seconds < PATIENCE:
+            return
+        fact = number, 1 + zlib.crc32(described(call).encode()) if call else 0
+        if self._facts.get(rank) == fact:
+            return
+        self._facts[rank] = fact
+        if rank:
+            self._sent.append(self._mpi.Isend(np.array([rank, *fact]), 0, _FACT))
+
+    def _compare(self) -> None:
+        """On rank 0: end the job if a rank waits in a call that another has not made, nor ever will."""
+        while self._mpi.Iprobe(tag=_FACT):
+            self._hear()
+        left = {rank: number for rank, (number, call) in self._facts.items() if not call}
+        waiting = {rank: fact for rank, fact in self._facts.items() if fact[1]}
+        if not waiting:
+            return
+        rank = max(waiting, key=lambda rank: waiting[rank][0])
+        number, call = waiting[rank]
+        waits = f"rank {rank} waits in collective call #{number}, but "
+        gone = min(left, key=left.__getitem__, default=rank)
+        others = [other for other, fact in waiting.items() if fact[0] == number and fact[1] != call]
+        if left.get(gone, number) < number:
+            self._end_all(f"{waits}rank {gone} has left its program after #{left[gone]}{_RULE}")
+        elif others:
+            self._end_all(f"{waits}rank {others[0]} in another one{_RULE}")
+
+    def _hear(self) -> None:
+        message = np.empty(3, np.int64)
+        self._mpi.Recv(message, tag=_FACT)
+        self._heard += 1
+        rank, number, call = message.tolist()
+        self._facts[rank] = number, call
+
+    def _hear_out(self) -> None:
+        """Receive what is still on its way, as MPI asks before it is finalised. Collective."""
+        sent = np.zeros(1, np.int64)
+        self._mpi.Reduce(np.array([len(self._sent)]), sent)
+        while self._world.rank == 0 and self._heard < sent[0]:
+            self._hear()
+        for request in self._sent:
+            request.Wait()
 
     def _see_to_interrupt(self) -> None:
         """End the job unless the main thread comes back from its call, in which it raises KeyboardInterrupt."""
@@ -134,6 +205,11 @@ class Watchdog(threading.Thread):
         time.sleep(GRACE)
         if any(before.get(comm) == comm._calls for comm in self._calling()):
             self._end("interrupted while it waits; ending the job\n")
+
+    def _end_all(self, cause: str) -> None:
+        told = [] if self._mpi is None else [self._mpi.Isend(b"", rank, _END) for rank in self._others]
+        self._end(cause)
+        del told  # requests, not to be given up before
 
     def _end(self, cause: str) -> None:
         text = cause + self._report()
@@ -150,7 +226,7 @@ class Watchdog(threading.Thread):
 
     def _report(self) -> str:
         """Where this rank is: its collective calls, and the stack of each thread."""
-        if self._left:
+        if self._left is not None:
             return "has left its program\n"
         frames = sys._current_frames()
         calls = [self._described(comm, frames.get(comm._thread or 0)) for comm in self._calling()]
