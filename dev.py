@@ -380,6 +380,8 @@ def run_tests(title: str, mpi: Mpi, part: Part, pytest_arguments: Sequence[str])
     command = mpi.command(part.ranks, *rank) if part.ranks else [str(PYTHON), *rank]
     # Below the patience: ranks that wait for each other in minisplit say in which calls.
     environment = {"MINISPLIT_TIMEOUT": "60", **dict(part.settings), **mpi.environment()}
+    # Else each of some hundred processes would compile the package, and the tests, anew.
+    environment["PYTHONDONTWRITEBYTECODE"] = ""
     patience = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
     limit = float(os.environ.get("MINISPLIT_TEST_LIMIT", "3600"))
     fault = supervise(command, environment, folder, patience, limit)

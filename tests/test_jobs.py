@@ -104,7 +104,7 @@ def run(tmp_path):
 
 
 def test_the_monte_carlo_example_prints_the_same_on_every_number_of_ranks():
-    done = [job(ranks, "examples/monte_carlo.py", limit=100) for ranks in (1, 2, 3, 4)]
+    done = [job(ranks, "examples/monte_carlo.py", limit=100) for ranks in (1, 3)]
     assert {one.status for one in done} == {0}, done
     assert len({one.out for one in done}) == 1, done
     assert "of 15 schools: 0.776374" in done[0].out
