@@ -6,7 +6,16 @@ import functools
 import sys
 from typing import Any, NamedTuple
 
+import cloudpickle
+import torch
+
 from minisplit.testing.histories import Progress
+
+# torch pickles tensors of these dtypes, but cannot read them again.
+_SENT_AS = {
+    torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64,
+    torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8,
+}  # fmt: skip
 
 
 class Hello(NamedTuple):
@@ -66,6 +75,19 @@ class Report(NamedTuple):
 def class_of_controller(module: str, qualname: str) -> Any:
     """The class of that name in a module that the controller has imported."""
     return functools.reduce(getattr, qualname.split("."), sys.modules[module])
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles tensors of all dtypes."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is torch.Tensor and obj.dtype in _SENT_AS:
+            return viewed, (obj.detach().view(_SENT_AS[obj.dtype]), obj.dtype)
+        return super().reducer_override(obj)
+
+
+def viewed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.view(dtype)
 
 
 def itself(value: Any) -> Any:

@@ -34,7 +34,7 @@ from minisplit.core.layout import as_index
 from minisplit.launch import jobs
 from minisplit.testing.examples import shown
 from minisplit.testing.histories import Progress, mismatch, stuck, unequal
-from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, itself
+from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Pickler, Report, itself
 from minisplit.testing.reporting import RETURNED, failure
 
 WORKER = "minisplit.testing.worker"
@@ -403,7 +403,7 @@ def _environment(folder: str) -> dict[str, str]:
     return {**SETTINGS, **dict.fromkeys(places, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     """Sends functions and classes of test modules whole, and others by name."""
 
     def reducer_override(self, obj: Any) -> Any:

@@ -28,7 +28,6 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, NoReturn, TypeVar, cast
 
-import cloudpickle
 import numpy as np
 import torch
 from mpi4py import MPI
@@ -40,7 +39,7 @@ from minisplit.core.mpi import MPI_WORLD, MPICommunication
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import in_example
 from minisplit.testing.histories import Entry, History, Key, Progress
-from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Report, class_of_controller
+from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Pickler, Report, class_of_controller
 
 # Seconds that a wait gives its core to others before it sleeps; that it lasts before the controller is told; and
 # between two signs of life of a rank that makes many calls.
@@ -338,7 +337,7 @@ def _function(pickled: bytes) -> Callable[..., object]:
     return function
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     """Sends classes that came from the controller back by name, so that there they are the same ones."""
 
     def reducer_override(self, obj: Any) -> Any:

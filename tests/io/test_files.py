@@ -18,9 +18,9 @@ import minisplit as ms
 from minisplit.testing import assert_equal, spmd
 from minisplit.testing import strategies as st
 
-# Without unsigned integers of more bytes, which cannot be sent to the ranks of a pool.
 NUMPY = (
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+    torch.int8, torch.int16, torch.int32, torch.int64,
     torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128,
 )  # fmt: skip
 # Files cost more than arrays.

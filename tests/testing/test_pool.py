@@ -93,6 +93,14 @@ def test_arrays_inside(pool: Pool) -> None:
         assert isinstance(shard, torch.Tensor)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.float8_e5m2, torch.bfloat16])
+def test_tensors_of_dtypes_that_torch_cannot_read_again(pool: Pool, dtype: torch.dtype) -> None:
+    tensor = torch.arange(12).to(dtype)
+    for back in pool.run(lambda there: ms.array(there, split=0).resplit(None).larray, tensor, ranks=2):
+        assert back.dtype == dtype
+        assert torch.equal(back.view(torch.uint8), tensor.view(torch.uint8))
+
+
 def test_every_call_of_a_communicator(pool: Pool) -> None:
     def body() -> bool:
         comm = ms.get_comm()
