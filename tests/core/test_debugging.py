@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from functools import partial
 from typing import Any
@@ -46,9 +46,8 @@ def test_on_for_a_block_or_from_now_on(before: bool) -> None:
 @pytest.mark.parametrize(("value", "on"), [("1", True), ("yes", True), ("0", False), ("", False)])
 def test_the_environment_turns_it_on(value: str, on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINISPLIT_DEBUG", value)
-    code = "import minisplit.core.debugging as d; print(d.debugging())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(on)
+    again = runpy.run_path(sys.modules["minisplit.core.debugging"].__file__ or "")
+    assert again["debugging"]() == on
 
 
 @pytest.mark.parametrize(
