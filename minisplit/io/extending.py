@@ -62,22 +62,27 @@ def extend(
         if not torch.can_cast(dtype, there.dtype):
             raise TypeError(f"{path} holds {there.dtype}, which {dtype} cannot become: convert it, dtype=...")
         layout, options = format.extended(path, dataset, x.layout, there.dtype, options)
+        shape = (there.shape[0] + x.shape[0], *x.shape[1:])
+        told = format.told(path, shape)
     check_same(comm, there)
     new, old = x.to_layout(layout), there.shape[0]
-    shape = (old + x.shape[0], *x.shape[1:])
+
+    def check_old(path: str) -> None:
+        format.check_old(path)
+        with closing(format.open(path, dataset)) as now:
+            if now.shape != there.shape:
+                raise ValueError(
+                    f"{path} had the shape {there.shape}, but meanwhile {now.shape}: add the rows again"
+                )
+
+    if told is not None:
+        with behind_the_end(comm, path, check_old, told):
+            write_parts(new, there.dtype, format, path, dataset, options, first=old)
+        return
     if format.folders and dataset is not None:
         path, dataset = format.folder(path, dataset), None
-
-    def told(place: str) -> None:
+    with replacing(comm, path, format.check_old, copied=True) as beside:
         with agreement(comm, f"adding {x.shape[0]} rows to {path}"):
             if comm.rank == 0:
-                format.extend(place, dataset, shape)
-
-    if format.in_place:
-        with behind_the_end(comm, path, format.check_old):
-            write_parts(new, there.dtype, format, path, dataset, options, first=old)
-        told(path)
-        return
-    with replacing(comm, path, format.check_old, copied=True) as beside:
-        told(beside)
+                format.extend(beside, dataset, shape)
         write_parts(new, there.dtype, format, beside, dataset, options, first=old)

@@ -24,7 +24,6 @@ class Npy(Format):
 
     name = "npy"
     suffixes = (".npy",)
-    in_place = True
 
     def names(self, path: str) -> list[str]:
         self.open(path).close()
@@ -60,30 +59,21 @@ class Npy(Format):
     def extended(
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> tuple[Layout, dict[str, Any]]:
-        shape, fortran, stored, _ = _header(path)
+        _, fortran, stored, _ = _header(path)
         if fortran or not stored.isnative:
             order = "column-major" if fortran else "big-endian"
             raise ValueError(f"{path} is {order}, so no rows can be added to it: load it, and save it anew")
-        _told(path, (shape[0] + layout.shape[0], *shape[1:]))
         return self.placed(layout, dtype, options), options
 
-    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
-        start, text = _told(path, shape)
-        with open(path, "r+b") as file:
-            os.pwrite(file.fileno(), text, start)
-            os.fsync(file.fileno())
-
-
-def _told(path: str, shape: tuple[int, ...]) -> tuple[int, bytes]:
-    """Where in a file its dictionary is, and that with another shape, as long as the one that is there."""
-    _, fortran, stored, end = _header(path)
-    with open(path, "rb") as file:
-        start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
-    told = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": fortran, "shape": shape}
-    text = repr(told).encode().ljust(end - start - 1) + b"\n"
-    if start + len(text) > end:
-        raise ValueError(f"the header of {path} has no room for the shape {shape}: load it, and save it anew")
-    return start, text
+    def told(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes]:
+        _, _, stored, end = _header(path)
+        with open(path, "rb") as file:
+            start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
+        told = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": shape}
+        text = repr(told).encode().ljust(end - start - 1) + b"\n"
+        if start + len(text) > end:
+            raise ValueError(f"the header of {path} has no room for the shape {shape}: load it, and save it anew")
+        return start, text
 
 
 def _header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

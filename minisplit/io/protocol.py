@@ -48,8 +48,6 @@ class Format:
     adds = False
     folders = False
     table = False
-    # Whether rows are added behind the end of a file, not in a copy of it: it tells how many rows there are.
-    in_place = False
     # Those of the options of `writer` that `open` has too.
     reading: tuple[str, ...] = ()
 
@@ -115,7 +113,11 @@ class Format:
         return self.placed(layout, dtype, options), options
 
     def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
-        """Make the dataset as long as that: before rows are written, or where that is `in_place`, after it."""
+        """Make the dataset as long as that, in a copy of the file, before rows are written."""
+
+    def told(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes] | None:
+        """Where a file says that its array has this shape, and what it says; None if a copy has to be made."""
+        return None
 
 
 def path_of(path: str | os.PathLike[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -51,24 +52,50 @@ def replacing(
 
 
 @contextmanager
-def behind_the_end(comm: Communication, path: str, check_old: Callable[[str], None]) -> Iterator[None]:
-    """Let the block write behind the end of the file at `path`; if it fails, that is cut off again. Collective.
+def behind_the_end(
+    comm: Communication, path: str, check_old: Callable[[str], None], told: tuple[int, bytes]
+) -> Iterator[None]:
+    """Let the block write behind the end of the file at `path`, which is then told of it. Collective.
 
-    For files that tell how much of them counts, and are told of more afterwards.
+    told: at which byte of the file it says how much of it counts, and what it says after the block. If the block
+    fails, what it wrote is cut off again. `check_old` is called once no other job can do the same.
     """
-    target, end = os.path.realpath(path), 0
+    target, handle, end = os.path.realpath(path), -1, 0
     try:
         with agreement(comm, f"preparing to write {path}"):
             if comm.rank == 0:
                 check_place(os.path.dirname(target), target, check_old)
+                handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+                _claim(handle, path)
+                check_old(target)
                 end = os.path.getsize(target)
         yield
         with agreement(comm, f"handing {path} to the disk"):
             sync(target, comm.rank, comm.size)
+        with agreement(comm, f"putting what was added to {path} in its place"):
+            if comm.rank == 0:
+                if not os.path.samestat(os.fstat(handle), os.stat(target)):
+                    raise FileExistsError(errno.EEXIST, "the file was replaced by another while it grew", path)
+                end = 0
+                os.pwrite(handle, told[1], told[0])
+                os.fsync(handle)
     except BaseException:
         if end:
-            os.truncate(target, end)
+            os.ftruncate(handle, end)
         raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _claim(handle: int, path: str) -> None:
+    """Be the only one who adds to a file, until it is closed; BlockingIOError where another does."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(errno.EAGAIN, "another job is adding to the file", path) from None
+    except OSError:
+        pass  # a file system without locks
 
 
 def _copy(old: str, new: str) -> None:

@@ -1,6 +1,7 @@
 """Rows that are put behind those of a dataset in a file."""
 
 import errno
+import fcntl
 import os
 
 import h5py
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as hypo
 
 import minisplit as ms
+from minisplit.io import replacing
 from minisplit.testing import assert_equal, spmd
 from minisplit.testing import strategies as st
 from tests.io.test_faults import everyone, folder_of, once
@@ -152,3 +154,38 @@ def test_F3_a_failed_extension_changes_nothing(comm, size, raises_alike, tmp_pat
         ms.save(ms.zeros((3, 2), split=0), path, mode="extend")
     everyone(comm)
     assert {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()} == before
+
+
+def test_F6_two_jobs_add_to_one_file(comm, raises_alike, tmp_path):
+    """What another job does to the file before this one holds it, while it does, and while this one writes."""
+    path = folder_of(comm, tmp_path) / "x.npy"
+    ms.save(ms.ones(4, split=0), path)
+    if comm.rank == 0:
+        other = path.open()
+        fcntl.flock(other, fcntl.LOCK_EX)
+    with raises_alike(BlockingIOError, "another job is adding to the file"):
+        ms.save(ms.ones(3, split=0), path, mode="extend")
+    if comm.rank == 0:
+        other.close()
+
+    def grown():
+        np.save(path, np.ones(5))
+
+    def replaced():
+        np.save(path.with_suffix(".new.npy"), np.zeros(2))
+        os.replace(path.with_suffix(".new.npy"), path)
+
+    def meanwhile(name, happens, kind, text):
+        """Rows are added, while on rank 0 a function of `replacing` does something else."""
+        real = getattr(replacing, name)
+        once(comm, lambda: setattr(replacing, name, lambda *_: None if ms.get_comm().rank else happens()))
+        try:
+            with raises_alike(kind, text):
+                ms.save(ms.ones(3, split=0), path, mode="extend")
+        finally:
+            once(comm, lambda: setattr(replacing, name, real))
+
+    meanwhile("_claim", grown, ValueError, r"had the shape \(4,\), but meanwhile \(5,\)")
+    meanwhile("_claim", replaced, ValueError, r"had the shape \(5,\), but meanwhile \(2,\)")
+    meanwhile("sync", replaced, FileExistsError, "replaced by another while it grew")
+    assert np.load(path).tolist() == [0, 0]
