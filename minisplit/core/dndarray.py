@@ -216,6 +216,10 @@ class DNDarray:
         warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
         return self._moved(layout)
 
+    def _back(self, layout: Layout) -> DNDarray:
+        """`to_layout` of a result, to where an operand was that has been moved: no second warning."""
+        return self if layout == self._layout else self._moved(layout)
+
     def resplit(self, axis: int | None = None) -> DNDarray:
         """Return a new array split along `axis`; None gathers it on every rank. Collective.
 
@@ -260,9 +264,7 @@ class DNDarray:
 
     def numpy(self) -> NDArray[Any]:
         """Return the global array as a NumPy array on every rank, in host memory of its own. Collective."""
-        layout = self._layout.with_split(None)
-        warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
-        whole = self._moved(layout)._larray
+        whole = self._moved(self._layout.with_split(None))._larray
         array: NDArray[Any] = whole.detach().cpu().resolve_conj().resolve_neg().numpy()
         return array
 

@@ -17,6 +17,7 @@ from minisplit.core.debugging import debugging
 from minisplit.core.keys import Entry, Fancy, Selection, Slice, check_bounds, select
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.movement import move
+from minisplit.core.warning import warn_of_move
 
 # No other integer is smaller.
 _LEAST = -(2**63)
@@ -107,6 +108,7 @@ def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
         return part.shard
     if part.layout.split is None:
         return part.shard[wanted.box(comm.rank)]
+    warn_of_move(part.shard.itemsize, part.layout, wanted, comm)
     return move(part.shard, part.layout, wanted, comm)
 
 

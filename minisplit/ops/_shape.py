@@ -132,6 +132,18 @@ def fit(outer: int, other: int) -> bool:
     return outer % other == 0 or other % outer == 0
 
 
+@lru_cache(maxsize=256)
+def crossing(src: Layout, dst: Layout) -> int:
+    """About how many elements change their rank where those of `src` come, in row-major order, to `dst`.
+
+    0 where one of them is replicated: then the array is gathered or cut before its shape changes.
+    """
+    if src.split is None or dst.split is None or elements(src) == elements(dst):
+        return 0
+    have, need = flat(src), flat(dst)
+    return elements_moved(have, need) if have.shape == need.shape else src.size - src.size // src.ranks
+
+
 def boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tuple[int, int, int, int]]:
     """The columns `first` to `last` of the elements `start` to `stop` of rows that are `period` long.
 

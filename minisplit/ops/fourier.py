@@ -11,6 +11,7 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.layout import normalise_axis
 from minisplit.core.movement import move
+from minisplit.core.warning import warn_of_move
 from minisplit.ops import _line
 from minisplit.ops._fourier import Kind, points, stages
 from minisplit.ops._make import Torch, named
@@ -149,7 +150,10 @@ def _transformed(
     _result_dtype(_TORCH[way, kind], shard.dtype, shard.device)  # torch's errors
     number_of = dict(zip(axes, numbers, strict=True))
     for stage in stages(layout, axes, numbers, kind):
-        shard = shard if layout == stage.have else move(shard, layout, stage.have, comm)
+        if layout != stage.have:
+            if layout.split == x.split:  # else it goes back
+                warn_of_move(shard.itemsize, layout, stage.have, comm)
+            shard = move(shard, layout, stage.have, comm)
         layout = stage.result
         if stage.factors:
             last: Kind = kind if stage.is_last_kind else "complex"

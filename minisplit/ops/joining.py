@@ -11,10 +11,17 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.layout import normalise_axis
 from minisplit.core.movement import move_each
+from minisplit.core.transfer import elements_moved
+from minisplit.core.warning import warn_of
 from minisplit.ops._make import check_one_communicator, named
 from minisplit.ops._reorder import with_axes
 from minisplit.ops._shape import Joining, joined
 from minisplit.ops.manipulation import ravel, with_dimensions
+
+_JOINED = (
+    "joined arrays go to their places in the result. Those that are split alike, along another axis than the one "
+    "along which they are joined, stay where they are"
+)
 
 Joiner = Callable[[Sequence[DNDarray]], DNDarray]
 
@@ -139,6 +146,7 @@ def join_as(arrays: Sequence[DNDarray], axis: int, joining: Joining) -> DNDarray
     ways = [(x.layout, need) for x, need in zip(arrays, joining.needed, strict=True)]
     moving = [place for place, (have, need) in enumerate(ways) if have != need]
     if moving:
+        warn_of(sum(elements_moved(*ways[place]) * shards[place].itemsize for place in moving), _JOINED, comm)
         moved = move_each([shards[place] for place in moving], [ways[place] for place in moving], comm)
         for place, shard in zip(moving, moved, strict=True):
             shards[place] = shard

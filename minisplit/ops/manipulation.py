@@ -15,9 +15,15 @@ from minisplit.core.devices import Device
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.warning import warn_of
 from minisplit.ops._make import named
 from minisplit.ops._reorder import fresh, owned, reordered, viewed, with_axes
-from minisplit.ops._shape import Axes, filled, normalise_axes, permuted, reshaped
+from minisplit.ops._shape import Axes, crossing, filled, normalise_axes, permuted, reshaped
+
+_REGROUPED = (
+    "in the new shape ranks have other elements than in the old one. Where x is split along axis 0 most of them "
+    "stay where they are"
+)
 
 
 def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
@@ -184,6 +190,7 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
     layout = reshaped(as_dndarray(x).layout, filled(shape, x.size))
     if copy is False:
         return viewed(x, layout)
+    warn_of(crossing(x.layout, layout) * x.larray.itemsize, _REGROUPED, x.comm)
     return fresh(reordered(x, layout), x)
 
 

@@ -83,7 +83,7 @@ def searchsorted(
     if sorter is not None:
         x1 = x1[sorter]
     if x1.split is not None and x2.split is not None:
-        x1 = x1.resplit(None)
+        x1 = x1.to_layout(x1._layout.with_split(None))
     table, wanted = (_bytes(comparable(x._larray.detach().to(dtype))) for x in (x1, x2))
     if table.isnan().any():  # behind which torch finds no order
         table, wanted = ordinal(table), ordinal(wanted)
