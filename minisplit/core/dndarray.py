@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from minisplit.core.communication import Communication
 from minisplit.core.indexing import get, put
 from minisplit.core.key_arrays import Part
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.mapping import mapping
 from minisplit.core.movement import move
 from minisplit.core.printing import local_html, local_repr
@@ -231,6 +231,8 @@ class DNDarray:
         >>> x.resplit(1).split, x.split
         (1, 0)
         """
+        if axis is not None:
+            axis = normalise_axis(axis, self.ndim, "axis")
         return self._moved(self._layout.with_split(axis))
 
     def resplit_(self, axis: int | None = None) -> Self:

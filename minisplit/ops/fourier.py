@@ -118,7 +118,7 @@ def _over(name: str, way: Way, kind: Kind, title: str, default: tuple[int, ...] 
         places = normalise_axes(given, ndim, "axes")
         if not places or len(places) != len(places if s is None else s):
             raise ValueError(
-                f"{name} needs at least one axis, and a number of points in s for each, got {axes}, {s}"
+                f"{name} needs at least one axis, and in s a number of points for each, got axes={axes}, s={s}"
             )
         extents = [x.shape[axis] for axis in places]
         return _transformed(x, places, points(s or [None] * len(places), extents, kind, "s"), way, kind, norm)

@@ -50,7 +50,7 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
     for place, x in enumerate(arrays):
         if x.ndim != len(first) or x.shape[:axis] + x.shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
             raise ValueError(
-                f"the shapes of joined arrays differ along axis {axis} alone, but array 0 has {first} and array "
+                f"joined arrays may differ along axis {axis} alone, but array 0 has shape {first} and array "
                 f"{place} has {x.shape}"
             )
     itemsizes = tuple(x.larray.itemsize for x in arrays)
@@ -91,7 +91,7 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
     for place, x in enumerate(arrays):
         if x.shape != arrays[0].shape:
             raise ValueError(
-                f"stacked arrays have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
+                f"stacked arrays must have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
             )
     return concat([with_axes(x, axis) for x in arrays], axis=axis)
 

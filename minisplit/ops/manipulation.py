@@ -40,7 +40,7 @@ def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
     x = as_dndarray(x)
     order = normalise_axes(axes, x.ndim, "axes")
     if len(order) != x.ndim:
-        raise ValueError(f"axes {order} must name each axis of the shape {x.shape} once")
+        raise ValueError(f"axes must name each axis of shape {x.shape} once, got {order}")
     return DNDarray(owned(x.larray.permute(order)), permuted(x.layout, order), x.comm)
 
 
@@ -154,7 +154,7 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
     ones = tuple(place for place, extent in enumerate(as_dndarray(x).shape) if extent == 1)
     axes = ones if axis is None else normalise_axes(axis, x.ndim)
     if not set(axes) <= set(ones):
-        raise ValueError(f"squeeze takes away axes of extent 1, but axis {axes} of the shape {x.shape} is not")
+        raise ValueError(f"squeeze takes away axes of extent 1, got axis {axes} of shape {x.shape}")
     shape = tuple(extent for place, extent in enumerate(x.shape) if place not in axes)
     if x.split in axes or x.split is None:
         return fresh(reordered(x, reshaped(x.layout, shape)), x)
@@ -279,7 +279,7 @@ def tri(
 def of_matrices(x: Any) -> DNDarray:
     """`x` if it is a DNDarray of at least two dimensions; else TypeError or ValueError."""
     if as_dndarray(x).ndim < 2:
-        raise ValueError(f"matrices need at least 2 dimensions, got the shape {x.shape}")
+        raise ValueError(f"matrices need at least 2 dimensions, got shape {x.shape}")
     array: DNDarray = x
     return array
 

@@ -188,7 +188,7 @@ def along(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DNDarray, D
     if x1.shape[axis] != x2.shape[axis]:
         raise ValueError(
             f"{name} needs vectors of one length, got {x1.shape[axis]} and {x2.shape[axis]} along axis {axis} of "
-            f"the shapes {x1.shape} and {x2.shape}"
+            f"shapes {x1.shape} and {x2.shape}"
         )
     broadcast([x1.shape, x2.shape])
     return x1, x2, axis

@@ -30,7 +30,7 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
     """
     x = as_dndarray(x)
     if not x.shape:
-        raise ValueError("nonzero needs at least one axis along which to count, got a 0-d array; index it by None")
+        raise ValueError("nonzero needs at least one axis, got a 0-d array; take x[None]")
     mask, rank = DNDarray(x._larray != 0, x._layout, x._comm), x._comm.rank
     if x.split is None:
         found = mask._larray.nonzero(as_tuple=True)

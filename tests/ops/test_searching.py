@@ -187,7 +187,7 @@ def test_comparing_costs_one_message(size: int) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (ms.cumulative_sum, ValueError, r"cumulative_sum needs an axis, except .*; got shape \(5, 3\)"),
+        (ms.cumulative_sum, ValueError, r"cumulative_sum needs an axis, except .*, got shape \(5, 3\)"),
         (lambda x: ms.cumulative_prod(x, axis=-3), IndexError, "axis -3 is out of range for 2 dimensions"),
         (lambda x: ms.cumulative_sum(x.larray, axis=0), TypeError, "x must be a DNDarray, got Tensor"),
         (lambda x: ms.nonzero(ms.ones(())), ValueError, "nonzero needs at least one axis .* got a 0-d array"),
