@@ -41,7 +41,7 @@ def shown(value: object) -> str:
 def listed(items: Sequence[Any]) -> str:
     """Items with commas between them: of many the first.
 
-    >>> listed(range(3)), listed(range(10_000))[-20:]
+    >>> listed(range(3)), listed(range(10_000))[-16:]
     ('0, 1, 2', '15 and 9984 more')
     """
     text = ", ".join(map(str, items[:_FEW]))

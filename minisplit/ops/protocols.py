@@ -59,7 +59,8 @@ def to_numpy(self: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool |
     shared = self.split is None and shard.device.type == "cpu" and not (shard.is_conj() or shard.is_neg())
     array = shard.numpy() if shared and not copy else None if copy is False else self.numpy()
     if array is None or (copy is False and dtype not in {None, array.dtype}):
-        raise ValueError(f"copy=False, but {self.dtype} split along {self.split} has to be copied; leave copy out")
+        wanted = dtype or "an array of NumPy"
+        raise ValueError(f"copy=False, but {self.dtype} split along {self.split} becomes {wanted} by a copy")
     return array if dtype is None else array.astype(dtype, copy=False)
 
 

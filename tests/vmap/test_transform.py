@@ -356,7 +356,7 @@ def test_V20_an_input_that_is_no_dndarray(raises_alike, wrong):
     [
         ({"chunk_size": 0}, ValueError, "at least 1"),
         ({"chunk_size": -2}, ValueError, "at least 1"),
-        ({"chunk_size": True}, TypeError, "chunk_size must be an int, got True"),
+        ({"chunk_size": True}, TypeError, "chunk_size must be an int, None or 'auto', got True"),
         ({"chunk_size": "1"}, TypeError, "chunk_size must be an int, None or 'auto', got '1'"),
         ({"memory_budget": 5}, ValueError, "goes with chunk_size='auto'"),
         ({"memory_budget": 0, "chunk_size": "auto"}, ValueError, "at least 1"),
