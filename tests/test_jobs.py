@@ -134,7 +134,7 @@ def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
 def test_J1_an_error_of_all_ranks_is_told_once(run):
     done = run(3, "ms.resplit(ms.zeros((4, 3), split=0), 5)")
     assert done.status == 1
-    assert done.err.count("IndexError: split 5 is out of range for 2 dimensions") == 1
+    assert done.err.count("IndexError: axis 5 is out of range for 2 dimensions") == 1
     assert "[rank 0 of 3] uncaught exception; ending the job" in done.err
 
 

@@ -17,6 +17,7 @@ from minisplit.core.dndarray import DNDarray
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
 from minisplit.core.errors import Failure, failing, raise_together
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.showing import shown
 
 
 def array(
@@ -52,7 +53,7 @@ def array(
     if split is not None and is_split is not None:
         raise ValueError(
             f"give split (cut an object that every rank has) or is_split (glue the ranks' parts), "
-            f"not both; got split={split!r}, is_split={is_split!r}"
+            f"not both, got split={shown(split)}, is_split={shown(is_split)}"
         )
     dtype = sanitize_dtype(dtype)
     if isinstance(obj, DNDarray):
@@ -148,7 +149,7 @@ def _from_dndarray(
         raise ValueError("a DNDarray stays on its communicator; gather it first (numpy()) to change that")
     axis = split if is_split is None else normalise_axis(is_split, x.ndim, "is_split")
     if is_split is not None and axis != x.split:
-        raise ValueError(f"is_split={is_split!r}, but the DNDarray is split along {x.split}")
+        raise ValueError(f"is_split must be the split of the DNDarray, {x.split}, got {is_split}; see resplit")
     layout = x.layout if axis is None else x.layout.with_split(axis)
     if copy is False:
         _owned(x.larray, copy, layout == x.layout)
@@ -197,7 +198,7 @@ def _owned(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor
     if copy is True:
         return shard.clone(memory_format=torch.contiguous_format)
     if copy is not False:
-        raise ValueError(f"copy must be True, False or None, got {copy!r}")
+        raise ValueError(f"copy must be True, False or None, got {shown(copy)}")
     if not shared:
         raise ValueError(
             "copy=False, but with this dtype, device and split the object must be copied; use copy=None"

@@ -13,6 +13,8 @@ from typing import Self
 
 import torch
 
+from minisplit.core.showing import listed
+
 _OURS = str(Path(__file__).parents[1]) + os.sep
 # Autograd calls a backward pass from its own frames.
 _INSIDE = (_OURS, str(Path(torch.__file__).parent) + os.sep)
@@ -83,7 +85,7 @@ def described(call: Sequence[object]) -> str:
 def named_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> str:
     """`rank 0 TEXT, ranks 1, 2 OTHER TEXT`: what each rank does, said once for ranks that do the same.
 
-    `names` are the ranks' numbers where they are not 0, 1, 2 ...
+    `names` are the ranks' numbers where they are not 0, 1, 2 ... Of many ranks, or texts, the first are shown.
 
     >>> named_by_rank(["a", "b", "b"])
     'rank 0 a, ranks 1, 2 b'
@@ -91,9 +93,7 @@ def named_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> s
     ranks: dict[str, list[int]] = {}
     for rank, text in zip(names or range(len(texts)), texts, strict=True):
         ranks.setdefault(text, []).append(rank)
-    return ", ".join(
-        f"rank{'s' * (len(who) > 1)} {', '.join(map(str, who))} {text}" for text, who in ranks.items()
-    )
+    return listed([f"rank{'s' * (len(who) > 1)} {listed(who)} {text}" for text, who in ranks.items()])
 
 
 def checksum(tensor: torch.Tensor) -> int:

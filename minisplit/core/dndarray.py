@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from minisplit.core.communication import Communication
 from minisplit.core.indexing import get, put
 from minisplit.core.key_arrays import Part
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.mapping import mapping
 from minisplit.core.movement import move
 from minisplit.core.printing import local_html, local_repr
@@ -216,6 +216,10 @@ class DNDarray:
         warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
         return self._moved(layout)
 
+    def _back(self, layout: Layout) -> DNDarray:
+        """`to_layout` of a result, to where an operand was that has been moved: no second warning."""
+        return self if layout == self._layout else self._moved(layout)
+
     def resplit(self, axis: int | None = None) -> DNDarray:
         """Return a new array split along `axis`; None gathers it on every rank. Collective.
 
@@ -227,6 +231,8 @@ class DNDarray:
         >>> x.resplit(1).split, x.split
         (1, 0)
         """
+        if axis is not None:
+            axis = normalise_axis(axis, self.ndim, "axis")
         return self._moved(self._layout.with_split(axis))
 
     def resplit_(self, axis: int | None = None) -> Self:
@@ -260,9 +266,7 @@ class DNDarray:
 
     def numpy(self) -> NDArray[Any]:
         """Return the global array as a NumPy array on every rank, in host memory of its own. Collective."""
-        layout = self._layout.with_split(None)
-        warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
-        whole = self._moved(layout)._larray
+        whole = self._moved(self._layout.with_split(None))._larray
         array: NDArray[Any] = whole.detach().cpu().resolve_conj().resolve_neg().numpy()
         return array
 

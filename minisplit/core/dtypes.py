@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from minisplit.core.showing import shown
+
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(
     sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 )
@@ -21,4 +23,4 @@ def sanitize_dtype(dtype: Any) -> torch.dtype | None:
     """Return `dtype` if it is a torch dtype or None; else TypeError."""
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
-    raise TypeError(f"dtype must be a torch.dtype or None, got {dtype!r}")
+    raise TypeError(f"dtype must be a torch.dtype or None, got {shown(dtype)}")

@@ -101,6 +101,14 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     raise together from (None if failure is None else failure.error)
 
 
+def told_in(error: BaseException) -> bool:
+    """Whether the text of an exception that ranks raise together has the traceback of this rank's own already."""
+    cause, text = error.__cause__, error.args[0] if error.args else ""
+    if cause is None or not isinstance(text, str):
+        return False
+    return "".join(traceback.format_exception_only(cause)).strip().splitlines()[0] in text
+
+
 def _describe(failure: Failure, context: str) -> str:
     """The text that all ranks raise: what the error says, where it came from, its traceback, and what to do."""
     trace = "".join(traceback.format_exception(failure.error)).rstrip()

@@ -15,6 +15,7 @@ from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, as_index
+from minisplit.core.showing import shown
 
 Shape = int | Sequence[int]
 
@@ -183,7 +184,7 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
-    start, stop, step = (_number(value) for value in (start, stop, step))
+    start, stop, step = _number(start, "start"), _number(stop, "stop"), _number(step, "step")
     if step == 0:
         raise ValueError("arange needs a step other than 0, got 0; full() repeats one value")
     whole_numbers = all(isinstance(value, int) for value in (start, stop, step))
@@ -216,7 +217,7 @@ def linspace(
     num = as_index(num, "num")
     if num < 0:
         raise ValueError(f"num must not be negative, got {num}")
-    start, stop = _number(start), _number(stop)
+    start, stop = _number(start, "start"), _number(stop, "stop")
     gaps = num - 1 if endpoint else num
     step = (stop - start) / gaps if gaps > 0 else 0.0
     is_complex = isinstance(start, complex) or isinstance(stop, complex)
@@ -264,7 +265,7 @@ def _fill(value: complex | DNDarray) -> Any:
     return value.item() if isinstance(value, DNDarray) else value
 
 
-def _number(value: Any) -> Any:
+def _number(value: Any, name: str) -> Any:
     """A Python int, float or complex for a number of any kind, NumPy's included; TypeError for another thing."""
     if isinstance(value, numbers.Integral):
         return int(value)
@@ -272,7 +273,7 @@ def _number(value: Any) -> Any:
         return float(value)
     if isinstance(value, numbers.Complex):
         return complex(value)
-    raise TypeError(f"expected a number, got {value!r} of type {type(value).__name__}")
+    raise TypeError(f"{name} must be a number, got {shown(value)} of type {type(value).__name__}")
 
 
 def _made(

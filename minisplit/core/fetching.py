@@ -26,12 +26,14 @@ class Route:
     give: how many of them each rank asks for.
     take: how many rows this rank asks of each owner.
     inverse: for each position of this rank's indices, which of the rows it takes stands there.
+    moved: how many rows go to other ranks, over all ranks; None where each rank knows only of its own.
     """
 
     asked: torch.Tensor
     give: list[int]
     take: list[int]
     inverse: torch.Tensor
+    moved: int | None
 
 
 def find_route(
@@ -49,16 +51,28 @@ def find_route(
     row, total = math.prod(x.shape[axis] for axis in axes[1:]), math.prod(x.shape[axis] for axis in axes)
     take = _lengths(wanted, torch.from_numpy(x.offsets() * row).to(device))
     if whole is None:
-        give = comm.allgather(np.array(take))[:, comm.rank].tolist()
+        table = comm.allgather(np.array(take))
+        give, moved = table[:, comm.rank].tolist(), int(table.sum() - table.trace())
         asked = travel(wanted, take, give, 0, comm, ("indices split as", group, "into", x))
     else:
+        moved = None
         numbers, positions = owned(whole, group, x, axes, comm.rank)
         ends = torch.from_numpy(group.offsets()[1:].copy()).to(device)
         asking = torch.searchsorted(ends, positions[group.split or 0].contiguous(), right=True)
         asked = torch.unique(asking * total + numbers)
         give = _lengths(asked, torch.arange(comm.size + 1, device=device) * total)
         asked %= max(total, 1)
-    return Route(asked, give, take, inverse)
+    return Route(asked, give, take, inverse, moved)
+
+
+def rows_moved(index: torch.Tensor, group: Layout, x: Layout) -> int:
+    """How many of the rows that an `index` into the split axis of `x` selects, all of it, are of another rank than
+    the one that has their place in `group`. Local."""
+    along = group.split or 0
+    owners, askers = (torch.from_numpy(layout.offsets()[1:].copy()).to(index.device) for layout in (x, group))
+    asking = torch.searchsorted(askers, torch.arange(group.shape[along], device=index.device), right=True)
+    there = torch.searchsorted(owners, index.contiguous(), right=True)
+    return int((there != asking.reshape(-1, *[1] * (group.ndim - 1 - along))).expand(group.shape).sum())
 
 
 def owned(

@@ -10,11 +10,13 @@ import torch
 from minisplit.core.communication import Communication
 from minisplit.core.dtypes import ALL_DTYPES
 from minisplit.core.fetching import (
+    Route,
     find_route,
     last_of_each,
     mirrored,
     numbered,
     owned,
+    rows_moved,
     spread,
     travel,
     unnumbered,
@@ -24,7 +26,20 @@ from minisplit.core.key_arrays import Group, Part, aligned, gathered, group_arra
 from minisplit.core.keys import GROUP, Result, Selection, result_of, window
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move
+from minisplit.core.warning import is_large, warn_of
 
+_SPREAD = (
+    "an int selects what one rank has of the split axis, for all ranks. A slice leaves it there, and of an array "
+    "that is split along another axis nothing moves"
+)
+_FETCHED = (
+    "an array of integers selects indices of the split axis, which come from the ranks that have them. Slices and "
+    "masks leave them there, and of an array that is split along another axis nothing moves"
+)
+_MIRRORED = (
+    "backwards along the split axis, each rank's part goes to the rank opposite. Of an array that is split along "
+    "another axis nothing moves"
+)
 # torch has not all of indexing for these dtypes, so their bits are taken for those of another.
 _BITS = {
     torch.uint16: torch.int16,
@@ -41,6 +56,7 @@ def get(x: Part, key: Any, comm: Communication) -> Part:
     result = result_of(selection, group.layout)
     if result.owner is not None:
         piece = _selected(x, selection, group, result, comm) if comm.rank == result.owner else x.shard
+        warn_of(result.layout.size * x.shard.itemsize * (comm.size - 1), _SPREAD, comm)
         piece = spread(piece, result.layout.shape, result.owner, comm)
     elif _is_remote(group, x.layout):
         piece = _fetched(x, selection, group, result, comm)
@@ -106,10 +122,20 @@ def _fetched(x: Part, selection: Selection, group: Group, result: Result, comm: 
     """This rank's part of the result, from the shards of all. Collective."""
     view, axes, labels = _rows_first(x, selection, group, comm.rank)
     route = find_route(group.mine, group.whole, group.layout, x.layout, axes, comm)
+    _warn_of_rows(route, view.shape[len(axes) :].numel() * view.itemsize, group, x.layout, comm)
     asked = view[_local(route.asked, axes, x.layout, comm.rank)]
     rows = travel(asked, route.give, route.take, 0, comm, ("rows of", x.layout, "to", group.layout))
     rows = rows[route.inverse].reshape((*group.layout.lshape(comm.rank), *rows.shape[1:]))
     return _arranged(rows, labels, result.labels)
+
+
+def _warn_of_rows(route: Route, size: int, group: Group, x: Layout, comm: Communication) -> None:
+    """Warn if many rows, of `size` bytes each, are selected by an array of integers. Alike on all ranks."""
+    moved = route.moved
+    if moved is None and group.whole is not None and is_large(group.layout.size * size, comm):
+        # All ranks know the indices, but each only its own route: counted where there may be reason to.
+        moved = rows_moved(group.whole[x.split or 0], group.layout, x)
+    warn_of((moved or 0) * size, _FETCHED, comm)
 
 
 def _rows_first(
@@ -168,6 +194,7 @@ def _rows_to_set(
     rows = values.expand((*shape, *values.shape[ndim:]))[tuple(place[last] for place in places)]
     if route is None:
         return numbers[last], rows
+    _warn_of_rows(route, rows.shape[1:].numel() * rows.itemsize, group, x.layout, comm)
     rows = travel(rows, route.take, route.give, 0, comm, ("rows of", group.layout, "to", x.layout))
     last = last_of_each(route.asked)
     return route.asked[last], rows[last]
@@ -249,6 +276,7 @@ def _flipped(part: Part, result: Result, comm: Communication) -> Part:
     shard = shard.flip(axes)
     if layout.split not in axes or comm.size == 1:
         return Part(shard, layout)
+    warn_of(layout.size * shard.itemsize, _MIRRORED, comm)
     return Part(mirrored(shard, layout, comm), layout.with_counts((layout.counts or ())[::-1]))
 
 

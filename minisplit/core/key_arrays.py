@@ -17,6 +17,8 @@ from minisplit.core.debugging import debugging
 from minisplit.core.keys import Entry, Fancy, Selection, Slice, check_bounds, select
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.movement import move
+from minisplit.core.showing import shown
+from minisplit.core.warning import warn_of_move
 
 # No other integer is smaller.
 _LEAST = -(2**63)
@@ -107,6 +109,7 @@ def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
         return part.shard
     if part.layout.split is None:
         return part.shard[wanted.box(comm.rank)]
+    warn_of_move(part.shard.itemsize, part.layout, wanted, comm)
     return move(part.shard, part.layout, wanted, comm)
 
 
@@ -150,8 +153,8 @@ def _array(item: Any) -> torch.Tensor | None:
         if hasattr(item, "__index__"):
             return None
         raise IndexError(
-            "a key is made of ints, slices, Ellipsis, None, and arrays of integers or bools; "
-            f"got one of type {type(item).__name__}"
+            "a key must be ints, slices, Ellipsis, None and arrays of integers or bools, "
+            f"got {shown(item)} of type {type(item).__name__}"
         )
     array = np.asarray(item)
     if array.dtype.kind == "b":

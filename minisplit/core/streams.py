@@ -15,6 +15,7 @@ from minisplit.core.debugging import CollectiveError, debugging, named_by_rank
 from minisplit.core.layout import as_index
 from minisplit.core.mapping import mapping
 from minisplit.core.philox import Key, fold, words_of
+from minisplit.core.showing import shown
 
 _LIMIT = 2**64
 
@@ -30,7 +31,7 @@ class State(NamedTuple):
 def _checked(state: State) -> State:
     """The state with plain ints; TypeError or ValueError for what is none."""
     if not isinstance(state, tuple) or len(state) != 3:
-        raise TypeError(f"a state is what get_state() returns, got {state!r}")
+        raise TypeError(f"state must be what get_state() returns, got {shown(state)}")
     numbers = State(*(as_index(number, name) for number, name in zip(state, State._fields, strict=True)))
     for number, name in zip(numbers, State._fields, strict=True):
         if not 0 <= number < _LIMIT:

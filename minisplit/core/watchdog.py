@@ -48,7 +48,7 @@ def time_limit() -> float | None:
     except ValueError:
         limit = math.nan
     if not limit >= 0:
-        raise ValueError(f"MINISPLIT_TIMEOUT must be a number of seconds, 0 for no limit; got {text!r}")
+        raise ValueError(f"MINISPLIT_TIMEOUT must be a number of seconds, or 0 for no limit, got {text!r}")
     return limit if 0 < limit < math.inf else None
 
 

@@ -154,7 +154,7 @@ class _Reader:
         )
         if len(table) != stop - start:
             raise ValueError(f"rows {start} to {stop} of {self._path} are {len(table)}: are there empty lines?")
-        return table
+        return table.rename_columns([self._lines.names[column] for column in chosen])
 
     def close(self) -> None:
         self._lines.close()

@@ -47,7 +47,7 @@ class Hdf5(Format):
         return _Reader(path, dataset)
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        numpy_dtype(dtype, "HDF5")
+        numpy_dtype(dtype, self.name)
         if chosen := _options(layout, dtype, options):
             return aligned(layout, chosen["chunks"])
         return in_pieces(layout, dtype.itemsize)
@@ -62,9 +62,9 @@ class Hdf5(Format):
                     raise ValueError(f"{name!r} in {path} is a group; the file has {listed(_names(file))}")
                 del file[name]
             if chosen := _options(layout, dtype, options):
-                file.create_dataset(name, layout.shape, numpy_dtype(dtype, "HDF5"), **chosen)
+                file.create_dataset(name, layout.shape, numpy_dtype(dtype, self.name), **chosen)
             else:
-                _create_plain(h5py, file, name, layout.shape, numpy_dtype(dtype, "HDF5"))
+                _create_plain(h5py, file, name, layout.shape, numpy_dtype(dtype, self.name))
 
     def in_turns(self, options: dict[str, Any]) -> bool:
         return bool(options)

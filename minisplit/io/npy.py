@@ -39,13 +39,13 @@ class Npy(Format):
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
         no_options(self.name, options)
-        numpy_dtype(dtype, ".npy")
+        numpy_dtype(dtype, self.name)
         return in_pieces(layout, dtype.itemsize)
 
     def create(
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> None:
-        descr = np.lib.format.dtype_to_descr(numpy_dtype(dtype, ".npy"))
+        descr = np.lib.format.dtype_to_descr(numpy_dtype(dtype, self.name))
         with open(path, "xb") as file:
             header = {"descr": descr, "fortran_order": False, "shape": layout.shape}
             np.lib.format.write_array_header_1_0(file, header)
@@ -88,7 +88,7 @@ def _header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
             size = os.fstat(file.fileno()).st_size
             raise ValueError(f"{path}, of {size} bytes, is no .npy file, or is truncated: {error}") from error
         if min(shape, default=0) < 0:
-            raise ValueError(f"{path} is no .npy file: its header tells of the shape {shape}")
+            raise ValueError(f"{path} is no .npy file: its header tells of shape {shape}")
         return shape, fortran, dtype, file.tell()
 
 

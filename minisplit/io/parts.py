@@ -14,6 +14,7 @@ from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
+from minisplit.core.showing import shown
 from minisplit.core.stored import Box
 from minisplit.io.chunks import blocks
 from minisplit.io.formats import format_of
@@ -44,9 +45,9 @@ def opened(
 
 def checked(row: Format, dataset: str | None) -> Format:
     if dataset is not None and not isinstance(dataset, str):
-        raise TypeError(f"dataset must be the name of one, or None, got {dataset!r}")
+        raise TypeError(f"dataset must be a str or None, got {shown(dataset)}")
     if dataset is not None and not row.named:
-        raise ValueError(f"{row.name} files hold one array, which has no name, but dataset is {dataset!r}")
+        raise ValueError(f"{row.name} files hold one array, which has no name, got dataset={dataset!r}")
     return row
 
 

@@ -13,6 +13,7 @@ import torch
 
 from minisplit.core import stored
 from minisplit.core.layout import Layout
+from minisplit.core.showing import shown
 from minisplit.core.stored import Box
 
 
@@ -122,9 +123,9 @@ class Format:
 
 def path_of(path: str | os.PathLike[str]) -> str:
     """`path` as text; TypeError for what is no path, and for bytes."""
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a pathlib.Path, got {path!r}")
+        raise TypeError(f"path must be a str or a pathlib.Path, got {shown(path)}")
     return text
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.layout import Layout
+from minisplit.core.showing import shown
 from minisplit.core.stored import Box
 from minisplit.io.dtypes import numpy_dtype
 from minisplit.io.protocol import listed, needed
@@ -38,7 +39,7 @@ def wanted_dtype(dtype: torch.dtype | None, default: torch.dtype) -> torch.dtype
 def rows_whole(layout: Layout, name: str) -> Layout:
     """The layout in which every rank has whole rows; ValueError for what is no table. Pure."""
     if layout.ndim not in {1, 2}:
-        raise ValueError(f"{name} files hold tables, of 1 or 2 axes, but the array has the shape {layout.shape}")
+        raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
     return layout if layout.split is None else layout.with_split(0)
 
 
@@ -47,13 +48,13 @@ def column_names(layout: Layout, dataset: str | None, columns: Sequence[str] | N
     number = len(numbered(layout))
     if dataset is not None:
         if columns is not None:
-            raise ValueError(f"give dataset= or columns=, not both: got {dataset!r} and {columns!r}")
+            raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {shown(columns)}")
         columns = [dataset]
     if columns is None:
         return None
     names = list(map(str, columns))
     if len(names) != number or len(set(names)) != number:
-        raise ValueError(f"columns are {number} different names, one for each column, got {columns!r}")
+        raise ValueError(f"columns must be {number} different names, one for each column, got {shown(columns)}")
     return names
 
 
@@ -90,7 +91,7 @@ def fill(target: NDArray[Any], table: Any, path: str) -> None:
     """Set the columns of `target` to those of an Arrow table; empty cells are NaN, or else a ValueError."""
     for column, (name, values) in zip(target.T, zip(table.column_names, table.columns, strict=True), strict=True):
         if values.null_count and target.dtype.kind != "f":
-            raise ValueError(f"the column {name!r} of {path} has empty cells: load it with a dtype that has NaN")
+            raise ValueError(f"the column {name!r} of {path} has empty cells; load it with dtype=torch.float64")
         start = 0
         for chunk in values.chunks:
             column[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)

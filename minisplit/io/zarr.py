@@ -46,7 +46,7 @@ class Zarr(Format):
         return _Reader(path, dataset)
 
     def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        numpy_dtype(dtype, "Zarr")
+        numpy_dtype(dtype, self.name)
         chosen = options.get("shards") or options.get("chunks")
         return aligned(layout, chosen or chunks_of(layout, dtype.itemsize, _MOST))
 
@@ -54,18 +54,20 @@ class Zarr(Format):
         self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
     ) -> None:
         chosen = {"chunks": chunks_of(layout, dtype.itemsize, _MOST), **options}
-        _zarr().create_array(path, name=dataset, shape=layout.shape, dtype=numpy_dtype(dtype, "Zarr"), **chosen)
+        _zarr().create_array(path, name=dataset, shape=layout.shape, dtype=numpy_dtype(dtype, self.name), **chosen)
 
     def folder(self, path: str, dataset: str) -> str:
         parts = dataset.strip("/").split("/")
         if any(part.strip(".") == "" or part.startswith("__") or "\\" in part for part in parts):
-            raise ValueError(f"{dataset!r} cannot be the name of a dataset in a Zarr group")
+            raise ValueError(
+                f"dataset must be names with / between them, none of dots or with __ in front, got {dataset!r}"
+            )
         return os.path.join(path, *parts)
 
     def add(self, path: str, dataset: str) -> None:
         zarr, dataset = _zarr(), dataset.strip("/")
         if os.path.exists(path) and not isinstance(_node(path), zarr.Group):
-            raise ValueError(f"{path} is an array, to which nothing can be added, no group")
+            raise ValueError(f"{path} is an array, and only a group takes one more dataset; mode='w' replaces it")
         root = zarr.open_group(path, mode="a")
         if dataset in root and isinstance(root[dataset], zarr.Group):
             raise ValueError(f"{dataset!r} in {path} is a group; it has {listed(_names(root))}")
@@ -103,12 +105,12 @@ class _Reader:
             if found is None:
                 raise KeyError(f"{path} has no dataset {name!r}, but {listed(_names(node))}")
             if not isinstance(found, zarr.Array):
-                raise ValueError(f"{name!r} in {path} is a group; there are {listed(_names(node))}")
+                raise ValueError(f"{name!r} in {path} is a group; it has {listed(_names(node))}")
             node = found
         self._array = node
         where = f"{name!r} in {path}" if name else path
         if any("pickle" in type(codec).__name__.lower() for codec in _codecs(self._array)):
-            raise TypeError(f"{where} holds pickled objects, which minisplit never unpickles; save numbers")
+            raise TypeError(f"{where} holds pickled Python objects, which minisplit never unpickles; save numbers")
         self.dtype = torch_dtype(self._array.dtype, where)
         self.shape: tuple[int, ...] = tuple(self._array.shape)
 

@@ -107,7 +107,7 @@ def find(choice: str | None = None, ranks: int = 2) -> Launcher:
     told = os.environ.get("MINISPLIT_MPIEXEC")
     if told:
         if not shutil.which(told):
-            raise LauncherError(f"MINISPLIT_MPIEXEC is {told}, but there is no such program.")
+            raise LauncherError(f"MINISPLIT_MPIEXEC is {told}, but there is no such program")
         return Launcher(told, "MINISPLIT_MPIEXEC")
     found = library()
     if "error" in found:
@@ -128,7 +128,7 @@ def find(choice: str | None = None, ranks: int = 2) -> Launcher:
     seen = f" ({'; '.join(passed)})" if passed else ""
     raise LauncherError(
         f"mpi4py loads {found['vendor']} {found['version']} from {found['path'] or 'a system folder'}, and no "
-        f"mpiexec of it was found{seen}. Put it on PATH, or name it: MINISPLIT_MPIEXEC=/path/to/mpiexec."
+        f"mpiexec of it was found{seen}. Put it on PATH, or name it: MINISPLIT_MPIEXEC=/path/to/mpiexec"
     )
 
 
@@ -144,11 +144,11 @@ def _chosen(choice: str) -> Launcher:
     if path.is_dir():
         program = path / "bin" / "mpiexec"
         if not shutil.which(program):
-            raise LauncherError(f"--mpi {choice} is a folder without bin/mpiexec.")
+            raise LauncherError(f"--mpi {choice} is a folder without bin/mpiexec")
         here = path / "lib"
         return Launcher(str(program), f"--mpi {choice}", here if any(here.glob("libmpi.*")) else None)
     if not shutil.which(choice):
-        raise LauncherError(f"--mpi {choice} is neither a program nor the folder of an MPI.")
+        raise LauncherError(f"--mpi {choice} is neither a program nor the folder of an MPI")
     return Launcher(choice, "--mpi")
 
 

@@ -38,7 +38,7 @@ def normalise_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     given = axis if isinstance(axis, Iterable) else (axis,)
     axes = tuple(sorted(normalise_axis(one, ndim, "axis") for one in given))
     if len(set(axes)) < len(axes):
-        raise ValueError(f"an axis is to be reduced twice: {axis} of {ndim} dimensions")
+        raise ValueError(f"axis {axis} names an axis of {ndim} dimensions more than once")
     return axes
 
 

@@ -129,7 +129,7 @@ def tolerance(rtol: Tolerance, x: DNDarray, name: str) -> float | torch.Tensor |
     check_one_communicator([x, rtol])
     batch = x.shape[:-2]
     if broadcast([batch, rtol.shape]) != batch:
-        raise ValueError(f"rtol of shape {rtol.shape} does not fit the {batch} matrices of {name}")
+        raise ValueError(f"rtol of {name} must broadcast to the batch axes of x, {batch}, got shape {rtol.shape}")
     layout = whole(x._layout)
     split = None if layout.split is None or layout.split >= len(batch) else layout.split
     target = Layout(batch, split, layout.ranks, layout.ragged)

@@ -29,11 +29,11 @@ def parsed(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], st
         letters = term.replace("...", "", 1)
         if not set(letters) <= set(ascii_letters):
             raise ValueError(
-                f"subscripts are letters, one ellipsis for each operand at most, commas, one '->', got {term!r} "
-                f"in {subscripts!r}"
+                f"subscripts must be letters, one ellipsis for each operand at most, commas, one '->', "
+                f"got {term!r} in {subscripts!r}"
             )
     if len(terms) != len(ndims):
-        raise ValueError(f"the subscripts {subscripts!r} are of {len(terms)} operands, but there are {len(ndims)}")
+        raise ValueError(f"subscripts {subscripts!r} are for {len(terms)} operands, got {len(ndims)}")
     hidden = [_hidden(term, ndim, subscripts) for term, ndim in zip(terms, ndims, strict=True)]
     unused = [letter for letter in ascii_letters if letter not in text]
     if max(hidden) > len(unused):

@@ -56,9 +56,7 @@ def points(given: Sequence[Any], extents: Sequence[int], kind: Kind, name: str) 
         number = everything if n is None else as_index(n, name)
         number = everything if number == -1 and name == "s" else number
         if number < 1:
-            raise ValueError(
-                f"a Fourier transform has at least 1 point, got {number} for an axis of extent {extent}"
-            )
+            raise ValueError(f"{name} must be at least 1, got {number} for an axis of extent {extent}")
         numbers.append(number)
     return tuple(numbers)
 

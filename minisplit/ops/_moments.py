@@ -42,7 +42,7 @@ def spread(name: str, what: str, shown: object, *, is_root: bool = False) -> Spr
         x, way = directed(x, axis, keepdims)
         check_inexact(x.dtype, name)
         if not isinstance(correction, (int, float)):
-            raise TypeError(f"correction of {name} must be a number, got {correction!r}")
+            raise TypeError(f"correction of {name} must be a number, got {type(correction).__name__}")
         shard, axes = x._larray.to(wide(x.dtype)), way.axes
         if not axes:
             shard, axes = shard.unsqueeze(-1), (x.ndim,)

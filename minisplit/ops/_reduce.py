@@ -12,6 +12,7 @@ from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move
+from minisplit.core.warning import warn_of
 from minisplit.ops._axes import Reduced, normalise_axes, reduced
 from minisplit.ops._make import named
 
@@ -59,6 +60,9 @@ DNDarray{errors}: all on every rank.
 >>> ms.{name}(ms.ones((2, 3), split=0)).item()
 {shown}
 """
+_ADDED_UP = (
+    "the split axis is reduced, so that every rank gets all of the result. Split x along an axis that stays"
+)
 AXES = "an axis, a tuple of axes, or all of them (None)"
 DTYPES = """
 
@@ -121,7 +125,10 @@ def sum_dtype(of: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
 def directed(x: DNDarray, axis: Axis, keepdims: bool) -> tuple[DNDarray, Reduced]:
     """`x`, which must be a DNDarray, and what reducing these axes makes of its layout."""
     x = as_dndarray(x)
-    return x, reduced(x._layout, normalise_axes(axis, x.ndim), bool(keepdims))
+    way = reduced(x._layout, normalise_axes(axis, x.ndim), bool(keepdims))
+    if way.crosses:
+        warn_of(way.result.size * x._larray.itemsize * (x._comm.size - 1), _ADDED_UP, x._comm)
+    return x, way
 
 
 def locally(local: Local, shard: torch.Tensor, way: Reduced, keepdims: bool) -> torch.Tensor:

@@ -24,7 +24,7 @@ def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
     given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
     result = tuple(normalise_axis(axis, ndim, name) for axis in given)
     if len(set(result)) != len(result):
-        raise ValueError(f"{name} {given} names an axis of {ndim} more than once")
+        raise ValueError(f"{name} {given} names an axis of {ndim} dimensions more than once")
     return result
 
 
@@ -97,11 +97,15 @@ def filled(shape: Any, size: int) -> tuple[int, ...]:
     )
     known = math.prod(n for n in extents if n != -1)
     if extents.count(-1) > 1 or any(n < -1 for n in extents):
-        raise ValueError(f"a shape has extents from 0 on, and -1 at most once, got {extents}")
+        raise ValueError(f"extents must not be negative, but for one -1, got shape {extents}")
     if -1 in extents and known and size % known == 0:
         return tuple(size // known if n == -1 else n for n in extents)
-    if -1 in extents or known != size:
-        raise ValueError(f"an array of {size} elements does not fit the shape {extents}, which has {known}")
+    if -1 in extents:
+        raise ValueError(
+            f"an array of {size} elements does not fit shape {extents}: {size} is no multiple of {known}"
+        )
+    if known != size:
+        raise ValueError(f"an array of {size} elements does not fit shape {extents}, which has {known}")
     return extents
 
 
@@ -130,6 +134,18 @@ def elements(x: Layout) -> Layout:
 def fit(outer: int, other: int) -> bool:
     """Whether one exchange leads from one to another array with so many elements before their split axes."""
     return outer % other == 0 or other % outer == 0
+
+
+@lru_cache(maxsize=256)
+def crossing(src: Layout, dst: Layout) -> int:
+    """About how many elements change their rank where those of `src` come, in row-major order, to `dst`.
+
+    0 where one of them is replicated: then the array is gathered or cut before its shape changes.
+    """
+    if src.split is None or dst.split is None or elements(src) == elements(dst):
+        return 0
+    have, need = flat(src), flat(dst)
+    return elements_moved(have, need) if have.shape == need.shape else src.size - src.size // src.ranks
 
 
 def boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tuple[int, int, int, int]]:

@@ -36,7 +36,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     """
     check_one_communicator([as_dndarray(a, "a"), as_dndarray(v, "v")])
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
-        raise ValueError(f"convolve needs 1-d arrays that have elements, got the shapes {a.shape} and {v.shape}")
+        raise ValueError(f"convolve needs 1-d arrays that have elements, got shapes {a.shape} and {v.shape}")
     if mode not in ("full", "same", "valid"):
         raise ValueError(f"mode must be 'full', 'same' or 'valid', got {mode!r}")
     long, short = (a, v) if a.size >= v.size else (v, a)

@@ -46,7 +46,7 @@ def cov(
     if y is not None:
         more = _variables(y, rowvar, "y")
         if more.shape[1] != x.shape[1]:
-            raise ValueError(f"m and y need as many observations, got {x.shape[1]} and {more.shape[1]}")
+            raise ValueError(f"m and y must have as many observations each, got {x.shape[1]} and {more.shape[1]}")
         x = concat([x, more])
     ddof = (0 if bias else 1) if ddof is None else ddof
     weights = _weights(x, fweights, aweights)
@@ -85,7 +85,7 @@ def corrcoef(x: DNDarray, /, y: DNDarray | None = None, rowvar: bool = True) -> 
 def _variables(x: DNDarray, rowvar: bool, name: str) -> DNDarray:
     """A matrix of floats whose rows are variables."""
     if as_dndarray(x, name).ndim > 2:
-        raise ValueError(f"{name} has one or two dimensions, got shape {x.shape}")
+        raise ValueError(f"{name} must have 1 or 2 dimensions, got shape {x.shape}")
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
         x = astype(x, torch.get_default_dtype())
     x, is_matrix = with_axes(x, range(2 - x.ndim)), x.ndim == 2
@@ -100,7 +100,9 @@ def _weights(x: DNDarray, fweights: DNDarray | None, aweights: DNDarray | None) 
         if weights is None:
             continue
         if as_dndarray(weights, name).shape != x.shape[1:]:
-            raise ValueError(f"{name} must be 1-d, one for each of {x.shape[1]} observations, got {weights.shape}")
+            raise ValueError(
+                f"{name} must be 1-d, one for each of {x.shape[1]} observations, got shape {weights.shape}"
+            )
         check_one_communicator([x, weights])
         found = weights if found is None else multiply(found, weights)
     return found

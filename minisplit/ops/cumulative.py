@@ -67,7 +67,7 @@ def cumulation(
     ) -> DNDarray:
         x = as_dndarray(x)
         if axis is None and x.ndim != 1:
-            raise ValueError(f"{name} needs an axis, except for 1-d arrays; got shape {x.shape}")
+            raise ValueError(f"{name} needs an axis, except for 1-d arrays, got shape {x.shape}")
         axis = normalise_axis(0 if axis is None else axis, x.ndim, "axis")
         dtype, layout = sum_dtype(x.dtype, sanitize_dtype(dtype)), x._layout
         shard = x._larray.to(dtype).to(wide(dtype))

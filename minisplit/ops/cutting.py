@@ -42,11 +42,11 @@ def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: 
     """
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
     if isinstance(indices_or_sections, Iterable):
-        bounds = [as_index(index, "every index") for index in indices_or_sections]
+        bounds = [as_index(index, "every index of indices_or_sections") for index in indices_or_sections]
     else:
-        parts = as_index(indices_or_sections, "the number of parts")
+        parts = as_index(indices_or_sections, "indices_or_sections")
         if parts < 1:
-            raise ValueError(f"an array is cut into at least 1 part, got {parts}")
+            raise ValueError(f"indices_or_sections must be at least 1, got {parts}")
         share, more = divmod(x.shape[axis], parts)
         bounds = [part * share + min(part, more) for part in range(1, parts)]
     around: tuple[slice, ...] = (slice(None),) * axis
@@ -65,10 +65,10 @@ def split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 
     """
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
     given = indices_or_sections
-    parts = 1 if isinstance(given, Iterable) else as_index(given, "the number of parts")
+    parts = 1 if isinstance(given, Iterable) else as_index(given, "indices_or_sections")
     if parts > 0 and x.shape[axis] % parts:
         raise ValueError(
-            f"axis {axis} of the shape {x.shape} cannot be cut into {parts} equal parts; array_split makes parts "
+            f"axis {axis} of shape {x.shape} cannot be cut into {parts} equal parts; array_split makes parts "
             "that differ by 1"
         )
     return array_split(x, indices_or_sections, axis)

@@ -135,10 +135,10 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     if rows < columns:
         lead = long[..., :rows].resplit(None)._larray
         q, r = by_columns(lead, long._larray, long._layout, comm)
-        return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm).to_layout(x._layout))
+        return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm)._back(x._layout))
     q, r = by_rows(long._larray, long._layout, comm)
     if mode == "reduced" or rows == columns:
-        return QRResult(DNDarray(q, long._layout, comm).to_layout(x._layout), _replicated(r, comm))
+        return QRResult(DNDarray(q, long._layout, comm)._back(x._layout), _replicated(r, comm))
     below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
     return QRResult(_completed(DNDarray(q, long._layout, comm)), _replicated(below, comm).to_layout(x._layout))
 
@@ -171,7 +171,7 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     q, r = qr(x.to_layout(lengthwise(x._layout)))
     u, s, vh = svd(r)
     columns = DNDarray(turned(q._larray, shared(u._larray, x._comm)), q._layout, x._comm)
-    return SVDResult(_completed(columns) if full else columns.to_layout(x._layout), s, vh)
+    return SVDResult(_completed(columns) if full else columns._back(x._layout), s, vh)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:

@@ -63,7 +63,7 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
         return (rows.narrow(axis, n, rows.shape[axis] - n) + rows.narrow(axis, 0, rows.shape[axis] - n)) / 2
 
     if x is not None and as_dndarray(x).shape not in (y.shape, y.shape[axis : axis + 1]):
-        raise ValueError(f"the points must have the shape {y.shape} or be as long as axis {axis}, got {x.shape}")
+        raise ValueError(f"x must have shape {y.shape}, as y, or {y.shape[axis : axis + 1]}, got shape {x.shape}")
     heights = _of_neighbours(y, axis, min(1, y.shape[axis]), middle)
     if x is None:
         return reductions.sum(multiply(heights, dx), axis)

@@ -12,6 +12,7 @@ import torch
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.showing import shown
 
 _KINDS: dict[str, Callable[[torch.dtype], bool]] = {
     "bool": lambda d: d is torch.bool,
@@ -59,7 +60,7 @@ def astype(x: DNDarray, dtype: torch.dtype, /, *, copy: bool = True, device: Dev
     """
     wanted = sanitize_dtype(dtype)
     if wanted is None:
-        raise TypeError("astype needs a torch.dtype, got None")
+        raise TypeError("dtype must be a torch.dtype, got None")
     if as_dndarray(x).dtype.is_complex and not wanted.is_complex and wanted is not torch.bool:
         raise TypeError(f"{x.dtype} does not become {wanted}: take minisplit.real(x) or minisplit.imag(x) first")
     target = x.device if device is None else sanitize_device(device)
@@ -81,7 +82,7 @@ def result_type(*arrays_and_dtypes: DNDarray | torch.dtype | complex) -> torch.d
     numbers = [x for x in arrays_and_dtypes if isinstance(x, (bool, int, float, complex))]
     dtypes = [_dtype_of(x) for x in arrays_and_dtypes if not isinstance(x, (bool, int, float, complex))]
     if not dtypes:
-        raise ValueError(f"result_type needs at least one array or dtype, got {arrays_and_dtypes}")
+        raise ValueError(f"result_type needs at least one array or dtype, got {shown(arrays_and_dtypes)}")
     result = reduce(torch.promote_types, dtypes)
     for number in numbers:
         result = torch.result_type(torch.empty(1, dtype=result), number)
@@ -109,11 +110,11 @@ def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | st
     (True, False)
     """
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"isdtype takes a torch.dtype, got {dtype!r}")
+        raise TypeError(f"dtype must be a torch.dtype, got {shown(dtype)}")
     kinds = kind if isinstance(kind, tuple) else (kind,)
     for one in kinds:
         if not isinstance(one, torch.dtype) and one not in _KINDS:
-            raise ValueError(f"a kind is a torch.dtype or one of {', '.join(_KINDS)}, got {one!r}")
+            raise ValueError(f"kind must be a torch.dtype or one of {', '.join(_KINDS)}, got {shown(one)}")
     return any(dtype is one if isinstance(one, torch.dtype) else _KINDS[one](dtype) for one in kinds)
 
 
@@ -128,7 +129,7 @@ def finfo(type: torch.dtype | DNDarray, /) -> Finfo:
     """
     dtype = _dtype_of(type)
     if not dtype.is_floating_point and not dtype.is_complex:
-        raise TypeError(f"finfo is of floating-point and complex dtypes, got {dtype}: iinfo is of integers")
+        raise TypeError(f"finfo is of floating point and complex dtypes, got {dtype}; iinfo is of integers")
     real = dtype.to_real() if dtype.is_complex else dtype
     info = torch.finfo(real)
     return Finfo(info.bits, info.eps, info.max, info.min, info.smallest_normal, real)
@@ -143,7 +144,7 @@ def iinfo(type: torch.dtype | DNDarray, /) -> Iinfo:
     """
     dtype = _dtype_of(type)
     if not _is_integer(dtype):
-        raise TypeError(f"iinfo is of integer dtypes, got {dtype}: finfo is of floating-point ones")
+        raise TypeError(f"iinfo is of integer dtypes, got {dtype}; finfo is of floating point ones")
     info = torch.iinfo(dtype)
     return Iinfo(info.bits, info.max, info.min, dtype)
 
@@ -152,7 +153,7 @@ def _dtype_of(x: Any) -> torch.dtype:
     dtype = x.dtype if isinstance(x, DNDarray) else x
     if isinstance(dtype, torch.dtype):
         return dtype
-    raise TypeError(f"expected a torch.dtype or a DNDarray, got {x!r}")
+    raise TypeError(f"dtypes are asked of a torch.dtype or a DNDarray, got {shown(x)}")
 
 
 def _is_integer(dtype: torch.dtype) -> bool:

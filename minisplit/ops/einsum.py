@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from string import ascii_letters
 
 from minisplit.core.dndarray import DNDarray, as_dndarray
@@ -34,12 +35,10 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
     (5, [11, 25])
     """
     if not isinstance(subscripts, str):
-        raise TypeError(f"einsum takes subscripts as text first, got {type(subscripts).__name__}")
+        raise TypeError(f"subscripts must be a str, and come first, got {type(subscripts).__name__}")
     arrays = [as_dndarray(x, f"operand {place}") for place, x in enumerate(operands, 1)]
     if not arrays:
-        raise ValueError(
-            "einsum needs at least one operand, got none: give an array for each part of the subscripts"
-        )
+        raise ValueError("einsum needs an array for each part of the subscripts, got none")
     check_one_communicator(arrays)
     terms, output = parsed(subscripts, tuple(x.ndim for x in arrays))
     arrays, simple = map(list, zip(*map(_without_repetition, arrays, terms), strict=True))
@@ -80,9 +79,10 @@ def multi_dot(arrays: Sequence[DNDarray], /) -> DNDarray:
         raise ValueError(f"multi_dot needs two or more matrices, or vectors at the ends, got {ndims} dimensions")
     terms = [ascii_letters[place : place + 2] for place in range(len(ndims))]
     terms[0], terms[-1] = terms[0][-ndims[0] :], terms[-1][: ndims[-1]]
-    for term, x, y in zip(terms, arrays, arrays[1:], strict=False):
+    for x, y in pairwise(arrays):
         if x.shape[-1] != y.shape[0]:
             raise ValueError(
-                f"the matrices {term} of shapes {x.shape} and {y.shape} do not fit: {x.shape[-1]} and {y.shape[0]}"
+                f"multi_dot needs as many columns on the left as rows on the right, got shapes {x.shape} and "
+                f"{y.shape}: {x.shape[-1]} and {y.shape[0]}"
             )
     return einsum(f"{','.join(terms)}->{terms[0][:-1]}{terms[-1][1:]}", *arrays)

@@ -11,6 +11,7 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.layout import normalise_axis
 from minisplit.core.movement import move
+from minisplit.core.warning import warn_of_move
 from minisplit.ops import _line
 from minisplit.ops._fourier import Kind, points, stages
 from minisplit.ops._make import Torch, named
@@ -117,7 +118,7 @@ def _over(name: str, way: Way, kind: Kind, title: str, default: tuple[int, ...] 
         places = normalise_axes(given, ndim, "axes")
         if not places or len(places) != len(places if s is None else s):
             raise ValueError(
-                f"{name} needs at least one axis, and a number of points in s for each, got {axes}, {s}"
+                f"{name} needs at least one axis, and in s a number of points for each, got axes={axes}, s={s}"
             )
         extents = [x.shape[axis] for axis in places]
         return _transformed(x, places, points(s or [None] * len(places), extents, kind, "s"), way, kind, norm)
@@ -149,7 +150,10 @@ def _transformed(
     _result_dtype(_TORCH[way, kind], shard.dtype, shard.device)  # torch's errors
     number_of = dict(zip(axes, numbers, strict=True))
     for stage in stages(layout, axes, numbers, kind):
-        shard = shard if layout == stage.have else move(shard, layout, stage.have, comm)
+        if layout != stage.have:
+            if layout.split == x.split:  # else it goes back
+                warn_of_move(shard.itemsize, layout, stage.have, comm)
+            shard = move(shard, layout, stage.have, comm)
         layout = stage.result
         if stage.factors:
             last: Kind = kind if stage.is_last_kind else "complex"

@@ -69,10 +69,10 @@ def _indices(
     comm: Communication | None,
 ) -> tuple[DNDarray, torch.dtype]:
     if as_index(n, "n") < 1:
-        raise ValueError(f"a Fourier transform has at least 1 point, got {n}")
+        raise ValueError(f"n must be at least 1, got {n}")
     dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
     if not dtype.is_floating_point:
-        raise TypeError(f"frequencies need a real floating point dtype, got {dtype}")
+        raise TypeError(f"dtype of frequencies must be a real floating point one, got {dtype}")
     return arange(length, split=split, device=device, comm=comm), dtype
 
 

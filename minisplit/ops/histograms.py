@@ -173,16 +173,17 @@ def _edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> torch
     if not isinstance(bins, (int, np.integer)):
         edges = _whole(bins, x)
         edges = edges.to(torch.promote_types(edges.dtype, dtype))
-        if len(edges) < 2 or not (edges[1:] >= edges[:-1]).all():
-            raise ValueError(f"bins must be two edges or more that ascend, got {edges.tolist()}")
+        if len(edges) < 2:
+            raise ValueError(f"bins must be an int, or at least two edges, got {len(edges)}")
+        if not (edges[1:] >= edges[:-1]).all():
+            first = int((edges[1:] >= edges[:-1]).logical_not().nonzero()[0])
+            raise ValueError(f"bins must be edges that ascend, got {edges[first]} before {edges[first + 1]}")
         return edges
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     low, high = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-        raise ValueError(
-            f"the range of a histogram must be finite and ascend, got {low} to {high}; give range=(...)"
-        )
+        raise ValueError(f"range must be finite and ascend, got {low} to {high}; give range=(low, high)")
     if low == high:
         low, high = low - 0.5, high + 0.5
     return torch.from_numpy(np.linspace(low, high, int(bins) + 1)).to(x.device, dtype)

@@ -11,10 +11,17 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.layout import normalise_axis
 from minisplit.core.movement import move_each
+from minisplit.core.transfer import elements_moved
+from minisplit.core.warning import warn_of
 from minisplit.ops._make import check_one_communicator, named
 from minisplit.ops._reorder import with_axes
 from minisplit.ops._shape import Joining, joined
 from minisplit.ops.manipulation import ravel, with_dimensions
+
+_JOINED = (
+    "joined arrays go to their places in the result. Those that are split alike, along another axis than the one "
+    "along which they are joined, stay where they are"
+)
 
 Joiner = Callable[[Sequence[DNDarray]], DNDarray]
 
@@ -43,7 +50,7 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
     for place, x in enumerate(arrays):
         if x.ndim != len(first) or x.shape[:axis] + x.shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
             raise ValueError(
-                f"the shapes of joined arrays differ along axis {axis} alone, but array 0 has {first} and array "
+                f"joined arrays may differ along axis {axis} alone, but array 0 has shape {first} and array "
                 f"{place} has {x.shape}"
             )
     itemsizes = tuple(x.larray.itemsize for x in arrays)
@@ -84,7 +91,7 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
     for place, x in enumerate(arrays):
         if x.shape != arrays[0].shape:
             raise ValueError(
-                f"stacked arrays have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
+                f"stacked arrays must have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
             )
     return concat([with_axes(x, axis) for x in arrays], axis=axis)
 
@@ -139,6 +146,7 @@ def join_as(arrays: Sequence[DNDarray], axis: int, joining: Joining) -> DNDarray
     ways = [(x.layout, need) for x, need in zip(arrays, joining.needed, strict=True)]
     moving = [place for place, (have, need) in enumerate(ways) if have != need]
     if moving:
+        warn_of(sum(elements_moved(*ways[place]) * shards[place].itemsize for place in moving), _JOINED, comm)
         moved = move_each([shards[place] for place in moving], [ways[place] for place in moving], comm)
         for place, shard in zip(moving, moved, strict=True):
             shards[place] = shard

@@ -15,9 +15,15 @@ from minisplit.core.devices import Device
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.warning import warn_of
 from minisplit.ops._make import named
 from minisplit.ops._reorder import fresh, owned, reordered, viewed, with_axes
-from minisplit.ops._shape import Axes, filled, normalise_axes, permuted, reshaped
+from minisplit.ops._shape import Axes, crossing, filled, normalise_axes, permuted, reshaped
+
+_REGROUPED = (
+    "in the new shape ranks have other elements than in the old one. Where x is split along axis 0 most of them "
+    "stay where they are"
+)
 
 
 def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
@@ -34,7 +40,7 @@ def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
     x = as_dndarray(x)
     order = normalise_axes(axes, x.ndim, "axes")
     if len(order) != x.ndim:
-        raise ValueError(f"axes {order} must name each axis of the shape {x.shape} once")
+        raise ValueError(f"axes must name each axis of shape {x.shape} once, got {order}")
     return DNDarray(owned(x.larray.permute(order)), permuted(x.layout, order), x.comm)
 
 
@@ -148,7 +154,7 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
     ones = tuple(place for place, extent in enumerate(as_dndarray(x).shape) if extent == 1)
     axes = ones if axis is None else normalise_axes(axis, x.ndim)
     if not set(axes) <= set(ones):
-        raise ValueError(f"squeeze takes away axes of extent 1, but axis {axes} of the shape {x.shape} is not")
+        raise ValueError(f"squeeze takes away axes of extent 1, got axis {axes} of shape {x.shape}")
     shape = tuple(extent for place, extent in enumerate(x.shape) if place not in axes)
     if x.split in axes or x.split is None:
         return fresh(reordered(x, reshaped(x.layout, shape)), x)
@@ -184,6 +190,7 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
     layout = reshaped(as_dndarray(x).layout, filled(shape, x.size))
     if copy is False:
         return viewed(x, layout)
+    warn_of(crossing(x.layout, layout) * x.larray.itemsize, _REGROUPED, x.comm)
     return fresh(reordered(x, layout), x)
 
 
@@ -272,7 +279,7 @@ def tri(
 def of_matrices(x: Any) -> DNDarray:
     """`x` if it is a DNDarray of at least two dimensions; else TypeError or ValueError."""
     if as_dndarray(x).ndim < 2:
-        raise ValueError(f"matrices need at least 2 dimensions, got the shape {x.shape}")
+        raise ValueError(f"matrices need at least 2 dimensions, got shape {x.shape}")
     array: DNDarray = x
     return array
 

@@ -11,6 +11,7 @@ import torch
 
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.gradients import total
+from minisplit.core.showing import shown
 from minisplit.ops._reduce import Axis, Dims, Reduce, check_inexact, directed, locally, wide
 from minisplit.ops._shape import normalise_axes
 from minisplit.ops.decompositions import svdvals
@@ -48,7 +49,7 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     """
     check_inexact(as_dndarray(x).dtype, "vector_norm")
     if isinstance(ord, bool) or not isinstance(ord, (int, float)) or math.isnan(ord):
-        raise TypeError(f"ord of vector_norm must be a number, got {ord!r}")
+        raise TypeError(f"ord of vector_norm must be a number, got {shown(ord)}")
     if ord in {inf, -inf}:
         return (max_of if ord > 0 else min_of)(abs_of(x), axis, keepdims=keepdims)
     x, way = directed(x, axis, keepdims)
@@ -106,7 +107,7 @@ def _matrix_norm(x: DNDarray, axes: tuple[int, int], ord: Any, keepdims: bool) -
         sums = sum_of(abs_of(x), summed, keepdims=keepdims)
         return extreme(sums, other if keepdims else other - (summed < other), keepdims=keepdims)
     if ord not in _SINGULAR:
-        raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {ord!r}")
+        raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {shown(ord)}")
     if ord != "nuc" and not (x.shape[both[0]] and x.shape[both[1]]):
         raise ValueError(f"matrix_norm {ord} needs singular values, but matrices of shape {x.shape} have none")
     values = svdvals(astype(moveaxis(x, both, (-2, -1)), wide(x.dtype)))

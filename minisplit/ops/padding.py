@@ -12,6 +12,7 @@ from minisplit.core.communication import Communication
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.fetching import windowed
 from minisplit.core.layout import Layout
+from minisplit.core.showing import shown
 from minisplit.ops._reorder import fresh
 from minisplit.ops._shape import resized
 
@@ -62,9 +63,7 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
     widths = _widths(pad_width, as_dndarray(x).ndim)
     for axis, pair in enumerate(widths):
         if mode != "constant" and any(pair) and not x.shape[axis]:
-            raise ValueError(
-                f"axis {axis} of the shape {x.shape} has no elements for mode {mode!r}; use 'constant'"
-            )
+            raise ValueError(f"axis {axis} of shape {x.shape} has no elements for mode {mode!r}; use 'constant'")
     value = torch.full((), constant_values, dtype=x.dtype, device=x.device)
     shard, layout = x.larray, x.layout
     for axis, (before, after) in enumerate(widths):
@@ -111,9 +110,10 @@ def _widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
     """(before, after) of each axis."""
     given = np.asarray(pad_width)
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"pad_width must be ints, got {pad_width!r}")
+        raise TypeError(f"pad_width must be ints, got {shown(pad_width)}")
     if given.shape not in {(), (1,), (2,), (1, 2), (ndim, 2)} or (given < 0).any():
         raise ValueError(
-            f"pad_width must be an int, (before, after), or {ndim} such pairs, none negative, got {pad_width!r}"
+            f"pad_width must be an int, (before, after), or {ndim} such pairs, none negative, got "
+            f"{shown(pad_width)}"
         )
     return [(int(before), int(after)) for before, after in np.broadcast_to(given, (ndim, 2))]

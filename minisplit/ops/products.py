@@ -15,6 +15,7 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.gradients import shared, total
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.warning import warn_of
 from minisplit.ops._align import broadcast
 from minisplit.ops._make import brought, check_one_communicator, operator, reflected
 from minisplit.ops._products import Contraction, contraction, matrix_product
@@ -24,6 +25,10 @@ from minisplit.ops.manipulation import ravel
 
 Compute = Callable[..., torch.Tensor]
 
+_ADDED_UP = (
+    "the axis that is summed over is shared out, so that every rank gets all of the result. Split an operand "
+    "along an axis that the result has"
+)
 # In halves torch rounds each rank's product, so these are added up in float32 and rounded once.
 _SUMMED_IN = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
@@ -40,6 +45,8 @@ def contracted(compute: Compute, arrays: Sequence[DNDarray], way: Contraction) -
     elif way.summed:
         kind = _SUMMED_IN.get(dtype, dtype)
     _check_computes(kind, arrays[0]._larray.device)
+    if way.summed:
+        warn_of(way.result.size * kind.itemsize * (comm.size - 1), _ADDED_UP, comm)
     shards = [_part(x, wanted, way).to(kind) for x, wanted in zip(arrays, way.needed, strict=True)]
     made = compute(*shards)
     if way.summed:
@@ -181,7 +188,7 @@ def along(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DNDarray, D
     if x1.shape[axis] != x2.shape[axis]:
         raise ValueError(
             f"{name} needs vectors of one length, got {x1.shape[axis]} and {x2.shape[axis]} along axis {axis} of "
-            f"the shapes {x1.shape} and {x2.shape}"
+            f"shapes {x1.shape} and {x2.shape}"
         )
     broadcast([x1.shape, x2.shape])
     return x1, x2, axis

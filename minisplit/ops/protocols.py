@@ -59,7 +59,8 @@ def to_numpy(self: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool |
     shared = self.split is None and shard.device.type == "cpu" and not (shard.is_conj() or shard.is_neg())
     array = shard.numpy() if shared and not copy else None if copy is False else self.numpy()
     if array is None or (copy is False and dtype not in {None, array.dtype}):
-        raise ValueError(f"copy=False, but {self.dtype} split along {self.split} becomes {dtype} by a copy")
+        wanted = dtype or "an array of NumPy"
+        raise ValueError(f"copy=False, but {self.dtype} split along {self.split} becomes {wanted} by a copy")
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
@@ -78,7 +79,9 @@ def to_dlpack(
     a split array with `copy=False`, and torch's error for one that requires a gradient.
     """
     if self.split is not None and copy is False:
-        raise BufferError("copy=False, but a split array is gathered by a copy; x.larray is this rank's part")
+        raise BufferError(
+            f"copy=False, but an array split along {self.split} is gathered; x.larray is this rank's part"
+        )
     whole = self if self.split is None else self.resplit(None)
     options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
     return whole.larray.__dlpack__(**{name: value for name, value in options.items() if value is not None})
@@ -189,7 +192,7 @@ def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     ours = f"minisplit.{space and space + '.'}{last}"
     instead = f"{ours} takes arrays; " if hasattr(getattr(here, space) if space else here, last) else ""
     raise TypeError(
-        f"torch's {name} takes tensors, but got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
+        f"torch's {name} takes tensors, got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
         "and minisplit.array(..., split=...) makes a DNDarray of a tensor"
     )
 

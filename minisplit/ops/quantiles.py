@@ -139,8 +139,9 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
 def _fractions(q: Quantiles, whole: int) -> torch.Tensor:
     """The wanted quantiles, as fractions in float64."""
     given = torch.as_tensor(q.numpy() if isinstance(q, DNDarray) else q, dtype=torch.float64)
-    if not ((given >= 0) & (given <= whole)).all():
-        raise ValueError(f"q must be from 0 to {whole}, got {given.tolist()}")
+    outside = given[~((given >= 0) & (given <= whole))]
+    if len(outside):
+        raise ValueError(f"q must be from 0 to {whole}, got {outside[0]}")
     return given / whole
 
 

@@ -30,7 +30,7 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
     """
     x = as_dndarray(x)
     if not x.shape:
-        raise ValueError("nonzero needs at least one axis along which to count, got a 0-d array; index it by None")
+        raise ValueError("nonzero needs at least one axis, got a 0-d array; take x[None]")
     mask, rank = DNDarray(x._larray != 0, x._layout, x._comm), x._comm.rank
     if x.split is None:
         found = mask._larray.nonzero(as_tuple=True)
@@ -83,7 +83,7 @@ def searchsorted(
     if sorter is not None:
         x1 = x1[sorter]
     if x1.split is not None and x2.split is not None:
-        x1 = x1.resplit(None)
+        x1 = x1.to_layout(x1._layout.with_split(None))
     table, wanted = (_bytes(comparable(x._larray.detach().to(dtype))) for x in (x1, x2))
     if table.isnan().any():  # behind which torch finds no order
         table, wanted = ordinal(table), ordinal(wanted)

@@ -115,7 +115,7 @@ def unique(
     """
     if axis is not None:
         raise ValueError(
-            f"unique compares elements (axis=None), not whole rows, got axis {axis!r}; number the rows first"
+            f"axis of unique must be None: it compares elements, not rows, got {axis!r}; number the rows first"
         )
     found = _unique(x, placed=return_index or return_inverse)
     more = [(found.indices, return_index), (found.inverse, return_inverse), (found.counts, return_counts)]

@@ -92,7 +92,7 @@ def _along(x: DNDarray, axis: int, descending: bool, which: int) -> DNDarray:
     if home is None:
         return _sampled(x, axis, descending, None, (which,))[0]
     found = torch.sort(x.to_layout(home).larray, dim=axis, descending=descending, stable=True)[which]
-    return DNDarray(found, home, x.comm).to_layout(x.layout)
+    return DNDarray(found, home, x.comm)._back(x.layout)
 
 
 def _sampled(

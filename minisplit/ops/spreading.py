@@ -11,6 +11,7 @@ import torch
 from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout, as_index, normalise_axis, normalise_shape
+from minisplit.core.showing import shown
 from minisplit.ops._align import broadcast, meet
 from minisplit.ops._make import check_one_communicator
 from minisplit.ops._reorder import owned, with_axes
@@ -33,7 +34,7 @@ def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
     given = tuple(repetitions) if isinstance(repetitions, Iterable) else (repetitions,)
     times = [as_index(n, "repetitions") for n in given]
     if any(n < 0 for n in times):
-        raise ValueError(f"repetitions must not be negative, got {given}")
+        raise ValueError(f"repetitions must not be negative, got {shown(given)}")
     x = with_axes(x, range(len(times) - as_dndarray(x).ndim))
     times = [1] * (x.ndim - len(times)) + times
     split = x.split
@@ -90,9 +91,9 @@ def _times(repeats: Any, extent: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How often each of `extent` indices is to be repeated."""
     given = repeats.numpy() if isinstance(repeats, DNDarray) else np.asarray(repeats)
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"repeats must be ints, got {repeats!r}")
+        raise TypeError(f"repeats must be ints, got {shown(repeats)}")
     if given.ndim > 1 or given.size not in {1, extent}:
-        raise ValueError(f"repeats must be one int or {extent}, as the axis is long, got the shape {given.shape}")
+        raise ValueError(f"repeats must be one int, or {extent}, as the axis is long, got shape {given.shape}")
     if (given < 0).any():
         raise ValueError(f"repeats must not be negative, got {given.min()}")
     return np.broadcast_to(given.astype(np.int64), (extent,))
@@ -122,7 +123,7 @@ def broadcast_to(x: DNDarray, /, shape: Sequence[int]) -> DNDarray:
     target = normalise_shape(shape)
     if broadcast([as_dndarray(x).shape, target]) != target:
         raise ValueError(
-            f"an array of shape {x.shape} does not broadcast to {target}, which would have to be larger"
+            f"shape {x.shape} does not broadcast to {target}: each extent must be that of the target, or 1"
         )
     return _broadcast([x], target)[0]
 
@@ -159,7 +160,7 @@ def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
         raise ValueError(f"indexing must be 'xy' or 'ij', got {indexing!r}")
     for place, x in enumerate(arrays):
         if as_dndarray(x, f"array {place}").ndim != 1:
-            raise ValueError(f"meshgrid needs 1-d arrays, but array {place} has the shape {x.shape}")
+            raise ValueError(f"meshgrid needs 1-d arrays, but array {place} has shape {x.shape}")
     places = list(range(len(arrays)))
     if indexing == "xy" and len(places) > 1:
         places[:2] = 1, 0

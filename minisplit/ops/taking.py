@@ -33,10 +33,13 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
     [[2, 0], [5, 3]]
     """
     if axis is None and as_dndarray(x).ndim != 1:
-        raise ValueError(f"take needs an axis, except for 1-d arrays; got shape {x.shape}")
+        raise ValueError(f"take needs an axis, except for 1-d arrays, got shape {x.shape}")
     axis = normalise_axis(0 if axis is None else axis, as_dndarray(x).ndim, "axis")
-    if _dtype(indices) in {torch.bool, np.dtype(bool)}:
+    dtype = str(_dtype(indices))
+    if "bool" in dtype:
         raise IndexError("indices must be integers, got bools; x[mask] takes what a mask selects")
+    if "float" in dtype or "complex" in dtype:
+        raise IndexError(f"indices must be integers, got {dtype}")
     return x[(*(slice(None),) * axis, indices)]
 
 
@@ -64,7 +67,7 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     if indices.dtype is torch.bool or indices.dtype.is_floating_point or indices.dtype.is_complex:
         raise IndexError(f"indices must be integers, got {indices.dtype}")
     if indices.ndim != x.ndim:
-        raise ValueError(f"indices need as many dimensions as x, got the shapes {indices.shape} and {x.shape}")
+        raise ValueError(f"indices must have as many dimensions as x, got shapes {indices.shape} and {x.shape}")
     one = resized(x.layout.with_split(None) if x.split == axis else x.layout, axis, 1)
     broadcast([one.shape, resized(indices.layout.with_split(None), axis, 1).shape])
     if x.split == axis:

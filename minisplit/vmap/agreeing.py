@@ -19,6 +19,7 @@ from minisplit.core.communication import Communication, Record
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code
 from minisplit.core.errors import ALL_WELL, Failure, failing, raise_together
 from minisplit.core.layout import Layout
+from minisplit.core.showing import listed
 from minisplit.vmap.trees import (
     Structure,
     structure_bytes,
@@ -30,6 +31,7 @@ from minisplit.vmap.trees import (
 # Numbers in a record for the outputs; more than that is sent as a digest.
 _WORDS = 48
 _DIGEST = -1
+_MOST_SHOWN = 8
 _TEXT_PER_WORD = 7
 
 
@@ -133,7 +135,8 @@ def _raise_differing(comm: Communication, record: Record) -> None:
         if words[0] != ALL_WELL:
             text = f"outputs with digest {words[1]:x}" if words[0] == _DIGEST else str(_decoded(words))
             seen.setdefault(text, []).append(rank)
-    found = "; ".join(f"{text} on rank {', '.join(map(str, ranks))}" for text, ranks in seen.items())
+    texts = [f"{text} on rank{'s' * (len(ranks) > 1)} {listed(ranks)}" for text, ranks in seen.items()]
+    found = "; ".join(texts[:_MOST_SHOWN]) + "; ..." * (len(texts) > _MOST_SHOWN)
     raise ValueError(
         "func must return the same structure, number, shapes and dtypes of outputs on every rank, and where "
         f"out_dims is None the same values, got {found}"

@@ -13,7 +13,7 @@ from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move_all
 from minisplit.core.stored import StoredArray
-from minisplit.core.warning import warn_of_move
+from minisplit.core.warning import warn_of_moves
 from minisplit.vmap.gradients import Step, enter
 from minisplit.vmap.planning import Batch
 
@@ -53,6 +53,7 @@ def brought(
     Collective where a shard must move: one exchange for all of them.
     """
     shards = [x._larray for x in arrays]
+    warn_of_arguments(arrays, batch, comm)
     places = () if keywords is None else keywords.places
     if torch.is_grad_enabled():
         given = [] if keywords is None else [keywords.leaves[place] for place in places]
@@ -78,11 +79,16 @@ def brought(
         shards[i] = shards[i].narrow(batch.in_dims[i] or 0, start, stop - start)
     rest = [i for i in moving if i not in cut]
     ways = [(arrays[i]._layout, batch.targets[i]) for i in rest]
-    for i, way in zip(rest, ways, strict=True):
-        warn_of_move(shards[i].element_size(), *way, comm)
     for i, moved in zip(rest, move_all([shards[i] for i in rest], ways, comm), strict=True):
         shards[i] = moved
     return None, shards
+
+
+def warn_of_arguments(arrays: Sequence[DNDarray], batch: Batch, comm: Communication) -> None:
+    """Warn if bringing the inputs to their targets is a large move."""
+    if batch.exchanges:
+        targets = zip(arrays, batch.targets, strict=True)
+        warn_of_moves([(x._larray.itemsize, x._layout, target) for x, target in targets], comm)
 
 
 def check_together(arrays: Sequence[DNDarray | StoredArray]) -> Communication:

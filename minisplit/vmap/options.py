@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch.utils import _pytree as pytree
 
 from minisplit.core.layout import as_index
+from minisplit.core.showing import shown
 from minisplit.vmap import progress
 from minisplit.vmap.planning import MAX_IMBALANCE
 from minisplit.vmap.trees import checked_dims
@@ -49,13 +50,13 @@ class Options(NamedTuple):
     def told(self) -> str:
         """`out_dims` and what else is not as by default, for a text."""
         named = self._asdict().items()
-        shown = [f"{name}={x!r}" for name, x in named if name == "out_dims" or x != self._field_defaults[name]]
-        return ", ".join(shown)
+        told = [f"{name}={x!r}" for name, x in named if name == "out_dims" or x != self._field_defaults[name]]
+        return ", ".join(told)
 
 
 def _checked_randomness(randomness: Any) -> str:
     if randomness not in _RANDOMNESS:
-        raise ValueError(f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {randomness!r}")
+        raise ValueError(f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {shown(randomness)}")
     return str(randomness)
 
 
@@ -64,8 +65,8 @@ def _checked_chunk_size(chunk_size: Any) -> int | Literal["auto"] | None:
         return None
     if isinstance(chunk_size, str) and chunk_size == "auto":
         return "auto"
-    if isinstance(chunk_size, str):
-        raise TypeError(f"chunk_size must be an int, None or 'auto', got {chunk_size!r}")
+    if isinstance(chunk_size, bool) or not hasattr(chunk_size, "__index__"):
+        raise TypeError(f"chunk_size must be an int, None or 'auto', got {shown(chunk_size)}")
     checked = as_index(chunk_size, "chunk_size")
     if checked < 1:
         raise ValueError(f"chunk_size must be at least 1 (or None for one chunk), got {checked}")
@@ -77,39 +78,39 @@ def _checked_budget(budget: Any, chunk_size: Any) -> int | None:
         return None
     checked = as_index(budget, "memory_budget")
     if checked < 1:
-        raise ValueError(f"memory_budget is a number of bytes, at least 1, got {checked}")
+        raise ValueError(f"memory_budget must be a number of bytes, at least 1, got {checked}")
     if chunk_size != "auto":
-        raise ValueError(f"memory_budget goes with chunk_size='auto', not with {chunk_size!r}")
+        raise ValueError(f"memory_budget goes with chunk_size='auto', got {shown(chunk_size)}")
     return checked
 
 
 def _checked_imbalance(max_imbalance: Any) -> float:
     if isinstance(max_imbalance, bool) or not isinstance(max_imbalance, (int, float)):
-        raise TypeError(f"max_imbalance must be a number, got {max_imbalance!r}")
+        raise TypeError(f"max_imbalance must be a number, got {shown(max_imbalance)}")
     if not max_imbalance >= 1:
         raise ValueError(f"max_imbalance must be at least 1, which means balanced, got {max_imbalance}")
     return float(max_imbalance)
 
 
-def _checked_progress(shown: Any) -> bool:
-    if not isinstance(shown, bool):
-        raise TypeError(f"progress must be True or False, got {shown!r}")
-    if shown:
+def _checked_progress(is_shown: Any) -> bool:
+    if not isinstance(is_shown, bool):
+        raise TypeError(f"progress must be True or False, got {shown(is_shown)}")
+    if is_shown:
         progress.check_installed()
-    return shown
+    return is_shown
 
 
 def _checked_out(out: Any) -> Any:
     """Paths, in a structure that is compared with the outputs' once they are known."""
     for path in [] if out is None else pytree.tree_leaves(out):
         if path is not None and not isinstance(path, str | Path):
-            raise TypeError(f"out is a path, or one for each output, got {path!r} of type {type(path).__name__}")
+            raise TypeError(f"out must be a path, or one for each output, got {shown(path)}")
     return out
 
 
 def _checked_resume(resume: Any, out: Any) -> bool:
     if not isinstance(resume, bool):
-        raise TypeError(f"resume must be True or False, got {resume!r}")
+        raise TypeError(f"resume must be True or False, got {shown(resume)}")
     if resume and out is None:
         raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
     return resume

@@ -213,7 +213,7 @@ def _randint_like(
 def _integers(low: Any, high: Any) -> Draw:
     low, high = int(low), int(high)
     if not low < high:
-        raise RuntimeError(f"there is no integer from {low} to below {high}")
+        raise RuntimeError(f"low must be below high, got {low} and {high}")
     return lambda field, dtype, device: drawing.integers(field, low, high, device).to(dtype)
 
 
@@ -223,7 +223,7 @@ def _randperm(draws: _Draws, n: int, *, dtype: torch.dtype = torch.int64, device
 
 def _normal(draws: _Draws, mean: Any = 0.0, std: Any = 1.0, size: Any = None, **kwargs: Any) -> Any:
     if not isinstance(std, torch.Tensor) and not std >= 0:
-        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+        raise RuntimeError(f"std of normal must not be negative, got {std}")
     tensors = [x for x in (mean, std) if isinstance(x, torch.Tensor)]
     if not tensors:
         return _factory(drawing.normal)(draws, size=size, **kwargs) * std + mean
@@ -238,7 +238,7 @@ def _chances(draws: _Draws, p: Any, like: torch.Tensor) -> torch.Tensor:
         fine = torch.float64 if p.dtype is torch.float64 else torch.float32
         return draws.draw(drawing.uniform, like.shape, fine, like.device).lt(p).to(like.dtype)
     if not 0 <= p <= 1:
-        raise RuntimeError(f"a probability must be from 0 to 1, got {p}")
+        raise RuntimeError(f"p must be from 0 to 1, got {p}")
     return draws.draw(
         lambda field, dtype, device: drawing.bernoulli(field, float(p), device).to(dtype),
         like.shape,
@@ -282,25 +282,25 @@ def _in_place(draw: Callable[..., Draw]) -> Callable[..., torch.Tensor]:
 
 def _normal_(mean: float = 0.0, std: float = 1.0) -> Draw:
     if not std >= 0:
-        raise RuntimeError(f"normal_ expects std >= 0.0, but found std {std}")
+        raise RuntimeError(f"std of normal_ must not be negative, got {std}")
     return lambda *where: drawing.normal(*where).mul_(std).add_(mean)
 
 
 def _uniform_(low: float = 0.0, to: float = 1.0) -> Draw:
     if not low <= to:
-        raise RuntimeError(f"uniform_ expects from <= to, got {low} and {to}")
+        raise RuntimeError(f"uniform_ needs numbers with from <= to, got {low} and {to}")
     return lambda *where: drawing.stretched(drawing.uniform(*where), low, to)
 
 
 def _exponential_(lambd: float = 1.0) -> Draw:
     if not lambd > 0:
-        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda {lambd}")
+        raise RuntimeError(f"lambd of exponential_ must be positive, got {lambd}")
     return lambda *where: drawing.exponential(*where).div_(lambd)
 
 
 def _log_normal_(mean: float = 1.0, std: float = 2.0) -> Draw:
     if not std > 0:
-        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+        raise RuntimeError(f"std of log_normal_ must be positive, got {std}")
     return lambda field, dtype, device: drawing.log_normal(field, dtype, device, mean, std)
 
 
@@ -310,7 +310,7 @@ def _cauchy_(median: float = 0.0, sigma: float = 1.0) -> Draw:
 
 def _geometric_(p: float) -> Draw:
     if not 0 < p < 1:
-        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+        raise RuntimeError(f"p of geometric_ must be above 0 and below 1, got {p}")
     scale = -math.log1p(-p)
     return lambda field, dtype, device: (
         drawing.exponential(field, torch.float64, device).div_(scale).ceil_().to(dtype)
@@ -321,7 +321,7 @@ def _multinomial(draws: _Draws, input: torch.Tensor, num_samples: int, replaceme
     """With replacement by the cumulated probabilities; without, the shortest waiting times of these rates."""
     shape, kinds = input.shape[:-1], input.shape[-1]
     if not replacement and num_samples > kinds:
-        raise RuntimeError(f"cannot sample {num_samples} of {kinds} without replacement")
+        raise RuntimeError(f"num_samples must be at most {kinds} without replacement, got {num_samples}")
     if replacement:
         drawn = draws.draw(drawing.uniform, [*shape, num_samples], torch.float64, input.device)
         shares = drawing.cumulated(input)
@@ -372,7 +372,7 @@ def _dropped(
     alpha: bool = False,
 ) -> torch.Tensor:
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+        raise ValueError(f"p of dropout must be from 0 to 1, got {p}")
     if not training or p == 0:
         return input
     kept = draws.draw(

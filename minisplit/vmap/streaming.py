@@ -18,6 +18,7 @@ from minisplit.core.errors import failing as failing_rank
 from minisplit.core.layout import Layout
 from minisplit.core.movement import move_all
 from minisplit.core.stored import Box, Sink, StoredArray
+from minisplit.core.warning import warn_of_moves
 from minisplit.vmap import failing
 from minisplit.vmap.agreeing import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
 from minisplit.vmap.batching import Mapped, Task
@@ -281,6 +282,7 @@ def _in_memory(job: Job) -> dict[int, torch.Tensor]:
     found = {i: x.larray for i, x in here.items()}
     moving = [i for i, x in here.items() if x.layout != batch.targets[i]]
     ways = [(here[i].layout, batch.targets[i]) for i in moving]
+    warn_of_moves([(found[i].itemsize, *way) for i, way in zip(moving, ways, strict=True)], comm)
     found |= zip(moving, move_all([found[i] for i in moving], ways, comm), strict=True)
     stored = {i: x for i, x in enumerate(arrays) if isinstance(x, StoredArray) and batch.in_dims[i] is None}
     if stored:

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from minisplit.core.dndarray import DNDarray
 from minisplit.core.layout import as_index
+from minisplit.core.showing import shown
 from minisplit.core.stored import StoredArray
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many,
@@ -64,7 +65,7 @@ def flat_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
     leaves, spec = pytree.tree_flatten(returned)
     wanted = "func must return a tensor, or tuples, lists and dicts of tensors"
     if not leaves:
-        raise TypeError(f"{wanted}, but it returned {returned!r}, which holds none")
+        raise TypeError(f"{wanted}, but it returned {shown(returned)}, which holds none")
     for i, x in enumerate(leaves):
         if not isinstance(x, torch.Tensor):
             hint = "; use its larray inside of func" if isinstance(x, DNDarray) else ""
@@ -74,7 +75,7 @@ def flat_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
 
 
 def _described(x: object) -> str:
-    return f"{x!r}" if x is None or isinstance(x, (bool, int, float, complex, str)) else f"a {type(x).__name__}"
+    return shown(x) if x is None or isinstance(x, (bool, int, float, complex, str)) else f"a {type(x).__name__}"
 
 
 def rebuilt(leaves: Sequence[Any], structure: Structure) -> Any:

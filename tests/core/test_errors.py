@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,3 +234,19 @@ def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
 def test_J1_the_hook_is_there_with_several_ranks(size: int) -> None:
     hooks: dict[bool, Any] = {True: mpi._end_job, False: sys.__excepthook__}
     assert sys.excepthook is hooks[size > 1]
+
+
+@pytest.mark.mpi
+def test_J1_a_traceback_that_is_in_the_text_is_not_printed_twice(
+    comm: Comm, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    monkeypatch.setattr(ms.MPICommunication, "abort", lambda self, status=1: None)
+    monkeypatch.setattr(mpi, "time", SimpleNamespace(sleep=lambda seconds: None))
+    stream = io.StringIO()
+    raised = caught(comm, ValueError(f"lost on {rank}"))
+    monkeypatch.setattr(sys, "stderr", stream)
+    mpi._end_job(type(raised), raised, raised.__traceback__)
+    printed = stream.getvalue()
+    # Other ranks' own failures are not those of the text.
+    assert printed.count("ValueError: lost on 0") == 2, "as a headline, and below its traceback"
+    assert ("direct cause" in printed) == (rank > 0)

@@ -226,7 +226,7 @@ def test_without_a_copy_there_is_none_or_an_error(raises_alike: Any) -> None:
 
 
 def test_bad_arguments_of_array(raises_alike: Any) -> None:
-    with raises_alike(ValueError, match=r"give split .* or is_split .* not both; got split=0, is_split=1"):
+    with raises_alike(ValueError, match=r"give split .* or is_split .* not both, got split=0, is_split=1"):
         ms.array([[1]], split=0, is_split=1)
     with raises_alike(ValueError, match="copy must be True, False or None, got 'no'"):
         ms.array([1], copy="no")  # type: ignore[arg-type]
@@ -395,7 +395,7 @@ def test_a_dndarray_keeps_its_layout(comm: Comm, size: int, raises_alike: Any) -
         assert torch.equal(y.larray, x.larray)
     assert_is(ms.array(x, split=1), whole, 1)
     assert_is(ms.array(x, torch.int32, split=1), whole.int(), 1)
-    with raises_alike(ValueError, match="is_split=1, but the DNDarray is split along 0"):
+    with raises_alike(ValueError, match="is_split must be the split of the DNDarray, 0, got 1"):
         ms.array(x, is_split=1)
     with raises_alike(IndexError, match="split 2 is out of range"):
         ms.array(x, split=2)
@@ -517,7 +517,7 @@ def test_factories_use_the_communicator_in_use(comm: Comm, calls: Counter[str]) 
 
 def test_devices_and_shapes_are_checked(raises_alike: Any) -> None:
     for make in (ms.zeros, ms.ones, ms.empty):
-        with raises_alike(ValueError, match="unknown device 'abacus'"):
+        with raises_alike(ValueError, match="got 'abacus'"):
             make(3, device="abacus")
         with raises_alike(ValueError, match="extents must not be negative"):
             make((3, -1))

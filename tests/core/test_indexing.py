@@ -341,7 +341,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     ((..., [0, -8]), IndexError, "index -8 is out of range for axis 2 of length 6"),
     ((0, 0, 0, 0), IndexError, r"the key indexes 4 axes, but the array of shape \(5, 4, 6\) has 3"),
     ((..., ...), IndexError, r"one Ellipsis \(\.\.\.\), got 2"),
-    (1.0, IndexError, "a key is made of ints, .* got one of type float"),
+    (1.0, IndexError, "a key must be ints, .* got 1.0 of type float"),
     ("a", IndexError, "got one of type str"),
     (object(), IndexError, "got one of type object"),
     ([0.5], IndexError, "of integers or bools, got float64"),

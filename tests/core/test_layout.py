@@ -135,8 +135,8 @@ def test_A1_split_is_no_int(split: Any) -> None:
 @pytest.mark.parametrize(
     ("counts", "kind", "words"),
     [
-        ((4, 3, 0), ValueError, r"counts \(4, 3, 0\) are 3 numbers, but there are 2 ranks"),
-        ((), ValueError, r"counts \(\) are 0 numbers, but there are 2 ranks"),
+        ((4, 3, 0), ValueError, r"counts must be 2 ints, one per rank, got 3: \(4, 3, 0\)"),
+        ((), ValueError, r"counts must be 2 ints, one per rank, got 0: \(\)"),
         ((8, -1), ValueError, r"counts must not be negative, got \(8, -1\)"),
         ((3, 2), ValueError, r"counts \(3, 2\) hold 5 indices, but axis 0 of \(7, 4\) has 7"),
         ((3.0, 4), TypeError, "every count must be an int, got 3.0 of type float"),
@@ -182,3 +182,15 @@ def test_text_is_short_and_tells_layouts_apart() -> None:
         "(4,) split 0 over [4, 0]",
         "(4,) split 0 over 3 ranks",
     ]
+
+
+def test_texts_do_not_grow_with_the_number_of_ranks() -> None:
+    """But they tell layouts apart, as they are compared between ranks."""
+    counts = [3, 1] * 5000
+    x, y = (Layout((20_000, 2), 0, 10_000, tuple(each)) for each in (counts, [*counts[:-2], 1, 3]))
+    assert str(x).startswith("(20000, 2) split 0 over [3, 1, 3, 1,")
+    assert len(str(x)) < 120
+    assert str(x) != str(y)
+    with pytest.raises(ValueError, match=r"must not be negative, got \(3, 1, .*\.\.\.\)$") as caught:
+        x.with_counts([*counts[:-1], -1])
+    assert len(str(caught.value)) < 120

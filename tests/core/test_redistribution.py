@@ -241,22 +241,22 @@ def test_messages_of_large_pieces_are_those_of_the_plan(
 
 @pytest.mark.parametrize("axis", [2, -3])
 def test_A1_axis_out_of_range(axis: int, raises_alike: Any) -> None:
-    with raises_alike(IndexError, match=f"split {axis} is out of range for 2 dimensions; allowed: -2 to 1"):
+    with raises_alike(IndexError, match=f"axis {axis} is out of range for 2 dimensions; allowed: -2 to 1"):
         ms.resplit(ms.zeros((2, 3), split=0), axis)
 
 
 @pytest.mark.parametrize("axis", [True, 1.0, "1"])
 def test_A1_axis_is_no_int(axis: Any, raises_alike: Any) -> None:
-    with raises_alike(TypeError, match="split must be an int, got"):
+    with raises_alike(TypeError, match="axis must be an int, got"):
         ms.resplit(ms.zeros((2, 3), split=0), axis)
 
 
 @pytest.mark.parametrize(
     ("wrong", "kind", "words"),
     [
-        (lambda n: [1] * (n + 1), ValueError, "numbers, but there are"),
+        (lambda n: [1] * (n + 1), ValueError, "ints, one per rank, got"),
         (lambda n: [5] + [0] * (n - 1), ValueError, r"hold 5 indices, but axis 0 of \(6, 4\) has 6"),
-        (lambda n: [7, -1] + [0] * (n - 2), ValueError, "must not be negative|are 2 numbers"),
+        (lambda n: [7, -1] + [0] * (n - 2), ValueError, "must not be negative|one per rank, got 2"),
         (lambda n: [6.0] + [0] * (n - 1), TypeError, "every count must be an int, got 6.0"),
         (lambda n: 6, TypeError, "counts must be a sequence of ints, one per rank, got 6"),
         (lambda n: None, TypeError, "counts must be a sequence of ints, one per rank, got None"),

@@ -18,7 +18,7 @@ def test_J3_the_limit_is_in_seconds(monkeypatch: pytest.MonkeyPatch, text: str, 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "60s"])
 def test_J3_the_limit_must_be_a_number(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("MINISPLIT_TIMEOUT", text)
-    with pytest.raises(ValueError, match=f"must be a number of seconds, 0 for no limit; got '{text}'"):
+    with pytest.raises(ValueError, match=f"must be a number of seconds, or 0 for no limit, got '{text}'"):
         time_limit()
 
 

@@ -88,7 +88,7 @@ def test_an_array_in_memory_into_a_file(folder: Path) -> None:
         (lambda folder: ms.open(folder / "none.npy"), FileNotFoundError, r"none\.npy"),
         (lambda folder: ms.open(folder / "x.npy", split=2), IndexError, "split 2 is out of range"),
         (lambda folder: ms.open(folder / "x.what"), ValueError, "does not tell its format"),
-        (lambda folder: ms.open(3), TypeError, "int"),
+        (lambda folder: ms.open(3), TypeError, "path must be a str or a pathlib.Path, got 3"),
         (
             lambda folder: ms.vmap(lambda v: (v, v), out=folder / "y.npy")(ms.open(folder / "x.npy")),
             ValueError,

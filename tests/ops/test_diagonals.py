@@ -71,8 +71,8 @@ def test_diagonals_are_copies_on_their_communicator(comm: ms.Communication, rank
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (ms.diagonal, ValueError, r"at least 2 dimensions, got the shape \(3,\)"),
-        (ms.trace, ValueError, r"at least 2 dimensions, got the shape \(3,\)"),
+        (ms.diagonal, ValueError, r"at least 2 dimensions, got shape \(3,\)"),
+        (ms.trace, ValueError, r"at least 2 dimensions, got shape \(3,\)"),
         (lambda x: ms.diag(x[None, None]), ValueError, r"1-d array or a matrix, got shape \(1, 1, 3\)"),
         (lambda x: ms.diag(x, 1.0), TypeError, r"k must be an int, got 1\.0"),
         (lambda x: ms.trace(x[None], offset="a"), TypeError, "offset must be an int, got 'a'"),

@@ -186,13 +186,17 @@ def test_convolutions_of_several_dtypes(size: int) -> None:
         (lambda x: ms.diff(x, axis=2), IndexError, "axis 2 is out of range for 2 dimensions"),
         (lambda x: ms.diff(x, n=-1), ValueError, "n must not be negative, got -1"),
         (lambda x: ms.diff(x, n=0.5), TypeError, "n must be an int, got 0.5"),
-        (lambda x: ms.diff(x, append=x[:, 0]), ValueError, "the shapes of joined arrays differ"),
+        (lambda x: ms.diff(x, append=x[:, 0]), ValueError, "joined arrays may differ along axis 1 alone"),
         (lambda x: ms.diff(x.larray), TypeError, "x must be a DNDarray, got Tensor"),
         (lambda x: ms.convolve(x, x), ValueError, r"1-d arrays that have elements, got .* \(6, 2\) and"),
         (lambda x: ms.convolve(x[:, 0], x[:0, 0]), ValueError, r"1-d arrays that have elements, got .* \(0,\)"),
         (lambda x: ms.convolve(x[:, 0], x[:, 0], "half"), ValueError, "mode must be 'full', .* got 'half'"),
         (lambda x: ms.convolve(x[:, 0] > 0, x[:, 0] > 0), RuntimeError, "Bool"),
-        (lambda x: ms.trapezoid(x, x[0, :1]), ValueError, r"shape \(6, 2\) or be as long as axis 1, got \(1,\)"),
+        (
+            lambda x: ms.trapezoid(x, x[0, :1]),
+            ValueError,
+            r"x must have shape \(6, 2\), as y, or \(2,\), got shape \(1,\)",
+        ),
     ],
 )
 def test_errors(call: Callable[[Any], Any], kind: Any, words: str, raises_alike: Any) -> None:

@@ -66,7 +66,7 @@ def test_dlpack_gives_the_global_array(size: int) -> None:
         assert np.array_equal(np.from_dlpack(x), WHOLE.numpy())
         assert ms.from_dlpack(x).layout == x.layout
     assert x.__dlpack_device__() == WHOLE.__dlpack_device__()
-    with pytest.raises(BufferError, match="a split array is gathered by a copy"):
+    with pytest.raises(BufferError, match=r"an array split along . is gathered"):
         x.__dlpack__(copy=False)
 
 
@@ -126,11 +126,9 @@ def test_torch_functions_of_arrays_are_ours(size: int, name: str) -> None:
 def test_torch_functions_with_another_meaning_say_what_to_call(size: int) -> None:
     x = ms.ones(3, split=0)
     assert torch.equal(x, x)
-    with pytest.raises(
-        TypeError, match=r"torch's max takes tensors, but got a DNDarray: minisplit\.max takes arrays"
-    ):
+    with pytest.raises(TypeError, match=r"torch's max takes tensors, got a DNDarray: minisplit\.max takes arrays"):
         torch.max(x, 0)
     with pytest.raises(TypeError, match=r"minisplit\.linalg\.matrix_norm takes arrays; x\.larray is"):
         torch.linalg.matrix_norm(x)
-    with pytest.raises(TypeError, match=r"torch's lgamma takes tensors, but got a DNDarray: x\.larray is this"):
+    with pytest.raises(TypeError, match=r"torch's lgamma takes tensors, got a DNDarray: x\.larray is this"):
         torch.lgamma(x)

@@ -221,7 +221,7 @@ def test_what_is_sent(size: int) -> None:
     [
         (lambda x: ms.median(x * 1j), TypeError, r"median needs numbers that have an order, got torch\.complex64"),
         (lambda x: ms.quantile(x, 1.5), ValueError, r"q must be from 0 to 1, got 1\.5"),
-        (lambda x: ms.percentile(x, [1, math.nan]), ValueError, r"q must be from 0 to 100, got \[1\.0, nan\]"),
+        (lambda x: ms.percentile(x, [1, math.nan]), ValueError, r"q must be from 0 to 100, got nan"),
         (
             lambda x: ms.quantile(x, 0.5, method="best"),
             ValueError,
@@ -230,13 +230,17 @@ def test_what_is_sent(size: int) -> None:
         (lambda x: ms.median(x, axis=2), IndexError, "axis 2 is out of range"),
         (lambda x: ms.median(ms.ones((0, 3))), ValueError, r"median needs at least one .* shape \(0, 3\)"),
         (lambda x: ms.histogram(x, 0), ValueError, "bins must be at least 1, got 0"),
-        (lambda x: ms.histogram(x, [1.0, 0.0]), ValueError, r"two edges or more that ascend, got \[1\.0, 0\.0\]"),
+        (
+            lambda x: ms.histogram(x, [1.0, 0.0]),
+            ValueError,
+            r"bins must be edges that ascend, got 1\.0 before 0\.0",
+        ),
         (
             lambda x: ms.histogram(x, range=(1, 0)),
             ValueError,
             r"must be finite and ascend, got 1 to 0; give range",
         ),
-        (lambda x: ms.histogram(x / 0), ValueError, "range of a histogram must be finite .* got inf to inf"),
+        (lambda x: ms.histogram(x / 0), ValueError, "range must be finite .* got inf to inf"),
         (
             lambda x: ms.histogram(x, weights=x[0]),
             ValueError,

@@ -520,7 +520,7 @@ def like(x: ms.DNDarray, *shape: int) -> ms.DNDarray:
     ("call", "kind", "words"),
     [
         (lambda x: ms.sum(x, axis=2), IndexError, r"axis 2 is out of range for 2 dimensions; allowed: -2 to 1"),
-        (lambda x: ms.any(x, axis=(0, -2)), ValueError, r"axis is to be reduced twice: \(0, -2\) of 2 dim"),
+        (lambda x: ms.any(x, axis=(0, -2)), ValueError, r"axis \(0, -2\) names an axis of 2 dimensions more"),
         (lambda x: ms.max(x, axis=1.0), TypeError, r"axis must be an int, got 1\.0 of type float"),
         (lambda x: ms.max(x, axis=True), TypeError, "axis must be an int, got True of type bool"),
         (lambda x: ms.argmax(x, axis=(0, 1)), TypeError, r"axis of argmax must be an int or None, got \(0, 1\)"),
@@ -528,7 +528,7 @@ def like(x: ms.DNDarray, *shape: int) -> ms.DNDarray:
         (lambda x: ms.mean(x != 0), TypeError, r"mean needs floating point or complex .* got torch\.bool"),
         (lambda x: ms.mean(x, dtype=torch.int8), TypeError, r"mean needs floating point .* got torch\.int8"),
         (lambda x: ms.var(x != 0), TypeError, r"var needs floating point or complex .* got torch\.bool"),
-        (lambda x: ms.std(x, correction="1"), TypeError, "correction of std must be a number, got '1'"),
+        (lambda x: ms.std(x, correction="1"), TypeError, "correction of std must be a number, got str"),
         (lambda x: ms.max(x * 1j), TypeError, r"max needs numbers that have an order, got torch\.complex64"),
         (lambda x: ms.argmin(x * 1j), TypeError, r"argmin needs numbers that have an order, got torch\.comp"),
         (lambda x: ms.max(like(x, 0, 3)), ValueError, r"max needs .* \(0, 3\) has none along axes \(0, 1\)"),

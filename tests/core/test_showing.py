@@ -1,0 +1,49 @@
+"""What a caller gave, as error messages show it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import minisplit as ms
+from minisplit.core.debugging import named_by_rank
+from minisplit.core.showing import listed, shown
+
+pytestmark = pytest.mark.serial
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("both", "'both'"),
+        (2.5, "2.5"),
+        ((1, None), "(1, None)"),
+        (np.float32, "<class 'numpy.float32'>"),
+        (torch.zeros(()), "tensor(0.)"),
+        (torch.zeros(2, 10**6), "<Tensor of shape (2, 1000000)>"),
+        ([np.zeros(3)], "[<ndarray of shape (3,)>]"),
+        # Its repr is that of a rank's part.
+        (ms.zeros((2, 3), split=0), "<DNDarray of shape (2, 3)>"),
+        ({"a": [0] * 10**6}, "{'a': [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...]}"),
+    ],
+    ids=str,
+)
+def test_shown(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_shown_is_one_line_without_addresses() -> None:
+    function = shown(lambda x: x)
+    assert "lambda" in function
+    assert "0x" not in function
+    assert "\n" not in shown("a\nb" * 1000)
+    assert len(shown("a\nb" * 1000)) < 130
+
+
+def test_of_many_ranks_the_first_are_named() -> None:
+    texts = ["waits"] * 10_000
+    assert named_by_rank(["leaves", *texts])[:40] == "rank 0 leaves, ranks 1, 2, 3, 4, 5, 6, 7"
+    assert named_by_rank(texts).endswith("15 and 9984 more waits")
+    assert named_by_rank([str(n) for n in range(20)]).endswith("rank 15 15 and 4 more")
+    assert listed([]) == ""
