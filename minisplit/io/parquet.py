@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -38,6 +39,7 @@ class Parquet(Format):
     name = "parquet"
     suffixes = (".parquet", ".pq")
     named = True
+    blocks = False
 
     def names(self, path: str) -> list[str]:
         return list(_file(_parts(path)[0]).schema_arrow.names)
@@ -136,10 +138,11 @@ class _Writer:
 
 
 def _kind(field: Any, path: str) -> Any:
-    try:
-        return np.dtype(field.type.to_pandas_dtype())
-    except NotImplementedError:
-        raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers") from None
+    with suppress(NotImplementedError):
+        kind = np.dtype(field.type.to_pandas_dtype())
+        if not kind.hasobject:
+            return kind
+    raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")
 
 
 def _parts(path: str) -> list[str]:

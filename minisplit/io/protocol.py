@@ -46,6 +46,8 @@ class Format:
     named = False
     adds = False
     folders = False
+    # Whether parts can be written in any order, and again.
+    blocks = True
 
     def names(self, path: str) -> list[str]:
         """The datasets in a file; [""] for the one that needs no name."""
