@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ def show(x: DNDarray) -> None:
     """
     x = as_dndarray(x)
     options = np.get_printoptions()
-    summarised = x.size > options["threshold"]
-    edge, shown = options["edgeitems"], x
+    told = json.dumps([options["threshold"], options["edgeitems"]]).encode()
+    threshold, edge = json.loads(x.comm.broadcast_bytes(told))  # what rank 0 alone may have set
+    summarised, shown = x.size > threshold, x
     if summarised:
         # Where nothing has to move first.
         for axis in sorted(range(x.ndim), key=lambda axis: axis == x.split):
