@@ -44,20 +44,24 @@ def warn_of_move(itemsize: int, src: Layout, dst: Layout, comm: Communication) -
         f"this call brings {size} to each rank: an array that is {src} must be {dst} for it. Give arrays "
         "one layout before (minisplit.resplit), or reduce first; minisplit.warn_above(bytes) sets the limit"
     )
-    show = warnings.showwarning
+    frame = _program()
+    where = frame.f_globals
+    show, registry = warnings.showwarning, where.setdefault("__warningregistry__", {})
     if comm.rank:
         # A filter may make it an error, which all ranks must raise, but only one is to show it.
         warnings.showwarning = lambda *_, **__: None
+        registry = {}  # in that of the module, it would count as shown for a rank that is a thread
     try:
-        warnings.warn(text, PerformanceWarning, stacklevel=_levels())
+        warnings.warn_explicit(
+            text, PerformanceWarning, frame.f_code.co_filename, frame.f_lineno, where.get("__name__"), registry
+        )
     finally:
         warnings.showwarning = show
 
 
-def _levels() -> int:
-    """How many frames up from `warn_of_move` the program is."""
-    frame: FrameType | None = sys._getframe(1)
-    levels = 1
-    while frame is not None and is_inside(frame):
-        frame, levels = frame.f_back, levels + 1
-    return levels
+def _program() -> FrameType:
+    """Where the program is that called minisplit."""
+    frame = sys._getframe(1)
+    while is_inside(frame) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame

@@ -11,6 +11,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core.errors import agreement
+from minisplit.testing import run
 
 
 @pytest.fixture
@@ -54,6 +55,20 @@ def test_one_rank_shows_it_with_the_line_of_the_program(comm: ms.Communication, 
         x + ms.zeros((40, 40), split=1)
     with agreement(comm, "checking"):
         assert [warning.filename for warning in caught] == [__file__] * 2 * (rank == 0)
+
+
+@pytest.mark.serial
+@pytest.mark.usefixtures("above_100_bytes")
+def test_it_is_shown_whichever_thread_comes_first() -> None:
+    def gathered() -> None:
+        x = ms.zeros((40, 40), split=0)
+        ms.get_comm().broadcast_bytes(b"")  # after which the last rank goes on first
+        x.numpy()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        run(gathered, ranks=3)
+    assert len(caught) == 1
 
 
 def test_none_is_never(comm: ms.Communication) -> None:
