@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from layouts import layouts
 
 import minisplit as ms
@@ -28,6 +29,15 @@ def test_values_are_shown_once_as_numpy_shows_them(
         with agreement(comm, "checking"):
             assert shown == wanted
             assert seen.bytes_sent <= 8 * 1200  # of 1,800 numbers or more only those at the edges
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e5m2, torch.float16])
+def test_values_of_which_numpy_has_no_dtype(
+    rank: int, dtype: torch.dtype, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ms.array([0.5, 3.0], dtype=dtype, split=0).show()
+    shown = capsys.readouterr().out
+    assert shown.startswith("[0.5 3. ]\n(2,) split 0") == shown.endswith(f"{dtype}\n") == (rank == 0)
 
 
 def test_one_rank_may_print_otherwise(comm: ms.Communication, rank: int, size: int) -> None:
