@@ -40,6 +40,7 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     code: str
     offset: int
+    nbytes: int
 
 
 class Safetensors(Format):
@@ -74,7 +75,7 @@ class Safetensors(Format):
             return
         # A header that grows moves what is behind it.
         old, metadata = header(path)
-        arrays = {key: (entry.shape, DTYPES[entry.code]) for key, entry in old.items() if key != name}
+        arrays = {key: (entry.shape, dtype_of(key, entry, path)) for key, entry in old.items() if key != name}
         grown = f"{path}.new"
         try:
             create(grown, {**arrays, name: (layout.shape, dtype)}, metadata)
@@ -83,7 +84,7 @@ class Safetensors(Format):
                 for key in arrays:
                     source.seek(old[key].offset)
                     target.seek(new[key].offset)
-                    _copy(source, target, _nbytes(old[key]))
+                    _copy(source, target, old[key].nbytes)
             os.replace(grown, path)
         finally:
             with suppress(FileNotFoundError):
@@ -100,6 +101,13 @@ def code_of(dtype: torch.dtype) -> str:
     if dtype not in _CODES:
         raise TypeError(f"safetensors files have no {dtype}: convert it, save(x, path, dtype=...)")
     return _CODES[dtype]
+
+
+def dtype_of(name: str, entry: Entry, path: str) -> torch.dtype:
+    """The dtype of an array in a file; TypeError for those that there are only in such files."""
+    if entry.code not in DTYPES:
+        raise TypeError(f"{name!r} in {path} holds {entry.code}, which no array can; name another")
+    return DTYPES[entry.code]
 
 
 def create(path: str, arrays: Kinds, metadata: Mapping[str, str]) -> None:
@@ -136,9 +144,9 @@ def header(path: str) -> tuple[dict[str, Entry], dict[str, str]]:
         told = json.loads(text.decode())
         metadata = dict(told.pop("__metadata__", {}))
         arrays = {name: _entry(item, 8 + length) for name, item in told.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} is no safetensors file: its header is wrong: {error!r}") from error
-    end = max((entry.offset + _nbytes(entry) for entry in arrays.values()), default=0)
+    end = max((entry.offset + entry.nbytes for entry in arrays.values()), default=0)
     if end > there + 8:
         raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {there + 8}")
     return arrays, metadata
@@ -149,21 +157,17 @@ def reader(path: str, arrays: Mapping[str, Entry], name: str) -> RawReader:
     if name not in arrays:
         raise KeyError(f"{path} has no dataset {name!r}, but {listed(list(arrays))}")
     entry = arrays[name]
-    return RawReader(path, entry.offset, entry.shape, DTYPES[entry.code], swapped=_SWAPPED)
+    return RawReader(path, entry.offset, entry.shape, dtype_of(name, entry, path), swapped=_SWAPPED)
 
 
 def _entry(item: dict[str, Any], start: int) -> Entry:
-    begin, end = item["data_offsets"]
-    entry = Entry(tuple(map(int, item["shape"])), item["dtype"], start + begin)
-    if min(entry.shape, default=0) < 0 or begin < 0 or end - begin != _nbytes(entry):
-        raise ValueError(f"an array {entry.shape} of {entry.code} has {end - begin} bytes")
+    begin, end = map(int, item["data_offsets"])
+    entry = Entry(tuple(map(int, item["shape"])), item["dtype"], start + begin, end - begin)
+    known = DTYPES.get(entry.code)  # newer versions of the format have more
+    nbytes = entry.nbytes if known is None else math.prod(entry.shape) * known.itemsize
+    if min(entry.shape, default=0) < 0 or begin < 0 or entry.nbytes < 0 or entry.nbytes != nbytes:
+        raise ValueError(f"an array {entry.shape} of {entry.code} has {entry.nbytes} bytes")
     return entry
-
-
-def _nbytes(entry: Entry) -> int:
-    if entry.code not in DTYPES:
-        raise ValueError(f"there is no dtype {entry.code}")
-    return math.prod(entry.shape) * DTYPES[entry.code].itemsize
 
 
 def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:

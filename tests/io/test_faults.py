@@ -306,6 +306,19 @@ def test_F5_nothing_is_added_where_it_would_not_be_found(tmp_path):
 
 
 @pytest.mark.serial
+def test_F5_one_array_of_several_cannot_be_read(tmp_path):
+    told = {"a": ("F4", 2, [0, 1]), "b": ("U8", 2, [1, 3])}
+    header = {name: {"dtype": code, "shape": [n], "data_offsets": ends} for name, (code, n, ends) in told.items()}
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes([9, 7, 8]))
+    assert ms.load(tmp_path / "x.safetensors", "b").tolist() == [7, 8]
+    with pytest.raises(TypeError, match=r"'a' in .* holds F4, which no array can"):
+        ms.load(tmp_path / "x.safetensors", "a")
+    with pytest.raises(TypeError, match="holds F4"):
+        ms.save(ms.ones(3), tmp_path / "x.safetensors", "c", mode="a")
+
+
+@pytest.mark.serial
 @pytest.mark.parametrize("column", [["text"], [[1.0, 2.0]], [None]], ids=str)
 def test_F1_columns_of_something_else(tmp_path, column):
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0], "b": column}), tmp_path / "x.parquet")
