@@ -69,6 +69,19 @@ def test_layouts_are_drawn(comm: ms.Communication, size: int) -> None:
     assert [len(axes.patches) for axes in figure.axes] == [min(size, 8), 3, 7]
 
 
+@pytest.mark.serial
+def test_arrays_of_three_axes_are_drawn_as_boxes() -> None:
+    counts = (0, 3, 2)
+    for split, slabs in ((0, 2), (1, 2), (2, 2), (None, 1)):
+        layout = ms.Layout((5, 5, 5), split, 3, None if split is None else counts)
+        [axes] = ms.plot_layout(layout).axes
+        assert len(axes.patches) == 3 * slabs
+        names = [text.get_text() for text in axes.texts]
+        assert sorted(names) == (["all of it on every rank"] if split is None else ["1", "2"])
+    [empty] = ms.plot_layout(ms.Layout((0, 5, 5), 0, 3)).axes
+    assert not empty.patches
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "match"),
     [
