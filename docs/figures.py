@@ -164,6 +164,11 @@ def timeline() -> Figure:
     return draw(rows)
 
 
+def boxes() -> Figure:
+    """Arrays of three axes, as `plot_layout` draws them."""
+    return ms.plot_layout(*[ms.Layout((8, 6, 10), split, 4) for split in (0, 1, 2)])
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "layouts": layouts,
     "moves": moves,
@@ -171,6 +176,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "mapping": mapping,
     "layers": layers,
     "profile": timeline,
+    "boxes": boxes,
 }
 
 

@@ -38,8 +38,8 @@ def run_cell(shell: Any, cell: str, ranks: int) -> list[str | None]:
     file = shell.compile.cache(source, raw_code=cell)  # for the lines in tracebacks
     tree = ast.parse(source, file)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    body = compile(tree, file, "exec")
-    value = None if last is None else compile(ast.Expression(last.value), file, "eval")
+    body = compile(tree, file, "exec", dont_inherit=True)  # the `from __future__` of this file
+    value = None if last is None else compile(ast.Expression(last.value), file, "eval", dont_inherit=True)
 
     def live() -> str | None:
         names = dict(shell.user_ns)

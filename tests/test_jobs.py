@@ -131,6 +131,17 @@ def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     assert "ValueError: spilled" in done.err
 
 
+def test_J1_also_in_a_profiled_block(run):
+    done = run(2, "with ms.profile():\n    if rank == 1: raise ValueError('spilled')\n    wait()")
+    assert done.status == 1
+    assert "ValueError: spilled" in done.err
+
+
+def test_J1_also_where_its_words_go_nowhere(run):
+    done = run(2, "if rank == 1:\n    os.close(2)\n    raise ValueError('spilled')\nwait()")
+    assert done.status == 1
+
+
 def test_J1_an_error_of_all_ranks_is_told_once(run):
     done = run(3, "ms.resplit(ms.zeros((4, 3), split=0), 5)")
     assert done.status == 1

@@ -44,6 +44,11 @@ def test_a_cell_runs_on_each_rank(shell: Any, capsys: pytest.CaptureFixture[str]
     assert "mine" not in shell.user_ns
 
 
+def test_a_cell_has_its_own_future(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell.run_cell("%%ranks 1\ndef f(x: int): ...\nf.__annotations__['x']").success
+    assert capsys.readouterr().out == "rank 0: <class 'int'>\n"
+
+
 def test_a_cell_without_a_value_shows_none(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.run_cell("%%ranks 2\nx = 1").success
     assert shell.run_cell("%%ranks 2\nNone").success

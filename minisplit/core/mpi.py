@@ -410,15 +410,17 @@ def _close_all(*_: object) -> None:
 def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an uncaught exception with its rank, then end every rank: the others may be waiting for this one."""
     # Mostly all ranks fail alike and at about the same time: then rank 0 speaks for all, and ends them meanwhile.
-    time.sleep(1 if MPI_WORLD.rank else 0)
-    text = "".join(traceback.format_exception(kind, error, trace, chain=not told_in(error)))
-    sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] uncaught exception; ending the job\n{text}")
-    sys.stderr.flush()
-    sys.stdout.flush()
-    # A launcher may drop what it has not passed on yet when the job ends: seen with MPICH, once in 20 jobs.
-    time.sleep(0.5)
-    if not MPI.Is_finalized():
-        MPI_WORLD.abort(1)
+    try:
+        time.sleep(1 if MPI_WORLD.rank else 0)
+        text = "".join(traceback.format_exception(kind, error, trace, chain=not told_in(error)))
+        sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] uncaught exception; ending the job\n{text}")
+        sys.stderr.flush()
+        sys.stdout.flush()
+        # A launcher may drop what it has not passed on yet when the job ends: seen with MPICH, once in 20 jobs.
+        time.sleep(0.5)
+    finally:  # also where nobody reads what it prints any more
+        if not MPI.Is_finalized():
+            MPI_WORLD.abort(1)
 
 
 def _leave() -> None:

@@ -74,28 +74,30 @@ def warn_of(size: int, why: str, comm: Communication) -> None:
     """
     if not is_large(size, comm):
         return
-    levels, called = _entry()
+    frame, called = _entry()
     if called in ASKED:
         return
     text = (
         f"this call brings {size / comm.size / 2**20:,.0f} MiB to each rank: {why} (minisplit.resplit); "
         "minisplit.warn_above(bytes) sets the limit"
     )
-    show = warnings.showwarning
+    where = frame.f_globals
+    show, registry = warnings.showwarning, where.setdefault("__warningregistry__", {})
     if comm.rank:
         # A filter may make it an error, which all ranks must raise, but only one is to show it.
         warnings.showwarning = lambda *_, **__: None
+        registry = {}  # in that of the module, it would count as shown for a rank that is a thread
     try:
-        warnings.warn(text, PerformanceWarning, stacklevel=levels)
+        warnings.warn_explicit(
+            text, PerformanceWarning, frame.f_code.co_filename, frame.f_lineno, where.get("__name__"), registry
+        )
     finally:
         warnings.showwarning = show
 
 
-def _entry() -> tuple[int, str]:
-    """How many frames up from `warn_of` the program is, and the name of the function that it called."""
-    frame: FrameType | None = sys._getframe(1)
-    levels, called = 1, ""
-    while frame is not None and is_inside(frame):
-        called = frame.f_code.co_name
-        frame, levels = frame.f_back, levels + 1
-    return levels, called
+def _entry() -> tuple[FrameType, str]:
+    """Where the program is that called minisplit, and the name of the function that it called."""
+    frame, called = sys._getframe(1), ""
+    while is_inside(frame) and frame.f_back is not None:
+        frame, called = frame.f_back, frame.f_code.co_name
+    return frame, called

@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -71,6 +71,10 @@ class Csv(Format):
     ) -> None:
         columns, sep = _writing(**options)
         names = column_names(layout, dataset, columns)
+        if names and all(map(_is_number, names)):
+            raise ValueError(
+                f"a first line of numbers would be read as a row: name a column by letters, got {names}"
+            )
         needed("pyarrow.csv", "CSV")
         with open(path, "x", encoding="utf-8", newline="") as file:
             if names is not None:
@@ -115,8 +119,9 @@ class _Reader:
     def __init__(self, path: str, dataset: str | None, dtype: torch.dtype, sep: str) -> None:
         self._csv = needed("pyarrow.csv", "CSV")
         self._path, self._sep, self.dtype = path, sep, dtype
-        self._lines = _Lines(path, sep)
+        self._file = open(path, "rb")  # noqa: SIM115 - until `close`
         try:
+            self._lines = _Lines(self._file, sep)
             self._columns = picked(path, self._lines.names, dataset)
         except BaseException:
             self.close()
@@ -144,9 +149,11 @@ class _Reader:
         # Numbers for names, as those in the file may be the same.
         names = list(map(str, range(len(self._lines.names))))
         mine = [names[column] for column in chosen]
+        text = self._lines.rows(start, stop)
         table = self._csv.read_csv(
-            io.BytesIO(self._lines.rows(start, stop)),
-            read_options=self._csv.ReadOptions(use_threads=False, column_names=names),
+            io.BytesIO(text),
+            # A row must lie within a block.
+            read_options=self._csv.ReadOptions(use_threads=False, column_names=names, block_size=len(text) + 1),
             parse_options=self._csv.ParseOptions(delimiter=self._sep, ignore_empty_lines=len(names) > 1),
             convert_options=self._csv.ConvertOptions(
                 column_types=dict.fromkeys(mine, kind), include_columns=mine, null_values=[""]
@@ -157,14 +164,14 @@ class _Reader:
         return table.rename_columns([self._lines.names[column] for column in chosen])
 
     def close(self) -> None:
-        self._lines.close()
+        self._file.close()
 
 
 class _Lines:
     """Where the rows of a file are: how many lines have ended before the end of each buffer of it."""
 
-    def __init__(self, path: str, sep: str) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115 - until `close`
+    def __init__(self, file: BinaryIO, sep: str) -> None:
+        self._file = file
         self.names, self._begin = _head(self._file.readline(), sep)
         size = self._file.seek(0, os.SEEK_END)
         tail = self._slice(max(size - _TAIL, self._begin), size)
@@ -178,9 +185,6 @@ class _Lines:
     def rows(self, start: int, stop: int) -> bytes:
         """The text of some rows."""
         return self._slice(self._where(start), self._where(stop))
-
-    def close(self) -> None:
-        self._file.close()
 
     def _where(self, row: int) -> int:
         """From which byte on a row is, or where the last one ends."""

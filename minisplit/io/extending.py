@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
@@ -51,20 +51,22 @@ def extend(
     """Put the rows of `x` behind those of a dataset that is there, in its own dtype. Collective."""
     comm = x.comm
     reading = {name: options[name] for name in format.reading if name in options}
-    with agreement(comm, f"looking into {path}"), closing(format.open(path, dataset, **reading)) as there:
-        column = format.table and x.ndim == 1 and len(there.shape) == 2
-        rows = (1,) if column else x.shape[1:]
-        if not x.ndim or not there.shape or there.shape[1:] != rows:
-            raise ValueError(
-                f"rows that are added must be as long as those that are there: {path} holds an array of the shape "
-                f"{there.shape}, to which one of {x.shape} is to be added"
-            )
-        if not torch.can_cast(dtype, there.dtype):
-            raise TypeError(f"{path} holds {there.dtype}, which {dtype} cannot become: convert it, dtype=...")
-        layout, options = format.extended(path, dataset, x.layout, there.dtype, options)
-        shape = (there.shape[0] + x.shape[0], *x.shape[1:])
-        told = format.told(path, shape)
-    check_same(comm, there)
+    with ExitStack() as stack:
+        with agreement(comm, f"looking into {path}"):
+            there = stack.enter_context(closing(format.open(path, dataset, **reading)))
+            column = format.table and x.ndim == 1 and len(there.shape) == 2
+            rows = (1,) if column else x.shape[1:]
+            if not x.ndim or not there.shape or there.shape[1:] != rows:
+                raise ValueError(
+                    f"rows that are added must be as long as those that are there: {path} has shape {there.shape}, "
+                    f"got shape {x.shape}"
+                )
+            if not torch.can_cast(dtype, there.dtype):
+                raise TypeError(f"{path} holds {there.dtype}, which {dtype} cannot become; convert it before")
+            layout, options = format.extended(path, dataset, x.layout, there.dtype, options)
+            shape = (there.shape[0] + x.shape[0], *x.shape[1:])
+            told = format.told(path, shape)
+        check_same(comm, there)
     new, old = x.to_layout(layout), there.shape[0]
 
     def check_old(path: str) -> None:

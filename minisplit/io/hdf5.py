@@ -206,7 +206,7 @@ def _names(file: Any) -> list[str]:
     found: list[str] = []
 
     def look(name: str, item: Any) -> None:
-        if hasattr(item, "dtype"):
+        if hasattr(item, "shape"):  # a type in a file has none
             found.append(name)
 
     file.visititems(look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -42,9 +43,11 @@ def open(
     [1.0, 5.0, 9.0]
     """
     comm = sanitize_comm(comm)
-    with agreement(comm, f"opening {path}"):
-        wanted = sanitize_dtype(dtype)
-        reader = opened(path, dataset, format, wanted, {})
-    check_same(comm, reader)
-    layout = Layout(reader.shape, split, comm.size)
+    with ExitStack() as stack:
+        with agreement(comm, f"opening {path}"):
+            wanted = sanitize_dtype(dtype)
+            reader = stack.enter_context(closing(opened(path, dataset, format, wanted, {})))
+        check_same(comm, reader)
+        layout = Layout(reader.shape, split, comm.size)
+        stack.pop_all()  # closed with the array
     return StoredArray(reader, layout, comm, Path(path), dataset, wanted or reader.dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -152,10 +153,11 @@ class _Writer:
 
 
 def _kind(field: Any, path: str) -> Any:
-    try:
-        return np.dtype(field.type.to_pandas_dtype())
-    except NotImplementedError:
-        raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers") from None
+    with suppress(NotImplementedError):
+        kind = np.dtype(field.type.to_pandas_dtype())
+        if not kind.hasobject:
+            return kind
+    raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")
 
 
 def _parts(path: str) -> list[str]:

@@ -170,8 +170,8 @@ def mirrored(layout: Layout) -> Layout:
 
 
 def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    """The memory of a contiguous tensor."""
-    found: NDArray[np.uint8] = tensor.detach().reshape(-1).view(torch.uint8).numpy()
+    """The memory of a contiguous tensor, which may have any stride where there is but one element."""
+    found: NDArray[np.uint8] = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
     return found
 
 

@@ -40,6 +40,7 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
     code: str
     offset: int
+    nbytes: int
 
 
 class Safetensors(Format):
@@ -73,12 +74,12 @@ class Safetensors(Format):
             create(path, {name: (layout.shape, dtype)}, {})
             return
         entries, metadata = header(path)
-        arrays = {key: _kind(entry) for key, entry in entries.items() if key != name}
+        arrays = {key: _kind(key, entry, path) for key, entry in entries.items() if key != name}
         _rewrite(path, {**arrays, name: (layout.shape, dtype)}, list(arrays), metadata)
 
     def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
         entries, metadata = header(path)
-        arrays = {key: _kind(entry) for key, entry in entries.items()}
+        arrays = {key: _kind(key, entry, path) for key, entry in entries.items()}
         name = dataset or _DEFAULT
         _rewrite(path, {**arrays, name: (shape, arrays[name][1])}, list(arrays), metadata)
 
@@ -93,6 +94,13 @@ def code_of(dtype: torch.dtype) -> str:
     if dtype not in _CODES:
         raise TypeError(f"safetensors files have no {dtype}: convert it, save(x, path, dtype=...)")
     return _CODES[dtype]
+
+
+def dtype_of(name: str, entry: Entry, path: str) -> torch.dtype:
+    """The dtype of an array in a file; TypeError for those that there are only in such files."""
+    if entry.code not in DTYPES:
+        raise TypeError(f"{name!r} in {path} holds {entry.code}, which no array can; name another")
+    return DTYPES[entry.code]
 
 
 def create(path: str, arrays: Kinds, metadata: Mapping[str, str]) -> None:
@@ -124,7 +132,7 @@ def _rewrite(path: str, arrays: Kinds, kept: Sequence[str], metadata: Mapping[st
             for name in kept:
                 source.seek(old[name].offset)
                 target.seek(new[name].offset)
-                _copy(source, target, _nbytes(old[name]))
+                _copy(source, target, old[name].nbytes)
         os.replace(grown, path)
     finally:
         with suppress(FileNotFoundError):
@@ -146,9 +154,9 @@ def header(path: str) -> tuple[dict[str, Entry], dict[str, str]]:
         told = json.loads(text.decode())
         metadata = dict(told.pop("__metadata__", {}))
         arrays = {name: _entry(item, 8 + length) for name, item in told.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} is no safetensors file: its header is wrong: {error!r}") from error
-    end = max((entry.offset + _nbytes(entry) for entry in arrays.values()), default=0)
+    end = max((entry.offset + entry.nbytes for entry in arrays.values()), default=0)
     if end > there + 8:
         raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {there + 8}")
     return arrays, metadata
@@ -159,25 +167,21 @@ def reader(path: str, arrays: Mapping[str, Entry], name: str) -> RawReader:
     if name not in arrays:
         raise KeyError(f"{path} has no dataset {name!r}, but {listed(list(arrays))}")
     entry = arrays[name]
-    return RawReader(path, entry.offset, entry.shape, DTYPES[entry.code], swapped=_SWAPPED)
+    return RawReader(path, entry.offset, entry.shape, dtype_of(name, entry, path), swapped=_SWAPPED)
 
 
-def _kind(entry: Entry) -> tuple[tuple[int, ...], torch.dtype]:
-    return entry.shape, DTYPES[entry.code]
+def _kind(name: str, entry: Entry, path: str) -> tuple[tuple[int, ...], torch.dtype]:
+    return entry.shape, dtype_of(name, entry, path)
 
 
 def _entry(item: dict[str, Any], start: int) -> Entry:
-    begin, end = item["data_offsets"]
-    entry = Entry(tuple(map(int, item["shape"])), item["dtype"], start + begin)
-    if min(entry.shape, default=0) < 0 or begin < 0 or end - begin != _nbytes(entry):
-        raise ValueError(f"an array {entry.shape} of {entry.code} has {end - begin} bytes")
+    begin, end = map(int, item["data_offsets"])
+    entry = Entry(tuple(map(int, item["shape"])), item["dtype"], start + begin, end - begin)
+    known = DTYPES.get(entry.code)  # newer versions of the format have more
+    nbytes = entry.nbytes if known is None else math.prod(entry.shape) * known.itemsize
+    if min(entry.shape, default=0) < 0 or begin < 0 or entry.nbytes < 0 or entry.nbytes != nbytes:
+        raise ValueError(f"an array {entry.shape} of {entry.code} has {entry.nbytes} bytes")
     return entry
-
-
-def _nbytes(entry: Entry) -> int:
-    if entry.code not in DTYPES:
-        raise ValueError(f"there is no dtype {entry.code}")
-    return math.prod(entry.shape) * DTYPES[entry.code].itemsize
 
 
 def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import time
@@ -30,6 +31,7 @@ from minisplit.io.chunks import chunks_of
 from minisplit.io.formats import format_of
 from minisplit.io.protocol import Format, Writer, path_of
 from minisplit.io.replacing import check_place, remove, replace, sync
+from minisplit.vmap.trees import input_labels
 
 # What a chunk holds at most, in bytes.
 _MOST = 2**24
@@ -40,8 +42,12 @@ class FileSink:
 
     def __init__(self, out: Any, comm: Communication, job: str, resume: bool) -> None:
         self.comm = comm
-        self.paths = [Path(path_of(path)) for path in pytree.tree_leaves(out) if path is not None]
-        self.formats = [format_of(str(path)) for path in self.paths]
+        labels = zip(input_labels(pytree.tree_structure(out)), pytree.tree_leaves(out), strict=True)
+        self.labelled = {label: Path(path_of(path)) for label, path in labels if path is not None}
+        self.paths = list(self.labelled.values())
+        self.formats = [_format_of(path) for path in self.paths]
+        if len(set(map(os.path.abspath, self.paths))) != len(self.labelled) or not self.paths:
+            raise ValueError(f"out must be a path, or a different one for each mapped output, got {out!r}")
         first = self.paths[0]
         self.journal = first.with_name(f".{first.name}.journal")
         self.targets: list[Target] = []
@@ -66,7 +72,10 @@ class FileSink:
             lines = [
                 line.split() for file in self.journal.glob("done-*") for line in file.read_text().splitlines()
             ]
-            return sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
+            done = sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
+            # A call that was killed before its first block may have left half a file, one before its last all.
+            if done and all(_partial(path).exists() for path in self.paths):
+                return done
         shutil.rmtree(self.journal, ignore_errors=True)
         for path, format in zip(self.paths, self.formats, strict=True):
             check_place(str(path.absolute().parent), str(path), format.check_old)
@@ -81,15 +90,20 @@ class FileSink:
     def create(
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
     ) -> None:
-        several = len(layouts) > 1 and len(self.paths) == 1 and self.formats[0].adds
-        times = len(layouts) if several else 1
-        paths, formats = self.paths * times, self.formats * times
-        if len(paths) != len(layouts):
+        several = len(names) > 1 and len(self.paths) == 1 and self.formats[0].adds
+        one = several or len(self.paths) == len(names) == 1
+        labelled = dict.fromkeys(names, self.paths[0]) if one else self.labelled
+        if set(labelled) != set(names):
             raise ValueError(
                 f"out has {len(self.paths)} paths, but func returns {len(layouts)} mapped outputs: give a path "
-                "for each, and None for an output that is not mapped, or one file of a format that holds several"
+                f"for each, as func returns them ({', '.join(names)}), and None for an output that is not mapped, "
+                "or one file of a format that holds several"
             )
+        paths = [labelled[name] for name in names]
+        formats = [_format_of(path) for path in paths]
         datasets = [dataset_of(name) if several else None for name in names]
+        if several and len(set(datasets)) != len(names):
+            raise ValueError(f"outputs need different names in one file, but theirs would be {datasets}")
         each = zip(formats, paths, datasets, layouts, dtypes, strict=True)
         with agreement(self.comm, "making the output files"):
             self.targets = [Target(*one, _options(one[0], one[3], one[4].itemsize, block)) for one in each]
@@ -97,7 +111,8 @@ class FileSink:
                 for target in self.targets:
                     target.make(resuming=bool(self._done))
         with agreement(self.comm, "opening the output files"):
-            self.writers = [None if target.shared else target.writer() for target in self.targets]
+            resuming = bool(self._done)
+            self.writers = [None if target.shared(resuming) else target.writer() for target in self.targets]
             self.lines = (self.journal / f"done-{self.comm.rank}-{time.time_ns()}").open("x")
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
@@ -105,7 +120,7 @@ class FileSink:
         if writer is not None:
             writer.write(box, part)
             return
-        # Another rank may write what lies in the same chunk of the file, or in a file that only one may have open.
+        # Another rank may write what lies in the same chunk of the file.
         with locked(self.journal / "job"), closing(self.targets[output].writer()) as writer:
             writer.write(box, part)
 
@@ -147,13 +162,10 @@ class Target:
     dtype: torch.dtype
     options: dict[str, Any]
 
-    @property
-    def shared(self) -> bool:
-        """Whether writes of ranks could meet: in one chunk, or since only one of them may have the file open."""
-        if self.layout.ranks == 1:
-            return False
+    def shared(self, resuming: bool) -> bool:
+        """Whether writes of ranks could meet in one chunk. What is resumed may have chunks of another size."""
         placed = self.format.placed(self.layout, self.dtype, self.options)
-        return self.format.in_turns(self.options) or (self.format.folders and placed != self.layout)
+        return self.layout.ranks > 1 and self.format.folders and (resuming or placed != self.layout)
 
     def make(self, resuming: bool) -> None:
         """Make the file, or see that it is as an interrupted call has made it. On rank 0."""
@@ -194,6 +206,13 @@ def _options(format: Format, layout: Layout, itemsize: int, block: int) -> dict[
     chunks = list(chunks_of(layout, itemsize, _MOST))
     chunks[layout.split] = max(1, min(block, -(-layout.extent // layout.ranks)))
     return {"chunks": tuple(chunks)}
+
+
+def _format_of(path: Path) -> Format:
+    found = format_of(str(path))
+    if found.table:
+        raise ValueError(f"out cannot be {path.name}: {found.name} files cannot be written block by block")
+    return found
 
 
 def _partial(path: Path) -> Path:

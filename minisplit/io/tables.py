@@ -40,6 +40,8 @@ def rows_whole(layout: Layout, name: str) -> Layout:
     """The layout in which every rank has whole rows; ValueError for what is no table. Pure."""
     if layout.ndim not in {1, 2}:
         raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
+    if layout.ndim == 2 and layout.shape[0] > layout.size:
+        raise ValueError(f"{name} files hold no rows without columns, got shape {layout.shape}")
     return layout if layout.split is None else layout.with_split(0)
 
 

@@ -69,6 +69,10 @@ class Zarr(Format):
         if os.path.exists(path) and not isinstance(_node(path), zarr.Group):
             raise ValueError(f"{path} is an array, and only a group takes one more dataset; mode='w' replaces it")
         root = zarr.open_group(path, mode="a")
+        if root.metadata.zarr_format != 3:
+            raise ValueError(
+                f"{path} is a group of version 2 of Zarr, to which nothing can be added; save a new one"
+            )
         if dataset in root and isinstance(root[dataset], zarr.Group):
             raise ValueError(f"{dataset!r} in {path} is a group; it has {listed(_names(root))}")
         if "/" in dataset:

@@ -16,7 +16,6 @@ import numpy as np
 
 from minisplit.core.communication import Call, Communication, sanitize_comm, sent
 from minisplit.core.debugging import call_site
-from minisplit.core.errors import agreement
 from minisplit.views.timeline import draw
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ class profile:  # noqa: N801 - used like a function
     messages at the beginning, so that their times can be compared to some microseconds; what was seen is told to
     all at the end. In between nothing is sent that would not be sent anyway.
 
-    A block that fails on any rank raises the same exception on all.
+    A block that raises does so as it would without a profile; then there is none.
 
     The result has `ranks`, `table()`, `plot()` and `save_trace(path)`. Ranks that are threads run one at a time,
     which shows as waiting.
@@ -167,10 +166,10 @@ class profile:  # noqa: N801 - used like a function
 
     def __init__(self, comm: Communication | None = None) -> None:
         self.comm = sanitize_comm(comm)
-        self.found = Profile(self.comm)
-        self.seen: list[list[Any]] = []
 
     def __enter__(self) -> Profile:
+        self.found = Profile(self.comm)
+        self.seen: list[list[Any]] = []
         for _ in range(3):
             self.comm.agree(np.zeros(1, dtype=np.int64))
         self.before, self.comm._observer = self.comm._observer, self._see
@@ -194,7 +193,7 @@ class profile:  # noqa: N801 - used like a function
     ) -> None:
         seconds = time.perf_counter() - self.started
         self.comm._observer = self.before
-        agreement(self.comm, "running a profiled block").__exit__(kind, error, trace)
+        # Else the others may be anywhere: what nobody catches ends the job, as without a profile.
         if error is None:
             mine = json.dumps([seconds, self.seen]).encode()
             told = [json.loads(self.comm.broadcast_bytes(mine, root)) for root in range(self.comm.size)]

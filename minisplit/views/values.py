@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
+import torch
 
 from minisplit.core.communication import get_comm
 from minisplit.core.dndarray import DNDarray, as_dndarray
@@ -43,18 +45,27 @@ def show(x: DNDarray) -> None:
     """
     x = as_dndarray(x)
     options = np.get_printoptions()
-    summarised = x.size > options["threshold"]
-    edge, shown = options["edgeitems"], x
+    told = json.dumps([options["threshold"], options["edgeitems"]]).encode()
+    threshold, edge = json.loads(x.comm.broadcast_bytes(told))  # what rank 0 alone may have set
+    summarised, shown = x.size > threshold, x
     if summarised:
         # Where nothing has to move first.
         for axis in sorted(range(x.ndim), key=lambda axis: axis == x.split):
             n = x.shape[axis]
             if n > 2 * edge + 1:
                 shown = take(shown, [*range(edge + 1), *range(n - edge, n)], axis=axis)
-    values = shown.numpy()
+    values = shown.astype(_known_to_numpy(x.dtype), copy=False).numpy()
     if x.comm.rank == 0:
         with np.printoptions(threshold=0 if summarised else values.size):
             print(f"{values}\n{x.layout}, {x.dtype}")
+
+
+def _known_to_numpy(dtype: torch.dtype) -> torch.dtype:
+    """The dtype itself, or a wider one with the same values where only torch has it."""
+    if dtype is torch.complex32:
+        return torch.complex64
+    short = dtype.is_floating_point and dtype.itemsize <= 2
+    return torch.float32 if short and dtype is not torch.float16 else dtype
 
 
 DNDarray.show = show  # type: ignore[method-assign, assignment]

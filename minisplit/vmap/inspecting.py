@@ -63,6 +63,8 @@ def _bytecode(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _bytecode(constant)
+        elif isinstance(constant, frozenset):  # {"a", "b"}, whose order differs between processes
+            yield repr(sorted(map(repr, constant)))
         else:
             yield repr(constant)
 

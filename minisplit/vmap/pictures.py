@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # More ranks are drawn without their numbers.
-_NUMBERED = 16
+NUMBERED = 16
 
 
 def draw(title: str, inputs: Sequence[tuple[str, int | None, Layout, Layout]]) -> Figure:
@@ -41,11 +41,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def draw_layout(axes: Any, layout: Layout, mapped: int | None, title: str) -> None:
     """An array as a rectangle, its axis `mapped` from left to right and all others from top to bottom."""
-    axes.set_title(title, fontsize=9, loc="left")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(1, 0)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    prepare(axes, title, 1, 0)
     if layout.split is None:
         _draw_part(axes, (0, 0, 1, 1), "lightgrey", "all of it on every rank")
         return
@@ -57,8 +53,17 @@ def draw_layout(axes: Any, layout: Layout, mapped: int | None, title: str) -> No
         # From left to right where the cut axis is the mapped one, else from top to bottom.
         across = layout.split == mapped or mapped is None
         box = (start, 0, stop - start, 1) if across else (0, start, 1, stop - start)
-        label = str(rank) if layout.ranks <= _NUMBERED else ""
-        _draw_part(axes, box, _colour(rank, layout.ranks), label)
+        label = str(rank) if layout.ranks <= NUMBERED else ""
+        _draw_part(axes, box, colour_of(rank, layout.ranks), label)
+
+
+def prepare(axes: Any, title: str, right: float, top: float) -> None:
+    """Axes without ticks, from 0 to `right`, and from `top` down to 1."""
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlim(0, right)
+    axes.set_ylim(1, top)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def _draw_part(axes: Any, box: tuple[float, float, float, float], colour: Any, label: str) -> None:
@@ -69,7 +74,7 @@ def _draw_part(axes: Any, box: tuple[float, float, float, float], colour: Any, l
     axes.text(x + width / 2, y + height / 2, label, ha="center", va="center", fontsize=9)
 
 
-def _colour(rank: int, ranks: int) -> Any:
+def colour_of(rank: int, ranks: int) -> Any:
     """Light colours that differ between neighbours: of up to ten ranks all, of more those near each other."""
     from matplotlib import colormaps  # noqa: PLC0415 - an optional dependency
 

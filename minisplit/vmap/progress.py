@@ -32,6 +32,8 @@ def bar(samples: int, name: str) -> Iterator[Callable[[int], object]]:
 
 def on_a_terminal() -> bool:
     """Whether standard error ends on a terminal, also by way of a launcher, to which it is a pipe. Local."""
+    if sys.stderr is None or sys.stderr.closed:
+        return False
     if sys.stderr.isatty():
         return True
     return rank_environment() is not None and _launcher_on_a_terminal()

@@ -72,11 +72,10 @@ class MemorySink:
     def create(
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
     ) -> None:
-        rank = self.comm.rank
-        self.outputs = [
-            DNDarray(torch.empty(layout.lshape(rank), dtype=dtype), layout, self.comm)
-            for layout, dtype in zip(layouts, dtypes, strict=True)
-        ]
+        kinds = list(zip(layouts, dtypes, strict=True))
+        with agreement(self.comm, "making room for the outputs"):
+            shards = [torch.empty(layout.lshape(self.comm.rank), dtype=dtype) for layout, dtype in kinds]
+        self.outputs = [DNDarray(shard, layout, self.comm) for shard, layout in zip(shards, layouts, strict=True)]
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
         x = self.outputs[output]

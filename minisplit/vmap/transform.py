@@ -175,10 +175,10 @@ class MappedFunction:
         comm = check_together(arrays)
         keywords = Keywords(kwargs, comm) if kwargs else None
         batch = self._batch(arrays, spec)
-        if self.options.out is not None or (spec is not None and any(map(_is_stored, arrays))):
-            return self._streamed(arrays, spec, batch, keywords, kwargs, comm)
         if debugging():
             self._check_replicated(arrays, kwargs, comm)
+        if self.options.out is not None or (spec is not None and any(map(_is_stored, arrays))):
+            return self._streamed(arrays, spec, batch, keywords, kwargs, comm)
         token, shards = brought(arrays, batch, keywords, comm)
         task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
         outcome = self._run(task, shards, batch, comm.rank, keywords)
@@ -339,11 +339,11 @@ class MappedFunction:
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, (kind, torch.is_grad_enabled()), budget, size)
 
-    def _check_replicated(self, arrays: Sequence[DNDarray], kwargs: dict[str, Any], comm: Communication) -> None:
+    def _check_replicated(self, arrays: Sequence[Input], kwargs: dict[str, Any], comm: Communication) -> None:
         """What debug mode compares between the ranks."""
         check_same_call(comm, self.func, kwargs)
         for i, x in enumerate(arrays):
-            if x.split is None:
+            if isinstance(x, DNDarray) and x.split is None:
                 comm.check_replicated(x.larray, f"replicated input {i}")
 
 

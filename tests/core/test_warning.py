@@ -13,6 +13,7 @@ import torch
 import minisplit as ms
 from minisplit.core.errors import agreement
 from minisplit.core.warning import ASKED
+from minisplit.testing import run
 
 Calls = list[tuple[str, Callable[[], Any]]]
 
@@ -125,6 +126,19 @@ def test_what_a_program_asks_for_is_asked_for_by_public_names() -> None:
     for name in ASKED:
         found = next(getattr(place, name) for place in public if hasattr(place, name))
         assert found.__code__.co_name == name
+
+
+@pytest.mark.usefixtures("above_100_bytes")
+def test_it_is_shown_whichever_thread_comes_first() -> None:
+    def gathered() -> None:
+        x, y = ms.zeros((40, 40), split=0), ms.zeros((40, 40), split=1)
+        ms.get_comm().broadcast_bytes(b"")  # after which the last rank goes on first
+        x + y
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        run(gathered, ranks=3)
+    assert len(caught) == 1
 
 
 def test_none_is_never(comm: ms.Communication) -> None:

@@ -110,9 +110,9 @@ def test_a_last_line_without_an_end(comm, tmp_path):
 def test_rows_of_another_length(comm, raises_alike, tmp_path, suffix):
     path = folder_of(comm, tmp_path) / f"x.{suffix}"
     ms.save(ms.ones((4, 2), split=0), path, mode="extend")
-    with raises_alike(ValueError, r"of the shape \(4, 2\), to which one of \(4, 3\) is to be added"):
+    with raises_alike(ValueError, r"x.* has shape \(4, 2\), got shape \(4, 3\)"):
         ms.save(ms.ones((4, 3), split=1), path, mode="extend")
-    with raises_alike(ValueError, r"\(4, 2\), to which one of \(\)"):
+    with raises_alike(ValueError, r"\(4, 2\), got shape \(\)"):
         ms.save(ms.ones(()), path, mode="extend")
     assert_equal(ms.load(path), torch.ones(4, 2, dtype=ms.load(path).dtype))
 

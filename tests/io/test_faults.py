@@ -82,6 +82,24 @@ def test_F1_ranks_see_different_files(comm, rank, size, raises_alike, tmp_path):
             ms.load(folder / ("y.npy" if rank == size - 1 else "x.npy"))
 
 
+@pytest.mark.parametrize("suffix", ["npy", "h5"])
+def test_F1_ranks_see_the_same_numbers_in_another_order(comm, rank, size, raises_alike, tmp_path, suffix):
+    folder = folder_of(comm, tmp_path)
+    x = np.ones((40, 40))
+
+    def make():
+        np.save(folder / "x.npy", x)
+        np.save(folder / "y.npy", np.asfortranarray(x))
+        for name, chunks in (("x", (7, 40)), ("y", (40, 7))):
+            with h5py.File(folder / f"{name}.h5", "w") as file:
+                file.create_dataset("data", data=x, chunks=chunks)
+
+    once(comm, make)
+    if size > 1:
+        with raises_alike(ValueError, "the ranks must see the same file"):
+            ms.load(folder / f"{'y' if rank == size - 1 else 'x'}.{suffix}")
+
+
 class Trap:
     """What unpickles this makes a file."""
 
@@ -269,6 +287,44 @@ def test_F7_a_rank_reads_its_part_only(comm, tmp_path, monkeypatch, suffix, spli
     assert torch.equal(y.larray, x[y.layout.box(comm.rank)])
     # Short pieces are read as long ones, which the ranks then exchange: as many bytes.
     assert mine[threading.get_ident()] == math.prod(raw.in_pieces(y.layout, 8).lshape(comm.rank)) * 8
+
+
+@pytest.mark.serial
+def test_F5_a_type_is_no_dataset(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["kind"] = np.dtype("f8")
+        file["x"] = np.arange(3)
+    assert ms.datasets(tmp_path / "x.h5") == ["x"]
+    assert ms.load(tmp_path / "x.h5").tolist() == [0, 1, 2]
+
+
+@pytest.mark.serial
+def test_F5_nothing_is_added_where_it_would_not_be_found(tmp_path):
+    zarr.open_group(tmp_path / "x.zarr", mode="w", zarr_format=2)
+    with pytest.raises(ValueError, match="version 2 of Zarr"):
+        ms.save(ms.ones(3), tmp_path / "x.zarr", "y", mode="a")
+
+
+@pytest.mark.serial
+def test_F5_one_array_of_several_cannot_be_read(tmp_path):
+    told = {"a": ("F4", 2, [0, 1]), "b": ("U8", 2, [1, 3])}
+    header = {name: {"dtype": code, "shape": [n], "data_offsets": ends} for name, (code, n, ends) in told.items()}
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes([9, 7, 8]))
+    assert ms.load(tmp_path / "x.safetensors", "b").tolist() == [7, 8]
+    with pytest.raises(TypeError, match=r"'a' in .* holds F4, which no array can"):
+        ms.load(tmp_path / "x.safetensors", "a")
+    with pytest.raises(TypeError, match="holds F4"):
+        ms.save(ms.ones(3), tmp_path / "x.safetensors", "c", mode="a")
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("column", [["text"], [[1.0, 2.0]], [None]], ids=str)
+def test_F1_columns_of_something_else(tmp_path, column):
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1.0], "b": column}), tmp_path / "x.parquet")
+    with pytest.raises(TypeError, match=r"the column 'b' of .* holds (string|list|null).*, no numbers"):
+        ms.load(tmp_path / "x.parquet")
+    assert ms.load(tmp_path / "x.parquet", "a").tolist() == [1.0]
 
 
 @pytest.mark.serial

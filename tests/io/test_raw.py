@@ -98,3 +98,13 @@ def test_long_pieces_are_spread_over_the_ranks(layout, itemsize):
         assert placed.split < layout.split
         assert placed.is_balanced
         assert placed.extent >= placed.ranks
+
+
+def test_one_element_may_have_any_stride(tmp_path):
+    """As that of x[::2], which torch calls contiguous."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes(16))
+    writer = raw.RawWriter(str(path), 0, (2,))
+    writer.write((slice(1, 2),), torch.tensor([7.0, 8.0], dtype=torch.float64)[::2])
+    writer.close()
+    assert np.fromfile(path).tolist() == [0.0, 7.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 import minisplit as ms
+from minisplit.io.formats import format_of
+from minisplit.io.sinks import Target
 from minisplit.testing import assert_equal, run
 
 WHOLE = np.arange(68.0).reshape(17, 4)
@@ -188,3 +192,80 @@ def test_F3_killed_in_the_middle(tmp_path: Path) -> None:
     resumed = subprocess.run([sys.executable, program, "0"], check=True, capture_output=True, text=True)
     assert resumed.stdout.split() == ["5"]  # of 9 blocks 4 had been written
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), WHOLE + 1)
+
+
+def test_paths_go_by_the_structure_not_by_their_order(folder: Path) -> None:
+    mapped = ms.vmap(lambda v: {"a": v, "b": v * 2}, out={"b": folder / "b.npy", "a": folder / "a.npy"})
+    found = mapped(ms.open(folder / "x.npy"))
+    np.testing.assert_array_equal(np.load(folder / "a.npy"), WHOLE)
+    assert_equal(found["b"].load(), torch.from_numpy(WHOLE * 2))
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (("y.h5", "y.h5"), "a different one for each mapped output"),
+        ((None, None), "a different one for each mapped output"),
+        (("y.npy", "z.csv"), r"out cannot be z\.csv: csv files cannot be written block by block"),
+        ({"a": "y.npy", "b": "z.npy"}, r"as func returns them \(0, 1\)"),
+    ],
+)
+def test_paths_that_cannot_be(folder: Path, raises_alike: Any, names: Any, match: str) -> None:
+    out = pytree.tree_map(lambda name: None if name is None else folder / name, names)
+    with raises_alike(ValueError, match=match):
+        ms.vmap(lambda v: (v, v * 2), out=out)(ms.open(folder / "x.npy"))
+
+
+def test_outputs_that_would_have_one_name(folder: Path, raises_alike: Any) -> None:
+    with raises_alike(ValueError, match="outputs need different names in one file"):
+        ms.vmap(lambda v: {"a/b": v, "a": {"b": v}}, out=folder / "y.h5")(ms.open(folder / "x.npy"))
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_F3_what_was_written_is_lost_or_half_made(
+    folder: Path, comm: ms.Communication, raises_alike: Any, suffix: str, lost: bool
+) -> None:
+    """Either no block had been written, or all that had been is gone: it starts afresh."""
+    full, seen, x = ["yes"], [], ms.open(folder / "x.npy")
+
+    def failing(v: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        if full and len(seen) == 1 + lost:
+            raise OSError(28, "No space left on device")
+        return v * 2
+
+    mapped = ms.vmap(failing, chunk_size=1, out=folder / f"y{suffix}", resume=True)
+    with raises_alike(OSError, match="No space left"):
+        mapped(x)
+    if comm.rank == 0:
+        partial = folder / f".y{suffix}.partial"
+        if lost:
+            shutil.move(partial, folder / "elsewhere")
+        else:
+            partial.touch()
+    full.clear()
+    comm.agree(np.zeros(1, dtype=np.int64))
+    (y,) = mapped(x)
+    assert_equal(y.load(), torch.from_numpy(WHOLE * 2))
+
+
+def test_what_is_resumed_may_have_chunks_of_another_size(comm: ms.Communication) -> None:
+    """Then no rank has a chunk of the file to itself."""
+    layout = ms.Layout((8, 2), 0, ranks=2)
+    target = Target(format_of("y.zarr"), Path("y.zarr"), None, layout, torch.float64, {"chunks": (2, 2)})
+    assert (target.shared(resuming=False), target.shared(resuming=True)) == (False, True)
+
+
+def test_V24_another_function_on_one_rank(folder: Path, rank: int, size: int, raises_alike: Any) -> None:
+    if size > 1:
+        with ms.debug(), raises_alike(ValueError, match="every rank must map the same function"):
+            ms.vmap(double if rank else torch.sqrt)(ms.open(folder / "x.npy"))
+
+
+@pytest.mark.serial
+def test_what_could_not_be_opened_is_closed(folder: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(IndexError, match="split 7 is out of range"):
+        ms.open(folder / "x.npy", split=7)
+    assert os.listdir("/proc/self/fd") == before

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from layouts import layouts
 
 import minisplit as ms
@@ -30,6 +31,21 @@ def test_values_are_shown_once_as_numpy_shows_them(
             assert seen.bytes_sent <= 8 * 1200  # of 1,800 numbers or more only those at the edges
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e5m2, torch.float16])
+def test_values_of_which_numpy_has_no_dtype(
+    rank: int, dtype: torch.dtype, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ms.array([0.5, 3.0], dtype=dtype, split=0).show()
+    shown = capsys.readouterr().out
+    assert shown.startswith("[0.5 3. ]\n(2,) split 0") == shown.endswith(f"{dtype}\n") == (rank == 0)
+
+
+def test_one_rank_may_print_otherwise(comm: ms.Communication, rank: int, size: int) -> None:
+    """Which collective calls are made must not depend on it."""
+    with np.printoptions(threshold=9 if rank == size - 1 else 1000), agreement(comm, "showing"):
+        ms.ones((40, 3), split=0).show()
+
+
 def test_print0(rank: int, capsys: pytest.CaptureFixture[str]) -> None:
     ms.print0("a", 1, sep="-", end="!")
     assert capsys.readouterr().out == ("a-1!" if rank == 0 else "")
@@ -51,6 +67,19 @@ def test_layouts_are_drawn(comm: ms.Communication, size: int) -> None:
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [f"a: {x.layout}", "b: (8, 4) split 1 over 3 ranks", "c: (7,) split 0 over 40 ranks"]
     assert [len(axes.patches) for axes in figure.axes] == [min(size, 8), 3, 7]
+
+
+@pytest.mark.serial
+def test_arrays_of_three_axes_are_drawn_as_boxes() -> None:
+    counts = (0, 3, 2)
+    for split, slabs in ((0, 2), (1, 2), (2, 2), (None, 1)):
+        layout = ms.Layout((5, 5, 5), split, 3, None if split is None else counts)
+        [axes] = ms.plot_layout(layout).axes
+        assert len(axes.patches) == 3 * slabs
+        names = [text.get_text() for text in axes.texts]
+        assert sorted(names) == (["all of it on every rank"] if split is None else ["1", "2"])
+    [empty] = ms.plot_layout(ms.Layout((0, 5, 5), 0, 3)).axes
+    assert not empty.patches
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,12 @@ def test_the_bar_ends_where_func_fails(
 def test_what_is_no_launcher_of_ours_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_LAUNCHERS", frozenset())
     assert not progress._launcher_on_a_terminal()
+
+
+def test_no_terminal_where_there_is_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On rank 0, which alone asks: the others would wait."""
+    with open(os.devnull, "w") as closed:
+        pass
+    for file in (None, closed):
+        monkeypatch.setattr(sys, "stderr", file)
+        assert not progress.on_a_terminal()
