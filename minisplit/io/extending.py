@@ -58,8 +58,8 @@ def extend(
             rows = (1,) if column else x.shape[1:]
             if not x.ndim or not there.shape or there.shape[1:] != rows:
                 raise ValueError(
-                    f"rows that are added must be as long as those that are there: {path} has shape {there.shape}, "
-                    f"got shape {x.shape}"
+                    f"rows that are added must be as long as those that are there: {path} has shape "
+                    f"{there.shape}, got shape {x.shape}"
                 )
             if not torch.can_cast(dtype, there.dtype):
                 raise TypeError(f"{path} holds {there.dtype}, which {dtype} cannot become; convert it before")
