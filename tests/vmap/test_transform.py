@@ -165,6 +165,19 @@ def test_V1_func_fails_on_one_rank(raises_alike, where, chunk_size):
         assert isinstance(caught.value.__cause__, torch.linalg.LinAlgError)
 
 
+def test_what_is_told_of_a_failure_begins_in_the_function(raises_alike):
+    with raises_alike(ZeroDivisionError, "while mapping sample") as caught:
+        ms.vmap(lambda x: x * (1 // 0))(ms.ones(8, split=0))
+    assert "minisplit/vmap" not in str(caught.value)
+    assert "ms.vmap(lambda x: x * (1 // 0))" in str(caught.value)
+
+
+def test_of_minisplits_own_checks_the_last_line_is_told(raises_alike):
+    with raises_alike(TypeError, "func must return a tensor") as caught:
+        ms.vmap(lambda x: None)(ms.ones(8, split=0))
+    assert str(caught.value).count("  File ") == 1
+
+
 def test_V2_the_lowest_failing_rank_is_raised(raises_alike):
     def func(x):
         raise (ValueError if here().rank == 0 else KeyError)("no")
