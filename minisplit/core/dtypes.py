@@ -21,4 +21,4 @@ def sanitize_dtype(dtype: Any) -> torch.dtype | None:
     """Return `dtype` if it is a torch dtype or None; else TypeError."""
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
-    raise TypeError(f"dtype must be a torch.dtype or None, got {dtype!r}")
+    raise TypeError(f"dtype must be a torch.dtype or None, got {dtype!r}: torch.float32, for example")

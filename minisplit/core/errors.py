@@ -118,7 +118,7 @@ def _describe(failure: Failure, context: str) -> str:
 
 
 def _ours(stack: traceback.StackSummary) -> int:
-    """How many frames to leave out: minisplit's own, from the call down to the user's function, or to the last one."""
+    """How many frames to leave out: minisplit's own above the user's function, or else all but the last."""
     theirs = (i for i, frame in enumerate(stack) if not frame.filename.startswith(_HOUSE))
     return next(theirs, len(stack) - 1)
 

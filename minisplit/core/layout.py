@@ -25,7 +25,15 @@ def as_index(value: Any, name: str) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}") from None
+        raise TypeError(f"{name} must be an int, got {shown(value)}") from None
+
+
+def shown(value: Any) -> str:
+    """What is wrongly given, for a message: arrays by their shape, as their values may be others on each rank."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and not isinstance(value, np.generic):
+        return f"a {type(value).__name__} of shape {tuple(shape)}"
+    return f"{value!r} of type {type(value).__name__}"
 
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:

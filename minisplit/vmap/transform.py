@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from minisplit.core.communication import Communication
 from minisplit.core.debugging import debugging
 from minisplit.core.dndarray import DNDarray
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, shown
 from minisplit.core.stored import Sink, StoredArray, open_sink
 from minisplit.core.streams import default
 from minisplit.vmap.agreeing import Outputs, agree_on_outputs, first_with_samples
@@ -146,7 +146,7 @@ class MappedFunction:
 
     def __init__(self, func: Callable[..., Any], options: Options) -> None:
         if not callable(func):
-            raise TypeError(f"vmap maps a function, got {func!r} of type {type(func).__name__}")
+            raise TypeError(f"vmap maps a function, got {shown(func)}; arrays go to what it returns: vmap(f)(x)")
         self.func = func
         self.options = options
         self._out_dims = OutDims(options.out_dims)
