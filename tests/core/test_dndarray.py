@@ -89,11 +89,9 @@ def test_repr_shows_facts_and_the_shard(comm: Comm, rank: int, size: int) -> Non
 
 def test_what_only_tensors_have_is_said_to_be_theirs() -> None:
     x = ms.zeros(3)
-    with pytest.raises(
-        AttributeError, match=r"no attribute 'backward'; x\.larray\.backward is that of this rank's"
-    ):
+    with pytest.raises(AttributeError, match=r"no attribute 'backward'; x\.larray\.backward is that of"):
         x.backward()  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="no attribute 'nothing'$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         x.nothing  # type: ignore[attr-defined]  # noqa: B018
     assert not hasattr(x, "requires_grad_")
 

@@ -175,10 +175,8 @@ def test_what_is_told_of_a_failure_begins_in_the_function(raises_alike):
 def test_a_norm_of_the_batch_gets_a_hint(raises_alike):
     norm = torch.nn.BatchNorm1d(3)
     for x in (ms.ones((8, 3), split=0), ms.ones((8, 2, 3), split=0)):
-        with raises_alike(
-            (RuntimeError, ValueError), r"hint: func sees one sample, and the statistics of a batch"
-        ):
-            ms.vmap(lambda x: norm(x))(x)
+        with raises_alike((RuntimeError, ValueError), "hint: func sees one sample, and the statistics"):
+            ms.vmap(norm)(x)
     (y,) = ms.vmap(norm.eval(), in_dims=0)(ms.ones((8, 2, 3), split=0))
     assert y.shape == (8, 2, 3)
 
