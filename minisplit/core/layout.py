@@ -109,11 +109,10 @@ class Layout:
 
     def __str__(self) -> str:
         """Short, for texts: `(6, 2) split 0 over 3 ranks`, or, with uneven counts, `... over [1, 0, 5]`."""
+        ranks = "1 rank" if self.ranks == 1 else f"{self.ranks} ranks"
         if self.split is None:
-            return f"{self.shape} replicated on {self.ranks} ranks"
-        return (
-            f"{self.shape} split {self.split} over {list(self.ragged) if self.ragged else f'{self.ranks} ranks'}"
-        )
+            return f"{self.shape} replicated on {ranks}"
+        return f"{self.shape} split {self.split} over {list(self.ragged) if self.ragged else ranks}"
 
     @property
     def ndim(self) -> int:
