@@ -445,6 +445,6 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
     """Return `x` if it is a DNDarray; else a TypeError that names it."""
     if isinstance(x, DNDarray):
         return x
-    raise TypeError(
-        f"{name} must be a DNDarray, got {type(x).__name__}; make one with minisplit.array(..., split=...)"
-    )
+    # An array in a file, of a class above this one, can be loaded.
+    made = f"{name}.load() is one" if hasattr(x, "load") else "make one with minisplit.array(..., split=...)"
+    raise TypeError(f"{name} must be a DNDarray, got {type(x).__name__}; {made}")
