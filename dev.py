@@ -199,9 +199,8 @@ def check(mpi: Mpi, ranks: int) -> str:
     if ranks > 1 and sizes == ["1"] * ranks:
         return f"{mpi.mpiexec} started {ranks} jobs of 1 rank: it is not of the MPI that mpi4py loads."
     if fault or sizes != [str(ranks)] * ranks:
-        return (
-            f"{mpi.mpiexec} did not start a job of {ranks} ranks{fault and ': it ' + fault}.\n{tail(output, 30)}"
-        )
+        job = f"a job of {ranks} rank{'s' * (ranks > 1)}"
+        return f"{mpi.mpiexec} did not start {job}{fault and ': it ' + fault}.\n{tail(output, 30)}"
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(key)
     return ""

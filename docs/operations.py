@@ -85,7 +85,7 @@ def row(name: str, function: Callable[..., Any], first: dict[str, str]) -> str:
 
 
 def sentences_of(text: str) -> list[str]:
-    return re.split(r"(?<=\.) (?=[A-Z`])", " ".join(text.split()))
+    return re.split(r"(?<=\.) (?=[A-Z`]|\w+: )", " ".join(text.split()))
 
 
 def arguments(function: Callable[..., Any]) -> str:

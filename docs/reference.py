@@ -42,7 +42,7 @@ def write(folder: Path) -> None:
     ]
     if rest:
         pages["more"] = page("Files, pictures and more", *map(entry, rest))
-    pages["index"] = page("API reference", ".. toctree::\n", *[f"    {name}" for name in pages])
+    pages["index"] = page("API reference", ".. toctree::\n    :maxdepth: 2\n", *[f"    {name}" for name in pages])
     for path in folder.glob("*.rst"):
         if path.stem not in pages:
             path.unlink()

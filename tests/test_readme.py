@@ -16,7 +16,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```.*?```\n(.*?)```", README, re.DOTALL)
 
 @pytest.mark.mpi
 def test_its_code_prints_what_it_says():
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
     names = {}
     for code, expected in EXAMPLES:
         shown = io.StringIO()

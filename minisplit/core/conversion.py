@@ -160,6 +160,11 @@ def _from_dndarray(
 
 def _tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, own: bool = False) -> torch.Tensor:
     """`obj` as a tensor; `own` is whether each rank has another, so that nothing in it may be gathered."""
+    if obj is None:
+        raise TypeError(
+            "an array cannot be made of None: with split= every rank gives the whole object, with is_split= its "
+            "own part, which may be an empty one such as torch.empty(0, 6)"
+        )
     if isinstance(obj, torch.Tensor):
         if obj.layout is not torch.strided:
             raise TypeError(f"a DNDarray holds dense tensors, got a sparse one ({obj.layout}); use to_dense()")
@@ -175,7 +180,12 @@ def _tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, own: bool = 
         obj = _unwrapped(obj, arrays, own)
         if arrays and dtype is None:
             dtype = reduce(torch.promote_types, [x.dtype for x in arrays])
-    return torch.as_tensor(obj, dtype=dtype, device=sanitize_device(device))
+    device = sanitize_device(device)
+    try:
+        return torch.as_tensor(obj, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's texts do not say of what
+        kind = TypeError if "infer dtype" in str(error) else type(error)
+        raise kind(f"an array cannot be made of this {type(obj).__name__}: {error}") from None
 
 
 def _unwrapped(obj: Any, arrays: list[DNDarray], own: bool) -> Any:

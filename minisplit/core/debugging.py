@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -16,8 +17,8 @@ import torch
 from minisplit.core.showing import listed
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
-# Autograd calls a backward pass from its own frames.
-_INSIDE = (_OURS, str(Path(torch.__file__).parent) + os.sep)
+# Autograd calls a backward pass from its own frames, and contextlib what minisplit does around a block.
+_INSIDE = (_OURS, str(Path(torch.__file__).parent) + os.sep, contextlib.__file__)
 _debug: ContextVar[bool] = ContextVar("minisplit_debug")
 _default = os.environ.get("MINISPLIT_DEBUG", "") not in {"", "0"}
 
@@ -64,7 +65,7 @@ class CollectiveError(RuntimeError):
 
 
 def call_site(frame: FrameType | None = None) -> str:
-    """`file.py:line` of the innermost frame that is neither minisplit's nor torch's, from `frame` or here on."""
+    """`file.py:line` of the innermost frame of the program, see `is_inside`, from `frame` or here on."""
     frame = frame or sys._getframe(1)
     while frame.f_back is not None and is_inside(frame):
         frame = frame.f_back
@@ -72,7 +73,7 @@ def call_site(frame: FrameType | None = None) -> str:
 
 
 def is_inside(frame: FrameType) -> bool:
-    """Whether this is code of minisplit or torch."""
+    """Whether this is code of minisplit, torch or contextlib."""
     return frame.f_code.co_filename.startswith(_INSIDE)
 
 

@@ -332,6 +332,13 @@ class DNDarray:
         args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Only what is not there comes here."""
+            hint = f"; x.larray.{name} is that of this rank's tensor" if hasattr(torch.Tensor, name) else ""
+            raise AttributeError(f"'DNDarray' object has no attribute {name!r}{hint}", name=name, obj=self)
+
     # NumPy's arrays and scalars leave operators to this class, rather than taking it apart.
     __array_ufunc__ = None
     __hash__ = object.__hash__  # by identity, though == compares elements
@@ -442,6 +449,6 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
     """Return `x` if it is a DNDarray; else a TypeError that names it."""
     if isinstance(x, DNDarray):
         return x
-    raise TypeError(
-        f"{name} must be a DNDarray, got {type(x).__name__}; make one with minisplit.array(..., split=...)"
-    )
+    # An array in a file, of a class above this one, can be loaded.
+    made = f"{name}.load() is one" if hasattr(x, "load") else "make one with minisplit.array(..., split=...)"
+    raise TypeError(f"{name} must be a DNDarray, got {type(x).__name__}; {made}")

@@ -23,4 +23,4 @@ def sanitize_dtype(dtype: Any) -> torch.dtype | None:
     """Return `dtype` if it is a torch dtype or None; else TypeError."""
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
-    raise TypeError(f"dtype must be a torch.dtype or None, got {shown(dtype)}")
+    raise TypeError(f"dtype must be a torch.dtype or None, such as torch.float32, got {shown(dtype)}")

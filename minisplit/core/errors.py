@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -15,6 +17,8 @@ import numpy as np
 from minisplit.core.communication import Communication
 
 ALL_WELL = -(2**62)
+# Where minisplit's own code lies.
+_HOUSE = str(Path(__file__).parents[1]) + os.sep
 
 
 class _Lines(str):
@@ -111,12 +115,20 @@ def told_in(error: BaseException) -> bool:
 
 def _describe(failure: Failure, context: str) -> str:
     """The text that all ranks raise: what the error says, where it came from, its traceback, and what to do."""
-    trace = "".join(traceback.format_exception(failure.error)).rstrip()
-    indented = "\n".join(f"    {line}" for line in trace.splitlines())
+    trace = traceback.TracebackException.from_exception(failure.error)
+    del trace.stack[: _ours(trace.stack)]
+    lines = "".join(trace.format()).rstrip().splitlines()
+    indented = "\n".join(f"    {line}" for line in lines)
     hint = f"\n  hint: {failure.hint}" if failure.hint else ""
     text = f"{_headline(failure.error)}\n  {context}:\n{indented}{hint}"
     # File names may hold what UTF-8 cannot.
     return text.encode(errors="backslashreplace").decode()
+
+
+def _ours(stack: traceback.StackSummary) -> int:
+    """How many frames to leave out: minisplit's own above the user's function, or else all but the last."""
+    theirs = (i for i, frame in enumerate(stack) if not frame.filename.startswith(_HOUSE))
+    return next(theirs, len(stack) - 1)
 
 
 def _headline(error: BaseException) -> str:

@@ -110,9 +110,9 @@ class Layout:
 
         Of the counts of many ranks only the first are shown.
         """
+        over = "1 rank" if self.ranks == 1 else f"{self.ranks} ranks"
         if self.split is None:
-            return f"{self.shape} replicated on {self.ranks} ranks"
-        over = f"{self.ranks} ranks"
+            return f"{self.shape} replicated on {over}"
         if self.ragged is not None:
             over = str(list(self.ragged))
             if self.ranks > _FEW:  # the checksum tells layouts apart, also where ranks compare them as text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -95,6 +95,13 @@ class StoredArray:
     def __repr__(self) -> str:
         dataset = "" if self.dataset is None else f", dataset {self.dataset!r}"
         return f"<StoredArray {self.layout}, {self.dtype}, in {self.path.name}{dataset}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Only what is not there comes here."""
+            hint = f"; load().{name} is that of the array in memory" if hasattr(DNDarray, name) else ""
+            raise AttributeError(f"'StoredArray' object has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __len__(self) -> int:
         if not self.shape:

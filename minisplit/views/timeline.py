@@ -36,5 +36,5 @@ def draw(rows: Sequence[tuple[int, float, Sequence[Span]]]) -> Figure:
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
     handles = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False)
     return figure

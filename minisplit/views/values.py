@@ -41,7 +41,7 @@ def show(x: DNDarray) -> None:
      [1994 1995]
      [1996 1997]
      [1998 1999]]
-    (1000, 2) split 0 over 1 ranks, torch.int64
+    (1000, 2) split 0 over 1 rank, torch.int64
     """
     x = as_dndarray(x)
     options = np.get_printoptions()

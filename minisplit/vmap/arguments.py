@@ -19,13 +19,19 @@ from minisplit.vmap.planning import Batch
 
 
 class Keywords:
-    """Keyword arguments, as `func` gets them: of a replicated DNDarray its tensor. A split one is a TypeError."""
+    """Keyword arguments, as `func` gets them: of a replicated DNDarray its tensor. A split one is a TypeError.
+
+    `places` are those to which gradients may flow back: DNDarrays, and tensors that require one.
+    """
 
     def __init__(self, kwargs: dict[str, Any], comm: Communication) -> None:
         self.leaves, self.spec = pytree.tree_flatten(kwargs)
-        self.places = [place for place, x in enumerate(self.leaves) if isinstance(x, DNDarray)]
-        for place in self.places:
-            x = self.leaves[place]
+        self.places: list[int] = []
+        for place, x in enumerate(self.leaves):
+            if isinstance(x, torch.Tensor) and x.requires_grad:
+                self.places.append(place)
+            if not isinstance(x, DNDarray):
+                continue
             if x.split is not None:
                 path = pytree.tree_flatten_with_path(kwargs)[0][place][0]
                 raise TypeError(
@@ -36,6 +42,7 @@ class Keywords:
             if x.comm is not comm:
                 raise ValueError("a DNDarray as keyword argument must be on the communicator of the inputs")
             self.leaves[place] = x.larray
+            self.places.append(place)
 
     def tensors(self) -> list[torch.Tensor]:
         return [x for x in self.leaves if isinstance(x, torch.Tensor)]

@@ -55,6 +55,11 @@ _HINTS = (
         "torch.empty_like or clone",
     ),
     (
+        ("Batch norm got a batched tensor", "D input (got 1D input)"),
+        "func sees one sample, and the statistics of a batch are those of samples on all ranks: call the module's "
+        "eval() first, or take a norm of one sample, such as LayerNorm or GroupNorm",
+    ),
+    (
         ("Batch element",),
         "torch counts batch elements within one rank's chunk; error.samples has the global index",
     ),

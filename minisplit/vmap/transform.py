@@ -110,8 +110,8 @@ def vmap(
     many samples per rank as the inputs have. Inputs that are not aligned are first moved, in one exchange, to the
     counts for which the fewest bytes move (docs/plans.md); `.plan(...)` tells what will be moved, without a
     message. Otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
-    `torch.vmap` inside `func` work, and autograd flows back through the call: its backward pass is collective
-    where inputs were moved or replicated.
+    `torch.vmap` inside `func` work, and autograd flows back through the call, also to keyword arguments: its
+    backward pass is collective where inputs were moved or replicated. See docs/gradients.md.
 
     Raises TypeError or ValueError at once for wrong arguments. A call raises, the same on every
     rank: TypeError for an input that is no DNDarray or an output that is no tensor; ValueError
@@ -147,7 +147,7 @@ class MappedFunction:
 
     def __init__(self, func: Callable[..., Any], options: Options) -> None:
         if not callable(func):
-            raise TypeError(f"vmap maps a function, got {shown(func)} of type {type(func).__name__}")
+            raise TypeError(f"vmap maps a function, got {shown(func)}; arrays go to what vmap returns: vmap(f)(x)")
         self.func = func
         self.options = options
         self._out_dims = OutDims(options.out_dims)

@@ -135,7 +135,9 @@ def checked_dims(dims: Any, name: str) -> Any:
     try:
         leaves = [None if dim is None else as_index(dim, which) for dim in leaves]
     except TypeError as error:
-        raise TypeError(str(error).replace("must be an int", "must be an int or None")) from None
+        arrays = any(isinstance(x, DNDarray) for x in leaves)
+        hint = "; arrays go to what vmap returns: vmap(f)(x)" if arrays else ""
+        raise TypeError(str(error).replace("must be an int", "must be an int or None") + hint) from None
     checked = pytree.tree_unflatten(leaves, spec)
     return tuple(checked) if type(checked) is list else checked
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -138,6 +139,14 @@ def test_off_it_sends_nothing(calls: Any) -> None:
 
 def test_the_call_site_is_the_users_line() -> None:
     assert call_site().startswith("test_debugging.py:")
+
+
+def test_the_call_site_is_not_where_a_context_manager_is_entered() -> None:
+    code = "@contextmanager\ndef entered():\n    yield call_site()"
+    names: dict[str, Any] = {"contextmanager": contextmanager, "call_site": call_site}
+    exec(compile(code, ms.__file__, "exec"), names)
+    with names["entered"]() as site:
+        assert site.startswith("test_debugging.py:")
 
 
 def test_ranks_that_say_the_same_are_named_once() -> None:

@@ -87,6 +87,15 @@ def test_repr_shows_facts_and_the_shard(comm: Comm, rank: int, size: int) -> Non
     assert f"rank {rank} of {size} holds all of it" in repr(ms.zeros(3))
 
 
+def test_what_only_tensors_have_is_said_to_be_theirs() -> None:
+    x = ms.zeros(3)
+    with pytest.raises(AttributeError, match=r"no attribute 'backward'; x\.larray\.backward is that of"):
+        x.backward()  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        x.nothing  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(x, "requires_grad_")
+
+
 def test_a_0d_array_has_no_length() -> None:
     with pytest.raises(TypeError, match="a 0-d array has no length"):
         len(ms.array(3.0))

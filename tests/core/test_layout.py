@@ -175,12 +175,12 @@ def test_normalising() -> None:
 
 
 def test_text_is_short_and_tells_layouts_apart() -> None:
-    layouts = [Layout((4,), None, 2), Layout((4,), 0, 2), Layout((4,), 0, 2, (4, 0)), Layout((4,), 0, 3)]
+    layouts = [Layout((4,), None, 2), Layout((4,), 0, 2), Layout((4,), 0, 2, (4, 0)), Layout((4,), 0, 1)]
     assert list(map(str, layouts)) == [
         "(4,) replicated on 2 ranks",
         "(4,) split 0 over 2 ranks",
         "(4,) split 0 over [4, 0]",
-        "(4,) split 0 over 3 ranks",
+        "(4,) split 0 over 1 rank",
     ]
 
 

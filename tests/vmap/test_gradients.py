@@ -93,6 +93,23 @@ def test_V23_a_training_step(comm: Comm) -> None:
         assert_close(ms.DNDarray(array.larray.detach(), array.layout, comm), params[name])
 
 
+def test_V23_parameters_of_a_module_as_keywords_get_the_whole_gradient(comm: Comm) -> None:
+    net = torch.nn.Linear(3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        net.weight[:] = values(2, 3)
+        net.bias[:] = 0.0
+    x = ms.array(values(5, 3), split=0).redistribute(all_on(-1, 5, comm))
+
+    def far(x: torch.Tensor, parameters: dict[str, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
+        return (torch.func.functional_call(net, parameters, (x,)) ** 2).sum() * scale
+
+    (out,) = ms.vmap(far)(x, parameters=dict(net.named_parameters()), scale=torch.tensor(2.0))
+    out.sum().larray.backward()
+    expected = torch.autograd.grad(2 * (net(values(5, 3)) ** 2).sum(), list(net.parameters()))
+    for parameter, gradient in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
 def test_outputs_may_be_changed_in_place(comm: Comm) -> None:
     x = ms.ones((4, 2), split=0)
     x.larray.requires_grad_()

@@ -151,6 +151,13 @@ def test_left() -> None:
     assert list(streaming._left([(8, 9)], 1, 7)) == [(1, 7)]
 
 
+def test_what_only_arrays_in_memory_do(raises_alike: Any) -> None:
+    with raises_alike(AttributeError, r"no attribute 'mean'; load\(\)\.mean is that of the array in memory"):
+        stored().mean()  # type: ignore[attr-defined]
+    with raises_alike(TypeError, r"x must be a DNDarray, got StoredArray; x\.load\(\) is one"):
+        ms.sum(stored())  # type: ignore[arg-type]
+
+
 def test_the_plan_of_a_call(comm: ms.Communication, size: int) -> None:
     x = stored()
     plan = ms.vmap(lambda v: v.sum(), chunk_size=2).plan(x)

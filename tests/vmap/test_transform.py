@@ -165,6 +165,28 @@ def test_V1_func_fails_on_one_rank(raises_alike, where, chunk_size):
         assert isinstance(caught.value.__cause__, torch.linalg.LinAlgError)
 
 
+def test_what_is_told_of_a_failure_begins_in_the_function(raises_alike):
+    with raises_alike(ZeroDivisionError, "while mapping sample") as caught:
+        ms.vmap(lambda x: x * (1 // 0))(ms.ones(8, split=0))
+    assert "minisplit/vmap" not in str(caught.value)
+    assert "ms.vmap(lambda x: x * (1 // 0))" in str(caught.value)
+
+
+def test_a_norm_of_the_batch_gets_a_hint(raises_alike):
+    norm = torch.nn.BatchNorm1d(3)
+    for x in (ms.ones((8, 3), split=0), ms.ones((8, 2, 3), split=0)):
+        with raises_alike((RuntimeError, ValueError), "hint: func sees one sample, and the statistics"):
+            ms.vmap(norm)(x)
+    (y,) = ms.vmap(norm.eval(), in_dims=0)(ms.ones((8, 2, 3), split=0))
+    assert y.shape == (8, 2, 3)
+
+
+def test_of_minisplits_own_checks_the_last_line_is_told(raises_alike):
+    with raises_alike(TypeError, "func must return a tensor") as caught:
+        ms.vmap(lambda x: None)(ms.ones(8, split=0))
+    assert str(caught.value).count("  File ") == 1
+
+
 def test_V2_the_lowest_failing_rank_is_raised(raises_alike):
     def func(x):
         raise (ValueError if here().rank == 0 else KeyError)("no")
@@ -378,6 +400,15 @@ def test_V21_bad_options_are_refused_at_once(raises_alike, options, kind, text):
 def test_V21_func_is_no_function(raises_alike):
     with raises_alike(TypeError, "vmap maps a function, got 3"):
         ms.vmap(3)
+
+
+def test_arrays_given_to_vmap_itself(raises_alike):
+    x = ms.arange(7, split=0)
+    hint = r"<DNDarray of shape \(7,\)>.*; arrays go to what vmap returns: vmap\(f\)\(x\)"
+    with raises_alike(TypeError, "vmap maps a function, got " + hint):
+        ms.vmap(x)
+    with raises_alike(TypeError, "out_dims must be an int or None, got " + hint):
+        ms.vmap(torch.sin, x)
 
 
 def test_V18_random_functions_raise(raises_alike):
