@@ -65,7 +65,7 @@ class Launcher:
         if threads is not None:
             settings[THREADS] = str(threads)
         if in_allocation() and not self.is_srun:
-            # A launcher has srun start its helpers on the nodes. From these MPICH's ranks would inherit SLURM's PMIx.
+            # Launchers have srun start helpers on the nodes, from which MPICH's ranks would inherit SLURM's PMIx.
             settings["SLURM_MPI_TYPE"] = "none"
         if self.library:
             settings["MPI4PY_LIBMPI"] = str(self.library)
