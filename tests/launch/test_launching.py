@@ -308,6 +308,21 @@ def test_J1_J2_a_rank_that_fails_before_it_imports_minisplit_ends_the_job(how: s
         assert "ValueError: of rank 1" in done.stderr
 
 
+def test_J2_srun_is_left_to_end_the_job_by_itself(tmp_path: Path) -> None:
+    # Of PMI_FD it understands other words than MPICH's launcher; and a signal would hide the status.
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit(3)\n")
+    reading, writing = os.pipe()
+    environment = {name: value for name, value in os.environ.items() if name != "MPI_LOCALNRANKS"}
+    command = [sys.executable, str(jobs.HERE / "rank.py"), str(script)]
+    done = subprocess.run(
+        command, env=environment | {"PMI_FD": str(writing)}, pass_fds=[writing], check=False, timeout=60
+    )
+    os.close(writing)
+    with open(reading, "rb") as told:
+        assert (done.returncode, told.read()) == (3, b"")
+
+
 def test_selftest_passes() -> None:
     done = cli("selftest", "-n", "2")
     assert done.returncode == 0, done.stdout + done.stderr
