@@ -392,7 +392,7 @@ def test_J6_jobs_of_one_rank_are_told():
     }
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=alone | {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"},
+        env=alone | {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4"},
         capture_output=True,
         text=True,
         check=True,

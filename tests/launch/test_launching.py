@@ -19,7 +19,9 @@ SAY = {
     "MPICH": "echo HYDRA build details:",
     "Open MPI": "echo 'mpirun (Open MPI) 5.0.1'",
     "Intel MPI": "echo 'Intel(R) MPI Library for Linux* OS, Version 2021.14'",
+    "SLURM": "echo slurm-wlm 22.05.8",
 }
+SETTINGS = {**jobs.SETTINGS, **jobs.ON_ONE_MACHINE}
 pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
@@ -33,8 +35,11 @@ def program(path: Path, script: str) -> str:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with an MPICH library in `mpi/lib` and no launcher yet; `path` is on PATH."""
-    for name in ("MINISPLIT_MPIEXEC", "SLURM_JOB_ID", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("MINISPLIT_MPIEXEC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", *SETTINGS):
         monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python" / "python"))
     found = {"vendor": "MPICH", "version": "4.2.0", "path": str(tmp_path / "mpi" / "lib" / "libmpi.so.12")}
@@ -125,19 +130,57 @@ def test_what_the_user_names_is_taken(machine: Path, monkeypatch: pytest.MonkeyP
         jobs.find()
 
 
-@pytest.mark.parametrize("fits", [True, False])
+# What SLURM 22.05 did: [mpich] by pmi2 or [openmpi] by pmix, [openmpi] by pmi2, [mpich] by pmix.
+SRUN = {
+    "fits": f"""echo '{jobs.MARK}{{"rank": '$rank', "size": 2}}'""",
+    "of another MPI": f"""echo '{jobs.MARK}{{"rank": 0, "size": 1}}'""",
+    "unsupported": "echo 'Abort(874136848): Fatal error in internal_Init_thread: Internal MPI error!'; exit 16",
+}
+
+
+def srun_of(machine: Path, does: str) -> str:
+    """An srun that knows the options that `run` uses, and starts two ranks."""
+    ranks = f"for rank in 0 1; do {SRUN[does]}; done"
+    options = '[ "$1 $2 $3 $4" = "--kill-on-bad-exit=1 --quit-on-interrupt -n 2" ]'
+    refuse = "{ echo srun: unrecognized option; exit 1; }"
+    return program(
+        machine / "path" / "srun",
+        f'if [ "$1" = --version ]; then {SAY["SLURM"]}; exit; fi\n{options} || {refuse}\n{ranks}',
+    )
+
+
+@pytest.mark.parametrize("does", SRUN)
 def test_srun_is_taken_in_an_allocation_if_its_jobs_are_of_one_piece(
-    fits: bool, machine: Path, monkeypatch: pytest.MonkeyPatch
+    does: str, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each rank says of how many its job is.
-    told = [f'{jobs.MARK}{{"rank": {rank}, "size": {2 if fits else 1}}}' for rank in range(2)]
-    srun = program(machine / "path" / "srun", f"echo '{told[0]}'; echo '{told[1]}'")
-    mpiexec = program(machine / "path" / "mpiexec", SAY["MPICH"])
+    found = {"vendor": "Open MPI", "version": "5.0.1", "path": str(machine / "mpi" / "lib" / "libmpi.so.40")}
+    monkeypatch.setattr(jobs, "library", lambda environment=None: found)
+    srun = srun_of(machine, does)
+    mpiexec = program(machine / "path" / "mpiexec", SAY["Open MPI"])
     assert jobs.find().program == mpiexec
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     launcher = jobs.find()
-    assert launcher.program == (srun if fits else mpiexec)
-    assert ("--kill-on-bad-exit=1" in launcher.command(2)) == fits
+    assert launcher.program == (srun if does == "fits" else mpiexec)
+    assert ("--kill-on-bad-exit=1" in launcher.command(2)) == (does == "fits")
+
+
+@pytest.mark.parametrize("does", SRUN)
+def test_srun_is_taken_for_MPICH_only_where_there_is_no_launcher_of_it(
+    does: str, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    srun = srun_of(machine, does)
+    other = program(machine / "path" / "mpirun", SAY["Open MPI"])
+    if does == "fits":
+        assert jobs.find().program == srun
+        assert jobs.vendor_of(srun) == "SLURM"
+    else:
+        with pytest.raises(jobs.LauncherError, match=r"no mpiexec of it was found") as caught:
+            jobs.find()
+        for cause in (f"{other} is of Open MPI", f"{srun} {'started' if 'another' in does else 'did not start'}"):
+            assert cause in str(caught.value)
+    mpiexec = program(machine / "path" / "mpiexec", SAY["MPICH"])
+    assert jobs.find().program == mpiexec
 
 
 def test_what_is_wrong_with_a_job_is_told(machine: Path) -> None:
@@ -161,7 +204,41 @@ def test_threads_are_shared_out_on_one_machine(machine: Path, monkeypatch: pytes
 
 
 def test_dev_py_and_the_launcher_set_the_same() -> None:
-    assert {"OMP_NUM_THREADS": "1", **jobs.SETTINGS} == dev.SETTINGS
+    assert {"OMP_NUM_THREADS": "1", **SETTINGS} == dev.SETTINGS
+
+
+def test_in_an_allocation_the_nodes_are_shared_out_by_SLURM(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = jobs.Launcher("mpiexec", "")
+    assert launcher.environment(2).items() >= SETTINGS.items()
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    inside = launcher.environment(2)
+    assert inside.items() >= jobs.SETTINGS.items()
+    # With these Open MPI 5 puts all ranks on the first node.
+    assert not inside.keys() & jobs.ON_ONE_MACHINE.keys()
+    assert not inside.keys() & {"SRUN_CPUS_PER_TASK", "SLURM_OVERLAP"}
+
+
+def test_ranks_do_not_inherit_the_PMI_of_what_a_launcher_has_srun_start(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_MPI_TYPE", "pmix")
+    assert jobs.Launcher("mpiexec", "").environment(2)["SLURM_MPI_TYPE"] == "pmix"
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert jobs.Launcher("mpiexec", "").environment(2)["SLURM_MPI_TYPE"] == "none"
+    assert jobs.Launcher("/bin/srun", "").environment(2)["SLURM_MPI_TYPE"] == "pmix"
+
+
+def test_srun_is_told_what_it_passes_over(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = jobs.Launcher("srun", "")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    settings = launcher.environment(2)
+    assert (settings["SRUN_CPUS_PER_TASK"], settings["SLURM_OVERLAP"]) == ("8", "1")
+    monkeypatch.setenv("SRUN_CPUS_PER_TASK", "2")
+    assert launcher.environment(2)["SRUN_CPUS_PER_TASK"] == "2"
 
 
 # What people see
@@ -229,6 +306,21 @@ def test_J1_J2_a_rank_that_fails_before_it_imports_minisplit_ends_the_job(how: s
     if "raise" in how:
         assert f'Traceback (most recent call last):\n  File "{script}", line 4' in done.stderr
         assert "ValueError: of rank 1" in done.stderr
+
+
+def test_J2_srun_is_left_to_end_the_job_by_itself(tmp_path: Path) -> None:
+    # Of PMI_FD it understands other words than MPICH's launcher; and a signal would hide the status.
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit(3)\n")
+    reading, writing = os.pipe()
+    environment = {name: value for name, value in os.environ.items() if name != "MPI_LOCALNRANKS"}
+    command = [sys.executable, str(jobs.HERE / "rank.py"), str(script)]
+    done = subprocess.run(
+        command, env=environment | {"PMI_FD": str(writing)}, pass_fds=[writing], check=False, timeout=60
+    )
+    os.close(writing)
+    with open(reading, "rb") as told:
+        assert (done.returncode, told.read()) == (3, b"")
 
 
 def test_selftest_passes() -> None:
