@@ -49,8 +49,8 @@ def aligned(layout: Layout, chunks: Any, first: int = 0) -> Layout:
     if layout.split is None:
         return layout
     step, start = sizes[layout.split], 0 if layout.split else first
-    borders = (start + layout.offsets()[:-1] + step // 2) // step * step - start
-    ends = [*np.clip(borders, 0, layout.extent).tolist(), layout.extent]
+    borders = (start + layout.offsets()[1:-1] + step // 2) // step * step - start
+    ends = [0, *np.clip(borders, 0, layout.extent).tolist(), layout.extent]
     return layout.with_counts([stop - start for start, stop in pairwise(ends)])
 
 

@@ -48,6 +48,7 @@ class Csv(Format):
     suffixes = (".csv",)
     named = True
     table = True
+    typed = False
     reading = ("sep",)
 
     def names(self, path: str) -> list[str]:

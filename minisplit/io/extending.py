@@ -53,7 +53,8 @@ def extend(
     reading = {name: options[name] for name in format.reading if name in options}
     with ExitStack() as stack:
         with agreement(comm, f"looking into {path}"):
-            there = stack.enter_context(closing(format.open(path, dataset, **reading)))
+            wanted = None if format.typed else dtype
+            there = stack.enter_context(closing(format.open(path, dataset, dtype=wanted, **reading)))
             column = format.table and x.ndim == 1 and len(there.shape) == 2
             rows = (1,) if column else x.shape[1:]
             if not x.ndim or not there.shape or there.shape[1:] != rows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate
@@ -32,6 +33,9 @@ from minisplit.io.tables import (
     table_of,
     wanted_dtype,
 )
+
+# What the parts are called that are written here.
+_NAMES = re.compile(r"part-[0-9]{15}\.parquet")
 
 
 class Parquet(Format):
@@ -81,11 +85,14 @@ class Parquet(Format):
             raise ValueError(
                 f"{path} is one file, and only to a folder of them rows are added: load it, and save it"
             )
-        schema = _file(_parts(path)[0]).schema_arrow
+        parts = _parts(path)
+        schema = _file(parts[0]).schema_arrow
         check_columns(path, schema.names, dataset, _writing(**options))
         kinds = {str(field.type) for field in schema}
         if len(kinds) > 1:
             raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(kinds)}")
+        if not _NAMES.fullmatch(os.path.basename(parts[-1])):
+            raise ValueError(f"the last part of {path} is {parts[-1]}, and no new one would come behind it")
         return self.placed(layout, dtype, options), {} if dataset else {"columns": schema.names}
 
 

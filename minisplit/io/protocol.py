@@ -49,6 +49,8 @@ class Format:
     adds = False
     folders = False
     table = False
+    # Whether files tell of what dtype their numbers are.
+    typed = True
     # Those of the options of `writer` that `open` has too.
     reading: tuple[str, ...] = ()
 

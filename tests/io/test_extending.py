@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import os
 
 import h5py
@@ -15,6 +16,7 @@ from hypothesis import strategies as hypo
 
 import minisplit as ms
 from minisplit.io import replacing
+from minisplit.io.chunks import aligned
 from minisplit.testing import assert_equal, spmd
 from minisplit.testing import strategies as st
 from tests.io.test_faults import everyone, folder_of, once
@@ -189,3 +191,40 @@ def test_F6_two_jobs_add_to_one_file(comm, raises_alike, tmp_path):
     meanwhile("_claim", replaced, ValueError, r"had the shape \(5,\), but meanwhile \(2,\)")
     meanwhile("sync", replaced, FileExistsError, "replaced by another while it grew")
     assert np.load(path).tolist() == [0, 0]
+
+
+@pytest.mark.serial
+def test_chunks_of_a_dataset_that_has_rows_go_to_one_rank_each():
+    for ranks, rows, first, step in itertools.product((1, 2, 3), (0, 1, 5, 12), range(5), (1, 2, 5)):
+        layout = aligned(ms.Layout((rows, 2), 0, ranks), (step, 2), first)
+        borders = [first + end for end in itertools.accumulate(layout.counts)][:-1]
+        assert sum(layout.counts) == rows
+        assert all(border % step == 0 or border in {first, first + rows} for border in borders)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("suffix", ["h5", "zarr"])
+def test_a_last_chunk_that_is_more_than_half_full(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    options = {"maxshape": (None,)} if suffix == "h5" else {}
+    for rows in (3, 1, 2):
+        ms.save(ms.ones(rows, split=0), path, mode="extend", **({"chunks": (4,), **options} if rows == 3 else {}))
+    assert ms.load(path).tolist() == [1.0] * 6
+
+
+@pytest.mark.serial
+def test_text_keeps_its_integers(tmp_path):
+    for _ in range(2):
+        ms.save(ms.array([[2**53 + 1]]), tmp_path / "x.csv", mode="extend")
+    assert (tmp_path / "x.csv").read_text() == f"{2**53 + 1}\n" * 2
+
+
+@pytest.mark.serial
+def test_parts_that_others_have_named(tmp_path):
+    (tmp_path / "x.parquet").mkdir()
+    for i in range(2):
+        pyarrow.parquet.write_table(
+            pyarrow.table({"a": [float(i)]}), tmp_path / f"x.parquet/part-0000{i}-ab.parquet"
+        )
+    with pytest.raises(ValueError, match="no new one would come behind it"):
+        ms.save(ms.ones((1, 1)), tmp_path / "x.parquet", mode="extend")
