@@ -19,19 +19,27 @@ from minisplit.core.dndarray import DNDarray
 
 def captured(func: Callable[..., Any]) -> list[torch.Tensor]:
     """The tensors that a plain Python function refers to by name: in its closure and among its globals."""
+    return [x for x in _named(func) if isinstance(x, torch.Tensor)]
+
+
+def _named(func: Callable[..., Any]) -> list[Any]:
     if type(func) is not types.FunctionType:
         return []
     found = []
     for cell in func.__closure__ or ():
         with suppress(ValueError):  # not set yet
             found.append(cell.cell_contents)
-    found += [func.__globals__.get(name) for name in func.__code__.co_names]
-    return [x for x in found if isinstance(x, torch.Tensor)]
+    return found + [func.__globals__.get(name) for name in func.__code__.co_names]
 
 
 def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, int]:
     """A number for a function, with what it captured, and one for keyword arguments. Local."""
     return _digest(_code(func)), _digest(_values(kwargs))
+
+
+def settings(func: Callable[..., Any]) -> int:
+    """A number for the numbers and texts that a function captured, which may differ between ranks. Local."""
+    return _digest(_values({"": [x for x in _named(func) if isinstance(x, (int, float, complex, str, bytes))]}))
 
 
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from minisplit.vmap.batching import Mapped, Task
 from minisplit.vmap.chunking import ChunkSize, Outcome, run
 from minisplit.vmap.describing import described, described_or_failed, failure_of, inferred
 from minisplit.vmap.gradients import leave
-from minisplit.vmap.inspecting import captured, check_same_call, fingerprint
+from minisplit.vmap.inspecting import captured, check_same_call, fingerprint, settings
 from minisplit.vmap.options import SPLIT, Options
 from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
 from minisplit.vmap.plans import Plan, make_plan
@@ -227,9 +227,9 @@ class MappedFunction:
         """What tells calls apart whose outputs differ, as text."""
         told = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None).told()
         inputs = ", ".join(f"{x.dtype} {x.shape}" for x in arrays)
-        code, values = fingerprint(self.func, kwargs)
+        told_apart = (*fingerprint(self.func, kwargs), settings(self.func))
         drawn = "" if draws is None else f", drawing by {draws.key}"
-        return f"{self._name} [{code:x}, {values:x}] of {inputs}, {told}{drawn}"
+        return f"{self._name} [{', '.join(f'{number:x}' for number in told_apart)}] of {inputs}, {told}{drawn}"
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
         """What a call with these arguments will do, as data: `print(plan)` is a table. Local: nothing is sent.

@@ -133,14 +133,20 @@ def test_F3_a_rank_that_cannot_write(folder: Path, rank: int, size: int, raises_
 
 
 def test_what_is_resumed_must_be_the_same_call(folder: Path, raises_alike: Any) -> None:
-    def third(v: torch.Tensor) -> torch.Tensor:
-        raise ValueError("third")
+    def scaled(by: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        def scale(v: torch.Tensor) -> torch.Tensor:
+            if by == 2:
+                raise ValueError("two")
+            return v * by
+
+        return scale
 
     x = ms.open(folder / "x.npy")
-    with raises_alike(ValueError, match="third"):
-        ms.vmap(third, out=folder / "y.npy")(x)
-    with raises_alike(ValueError, match="is of another call, so resume=True cannot go on with it"):
-        ms.vmap(double, out=folder / "y.npy", resume=True)(x)
+    with raises_alike(ValueError, match="two"):
+        ms.vmap(scaled(2), out=folder / "y.npy")(x)
+    for other in (double, scaled(3)):
+        with raises_alike(ValueError, match="is of another call, so resume=True cannot go on with it"):
+            ms.vmap(other, out=folder / "y.npy", resume=True)(x)
     ms.vmap(double, out=folder / "y.npy")(x)  # afresh
     assert not list(folder.glob(".y*"))
 
@@ -151,12 +157,12 @@ def test_a_map_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
     mapped: list[int] = []
 
     def body(stop_after: int) -> None:
-        done: list[int] = []
+        left = list(range(stop_after))  # a number would make it another function
 
         def func(v: torch.Tensor) -> torch.Tensor:
-            if len(done) == stop_after:
+            if not left:
                 raise RuntimeError("enough")
-            done.append(1)
+            left.pop()
             mapped.append(1)
             return v + 1
 
