@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minisplit.core.communication import Communication
+from minisplit.core.debugging import CollectiveError
 
 ALL_WELL = -(2**62)
 # Where minisplit's own code lies.
@@ -90,6 +91,11 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     Type and text are the same everywhere: the type of the original, or `RankError` where any
     rank could not make one of that type from a text alone. The ranks' own exceptions are chained.
     """
+    if not 0 <= first < comm.size:
+        raise CollectiveError(
+            f"the ranks agreed on rank {first}, but there are {comm.size}: their collective calls do not fit "
+            "together, so that MPI took one for another; MINISPLIT_DEBUG=1 names them"
+        )
     told = b""
     if comm.rank == first and failure is not None:
         text = _describe(failure, f"rank {first} of {comm.size} failed while {failure.doing}")

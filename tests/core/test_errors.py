@@ -12,7 +12,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core import mpi
-from minisplit.core.errors import RankError, agreement
+from minisplit.core.errors import RankError, agreement, raise_together
 
 Comm = ms.Communication
 
@@ -250,3 +250,12 @@ def test_J1_a_traceback_that_is_in_the_text_is_not_printed_twice(
     # Other ranks' own failures are not those of the text.
     assert printed.count("ValueError: lost on 0") == 2, "as a headline, and below its traceback"
     assert ("direct cause" in printed) == (rank > 0)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("first", [-1, 1, 2**62])
+def test_an_agreement_that_MPI_has_mixed_up_with_another_call(first: int) -> None:
+    with pytest.raises(
+        ms.CollectiveError, match=f"rank {first}, but there are 1: .* MINISPLIT_DEBUG=1 names them"
+    ):
+        raise_together(ms.MPI_SELF, first, None)
