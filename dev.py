@@ -330,7 +330,8 @@ def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_ar
     for mpi in mpis:
         parts = [*[JOBS, SERIAL, POOL] * everything, *map(on_mpi, counts)]
         if mpi is mpis[0]:  # threads are the same with each
-            parts += [*[PROPERTIES] * everything, *map(on_threads, counts)]
+            # One number of them is enough: properties draw others.
+            parts += [PROPERTIES, on_threads(3)] if everything else map(on_threads, counts)
         work += [(mpi, part) for part in parts]
     # What keeps at most one core busy, and often waits, runs beside other such parts.
     small = sorted([pair for pair in work if pair[1].cores == 1], key=lambda pair: -pair[1].length)

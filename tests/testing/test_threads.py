@@ -304,8 +304,10 @@ def test_where_the_run_is_stopped_no_rank_begins_or_stays(kind: Any, monkeypatch
 
     begin = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", start)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
     with pytest.raises(kind):
         run(func, ranks=3)
+    signal.signal(signal.SIGINT, before)
     stopped.set()
     for thread in started:
         thread.join(5)
