@@ -302,12 +302,13 @@ class Part:
 
 
 SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=7)
-JOBS = Part("jobs", 0, ("-m", "jobs"), length=8)
+JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=8)
+EXAMPLES = Part("examples", 0, ("-m", "examples"), length=6)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=9)
 # What runs twice, on threads and on MPI, runs once of them in debug mode.
 DEBUG = ("MINISPLIT_DEBUG", "1")
 # What is drawn again, on the ranks of an MPI job. Each example costs more there.
-IN_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "25"), DEBUG)
+IN_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "15"), DEBUG)
 POOL = Part("pool", 0, ("-m", "drawn"), IN_POOL, cores=2)
 
 
@@ -328,7 +329,7 @@ def test(mpis: Sequence[Mpi], counts: Sequence[int], everything: bool, pytest_ar
     """Run the tests on `counts` ranks, of threads and of each MPI; if `everything`, properties too."""
     work: list[tuple[Mpi, Part]] = []
     for mpi in mpis:
-        parts = [*[JOBS, SERIAL, POOL] * everything, *map(on_mpi, counts)]
+        parts = [*[JOBS, EXAMPLES, SERIAL, POOL] * everything, *map(on_mpi, counts)]
         if mpi is mpis[0]:  # threads are the same with each
             # One number of them is enough: properties draw others.
             parts += [PROPERTIES, on_threads(3)] if everything else map(on_threads, counts)

@@ -178,7 +178,7 @@ def pytest_configure(config: pytest.Config) -> None:
         database=None,
         deadline=None,
         derandomize=True,
-        max_examples=int(os.environ.get("MINISPLIT_EXAMPLES", "120")),
+        max_examples=int(os.environ.get("MINISPLIT_EXAMPLES", "100")),
         print_blob=False,
         suppress_health_check=list(hypothesis.HealthCheck),
     )

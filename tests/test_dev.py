@@ -328,8 +328,8 @@ def test_every_part_of_the_tests_runs(
 
     a, b = dev.Mpi("a", checkout), dev.Mpi("b", checkout)
     assert titles([a, b], "-n", "2") == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
-    assert titles([a])[:5] == ["a, jobs", "a, serial", "a, pool", "a, 1 rank", "a, 2 ranks"]
-    assert len(titles([a, b])) == 2 * 7 + 2
+    assert titles([a])[:5] == ["a, jobs", "a, examples", "a, serial", "a, pool", "a, 1 rank"]
+    assert len(titles([a, b])) == 2 * 8 + 2
 
 
 def test_all_runs_with_debug_mode_and_without() -> None:

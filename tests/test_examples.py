@@ -16,7 +16,7 @@ import minisplit as ms
 ROOT = Path(__file__).parent.parent
 # What dev.py sets for serial runs; these tests start jobs of their own.
 MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
-pytestmark = [pytest.mark.serial, pytest.mark.jobs]
+pytestmark = [pytest.mark.serial, pytest.mark.jobs, pytest.mark.examples]
 
 # What an example must say, and the picture that it makes.
 SAYS = {
@@ -155,14 +155,14 @@ def test_every_example_is_tested():
 
 @pytest.mark.parametrize("name", SAYS)
 def test_it_says_what_it_must_and_leaves_its_picture(name):
-    """As a job of three; the lines are those of one rank."""
+    """As a job of two, in full size; the lines are those of one rank."""
     lines, picture = SAYS[name]
     path = ROOT / "examples" / "out" / picture
     path.unlink(missing_ok=True)
-    said = re.sub(r"on rank \d+", "on rank 0", job(3, name))
+    said = re.sub(r"on rank \d+", "on rank 0", job(2, name))
     for line in lines:
         assert line in said
-    assert len(re.search(r"on each rank: \((.*?)\)", said)[1].split(",")) == 3
+    assert len(re.search(r"on each rank: \((.*?)\)", said)[1].split(",")) == 2
     assert path.stat().st_size > 10_000
 
 
