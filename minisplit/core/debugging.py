@@ -16,9 +16,10 @@ import torch
 
 from minisplit.core.showing import listed
 
-_OURS = str(Path(__file__).parents[1]) + os.sep
+# Where minisplit's own code lies.
+OURS = str(Path(__file__).parents[1]) + os.sep
 # Autograd calls a backward pass from its own frames, and contextlib what minisplit does around a block.
-_INSIDE = (_OURS, str(Path(torch.__file__).parent) + os.sep, contextlib.__file__)
+_INSIDE = (OURS, str(Path(torch.__file__).parent) + os.sep, contextlib.__file__)
 _debug: ContextVar[bool] = ContextVar("minisplit_debug")
 _default = os.environ.get("MINISPLIT_DEBUG", "") not in {"", "0"}
 

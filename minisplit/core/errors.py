@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from minisplit.core.communication import Communication
-from minisplit.core.debugging import CollectiveError
+from minisplit.core.debugging import OURS, CollectiveError
 
 ALL_WELL = -(2**62)
-# Where minisplit's own code lies.
-_HOUSE = str(Path(__file__).parents[1]) + os.sep
 
 
 class _Lines(str):
@@ -133,7 +129,7 @@ def _describe(failure: Failure, context: str) -> str:
 
 def _ours(stack: traceback.StackSummary) -> int:
     """How many frames to leave out: minisplit's own above the user's function, or else all but the last."""
-    theirs = (i for i, frame in enumerate(stack) if not frame.filename.startswith(_HOUSE))
+    theirs = (i for i, frame in enumerate(stack) if not frame.filename.startswith(OURS))
     return next(theirs, len(stack) - 1)
 
 

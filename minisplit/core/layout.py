@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minisplit.core.showing import shown
+from minisplit.core.showing import FEW, shown
 
 Offsets = NDArray[np.int64]
-# The counts of how many ranks a text shows.
-_FEW = 16
 
 
 def as_index(value: Any, name: str) -> int:
@@ -115,8 +113,8 @@ class Layout:
             return f"{self.shape} replicated on {over}"
         if self.ragged is not None:
             over = str(list(self.ragged))
-            if self.ranks > _FEW:  # the checksum tells layouts apart, also where ranks compare them as text
-                begin = ", ".join(map(str, self.ragged[:_FEW]))
+            if self.ranks > FEW:  # the checksum tells layouts apart, also where ranks compare them as text
+                begin = ", ".join(map(str, self.ragged[:FEW]))
                 over = f"[{begin}, ...], {self.ranks} ranks, checksum {self._hash & 0xFFFFFFFF:08x}"
         return f"{self.shape} split {self.split} over {over}"
 

@@ -7,7 +7,8 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-_FEW = 16
+# How many entries of what is long are shown.
+FEW = 16
 
 
 class _Short(reprlib.Repr):
@@ -15,7 +16,7 @@ class _Short(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdict = _FEW
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdict = FEW
         self.maxstring = self.maxother = 120
 
     def repr_instance(self, x: object, level: int) -> str:
@@ -38,11 +39,11 @@ def shown(value: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", text)  # which is another on each rank
 
 
-def listed(items: Sequence[Any]) -> str:
-    """Items with commas between them: of many the first.
+def listed(items: Sequence[Any], most: int = FEW) -> str:
+    """Items with commas between them: of more than `most` the first.
 
     >>> listed(range(3)), listed(range(10_000))[-16:]
     ('0, 1, 2', '15 and 9984 more')
     """
-    text = ", ".join(map(str, items[:_FEW]))
-    return f"{text} and {len(items) - _FEW} more" if len(items) > _FEW else text
+    text = ", ".join(map(str, items[:most]))
+    return f"{text} and {len(items) - most} more" if len(items) > most else text

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 
 import torch
 
-from minisplit.core import stored
+from minisplit.core import showing, stored
 from minisplit.core.layout import Layout
-from minisplit.core.showing import shown
 from minisplit.core.stored import Box
 
 
@@ -127,7 +126,7 @@ def path_of(path: str | os.PathLike[str]) -> str:
     """`path` as text; TypeError for what is no path, and for bytes."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a pathlib.Path, got {shown(path)}")
+        raise TypeError(f"path must be a str or a pathlib.Path, got {showing.shown(path)}")
     return text
 
 
@@ -140,8 +139,7 @@ def the_one(path: str, names: Sequence[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """What is in a file, for a text."""
-    shown = ", ".join(map(repr, names[:20])) or "no dataset"
-    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return showing.listed(list(map(repr, names)), 20) or "no dataset"
 
 
 def needed(module: str, name: str) -> ModuleType:

@@ -64,10 +64,9 @@ def behind_the_end(
     try:
         with agreement(comm, f"preparing to write {path}"):
             if comm.rank == 0:
-                check_place(os.path.dirname(target), target, check_old)
                 handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
                 _claim(handle, path)
-                check_old(target)
+                check_place(os.path.dirname(target), target, check_old)
                 end = os.path.getsize(target)
         yield
         with agreement(comm, f"handing {path} to the disk"):
