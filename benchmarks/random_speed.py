@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import minisplit as ms
-from minisplit.core import drawing
+from minisplit.core.random import sampling
 
 ROUNDS = 9
 SIZE = 10**7
@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 # wasted whose numbers lie on several ranks.
 CUTS = [((8000, 5000), 0), ((8000, 5000), 1), ((10**6, 40), 1), ((4 * 10**6, 8), 1), ((10**7, 4), 1)]
 FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "rand": (drawing.uniform, torch.rand),
-    "randn": (drawing.normal, torch.randn),
+    "rand": (sampling.uniform, torch.rand),
+    "randn": (sampling.normal, torch.randn),
 }
 
 
@@ -66,7 +66,7 @@ def arrays() -> None:
 def shards() -> None:
     for shape, split in CUTS:
         layout = ms.Layout(shape, split, ranks=4)
-        field = drawing.field_of(layout, 1, (1, 2))
+        field = sampling.field_of(layout, 1, (1, 2))
         size = field.rows * field.length
         for name, (ours, torchs) in FUNCTIONS.items():
             taken = seconds({"ours": partial(ours, field, torch.float32, CPU), "torch": partial(torchs, size)})

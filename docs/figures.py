@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
 import minisplit as ms
-from minisplit.views.timeline import draw
+from minisplit.viz.timeline import draw
 
 FOLDER = Path(__file__).with_name("figures")
 # Of four ranks: light, so that black text is read on them.

@@ -11,7 +11,7 @@ import operations
 
 import minisplit as ms
 from minisplit import testing
-from minisplit.vmap import plans
+from minisplit.vmap import plan
 
 # Which modules of minisplit.ops are on which page. One that is on none stops the build.
 OPERATIONS = {
@@ -53,8 +53,8 @@ def write(folder: Path) -> None:
 
 
 def all_pages() -> Iterator[tuple[str, str]]:
-    classes = (plans.Plan, plans.InputPlan, plans.OutputPlan)
-    described_classes = [described(f"{plans.__name__}.{each.__name__}", each) for each in classes]
+    classes = (plan.Plan, plan.InputPlan, plan.OutputPlan)
+    described_classes = [described(f"{plan.__name__}.{each.__name__}", each) for each in classes]
     yield "mapping", page("Mapping", entry("vmap"), *described_classes)
     yield (
         "arrays",

@@ -29,12 +29,13 @@ from torch import (
 
 from minisplit import testing
 from minisplit.core import random
-from minisplit.core.communication import Communication, get_comm, use_comm
+from minisplit.core.array import DNDarray
+from minisplit.core.communication.agreement import RankError
+from minisplit.core.communication.debug import CollectiveError, debug
+from minisplit.core.communication.mpi import MPI_SELF, MPI_WORLD, MPICommunication
+from minisplit.core.communication.protocol import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
-from minisplit.core.debugging import CollectiveError, debug
 from minisplit.core.devices import cpu
-from minisplit.core.dndarray import DNDarray
-from minisplit.core.errors import RankError
 from minisplit.core.factories import (
     arange,
     empty,
@@ -49,24 +50,19 @@ from minisplit.core.factories import (
     zeros_like,
 )
 from minisplit.core.layout import Layout
-from minisplit.core.mpi import MPI_SELF, MPI_WORLD, MPICommunication
+from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
-from minisplit.core.stored import StoredArray
-from minisplit.core.warning import PerformanceWarning, warn_above
-from minisplit.io.checkpoints import load_checkpoint, save_checkpoint
-from minisplit.io.files import datasets, load, save
+from minisplit.core.storage import StoredArray
+from minisplit.io.api import datasets, load, save
+from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
 from minisplit.io.opening import open
 from minisplit.ops import fft, linalg
-from minisplit.ops.comparing import allclose, array_equal, isclose
-from minisplit.ops.convolving import convolve
-from minisplit.ops.covariances import corrcoef, cov
-from minisplit.ops.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
-from minisplit.ops.cutting import array_split, dsplit, hsplit, split, unstack, vsplit
-from minisplit.ops.diagonals import diag, diagonal, trace
+from minisplit.ops.array_api import __array_namespace_info__
+from minisplit.ops.convolution import convolve
+from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
 from minisplit.ops.differences import diff, trapezoid
-from minisplit.ops.dtypes import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
-from minisplit.ops.einsum import einsum
-from minisplit.ops.elementwise import (
+from minisplit.ops.elementwise.closeness import allclose, array_equal, isclose
+from minisplit.ops.elementwise.functions import (
     abs,
     acos,
     acosh,
@@ -151,10 +147,30 @@ from minisplit.ops.elementwise import (
     trunc,
     where,
 )
-from minisplit.ops.histograms import bincount, bucketize, digitize, histogram
-from minisplit.ops.inspection import __array_namespace_info__
-from minisplit.ops.joining import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
-from minisplit.ops.manipulation import (
+from minisplit.ops.linalg.covariance import corrcoef, cov
+from minisplit.ops.linalg.cross_kron import cross, kron
+from minisplit.ops.linalg.einsum import einsum
+from minisplit.ops.linalg.norms import norm
+from minisplit.ops.linalg.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
+from minisplit.ops.reductions.averages import average, logsumexp, nanmax, nanmean, nanmin, nanstd, nanvar
+from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
+from minisplit.ops.reductions.functions import (
+    all,
+    any,
+    count_nonzero,
+    max,
+    mean,
+    min,
+    nanprod,
+    nansum,
+    prod,
+    std,
+    sum,
+    var,
+)
+from minisplit.ops.shape.diagonal import diag, diagonal, trace
+from minisplit.ops.shape.join import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
+from minisplit.ops.shape.manipulation import (
     atleast_1d,
     atleast_2d,
     atleast_3d,
@@ -173,14 +189,15 @@ from minisplit.ops.manipulation import (
     tril,
     triu,
 )
-from minisplit.ops.multiplying import cross, kron
-from minisplit.ops.norms import norm
-from minisplit.ops.padding import pad
-from minisplit.ops.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
-from minisplit.ops.quantiles import median, nanmedian, nanquantile, percentile, quantile
-from minisplit.ops.reductions import all, any, count_nonzero, max, mean, min, nanprod, nansum, prod, std, sum, var
-from minisplit.ops.searching import argmax, argmin, nonzero, searchsorted
-from minisplit.ops.sets import (
+from minisplit.ops.shape.pad import pad
+from minisplit.ops.shape.roll import fliplr, flipud, roll, rot90
+from minisplit.ops.shape.split import array_split, dsplit, hsplit, split, unstack, vsplit
+from minisplit.ops.shape.take import take, take_along_axis
+from minisplit.ops.shape.tile import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
+from minisplit.ops.sorting.histograms import bincount, bucketize, digitize, histogram
+from minisplit.ops.sorting.quantiles import median, nanmedian, nanquantile, percentile, quantile
+from minisplit.ops.sorting.search import argmax, argmin, nonzero, searchsorted
+from minisplit.ops.sorting.sets import (
     UniqueAll,
     UniqueCounts,
     UniqueInverse,
@@ -191,14 +208,10 @@ from minisplit.ops.sets import (
     unique_inverse,
     unique_values,
 )
-from minisplit.ops.sorting import argsort, sort, topk
-from minisplit.ops.spreading import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
-from minisplit.ops.statistics import average, logsumexp, nanmax, nanmean, nanmin, nanstd, nanvar
-from minisplit.ops.taking import take, take_along_axis
-from minisplit.ops.turning import fliplr, flipud, roll, rot90
-from minisplit.views.layouts import plot_layout
-from minisplit.views.profiling import Profile, profile
-from minisplit.views.values import print0, show
+from minisplit.ops.sorting.sort import argsort, sort, topk
+from minisplit.viz.display import print0, show
+from minisplit.viz.plot import plot_layout
+from minisplit.viz.profile import Profile, profile
 from minisplit.vmap import vmap
 
 __version__ = "0.1.0"

@@ -58,7 +58,7 @@ def raises_alike(comm: ms.Communication, pytestconfig: pytest.Config) -> Any:
 def alike(comm: ms.Communication, config: pytest.Config) -> Any:
     import torch
 
-    from minisplit.core.errors import agreement
+    from minisplit.core.communication.agreement import agreement
 
     @contextlib.contextmanager
     def check(kind: type[Exception], match: str) -> Generator[Any, None, None]:

@@ -199,7 +199,7 @@ elif rank == 1:
 
 def test_F3_a_rank_that_is_killed_while_it_saves_leaves_the_old_file(run, tmp_path):
     program = """
-from minisplit.io import raw
+from minisplit.io.formats import raw
 path = os.path.join(os.path.dirname(__file__), "x.npy")
 ms.save(ms.zeros(8, split=0), path)
 write_at = raw.write_at
@@ -261,7 +261,7 @@ def test_J3_a_wait_that_is_too_long_ends_the_job(run):
 
 
 IMPATIENT = """
-from minisplit.core import watchdog
+from minisplit.core.communication import watchdog
 watchdog.PATIENCE = 0.5
 x = ms.arange(6, split=0)
 wait()

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import dlpack
 
-from minisplit.core.communication import Communication, Record, sanitize_comm
+from minisplit.core.array import DNDarray
+from minisplit.core.communication.agreement import Failure, failing, raise_together
+from minisplit.core.communication.protocol import Communication, Record, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dndarray import DNDarray
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
-from minisplit.core.errors import Failure, failing, raise_together
+from minisplit.core.error_text import shown
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.core.showing import shown
 
 
 def array(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from minisplit.core.showing import shown
+from minisplit.core.error_text import shown
 
 cpu = torch.device("cpu")
 Device = str | torch.device | None

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from minisplit.core.showing import shown
+from minisplit.core.error_text import shown
 
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(
     sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)

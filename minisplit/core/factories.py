@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from minisplit.core.communication import Communication, sanitize_comm
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dndarray import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.error_text import shown
 from minisplit.core.layout import Layout, as_index
-from minisplit.core.showing import shown
 
 Shape = int | Sequence[int]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from minisplit.core.communication import Communication
+from minisplit.core.communication.protocol import Communication
 
 
 def shared(whole: torch.Tensor, comm: Communication) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minisplit.core.showing import FEW, shown
+from minisplit.core.error_text import FEW, shown
 
 Offsets = NDArray[np.int64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minisplit.core.dndarray import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, as_dndarray
 
 
 def resplit(x: DNDarray, axis: int | None = None) -> DNDarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minisplit.core.layout import Layout, as_index
-from minisplit.core.stored import Box
+from minisplit.core.storage import Box
 
 
 def chunks_of(layout: Layout, itemsize: int, most: int) -> tuple[int, ...]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from minisplit.core.communication import Communication, sanitize_comm
+from minisplit.core.communication.agreement import agreement
+from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.errors import agreement
 from minisplit.core.layout import Layout
-from minisplit.core.stored import StoredArray
-from minisplit.io.parts import check_same, opened
+from minisplit.core.storage import StoredArray
+from minisplit.io.collective import check_same, opened
 
 
 def open(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 
 SAMPLES = 103
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from minisplit.core.dndarray import DNDarray, as_dndarray
-from minisplit.core.fetching import windowed
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.indexing.gather import windowed
 from minisplit.core.layout import as_index, normalise_axis
-from minisplit.ops import reductions
-from minisplit.ops._shape import resized
-from minisplit.ops.elementwise import multiply
-from minisplit.ops.joining import concat
+from minisplit.ops.elementwise.functions import multiply
+from minisplit.ops.reductions import functions as reductions
+from minisplit.ops.shape.join import concat
+from minisplit.ops.shape.layouts import resized
 
 
 def diff(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from minisplit.testing.comparing import assert_close, assert_equal
+from minisplit.testing.assertions import assert_close, assert_equal
 from minisplit.testing.threads import ThreadCommunication, run
 from minisplit.testing.traffic import Traffic, traffic
 from minisplit.testing.whole import Whole

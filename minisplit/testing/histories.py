@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from minisplit.core.debugging import named_by_rank
+from minisplit.core.communication.debug import named_by_rank
 
 # How a communicator was made: () is that of all ranks, each (number of the call, color) a split of the one before.
 Key = tuple[tuple[int, int], ...]

@@ -28,8 +28,8 @@ from typing import Any, NoReturn, Self
 import cloudpickle
 import torch
 
-from minisplit.core.debugging import debugging, named_by_rank
-from minisplit.core.errors import RankError
+from minisplit.core.communication.agreement import RankError
+from minisplit.core.communication.debug import debugging, named_by_rank
 from minisplit.core.layout import as_index
 from minisplit.launch import jobs
 from minisplit.testing.examples import shown

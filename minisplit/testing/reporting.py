@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from minisplit.core.debugging import CollectiveError
+from minisplit.core.communication.debug import CollectiveError
 
 _HERE = str(Path(__file__).parent)
 

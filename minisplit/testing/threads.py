@@ -16,10 +16,10 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 
-from minisplit.core.communication import Call, Communication, Record, use_comm
-from minisplit.core.debugging import CollectiveError, call_site, debugging, described, named_by_rank
+from minisplit.core.communication.debug import CollectiveError, call_site, debugging, described, named_by_rank
+from minisplit.core.communication.protocol import Call, Communication, Record, use_comm
+from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
-from minisplit.core.merging import RULES, MergeOp, ReduceOp
 from minisplit.testing import examples
 from minisplit.testing.reporting import RETURNED, UnwoundError, failure, told
 

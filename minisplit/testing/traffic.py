@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from minisplit.core.communication import Call, Communication, sanitize_comm, sent
+from minisplit.core.communication.protocol import Call, Communication, sanitize_comm, sent
 
 
 class Traffic:

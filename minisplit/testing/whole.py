@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from minisplit.core.communication import Communication, sanitize_comm
-from minisplit.core.dndarray import DNDarray
+from minisplit.core.array import DNDarray
+from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.layout import Layout
 
 

@@ -32,10 +32,10 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
-from minisplit.core.communication import Call, parcels, set_default_comm
-from minisplit.core.debugging import call_site, debug, described
-from minisplit.core.mapping import refuse
-from minisplit.core.mpi import MPI_WORLD, MPICommunication
+from minisplit.core.communication.debug import call_site, debug, described
+from minisplit.core.communication.mpi import MPI_WORLD, MPICommunication
+from minisplit.core.communication.protocol import Call, parcels, set_default_comm
+from minisplit.core.inside_vmap import refuse
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import in_example
 from minisplit.testing.histories import Entry, History, Key, Progress

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from minisplit.core.communication import Communication
-from minisplit.core.dndarray import DNDarray
+from minisplit.core.array import DNDarray
+from minisplit.core.collectives import move_all
+from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.core.movement import move_all
-from minisplit.core.stored import StoredArray
-from minisplit.core.warning import warn_of_moves
-from minisplit.vmap.gradients import Step, enter
-from minisplit.vmap.planning import Batch
+from minisplit.core.performance_warning import warn_of_moves
+from minisplit.core.storage import StoredArray
+from minisplit.vmap.autograd import Step, enter
+from minisplit.vmap.batch import Batch
 
 
 class Keywords:

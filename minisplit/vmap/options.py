@@ -7,11 +7,11 @@ from typing import Any, Literal, NamedTuple
 
 from torch.utils import _pytree as pytree
 
+from minisplit.core.error_text import shown
 from minisplit.core.layout import as_index
-from minisplit.core.showing import shown
 from minisplit.vmap import progress
-from minisplit.vmap.planning import MAX_IMBALANCE
-from minisplit.vmap.trees import checked_dims
+from minisplit.vmap.batch import MAX_IMBALANCE
+from minisplit.vmap.pytree import checked_dims
 
 _RANDOMNESS = ("error", "same", "different")
 # in_dims: the mapped axes are the split axes.

@@ -11,28 +11,28 @@ from typing import Any, Literal, overload
 import torch
 from torch.utils import _pytree as pytree
 
-from minisplit.core.communication import Communication
-from minisplit.core.debugging import debugging
-from minisplit.core.dndarray import DNDarray
+from minisplit.core.array import DNDarray
+from minisplit.core.communication.debug import debugging
+from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import shown
 from minisplit.core.layout import Layout
-from minisplit.core.showing import shown
-from minisplit.core.stored import Sink, StoredArray, open_sink
-from minisplit.core.streams import default
-from minisplit.vmap.agreeing import Outputs, agree_on_outputs, first_with_samples
+from minisplit.core.random.generator import default
+from minisplit.core.storage import Sink, StoredArray, open_sink
 from minisplit.vmap.arguments import Keywords, brought, check_together
-from minisplit.vmap.batching import Mapped, Task
-from minisplit.vmap.chunking import ChunkSize, Outcome, run
-from minisplit.vmap.describing import described, described_or_failed, failure_of, inferred
-from minisplit.vmap.gradients import leave
-from minisplit.vmap.inspecting import captured, check_same_call, fingerprint, settings
+from minisplit.vmap.autograd import leave
+from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
+from minisplit.vmap.batch import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
+from minisplit.vmap.capture import captured, check_same_call, fingerprint, settings
+from minisplit.vmap.description import described, described_or_failed, failure_of, inferred
+from minisplit.vmap.execute import ChunkSize, Outcome, run
+from minisplit.vmap.functorch import Mapped, Task
 from minisplit.vmap.options import SPLIT, Options
-from minisplit.vmap.planning import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
-from minisplit.vmap.plans import Plan, make_plan
+from minisplit.vmap.outcome import Outputs, agree_on_outputs, first_with_samples
+from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.progress import bar, on_a_terminal
-from minisplit.vmap.randomness import Source
-from minisplit.vmap.streaming import Input, Job, MemorySink, stand_ins, stream
-from minisplit.vmap.trees import OutDims, flat_in_dims, flat_inputs, rebuilt
-from minisplit.vmap.tuning import MEMORY_BUDGET, Tuner, tuner_for
+from minisplit.vmap.pytree import OutDims, flat_in_dims, flat_inputs, rebuilt
+from minisplit.vmap.random import Source
+from minisplit.vmap.stream import Input, Job, MemorySink, stand_ins, stream
 
 _wrap = DNDarray._wrap
 

@@ -14,10 +14,10 @@ import torch
 from mpi4py import MPI
 
 import minisplit as ms
-from minisplit.core import mpi
-from minisplit.core.communication import sanitize_comm
-from minisplit.core.errors import agreement
-from minisplit.core.movement import move_all
+from minisplit.core.collectives import move_all
+from minisplit.core.communication import mpi
+from minisplit.core.communication.agreement import agreement
+from minisplit.core.communication.protocol import sanitize_comm
 
 Comm = ms.Communication
 NAN = float("nan")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.debugging import call_site, checksum, debugging, named_by_rank
+from minisplit.core.communication.debug import call_site, checksum, debugging, named_by_rank
 
 Comm = ms.Communication
 ONE = torch.ones(1)
@@ -47,7 +47,7 @@ def test_on_for_a_block_or_from_now_on(before: bool) -> None:
 @pytest.mark.parametrize(("value", "on"), [("1", True), ("yes", True), ("0", False), ("", False)])
 def test_the_environment_turns_it_on(value: str, on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINISPLIT_DEBUG", value)
-    again = runpy.run_path(sys.modules["minisplit.core.debugging"].__file__ or "")
+    again = runpy.run_path(sys.modules["minisplit.core.communication.debug"].__file__ or "")
     assert again["debugging"]() == on
 
 

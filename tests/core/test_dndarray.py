@@ -13,8 +13,8 @@ import torch
 from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
-from minisplit.core.dndarray import as_dndarray
-from minisplit.core.errors import agreement
+from minisplit.core.array import as_dndarray
+from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication
 SHAPES = [(7,), (5, 4), (3, 2, 6), (1,), (0,), (0, 3), (1, 1, 1)]

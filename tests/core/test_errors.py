@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core import mpi
-from minisplit.core.errors import RankError, agreement, raise_together
+from minisplit.core.communication import mpi
+from minisplit.core.communication.agreement import RankError, agreement, raise_together
 
 Comm = ms.Communication
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication
 DTYPES = [

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.errors import agreement
-from minisplit.core.movement import move
+from minisplit.core.collectives import move
+from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication
 SHAPE = (5, 6)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as hs
 
 import minisplit as ms
-from minisplit.core import drawing
-from minisplit.core.errors import agreement
-from minisplit.core.philox import WORD
+from minisplit.core.communication.agreement import agreement
+from minisplit.core.random import sampling
+from minisplit.core.random.philox import WORD
 from minisplit.testing import Whole, assert_equal, spmd
 from minisplit.testing import strategies as st
 
@@ -101,7 +101,7 @@ def test_permutations_are_the_same_on_all_ranks(x: Whole, n: int, seed: int) -> 
 
 def test_blocks_do_not_show(comm):
     """Rows that are longer than a block, and begin and end within counters."""
-    shape = 3, 5 * drawing._BLOCK + 7
+    shape = 3, 5 * sampling._BLOCK + 7
     for dtype in (torch.float32, torch.float64, torch.complex128):
         with ms.random.fork(seed=8):
             whole = ms.random.randn(shape, dtype=dtype)
@@ -111,12 +111,12 @@ def test_blocks_do_not_show(comm):
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("draw", [drawing.normal, drawing.exponential, drawing.cauchy])
+@pytest.mark.parametrize("draw", [sampling.normal, sampling.exponential, sampling.cauchy])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_threads_do_not_show(draw, dtype):
     """torch gives each of its threads a part, in which the last numbers may be rounded otherwise."""
     before = torch.get_num_threads()
-    field = drawing.Field((1, 2), 3, 5 * drawing._BLOCK + 7)
+    field = sampling.Field((1, 2), 3, 5 * sampling._BLOCK + 7)
     try:
         drawn = []
         for threads in (1, 3):

@@ -16,8 +16,8 @@ from hypothesis.strategies import DrawFn, composite
 from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
+from minisplit.core.communication.agreement import agreement
 from minisplit.core.dtypes import ALL_DTYPES
-from minisplit.core.errors import agreement
 from minisplit.core.transfer import elements_moved, plan
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
@@ -67,8 +67,8 @@ def assert_shard(x: ms.DNDarray, whole: torch.Tensor) -> None:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes every piece for a large one."""
-    monkeypatch.setattr("minisplit.core.mpi.SCATTERED", -1)
-    monkeypatch.setattr("minisplit.core.mpi.IN_ONE_PLACE", -1)
+    monkeypatch.setattr("minisplit.core.communication.mpi.SCATTERED", -1)
+    monkeypatch.setattr("minisplit.core.communication.mpi.IN_ONE_PLACE", -1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

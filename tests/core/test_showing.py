@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.debugging import named_by_rank
-from minisplit.core.showing import listed, shown
+from minisplit.core.communication.debug import named_by_rank
+from minisplit.core.error_text import listed, shown
 
 pytestmark = pytest.mark.serial
 

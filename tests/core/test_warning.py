@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.errors import agreement
-from minisplit.core.warning import ASKED
+from minisplit.core.communication.agreement import agreement
+from minisplit.core.performance_warning import ASKED
 from minisplit.testing import run
 
 Calls = list[tuple[str, Callable[[], Any]]]

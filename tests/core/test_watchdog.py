@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minisplit.core.watchdog import time_limit
+from minisplit.core.communication.watchdog import time_limit
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 
 import minisplit as ms
-from minisplit.io import raw
-from minisplit.io.safetensors import create
+from minisplit.io.formats import raw
+from minisplit.io.formats.safetensors import create
 
 
 def folder_of(comm, tmp_path):

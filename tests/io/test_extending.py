@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as hypo
 
 import minisplit as ms
-from minisplit.io import replacing
+from minisplit.io import atomic
 from minisplit.io.chunks import aligned
 from minisplit.testing import assert_equal, spmd
 from minisplit.testing import strategies as st
@@ -151,7 +151,7 @@ def test_F3_a_failed_extension_changes_nothing(comm, size, raises_alike, tmp_pat
         if ms.get_comm().rank == size - 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    monkeypatch.setattr("minisplit.io.replacing.sync", sync)
+    monkeypatch.setattr("minisplit.io.atomic.sync", sync)
     with raises_alike(OSError, "No space left"):
         ms.save(ms.zeros((3, 2), split=0), path, mode="extend")
     everyone(comm)
@@ -178,14 +178,14 @@ def test_F6_two_jobs_add_to_one_file(comm, raises_alike, tmp_path):
         os.replace(path.with_suffix(".new.npy"), path)
 
     def meanwhile(name, happens, kind, text):
-        """Rows are added, while on rank 0 a function of `replacing` does something else."""
-        real = getattr(replacing, name)
-        once(comm, lambda: setattr(replacing, name, lambda *_: None if ms.get_comm().rank else happens()))
+        """Rows are added, while on rank 0 a function of `atomic` does something else."""
+        real = getattr(atomic, name)
+        once(comm, lambda: setattr(atomic, name, lambda *_: None if ms.get_comm().rank else happens()))
         try:
             with raises_alike(kind, text):
                 ms.save(ms.ones(3, split=0), path, mode="extend")
         finally:
-            once(comm, lambda: setattr(replacing, name, real))
+            once(comm, lambda: setattr(atomic, name, real))
 
     meanwhile("_claim", grown, ValueError, r"had the shape \(4,\), but meanwhile \(5,\)")
     meanwhile("_claim", replaced, ValueError, r"had the shape \(5,\), but meanwhile \(2,\)")

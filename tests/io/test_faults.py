@@ -18,8 +18,8 @@ import torch
 import zarr
 
 import minisplit as ms
-from minisplit.io import raw
-from minisplit.io.formats import format_of
+from minisplit.io.formats import raw
+from minisplit.io.formats.registry import format_of
 
 FORMATS = ["npy", "h5", "zarr", "safetensors", "csv", "parquet"]
 
@@ -178,7 +178,7 @@ def test_F3_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monke
             raise OSError(errno.EIO, "no luck")
         real(source, target)
 
-    monkeypatch.setattr("minisplit.io.replacing._exchanged", lambda *_: False)
+    monkeypatch.setattr("minisplit.io.atomic._exchanged", lambda *_: False)
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(OSError, match="no luck") if failing else contextlib.nullcontext():
         ms.save(ms.ones(3), path)

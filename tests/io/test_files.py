@@ -172,7 +172,7 @@ def test_rows_of_a_csv_may_be_long(tmp_path):
 
 @pytest.mark.serial
 def test_rows_of_a_long_csv_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("minisplit.io.csv._BUFFER", 64)
+    monkeypatch.setattr("minisplit.io.formats.csv._BUFFER", 64)
     x = torch.randint(0, 10**6, (200, 3)) ** 2
     np.savetxt(tmp_path / "x.csv", x.numpy(), fmt="%d", delimiter=";", header="a;b;c", comments="")
     loaded = ms.testing.run(lambda: whole_of(ms.load(tmp_path / "x.csv", dtype=torch.int64, sep=";")), ranks=3)
@@ -239,7 +239,7 @@ def test_conversion_in_blocks(comm, tmp_path, monkeypatch, suffix):
     path = f"{comm.broadcast_bytes(str(tmp_path).encode()).decode()}/x.{suffix}"
     x = torch.arange(70).reshape(14, 5)
     comm.agree(np.zeros(1, dtype=np.int64))
-    monkeypatch.setattr("minisplit.io.parts._BLOCK", 90)
+    monkeypatch.setattr("minisplit.io.collective._BLOCK", 90)
     ms.save(ms.array(x, split=0), path, dtype=torch.float64)
     loaded = ms.load(path, dtype=torch.int16, split=1)
     assert (loaded.dtype, loaded.tolist()) == (torch.int16, x.tolist())

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as hypo
 
-from minisplit.io import raw
 from minisplit.io.chunks import aligned, by_chunks, chunks_of
+from minisplit.io.formats import raw
 from minisplit.testing import strategies as st
 
 pytestmark = pytest.mark.serial

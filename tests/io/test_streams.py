@@ -17,8 +17,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 import minisplit as ms
-from minisplit.io.formats import format_of
-from minisplit.io.sinks import Target
+from minisplit.io.formats.registry import format_of
+from minisplit.io.sink import Target
 from minisplit.testing import assert_equal, run
 
 WHOLE = np.arange(68.0).reshape(17, 4)

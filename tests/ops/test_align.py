@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.transfer import elements_moved
-from minisplit.ops._align import broadcast, fit, meet
+from minisplit.ops.elementwise.alignment import broadcast, fit, meet
 
 pytestmark = pytest.mark.serial
 

@@ -19,7 +19,7 @@ import torch
 from layouts import KINDS, layout_of
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 
 rng = np.random.default_rng(0)
 ARRAYS: dict[str, Any] = {

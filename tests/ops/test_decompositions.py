@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.ops._matrices import is_spread, whole
-from minisplit.ops._tall import positive
+from minisplit.ops.linalg.matrix_layouts import is_spread, whole
+from minisplit.ops.linalg.tsqr import positive
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from tests.helpers.layouts import dealt, layouts
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.core.fetching import windowed
+from minisplit.core.indexing.gather import windowed
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 

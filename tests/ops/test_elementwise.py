@@ -18,8 +18,8 @@ from hypothesis import given
 from layouts import KINDS, dealt, layout_of, layouts
 
 import minisplit as ms
-from minisplit.core.errors import agreement
-from minisplit.ops._make import combine
+from minisplit.core.communication.agreement import agreement
+from minisplit.ops.elementwise.apply import combine
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
 

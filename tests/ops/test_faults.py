@@ -11,7 +11,7 @@ import torch
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 from minisplit.testing import assert_close, assert_equal
 
 TWO: dict[str, Callable[[Any, Any], Any]] = {

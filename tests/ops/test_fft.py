@@ -15,7 +15,7 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.ops._fourier import stages
+from minisplit.ops.fft.layouts import stages
 from minisplit.testing import Whole, assert_close, spmd, traffic
 from minisplit.testing import strategies as st
 

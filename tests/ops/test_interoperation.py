@@ -12,7 +12,7 @@ import pytest
 from layouts import layouts
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 
 special = pytest.importorskip("scipy.special")
 stats = pytest.importorskip("scipy.stats")

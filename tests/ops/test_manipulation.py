@@ -18,7 +18,7 @@ from layouts import KINDS, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
-from minisplit.ops._shape import elements, flat, joined, reshaped
+from minisplit.ops.shape.layouts import elements, flat, joined, reshaped
 from minisplit.testing import Whole, spmd, traffic
 from minisplit.testing import strategies as st
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as hs
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
-from minisplit.ops._einsum import parsed, steps
-from minisplit.ops._products import contraction, matrix_product
+from minisplit.ops.linalg.contraction import contraction, matrix_product
+from minisplit.ops.linalg.einsum_subscripts import parsed, steps
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 

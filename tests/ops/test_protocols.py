@@ -12,7 +12,7 @@ import torch
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.ops.inspection import DTYPES
+from minisplit.ops.array_api import DTYPES
 from minisplit.testing import assert_close, traffic
 
 WHOLE = torch.arange(1.0, 13.0).reshape(4, 3) / 7

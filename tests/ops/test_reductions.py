@@ -16,8 +16,8 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.core.errors import agreement
-from minisplit.ops._moments import _records
+from minisplit.core.communication.agreement import agreement
+from minisplit.ops.reductions.moments import _records
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -312,7 +312,7 @@ def test_a_variance_far_from_zero(whole: Whole, far: float) -> None:
 def test_moments_block_by_block(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axes: Dims, block: int
 ) -> None:
-    monkeypatch.setattr("minisplit.ops._moments.BLOCK", block)
+    monkeypatch.setattr("minisplit.ops.reductions.moments.BLOCK", block)
     x = np.random.default_rng(0).normal(1000, 1, shape).astype(np.float32)
     for values in (torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(x.T)).permute(2, 1, 0)):
         count, mean, squares = _records(values, axes).unbind(-1)

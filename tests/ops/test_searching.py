@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as hyp
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 

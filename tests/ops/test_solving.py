@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.ops._matrices import is_spread, meet_solve
+from minisplit.ops.linalg.matrix_layouts import is_spread, meet_solve
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from tests.helpers.layouts import layouts
 

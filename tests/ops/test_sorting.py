@@ -13,8 +13,8 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.core.errors import agreement
-from minisplit.ops._sample_sort import pivots_of, sample_sort
+from minisplit.core.communication.agreement import agreement
+from minisplit.ops.sorting.sample_sort import pivots_of, sample_sort
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 

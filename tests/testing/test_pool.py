@@ -19,7 +19,7 @@ import torch
 from hypothesis import strategies as st
 
 import minisplit as ms
-from minisplit.core.errors import RankError, agreement
+from minisplit.core.communication.agreement import RankError, agreement
 from minisplit.testing import Pool, histories
 from minisplit.testing.histories import Entry, History, Progress
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
-from minisplit.vmap import balancing
-from minisplit.vmap.balancing import cheapest_counts, held
+from minisplit.vmap import balance
+from minisplit.vmap.balance import cheapest_counts, held
 
 pytestmark = pytest.mark.serial
 Input = tuple[Layout, int]  # and bytes per element; axis 0 is mapped
@@ -63,7 +63,7 @@ def test_no_allowed_counts_are_cheaper_nor_more_even(
 def test_with_too_many_ranks_for_all_places_the_bound_still_holds(
     work: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(balancing, "WORK", work)
+    monkeypatch.setattr(balance, "WORK", work)
     generator = np.random.default_rng(0)
     cuts = [np.sort(generator.integers(0, 640, 63)) for _ in range(3)]
     layouts = [Layout((640, 2), 0, 64, tuple(np.diff([0, *cut, 640]).tolist())) for cut in cuts]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minisplit.core.mapping import mapping
-from minisplit.vmap.batching import Task
-from minisplit.vmap.chunking import run
-from minisplit.vmap.trees import OutDims
-from minisplit.vmap.tuning import Tuner
+from minisplit.core.inside_vmap import mapping
+from minisplit.vmap.autotune import Tuner
+from minisplit.vmap.execute import run
+from minisplit.vmap.functorch import Task
+from minisplit.vmap.pytree import OutDims
 
 pytestmark = pytest.mark.serial
 

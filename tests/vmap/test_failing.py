@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from minisplit.core.layout import Layout
-from minisplit.vmap.chunking import Outcome
-from minisplit.vmap.failing import doing, hint_for, narrowed
+from minisplit.vmap.execute import Outcome
+from minisplit.vmap.failure import doing, hint_for, narrowed
 
 pytestmark = pytest.mark.serial
 

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from minisplit.vmap.inspecting import fingerprint
+from minisplit.vmap.capture import fingerprint
 
 
 def chosen(v: int) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout
-from minisplit.vmap.planning import output_layout, plan_batch
+from minisplit.vmap.batch import output_layout, plan_batch
 
 pytestmark = pytest.mark.serial
 

@@ -10,10 +10,10 @@ import torch
 from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
-from minisplit.core.errors import agreement
-from minisplit.core.stored import StoredArray
+from minisplit.core.communication.agreement import agreement
+from minisplit.core.storage import StoredArray
 from minisplit.testing import assert_equal
-from minisplit.vmap import streaming
+from minisplit.vmap import stream
 
 WHOLE = torch.arange(35.0).reshape(7, 5)
 
@@ -145,10 +145,10 @@ def test_what_does_not_go_together(comm: ms.Communication, raises_alike: Any) ->
 
 @pytest.mark.serial
 def test_left() -> None:
-    assert list(streaming._left([], 0, 3)) == [(0, 3)]
-    assert list(streaming._left([(5, 9), (0, 2), (1, 3)], 1, 7)) == [(3, 5)]
-    assert list(streaming._left([(0, 9)], 1, 7)) == []
-    assert list(streaming._left([(8, 9)], 1, 7)) == [(1, 7)]
+    assert list(stream._left([], 0, 3)) == [(0, 3)]
+    assert list(stream._left([(5, 9), (0, 2), (1, 3)], 1, 7)) == [(3, 5)]
+    assert list(stream._left([(0, 9)], 1, 7)) == []
+    assert list(stream._left([(8, 9)], 1, 7)) == [(1, 7)]
 
 
 def test_what_only_arrays_in_memory_do(raises_alike: Any) -> None:

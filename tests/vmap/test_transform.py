@@ -15,7 +15,7 @@ from hypothesis.strategies import composite, integers, sampled_from
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp
 
 import minisplit as ms
-from minisplit.core.errors import agreement
+from minisplit.core.communication.agreement import agreement
 from minisplit.testing import spmd
 from minisplit.testing import strategies as st
 
@@ -88,7 +88,7 @@ def test_equals_torch_vmap_on_the_gathered_inputs(inputs, out_dims, chunk_size):
 
 def test_import_of_the_package_and_of_the_function():
     package = importlib.import_module("minisplit.vmap")
-    importlib.import_module("minisplit.vmap.chunking")
+    importlib.import_module("minisplit.vmap.execute")
     assert package.vmap is ms.vmap
     assert callable(ms.vmap)
     from minisplit.vmap import vmap

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from minisplit.vmap import tuning
-from minisplit.vmap.tuning import Tuner, tuner_for
+from minisplit.vmap import autotune
+from minisplit.vmap.autotune import Tuner, tuner_for
 
 pytestmark = pytest.mark.serial
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def sizes_of(
 ) -> list[int]:
     """The sizes of the chunks of a run in which a chunk of `n` samples takes `seconds(n)`."""
     clock = Clock()
-    monkeypatch.setattr(tuning, "time", clock)
+    monkeypatch.setattr(autotune, "time", clock)
     taken: list[int] = []
     while sum(taken) < samples:
         size = tuner.size(samples, samples - sum(taken))
@@ -120,17 +120,17 @@ def test_it_is_remembered_as_long_as_the_function_lives() -> None:
     assert tuner_for(func, None, "other kind", 100, 8) is not first
     assert tuner_for(func, None, "kind", 200, 8) is not first
     assert tuner_for(owner, other, "kind", 100, 8) is first, "in place of what cannot be a key"
-    before = len(tuning._remembered)
+    before = len(autotune._remembered)
     del func, other
     gc.collect()
-    assert len(tuning._remembered) == before - 1
+    assert len(autotune._remembered) == before - 1
 
 
 def test_memory_is_that_of_all_that_the_function_makes() -> None:
     x = torch.ones(1000, 10)
-    with tuning._Weighing() as seen:
+    with autotune._Weighing() as seen:
         torch.vmap(lambda v: ((v * 2 + 1).sin().sum(), v[:2], torch.zeros(5), torch.stack([v, v]).unbind()))(x)
     assert seen.total() == 3 * x.nbytes + 1000 * 4 + x.nbytes // 5 + 5 * 4 + 2 * x.nbytes
-    with tuning._Weighing() as seen:
+    with autotune._Weighing() as seen:
         torch.vmap(torch.func.grad(lambda v: (v * 2).sum()))(x)
     assert 2 * x.nbytes <= seen.total() <= 4 * x.nbytes + 4000

@@ -1,0 +1,160 @@
+"""How ranks agree on an error: what fails on one rank is raised on all of them, as the same exception."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from minisplit.core.communication.debug import OURS, CollectiveError
+from minisplit.core.communication.protocol import Communication
+
+ALL_WELL = -(2**62)
+
+
+class _Lines(str):
+    """Text that a KeyError, which shows the repr of its argument, shows in lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class RankError(RuntimeError):
+    """A rank failed with an exception that other ranks cannot raise; the text tells what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong on this rank: the error, and what to say about it on all.
+
+    `doing` completes the sentence "rank 1 failed while ...", `hint` says what to do. `attributes` are those that
+    the exception gets on every rank, beside `rank`, the first rank that failed.
+    """
+
+    error: BaseException
+    doing: str
+    hint: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class agreement:  # noqa: N801 - used like a function
+    """Run the body on every rank; if it raises on any, raise the same exception on all. Collective.
+
+    One small message where all is well. `doing` completes the sentence "rank 1 failed while ...".
+
+    >>> import minisplit as ms
+    >>> with agreement(ms.MPI_WORLD, "dividing"):
+    ...     1 / 0
+    Traceback (most recent call last):
+    ZeroDivisionError: ...
+    """
+
+    __slots__ = ("comm", "doing")
+
+    def __init__(self, comm: Communication, doing: str) -> None:
+        self.comm = comm
+        self.doing = doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            return  # ends the job; nobody is to be asked
+        verdict = int(self.comm.agree(np.array([failing(self.comm, error)]))[0])
+        if verdict != ALL_WELL:
+            raise_together(self.comm, -verdict, None if error is None else Failure(error, self.doing))
+
+
+def failing(comm: Communication, error: BaseException | None) -> int:
+    """What a rank puts into an agreement: the maximum over the ranks is minus the first failing rank."""
+    return ALL_WELL if error is None else -comm.rank
+
+
+def raise_together(comm: Communication, first: int, failure: Failure | None) -> NoReturn:
+    """Raise the exception of rank `first` on every rank. Collective, once all know that `first` failed.
+
+    Type and text are the same everywhere: the type of the original, or `RankError` where any
+    rank could not make one of that type from a text alone. The ranks' own exceptions are chained.
+    """
+    if not 0 <= first < comm.size:
+        raise CollectiveError(
+            f"the ranks agreed on rank {first}, but there are {comm.size}: their collective calls do not fit "
+            "together, so that MPI took one for another; MINISPLIT_DEBUG=1 names them"
+        )
+    told = b""
+    if comm.rank == first and failure is not None:
+        text = _describe(failure, f"rank {first} of {comm.size} failed while {failure.doing}")
+        told = pickle.dumps((_pickled_type(failure.error), text, {**failure.attributes, "rank": first}))
+    kind, text, attributes = pickle.loads(comm.broadcast_bytes(told, first))
+    together = _rebuilt(kind, text)
+    unable = int(comm.agree(np.array([int(together is None)]))[0])
+    if together is None or unable:
+        together = RankError(text)
+    for name, value in attributes.items():
+        with suppress(AttributeError, TypeError):  # a class may have no room for it
+            setattr(together, name, value)
+    raise together from (None if failure is None else failure.error)
+
+
+def told_in(error: BaseException) -> bool:
+    """Whether the text of an exception that ranks raise together has the traceback of this rank's own already."""
+    cause, text = error.__cause__, error.args[0] if error.args else ""
+    if cause is None or not isinstance(text, str):
+        return False
+    return "".join(traceback.format_exception_only(cause)).strip().splitlines()[0] in text
+
+
+def _describe(failure: Failure, context: str) -> str:
+    """The text that all ranks raise: what the error says, where it came from, its traceback, and what to do."""
+    trace = traceback.TracebackException.from_exception(failure.error)
+    del trace.stack[: _ours(trace.stack)]
+    lines = "".join(trace.format()).rstrip().splitlines()
+    indented = "\n".join(f"    {line}" for line in lines)
+    hint = f"\n  hint: {failure.hint}" if failure.hint else ""
+    text = f"{_headline(failure.error)}\n  {context}:\n{indented}{hint}"
+    # File names may hold what UTF-8 cannot.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _ours(stack: traceback.StackSummary) -> int:
+    """How many frames to leave out: minisplit's own above the user's function, or else all but the last."""
+    theirs = (i for i, frame in enumerate(stack) if not frame.filename.startswith(OURS))
+    return next(theirs, len(stack) - 1)
+
+
+def _headline(error: BaseException) -> str:
+    if error.args and isinstance(error.args[0], str):
+        return error.args[0] or type(error).__name__
+    try:
+        return str(error) or type(error).__name__
+    except BaseException:  # a class may fail to print itself
+        return type(error).__name__
+
+
+def _pickled_type(error: BaseException) -> bytes:
+    try:
+        return pickle.dumps(type(error))
+    except Exception:  # a class made inside a function has no name to send
+        return b""
+
+
+def _rebuilt(kind: bytes, text: str) -> Exception | None:
+    """An exception of the pickled type with `text`, or None where there cannot be one."""
+    try:
+        cls = pickle.loads(kind)
+        made = cls(_Lines(text) if issubclass(cls, KeyError) else text)
+        str(made)  # some cannot even print themselves
+        return made if type(made) is cls and isinstance(made, Exception) and text in made.args else None
+    except BaseException:  # constructors do what they like
+        return None

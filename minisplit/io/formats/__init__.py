@@ -1,0 +1,1 @@
+"""File formats, a module each; `registry` chooses among them."""

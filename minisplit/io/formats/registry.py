@@ -1,0 +1,31 @@
+"""The table of formats: a row per format, found by the end of a file's name."""
+
+from __future__ import annotations
+
+from minisplit.io.formats.base import Format
+from minisplit.io.formats.csv import CSV
+from minisplit.io.formats.hdf5 import HDF5
+from minisplit.io.formats.npy import NPY
+from minisplit.io.formats.parquet import PARQUET
+from minisplit.io.formats.safetensors import SAFETENSORS
+from minisplit.io.formats.zarr import ZARR
+
+FORMATS: dict[str, Format] = {format.name: format for format in (NPY, HDF5, ZARR, SAFETENSORS, CSV, PARQUET)}
+
+
+def format_of(path: str, format: str | None = None) -> Format:
+    """The format called `format`, or that of files whose names end as `path` does; ValueError where there is none.
+
+    >>> format_of("a/b.npy").name
+    'npy'
+    """
+    if format is not None:
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+        return FORMATS[format]
+    bare = path.rstrip("/").lower()
+    for row in FORMATS.values():
+        if bare.endswith(row.suffixes):
+            return row
+    known = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
+    raise ValueError(f"the name of {path} does not tell its format: it should end in {known}; or give format=")

@@ -1,0 +1,1 @@
+"""Elementwise functions and operators, and the alignment of their operands."""

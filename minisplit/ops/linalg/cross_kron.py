@@ -1,0 +1,124 @@
+"""Products that sum over no axis of two arrays, and powers of matrices: `cross`, `kron`, `matrix_power`."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.layout import Layout, as_index
+from minisplit.ops.data_types import astype
+from minisplit.ops.elementwise.apply import brought, check_one_communicator, combine
+from minisplit.ops.linalg.products import along, matmul
+from minisplit.ops.linalg.solvers import inv
+from minisplit.ops.reductions.reduce import check_inexact, wide
+from minisplit.ops.shape.layouts import without
+from minisplit.ops.shape.manipulation import of_matrices
+from minisplit.ops.shape.reshape import fresh, with_axes
+
+
+def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
+    """Cross products of the vectors of length 3 along `axis` of two arrays; other axes broadcast.
+
+    axis: of both arrays, counted from the back; from the front only where they have as many dimensions.
+
+    Local or collective as an elementwise function; but an array that is split along `axis` is split along its
+    longest other axis first, by one exchange. Raises ValueError for other vectors and shapes that do not
+    broadcast, IndexError for an axis out of range, and what an elementwise function does.
+
+    >>> import minisplit as ms
+    >>> ms.cross(ms.array([1, 0, 0], split=0), ms.array([0, 1, 0])).tolist()
+    [0, 0, 1]
+    """
+    x1, x2, axis = along(x1, x2, axis, "cross")
+    if x1.shape[axis] != 3:
+        raise ValueError(f"cross needs vectors of length 3, got {x1.shape[axis]} along axis {axis} of {x1.shape}")
+
+    def function(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        first, second = a.roll(-1, axis) * b.roll(-2, axis), a.roll(-2, axis) * b.roll(-1, axis)
+        return first - second
+
+    return combine(function, [x.to_layout(without(x.layout, x.ndim + axis)) for x in (x1, x2)], "cross")
+
+
+def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
+    """Kronecker product: each element of `x1`, times all of `x2`, side by side.
+
+    The one with fewer axes gets more, of extent 1, at the front. The result is split as one operand. Where that is
+    `x1`, `x2` is gathered. Where it is `x2`, since `x1` is replicated, or smaller and gathered, each rank gets the
+    indices of `x2` that its part of the result repeats, and the counts are the default ones. Local where `x2` is
+    replicated, else collective. Raises what `matmul` does.
+
+    >>> import minisplit as ms
+    >>> ms.kron(ms.array([1, 10], split=0), ms.array([1, 2])).tolist()
+    [1, 2, 10, 20]
+    """
+    x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
+    check_one_communicator([x1, x2])
+    ndim = max(x1.ndim, x2.ndim)
+    left, right = with_axes(x1, range(ndim - x1.ndim)), with_axes(x2, range(ndim - x2.ndim))
+    shape = tuple(n * m for n, m in zip(left.shape, right.shape, strict=True))
+    if right.split is not None and (left.split is None or left.nbytes < right.nbytes):
+        return _kron_of_split(left, right, Layout(shape, right.split, x1._comm.size))
+    counts = left.counts and tuple(n * right.shape[left.split or 0] for n in left.counts)
+    result = Layout(shape, left.split, x1._comm.size, counts)
+    dtype = torch.promote_types(x1.dtype, x2.dtype)
+    whole = brought(right, None if right.split is None else right.layout.with_split(None), result)
+    return DNDarray(torch.kron(left.larray.to(dtype), whole.to(dtype)), result, x1._comm)
+
+
+def _kron_of_split(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:
+    """The product in the layout `result`, which is split as `right` is: `left` is gathered. Collective."""
+    split, extent = right.split or 0, right.layout.extent
+    indices = torch.arange(result.extent, device=right.device)
+    some = right[(slice(None),) * split + (indices % max(extent, 1),)]
+    mine = indices[result.box(right.comm.rank)[split]] // max(extent, 1)
+    whole = brought(left, None if left.split is None else left.layout.with_split(None), result)
+    shapes: list[list[int]] = [[], []]
+    for axis, (n, m) in enumerate(zip(left.shape, right.shape, strict=True)):
+        shapes[0] += [len(mine)] if axis == split else [n, 1]
+        shapes[1] += [len(mine)] if axis == split else [1, m]
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    factors = whole.index_select(split, mine), some.larray
+    a, b = (factor.to(dtype).reshape(shape) for factor, shape in zip(factors, shapes, strict=True))
+    return DNDarray((a * b).reshape(result.lshape(right.comm.rank)), result, right.comm)
+
+
+def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
+    """The n-th power of the square matrices in the last two axes; 0 gives the identity, -1 the inverse.
+
+    Local, and split as `x`, where that is along a batch axis, or replicated. Else collective: by repeated squares,
+    each a `matmul`. A negative power is one of the inverse: collective as `minisplit.linalg.inv`.
+
+    Raises ValueError for matrices that are not square, TypeError for an n that is no int and negative powers of a
+    dtype that has no fractions, LinAlgError for those of a singular matrix: all on every rank.
+
+    >>> import minisplit as ms
+    >>> ms.linalg.matrix_power(ms.array([[1, 1], [0, 1]], split=0), 5).tolist()
+    [[1, 5], [0, 1]]
+    """
+    x, n = of_matrices(x), as_index(n, "n")
+    if x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"matrix_power needs square matrices, got shape {x.shape}")
+    layout = without(x.layout, x.ndim - 2, x.ndim - 1)
+    if n > 0 and layout != x.layout:
+        # The powers 1, 2, 4, ... of x, and the product of those that n is the sum of.
+        powers = [x]
+        while 2 ** len(powers) <= n:
+            powers.append(matmul(powers[-1], powers[-1]))
+        return fresh(reduce(matmul, [power for place, power in enumerate(powers) if n >> place & 1]), x)
+    if n == 0:
+        return DNDarray(_identity(x), x.layout, x.comm)
+    if n < 0:
+        check_inexact(x.dtype, "a negative matrix_power")
+        return astype(matrix_power(inv(astype(x, wide(x.dtype))), -n), x.dtype)
+    return DNDarray(torch.linalg.matrix_power(x.larray.to(wide(x.dtype)), n).to(x.dtype), x.layout, x.comm)
+
+
+def _identity(x: DNDarray) -> torch.Tensor:
+    """This rank's part of identity matrices, as many as there are in `x`."""
+    shard = torch.zeros_like(x.larray)
+    rows, columns = x.layout.box(x.comm.rank)[-2:]
+    shard.diagonal(rows.start - columns.start, -2, -1).fill_(1)
+    return shard

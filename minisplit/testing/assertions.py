@@ -1,0 +1,72 @@
+"""Comparing a distributed array with what it should be, with one verdict for all ranks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.communication.agreement import ALL_WELL, failing
+
+Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
+
+
+def assert_equal(x: DNDarray, expected: Expected) -> None:
+    """AssertionError on every rank unless `x` has the values, shape and dtype of `expected`. Collective.
+
+    `expected` is the global array: a tensor, NumPy array or number that every rank has, or a DNDarray; of
+    lists and numbers the dtype is not compared. NaN equals NaN. The layouts of `x` on the ranks are compared too.
+
+    >>> import minisplit as ms
+    >>> ms.testing.assert_equal(ms.arange(3, split=0), [0, 1, 2])
+    """
+    __tracebackhide__ = True
+    assert_close(x, expected, rtol=0.0, atol=0.0)
+
+
+def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, atol: float | None = None) -> None:
+    """AssertionError on every rank unless `x` is close to `expected`, as `torch.testing.assert_close` has it.
+
+    Collective. Without `rtol` and `atol` the tolerances of torch for the dtype hold. See `assert_equal`.
+
+    >>> import minisplit as ms
+    >>> ms.testing.assert_close(ms.full(3, 0.1, split=0), [0.1, 0.1, 0.1])
+    """
+    __tracebackhide__ = True
+    array = as_dndarray(x, "x")
+    if isinstance(expected, DNDarray):
+        expected = expected.to_layout(expected.layout.with_split(None)).larray
+    has_dtype = isinstance(expected, (torch.Tensor, np.ndarray, np.generic))
+    whole = torch.as_tensor(expected, device=array.device)
+    layout, rank = array.layout, array.comm.rank
+    digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
+    digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
+    problem = None
+    try:
+        if digests[rank] != digests[0]:
+            raise AssertionError(f"rank {rank} has {layout!r} of {array.dtype}, which is not what rank 0 has")
+        if tuple(whole.shape) != array.shape:
+            raise AssertionError(f"the shape is {array.shape}, expected {tuple(whole.shape)}")
+        if has_dtype and whole.dtype is not array.dtype:
+            raise AssertionError(f"the dtype is {array.dtype}, expected {whole.dtype}")
+        if array.lshape != layout.lshape(rank):
+            raise AssertionError(f"the shard of rank {rank} has shape {array.lshape} in {layout!r}")
+        torch.testing.assert_close(
+            array.larray.detach(),
+            whole[layout.box(rank)].detach(),
+            rtol=rtol,
+            atol=atol,
+            equal_nan=True,
+            check_dtype=has_dtype,
+            msg=lambda text: f"{text}\n\nof what rank {rank} of {array.comm.size} holds in {layout!r}",
+        )
+    except AssertionError as error:
+        problem = error
+    first = -int(array.comm.agree(np.array([failing(array.comm, problem)]))[0])
+    if first != -ALL_WELL:
+        # Not by `raise_together`: where it was raised tells nothing here, and the text is long enough.
+        raise AssertionError(array.comm.broadcast_bytes(str(problem).encode(), first).decode())

@@ -1,0 +1,71 @@
+"""Printing once, not once for each rank; the values of an array as NumPy shows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.communication.protocol import get_comm
+from minisplit.ops.shape.take import take
+
+
+def print0(*values: Any, **options: Any) -> None:
+    """`print` on rank 0 of the communicator in use, nothing on the others. Local.
+
+    What makes the values may be collective, so every rank calls this, and none asks for its rank first.
+
+    >>> import minisplit as ms
+    >>> ms.print0("sum:", 3, sep=" ")  # doctest: +SKIP
+    sum: 3
+    """
+    if get_comm().rank == 0:
+        print(*values, **options)
+
+
+def show(x: DNDarray) -> None:
+    """Print the values of the global array as NumPy shows them, on rank 0. Collective.
+
+    Of an array of more elements than `numpy.printoptions` has as its threshold, only those at the edges are shown,
+    and only those are moved. Also a method: `x.show()`. Raises TypeError for no DNDarray.
+
+    >>> import minisplit as ms
+    >>> ms.arange(2000, split=0).reshape((1000, 2)).show()  # doctest: +SKIP
+    [[   0    1]
+     [   2    3]
+     [   4    5]
+     ...
+     [1994 1995]
+     [1996 1997]
+     [1998 1999]]
+    (1000, 2) split 0 over 1 rank, torch.int64
+    """
+    x = as_dndarray(x)
+    options = np.get_printoptions()
+    told = json.dumps([options["threshold"], options["edgeitems"]]).encode()
+    threshold, edge = json.loads(x.comm.broadcast_bytes(told))  # what rank 0 alone may have set
+    summarised, shown = x.size > threshold, x
+    if summarised:
+        # Where nothing has to move first.
+        for axis in sorted(range(x.ndim), key=lambda axis: axis == x.split):
+            n = x.shape[axis]
+            if n > 2 * edge + 1:
+                shown = take(shown, [*range(edge + 1), *range(n - edge, n)], axis=axis)
+    values = shown.astype(_known_to_numpy(x.dtype), copy=False).numpy()
+    if x.comm.rank == 0:
+        with np.printoptions(threshold=0 if summarised else values.size):
+            print(f"{values}\n{x.layout}, {x.dtype}")
+
+
+def _known_to_numpy(dtype: torch.dtype) -> torch.dtype:
+    """The dtype itself, or a wider one with the same values where only torch has it."""
+    if dtype is torch.complex32:
+        return torch.complex64
+    short = dtype.is_floating_point and dtype.itemsize <= 2
+    return torch.float32 if short and dtype is not torch.float16 else dtype
+
+
+DNDarray.show = show  # type: ignore[method-assign, assignment]

@@ -1,0 +1,128 @@
+"""Where the samples of a mapped call go: checked and decided from layouts alone, without a message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from minisplit.core.layout import Layout
+from minisplit.core.transfer import elements_moved
+from minisplit.vmap.balance import cheapest_counts, held
+
+# The most samples that a rank is given by a move, as a multiple of its fair share.
+MAX_IMBALANCE = 1.25
+
+Axes = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The samples of one call: which axis of each input is mapped, and the layout each input must have."""
+
+    in_dims: Axes
+    targets: tuple[Layout, ...]
+    samples: Layout
+    # Per input: whether it has its target layout already. Whether that is so for all, and whether bytes must move.
+    stays: tuple[bool, ...]
+    aligned: bool
+    exchanges: bool
+
+    @property
+    def size(self) -> int:
+        """Number of samples on all ranks."""
+        return self.samples.size
+
+
+@lru_cache(maxsize=256)
+def plan_batch(
+    layouts: tuple[Layout, ...],
+    itemsizes: tuple[int, ...],
+    in_dims: Axes | None = None,
+    max_imbalance: float = MAX_IMBALANCE,
+) -> Batch:
+    """Decide the common counts for inputs of these layouts and bytes per element. Pure.
+
+    in_dims: the mapped axis of each input, counted from the front, None for one that every sample gets whole.
+        Without it the mapped axes are the split axes.
+
+    Inputs that are split along their mapped axes, all with the same counts, stay where they are, however uneven.
+    Where an input must move, all get the counts for which the fewest bytes of all inputs move, among those that
+    give no rank more than `max_imbalance` times its fair share; of counts that move as few, the more even.
+    Raises ValueError where no input is mapped, or the inputs differ in the number of samples.
+
+    >>> a = Layout((12, 2), 0, ranks=2, ragged=(7, 5))
+    >>> b = Layout((12,), 0, ranks=2)
+    >>> plan_batch((a, b), (4, 4)).samples.counts
+    (7, 5)
+    >>> plan_batch((a, b), (4, 4), max_imbalance=1.0).samples.counts
+    (6, 6)
+    """
+    axes = tuple(layout.split for layout in layouts) if in_dims is None else in_dims
+    extent = _number_of_samples(layouts, axes, given=in_dims is not None)
+    ragged = _common_counts(layouts, itemsizes, axes, extent, max_imbalance)
+    targets = tuple(_target(layout, axis, ragged) for layout, axis in zip(layouts, axes, strict=True))
+    samples = Layout((extent,), 0, layouts[0].ranks, ragged)
+    stays = tuple(layout == target for layout, target in zip(layouts, targets, strict=True))
+    exchanges = any(map(elements_moved, layouts, targets))
+    return Batch(axes, targets, samples, stays, all(stays), exchanges)
+
+
+def _number_of_samples(layouts: Sequence[Layout], axes: Axes, given: bool) -> int:
+    """The extent that the mapped axes have in common."""
+    extents = {layout.shape[axis] for layout, axis in zip(layouts, axes, strict=True) if axis is not None}
+    if not extents and given:
+        raise ValueError("vmap needs an axis to map: in_dims is None for every input; give at least one an axis")
+    if not extents:
+        raise ValueError(
+            "vmap maps over split axes, but no input has one: all are replicated (split=None); "
+            "split at least one, e.g. minisplit.resplit(x, 0), or say which axes to map with in_dims="
+        )
+    if len(extents) > 1:
+        sizes = ", ".join(
+            f"input {i} has {layout.shape[axis]} (axis {axis} of {layout.shape})"
+            for i, (layout, axis) in enumerate(zip(layouts, axes, strict=True))
+            if axis is not None
+        )
+        axes_named = "mapped axes (in_dims)" if given else "split axes"
+        raise ValueError(f"the inputs must have the same number of samples along their {axes_named}: {sizes}")
+    return extents.pop()
+
+
+def _common_counts(
+    layouts: Sequence[Layout], itemsizes: Sequence[int], axes: Axes, extent: int, max_imbalance: float
+) -> tuple[int, ...] | None:
+    """The counts, None for balanced ones, that all mapped inputs get."""
+    cut = [
+        (layout, axis, size)
+        for layout, axis, size in zip(layouts, axes, itemsizes, strict=True)
+        if axis is not None and layout.split is not None
+    ]
+    present = {layout.ragged for layout, axis, _ in cut if layout.split == axis}
+    if len(present) == 1 and all(layout.split == axis for layout, axis, _ in cut):
+        return present.pop()
+    ranks = layouts[0].ranks
+    fair = -(-extent // ranks)
+    return cheapest_counts(extent, ranks, [held(*each) for each in cut], max(fair, int(max_imbalance * fair)))
+
+
+def _target(layout: Layout, axis: int | None, ragged: tuple[int, ...] | None) -> Layout:
+    if axis is None:
+        return layout if layout.split is None else Layout(layout.shape, None, layout.ranks)
+    if (layout.split, layout.ragged) == (axis, ragged):
+        return layout
+    return Layout(layout.shape, axis, layout.ranks, ragged)
+
+
+def sample_shape(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
+    """The shape of one sample, of an array of this shape with the samples along `axis`; None: all of it."""
+    return tuple(shape) if axis is None else (*shape[:axis], *shape[axis + 1 :])
+
+
+@lru_cache(maxsize=256)
+def output_layout(of_one: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
+    """The layout of an output of this shape per sample, the samples along `out_dim`; None: replicated."""
+    if out_dim is None:
+        return Layout(of_one, None, samples.ranks)
+    shape = (*of_one[:out_dim], samples.size, *of_one[out_dim:])
+    return Layout(shape, out_dim, samples.ranks, samples.ragged)
