@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.getitem import get, put
 from minisplit.core.indexing.index_arrays import Part
-from minisplit.core.inside_vmap import mapping
+from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
@@ -327,7 +327,7 @@ class DNDarray:
     ) -> Any:
         """Let torch compute with a replicated array in a mapped function; elsewhere call what means the same in
         minisplit (`minisplit.ops.interop`), or raise TypeError."""
-        if not mapping():
+        if not inside_vmap():
             return cls._call_torch(func, args, kwargs or {})
         args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
@@ -419,7 +419,7 @@ class DNDarray:
         def astype(self, dtype: torch.dtype, *, copy: bool = True) -> DNDarray: ...
 
     def _moved(self, layout: Layout) -> DNDarray:
-        return self._wrap(move(self._larray, self._layout, layout, self._comm), layout, self._comm)
+        return self._wrap(redistribute(self._larray, self._layout, layout, self._comm), layout, self._comm)
 
     def _become(self, other: DNDarray) -> Self:
         self._larray, self._layout = other._larray, other._layout

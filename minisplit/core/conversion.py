@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch.utils import dlpack
 
 from minisplit.core.array import DNDarray
-from minisplit.core.communication.agreement import Failure, failing, raise_together
+from minisplit.core.communication.agreement import Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication, Record, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, as_index, normalise_axis
 
 
@@ -53,7 +53,7 @@ def array(
     if split is not None and is_split is not None:
         raise ValueError(
             f"give split (cut an object that every rank has) or is_split (glue the ranks' parts), "
-            f"not both, got split={shown(split)}, is_split={shown(is_split)}"
+            f"not both, got split={short_repr(split)}, is_split={short_repr(is_split)}"
         )
     dtype = sanitize_dtype(dtype)
     if isinstance(obj, DNDarray):
@@ -208,7 +208,7 @@ def _owned(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor
     if copy is True:
         return shard.clone(memory_format=torch.contiguous_format)
     if copy is not False:
-        raise ValueError(f"copy must be True, False or None, got {shown(copy)}")
+        raise ValueError(f"copy must be True, False or None, got {short_repr(copy)}")
     if not shared:
         raise ValueError(
             "copy=False, but with this dtype, device and split the object must be copied; use copy=None"
@@ -251,12 +251,12 @@ def _glued(
         part = _owned(part, copy, _is_shared(part, obj))
     except Exception as caught:
         error = caught
-    table = comm.allgather(_part_record(part, axis, failing(comm, error), _FEW_DIMS))
-    if table[:, 0].max() != failing(comm, None):
+    table = comm.allgather(_part_record(part, axis, failure_code(comm, error), _FEW_DIMS))
+    if table[:, 0].max() != failure_code(comm, None):
         failure = None if error is None else Failure(error, "converting its part for is_split to a tensor")
         raise_together(comm, -int(table[:, 0].max()), failure)
     if table[:, _NDIM].max() > _FEW_DIMS:
-        table = comm.allgather(_part_record(part, axis, failing(comm, None), _ALL_DIMS))
+        table = comm.allgather(_part_record(part, axis, failure_code(comm, None), _ALL_DIMS))
     for name, column in zip(_FIELDS[1:], table.T[1:_HEAD], strict=True):
         _check_same(column, name, _SHOW.get(name, int))
     axis = normalise_axis(axis, part.ndim, "is_split")

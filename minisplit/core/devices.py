@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 
 cpu = torch.device("cpu")
 Device = str | torch.device | None
@@ -71,7 +71,7 @@ def sanitize_device(device: Device) -> torch.device:
     try:
         chosen = torch.device("cuda" if device == "gpu" else device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be 'cpu', 'gpu' or a torch.device, got {shown(device)}") from error
+        raise ValueError(f"device must be 'cpu', 'gpu' or a torch.device, got {short_repr(device)}") from error
     if chosen.type == "cuda" and chosen.index is None:
         if not torch.cuda.is_available():
             raise ValueError(f"device {device!r} was asked for, but torch sees no GPU on this machine")

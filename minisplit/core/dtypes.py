@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(
     sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
@@ -23,4 +23,4 @@ def sanitize_dtype(dtype: Any) -> torch.dtype | None:
     """Return `dtype` if it is a torch dtype or None; else TypeError."""
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype
-    raise TypeError(f"dtype must be a torch.dtype or None, such as torch.float32, got {shown(dtype)}")
+    raise TypeError(f"dtype must be a torch.dtype or None, such as torch.float32, got {short_repr(dtype)}")

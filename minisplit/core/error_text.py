@@ -29,7 +29,7 @@ class _Short(reprlib.Repr):
 _short = _Short()
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """`value` as text for an error message.
 
     >>> shown([0] * 100_000), shown("both")
@@ -39,7 +39,7 @@ def shown(value: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", text)  # which is another on each rank
 
 
-def listed(items: Sequence[Any], most: int = FEW) -> str:
+def short_list(items: Sequence[Any], most: int = FEW) -> str:
     """Items with commas between them: of more than `most` the first.
 
     >>> listed(range(3)), listed(range(10_000))[-16:]

@@ -14,7 +14,7 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, as_index
 
 Shape = int | Sequence[int]
@@ -273,7 +273,7 @@ def _number(value: Any, name: str) -> Any:
         return float(value)
     if isinstance(value, numbers.Complex):
         return complex(value)
-    raise TypeError(f"{name} must be a number, got {shown(value)} of type {type(value).__name__}")
+    raise TypeError(f"{name} must be a number, got {short_repr(value)} of type {type(value).__name__}")
 
 
 def _made(

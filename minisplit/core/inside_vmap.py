@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
 
-from minisplit.core.communication.debug import CollectiveError, described
+from minisplit.core.communication.debug import CollectiveError, describe_call
 
 _mapped: ContextVar[bool] = ContextVar("minisplit_mapped", default=False)
 
@@ -20,7 +20,7 @@ def end(token: Token[bool]) -> None:
     _mapped.reset(token)
 
 
-def mapping() -> bool:
+def inside_vmap() -> bool:
     """Whether a mapped function runs. Local."""
     return _mapped.get()
 
@@ -29,6 +29,6 @@ def refuse(call: Sequence[object]) -> None:
     """CollectiveError inside of a mapped function: ranks run it for other samples, some not at all."""
     if _mapped.get():
         raise CollectiveError(
-            f"the mapped function made a collective call, {described(call)}, but each rank runs it on its own "
+            f"the mapped function made a collective call, {describe_call(call)}, but each rank runs it on its own "
             "samples, as often as it has chunks of them: call it before, and pass what it gives as an argument"
         )

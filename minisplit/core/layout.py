@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minisplit.core.error_text import FEW, shown
+from minisplit.core.error_text import FEW, short_repr
 
 Offsets = NDArray[np.int64]
 
@@ -27,7 +27,7 @@ def as_index(value: Any, name: str) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, got {shown(value)} of type {type(value).__name__}") from None
+        raise TypeError(f"{name} must be an int, got {short_repr(value)} of type {type(value).__name__}") from None
 
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
@@ -44,7 +44,7 @@ def normalise_shape(shape: Any) -> tuple[int, ...]:
     extents = shape if isinstance(shape, Iterable) else (shape,)
     result = tuple(as_index(n, "every extent of a shape") for n in extents)
     if any(n < 0 for n in result):
-        raise ValueError(f"extents must not be negative, got shape {shown(result)}")
+        raise ValueError(f"extents must not be negative, got shape {short_repr(result)}")
     return result
 
 
@@ -88,17 +88,17 @@ class Layout:
         if self.split is None:
             raise ValueError("counts need a split axis, but split is None (replicated)")
         if not isinstance(counts, Iterable):
-            raise TypeError(f"counts must be a sequence of ints, one per rank, got {shown(counts)}")
+            raise TypeError(f"counts must be a sequence of ints, one per rank, got {short_repr(counts)}")
         checked = tuple(as_index(n, "every count") for n in counts)
         if len(checked) != self.ranks:
             raise ValueError(
-                f"counts must be {self.ranks} ints, one per rank, got {len(checked)}: {shown(checked)}"
+                f"counts must be {self.ranks} ints, one per rank, got {len(checked)}: {short_repr(checked)}"
             )
         if any(n < 0 for n in checked):
-            raise ValueError(f"counts must not be negative, got {shown(checked)}")
+            raise ValueError(f"counts must not be negative, got {short_repr(checked)}")
         if sum(checked) != self.shape[self.split]:
             raise ValueError(
-                f"counts {shown(checked)} hold {sum(checked)} indices, "
+                f"counts {short_repr(checked)} hold {sum(checked)} indices, "
                 f"but axis {self.split} of {self.shape} has {self.shape[self.split]}"
             )
         return None if checked == _balanced_counts(self.shape[self.split], self.ranks) else checked

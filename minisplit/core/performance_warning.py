@@ -64,10 +64,10 @@ def warn_of_moves(moves: Sequence[Move], comm: Communication) -> None:
     if is_large(sum(sizes), comm):
         _, src, dst = moves[sizes.index(max(sizes))]
         why = f"an array that is {src} must be {dst} for it. Make it so, or move it once for several calls"
-        warn_of(sum(sizes), why, comm)
+        warn_if_large(sum(sizes), why, comm)
 
 
-def warn_of(size: int, why: str, comm: Communication) -> None:
+def warn_if_large(size: int, why: str, comm: Communication) -> None:
     """Warn if so many bytes, over all ranks, are more than a call should move, unless the program asked for it.
 
     `why` says what moves and, as another sentence, what to do, which resplit does. The same on all ranks.

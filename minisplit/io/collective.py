@@ -13,7 +13,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box
 from minisplit.io.chunks import blocks
@@ -45,7 +45,7 @@ def opened(
 
 def checked(row: Format, dataset: str | None) -> Format:
     if dataset is not None and not isinstance(dataset, str):
-        raise TypeError(f"dataset must be a str or None, got {shown(dataset)}")
+        raise TypeError(f"dataset must be a str or None, got {short_repr(dataset)}")
     if dataset is not None and not row.named:
         raise ValueError(f"{row.name} files hold one array, which has no name, got dataset={dataset!r}")
     return row

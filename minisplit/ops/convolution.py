@@ -9,10 +9,9 @@ import torch
 from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.gradients import shared
-from minisplit.core.indexing.gather import windowed
+from minisplit.core.collectives import all_reduce_gradient, halo_exchange
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.shape.layouts import resized
+from minisplit.ops.shape.layouts import with_extent
 
 Mode = Literal["full", "same", "valid"]
 
@@ -50,14 +49,14 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
     conv1d(one, one)  # torch's errors
     kernel = short.to_layout(short.layout.with_split(None)).larray
-    rows, layout = long.larray, resized(long.layout, 0, length)
+    rows, layout = long.larray, with_extent(long.layout, 0, length)
     start, stop = 0, length
     if long.split is not None:
-        kernel = shared(kernel, comm)
+        kernel = all_reduce_gradient(kernel, comm)
         bounds = long.layout.offsets()[:-1].clip(max=length)
         layout = layout.with_counts(np.diff(bounds, append=length).tolist())
         needed = [_needed(*span, first, reach, long.size) for span in map(layout.span, range(comm.size))]
-        rows = windowed(rows, long.layout, [span[:2] for span in needed], comm)
+        rows = halo_exchange(rows, long.layout, [span[:2] for span in needed], comm)
         start, stop = layout.span(comm.rank)
     before, after = _needed(start, stop, first, reach, long.size)[2:]
     # A rank without a part computes one too, so that gradients, which are collective, reach it.

@@ -12,7 +12,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 
 _KINDS: dict[str, Callable[[torch.dtype], bool]] = {
     "bool": lambda d: d is torch.bool,
@@ -82,7 +82,7 @@ def result_type(*arrays_and_dtypes: DNDarray | torch.dtype | complex) -> torch.d
     numbers = [x for x in arrays_and_dtypes if isinstance(x, (bool, int, float, complex))]
     dtypes = [_dtype_of(x) for x in arrays_and_dtypes if not isinstance(x, (bool, int, float, complex))]
     if not dtypes:
-        raise ValueError(f"result_type needs at least one array or dtype, got {shown(arrays_and_dtypes)}")
+        raise ValueError(f"result_type needs at least one array or dtype, got {short_repr(arrays_and_dtypes)}")
     result = reduce(torch.promote_types, dtypes)
     for number in numbers:
         result = torch.result_type(torch.empty(1, dtype=result), number)
@@ -110,11 +110,11 @@ def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | st
     (True, False)
     """
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be a torch.dtype, got {shown(dtype)}")
+        raise TypeError(f"dtype must be a torch.dtype, got {short_repr(dtype)}")
     kinds = kind if isinstance(kind, tuple) else (kind,)
     for one in kinds:
         if not isinstance(one, torch.dtype) and one not in _KINDS:
-            raise ValueError(f"kind must be a torch.dtype or one of {', '.join(_KINDS)}, got {shown(one)}")
+            raise ValueError(f"kind must be a torch.dtype or one of {', '.join(_KINDS)}, got {short_repr(one)}")
     return any(dtype is one if isinstance(one, torch.dtype) else _KINDS[one](dtype) for one in kinds)
 
 
@@ -153,7 +153,7 @@ def _dtype_of(x: Any) -> torch.dtype:
     dtype = x.dtype if isinstance(x, DNDarray) else x
     if isinstance(dtype, torch.dtype):
         return dtype
-    raise TypeError(f"dtypes are asked of a torch.dtype or a DNDarray, got {shown(x)}")
+    raise TypeError(f"dtypes are asked of a torch.dtype or a DNDarray, got {short_repr(x)}")
 
 
 def _is_integer(dtype: torch.dtype) -> bool:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.indexing.gather import windowed
+from minisplit.core.collectives import halo_exchange
 from minisplit.core.layout import as_index, normalise_axis
 from minisplit.ops.elementwise.functions import multiply
 from minisplit.ops.reductions import functions as reductions
 from minisplit.ops.shape.join import concat
-from minisplit.ops.shape.layouts import resized
+from minisplit.ops.shape.layouts import with_extent
 
 
 def diff(
@@ -79,13 +79,13 @@ def _of_neighbours(
     """What a function makes of each index along an axis and the `n` that come after it."""
     layout, comm, extent = x.layout, x.comm, x.shape[axis] - n
     if layout.split != axis:
-        return DNDarray(function(x.larray, n), resized(layout, axis, extent), comm)
+        return DNDarray(function(x.larray, n), with_extent(layout, axis, extent), comm)
     bounds = layout.offsets().clip(max=extent)
     counts = np.diff(bounds).tolist()
     spans = [
         (start, start + count + n if count else start)
         for start, count in zip(bounds.tolist(), counts, strict=False)
     ]
-    rows = windowed(x.larray, layout, spans, comm)
-    result = resized(layout, axis, extent, counts)
+    rows = halo_exchange(x.larray, layout, spans, comm)
+    result = with_extent(layout, axis, extent, counts)
     return DNDarray(function(rows, n if counts[comm.rank] else 0), result, comm)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.communication.agreement import ALL_WELL, failing
+from minisplit.core.communication.agreement import ALL_WELL, failure_code
 
 Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
 
@@ -66,7 +66,7 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
         )
     except AssertionError as error:
         problem = error
-    first = -int(array.comm.agree(np.array([failing(array.comm, problem)]))[0])
+    first = -int(array.comm.agree(np.array([failure_code(array.comm, problem)]))[0])
     if first != -ALL_WELL:
         # Not by `raise_together`: where it was raised tells nothing here, and the text is long enough.
         raise AssertionError(array.comm.broadcast_bytes(str(problem).encode(), first).decode())

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from minisplit.core.communication.debug import named_by_rank
+from minisplit.core.communication.debug import texts_by_rank
 
 # How a communicator was made: () is that of all ranks, each (number of the call, color) a split of the one before.
 Key = tuple[tuple[int, int], ...]
@@ -59,7 +59,7 @@ def mismatch(ranks: Sequence[Progress]) -> str:
             made = {at: entries[index] for at, entries in enumerate(histories) if index < len(entries)}
             if len({entry.call for entry in made.values()}) > 1:
                 texts = [_made(made.get(at)) for at in range(len(members))]
-                return f"{_title(key, members, index)}: {named_by_rank(texts, members)}"
+                return f"{_title(key, members, index)}: {texts_by_rank(texts, members)}"
             for fault in _unanswered(made, members):
                 return f"{_title(key, members, index)}: {fault}"
     return ""
@@ -71,7 +71,7 @@ def unequal(ranks: Sequence[Progress]) -> str:
         shortest = min(map(len, histories))
         if max(map(len, histories)) > shortest:
             texts = [_of_one(ranks[member], key, shortest) for member in members]
-            return f"{_title(key, members, shortest)}: {named_by_rank(texts, members)}"
+            return f"{_title(key, members, shortest)}: {texts_by_rank(texts, members)}"
     return ""
 
 

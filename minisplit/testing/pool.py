@@ -29,7 +29,7 @@ import cloudpickle
 import torch
 
 from minisplit.core.communication.agreement import RankError
-from minisplit.core.communication.debug import debugging, named_by_rank
+from minisplit.core.communication.debug import debugging, texts_by_rank
 from minisplit.core.layout import as_index
 from minisplit.launch import jobs
 from minisplit.testing.examples import shown
@@ -236,7 +236,7 @@ class _Example:
         self.launch.end()
         texts = [_whereabouts(progress) for progress in self.progresses]
         raise TimeoutError(
-            f"no rank got on for {self.patience:g} s, so the pool was ended: {named_by_rank(texts)}"
+            f"no rank got on for {self.patience:g} s, so the pool was ended: {texts_by_rank(texts)}"
             f"{self.launch.last_words()}"
         )
 
@@ -517,7 +517,7 @@ def _judged(reports: Sequence[Report]) -> BaseException | None:
     stuck = unequal(progresses)
     if not stuck and any(progress.state != "returned" for progress in progresses):
         texts = [_whereabouts(progress) for progress in progresses]
-        stuck = f"the ranks waited for each other: {named_by_rank(texts)}"
+        stuck = f"the ranks waited for each other: {texts_by_rank(texts)}"
     return failure(errors, stories, stuck, traced=False)
 
 

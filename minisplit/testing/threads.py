@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 
-from minisplit.core.communication.debug import CollectiveError, call_site, debugging, described, named_by_rank
+from minisplit.core.communication.debug import CollectiveError, call_site, debugging, describe_call, texts_by_rank
 from minisplit.core.communication.protocol import Call, Communication, Record, use_comm
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
@@ -165,11 +165,11 @@ class _World:
         """Who waits for whom."""
         titles = {self.titles[rank] for rank in waiting}
         if len(titles) == 1:
-            return f"{titles.pop()}: {named_by_rank(self.doing)}"
+            return f"{titles.pop()}: {texts_by_rank(self.doing)}"
         texts = list(self.doing)
         for rank in waiting:
             texts[rank] += f", {self.titles[rank]}"
-        return f"the ranks waited for each other: {named_by_rank(texts)}"
+        return f"the ranks waited for each other: {texts_by_rank(texts)}"
 
     def wake(self, ranks: Sequence[int]) -> None:
         for rank in ranks:
@@ -258,7 +258,9 @@ class ThreadCommunication(Communication):
         meeting.brought[self.rank] = brought
         group.arrived += 1
         if group.arrived < self.size:
-            world.wait(me, group.title(self._calls), f"waited in {described(call)} at {meeting.sites[self.rank]}")
+            world.wait(
+                me, group.title(self._calls), f"waited in {describe_call(call)} at {meeting.sites[self.rank]}"
+            )
         else:
             group.meeting, group.arrived = _Meeting(self.size), 0
             self._conclude(meeting, combine)
@@ -271,14 +273,14 @@ class ThreadCommunication(Communication):
         same_lines = not debugging() or len(set(meeting.sites)) == 1
         if len(set(meeting.calls)) > 1 or not same_lines:
             texts = [
-                f"{described(call)} at {site}" for call, site in zip(meeting.calls, meeting.sites, strict=True)
+                f"{describe_call(call)} at {site}" for call, site in zip(meeting.calls, meeting.sites, strict=True)
             ]
-            meeting.error = f"{self._group.title(self._calls)}: {named_by_rank(texts, self._group.members)}"
+            meeting.error = f"{self._group.title(self._calls)}: {texts_by_rank(texts, self._group.members)}"
             return
         try:
             meeting.results = combine(meeting.brought)
         except CollectiveError as error:
-            meeting.error = f"{self._group.title(self._calls)}, {described(meeting.calls[0])}: {error}"
+            meeting.error = f"{self._group.title(self._calls)}, {describe_call(meeting.calls[0])}: {error}"
 
     def _exchange(self, send: Pieces, recv: Pieces) -> None:
         self._meet((send, recv), _deliver)

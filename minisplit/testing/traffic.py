@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from minisplit.core.communication.protocol import Call, Communication, sanitize_comm, sent
+from minisplit.core.communication.protocol import Call, Communication, messages_sent, sanitize_comm
 
 
 class Traffic:
@@ -28,7 +28,7 @@ class Traffic:
 
     def _see(self, call: Call, args: tuple[Any, ...]) -> None:
         self.calls[str(call[0])] += 1
-        messages, size = sent(call, args)
+        messages, size = messages_sent(call, args)
         self.messages_sent += messages
         self.bytes_sent += size
 

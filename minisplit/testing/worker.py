@@ -32,9 +32,9 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
-from minisplit.core.communication.debug import call_site, debug, described
+from minisplit.core.communication.debug import call_site, debug, describe_call
 from minisplit.core.communication.mpi import MPI_WORLD, MPICommunication
-from minisplit.core.communication.protocol import Call, parcels, set_default_comm
+from minisplit.core.communication.protocol import Call, messages_of, set_default_comm
 from minisplit.core.inside_vmap import refuse
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import in_example
@@ -91,7 +91,7 @@ class WorkerCommunication(MPICommunication):
         if worker.interrupted:
             raise Interrupted
         refuse(call)  # before it is written down as made
-        entry = Entry(described(call), call_site())
+        entry = Entry(describe_call(call), call_site())
         if call[0] == "exchange":
             entry = entry._replace(sends=_by_peer(args[0]), recvs=_by_peer(args[1]))
         self._entries.append(entry)
@@ -118,7 +118,7 @@ class WorkerCommunication(MPICommunication):
 
     def transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
         """By requests, so that what each rank sends to which is remembered."""
-        self.exchange(*parcels(source, target, steps), (source.dtype, steps.src, "to", steps.dst))
+        self.exchange(*messages_of(source, target, steps), (source.dtype, steps.src, "to", steps.dst))
 
     def _wait(self, requests: list[MPI.Request]) -> None:
         self._worker.wait(requests)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minisplit.core.communication.debug import call_site
-from minisplit.core.communication.protocol import Call, Communication, sanitize_comm, sent
+from minisplit.core.communication.protocol import Call, Communication, messages_sent, sanitize_comm
 from minisplit.viz.timeline import draw
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class profile:  # noqa: N801 - used like a function
 
     def _see(self, call: Call, args: tuple[Any, ...]) -> Callable[[], object]:
         over = None if self.before is None else self.before(call, args)
-        event = [str(call[0]), call_site(), time.perf_counter() - self.started, 0.0, sent(call, args)[1]]
+        event = [str(call[0]), call_site(), time.perf_counter() - self.started, 0.0, messages_sent(call, args)[1]]
         self.seen.append(event)
 
         def end() -> None:

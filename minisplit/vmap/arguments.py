@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import move_all
+from minisplit.core.collectives import redistribute_all
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
@@ -52,7 +52,7 @@ class Keywords:
         return kwargs
 
 
-def brought(
+def move_inputs(
     arrays: Sequence[DNDarray], batch: Batch, keywords: Keywords | None, comm: Communication
 ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
     """Each input's shard under its target layout, and where gradients are to flow back a token for `leave`.
@@ -86,7 +86,7 @@ def brought(
         shards[i] = shards[i].narrow(batch.in_dims[i] or 0, start, stop - start)
     rest = [i for i in moving if i not in cut]
     ways = [(arrays[i]._layout, batch.targets[i]) for i in rest]
-    for i, moved in zip(rest, move_all([shards[i] for i in rest], ways, comm), strict=True):
+    for i, moved in zip(rest, redistribute_all([shards[i] for i in rest], ways, comm), strict=True):
         shards[i] = moved
     return None, shards
 

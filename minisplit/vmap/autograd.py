@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from minisplit.core.collectives import move_all
+from minisplit.core.collectives import redistribute_all
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 
@@ -64,7 +64,7 @@ class _Enter(torch.autograd.Function):
         added = [comm.allreduce(x) if step.add else x for x, step in zip(shards, steps, strict=True)]
         moving = [i for i, step in enumerate(steps) if step.src != step.dst]
         ways = [(steps[i].src, steps[i].dst) for i in moving]
-        moved = dict(zip(moving, move_all([added[i] for i in moving], ways, comm), strict=True))
+        moved = dict(zip(moving, redistribute_all([added[i] for i in moving], ways, comm), strict=True))
         results = [moved[i] if i in moved else _same(x) for i, x in enumerate(added)]
         ctx.mark_non_differentiable(*[x for x in results if not (x.is_floating_point() or x.is_complex())])
         return torch.zeros((), device=shards[0].device), *results

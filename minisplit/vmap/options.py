@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch.utils import _pytree as pytree
 
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.vmap import progress
 from minisplit.vmap.batch import MAX_IMBALANCE
@@ -56,7 +56,9 @@ class Options(NamedTuple):
 
 def _checked_randomness(randomness: Any) -> str:
     if randomness not in _RANDOMNESS:
-        raise ValueError(f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {shown(randomness)}")
+        raise ValueError(
+            f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {short_repr(randomness)}"
+        )
     return str(randomness)
 
 
@@ -66,7 +68,7 @@ def _checked_chunk_size(chunk_size: Any) -> int | Literal["auto"] | None:
     if isinstance(chunk_size, str) and chunk_size == "auto":
         return "auto"
     if isinstance(chunk_size, bool) or not hasattr(chunk_size, "__index__"):
-        raise TypeError(f"chunk_size must be an int, None or 'auto', got {shown(chunk_size)}")
+        raise TypeError(f"chunk_size must be an int, None or 'auto', got {short_repr(chunk_size)}")
     checked = as_index(chunk_size, "chunk_size")
     if checked < 1:
         raise ValueError(f"chunk_size must be at least 1 (or None for one chunk), got {checked}")
@@ -80,13 +82,13 @@ def _checked_budget(budget: Any, chunk_size: Any) -> int | None:
     if checked < 1:
         raise ValueError(f"memory_budget must be a number of bytes, at least 1, got {checked}")
     if chunk_size != "auto":
-        raise ValueError(f"memory_budget goes with chunk_size='auto', got {shown(chunk_size)}")
+        raise ValueError(f"memory_budget goes with chunk_size='auto', got {short_repr(chunk_size)}")
     return checked
 
 
 def _checked_imbalance(max_imbalance: Any) -> float:
     if isinstance(max_imbalance, bool) or not isinstance(max_imbalance, (int, float)):
-        raise TypeError(f"max_imbalance must be a number, got {shown(max_imbalance)}")
+        raise TypeError(f"max_imbalance must be a number, got {short_repr(max_imbalance)}")
     if not max_imbalance >= 1:
         raise ValueError(f"max_imbalance must be at least 1, which means balanced, got {max_imbalance}")
     return float(max_imbalance)
@@ -94,7 +96,7 @@ def _checked_imbalance(max_imbalance: Any) -> float:
 
 def _checked_progress(is_shown: Any) -> bool:
     if not isinstance(is_shown, bool):
-        raise TypeError(f"progress must be True or False, got {shown(is_shown)}")
+        raise TypeError(f"progress must be True or False, got {short_repr(is_shown)}")
     if is_shown:
         progress.check_installed()
     return is_shown
@@ -104,13 +106,13 @@ def _checked_out(out: Any) -> Any:
     """Paths, in a structure that is compared with the outputs' once they are known."""
     for path in [] if out is None else pytree.tree_leaves(out):
         if path is not None and not isinstance(path, str | Path):
-            raise TypeError(f"out must be a path, or one for each output, got {shown(path)}")
+            raise TypeError(f"out must be a path, or one for each output, got {short_repr(path)}")
     return out
 
 
 def _checked_resume(resume: Any, out: Any) -> bool:
     if not isinstance(resume, bool):
-        raise TypeError(f"resume must be True or False, got {shown(resume)}")
+        raise TypeError(f"resume must be True or False, got {short_repr(resume)}")
     if resume and out is None:
         raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
     return resume

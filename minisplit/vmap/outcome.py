@@ -15,10 +15,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from minisplit.core.communication.agreement import ALL_WELL, Failure, failing, raise_together
+from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code
-from minisplit.core.error_text import listed
+from minisplit.core.error_text import short_list
 from minisplit.core.layout import Layout
 from minisplit.vmap.pytree import (
     Structure,
@@ -135,7 +135,7 @@ def _raise_differing(comm: Communication, record: Record) -> None:
         if words[0] != ALL_WELL:
             text = f"outputs with digest {words[1]:x}" if words[0] == _DIGEST else str(_decoded(words))
             seen.setdefault(text, []).append(rank)
-    texts = [f"{text} on rank{'s' * (len(ranks) > 1)} {listed(ranks)}" for text, ranks in seen.items()]
+    texts = [f"{text} on rank{'s' * (len(ranks) > 1)} {short_list(ranks)}" for text, ranks in seen.items()]
     found = "; ".join(texts[:_MOST_SHOWN]) + "; ..." * (len(texts) > _MOST_SHOWN)
     raise ValueError(
         "func must return the same structure, number, shapes and dtypes of outputs on every rank, and where "
@@ -158,7 +158,7 @@ def _record(mine: Outputs | None) -> Record:
 
 def _failed(comm: Communication, error: BaseException) -> Record:
     record = _record(None).copy()
-    record[0] = failing(comm, error)
+    record[0] = failure_code(comm, error)
     return record
 
 

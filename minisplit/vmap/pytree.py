@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from minisplit.core.array import DNDarray
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.storage import StoredArray
 
@@ -65,7 +65,7 @@ def flat_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
     leaves, spec = pytree.tree_flatten(returned)
     wanted = "func must return a tensor, or tuples, lists and dicts of tensors"
     if not leaves:
-        raise TypeError(f"{wanted}, but it returned {shown(returned)}, which holds none")
+        raise TypeError(f"{wanted}, but it returned {short_repr(returned)}, which holds none")
     for i, x in enumerate(leaves):
         if not isinstance(x, torch.Tensor):
             hint = "; use its larray inside of func" if isinstance(x, DNDarray) else ""
@@ -75,10 +75,12 @@ def flat_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
 
 
 def _described(x: object) -> str:
-    return shown(x) if x is None or isinstance(x, (bool, int, float, complex, str)) else f"a {type(x).__name__}"
+    return (
+        short_repr(x) if x is None or isinstance(x, (bool, int, float, complex, str)) else f"a {type(x).__name__}"
+    )
 
 
-def rebuilt(leaves: Sequence[Any], structure: Structure) -> Any:
+def unflatten(leaves: Sequence[Any], structure: Structure) -> Any:
     """The leaves in the structure; a bare one as a tuple of one."""
     if structure is None or isinstance(structure, int):
         return tuple(leaves)

@@ -22,10 +22,10 @@ from torch.overrides import TorchFunctionMode
 
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
-from minisplit.core.random.sampling import Field
+from minisplit.core.random.sampling import IndexGrid
 
 # Makes numbers of this dtype.
-Draw = Callable[[Field, torch.dtype, torch.device], torch.Tensor]
+Draw = Callable[[IndexGrid, torch.dtype, torch.device], torch.Tensor]
 _REFUSED = "random operation while in randomness error mode"
 # Of SELU networks: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
 _SELU = 1.7580993408473766

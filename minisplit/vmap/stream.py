@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import move_all
+from minisplit.core.collectives import redistribute_all
 from minisplit.core.communication.agreement import ALL_WELL, Failure, agreement, raise_together
-from minisplit.core.communication.agreement import failing as failing_rank
+from minisplit.core.communication.agreement import failure_code as failing_rank
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
@@ -25,7 +25,7 @@ from minisplit.vmap.description import described, failure_of, inferred
 from minisplit.vmap.execute import NO_BAR, Advance, ChunkSize, run
 from minisplit.vmap.functorch import Mapped, Task
 from minisplit.vmap.outcome import Output, Outputs, agree_on_outputs, check_tellable, first_with_samples
-from minisplit.vmap.pytree import output_labels, rebuilt
+from minisplit.vmap.pytree import output_labels, unflatten
 
 Input = DNDarray | StoredArray
 Interval = tuple[int, int]
@@ -175,7 +175,7 @@ def stream(job: Job) -> Any:
             next(written) if output.dim is not None else _replicated(job, constant.get(i), output)
             for i, output in enumerate(outputs.each)
         ]
-    return rebuilt(found, outputs.structure)
+    return unflatten(found, outputs.structure)
 
 
 class Room:
@@ -282,7 +282,7 @@ def _in_memory(job: Job) -> dict[int, torch.Tensor]:
     moving = [i for i, x in here.items() if x.layout != batch.targets[i]]
     ways = [(here[i].layout, batch.targets[i]) for i in moving]
     warn_of_moves([(found[i].itemsize, *way) for i, way in zip(moving, ways, strict=True)], comm)
-    found |= zip(moving, move_all([found[i] for i in moving], ways, comm), strict=True)
+    found |= zip(moving, redistribute_all([found[i] for i in moving], ways, comm), strict=True)
     stored = {i: x for i, x in enumerate(arrays) if isinstance(x, StoredArray) and batch.in_dims[i] is None}
     if stored:
         with agreement(comm, "reading the inputs that every sample gets"):

@@ -14,11 +14,11 @@ from torch.utils import _pytree as pytree
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.random.generator import default
 from minisplit.core.storage import Sink, StoredArray, open_sink
-from minisplit.vmap.arguments import Keywords, brought, check_together
+from minisplit.vmap.arguments import Keywords, check_together, move_inputs
 from minisplit.vmap.autograd import leave
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
@@ -30,7 +30,7 @@ from minisplit.vmap.options import SPLIT, Options
 from minisplit.vmap.outcome import Outputs, agree_on_outputs, first_with_samples
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.progress import bar, on_a_terminal
-from minisplit.vmap.pytree import OutDims, flat_in_dims, flat_inputs, rebuilt
+from minisplit.vmap.pytree import OutDims, flat_in_dims, flat_inputs, unflatten
 from minisplit.vmap.random import Source
 from minisplit.vmap.stream import Input, Job, MemorySink, stand_ins, stream
 
@@ -147,7 +147,9 @@ class MappedFunction:
 
     def __init__(self, func: Callable[..., Any], options: Options) -> None:
         if not callable(func):
-            raise TypeError(f"vmap maps a function, got {shown(func)}; arrays go to what vmap returns: vmap(f)(x)")
+            raise TypeError(
+                f"vmap maps a function, got {short_repr(func)}; arrays go to what vmap returns: vmap(f)(x)"
+            )
         self.func = func
         self.options = options
         self._out_dims = OutDims(options.out_dims)
@@ -179,7 +181,7 @@ class MappedFunction:
             self._check_replicated(arrays, kwargs, comm)
         if self.options.out is not None or (spec is not None and any(map(_is_stored, arrays))):
             return self._streamed(arrays, spec, batch, keywords, kwargs, comm)
-        token, shards = brought(arrays, batch, keywords, comm)
+        token, shards = move_inputs(arrays, batch, keywords, comm)
         task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
         outcome = self._run(task, shards, batch, comm.rank, keywords)
         mine, outcome = described_or_failed(outcome, batch.samples)
@@ -189,7 +191,7 @@ class MappedFunction:
         if token is not None:
             larrays = [leave(token, x) if x.requires_grad else x for x in larrays]
         layouts = [output_layout(output.shape, output.dim, batch.samples) for output in outputs.each]
-        return rebuilt(
+        return unflatten(
             [_wrap(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True)],
             outputs.structure,
         )
@@ -219,8 +221,8 @@ class MappedFunction:
         shards = [x.larray for x in stand_ins(arrays, batch, comm)]
         watched = captured(self.func) + (keywords.tensors() if keywords else [])
         start, stop = batch.samples.span(comm.rank)
-        shown = self.options.progress and comm.rank == 0 and on_a_terminal()
-        told = bar(stop - start, self._name) if shown else None
+        short_repr = self.options.progress and comm.rank == 0 and on_a_terminal()
+        told = bar(stop - start, self._name) if short_repr else None
         return stream(Job(arrays, batch, task, self._chunk_size(shards, batch), watched, told, sink, comm))
 
     def _job(self, arrays: Sequence[Input], draws: Source | None, kwargs: dict[str, Any]) -> str:
@@ -317,8 +319,8 @@ class MappedFunction:
         watched = captured(self.func)
         if keywords is not None:
             watched += keywords.tensors()
-        shown = self.options.progress and rank == 0 and on_a_terminal()
-        told = bar(stop - start, self._name) if shown else None
+        short_repr = self.options.progress and rank == 0 and on_a_terminal()
+        told = bar(stop - start, self._name) if short_repr else None
         return run(task, shards, stop - start, self._chunk_size(shards, batch), watched, told)
 
     def _chunk_size(self, shards: Sequence[torch.Tensor], batch: Batch) -> ChunkSize:

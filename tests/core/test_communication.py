@@ -14,7 +14,7 @@ import torch
 from mpi4py import MPI
 
 import minisplit as ms
-from minisplit.core.collectives import move_all
+from minisplit.core.collectives import redistribute_all
 from minisplit.core.communication import mpi
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import sanitize_comm
@@ -174,7 +174,7 @@ def test_several_arrays_in_one_exchange_of_chunks(
     layouts = [ms.Layout((35, 11), split, size) for split in (0, 1, None)]
     ways = [(src, dst) for src in layouts[:2] for dst in layouts] * 2
     shards = [whole[src.box(rank)] for src, _ in ways]
-    for moved, (_, dst) in zip(move_all(shards, ways, comm), ways, strict=True):
+    for moved, (_, dst) in zip(redistribute_all(shards, ways, comm), ways, strict=True):
         with agreement(comm, "checking"):
             assert torch.equal(moved, whole[dst.box(rank)])
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.communication.debug import call_site, checksum, debugging, named_by_rank
+from minisplit.core.communication.debug import call_site, checksum, debugging, texts_by_rank
 
 Comm = ms.Communication
 ONE = torch.ones(1)
@@ -150,7 +150,7 @@ def test_the_call_site_is_not_where_a_context_manager_is_entered() -> None:
 
 
 def test_ranks_that_say_the_same_are_named_once() -> None:
-    assert named_by_rank(["a", "b", "a", "b"]) == "ranks 0, 2 a, ranks 1, 3 b"
+    assert texts_by_rank(["a", "b", "a", "b"]) == "ranks 0, 2 a, ranks 1, 3 b"
 
 
 def test_checksums_tell_dtype_shape_and_bytes() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication
@@ -35,7 +35,7 @@ WEIGHTS = (WHOLE + 3).sin()
 def test_new_memory_even_where_nothing_moves(comm: Comm, src: str, dst: str) -> None:
     old, new = layouts(comm.size)[src], layouts(comm.size)[dst]
     shard = WHOLE[old.box(comm.rank)].clone()
-    out = move(shard, old, new, comm)
+    out = redistribute(shard, old, new, comm)
     with agreement(comm, "checking"):
         assert torch.equal(out, WHOLE[new.box(comm.rank)])
         assert out.is_contiguous()
@@ -49,7 +49,9 @@ def test_new_memory_even_where_nothing_moves(comm: Comm, src: str, dst: str) -> 
 def test_V23_gradients_arrive_in_the_layout_of_the_input(comm: Comm, src: str, dst: str) -> None:
     old, new = layouts(comm.size)[src], layouts(comm.size)[dst]
     shard = WHOLE[old.box(comm.rank)].clone().requires_grad_()
-    out = ms.DNDarray(shard, old, comm).to_layout(new).larray if old != new else move(shard, old, new, comm)
+    out = (
+        ms.DNDarray(shard, old, comm).to_layout(new).larray if old != new else redistribute(shard, old, new, comm)
+    )
     (out * WEIGHTS[new.box(comm.rank)]).sum().backward()
     with agreement(comm, "checking"):
         assert shard.grad is not None
@@ -92,7 +94,7 @@ def test_V23_a_0d_array_and_an_empty_one(comm: Comm) -> None:
     for shape in ((), (0, 3)):
         layout = ms.Layout(shape, None, comm.size)
         shard = torch.ones(shape, requires_grad=True)
-        move(shard, layout, layout, comm).sum().backward()
+        redistribute(shard, layout, layout, comm).sum().backward()
         assert torch.equal(shard.grad, torch.ones(shape))
 
 
@@ -109,4 +111,4 @@ def test_no_graph_without_grad_mode(comm: Comm, context: Any) -> None:
 
 def test_layouts_that_do_not_fit(comm: Comm, size: int, raises_alike: Any) -> None:
     with raises_alike(ValueError, match="a transfer keeps the shape and the number of ranks"):
-        move(WHOLE, ms.Layout(SHAPE, None, size), ms.Layout((6, 5), None, size), comm)
+        redistribute(WHOLE, ms.Layout(SHAPE, None, size), ms.Layout((6, 5), None, size), comm)

@@ -116,7 +116,7 @@ def test_blocks_do_not_show(comm):
 def test_threads_do_not_show(draw, dtype):
     """torch gives each of its threads a part, in which the last numbers may be rounded otherwise."""
     before = torch.get_num_threads()
-    field = sampling.Field((1, 2), 3, 5 * sampling._BLOCK + 7)
+    field = sampling.IndexGrid((1, 2), 3, 5 * sampling._BLOCK + 7)
     try:
         drawn = []
         for threads in (1, 3):

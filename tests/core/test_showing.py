@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.communication.debug import named_by_rank
-from minisplit.core.error_text import listed, shown
+from minisplit.core.communication.debug import texts_by_rank
+from minisplit.core.error_text import short_list, short_repr
 
 pytestmark = pytest.mark.serial
 
@@ -30,20 +30,20 @@ pytestmark = pytest.mark.serial
     ids=str,
 )
 def test_shown(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert short_repr(value) == text
 
 
 def test_shown_is_one_line_without_addresses() -> None:
-    function = shown(lambda x: x)
+    function = short_repr(lambda x: x)
     assert "lambda" in function
     assert "0x" not in function
-    assert "\n" not in shown("a\nb" * 1000)
-    assert len(shown("a\nb" * 1000)) < 130
+    assert "\n" not in short_repr("a\nb" * 1000)
+    assert len(short_repr("a\nb" * 1000)) < 130
 
 
 def test_of_many_ranks_the_first_are_named() -> None:
     texts = ["waits"] * 10_000
-    assert named_by_rank(["leaves", *texts])[:40] == "rank 0 leaves, ranks 1, 2, 3, 4, 5, 6, 7"
-    assert named_by_rank(texts).endswith("15 and 9984 more waits")
-    assert named_by_rank([str(n) for n in range(20)]).endswith("rank 15 15 and 4 more")
-    assert listed([]) == ""
+    assert texts_by_rank(["leaves", *texts])[:40] == "rank 0 leaves, ranks 1, 2, 3, 4, 5, 6, 7"
+    assert texts_by_rank(texts).endswith("15 and 9984 more waits")
+    assert texts_by_rank([str(n) for n in range(20)]).endswith("rank 15 15 and 4 more")
+    assert short_list([]) == ""

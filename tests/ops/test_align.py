@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.alignment import broadcast, fit, meet
+from minisplit.ops.elementwise.alignment import align, align_in_place, broadcast_shape
 
 pytestmark = pytest.mark.serial
 
@@ -37,7 +37,7 @@ def layouts(draw: st.DrawFn, shape: list[int], ranks: int) -> Layout:
 
 @given(operands())
 def test_every_rank_gets_what_its_shard_is_made_from(given_layouts: list[Layout]) -> None:
-    result = meet(tuple(given_layouts), (8,) * len(given_layouts)).result
+    result = align(tuple(given_layouts), (8,) * len(given_layouts)).result
     wholes = [np.arange(math.prod(x.shape)).reshape(x.shape) + 100 * i for i, x in enumerate(given_layouts)]
     total = np.array(sum(wholes))
     assert result.shape == total.shape
@@ -52,7 +52,7 @@ def test_the_result_is_cut_like_an_operand_and_moves_the_fewest_bytes(
     given_layouts: list[Layout], itemsizes: list[int]
 ) -> None:
     sizes = tuple(itemsizes[: len(given_layouts)])
-    meeting = meet(tuple(given_layouts), sizes)
+    meeting = align(tuple(given_layouts), sizes)
     shape = meeting.result.shape
 
     def cost(result: Layout) -> int:
@@ -82,34 +82,34 @@ def test_broadcasting_is_that_of_numpy(shapes: list[tuple[int, ...]]) -> None:
         wanted = np.broadcast_shapes(*shapes)
     except ValueError:
         with pytest.raises(ValueError, match="do not broadcast: axis -"):
-            broadcast(shapes)
+            broadcast_shape(shapes)
     else:
-        assert broadcast(shapes) == wanted
+        assert broadcast_shape(shapes) == wanted
 
 
 def test_the_heavier_operand_stays() -> None:
     rows, columns = Layout((8, 8), 0, ranks=4), Layout((8, 8), 1, ranks=4)
-    assert meet((rows, columns), (8, 4)).result == rows
-    assert meet((rows, columns), (4, 8)).result == columns
-    assert meet((columns, rows), (8, 8)).result == columns  # the first of equals
+    assert align((rows, columns), (8, 4)).result == rows
+    assert align((rows, columns), (4, 8)).result == columns
+    assert align((columns, rows), (8, 8)).result == columns  # the first of equals
 
 
 def test_an_operand_broadcast_along_its_split_is_gathered() -> None:
     one = Layout((1, 3), 0, ranks=2)
-    assert meet((one, Layout((4, 3), None, 2)), (8, 8)).needed == (Layout((1, 3), None, 2), Layout((4, 3), 0, 2))
-    assert meet((one, Layout((2, 1), None, 2)), (8, 8)).result == Layout((2, 3), 0, 2)
+    assert align((one, Layout((4, 3), None, 2)), (8, 8)).needed == (Layout((1, 3), None, 2), Layout((4, 3), 0, 2))
+    assert align((one, Layout((2, 1), None, 2)), (8, 8)).result == Layout((2, 3), 0, 2)
 
 
 def test_what_changes_an_array_in_place_keeps_its_layout() -> None:
     target = Layout((4, 3), 0, ranks=2, ragged=(3, 1))
-    assert fit(Layout((4, 1), 0, 2), target).needed == (Layout((4, 1), 0, 2, (3, 1)),)
-    assert fit(target, target).needed == (None,)
+    assert align_in_place(Layout((4, 1), 0, 2), target).needed == (Layout((4, 1), 0, 2, (3, 1)),)
+    assert align_in_place(target, target).needed == (None,)
     with pytest.raises(ValueError, match=r"keeps the shape \(4, 3\), but \(2, 1, 1\) would make the"):
-        fit(Layout((2, 1, 1), None, 2), target)
+        align_in_place(Layout((2, 1, 1), None, 2), target)
 
 
 def test_the_words_of_the_error() -> None:
     with pytest.raises(
         ValueError, match=r"shapes \(3, 4\) and \(5,\) .*: axis -1 has extents 4 and 5, which must"
     ):
-        broadcast([(3, 4), (5,)])
+        broadcast_shape([(3, 4), (5,)])

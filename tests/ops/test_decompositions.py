@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.ops.linalg.matrix_layouts import is_spread, whole
+from minisplit.ops.linalg.matrix_layouts import is_split_matrix, whole_matrices
 from minisplit.ops.linalg.tsqr import positive
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from tests.helpers.layouts import dealt, layouts
@@ -63,13 +63,13 @@ def assert_orthonormal(q: torch.Tensor) -> None:
 
 def assert_layout(result: ms.DNDarray, x: ms.DNDarray, *, cut_as: bool) -> None:
     """Assert that matrices that were shared out still are, else that the result is cut as `x`, or replicated."""
-    layout = x.layout if cut_as and is_spread(x.layout) else whole(x.layout)
+    layout = x.layout if cut_as and is_split_matrix(x.layout) else whole_matrices(x.layout)
     assert (result.split, result.counts) == (layout.split, layout.counts)
 
 
 def assert_lengthwise(result: ms.DNDarray, x: ms.DNDarray, axis: int) -> None:
     """Assert that a square result is cut along this axis, which is the longer one of `x`."""
-    if is_spread(x.layout):
+    if is_split_matrix(x.layout):
         assert (result.split, result.counts) == (axis, x.layout.with_split(axis).counts)
     else:
         assert_layout(result, x, cut_as=False)

@@ -15,7 +15,7 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.core.indexing.gather import windowed
+from minisplit.core.collectives import halo_exchange
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -86,7 +86,7 @@ def test_windows(case: tuple[Whole, tuple[tuple[int, int], ...]]) -> None:
     x.larray.requires_grad_()
     rank = x.comm.rank
     with traffic() as seen:
-        rows = windowed(x.larray, x.layout, spans, x.comm)
+        rows = halo_exchange(x.larray, x.layout, spans, x.comm)
     assert torch.equal(rows, whole.tensor[slice(*spans[rank])])
     held = [range(*x.layout.span(peer)) for peer in range(x.comm.size)]
     asked = [sum(i in held[rank] for i in range(*span)) for peer, span in enumerate(spans) if peer != rank]

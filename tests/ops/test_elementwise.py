@@ -19,7 +19,7 @@ from layouts import KINDS, dealt, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.ops.elementwise.apply import combine
+from minisplit.ops.elementwise.apply import apply_elementwise
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
 
@@ -334,7 +334,7 @@ def test_a_replicated_operand_is_cut_without_a_copy(size: int) -> None:
         return a + b
 
     whole = ms.arange(4 * size)
-    combine(add, (ms.arange(4 * size, split=0), whole), "add")
+    apply_elementwise(add, (ms.arange(4 * size, split=0), whole), "add")
     assert seen[0].untyped_storage().data_ptr() == whole.larray.untyped_storage().data_ptr()
 
 

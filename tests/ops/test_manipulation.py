@@ -18,7 +18,7 @@ from layouts import KINDS, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.shape.layouts import elements, flat, joined, reshaped
+from minisplit.ops.shape.layouts import concat_layout, elements, flat, reshape_layout
 from minisplit.testing import Whole, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -65,7 +65,7 @@ def cut(x: torch.Tensor, parts: Any, axis: int = 0) -> Any:
     return torch.tensor_split(x, parts, axis)
 
 
-# What each function is on the whole array. Of `joined` ones the arguments are several arrays.
+# What each function is on the whole array. Of `concat_layout` ones the arguments are several arrays.
 WHOLE: dict[str, Callable[..., Any]] = {
     "permute_dims": torch.permute,
     "transpose": lambda x, axes=None: x.permute(tuple(axes or range(x.ndim)[::-1])),
@@ -522,16 +522,16 @@ def test_layouts_for_many_ranks() -> None:
     ranks = 1000
     rows = ms.Layout((10**6, 6), 0, ranks)
     # A few indices go to neighbours.
-    shifted = reshaped(rows, (3 * 10**5, 20))
+    shifted = reshape_layout(rows, (3 * 10**5, 20))
     assert shifted.split == 0
     assert elements_moved(flat(rows), flat(shifted)) < 20 * ranks
-    assert reshaped(ms.Layout((100,), 0, 2, (48, 52)), (10, 10)).counts == (5, 5)  # 50 is nearer than 40
+    assert reshape_layout(ms.Layout((100,), 0, 2, (48, 52)), (10, 10)).counts == (5, 5)  # 50 is nearer than 40
     # Not onto two ranks, though fewer elements would move.
-    assert reshaped(ms.Layout((10**6,), 0, ranks), (2, 5 * 10**5)) == ms.Layout((2, 5 * 10**5), 1, ranks)
-    assert elements(reshaped(rows, (10**3, 10**3, 2, 3))) == elements(rows)
+    assert reshape_layout(ms.Layout((10**6,), 0, ranks), (2, 5 * 10**5)) == ms.Layout((2, 5 * 10**5), 1, ranks)
+    assert elements(reshape_layout(rows, (10**3, 10**3, 2, 3))) == elements(rows)
     # One row more makes none but its own rank send anything.
     even, one = ms.Layout((10**6,), 0, ranks), ms.Layout((1,), 0, ranks)
-    both = joined((even, one), 0, (4, 4))
+    both = concat_layout((even, one), 0, (4, 4))
     assert both.needed[0] == even
     assert both.result.counts == (*[1000] * (ranks - 1), 1001)
 

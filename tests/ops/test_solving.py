@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.ops.linalg.matrix_layouts import is_spread, meet_solve
+from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from tests.helpers.layouts import layouts
 
@@ -123,7 +123,7 @@ def assert_inverted(case: Whole, rtol: Any) -> None:
     wanted = torch.linalg.pinv(case.tensor, rtol=rtol)
     result = ms.linalg.pinv(x, rtol=ours)
     assert_close(result, wanted, rtol=1e-3, atol=1e-4)
-    if is_spread(x.layout):
+    if is_split_matrix(x.layout):
         assert result.split == x.ndim - 2 + (x.shape[-2] >= x.shape[-1])
     assert_equal(x, case.tensor)
 
@@ -214,13 +214,13 @@ def test_how_systems_are_shared_out(
 
 def test_the_smaller_operand_moves() -> None:
     matrices, columns = ms.Layout((8, 50, 50), 0, ranks=4), ms.Layout((50, 40), 1, ranks=4)
-    assert meet_solve(matrices, columns, (8, 8)).left == matrices
+    assert align_solve(matrices, columns, (8, 8)).left == matrices
     few = ms.Layout((50, 3), 0, ranks=4)
-    assert meet_solve(ms.Layout((50, 50), None, ranks=4), few, (8, 8)).result.split is None
+    assert align_solve(ms.Layout((50, 50), None, ranks=4), few, (8, 8)).result.split is None
     many = ms.Layout((50, 40_000), 1, ranks=4)
-    assert meet_solve(matrices, many, (8, 8)).right == many
+    assert align_solve(matrices, many, (8, 8)).right == many
     ragged = ms.Layout((8, 50, 50), 0, ranks=4, ragged=(5, 0, 3, 0))
-    assert meet_solve(ragged, columns, (8, 8)).result == ms.Layout((8, 50, 40), 0, ranks=4, ragged=(5, 0, 3, 0))
+    assert align_solve(ragged, columns, (8, 8)).result == ms.Layout((8, 50, 40), 0, ranks=4, ragged=(5, 0, 3, 0))
 
 
 def test_least_squares_gather_nothing_that_is_tall(comm: ms.Communication) -> None:

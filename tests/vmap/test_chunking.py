@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minisplit.core.inside_vmap import mapping
+from minisplit.core.inside_vmap import inside_vmap
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.execute import run
 from minisplit.vmap.functorch import Task
@@ -35,7 +35,7 @@ def test_chunks_give_what_one_vmap_gives(chunk_size):
 
 def test_an_error_is_returned_with_the_chunk_it_came_from():
     def fails(x):
-        assert mapping()
+        assert inside_vmap()
         if len(seen) == 1:
             raise RuntimeError("five")
         seen.append(x)
@@ -45,7 +45,7 @@ def test_an_error_is_returned_with_the_chunk_it_came_from():
     outcome = run(task(fails), (torch.arange(8),), 8, 3)
     assert (str(outcome.error), outcome.start, outcome.stop, outcome.in_func) == ("five", 3, 6, True)
     assert outcome.mapped is None
-    assert not mapping()
+    assert not inside_vmap()
 
 
 @pytest.mark.parametrize("func", [lambda x: x, lambda x: x[:1], lambda x: x[:1].expand(3), lambda x: x * 1])

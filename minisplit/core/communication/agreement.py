@@ -71,12 +71,12 @@ class agreement:  # noqa: N801 - used like a function
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
             return  # ends the job; nobody is to be asked
-        verdict = int(self.comm.agree(np.array([failing(self.comm, error)]))[0])
+        verdict = int(self.comm.agree(np.array([failure_code(self.comm, error)]))[0])
         if verdict != ALL_WELL:
             raise_together(self.comm, -verdict, None if error is None else Failure(error, self.doing))
 
 
-def failing(comm: Communication, error: BaseException | None) -> int:
+def failure_code(comm: Communication, error: BaseException | None) -> int:
     """What a rank puts into an agreement: the maximum over the ranks is minus the first failing rank."""
     return ALL_WELL if error is None else -comm.rank
 
@@ -107,7 +107,7 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     raise together from (None if failure is None else failure.error)
 
 
-def told_in(error: BaseException) -> bool:
+def has_traceback_text(error: BaseException) -> bool:
     """Whether the text of an exception that ranks raise together has the traceback of this rank's own already."""
     cause, text = error.__cause__, error.args[0] if error.args else ""
     if cause is None or not isinstance(text, str):

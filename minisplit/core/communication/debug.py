@@ -14,7 +14,7 @@ from typing import Self
 
 import torch
 
-from minisplit.core.error_text import listed
+from minisplit.core.error_text import short_list
 
 # Where minisplit's own code lies.
 OURS = str(Path(__file__).parents[2]) + os.sep
@@ -78,13 +78,13 @@ def is_inside(frame: FrameType) -> bool:
     return frame.f_code.co_filename.startswith(_INSIDE)
 
 
-def described(call: Sequence[object]) -> str:
+def describe_call(call: Sequence[object]) -> str:
     """A call as text: `allreduce(torch.float32, (3,), sum)`."""
     kind, *details = call
     return f"{kind}({', '.join(map(str, details))})" if details else str(kind)
 
 
-def named_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> str:
+def texts_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> str:
     """`rank 0 TEXT, ranks 1, 2 OTHER TEXT`: what each rank does, said once for ranks that do the same.
 
     `names` are the ranks' numbers where they are not 0, 1, 2 ... Of many ranks, or texts, the first are shown.
@@ -95,7 +95,7 @@ def named_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> s
     ranks: dict[str, list[int]] = {}
     for rank, text in zip(names or range(len(texts)), texts, strict=True):
         ranks.setdefault(text, []).append(rank)
-    return listed([f"rank{'s' * (len(who) > 1)} {listed(who)} {text}" for text, who in ranks.items()])
+    return short_list([f"rank{'s' * (len(who) > 1)} {short_list(who)} {text}" for text, who in ranks.items()])
 
 
 def checksum(tensor: torch.Tensor) -> int:

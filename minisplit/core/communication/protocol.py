@@ -25,17 +25,17 @@ from minisplit.core.communication.debug import (
     call_site,
     checksum,
     debugging,
-    described,
-    named_by_rank,
+    describe_call,
+    texts_by_rank,
 )
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
-from minisplit.core.inside_vmap import mapping, refuse
+from minisplit.core.inside_vmap import inside_vmap, refuse
 from minisplit.core.transfer import TransferPlan
 
 Record = NDArray[np.int64]
 Call = tuple[object, ...]
 # What goes to, or comes from, which rank.
-Parcels = list[tuple[int, torch.Tensor]]
+Messages = list[tuple[int, torch.Tensor]]
 # See `minisplit.testing.traffic` and `minisplit.profile`.
 Observer = Callable[[Call, tuple[Any, ...]], Callable[[], object] | None]
 Result = TypeVar("Result")
@@ -113,7 +113,7 @@ class Communication(ABC):
             call = ("exchange", source.dtype, steps.src, "to", steps.dst)
             self._collective(call, self._transfer, source, target, steps)
         else:
-            parcels(source, target, steps)
+            messages_of(source, target, steps)
 
     def allreduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
         """Reduce elementwise over the ranks; `tensor` has one shape and dtype on all.
@@ -220,7 +220,7 @@ class Communication(ABC):
 
         Nothing in a mapped function either, which ranks run by themselves.
         """
-        if not debugging() or mapping():
+        if not debugging() or inside_vmap():
             return
         sums = self.compare(np.array([checksum(tensor)]))[:, 0]
         if (sums != sums[0]).any():
@@ -268,14 +268,14 @@ class Communication(ABC):
 
     def _compare(self, call: Call) -> None:
         """CollectiveError, the same on every rank, unless all ranks make this call, on the same line."""
-        said, site = described(call), f" at {call_site()[-80:]}"
+        said, site = describe_call(call), f" at {call_site()[-80:]}"
         room = TEXT_BYTES - len(site.encode())
         if len(said.encode()) > room:  # the counts of many ranks
             end = f" ... [{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}]"
             said = said.encode()[: room - len(end)].decode(errors="ignore") + end
         texts = self._allgather_text(said + site)
         if len(set(texts)) > 1:
-            raise CollectiveError(f"collective #{self._calls}: {named_by_rank(texts)}")
+            raise CollectiveError(f"collective #{self._calls}: {texts_by_rank(texts)}")
 
     @abstractmethod
     def _exchange(
@@ -283,7 +283,7 @@ class Communication(ABC):
     ) -> None: ...
 
     def _transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
-        self._exchange(*parcels(source, target, steps))
+        self._exchange(*messages_of(source, target, steps))
 
     @abstractmethod
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
@@ -323,17 +323,17 @@ class Communication(ABC):
         """End every rank of the job. Not collective: one rank is enough."""
 
 
-def sent(call: Call, args: tuple[Any, ...]) -> tuple[int, int]:
+def messages_sent(call: Call, args: tuple[Any, ...]) -> tuple[int, int]:
     """How many parcels a call sends to other ranks, and their bytes, given what an observer is given."""
     match call, args:
         case ("exchange", *_), (torch.Tensor() as source, _, TransferPlan() as steps):
             return steps.messages_sent, steps.elements_sent * source.itemsize
-        case ("exchange", *_), (parcels, _):
-            return len(parcels), sum(parcel.nbytes for _, parcel in parcels)
+        case ("exchange", *_), (send, _):
+            return len(send), sum(tensor.nbytes for _, tensor in send)
     return 0, 0
 
 
-def parcels(source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> tuple[Parcels, Parcels]:
+def messages_of(source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> tuple[Messages, Messages]:
     """What a plan sends and receives, as views of the shards; what stays on this rank is copied at once."""
     send = {peer: source.narrow(steps.send.axis, start, length) for peer, start, length in steps.send}
     recv = {peer: target.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}

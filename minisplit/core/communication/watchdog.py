@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from minisplit.core.communication.debug import call_site, described
+from minisplit.core.communication.debug import call_site, describe_call
 from minisplit.core.communication.protocol import Communication
 
 # How long the other ranks have to say where they are, and the launcher to pass it on.
@@ -157,7 +157,7 @@ class Watchdog(threading.Thread):
         call = world._call if left is None else ()
         if call is None or seconds < PATIENCE:
             return
-        fact = number, 1 + zlib.crc32(described(call).encode()) if call else 0
+        fact = number, 1 + zlib.crc32(describe_call(call).encode()) if call else 0
         if self._facts.get(rank) == fact:
             return
         self._facts[rank] = fact
@@ -239,7 +239,7 @@ class Watchdog(threading.Thread):
         return "".join([*(calls or ["is in no collective call\n"]), *stacks])
 
     def _described(self, comm: Communication, frame: FrameType | None) -> str:
-        text = f"waits in {described(comm._call or ['a call just ended'])}, call #{comm._calls}"
+        text = f"waits in {describe_call(comm._call or ['a call just ended'])}, call #{comm._calls}"
         if comm in self._waits:
             text += f", since {self._waits[comm][1]:.1f} s"
         return text + (f" at {call_site(frame)}\n" if frame else "\n")

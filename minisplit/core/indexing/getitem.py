@@ -7,26 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from minisplit.core.collectives import move
+from minisplit.core.collectives import all_reduce_gradient, all_to_all, broadcast, redistribute, reverse_ranks
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import ALL_DTYPES
-from minisplit.core.gradients import shared
 from minisplit.core.indexing.gather import (
     Route,
     find_route,
     last_of_each,
-    mirrored,
-    numbered,
-    owned,
+    row_indices,
+    row_numbers,
     rows_moved,
-    spread,
-    travel,
-    unnumbered,
+    rows_of_owner,
 )
-from minisplit.core.indexing.index_arrays import Group, Part, aligned, gathered, group_arrays, read_key
+from minisplit.core.indexing.index_arrays import Group, Part, group_arrays, operand_shard, read_key, replicate
 from minisplit.core.indexing.keys import GROUP, Result, Selection, result_of, window
 from minisplit.core.layout import Layout
-from minisplit.core.performance_warning import is_large, warn_of
+from minisplit.core.performance_warning import is_large, warn_if_large
 
 _SPREAD = (
     "an int selects what one rank has of the split axis, for all ranks. A slice leaves it there, and of an array "
@@ -56,13 +52,13 @@ def get(x: Part, key: Any, comm: Communication) -> Part:
     result = result_of(selection, group.layout)
     if result.owner is not None:
         piece = _selected(x, selection, group, result, comm) if comm.rank == result.owner else x.shard
-        warn_of(result.layout.size * x.shard.itemsize * (comm.size - 1), _SPREAD, comm)
-        piece = spread(piece, result.layout.shape, result.owner, comm)
+        warn_if_large(result.layout.size * x.shard.itemsize * (comm.size - 1), _SPREAD, comm)
+        piece = broadcast(piece, result.layout.shape, result.owner, comm)
     elif _is_remote(group, x.layout):
         piece = _fetched(x, selection, group, result, comm)
     else:
         if x.layout.split is None and group.layout.split is not None:
-            x = Part(shared(x.shard, comm), x.layout)
+            x = Part(all_reduce_gradient(x.shard, comm), x.layout)
         piece = _selected(x, selection, group, result, comm)
     shard, layout = _flipped(Part(piece, result.layout), result, comm)
     own = shard.clone(memory_format=torch.contiguous_format) if _overlap(shard, x.shard) else shard.contiguous()
@@ -81,11 +77,11 @@ def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
         if comm.rank != result.owner:
             return
     if not group.mine:
-        _selected(x, selection, group, result, comm).copy_(aligned(value, result.layout, comm))
+        _selected(x, selection, group, result, comm).copy_(operand_shard(value, result.layout, comm))
         return
     target, axes, labels = _rows_first(x, selection, group, comm.rank)
     if group.home:
-        rows = _arranged(aligned(value, result.layout, comm), result.labels, labels)
+        rows = _arranged(operand_shard(value, result.layout, comm), result.labels, labels)
         target[tuple(group.mine[axis] for axis in axes)] = rows
         return
     numbers, rows = _rows_to_set(x, value, group, result, axes, labels, comm)
@@ -124,7 +120,7 @@ def _fetched(x: Part, selection: Selection, group: Group, result: Result, comm: 
     route = find_route(group.mine, group.whole, group.layout, x.layout, axes, comm)
     _warn_of_rows(route, view.shape[len(axes) :].numel() * view.itemsize, group, x.layout, comm)
     asked = view[_local(route.asked, axes, x.layout, comm.rank)]
-    rows = travel(asked, route.give, route.take, 0, comm, ("rows of", x.layout, "to", group.layout))
+    rows = all_to_all(asked, route.give, route.take, 0, comm, ("rows of", x.layout, "to", group.layout))
     rows = rows[route.inverse].reshape((*group.layout.lshape(comm.rank), *rows.shape[1:]))
     return _arranged(rows, labels, result.labels)
 
@@ -135,7 +131,7 @@ def _warn_of_rows(route: Route, size: int, group: Group, x: Layout, comm: Commun
     if moved is None and group.whole is not None and is_large(group.layout.size * size, comm):
         # All ranks know the indices, but each only its own route: counted where there may be reason to.
         moved = rows_moved(group.whole[x.split or 0], group.layout, x)
-    warn_of((moved or 0) * size, _FETCHED, comm)
+    warn_if_large((moved or 0) * size, _FETCHED, comm)
 
 
 def _rows_first(
@@ -153,7 +149,7 @@ def _rows_first(
 def _local(numbers: torch.Tensor, axes: list[int], x: Layout, rank: int) -> tuple[torch.Tensor, ...]:
     """The key by which this rank finds numbered rows in what `_rows_first` returns."""
     start = x.span(rank)[0] if axes[0] == x.split else 0
-    indices = unnumbered(numbers, axes, x.shape, start)
+    indices = row_indices(numbers, axes, x.shape, start)
     return tuple(indices[axis] for axis in axes)
 
 
@@ -177,16 +173,16 @@ def _rows_to_set(
     route = None
     if is_remote and group.whole is not None and (is_one_row or value.layout.split is None):
         shape = group.layout.shape
-        numbers, places = owned(group.whole, group.layout, x.layout, axes, comm.rank)
-        values = gathered(value, comm).shard
+        numbers, places = rows_of_owner(group.whole, group.layout, x.layout, axes, comm.rank)
+        values = replicate(value, comm).shard
     else:
         shape = group.layout.lshape(comm.rank)
-        numbers = numbered(group.mine, axes, x.layout.shape, shape)
+        numbers = row_numbers(group.mine, axes, x.layout.shape, shape)
         places = torch.unravel_index(torch.arange(len(numbers), device=numbers.device), shape)
         if is_remote:
             route = find_route(group.mine, group.whole, group.layout, x.layout, axes, comm)
         everywhere = is_remote and is_one_row
-        values = gathered(value, comm).shard if everywhere else aligned(value, result.layout, comm)
+        values = replicate(value, comm).shard if everywhere else operand_shard(value, result.layout, comm)
     values = _arranged(values, result.labels, labels)
     if is_one_row:
         return route.asked if route else numbers, values[(0,) * ndim]
@@ -195,7 +191,7 @@ def _rows_to_set(
     if route is None:
         return numbers[last], rows
     _warn_of_rows(route, rows.shape[1:].numel() * rows.itemsize, group, x.layout, comm)
-    rows = travel(rows, route.take, route.give, 0, comm, ("rows of", group.layout, "to", x.layout))
+    rows = all_to_all(rows, route.take, route.give, 0, comm, ("rows of", group.layout, "to", x.layout))
     last = last_of_each(route.asked)
     return route.asked[last], rows[last]
 
@@ -219,7 +215,7 @@ def _value(value: Any, x: Part, shape: tuple[int, ...], comm: Communication) -> 
     if any(n not in {1, extent} for n, extent in zip(given, fitting, strict=True)):
         raise ValueError(f"a value of shape {given} does not broadcast to the selection's shape {shape}")
     if value.layout.split is not None and value.layout.split < surplus:
-        value = gathered(value, comm)
+        value = replicate(value, comm)
     shard, layout = value
     shard = shard.detach().to(x.shard.device, x.shard.dtype)
     shard = shard.clone() if _overlap(shard, x.shard) else shard
@@ -233,7 +229,7 @@ def _sent_to(owner: int, value: Part, comm: Communication) -> Part:
     if value.layout.split is None:
         return value
     counts = [value.layout.extent if rank == owner else 0 for rank in range(comm.size)]
-    shard = move(value.shard, value.layout, value.layout.with_counts(counts), comm)
+    shard = redistribute(value.shard, value.layout, value.layout.with_counts(counts), comm)
     return Part(shard, value.layout.with_split(None))
 
 
@@ -276,8 +272,8 @@ def _flipped(part: Part, result: Result, comm: Communication) -> Part:
     shard = shard.flip(axes)
     if layout.split not in axes or comm.size == 1:
         return Part(shard, layout)
-    warn_of(layout.size * shard.itemsize, _MIRRORED, comm)
-    return Part(mirrored(shard, layout, comm), layout.with_counts((layout.counts or ())[::-1]))
+    warn_if_large(layout.size * shard.itemsize, _MIRRORED, comm)
+    return Part(reverse_ranks(shard, layout, comm), layout.with_counts((layout.counts or ())[::-1]))
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:

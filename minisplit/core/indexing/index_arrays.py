@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.keys import Entry, Fancy, Selection, Slice, check_bounds, select
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.performance_warning import warn_of_move
@@ -90,7 +90,7 @@ def group_arrays(selection: Selection, arrays: list[Part], putting: bool, comm: 
     parted = not putting if x.split is None else x.split not in selection.ranges
     indices: list[tuple[int | None, Part]] = []
     for part, axes in zip(arrays, selection.fancy, strict=True):
-        here = part if parted else gathered(part, comm)
+        here = part if parted else replicate(part, comm)
         if part.shard.dtype is torch.bool:
             indices += zip(axes or (None,), _nonzero(here, comm), strict=True)
         else:
@@ -99,7 +99,7 @@ def group_arrays(selection: Selection, arrays: list[Part], putting: bool, comm: 
     return _grouped(in_range(indices, x.shape, comm), layout, selection, comm)
 
 
-def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
+def operand_shard(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
     """This rank's share of an operand that broadcasts to `target`, such that it broadcasts to the shard there.
 
     Collective where the operand is split otherwise than `target`; else a view.
@@ -110,13 +110,13 @@ def aligned(part: Part, target: Layout, comm: Communication) -> torch.Tensor:
     if part.layout.split is None:
         return part.shard[wanted.box(comm.rank)]
     warn_of_move(part.shard.itemsize, part.layout, wanted, comm)
-    return move(part.shard, part.layout, wanted, comm)
+    return redistribute(part.shard, part.layout, wanted, comm)
 
 
-def gathered(part: Part, comm: Communication) -> Part:
+def replicate(part: Part, comm: Communication) -> Part:
     """The whole operand on every rank. Collective where it is split."""
     whole = part.layout.with_split(None)
-    return Part(aligned(part, whole, comm), whole)
+    return Part(operand_shard(part, whole, comm), whole)
 
 
 def _told(item: Any) -> str:
@@ -154,7 +154,7 @@ def _array(item: Any) -> torch.Tensor | None:
             return None
         raise IndexError(
             "a key must be ints, slices, Ellipsis, None and arrays of integers or bools, "
-            f"got {shown(item)} of type {type(item).__name__}"
+            f"got {short_repr(item)} of type {type(item).__name__}"
         )
     array = np.asarray(item)
     if array.dtype.kind == "b":
@@ -174,7 +174,7 @@ def _home(mask: Part, axes: tuple[int, ...], x: Layout, comm: Communication) -> 
 
     No message for a replicated mask; else the mask is moved to where the array is, and counts are gathered.
     """
-    here = aligned(mask, Layout(mask.layout.shape, 0, comm.size, x.ragged), comm)
+    here = operand_shard(mask, Layout(mask.layout.shape, 0, comm.size, x.ragged), comm)
     if mask.layout.split is None:
         bounds = pairwise(x.offsets().tolist())
         counts = torch.stack([mask.shard[start:stop].count_nonzero() for start, stop in bounds]).tolist()
@@ -193,7 +193,7 @@ def _nonzero(mask: Part, comm: Communication) -> list[Part]:
     if mask.layout.ndim == 0:
         return [Part(mask.shard.nonzero().sum(1), Layout((int(mask.shard),), None, comm.size))]
     layout = mask.layout if mask.layout.split is None else mask.layout.with_split(0)
-    shard = aligned(mask, layout, comm)
+    shard = operand_shard(mask, layout, comm)
     indices = shard.nonzero(as_tuple=True)
     if layout.split is None:
         result = Layout(tuple(indices[0].shape), None, comm.size)
@@ -270,7 +270,7 @@ def _grouped(indices: dict[int, Part], layout: Layout, selection: Selection, com
 
     split = selection.x.split
     known = all(part.layout.split is None for part in indices.values())
-    mine = {axis: padded(aligned(part, layout, comm)) for axis, part in indices.items()}
+    mine = {axis: padded(operand_shard(part, layout, comm)) for axis, part in indices.items()}
     if split in selection.ints and layout.split is not None:
         device = next(iter(mine.values())).device
         mine[split] = padded(torch.tensor(selection.ints[split], device=device))

@@ -20,11 +20,11 @@ from minisplit.core.layout import Layout, as_index, normalise_shape
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
 from minisplit.core.random.philox import Key
-from minisplit.core.random.sampling import Field
+from minisplit.core.random.sampling import IndexGrid
 
 Shape = int | Sequence[int]
 # From a field to its numbers, in the dtype and on the device of the array.
-Draw = Callable[[Field, torch.dtype, torch.device], torch.Tensor]
+Draw = Callable[[IndexGrid, torch.dtype, torch.device], torch.Tensor]
 
 
 def rand(
@@ -95,7 +95,7 @@ def uniform(
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sampling.stretched(sampling.uniform(field, dtype, device), low, high)
 
     return _made(draw, size, _real(dtype, parts=1), split, device, comm, generator)
@@ -124,7 +124,7 @@ def normal(
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sampling.normal(field, dtype, device).mul_(std).add_(mean)
 
     return _made(draw, size, _real(dtype), split, device, comm, generator)
@@ -152,7 +152,7 @@ def exponential(
     if not rate > 0:
         raise ValueError(f"rate must be positive, got {rate}")
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sampling.exponential(field, dtype, device).div_(rate)
 
     return _made(draw, size, _real(dtype, parts=1), split, device, comm, generator)
@@ -184,7 +184,7 @@ def bernoulli(
     if not 0 <= p <= 1:
         raise ValueError(f"p must be from 0 to 1, got {p}")
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sampling.bernoulli(field, p, device).to(dtype)
 
     return _made(draw, size or (), _any(dtype), split, device, comm, generator)
@@ -216,7 +216,7 @@ def poisson(
     if not 0 <= rate < math.inf:
         raise ValueError(f"rate must be a finite number and not negative, got {rate}")
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         rates = torch.full((field.rows, field.length), rate, dtype=torch.float64, device=device)
         return sampling.poisson(field, rates, device).to(dtype)
 
@@ -247,7 +247,7 @@ def randint(
     low, high = _span(low, high)
     dtype = _holding(low, high, sanitize_dtype(dtype) or torch.int64)
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sampling.integers(field, low, high, device).to(dtype)
 
     return _made(draw, size, dtype, split, device, comm, generator)
@@ -295,7 +295,7 @@ def randint_like(
     low, high = _span(low, high)
     dtype = _holding(low, high, sanitize_dtype(dtype) or as_dndarray(x).dtype)
 
-    def draw(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sampling.integers(field, low, high, device).to(dtype)
 
     return _like(draw, x, dtype, split, generator)
@@ -458,7 +458,7 @@ def _weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
 
 def _order(n: int, key: Key, device: torch.device, weights: torch.Tensor | None = None) -> torch.Tensor:
     """All numbers below `n` in random order, heavy ones earlier: as after waiting times of these rates."""
-    waiting = sampling.exponential(Field(key, 1, n), torch.float64, device)[0]
+    waiting = sampling.exponential(IndexGrid(key, 1, n), torch.float64, device)[0]
     return (waiting if weights is None else waiting / weights).argsort(stable=True)
 
 
@@ -501,7 +501,7 @@ def _from(
             f"{name} is an array, which has a size, split, device and comm: give none of them beside it"
         )
 
-    def of(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def of(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return draw(field, x.larray.detach().reshape(field.rows, field.length), device).to(dtype)
 
     return _drawn(of, x.layout, _any(dtype), x.device, x.comm, generator)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minisplit.core.communication.debug import CollectiveError, debugging, named_by_rank
+from minisplit.core.communication.debug import CollectiveError, debugging, texts_by_rank
 from minisplit.core.communication.protocol import Communication, sanitize_comm
-from minisplit.core.error_text import shown
-from minisplit.core.inside_vmap import mapping
+from minisplit.core.error_text import short_repr
+from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import as_index
 from minisplit.core.random.philox import Key, fold, words_of
 
@@ -31,7 +31,7 @@ class State(NamedTuple):
 def _checked(state: State) -> State:
     """The state with plain ints; TypeError or ValueError for what is none."""
     if not isinstance(state, tuple) or len(state) != 3:
-        raise TypeError(f"state must be what get_state() returns, got {shown(state)}")
+        raise TypeError(f"state must be what get_state() returns, got {short_repr(state)}")
     numbers = State(*(as_index(number, name) for number, name in zip(state, State._fields, strict=True)))
     for number, name in zip(numbers, State._fields, strict=True):
         if not 0 <= number < _LIMIT:
@@ -87,7 +87,7 @@ class Generator:
 
     def next_key(self, comm: Communication) -> Key:
         """The key of one call, and go on to the next. Local; collective in debug mode."""
-        if mapping():
+        if inside_vmap():
             raise RuntimeError(
                 "the mapped function draws from minisplit.random, as often as its rank has chunks of samples: "
                 'draw within it by torch.rand and the like, with minisplit.vmap(..., randomness="different")'
@@ -198,6 +198,6 @@ def _compare(state: State, comm: Communication) -> None:
     states = [State(*(int(row[i]) | int(row[i + 1]) << 32 for i in (0, 2, 4))) for row in table]
     texts = [f"draws call {s.call} of seed {s.seed}, stream {s.stream}" for s in states]
     raise CollectiveError(
-        f"the ranks draw different random numbers: {named_by_rank(texts)}; all must seed alike and make the same "
+        f"the ranks draw different random numbers: {texts_by_rank(texts)}; all must seed alike and make the same "
         "calls in the same order"
     )

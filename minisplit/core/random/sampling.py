@@ -1,8 +1,8 @@
 """Tensors of random numbers, each a function of its place in the global array or batch.
 
-A `Field` says which places. Its numbers are made in blocks that fit the caches: words of Philox first, by NumPy on
-the CPU, which for integers is several times faster than torch, and by torch elsewhere; then, by torch, what is
-wanted of them.
+An `IndexGrid` says which places. Its numbers are made in blocks that fit the caches: words of Philox first, by
+NumPy on the CPU, which for integers is several times faster than torch, and by torch elsewhere. Then torch makes
+of them what is wanted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Planes = torch.Tensor
 Transform = Callable[[Planes], Planes]
 
 
-class Field(NamedTuple):
+class IndexGrid(NamedTuple):
     """The places of a tensor of `rows` rows of `length` numbers.
 
     Number j of row r is number `first + r * stride + j` of sample `sample + r * step`, under `key`; an array is
@@ -49,26 +49,26 @@ class Field(NamedTuple):
     step: int = 0
 
 
-def field_of(layout: Layout, rank: int, key: Key) -> Field:
+def field_of(layout: Layout, rank: int, key: Key) -> IndexGrid:
     """The places of a rank's shard: the row-major order of the global array counts.
 
     >>> field_of(Layout((4, 6), 1, ranks=2), 1, (0, 0))[1:5]
     (4, 3, 3, 6)
     """
     if layout.split is None:
-        return Field(key, 1, layout.size)
+        return IndexGrid(key, 1, layout.size)
     inner = math.prod(layout.shape[layout.split + 1 :])
     start, stop = layout.span(rank)
     rows = math.prod(layout.shape[: layout.split])
-    return Field(key, rows, (stop - start) * inner, start * inner, layout.extent * inner)
+    return IndexGrid(key, rows, (stop - start) * inner, start * inner, layout.extent * inner)
 
 
-def batch_of(key: Key, samples: int, each: int, first: int) -> Field:
+def batch_of(key: Key, samples: int, each: int, first: int) -> IndexGrid:
     """The places of `each` numbers for each of some samples, from sample `first` on."""
-    return Field(key, samples, each, sample=first, step=1)
+    return IndexGrid(key, samples, each, sample=first, step=1)
 
 
-def uniform(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def uniform(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Numbers from 0 to below 1, multiples of 2^-24 (float32), 2^-53 (float64); of complex ones both parts.
 
     TypeError for a dtype of integers.
@@ -84,7 +84,7 @@ def uniform(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Ten
     )
 
 
-def normal(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def normal(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Numbers of mean 0 and variance 1; real and imaginary part of complex ones have a variance of 1/2 each.
 
     By Box and Muller, "A note on the generation of random normal deviates", Annals of Mathematical Statistics 29,
@@ -98,7 +98,9 @@ def normal(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tens
     return _filled(field, 4, _normal_single, dtype, device)
 
 
-def log_normal(field: Field, dtype: torch.dtype, device: torch.device, mean: float, std: float) -> torch.Tensor:
+def log_normal(
+    field: IndexGrid, dtype: torch.dtype, device: torch.device, mean: float, std: float
+) -> torch.Tensor:
     """Numbers of which the logarithm is normally distributed."""
     check_real(dtype)
     double = dtype is torch.float64
@@ -110,7 +112,7 @@ def log_normal(field: Field, dtype: torch.dtype, device: torch.device, mean: flo
     return _filled(field, 2 if double else 4, transform, dtype, device)
 
 
-def cauchy(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def cauchy(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Numbers of the Cauchy distribution of median 0 and scale 1."""
     check_real(dtype)
     double = dtype is torch.float64
@@ -126,7 +128,7 @@ def cauchy(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tens
     return _filled(field, 2 if double else 4, transform, dtype, device)
 
 
-def exponential(field: Field, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def exponential(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Numbers above 0 of the exponential distribution of mean 1."""
     check_real(dtype)
     bits = _BITS[dtype]
@@ -140,7 +142,7 @@ def exponential(field: Field, dtype: torch.dtype, device: torch.device) -> torch
     return _filled(field, 2 if bits > 32 else 4, transform, dtype, device)
 
 
-def integers(field: Field, low: int, high: int, device: torch.device) -> torch.Tensor:
+def integers(field: IndexGrid, low: int, high: int, device: torch.device) -> torch.Tensor:
     """int64 numbers from `low` to below `high`, all as likely.
 
     By Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019; from 2^32 values on
@@ -181,7 +183,7 @@ def integers(field: Field, low: int, high: int, device: torch.device) -> torch.T
     return drawn
 
 
-def bernoulli(field: Field, p: torch.Tensor | float, device: torch.device) -> torch.Tensor:
+def bernoulli(field: IndexGrid, p: torch.Tensor | float, device: torch.device) -> torch.Tensor:
     """Whether of so many chances each came true: `p` is one, or one for each number."""
     drawn = _filled(field, 4, lambda planes: planes.to(torch.float64).mul_(2.0**-32), torch.float64, device)
     return drawn < (p if isinstance(p, float) else p.to(torch.float64))
@@ -199,7 +201,7 @@ def cumulated(weights: torch.Tensor) -> torch.Tensor:
     return total / total[..., -1:]
 
 
-def poisson(field: Field, rate: torch.Tensor, device: torch.device) -> torch.Tensor:
+def poisson(field: IndexGrid, rate: torch.Tensor, device: torch.device) -> torch.Tensor:
     """float64 counts of the Poisson distribution, one for each of the rates, a tensor like the field.
 
     Rates below 10 by the sum of probabilities, larger ones by rejection (PTRS): Hörmann, "The transformed
@@ -219,7 +221,7 @@ def poisson(field: Field, rate: torch.Tensor, device: torch.device) -> torch.Ten
     return drawn.view(field.rows, field.length)
 
 
-def _poisson_by_sums(field: Field, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+def _poisson_by_sums(field: IndexGrid, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
     u = _long(_attempt(field, index, 0), 53)[0].to(torch.float64).mul_(2.0**-53)
     probability = torch.exp(-rate)
     count, total = torch.zeros_like(rate), probability.clone()
@@ -251,7 +253,7 @@ def check_real(dtype: torch.dtype) -> None:
         raise TypeError(f"random real numbers have dtype {', '.join(map(str, _BITS))}, not {dtype}")
 
 
-def _twice(field: Field) -> Field:
+def _twice(field: IndexGrid) -> IndexGrid:
     """The places of real and imaginary parts."""
     return field._replace(length=2 * field.length, first=2 * field.first, stride=2 * field.stride)
 
@@ -296,7 +298,7 @@ def _turned(radius: torch.Tensor, angle: torch.Tensor) -> Planes:
 
 
 def _filled(
-    field: Field, per: int, transform: Transform, dtype: torch.dtype, device: torch.device
+    field: IndexGrid, per: int, transform: Transform, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """The tensor of a field, of which each counter gives `per` numbers."""
     out = torch.empty((field.rows, field.length), dtype=dtype, device=device)
@@ -316,7 +318,7 @@ def _filled(
     return out
 
 
-def _fill(out: torch.Tensor, field: Field, per: int, transform: Transform) -> None:
+def _fill(out: torch.Tensor, field: IndexGrid, per: int, transform: Transform) -> None:
     """Fill `out` by blocks of counters; all rows begin at the same number of their first counters."""
     first, phase = divmod(field.first, per)
     stride = field.stride // per
@@ -361,7 +363,7 @@ def _lengthened(counters: int) -> int:
     return -(-counters // _VECTOR) * _VECTOR
 
 
-def _attempt(field: Field, index: torch.Tensor, attempt: int) -> Planes:
+def _attempt(field: IndexGrid, index: torch.Tensor, attempt: int) -> Planes:
     """Four more words for each of some numbers of a field, given by their places in its tensor."""
     at: Any = index.numpy() if index.device.type == "cpu" else index
     rows_of = at // field.length

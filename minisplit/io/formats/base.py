@@ -139,7 +139,7 @@ def the_one(path: str, names: Sequence[str]) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """What is in a file, for a text."""
-    return error_text.listed(list(map(repr, names)), 20) or "no dataset"
+    return error_text.short_list(list(map(repr, names)), 20) or "no dataset"
 
 
 def needed(module: str, name: str) -> ModuleType:

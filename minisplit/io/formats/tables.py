@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minisplit.core.error_text import shown
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box
 from minisplit.io.formats.base import listed, needed
@@ -50,13 +50,15 @@ def column_names(layout: Layout, dataset: str | None, columns: Sequence[str] | N
     number = len(numbered(layout))
     if dataset is not None:
         if columns is not None:
-            raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {shown(columns)}")
+            raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {short_repr(columns)}")
         columns = [dataset]
     if columns is None:
         return None
     names = list(map(str, columns))
     if len(names) != number or len(set(names)) != number:
-        raise ValueError(f"columns must be {number} different names, one for each column, got {shown(columns)}")
+        raise ValueError(
+            f"columns must be {number} different names, one for each column, got {short_repr(columns)}"
+        )
     return names
 
 

@@ -11,7 +11,7 @@ from minisplit.core.transfer import elements_moved
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Alignment:
     """The layout of an operation's result, and the layout that each operand needs for it: None for its own.
 
     `like` is the place of an operand that has the layout of the result, `messages` whether ranks must talk: an
@@ -25,7 +25,7 @@ class Meeting:
 
 
 @lru_cache(maxsize=256)
-def meet(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Meeting:
+def align(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Alignment:
     """Choose where operands of these layouts and bytes per element meet.
 
     The result is cut as one of the operands is, the one for which the fewest bytes move, and the first of
@@ -36,7 +36,7 @@ def meet(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Meeting:
     >>> meet((rows, columns), (8, 8)).result == columns
     True
     """
-    shape = broadcast([layout.shape for layout in layouts])
+    shape = broadcast_shape([layout.shape for layout in layouts])
     candidates = [_spread(layout, shape) for layout in layouts if layout.split is not None]
 
     def bytes_moved(result: Layout) -> int:
@@ -50,18 +50,18 @@ def meet(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Meeting:
 
 
 @lru_cache(maxsize=256)
-def fit(operand: Layout, target: Layout) -> Meeting:
+def align_in_place(operand: Layout, target: Layout) -> Alignment:
     """The meeting in which an operand changes an array in place; ValueError where the result would be larger."""
-    if broadcast([target.shape, operand.shape]) != target.shape:
+    if broadcast_shape([target.shape, operand.shape]) != target.shape:
         raise ValueError(
             f"a change in place keeps the shape {target.shape}, but {operand.shape} would make the result larger"
         )
     return _meeting((operand,), target)
 
 
-def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Meeting:
+def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Alignment:
     needed = [operand_layout(layout, result) for layout in layouts]
-    return Meeting(
+    return Alignment(
         result,
         tuple(None if a == b else b for a, b in zip(layouts, needed, strict=True)),
         layouts.index(result) if result in layouts else None,
@@ -69,7 +69,7 @@ def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Meeting:
     )
 
 
-def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def broadcast_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The shape to which `shapes` broadcast, by NumPy's rule; ValueError where they do not.
 
     >>> broadcast([(3, 1), (4,)])

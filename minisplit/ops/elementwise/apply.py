@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray, captured_tensor
+from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.gradients import shared
-from minisplit.core.inside_vmap import mapping
+from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
-from minisplit.ops.elementwise.alignment import fit, meet
+from minisplit.ops.elementwise.alignment import align, align_in_place
 
 Torch = Callable[..., torch.Tensor]
 Unary = Callable[[DNDarray], DNDarray]
@@ -102,14 +102,14 @@ def binary(
         elif numbers == 2 and type(x2) is DNDarray and type(x1) in _PYTHON_NUMBERS and may_fail is None:
             return _wrap(function(x1, x2._larray), x2._layout, x2._comm)
         native = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
-        return combine(of_any_shapes, (x1, x2), name, native=native, may_fail=may_fail)
+        return apply_elementwise(of_any_shapes, (x1, x2), name, native=native, may_fail=may_fail)
 
     more = "" if may_fail is None else _MAY_FAIL_DOC
     doc = _BINARY_DOC.format(torch=function.__name__, name=name, example=example, more=more)
     return named(operation, name, doc)
 
 
-def combine(
+def apply_elementwise(
     function: Torch,
     operands: Sequence[Any],
     name: str,
@@ -134,10 +134,10 @@ def combine(
         rest = iter(shards)
         return function(*[next(rest) if isinstance(x, DNDarray) else x for x in operands])
 
-    meeting = meet(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
+    meeting = align(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
     if meeting.messages:
         applied(map(_without_data, arrays))  # what torch refuses, before any message
-    shards = [brought(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
+    shards = [operand_shard(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
     with agreed:
         made = applied(shards)
     # The operand's own: the next operation sees at once that two are the same.
@@ -225,7 +225,7 @@ def _is_inexact(x: Any) -> bool:
 
 def _torch_computes(self: DNDarray, other: object) -> bool:
     """Whether torch computes with `other`, a tensor within a mapped function, and the tensor of `self`."""
-    return isinstance(other, torch.Tensor) and mapping() and captured_tensor(self) is not None
+    return isinstance(other, torch.Tensor) and inside_vmap() and captured_tensor(self) is not None
 
 
 def _operand(x: Any, place: int, name: str) -> Any:
@@ -269,7 +269,7 @@ def _without_data(x: DNDarray) -> torch.Tensor:
     return x._larray.new_empty((0,) * x.ndim)
 
 
-def brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
+def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
     """What this rank needs of `x` for its shard of the result; `wanted` is None where it has that."""
     layout = wanted or x._layout
     tracked = x._larray.requires_grad and torch.is_grad_enabled()
@@ -280,17 +280,17 @@ def brought(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
         shard = x._larray.narrow(wanted.split, start, stop - start)
     else:
         shard = x.to_layout(wanted)._larray
-    return shared(shard, x._comm) if layout.split is None and result.split is not None else shard
+    return all_reduce_gradient(shard, x._comm) if layout.split is None and result.split is not None else shard
 
 
 def _fitted(x: DNDarray, target: DNDarray, change: Torch) -> torch.Tensor:
     """What this rank needs of `x` to change its shard of `target`."""
     if x._layout is target._layout:
         return x._larray
-    meeting = fit(x._layout, target._layout)
+    meeting = align_in_place(x._layout, target._layout)
     if meeting.messages:
         probe = _without_data(target)
         if target._larray.is_leaf:  # which torch does not let be changed
             probe.requires_grad_(target._larray.requires_grad)
         change(probe, _without_data(x))
-    return brought(x, meeting.needed[0], meeting.result)
+    return operand_shard(x, meeting.needed[0], meeting.result)

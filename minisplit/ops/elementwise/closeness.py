@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
-from minisplit.ops.elementwise.apply import combine
+from minisplit.ops.elementwise.apply import apply_elementwise
 from minisplit.ops.elementwise.functions import equal
 from minisplit.ops.reductions.functions import all
 
@@ -26,7 +26,7 @@ def isclose(
         dtype = torch.result_type(a, b)
         return torch.isclose(a.to(dtype), b.to(dtype), rtol=rtol, atol=atol, equal_nan=equal_nan)
 
-    return combine(close, (x1, x2), "isclose", native=False)
+    return apply_elementwise(close, (x1, x2), "isclose", native=False)
 
 
 def allclose(

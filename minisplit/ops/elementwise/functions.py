@@ -16,8 +16,8 @@ from minisplit.ops.elementwise.apply import (
     Binary,
     Method,
     Torch,
+    apply_elementwise,
     binary,
-    combine,
     divides_integers,
     in_place,
     operator,
@@ -136,7 +136,9 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     bounds = [bound for bound in (min, max) if bound is not None]
     function = _at_most if min is None else torch.clip
     numbers = not any(isinstance(bound, DNDarray) for bound in bounds)
-    return combine(function if bounds else torch.clone, (as_dndarray(x), *bounds), "clip", native=numbers)
+    return apply_elementwise(
+        function if bounds else torch.clone, (as_dndarray(x), *bounds), "clip", native=numbers
+    )
 
 
 def _at_most(x: torch.Tensor, bound: torch.Tensor | complex) -> torch.Tensor:
@@ -171,7 +173,7 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
     """
     if as_dndarray(condition, "condition").dtype is not torch.bool:
         raise TypeError(f"condition must be of dtype torch.bool, got {condition.dtype}; compare it, as in x != 0")
-    return combine(_where, (condition, x1, x2), "where")
+    return apply_elementwise(_where, (condition, x1, x2), "where")
 
 
 def _where(condition: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:

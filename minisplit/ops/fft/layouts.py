@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from minisplit.core.layout import Layout, as_index
-from minisplit.ops.shape.layouts import resized
+from minisplit.ops.shape.layouts import with_extent
 
 # "complex": as many numbers out as in; "half": of real numbers the first half of the transform, which is all there
 # is to know; "real": back from that half. "half" and "real" are along one axis, the others are complex.
@@ -113,7 +113,7 @@ def _stage(
     for axis in axes:
         extent = outputs(number_of[axis], kind if axis == last else "complex")
         counts = have.counts if extent == have.shape[axis] else None
-        result = resized(result, axis, extent, counts)
+        result = with_extent(result, axis, extent, counts)
     return Stage(have, axes, last in axes, result, factors)
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.ops.fft.layouts import Kind, Stage, inputs, outputs
-from minisplit.ops.shape.layouts import resized
-from minisplit.ops.shape.reshape import reordered
+from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.reshape import reshape_to
 
 # torch's transform of complex numbers along some axes of a shard, with so many points each.
 Local = Callable[[torch.Tensor, tuple[int, ...], tuple[int, ...]], torch.Tensor]
@@ -40,11 +40,11 @@ def along(
         shard = shard * _shaped(_weights(layout.span(comm.rank), n, shard), axis, shard.ndim)
     rows = layout.extent // n2
     matrix = Layout((*layout.shape[:axis], rows, n2, *layout.shape[axis + 1 :]), axis + 1, layout.ranks)
-    columns = local(reordered(DNDarray(shard, layout, comm), matrix).larray, (axis,), (n1,))
+    columns = local(reshape_to(DNDarray(shard, layout, comm), matrix).larray, (axis,), (n1,))
     columns = columns * _shaped(_twiddles(n1, matrix.span(comm.rank), n, turn, columns), axis, columns.ndim)
-    matrix = resized(matrix, axis, n1)
+    matrix = with_extent(matrix, axis, n1)
     by_row = matrix.with_split(axis)
-    found = local(move(columns, matrix, by_row, comm), (axis + 1,), (n2,))
+    found = local(redistribute(columns, matrix, by_row, comm), (axis + 1,), (n2,))
     if kind == "real":
         found = found.real
     needed = -(-outputs(n, kind) // n1)
@@ -53,8 +53,8 @@ def along(
     result = stage.result
     *others, final = result.counts or ()
     surplus = needed * n1 - result.extent
-    longer = resized(result, axis, needed * n1, (*others, final + surplus))
-    whole = reordered(DNDarray(found, turned, comm), longer).larray
+    longer = with_extent(result, axis, needed * n1, (*others, final + surplus))
+    whole = reshape_to(DNDarray(found, turned, comm), longer).larray
     return whole.narrow(axis, 0, result.lshape(comm.rank)[axis]).contiguous()
 
 
@@ -69,7 +69,7 @@ def _fitted(
     if more and comm.rank == comm.size - 1:
         shard = torch.cat([shard, shard.new_zeros((*shard.shape[:axis], more, *shard.shape[axis + 1 :]))], axis)
     counts[-1] += more
-    return shard, resized(layout, axis, kept + more, counts)
+    return shard, with_extent(layout, axis, kept + more, counts)
 
 
 def _weights(span: tuple[int, int], n: int, like: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.layout import normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.ops.elementwise.apply import Torch, named
@@ -153,7 +153,7 @@ def _transformed(
         if layout != stage.have:
             if layout.split == x.split:  # else it goes back
                 warn_of_move(shard.itemsize, layout, stage.have, comm)
-            shard = move(shard, layout, stage.have, comm)
+            shard = redistribute(shard, layout, stage.have, comm)
         layout = stage.result
         if stage.factors:
             last: Kind = kind if stage.is_last_kind else "complex"

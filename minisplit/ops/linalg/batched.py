@@ -13,9 +13,9 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout, operand_layout
-from minisplit.ops.elementwise.alignment import broadcast
-from minisplit.ops.elementwise.apply import brought, check_one_communicator, named
-from minisplit.ops.linalg.matrix_layouts import cuts_matrices, whole
+from minisplit.ops.elementwise.alignment import broadcast_shape
+from minisplit.ops.elementwise.apply import check_one_communicator, named, operand_shard
+from minisplit.ops.linalg.matrix_layouts import cuts_matrices, whole_matrices
 from minisplit.ops.reductions.reduce import check_inexact
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -76,7 +76,7 @@ def of_each(function: Torch, x: DNDarray, name: str, *, may_fail: bool = True) -
 
     Its results, one tensor or several, have the batch axes in front.
     """
-    layout, comm = whole(x._layout), x._comm
+    layout, comm = whole_matrices(x._layout), x._comm
     shard = x.to_layout(layout)._larray
     with agreed(comm, name, layout if may_fail else None):
         made = function(shard)
@@ -128,10 +128,10 @@ def tolerance(rtol: Tolerance, x: DNDarray, name: str) -> float | torch.Tensor |
         raise TypeError(f"rtol of {name} must be a number or a DNDarray of floating point numbers, got {kind}")
     check_one_communicator([x, rtol])
     batch = x.shape[:-2]
-    if broadcast([batch, rtol.shape]) != batch:
+    if broadcast_shape([batch, rtol.shape]) != batch:
         raise ValueError(f"rtol of {name} must broadcast to the batch axes of x, {batch}, got shape {rtol.shape}")
-    layout = whole(x._layout)
+    layout = whole_matrices(x._layout)
     split = None if layout.split is None or layout.split >= len(batch) else layout.split
     target = Layout(batch, split, layout.ranks, layout.ragged)
     needed = operand_layout(rtol._layout, target)
-    return brought(rtol, None if needed == rtol._layout else needed, target).to(x.dtype.to_real())
+    return operand_shard(rtol, None if needed == rtol._layout else needed, target).to(x.dtype.to_real())

@@ -12,7 +12,7 @@ from string import ascii_uppercase
 
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.alignment import broadcast
+from minisplit.ops.elementwise.alignment import broadcast_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def matrix_product(left: Layout, right: Layout, itemsizes: tuple[int, int]) -> C
             f"a matrix product needs as many columns on the left as rows on the right, got shapes {left.shape} "
             f"and {right.shape}: {inner[0]} and {inner[1]}"
         )
-    broadcast([left.shape[:-2], right.shape[:-2]])
+    broadcast_shape([left.shape[:-2], right.shape[:-2]])
     batch = ascii_uppercase[: max(left.ndim, right.ndim, 2) - 2]
     rows, columns = "r" * (left.ndim > 1), "c" * (right.ndim > 1)
     terms = (

@@ -14,7 +14,7 @@ from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.shape.diagonal import diagonal
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.manipulation import squeeze, transpose
-from minisplit.ops.shape.reshape import with_axes
+from minisplit.ops.shape.reshape import insert_axes
 
 
 def cov(
@@ -88,7 +88,7 @@ def _variables(x: DNDarray, rowvar: bool, name: str) -> DNDarray:
         raise ValueError(f"{name} must have 1 or 2 dimensions, got shape {x.shape}")
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
         x = astype(x, torch.get_default_dtype())
-    x, is_matrix = with_axes(x, range(2 - x.ndim)), x.ndim == 2
+    x, is_matrix = insert_axes(x, range(2 - x.ndim)), x.ndim == 2
     return x if rowvar or not is_matrix else transpose(x)
 
 

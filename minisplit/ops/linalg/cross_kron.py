@@ -9,13 +9,13 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index
 from minisplit.ops.data_types import astype
-from minisplit.ops.elementwise.apply import brought, check_one_communicator, combine
+from minisplit.ops.elementwise.apply import apply_elementwise, check_one_communicator, operand_shard
 from minisplit.ops.linalg.products import along, matmul
 from minisplit.ops.linalg.solvers import inv
-from minisplit.ops.reductions.reduce import check_inexact, wide
-from minisplit.ops.shape.layouts import without
+from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
+from minisplit.ops.shape.layouts import without_axis
 from minisplit.ops.shape.manipulation import of_matrices
-from minisplit.ops.shape.reshape import fresh, with_axes
+from minisplit.ops.shape.reshape import insert_axes, without_aliasing
 
 
 def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
@@ -39,7 +39,9 @@ def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
         first, second = a.roll(-1, axis) * b.roll(-2, axis), a.roll(-2, axis) * b.roll(-1, axis)
         return first - second
 
-    return combine(function, [x.to_layout(without(x.layout, x.ndim + axis)) for x in (x1, x2)], "cross")
+    return apply_elementwise(
+        function, [x.to_layout(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)], "cross"
+    )
 
 
 def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
@@ -57,14 +59,14 @@ def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
     check_one_communicator([x1, x2])
     ndim = max(x1.ndim, x2.ndim)
-    left, right = with_axes(x1, range(ndim - x1.ndim)), with_axes(x2, range(ndim - x2.ndim))
+    left, right = insert_axes(x1, range(ndim - x1.ndim)), insert_axes(x2, range(ndim - x2.ndim))
     shape = tuple(n * m for n, m in zip(left.shape, right.shape, strict=True))
     if right.split is not None and (left.split is None or left.nbytes < right.nbytes):
         return _kron_of_split(left, right, Layout(shape, right.split, x1._comm.size))
     counts = left.counts and tuple(n * right.shape[left.split or 0] for n in left.counts)
     result = Layout(shape, left.split, x1._comm.size, counts)
     dtype = torch.promote_types(x1.dtype, x2.dtype)
-    whole = brought(right, None if right.split is None else right.layout.with_split(None), result)
+    whole = operand_shard(right, None if right.split is None else right.layout.with_split(None), result)
     return DNDarray(torch.kron(left.larray.to(dtype), whole.to(dtype)), result, x1._comm)
 
 
@@ -74,7 +76,7 @@ def _kron_of_split(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:
     indices = torch.arange(result.extent, device=right.device)
     some = right[(slice(None),) * split + (indices % max(extent, 1),)]
     mine = indices[result.box(right.comm.rank)[split]] // max(extent, 1)
-    whole = brought(left, None if left.split is None else left.layout.with_split(None), result)
+    whole = operand_shard(left, None if left.split is None else left.layout.with_split(None), result)
     shapes: list[list[int]] = [[], []]
     for axis, (n, m) in enumerate(zip(left.shape, right.shape, strict=True)):
         shapes[0] += [len(mine)] if axis == split else [n, 1]
@@ -101,19 +103,21 @@ def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
     x, n = of_matrices(x), as_index(n, "n")
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"matrix_power needs square matrices, got shape {x.shape}")
-    layout = without(x.layout, x.ndim - 2, x.ndim - 1)
+    layout = without_axis(x.layout, x.ndim - 2, x.ndim - 1)
     if n > 0 and layout != x.layout:
         # The powers 1, 2, 4, ... of x, and the product of those that n is the sum of.
         powers = [x]
         while 2 ** len(powers) <= n:
             powers.append(matmul(powers[-1], powers[-1]))
-        return fresh(reduce(matmul, [power for place, power in enumerate(powers) if n >> place & 1]), x)
+        return without_aliasing(reduce(matmul, [power for place, power in enumerate(powers) if n >> place & 1]), x)
     if n == 0:
         return DNDarray(_identity(x), x.layout, x.comm)
     if n < 0:
         check_inexact(x.dtype, "a negative matrix_power")
-        return astype(matrix_power(inv(astype(x, wide(x.dtype))), -n), x.dtype)
-    return DNDarray(torch.linalg.matrix_power(x.larray.to(wide(x.dtype)), n).to(x.dtype), x.layout, x.comm)
+        return astype(matrix_power(inv(astype(x, accumulation_dtype(x.dtype))), -n), x.dtype)
+    return DNDarray(
+        torch.linalg.matrix_power(x.larray.to(accumulation_dtype(x.dtype)), n).to(x.dtype), x.layout, x.comm
+    )
 
 
 def _identity(x: DNDarray) -> torch.Tensor:

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 import torch
 
 from minisplit.core.array import DNDarray
+from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.functions import conj
 from minisplit.ops.linalg.batched import as_matrices, batched, of_each, one
-from minisplit.ops.linalg.matrix_layouts import is_spread, lengthwise
+from minisplit.ops.linalg.matrix_layouts import is_split_matrix, lengthwise
 from minisplit.ops.linalg.tsqr import by_columns, by_rows, completed, positive, triangle, turned
 from minisplit.ops.shape.manipulation import matrix_transpose
 
@@ -128,7 +128,7 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     x = as_matrices(x, "qr")
     if mode not in {"reduced", "complete"}:
         raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {mode!r}")
-    if not is_spread(x._layout):
+    if not is_split_matrix(x._layout):
         return QRResult(*of_each(lambda a: positive(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False))
     rows, columns, comm = *x.shape[-2:], x._comm
     long = x.to_layout(lengthwise(x._layout))
@@ -163,14 +163,14 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     """
     x = as_matrices(x, "svd")
     full = bool(full_matrices) and x.shape[-2] != x.shape[-1]
-    if not is_spread(x._layout):
+    if not is_split_matrix(x._layout):
         return SVDResult(*of_each(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
     if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
     q, r = qr(x.to_layout(lengthwise(x._layout)))
     u, s, vh = svd(r)
-    columns = DNDarray(turned(q._larray, shared(u._larray, x._comm)), q._layout, x._comm)
+    columns = DNDarray(turned(q._larray, all_reduce_gradient(u._larray, x._comm)), q._layout, x._comm)
     return SVDResult(_completed(columns) if full else columns._back(x._layout), s, vh)
 
 
@@ -190,7 +190,7 @@ def svdvals(x: DNDarray, /) -> DNDarray:
 
 def core(x: DNDarray) -> DNDarray:
     """Matrices that have the singular values of `x`: its R, replicated, where ranks have parts of one matrix."""
-    if not is_spread(x._layout):
+    if not is_split_matrix(x._layout):
         return x
     if x.shape[-2] < x.shape[-1]:
         return core(adjoint(x))

@@ -12,7 +12,7 @@ from minisplit.ops.linalg.contraction import extents_of
 from minisplit.ops.linalg.einsum_subscripts import parsed, steps
 from minisplit.ops.linalg.products import labelled
 from minisplit.ops.shape.diagonal import diagonal_of
-from minisplit.ops.shape.reshape import fresh
+from minisplit.ops.shape.reshape import without_aliasing
 
 
 def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
@@ -47,7 +47,7 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
         made = labelled([arrays[place] for place in places], tuple(simple[place] for place in places), labels)
         arrays = [x for place, x in enumerate(arrays) if place not in places] + [made]
         simple = [term for place, term in enumerate(simple) if place not in places] + [labels]
-    return fresh(arrays[0], operands[0])
+    return without_aliasing(arrays[0], operands[0])
 
 
 def _without_repetition(x: DNDarray, term: str) -> tuple[DNDarray, str]:

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.alignment import broadcast
+from minisplit.ops.elementwise.alignment import broadcast_shape
 
 
 @lru_cache(maxsize=256)
-def whole(x: Layout) -> Layout:
+def whole_matrices(x: Layout) -> Layout:
     """The layout in which the ranks share out the matrices of `x`, which are its last two axes.
 
     Itself where no matrix is cut. Else evenly along the longest batch axis, if that has an index for every rank,
@@ -32,9 +32,9 @@ def cuts_matrices(x: Layout) -> bool:
     return x.split is not None and x.split >= x.ndim - 2
 
 
-def is_spread(x: Layout) -> bool:
+def is_split_matrix(x: Layout) -> bool:
     """Whether the ranks have parts of the same matrices and cannot share these out."""
-    return cuts_matrices(x) and whole(x).split is None
+    return cuts_matrices(x) and whole_matrices(x).split is None
 
 
 def lengthwise(x: Layout) -> Layout:
@@ -52,7 +52,7 @@ class Solving:
 
 
 @lru_cache(maxsize=256)
-def meet_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> Solving:
+def align_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> Solving:
     """Choose how ranks share out the systems `a @ x = b`: the fewest bytes are to move.
 
     By a batch axis, as an operand is cut along one, or evenly where a matrix is cut and there are enough; or by
@@ -62,7 +62,7 @@ def meet_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> Solving:
     >>> meet_solve(matrix, Layout((9, 5), 1, ranks=2), (8, 8)).result.split
     1
     """
-    shape = (*broadcast([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:])
+    shape = (*broadcast_shape([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:])
     ways = [_solving(a, b, result) for result in _results(a, b, shape)]
 
     def bytes_moved(way: Solving) -> int:
@@ -78,7 +78,7 @@ def _results(a: Layout, b: Layout, shape: tuple[int, ...]) -> list[Layout]:
         if operand.split is not None and axis < ndim - 2 and shape[axis] == operand.extent:
             found.append(Layout(shape, axis, a.ranks, operand.ragged))
         elif cuts_matrices(operand):
-            spread = whole(Layout(shape, ndim - 1, a.ranks))
+            spread = whole_matrices(Layout(shape, ndim - 1, a.ranks))
             found += [spread] if spread.split is not None else []
     if b.split == b.ndim - 1 or (b.split == b.ndim - 2 and shape[-1] >= b.ranks):
         found.append(Layout(shape, ndim - 1, a.ranks, b.ragged if b.split == b.ndim - 1 else None))

@@ -10,15 +10,23 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.error_text import shown
-from minisplit.core.gradients import total
+from minisplit.core.collectives import all_reduce
+from minisplit.core.error_text import short_repr
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.functions import abs as abs_of
 from minisplit.ops.linalg.decompositions import svdvals
 from minisplit.ops.reductions.functions import max as max_of
 from minisplit.ops.reductions.functions import min as min_of
 from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.reductions.reduce import Axis, Dims, Reduce, check_inexact, directed, locally, wide
+from minisplit.ops.reductions.reduce import (
+    Axis,
+    Dims,
+    Reduce,
+    accumulation_dtype,
+    check_inexact,
+    plan_reduction,
+    reduce_shard,
+)
 from minisplit.ops.shape.layouts import normalise_axes
 from minisplit.ops.shape.manipulation import expand_dims, moveaxis, of_matrices
 
@@ -49,10 +57,10 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     """
     check_inexact(as_dndarray(x).dtype, "vector_norm")
     if isinstance(ord, bool) or not isinstance(ord, (int, float)) or math.isnan(ord):
-        raise TypeError(f"ord of vector_norm must be a number, got {shown(ord)}")
+        raise TypeError(f"ord of vector_norm must be a number, got {short_repr(ord)}")
     if ord in {inf, -inf}:
         return (max_of if ord > 0 else min_of)(abs_of(x), axis, keepdims=keepdims)
-    x, way = directed(x, axis, keepdims)
+    x, way = plan_reduction(x, axis, keepdims)
 
     def local(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
         if ord < 0 and not all(shard.shape[dim] for dim in dims):  # which torch refuses
@@ -60,10 +68,10 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
         found: torch.Tensor = torch.linalg.vector_norm(shard, ord, dims, keepdim)
         return found
 
-    found = locally(local, x._larray.to(wide(x.dtype)), way, keepdims)
+    found = reduce_shard(local, x._larray.to(accumulation_dtype(x.dtype)), way, keepdims)
     if way.crosses:
         power = ord or 1  # the number of elements is added up
-        found = _power(total(_power(found, power), x._comm), 1 / power)
+        found = _power(all_reduce(_power(found, power), x._comm), 1 / power)
     return DNDarray._wrap(found.to(_real(x.dtype)), way.result, x._comm)
 
 
@@ -107,10 +115,10 @@ def _matrix_norm(x: DNDarray, axes: tuple[int, int], ord: Any, keepdims: bool) -
         sums = sum_of(abs_of(x), summed, keepdims=keepdims)
         return extreme(sums, other if keepdims else other - (summed < other), keepdims=keepdims)
     if ord not in _SINGULAR:
-        raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {shown(ord)}")
+        raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {short_repr(ord)}")
     if ord != "nuc" and not (x.shape[both[0]] and x.shape[both[1]]):
         raise ValueError(f"matrix_norm {ord} needs singular values, but matrices of shape {x.shape} have none")
-    values = svdvals(astype(moveaxis(x, both, (-2, -1)), wide(x.dtype)))
+    values = svdvals(astype(moveaxis(x, both, (-2, -1)), accumulation_dtype(x.dtype)))
     found = astype(_SINGULAR[ord](values, -1), _real(x.dtype))
     return expand_dims(found, axis=both) if keepdims else found
 

@@ -13,11 +13,11 @@ from string import ascii_letters
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.gradients import shared, total
+from minisplit.core.collectives import all_reduce, all_reduce_gradient
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.core.performance_warning import warn_of
-from minisplit.ops.elementwise.alignment import broadcast
-from minisplit.ops.elementwise.apply import brought, check_one_communicator, operator, reflected
+from minisplit.core.performance_warning import warn_if_large
+from minisplit.ops.elementwise.alignment import broadcast_shape
+from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard, operator, reflected
 from minisplit.ops.elementwise.functions import multiply
 from minisplit.ops.linalg.contraction import Contraction, contraction, matrix_product
 from minisplit.ops.shape.layouts import normalise_axes
@@ -46,11 +46,11 @@ def contracted(compute: Compute, arrays: Sequence[DNDarray], way: Contraction) -
         kind = _SUMMED_IN.get(dtype, dtype)
     _check_computes(kind, arrays[0]._larray.device)
     if way.summed:
-        warn_of(way.result.size * kind.itemsize * (comm.size - 1), _ADDED_UP, comm)
+        warn_if_large(way.result.size * kind.itemsize * (comm.size - 1), _ADDED_UP, comm)
     shards = [_part(x, wanted, way).to(kind) for x, wanted in zip(arrays, way.needed, strict=True)]
     made = compute(*shards)
     if way.summed:
-        made = total(made, comm)
+        made = all_reduce(made, comm)
     return DNDarray._wrap(made.to(dtype), way.result, comm)
 
 
@@ -62,9 +62,9 @@ def _check_computes(dtype: torch.dtype, device: torch.device) -> None:
 
 def _part(x: DNDarray, wanted: Layout | None, way: Contraction) -> torch.Tensor:
     """What this rank needs of an operand."""
-    shard = brought(x, wanted, way.result)
+    shard = operand_shard(x, wanted, way.result)
     # Of what is whole on all ranks each uses all, but for a part of the sum.
-    return shared(shard, x._comm) if way.summed and (wanted or x._layout).split is None else shard
+    return all_reduce_gradient(shard, x._comm) if way.summed and (wanted or x._layout).split is None else shard
 
 
 def labelled(
@@ -190,7 +190,7 @@ def along(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DNDarray, D
             f"{name} needs vectors of one length, got {x1.shape[axis]} and {x2.shape[axis]} along axis {axis} of "
             f"shapes {x1.shape} and {x2.shape}"
         )
-    broadcast([x1.shape, x2.shape])
+    broadcast_shape([x1.shape, x2.shape])
     return x1, x2, axis
 
 

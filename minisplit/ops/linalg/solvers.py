@@ -8,16 +8,16 @@ from typing import NamedTuple
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.gradients import shared
-from minisplit.ops.elementwise.apply import brought, check_one_communicator
+from minisplit.core.collectives import all_reduce_gradient
+from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.functions import abs as magnitude
 from minisplit.ops.elementwise.functions import square, subtract
 from minisplit.ops.linalg.batched import Tolerance, agreed, as_matrices, check_precision, of_each, one, tolerance
 from minisplit.ops.linalg.decompositions import adjoint, core, qr, svdvals
-from minisplit.ops.linalg.matrix_layouts import is_spread, lengthwise, meet_solve
+from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, lengthwise
 from minisplit.ops.linalg.products import matmul
 from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.shape.reshape import with_axes
+from minisplit.ops.shape.reshape import insert_axes
 
 
 class LstsqResult(NamedTuple):
@@ -49,9 +49,9 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     if is_vector:
         return solve(x1, x2)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
-    way = meet_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
+    way = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
     a, b = (
-        brought(x, None if needed == x._layout else needed, way.result).to(dtype)
+        operand_shard(x, None if needed == x._layout else needed, way.result).to(dtype)
         for x, needed in ((x1, way.left), (x2, way.right))
     )
     # Of fewer axes than `a` torch would take it for vectors, if it fits.
@@ -78,9 +78,9 @@ def inv(x: DNDarray, /) -> DNDarray:
     """
     x = as_matrices(x, "inv", square=True)
     layout, comm = x._layout, x._comm
-    if not is_spread(layout):
+    if not is_split_matrix(layout):
         return one(*of_each(torch.linalg.inv, x, "inv"))
-    whole = shared(x.to_layout(layout.with_split(None))._larray, comm)
+    whole = all_reduce_gradient(x.to_layout(layout.with_split(None))._larray, comm)
     identity = torch.eye(layout.extent, dtype=x.dtype, device=x.device).expand(x.shape)
     mine = identity[layout.box(comm.rank)]
     with agreed(comm, "inv", layout):
@@ -121,16 +121,16 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     (1, True)
     """
     x = as_matrices(x, "pinv")
-    if is_spread(x._layout) and x.shape[-2] < x.shape[-1]:
+    if is_split_matrix(x._layout) and x.shape[-2] < x.shape[-1]:
         return adjoint(pinv(adjoint(x), rtol=rtol))
     limit = tolerance(rtol, x, "pinv")
     limit = _default_tolerance(x) if limit is None else limit
     inverse = partial(torch.linalg.pinv, rtol=limit)
-    if not is_spread(x._layout):
+    if not is_split_matrix(x._layout):
         return one(*of_each(inverse, x, "pinv"))
     q, r = qr(x.to_layout(lengthwise(x._layout)))
     right, left = adjoint(q), one(*of_each(inverse, r, "pinv"))
-    product = torch.matmul(shared(left._larray, x._comm), right._larray)
+    product = torch.matmul(all_reduce_gradient(left._larray, x._comm), right._larray)
     return DNDarray(product, right._layout, x._comm)
 
 
@@ -172,7 +172,7 @@ def _system(x1: DNDarray, x2: DNDarray, name: str, *, square: bool = False) -> t
     check_one_communicator([x1, x2])
     check_precision(x2.dtype, name)
     is_vector = x2.ndim == 1
-    columns = with_axes(x2, 1) if is_vector else x2
+    columns = insert_axes(x2, 1) if is_vector else x2
     if columns.ndim < 2 or columns.shape[-2] != x1.shape[-2]:
         raise ValueError(
             f"{name} needs as many rows of x2 as x1 has, got shapes {x1.shape} and {x2.shape}; a vector is 1-d"

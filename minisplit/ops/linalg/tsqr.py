@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from minisplit.core.collectives import move
+from minisplit.core.collectives import all_reduce, all_reduce_gradient, redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.gradients import shared, total
 from minisplit.core.layout import Layout
 
 Factors = tuple[torch.Tensor, torch.Tensor]
@@ -61,7 +60,7 @@ def _of_all(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
     counts = [min(n, layout.shape[-1]) for n in layout.counts or ()]
     shape = (*layout.shape[:-2], sum(counts), layout.shape[-1])
     stack = Layout(shape, layout.split, layout.ranks, tuple(counts))
-    q, r = positive(*torch.linalg.qr(move(r, stack, stack.with_split(None), comm)))
+    q, r = positive(*torch.linalg.qr(redistribute(r, stack, stack.with_split(None), comm)))
     start, stop = stack.span(comm.rank)
     return q[..., start:stop, :], r
 
@@ -71,7 +70,7 @@ def completed(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Ten
 
     Each rank gets all of Q, decomposes it into reflections, and applies these to its own rows of the identity.
     """
-    reflectors, scales = torch.geqrf(move(q.detach(), layout, layout.with_split(None), comm))
+    reflectors, scales = torch.geqrf(redistribute(q.detach(), layout, layout.with_split(None), comm))
     start, stop = layout.span(comm.rank)
     square = torch.eye(stop - start, dtype=q.dtype, device=q.device)
     mine = torch.nn.functional.pad(square, (0, 0, start, layout.extent - stop))
@@ -95,10 +94,10 @@ class _ByRows(torch.autograd.Function):
         (q, r), (dq, dr), comm = ctx.saved_tensors, gradients, ctx.comm
         # On a GPU autograd runs this in a thread of its own, while the one that called backward() waits.
         with comm.taken_over():
-            inner = dr @ r.mH - total(q.mH @ dq, comm)
+            inner = dr @ r.mH - all_reduce(q.mH @ dq, comm)
             both = inner.triu() + inner.triu().mH
-            mirrored = shared(both - torch.diag_embed(both.diagonal(dim1=-2, dim2=-1) / 2), comm)
-            r = shared(r, comm)
+            mirrored = all_reduce_gradient(both - torch.diag_embed(both.diagonal(dim1=-2, dim2=-1) / 2), comm)
+            r = all_reduce_gradient(r, comm)
         found = torch.linalg.solve_triangular(r.mH, dq + q @ mirrored, upper=False, left=False)
         return found, None, None
 
@@ -107,5 +106,5 @@ def by_columns(lead: torch.Tensor, shard: torch.Tensor, layout: Layout, comm: Co
     """Q, and this rank's columns of R, of wide matrices whose leading columns, a square, all ranks have. Local."""
     q, r = positive(*torch.linalg.qr(lead))
     start, stop = layout.span(comm.rank)
-    rest = shared(q, comm).mH @ shard[..., max(lead.shape[-1] - start, 0) :]
-    return q, torch.cat([shared(r, comm)[..., start:stop], rest], -1)
+    rest = all_reduce_gradient(q, comm).mH @ shard[..., max(lead.shape[-1] - start, 0) :]
+    return q, torch.cat([all_reduce_gradient(r, comm)[..., start:stop], rest], -1)

@@ -28,11 +28,11 @@ from minisplit.ops.reductions.reduce import (
     ORDERED,
     Axis,
     Reduce,
+    accumulation_dtype,
     check_inexact,
     check_ordered,
-    directed,
     documentation,
-    wide,
+    plan_reduction,
 )
 
 _TWICE = "\n\nA second message tells where there is nothing but NaN."
@@ -69,7 +69,7 @@ def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DND
     """
     x = as_dndarray(x)
     check_inexact(x.dtype, "nanmean")
-    total = reductions.nansum(x, axis, dtype=wide(x.dtype), keepdims=keepdims)
+    total = reductions.nansum(x, axis, dtype=accumulation_dtype(x.dtype), keepdims=keepdims)
     return _cast(divide(total, reductions.sum(logical_not(isnan(x)), axis, keepdims=keepdims)), x.dtype)
 
 
@@ -84,10 +84,10 @@ def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     >>> ms.nanvar(ms.array([1.0, float("nan"), 3.0], split=0)).item()
     1.0
     """
-    x, way = directed(x, axis, keepdims)
+    x, way = plan_reduction(x, axis, keepdims)
     check_inexact(x.dtype, "nanvar")
     gaps, real = isnan(x), x.dtype.to_real() if x.dtype.is_complex else x.dtype
-    numbers = where(gaps, 0.0, _cast(x, wide(x.dtype)))
+    numbers = where(gaps, 0.0, _cast(x, accumulation_dtype(x.dtype)))
     count = reductions.sum(logical_not(gaps), axis, keepdims=True)
     mean = divide(reductions.sum(numbers, axis, keepdims=True), count)
     deviations = abs(where(gaps, 0.0, subtract(numbers, mean)))
@@ -121,7 +121,7 @@ def average(
     >>> ms.average(ms.array([1.0, 4.0], split=0), weights=ms.array([2.0, 1.0])).item()
     2.0
     """
-    x, way = directed(x, axis, keepdims)
+    x, way = plan_reduction(x, axis, keepdims)
     if weights is None:
         return reductions.mean(x, axis, keepdims=keepdims)
     if as_dndarray(weights, "weights").shape != x.shape:
@@ -135,7 +135,7 @@ def average(
     dtype = torch.result_type(parts.larray, 1.0)
     # So that it is summed over the same axes.
     weights = multiply(weights, _cast(DNDarray(torch.ones_like(x.larray), x.layout, x.comm), weights.dtype))
-    whole = [reductions.sum(y, axis, dtype=wide(dtype), keepdims=keepdims) for y in (parts, weights)]
+    whole = [reductions.sum(y, axis, dtype=accumulation_dtype(dtype), keepdims=keepdims) for y in (parts, weights)]
     return _cast(divide(*whole), dtype)
 
 
@@ -149,12 +149,12 @@ def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     >>> ms.logsumexp(ms.array([1000.0, 1000.0], split=0)).item() - 1000 > 0.69
     True
     """
-    x, way = directed(x, axis, keepdims)
+    x, way = plan_reduction(x, axis, keepdims)
     check_inexact(x.dtype, "logsumexp")
     if not way.count:
         return log(reductions.sum(exp(x), axis, keepdims=keepdims))
     check_ordered(x, way, "logsumexp")
-    y = _cast(x, wide(x.dtype))
+    y = _cast(x, accumulation_dtype(x.dtype))
     still = DNDarray(y.larray.detach(), y.layout, y.comm)
     peak = reductions.max(still, axis, keepdims=True)
     peak = where(isfinite(peak), peak, 0.0)

@@ -12,7 +12,7 @@ from minisplit.core.layout import Layout, normalise_axis
 
 
 @dataclass(frozen=True, slots=True)
-class Reduced:
+class ReducedLayout:
     """The axes that an operation reduces, counted from the front, the layout of its result, and what that takes.
 
     `crosses` is whether an element of the result is made from several ranks' elements, `count` how many it is made
@@ -43,7 +43,7 @@ def normalise_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=256)
-def reduced(layout: Layout, axes: tuple[int, ...], keepdims: bool) -> Reduced:
+def reduce_layout(layout: Layout, axes: tuple[int, ...], keepdims: bool) -> ReducedLayout:
     """What comes of an array of this layout when `axes`, in order, are reduced.
 
     >>> rows = Layout((4, 3, 2), 1, ranks=2)
@@ -55,6 +55,6 @@ def reduced(layout: Layout, axes: tuple[int, ...], keepdims: bool) -> Reduced:
     count = math.prod(layout.shape[axis] for axis in axes)
     if split is None or split in axes:
         result = Layout(shape, None, layout.ranks)
-        return Reduced(axes, result, split is not None and layout.ranks > 1, count)
+        return ReducedLayout(axes, result, split is not None and layout.ranks > 1, count)
     place = split if keepdims else split - sum(axis < split for axis in axes)
-    return Reduced(axes, Layout(shape, place, layout.ranks, layout.ragged), False, count)
+    return ReducedLayout(axes, Layout(shape, place, layout.ranks, layout.ragged), False, count)

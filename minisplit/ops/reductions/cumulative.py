@@ -8,13 +8,12 @@ from typing import Any, Protocol
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import move
+from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.ops.elementwise.apply import named
-from minisplit.ops.reductions.reduce import sum_dtype, wide
+from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
 from minisplit.ops.shape.manipulation import ravel
 
 # torch's cumsum or cumprod, or sum or prod with the axis kept.
@@ -70,7 +69,7 @@ def cumulation(
             raise ValueError(f"{name} needs an axis, except for 1-d arrays, got shape {x.shape}")
         axis = normalise_axis(0 if axis is None else axis, x.ndim, "axis")
         dtype, layout = sum_dtype(x.dtype, sanitize_dtype(dtype)), x._layout
-        shard = x._larray.to(dtype).to(wide(dtype))
+        shard = x._larray.to(dtype).to(accumulation_dtype(dtype))
         found = along(shard, axis)
         if layout.split == axis and layout.ranks > 1:
             found = join(before(ends(shard, axis), x._comm), found)
@@ -106,8 +105,8 @@ def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
         return comm.scan(part, "prod")
     # The gradient of a factor is the product of the others, also where one is zero: so each rank gets them all.
     factors = Layout((comm.size, *part.shape), 0, comm.size)
-    everywhere = move(part.unsqueeze(0), factors, factors.with_split(None), comm)
-    return shared(everywhere, comm)[: comm.rank].prod(0)
+    everywhere = redistribute(part.unsqueeze(0), factors, factors.with_split(None), comm)
+    return all_reduce_gradient(everywhere, comm)[: comm.rank].prod(0)
 
 
 class _Sums(torch.autograd.Function):

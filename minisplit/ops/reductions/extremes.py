@@ -7,8 +7,8 @@ from typing import Any, Literal, Protocol
 import torch
 
 from minisplit.core.array import DNDarray
+from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.gradients import shared
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import named
 from minisplit.ops.reductions.reduce import (
@@ -17,9 +17,9 @@ from minisplit.ops.reductions.reduce import (
     Dims,
     Reduce,
     check_ordered,
-    directed,
     documentation,
-    locally,
+    plan_reduction,
+    reduce_shard,
 )
 
 End = Literal["min", "max"]
@@ -44,14 +44,14 @@ def extreme(end: End, what: str, shown: object) -> Reduce:
     """Make min or max."""
 
     def operation(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        x, way = directed(x, axis, keepdims)
+        x, way = plan_reduction(x, axis, keepdims)
         check_ordered(x, way, end)
         comm = x._comm if way.crosses else None
 
         def local(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
             return _found(shard, end, dims, keepdim, comm)
 
-        found = locally(local, comparable(x._larray), way, keepdims)
+        found = reduce_shard(local, comparable(x._larray), way, keepdims)
         return DNDarray._wrap(_restored(found, x.dtype), way.result, x._comm)
 
     return named(operation, end, documentation(end, what, shown, more="\n\nNaN wins.", errors=ORDERED))
@@ -64,7 +64,7 @@ def arg_extreme(end: End, what: str, shown: object) -> ArgReduce:
     def operation(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
         if isinstance(axis, tuple):
             raise TypeError(f"axis of {name} must be an int or None, got {axis}")
-        x, way = directed(x, axis, keepdims)
+        x, way = plan_reduction(x, axis, keepdims)
         check_ordered(x, way, name)
         shard = comparable(x._larray.detach())
         shard = shard.to(torch.uint8) if shard.dtype is torch.bool else shard
@@ -133,7 +133,7 @@ class _Extreme(torch.autograd.Function):
         has = (shard == found) | (shard.isnan() & found.isnan())
         with ctx.comm.taken_over():
             number = ctx.comm.allreduce(has.sum(ctx.dims, keepdim=True))
-        gradient = shared(gradients[0], ctx.comm).reshape(found.shape) / number
+        gradient = all_reduce_gradient(gradients[0], ctx.comm).reshape(found.shape) / number
         return torch.where(has, gradient, 0), None, None, None, None
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.gradients import total
+from minisplit.core.collectives import all_reduce
 from minisplit.ops.reductions.extremes import extreme
-from minisplit.ops.reductions.moments import spread
+from minisplit.ops.reductions.moments import variance
 from minisplit.ops.reductions.reduce import (
     Dims,
     accumulation,
@@ -47,16 +47,16 @@ def _nanprod(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
 
 all = reduction(_all, intersection, "all", "Whether all elements are other than zero", True)
 any = reduction(_any, union, "any", "Whether an element is other than zero", True)
-count_nonzero = reduction(_count_nonzero, total, "count_nonzero", "How many elements are other than zero", 6)
+count_nonzero = reduction(_count_nonzero, all_reduce, "count_nonzero", "How many elements are other than zero", 6)
 max = extreme("max", "The greatest element", 1.0)
-mean = accumulation(torch.sum, total, "mean", "The mean", 1.0, is_mean=True)
+mean = accumulation(torch.sum, all_reduce, "mean", "The mean", 1.0, is_mean=True)
 min = extreme("min", "The least element", 1.0)
 nanprod = accumulation(_nanprod, product, "nanprod", "The product of what is not NaN", 1.0)
-nansum = accumulation(_nansum, total, "nansum", "The sum of what is not NaN", 6.0)
+nansum = accumulation(_nansum, all_reduce, "nansum", "The sum of what is not NaN", 6.0)
 prod = accumulation(_prod, product, "prod", "The product", 1.0)
-std = spread("std", "The standard deviation", 0.0, is_root=True)
-sum = accumulation(torch.sum, total, "sum", "The sum", 6.0)
-var = spread("var", "The variance", 0.0)
+std = variance("std", "The standard deviation", 0.0, is_root=True)
+sum = accumulation(torch.sum, all_reduce, "sum", "The sum", 6.0)
+var = variance("var", "The variance", 0.0)
 
 _METHODS = {
     "all": all,

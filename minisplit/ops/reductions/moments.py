@@ -9,11 +9,19 @@ from typing import Any, Protocol
 import torch
 
 from minisplit.core.array import DNDarray
+from minisplit.core.collectives import all_reduce, all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.communication.reduce_ops import moments
-from minisplit.core.gradients import shared, total
 from minisplit.ops.elementwise.apply import named
-from minisplit.ops.reductions.reduce import INEXACT, Axis, Dims, check_inexact, directed, documentation, wide
+from minisplit.ops.reductions.reduce import (
+    INEXACT,
+    Axis,
+    Dims,
+    accumulation_dtype,
+    check_inexact,
+    documentation,
+    plan_reduction,
+)
 
 # Elements of a block, which is converted to float64.
 BLOCK = 2**18
@@ -33,17 +41,17 @@ The squared deviations are divided by the number of elements minus `correction`:
 Over ranks, counts, means and squared deviations are merged in float64."""
 
 
-def spread(name: str, what: str, shown: object, *, is_root: bool = False) -> Spread:
+def variance(name: str, what: str, shown: object, *, is_root: bool = False) -> Spread:
     """Make the variance, or its root."""
 
     def operation(
         x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False
     ) -> DNDarray:
-        x, way = directed(x, axis, keepdims)
+        x, way = plan_reduction(x, axis, keepdims)
         check_inexact(x.dtype, name)
         if not isinstance(correction, (int, float)):
             raise TypeError(f"correction of {name} must be a number, got {type(correction).__name__}")
-        shard, axes = x._larray.to(wide(x.dtype)), way.axes
+        shard, axes = x._larray.to(accumulation_dtype(x.dtype)), way.axes
         if not axes:
             shard, axes = shard.unsqueeze(-1), (x.ndim,)
         freedom = way.count - correction
@@ -97,8 +105,8 @@ class _Variance(torch.autograd.Function):
         axes, freedom, count, comm = ctx.of
         if torch.is_grad_enabled():  # for second derivatives, to which the mean belongs
             with comm.taken_over():
-                mean = shared(total(shard.sum(axes, keepdim=True), comm) / count, comm)
-        gradient, deviations = shared(gradients[0], comm).reshape(mean.shape), shard - mean
+                mean = all_reduce_gradient(all_reduce(shard.sum(axes, keepdim=True), comm) / count, comm)
+        gradient, deviations = all_reduce_gradient(gradients[0], comm).reshape(mean.shape), shard - mean
         slope = deviations * (2 / freedom) if freedom > 0 else torch.where(deviations == 0, nan, inf)
         return (gradient * slope).to(shard.dtype), None, None, None, None
 

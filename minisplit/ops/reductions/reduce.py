@@ -8,13 +8,13 @@ from typing import Protocol
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout
-from minisplit.core.performance_warning import warn_of
+from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.apply import named
-from minisplit.ops.reductions.axes import Reduced, normalise_axes, reduced
+from minisplit.ops.reductions.axes import ReducedLayout, normalise_axes, reduce_layout
 
 Axis = int | tuple[int, ...] | None
 Dims = tuple[int, ...]
@@ -76,8 +76,8 @@ def reduction(local: Local, across: Across, name: str, what: str, shown: object)
     """Make a reduction whose parts have the result's dtype. `shown` is that of six ones."""
 
     def operation(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        x, way = directed(x, axis, keepdims)
-        part = locally(local, x._larray, way, keepdims)
+        x, way = plan_reduction(x, axis, keepdims)
+        part = reduce_shard(local, x._larray, way, keepdims)
         return DNDarray._wrap(across(part, x._comm) if way.crosses else part, way.result, x._comm)
 
     return named(operation, name, documentation(name, what, shown))
@@ -91,13 +91,13 @@ def accumulation(
     def operation(
         x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
     ) -> DNDarray:
-        x, way = directed(x, axis, keepdims)
+        x, way = plan_reduction(x, axis, keepdims)
         dtype = sanitize_dtype(dtype)
         if is_mean:
             dtype = dtype or x.dtype
             check_inexact(dtype, name)
         dtype = sum_dtype(x.dtype, dtype)
-        part = locally(local, x._larray.to(dtype).to(wide(dtype)), way, keepdims)
+        part = reduce_shard(local, x._larray.to(dtype).to(accumulation_dtype(dtype)), way, keepdims)
         whole = across(part, x._comm) if way.crosses else part
         return DNDarray._wrap((whole / way.count if is_mean else whole).to(dtype), way.result, x._comm)
 
@@ -112,7 +112,7 @@ def documentation(
     return _DOC.format(name=name, what=what, shown=shown, more=more, errors=errors, over=over)
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """In which dtype numbers of `dtype` are accumulated."""
     return _WIDE.get(dtype, torch.int64)
 
@@ -122,16 +122,16 @@ def sum_dtype(of: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
     return wanted or (of if of in _WIDE else torch.int64)
 
 
-def directed(x: DNDarray, axis: Axis, keepdims: bool) -> tuple[DNDarray, Reduced]:
+def plan_reduction(x: DNDarray, axis: Axis, keepdims: bool) -> tuple[DNDarray, ReducedLayout]:
     """`x`, which must be a DNDarray, and what reducing these axes makes of its layout."""
     x = as_dndarray(x)
-    way = reduced(x._layout, normalise_axes(axis, x.ndim), bool(keepdims))
+    way = reduce_layout(x._layout, normalise_axes(axis, x.ndim), bool(keepdims))
     if way.crosses:
-        warn_of(way.result.size * x._larray.itemsize * (x._comm.size - 1), _ADDED_UP, x._comm)
+        warn_if_large(way.result.size * x._larray.itemsize * (x._comm.size - 1), _ADDED_UP, x._comm)
     return x, way
 
 
-def locally(local: Local, shard: torch.Tensor, way: Reduced, keepdims: bool) -> torch.Tensor:
+def reduce_shard(local: Local, shard: torch.Tensor, way: ReducedLayout, keepdims: bool) -> torch.Tensor:
     """Apply `local`; for torch no axes would mean all of them."""
     return local(shard, way.axes, keepdims) if way.axes else local(shard.unsqueeze(-1), (-1,), False)
 
@@ -142,7 +142,7 @@ def check_inexact(dtype: torch.dtype, name: str) -> None:
         raise TypeError(f"{name} needs floating point or complex numbers, got {dtype}; multiply by 1.0, say")
 
 
-def check_ordered(x: DNDarray, way: Reduced, name: str) -> None:
+def check_ordered(x: DNDarray, way: ReducedLayout, name: str) -> None:
     """TypeError for complex numbers, ValueError where no element can be the one that is asked for."""
     if x.dtype.is_complex:
         raise TypeError(f"{name} needs numbers that have an order, got {x.dtype}; take abs() or real() first")
@@ -159,7 +159,7 @@ def product(part: torch.Tensor, comm: Communication) -> torch.Tensor:
         return comm.allreduce(part, "prod")
     # The gradient of one factor is the product of the others, also where one is zero: so each rank gets them all.
     factors = Layout((comm.size, *part.shape), 0, comm.size)
-    return move(part.unsqueeze(0), factors, factors.with_split(None), comm).prod(0)
+    return redistribute(part.unsqueeze(0), factors, factors.with_split(None), comm).prod(0)
 
 
 def union(part: torch.Tensor, comm: Communication) -> torch.Tensor:

@@ -10,7 +10,7 @@ from minisplit.core.layout import Layout, as_index
 from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.shape.layouts import diagonal_layout
 from minisplit.ops.shape.manipulation import of_matrices
-from minisplit.ops.shape.reshape import fresh
+from minisplit.ops.shape.reshape import without_aliasing
 
 
 def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
@@ -26,7 +26,7 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
     [1, 5]
     """
     x = of_matrices(x)
-    return fresh(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), x)
+    return without_aliasing(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), x)
 
 
 def diagonal_of(x: DNDarray, offset: int, rows: int, columns: int) -> DNDarray:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import move_each
+from minisplit.core.collectives import redistribute_all
 from minisplit.core.layout import normalise_axis
-from minisplit.core.performance_warning import warn_of
+from minisplit.core.performance_warning import warn_if_large
 from minisplit.core.transfer import elements_moved
 from minisplit.ops.elementwise.apply import check_one_communicator, named
-from minisplit.ops.shape.layouts import Joining, joined
+from minisplit.ops.shape.layouts import Joining, concat_layout
 from minisplit.ops.shape.manipulation import ravel, with_dimensions
-from minisplit.ops.shape.reshape import with_axes
+from minisplit.ops.shape.reshape import insert_axes
 
 _JOINED = (
     "joined arrays go to their places in the result. Those that are split alike, along another axis than the one "
@@ -54,7 +54,7 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
                 f"{place} has {x.shape}"
             )
     itemsizes = tuple(x.larray.itemsize for x in arrays)
-    return join_as(arrays, axis, joined(tuple(x.layout for x in arrays), axis, itemsizes))
+    return concat_as(arrays, axis, concat_layout(tuple(x.layout for x in arrays), axis, itemsizes))
 
 
 def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
@@ -93,7 +93,7 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
             raise ValueError(
                 f"stacked arrays must have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
             )
-    return concat([with_axes(x, axis) for x in arrays], axis=axis)
+    return concat([insert_axes(x, axis) for x in arrays], axis=axis)
 
 
 def _stacker(
@@ -115,7 +115,7 @@ def _stacker(
 
 
 def _column(x: DNDarray) -> DNDarray:
-    return with_axes(x, range(x.ndim, 2))
+    return insert_axes(x, range(x.ndim, 2))
 
 
 vstack = _stacker("vstack", partial(with_dimensions, ndim=2), lambda ndim: 0, "along axis 0, 1-d ones as rows")
@@ -140,14 +140,16 @@ def check_arrays(arrays: Any, name: str) -> list[DNDarray]:
     return checked
 
 
-def join_as(arrays: Sequence[DNDarray], axis: int, joining: Joining) -> DNDarray:
+def concat_as(arrays: Sequence[DNDarray], axis: int, joining: Joining) -> DNDarray:
     """The arrays joined along `axis`, once each is in the layout that it needs."""
     comm, shards = arrays[0].comm, [x.larray for x in arrays]
     ways = [(x.layout, need) for x, need in zip(arrays, joining.needed, strict=True)]
     moving = [place for place, (have, need) in enumerate(ways) if have != need]
     if moving:
-        warn_of(sum(elements_moved(*ways[place]) * shards[place].itemsize for place in moving), _JOINED, comm)
-        moved = move_each([shards[place] for place in moving], [ways[place] for place in moving], comm)
+        warn_if_large(
+            sum(elements_moved(*ways[place]) * shards[place].itemsize for place in moving), _JOINED, comm
+        )
+        moved = redistribute_all([shards[place] for place in moving], [ways[place] for place in moving], comm)
         for place, shard in zip(moving, moved, strict=True):
             shards[place] = shard
     return DNDarray(torch.cat(shards, axis), joining.result, comm)

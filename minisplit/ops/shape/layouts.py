@@ -28,7 +28,7 @@ def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
     return result
 
 
-def permuted(x: Layout, axes: tuple[int, ...]) -> Layout:
+def permute_layout(x: Layout, axes: tuple[int, ...]) -> Layout:
     """The layout of an array whose axis i is axis `axes[i]` of `x`."""
     shape = tuple(x.shape[axis] for axis in axes)
     return Layout(shape, None if x.split is None else axes.index(x.split), x.ranks, x.ragged)
@@ -42,14 +42,14 @@ def expanded(x: Layout, axes: Iterable[int], extent: int = 1) -> Layout:
     return Layout(shape, None if x.split is None else kept[x.split], x.ranks, x.ragged)
 
 
-def resized(x: Layout, axis: int, extent: int, counts: Sequence[int] | None = None) -> Layout:
+def with_extent(x: Layout, axis: int, extent: int, counts: Sequence[int] | None = None) -> Layout:
     """The layout of `x` with another extent of one axis; `counts`, by default even, are for the split axis."""
     shape = (*x.shape[:axis], extent, *x.shape[axis + 1 :])
     given = None if counts is None else tuple(counts)
     return Layout(shape, x.split, x.ranks, given if axis == x.split else x.ragged)
 
 
-def without(x: Layout, *axes: int) -> Layout:
+def without_axis(x: Layout, *axes: int) -> Layout:
     """A layout of `x` that is not split along any of `axes`: itself, or evenly along the longest other axis.
 
     >>> without(Layout((4, 2, 3), 0, ranks=2), 0).split
@@ -61,15 +61,15 @@ def without(x: Layout, *axes: int) -> Layout:
     return x.with_split(max(others, key=lambda other: x.shape[other]) if others else None)
 
 
-def aside(x: Layout, axis: int) -> Layout | None:
-    """A layout of `x`, as of `without`, in which all ranks work along a whole `axis`; None where some could not.
+def split_elsewhere(x: Layout, axis: int) -> Layout | None:
+    """A layout of `x`, as of `without_axis`, in which all ranks work along a whole `axis`; None where some cannot.
 
     >>> aside(Layout((9, 2), 0, ranks=2), 0).split, aside(Layout((9, 2), 0, ranks=3), 0)
     (1, None)
     """
     if x.split != axis or x.ranks == 1:
         return x
-    other = without(x, axis)
+    other = without_axis(x, axis)
     return other if other.split is not None and other.extent >= x.ranks else None
 
 
@@ -90,7 +90,7 @@ def diagonal_layout(x: Layout, offset: int, rows: int, columns: int) -> Layout:
     return Layout(shape, len(kept), x.ranks, tuple(counts.tolist()))
 
 
-def filled(shape: Any, size: int) -> tuple[int, ...]:
+def infer_shape(shape: Any, size: int) -> tuple[int, ...]:
     """`shape` with its one -1 replaced by what `size` elements leave; ValueError where they do not fit."""
     extents = tuple(
         as_index(n, "every extent of a shape") for n in (shape if isinstance(shape, Iterable) else (shape,))
@@ -137,7 +137,7 @@ def fit(outer: int, other: int) -> bool:
 
 
 @lru_cache(maxsize=256)
-def crossing(src: Layout, dst: Layout) -> int:
+def elements_crossing(src: Layout, dst: Layout) -> int:
     """About how many elements change their rank where those of `src` come, in row-major order, to `dst`.
 
     0 where one of them is replicated: then the array is gathered or cut before its shape changes.
@@ -171,7 +171,7 @@ def boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tup
 
 
 @lru_cache(maxsize=256)
-def reshaped(x: Layout, shape: tuple[int, ...]) -> Layout:
+def reshape_layout(x: Layout, shape: tuple[int, ...]) -> Layout:
     """The layout of `x` in another shape of as many elements: the one for which the fewest bytes move.
 
     Nothing moves where the ranks' parts are whole indices of an axis of the result. Else their bounds go to the
@@ -220,7 +220,7 @@ class Joining:
 
 
 @lru_cache(maxsize=256)
-def joined(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> Joining:
+def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> Joining:
     """Choose the layout of arrays joined along `axis`, of these bytes per element: the fewest bytes are to move.
 
     It is split as one of the arrays is, the first of equals. Where that is along `axis`, the counts are the
@@ -251,10 +251,10 @@ def joined(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -
         return sum(size * elements_moved(have, need) for have, need, size in pairs)
 
     candidates = candidates or [Layout(shape, None, layouts[0].ranks)]
-    return min((joined_as(layouts, axis, result) for result in candidates), key=bytes_moved)
+    return min((concat_plan(layouts, axis, result) for result in candidates), key=bytes_moved)
 
 
-def joined_as(layouts: Sequence[Layout], axis: int, result: Layout) -> Joining:
+def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> Joining:
     """What the arrays need to be joined along `axis` in the layout `result`."""
     needed, start = [], 0
     for x in layouts:

@@ -15,10 +15,17 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import Device
 from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.core.performance_warning import warn_of
+from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.apply import named
-from minisplit.ops.shape.layouts import Axes, crossing, filled, normalise_axes, permuted, reshaped
-from minisplit.ops.shape.reshape import fresh, owned, reordered, viewed, with_axes
+from minisplit.ops.shape.layouts import (
+    Axes,
+    elements_crossing,
+    infer_shape,
+    normalise_axes,
+    permute_layout,
+    reshape_layout,
+)
+from minisplit.ops.shape.reshape import insert_axes, own_memory, reshape_to, view_as, without_aliasing
 
 _REGROUPED = (
     "in the new shape ranks have other elements than in the old one. Where x is split along axis 0 most of them "
@@ -41,7 +48,7 @@ def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
     order = normalise_axes(axes, x.ndim, "axes")
     if len(order) != x.ndim:
         raise ValueError(f"axes must name each axis of shape {x.shape} once, got {order}")
-    return DNDarray(owned(x.larray.permute(order)), permuted(x.layout, order), x.comm)
+    return DNDarray(own_memory(x.larray.permute(order)), permute_layout(x.layout, order), x.comm)
 
 
 def transpose(x: DNDarray, /, axes: Sequence[int] | None = None) -> DNDarray:
@@ -107,7 +114,7 @@ def expand_dims(x: DNDarray, /, axis: Axes = 0) -> DNDarray:
     >>> y.shape, y.split
     ((1, 2, 3, 1), 2)
     """
-    return fresh(with_axes(as_dndarray(x), axis), x)
+    return without_aliasing(insert_axes(as_dndarray(x), axis), x)
 
 
 # At which places axes are added to an array of so many axes, to make it one of 1, 2 or 3.
@@ -116,14 +123,14 @@ _ADDED: dict[int, tuple[tuple[int, ...], ...]] = {1: ((0,),), 2: ((0, 1), (0,)),
 
 def with_dimensions(x: Any, ndim: int) -> DNDarray:
     """`x` with axes of extent 1 up to `ndim` dimensions, where NumPy puts them, in the memory of `x`. Local."""
-    return x if as_dndarray(x).ndim >= ndim else with_axes(x, _ADDED[ndim][x.ndim])
+    return x if as_dndarray(x).ndim >= ndim else insert_axes(x, _ADDED[ndim][x.ndim])
 
 
 def _at_least(ndim: int) -> Callable[[DNDarray], DNDarray]:
     """Make the function that adds axes up to `ndim`."""
 
     def operation(x: DNDarray, /) -> DNDarray:
-        return fresh(with_dimensions(x, ndim), x)
+        return without_aliasing(with_dimensions(x, ndim), x)
 
     name = f"atleast_{ndim}d"
     doc = f"""Return `x` with axes of extent 1 up to {ndim} dimensions, where NumPy puts them. Local.
@@ -157,9 +164,9 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
         raise ValueError(f"squeeze takes away axes of extent 1, got axis {axes} of shape {x.shape}")
     shape = tuple(extent for place, extent in enumerate(x.shape) if place not in axes)
     if x.split in axes or x.split is None:
-        return fresh(reordered(x, reshaped(x.layout, shape)), x)
+        return without_aliasing(reshape_to(x, reshape_layout(x.layout, shape)), x)
     split = x.split - sum(place < x.split for place in axes)
-    return fresh(reordered(x, Layout(shape, split, x.comm.size, x.layout.ragged)), x)
+    return without_aliasing(reshape_to(x, Layout(shape, split, x.comm.size, x.layout.ragged)), x)
 
 
 def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarray:
@@ -187,11 +194,11 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
     >>> x.shape, x.split, ms.reshape(x, (2, -1, 3)).shape
     ((4, 6), 0, (2, 4, 3))
     """
-    layout = reshaped(as_dndarray(x).layout, filled(shape, x.size))
+    layout = reshape_layout(as_dndarray(x).layout, infer_shape(shape, x.size))
     if copy is False:
-        return viewed(x, layout)
-    warn_of(crossing(x.layout, layout) * x.larray.itemsize, _REGROUPED, x.comm)
-    return fresh(reordered(x, layout), x)
+        return view_as(x, layout)
+    warn_if_large(elements_crossing(x.layout, layout) * x.larray.itemsize, _REGROUPED, x.comm)
+    return without_aliasing(reshape_to(x, layout), x)
 
 
 def ravel(x: DNDarray, /) -> DNDarray:

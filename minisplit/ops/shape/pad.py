@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.collectives import halo_exchange
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import shown
-from minisplit.core.indexing.gather import windowed
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import resized
-from minisplit.ops.shape.reshape import fresh
+from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.reshape import without_aliasing
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -76,9 +76,9 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
             ends = [value.expand((*shard.shape[:axis], width, *shard.shape[axis + 1 :])) for width in mine]
         else:
             ends = _ends(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)
-        layout = resized(layout, axis, layout.shape[axis] + before + after, counts)
+        layout = with_extent(layout, axis, layout.shape[axis] + before + after, counts)
         shard = torch.cat([ends[0], shard, ends[1]], axis)
-    return fresh(DNDarray(shard, layout, x.comm), x)
+    return without_aliasing(DNDarray(shard, layout, x.comm), x)
 
 
 def _ends(
@@ -89,14 +89,14 @@ def _ends(
     widths: tuple[int, int],
     comm: Communication,
 ) -> list[torch.Tensor]:
-    """What this rank gets before and after its shard. Collective along the split axis: see `windowed`."""
+    """What this rank gets before and after its shard. Collective along the split axis: see `halo_exchange`."""
     extent = layout.shape[axis]
     places = [source(np.arange(-widths[0], 0), extent), source(np.arange(extent, extent + widths[1]), extent)]
     start = 0
     if axis == layout.split:
         needed = [[places[0]], *[[]] * (comm.size - 2), [places[1]]] if comm.size > 1 else [places]
         spans = [_span(np.concatenate([*ends, np.arange(0)])) for ends in needed]
-        shard, start = windowed(shard, layout, spans, comm), spans[comm.rank][0]
+        shard, start = halo_exchange(shard, layout, spans, comm), spans[comm.rank][0]
         nothing = np.arange(0)
         places = [places[0] if comm.rank == 0 else nothing, places[1] if comm.rank == comm.size - 1 else nothing]
     return [shard.index_select(axis, torch.from_numpy(place - start).to(shard.device)) for place in places]
@@ -110,10 +110,10 @@ def _widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
     """(before, after) of each axis."""
     given = np.asarray(pad_width)
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"pad_width must be ints, got {shown(pad_width)}")
+        raise TypeError(f"pad_width must be ints, got {short_repr(pad_width)}")
     if given.shape not in {(), (1,), (2,), (1, 2), (ndim, 2)} or (given < 0).any():
         raise ValueError(
             f"pad_width must be an int, (before, after), or {ndim} such pairs, none negative, got "
-            f"{shown(pad_width)}"
+            f"{short_repr(pad_width)}"
         )
     return [(int(before), int(after)) for before, after in np.broadcast_to(given, (ndim, 2))]

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import move
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.ops.shape.layouts import Axes, boxes, elements, expanded, fit, flat, normalise_axes
 
 
-def reordered(x: DNDarray, dst: Layout) -> DNDarray:
+def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:
     """Return `x` in the layout `dst` of as many elements. Collective where an element changes its rank.
 
     The result may share memory with `x`. Each element that changes its rank is sent once, by one exchange; but
@@ -29,13 +29,13 @@ def reordered(x: DNDarray, dst: Layout) -> DNDarray:
     if elements(src) != elements(dst):
         have, need = flat(src), flat(dst)
         if not fit(have.shape[0], need.shape[0]):
-            return reordered(reordered(x, Layout((src.size,), 0, src.ranks)), dst)
-        change = move if have.shape == need.shape else regroup
+            return reshape_to(reshape_to(x, Layout((src.size,), 0, src.ranks)), dst)
+        change = redistribute if have.shape == need.shape else regroup
         shard = change(shard.reshape(have.lshape(comm.rank)), have, need, comm)
     return DNDarray(shard.reshape(dst.lshape(comm.rank)), dst, comm)
 
 
-def viewed(x: DNDarray, dst: Layout) -> DNDarray:
+def view_as(x: DNDarray, dst: Layout) -> DNDarray:
     """Return `x` in the layout `dst`, in the memory of `x`. Collective: the ranks agree on whether all can.
 
     Raises ValueError where elements change their rank, or a shard's strides do not allow it.
@@ -52,7 +52,7 @@ def viewed(x: DNDarray, dst: Layout) -> DNDarray:
     return DNDarray(shard, dst, x.comm)
 
 
-def with_axes(x: DNDarray, axis: Axes) -> DNDarray:
+def insert_axes(x: DNDarray, axis: Axes) -> DNDarray:
     """`x` with axes of extent 1 at the places `axis` of the result, in the memory of `x`. Local."""
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
     axes = normalise_axes(axis, x.ndim + more)
@@ -62,16 +62,16 @@ def with_axes(x: DNDarray, axis: Axes) -> DNDarray:
     return DNDarray(shard, expanded(x.layout, axes), x.comm)
 
 
-def owned(shard: torch.Tensor) -> torch.Tensor:
+def own_memory(shard: torch.Tensor) -> torch.Tensor:
     """`shard` in contiguous memory of its own."""
     return shard.clone(memory_format=torch.contiguous_format)
 
 
-def fresh(result: DNDarray, x: DNDarray) -> DNDarray:
+def without_aliasing(result: DNDarray, x: DNDarray) -> DNDarray:
     """`result`, in memory of its own where it has that of `x`."""
     if result.larray.untyped_storage().data_ptr() != x.larray.untyped_storage().data_ptr():
         return result
-    return DNDarray(owned(result.larray), result.layout, result.comm)
+    return DNDarray(own_memory(result.larray), result.layout, result.comm)
 
 
 def regroup(shard: torch.Tensor, have: Layout, need: Layout, comm: Communication) -> torch.Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import as_index, normalise_axis
-from minisplit.ops.shape.join import join_as
-from minisplit.ops.shape.layouts import Axes, joined_as, normalise_axes
+from minisplit.ops.shape.join import concat_as
+from minisplit.ops.shape.layouts import Axes, concat_plan, normalise_axes
 from minisplit.ops.shape.manipulation import flip, permute_dims, ravel
-from minisplit.ops.shape.reshape import fresh, reordered
+from minisplit.ops.shape.reshape import reshape_to, without_aliasing
 
 
 def flipud(x: DNDarray, /) -> DNDarray:
@@ -67,7 +67,7 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
     [3, 4, 0, 1, 2]
     """
     if axis is None:
-        return reordered(roll(ravel(x), shift, axis=0), x.layout)
+        return reshape_to(roll(ravel(x), shift, axis=0), x.layout)
     given = tuple(axis) if isinstance(axis, Iterable) else (axis,)
     axes = tuple(normalise_axis(place, as_dndarray(x).ndim, "axis") for place in given)
     shifts = tuple(shift) if isinstance(shift, Iterable) else (shift,) * len(axes)
@@ -80,8 +80,8 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
     shard = x.larray.roll(tuple(total.values()), tuple(total)) if total else x.larray
     result = DNDarray(shard, x.layout, x.comm)
     if x.split is None or across % max(x.layout.extent, 1) == 0:
-        return fresh(result, x)
+        return without_aliasing(result, x)
     at = x.layout.extent - across % x.layout.extent
     around = (slice(None),) * x.split
     parts = [result[(*around, slice(at, None))], result[(*around, slice(at))]]
-    return join_as(parts, x.split, joined_as([part.layout for part in parts], x.split, x.layout))
+    return concat_as(parts, x.split, concat_plan([part.layout for part in parts], x.split, x.layout))

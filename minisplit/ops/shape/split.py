@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.ops.elementwise.apply import named
-from minisplit.ops.shape.layouts import permuted, resized, without
-from minisplit.ops.shape.reshape import owned
+from minisplit.ops.shape.layouts import permute_layout, with_extent, without_axis
+from minisplit.ops.shape.reshape import own_memory
 
 
 def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
@@ -22,12 +22,12 @@ def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
     [[0, 2, 4], [1, 3, 5]]
     """
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
-    whole = x.to_layout(without(x.layout, axis))
+    whole = x.to_layout(without_axis(x.layout, axis))
     rest = (*range(axis), *range(axis + 1, x.ndim))
-    like = permuted(resized(whole.layout, axis, 1), (axis, *rest))
+    like = permute_layout(with_extent(whole.layout, axis, 1), (axis, *rest))
     split = None if like.split is None else like.split - 1
     layout = Layout(like.shape[1:], split, like.ranks, like.ragged)
-    return tuple(DNDarray(owned(shard), layout, x.comm) for shard in whole.larray.unbind(axis))
+    return tuple(DNDarray(own_memory(shard), layout, x.comm) for shard in whole.larray.unbind(axis))
 
 
 def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 0) -> list[DNDarray]:

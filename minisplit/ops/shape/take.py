@@ -11,9 +11,9 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.indexing.index_arrays import Part, in_range
 from minisplit.core.layout import normalise_axis
-from minisplit.ops.elementwise.alignment import broadcast, meet
-from minisplit.ops.elementwise.apply import brought, check_one_communicator
-from minisplit.ops.shape.layouts import resized
+from minisplit.ops.elementwise.alignment import align, broadcast_shape
+from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
+from minisplit.ops.shape.layouts import with_extent
 
 
 def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, axis: int | None = None) -> DNDarray:
@@ -68,19 +68,19 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
         raise IndexError(f"indices must be integers, got {indices.dtype}")
     if indices.ndim != x.ndim:
         raise ValueError(f"indices must have as many dimensions as x, got shapes {indices.shape} and {x.shape}")
-    one = resized(x.layout.with_split(None) if x.split == axis else x.layout, axis, 1)
-    broadcast([one.shape, resized(indices.layout.with_split(None), axis, 1).shape])
+    one = with_extent(x.layout.with_split(None) if x.split == axis else x.layout, axis, 1)
+    broadcast_shape([one.shape, with_extent(indices.layout.with_split(None), axis, 1).shape])
     if x.split == axis:
         places = [torch.arange(n).reshape(-1, *(1,) * (x.ndim - 1 - place)) for place, n in enumerate(x.shape)]
         return x[(*places[:axis], indices, *places[axis + 1 :])]
     inside = in_range([(axis, Part(indices.larray.to(torch.int64), indices.layout))], x.shape, x.comm)[axis]
     row = max(x.shape[axis], 1) * x.larray.itemsize
-    meeting = meet((one, indices.layout), (row, inside.shard.itemsize))
+    meeting = align((one, indices.layout), (row, inside.shard.itemsize))
     wanted, index_wanted = meeting.needed
     if wanted is not None:
-        wanted = x.layout.with_split(None) if wanted.split == axis else resized(wanted, axis, x.shape[axis])
-    shard = brought(x, wanted, meeting.result)
-    index = brought(DNDarray(*inside, x.comm), index_wanted, meeting.result)
+        wanted = x.layout.with_split(None) if wanted.split == axis else with_extent(wanted, axis, x.shape[axis])
+    shard = operand_shard(x, wanted, meeting.result)
+    index = operand_shard(DNDarray(*inside, x.comm), index_wanted, meeting.result)
     return DNDarray(torch.take_along_dim(shard, index, axis), meeting.result, x.comm)
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.error_text import shown
-from minisplit.core.gradients import shared
+from minisplit.core.collectives import all_reduce_gradient
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, as_index, normalise_axis, normalise_shape
-from minisplit.ops.elementwise.alignment import broadcast, meet
+from minisplit.ops.elementwise.alignment import align, broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.shape.join import check_arrays, join_as
-from minisplit.ops.shape.layouts import Axes, joined_as, resized, summed
+from minisplit.ops.shape.join import check_arrays, concat_as
+from minisplit.ops.shape.layouts import Axes, concat_plan, summed, with_extent
 from minisplit.ops.shape.manipulation import ravel
-from minisplit.ops.shape.reshape import owned, with_axes
+from minisplit.ops.shape.reshape import insert_axes, own_memory
 
 
 def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
@@ -34,28 +34,28 @@ def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
     given = tuple(repetitions) if isinstance(repetitions, Iterable) else (repetitions,)
     times = [as_index(n, "repetitions") for n in given]
     if any(n < 0 for n in times):
-        raise ValueError(f"repetitions must not be negative, got {shown(given)}")
-    x = with_axes(x, range(len(times) - as_dndarray(x).ndim))
+        raise ValueError(f"repetitions must not be negative, got {short_repr(given)}")
+    x = insert_axes(x, range(len(times) - as_dndarray(x).ndim))
     times = [1] * (x.ndim - len(times)) + times
     split = x.split
     if split is not None and times[split] != 1:
         x, times[split] = _copies(x, times[split]), 1
     layout = x.layout
     for place, n in enumerate(times):
-        layout = resized(layout, place, layout.shape[place] * n, layout.counts)
+        layout = with_extent(layout, place, layout.shape[place] * n, layout.counts)
     return DNDarray(x.larray.tile(times), layout, x.comm)
 
 
 def _copies(x: DNDarray, copies: int) -> DNDarray:
     """`x` so many times along its split axis."""
     layout, axis = x.layout, x.layout.split or 0
-    even = Layout(resized(layout.with_split(None), axis, layout.extent * copies).shape, axis, layout.ranks)
+    even = Layout(with_extent(layout.with_split(None), axis, layout.extent * copies).shape, axis, layout.ranks)
     if copies == 0:
         return DNDarray(x.larray.narrow(axis, 0, 0), even, x.comm)
     if copies < x.comm.size:
-        return join_as([x] * copies, axis, joined_as([layout] * copies, axis, even))
+        return concat_as([x] * copies, axis, concat_plan([layout] * copies, axis, even))
     # Each rank needs nearly all of it, and some of that several times.
-    whole = shared(x.to_layout(layout.with_split(None)).larray, x.comm)
+    whole = all_reduce_gradient(x.to_layout(layout.with_split(None)).larray, x.comm)
     start, stop = even.span(x.comm.rank)
     index = torch.arange(start, stop, device=x.device) % max(layout.extent, 1)
     return DNDarray(whole.index_select(axis, index), even, x.comm)
@@ -82,7 +82,7 @@ def repeat(x: DNDarray, repeats: int | Sequence[int] | DNDarray, /, axis: int | 
     times = _times(repeats, x.shape[axis])
     mine = times[x.layout.box(x.comm.rank)[axis]]
     counts = summed(x.layout, times) if axis == x.split else None
-    layout = resized(x.layout, axis, int(times.sum()), counts)
+    layout = with_extent(x.layout, axis, int(times.sum()), counts)
     shard = x.larray.repeat_interleave(torch.from_numpy(mine.copy()).to(x.device), axis)
     return DNDarray(shard, layout, x.comm)
 
@@ -91,7 +91,7 @@ def _times(repeats: Any, extent: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """How often each of `extent` indices is to be repeated."""
     given = repeats.numpy() if isinstance(repeats, DNDarray) else np.asarray(repeats)
     if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(f"repeats must be ints, got {shown(repeats)}")
+        raise TypeError(f"repeats must be ints, got {short_repr(repeats)}")
     if given.ndim > 1 or given.size not in {1, extent}:
         raise ValueError(f"repeats must be one int, or {extent}, as the axis is long, got shape {given.shape}")
     if (given < 0).any():
@@ -106,7 +106,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     >>> ms.broadcast_shapes((3, 1), (4,))
     (3, 4)
     """
-    return broadcast([normalise_shape(shape) for shape in shapes]) if shapes else ()
+    return broadcast_shape([normalise_shape(shape) for shape in shapes]) if shapes else ()
 
 
 def broadcast_to(x: DNDarray, /, shape: Sequence[int]) -> DNDarray:
@@ -121,7 +121,7 @@ def broadcast_to(x: DNDarray, /, shape: Sequence[int]) -> DNDarray:
     [[0, 1], [0, 1], [0, 1]]
     """
     target = normalise_shape(shape)
-    if broadcast([as_dndarray(x).shape, target]) != target:
+    if broadcast_shape([as_dndarray(x).shape, target]) != target:
         raise ValueError(
             f"shape {x.shape} does not broadcast to {target}: each extent must be that of the target, or 1"
         )
@@ -140,7 +140,7 @@ def broadcast_arrays(*arrays: DNDarray) -> tuple[DNDarray, ...]:
     ((3, 2), (3, 2), 0)
     """
     checked = check_arrays(arrays, "broadcast_arrays") if arrays else []
-    return _broadcast(checked, broadcast([x.shape for x in checked])) if checked else ()
+    return _broadcast(checked, broadcast_shape([x.shape for x in checked])) if checked else ()
 
 
 def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
@@ -165,20 +165,20 @@ def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
     if indexing == "xy" and len(places) > 1:
         places[:2] = 1, 0
     others = [[other for other in places if other != place] for place in places]
-    return broadcast_arrays(*[with_axes(x, axes) for x, axes in zip(arrays, others, strict=True)])
+    return broadcast_arrays(*[insert_axes(x, axes) for x, axes in zip(arrays, others, strict=True)])
 
 
 def _broadcast(arrays: Sequence[DNDarray], shape: tuple[int, ...]) -> tuple[DNDarray, ...]:
     """The arrays broadcast to `shape`, in one layout."""
     comm = arrays[0].comm
     layouts = (*(x.layout for x in arrays), Layout(shape, None, comm.size))
-    meeting = meet(layouts, (*(x.larray.itemsize for x in arrays), 0))
+    meeting = align(layouts, (*(x.larray.itemsize for x in arrays), 0))
     results = []
     for x, wanted in zip(arrays, meeting.needed, strict=False):
         shard = x.to_layout(wanted or x.layout).larray
         if (wanted or x.layout).split is None and meeting.result.split is not None:
-            shard = shared(shard, comm)
-        results.append(DNDarray(owned(shard.expand(meeting.result.lshape(comm.rank))), meeting.result, comm))
+            shard = all_reduce_gradient(shard, comm)
+        results.append(DNDarray(own_memory(shard.expand(meeting.result.lshape(comm.rank))), meeting.result, comm))
     return tuple(results)
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.gradients import total
+from minisplit.core.collectives import all_reduce
 from minisplit.core.layout import Layout, as_index
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.reductions.reduce import sum_dtype, wide
+from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
 from minisplit.ops.sorting.search import searchsorted
 
 Edges = int | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
@@ -147,9 +147,9 @@ def _summed(place: torch.Tensor, weights: torch.Tensor | None, number: int, x: D
         part, dtype = torch.bincount(place, minlength=number), torch.int64
     else:
         dtype = sum_dtype(weights.dtype, None)
-        part = torch.zeros(number, dtype=wide(dtype), device=x.device)
+        part = torch.zeros(number, dtype=accumulation_dtype(dtype), device=x.device)
         part = part.index_add(0, place, weights.to(part.dtype))
-    return (total(part, x.comm) if x.split is not None else part).to(dtype)
+    return (all_reduce(part, x.comm) if x.split is not None else part).to(dtype)
 
 
 def _extremes(shard: torch.Tensor, x: DNDarray, default: tuple[float, float]) -> tuple[float, float]:

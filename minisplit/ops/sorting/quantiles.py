@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import move
+from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.gradients import total
 from minisplit.core.layout import Layout
-from minisplit.ops.reductions.axes import Reduced
-from minisplit.ops.reductions.reduce import Axis, check_ordered, directed, wide
-from minisplit.ops.shape.layouts import aside
+from minisplit.ops.reductions.axes import ReducedLayout
+from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
+from minisplit.ops.shape.layouts import split_elsewhere
 from minisplit.ops.sorting.sample_sort import sample_sort
 
 Method = Literal["linear", "lower", "higher", "nearest", "midpoint"]
@@ -110,7 +109,7 @@ def percentile(
 
 
 def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: bool, name: str) -> DNDarray:
-    x, way = directed(x, axis, keepdims)
+    x, way = plan_reduction(x, axis, keepdims)
     check_ordered(x, way, name)
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
@@ -118,14 +117,14 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     rows, line = _as_rows(x, way)
     count = (~rows.isnan()).sum(1)
     if way.crosses and x.dtype.is_floating_point:
-        count = total(count, x.comm)
+        count = all_reduce(count, x.comm)
     elif way.crosses:
         count = torch.full_like(count, way.count)
     # In each row, by quantile; where there is nothing but NaN, the place of a NaN.
     last = (count if name.startswith("nan") else torch.full_like(count, way.count))[:, None] - 1
     low, high, part = _METHODS[method](wanted.flatten() * last.clamp(min=0))
     picked = _picked(rows, line, torch.cat([low, high], 1).long(), x.comm)
-    ends = picked.to(wide(x.dtype) if x.dtype.is_floating_point else torch.float64)
+    ends = picked.to(accumulation_dtype(x.dtype) if x.dtype.is_floating_point else torch.float64)
     found = _between(ends[:, : low.shape[1]], ends[:, low.shape[1] :], part.to(ends.dtype))
     if not name.startswith("nan"):
         found = torch.where(count[:, None] < way.count, torch.nan, found)
@@ -145,7 +144,7 @@ def _fractions(q: Quantiles, whole: int) -> torch.Tensor:
     return given / whole
 
 
-def _as_rows(x: DNDarray, way: Reduced) -> tuple[torch.Tensor, Layout | None]:
+def _as_rows(x: DNDarray, way: ReducedLayout) -> tuple[torch.Tensor, Layout | None]:
     """This rank's elements, a row for each element of the result, and the layout of rows that ranks share.
 
     In any order within a row, so that what a rank has of the array is what it has of the rows. Local.
@@ -163,17 +162,17 @@ def _picked(rows: torch.Tensor, line: Layout | None, places: torch.Tensor, comm:
     """What stands at some places of each row once it is sorted. Collective where ranks share the rows."""
     if line is None:
         return _selected(rows, places)
-    home = aside(line, 1)
+    home = split_elsewhere(line, 1)
     if home is not None:
-        mine = torch.sort(move(rows, line, home, comm), dim=1).values
+        mine = torch.sort(redistribute(rows, line, home, comm), dim=1).values
         part = Layout(tuple(places.shape), 0, comm.size)
-        return move(mine.gather(1, places[part.box(comm.rank)]), part, part.with_split(None), comm)
+        return redistribute(mine.gather(1, places[part.box(comm.rank)]), part, part.with_split(None), comm)
     run = sample_sort(rows, line, comm)
     numbers = (places + torch.arange(len(places), device=places.device)[:, None] * line.extent).flatten()
     start, stop = run.layout.span(comm.rank)
     held = ((numbers >= start) & (numbers < stop)).nonzero()[:, 0]
     found = run.values.new_zeros(len(numbers)).index_copy(0, held, run.values[numbers[held] - start])
-    return total(found, comm).reshape(places.shape)
+    return all_reduce(found, comm).reshape(places.shape)
 
 
 def _selected(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minisplit.core.collectives import all_to_all
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.indexing.gather import travel
 from minisplit.core.layout import Layout
 from minisplit.ops.reductions.extremes import ordinal
 
@@ -40,11 +40,11 @@ class Deal:
 
     def carry(self, elements: torch.Tensor) -> torch.Tensor:
         """Send one tensor of this rank's elements, and return what comes, in order of the ranks. Collective."""
-        return travel(elements, self.give, self.take, 0, self.comm, ("sorted parts", self.counts))
+        return all_to_all(elements, self.give, self.take, 0, self.comm, ("sorted parts", self.counts))
 
     def back(self, elements: torch.Tensor) -> torch.Tensor:
         """Send back something for each element that came, in the order in which they came. Collective."""
-        return travel(elements, self.take, self.give, 0, self.comm, ("back from", self.counts))
+        return all_to_all(elements, self.take, self.give, 0, self.comm, ("back from", self.counts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.gradients import total
+from minisplit.core.collectives import all_reduce
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
@@ -88,7 +88,7 @@ def searchsorted(
     if table.isnan().any():  # behind which torch finds no order
         table, wanted = ordinal(table), ordinal(wanted)
     found = torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
-    return DNDarray(total(found, x1._comm) if x1.split is not None else found, x2._layout, x1._comm)
+    return DNDarray(all_reduce(found, x1._comm) if x1.split is not None else found, x2._layout, x1._comm)
 
 
 def _bytes(values: torch.Tensor) -> torch.Tensor:

@@ -8,8 +8,8 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.ops.shape.layouts import aside, resized
-from minisplit.ops.shape.reshape import reordered
+from minisplit.ops.shape.layouts import split_elsewhere, with_extent
+from minisplit.ops.shape.reshape import reshape_to
 from minisplit.ops.sorting.sample_sort import leading, sample_sort
 
 
@@ -74,7 +74,7 @@ def topk(
         values, indices = _sampled(x, axis, bool(largest), k, (0, 1))
         return values, indices
     found = leading(x.larray.movedim(axis, -1), k, bool(largest))
-    layout = resized(x.layout, axis, k, (k,))
+    layout = with_extent(x.layout, axis, k, (k,))
     values, indices = (DNDarray(part.movedim(-1, axis).contiguous(), layout, x.comm) for part in found)
     return values, indices
 
@@ -88,7 +88,7 @@ def _checked(x: DNDarray, axis: int, name: str) -> tuple[DNDarray, int]:
 
 def _along(x: DNDarray, axis: int, descending: bool, which: int) -> DNDarray:
     """The elements (0) in order along an axis, or their indices (1)."""
-    home = aside(x.layout, axis)
+    home = split_elsewhere(x.layout, axis)
     if home is None:
         return _sampled(x, axis, descending, None, (which,))[0]
     found = torch.sort(x.to_layout(home).larray, dim=axis, descending=descending, stable=True)[which]
@@ -106,9 +106,9 @@ def _sampled(
     target = line if keep is None else Layout((line.shape[0], keep), 1, comm.size)
 
     def placed(found: torch.Tensor, are_ids: bool = False) -> DNDarray:
-        part = reordered(DNDarray(found, run.layout, comm), target).larray
+        part = reshape_to(DNDarray(found, run.layout, comm), target).larray
         part = part.to(torch.int64) % max(extent, 1) if are_ids else part
         part = part.reshape(*before, target.lshape(comm.rank)[1]).movedim(-1, axis)
-        return DNDarray(part.contiguous(), resized(x.layout, axis, target.extent, target.counts), comm)
+        return DNDarray(part.contiguous(), with_extent(x.layout, axis, target.extent, target.counts), comm)
 
     return tuple(placed(run.ids, True) if one else placed(run.values) for one in which)
