@@ -73,6 +73,14 @@ def test_the_code_of_a_page_prints_what_it_shows(page: str) -> None:
         assert shown == expected, code
 
 
+def test_the_codes_in_names_of_tests_are_explained() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \|", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    files = [path.read_text() for path in Path(__file__).parent.rglob("test_*.py")]
+    used = {code for text in files for code in re.findall(r"^def test_([A-Z]\d+)_", text, re.MULTILINE)}
+    assert used == set(rows)
+
+
 def test_every_page_with_code_is_tested() -> None:
     with_code = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
     assert with_code - set(PAGES) <= TESTED_ELSEWHERE
