@@ -159,6 +159,13 @@ def test_the_page_of_all_operations_is_up_to_date(tool: Callable[[str], ModuleTy
     assert (DOCS / "operations.md").read_text() == tool("operations").page(), "run: python docs/operations.py"
 
 
+def test_the_house_in_the_design_is_the_one_that_stands(tool: Callable[[str], ModuleType]) -> None:
+    house = tool("house")
+    text = (DOCS / "design.md").read_text()
+    assert text.count("collectives.py ") == 1
+    assert text == house.page(), "run: python docs/house.py"
+
+
 def test_figures_are_those_that_their_code_draws(tool: Callable[[str], ModuleType], tmp_path: Path) -> None:
     tool("figures").main(tmp_path)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
