@@ -15,7 +15,7 @@ from mpi4py import MPI
 
 import minisplit as ms
 from minisplit.core.collectives import redistribute_all
-from minisplit.core.communication import mpi
+from minisplit.core.communication import datatypes, exchange
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import sanitize_comm
 
@@ -144,9 +144,9 @@ def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str
 def test_A6_messages_above_the_limit_go_in_several(
     comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(mpi, "MESSAGE_LIMIT", limit)
+    monkeypatch.setattr(datatypes, "MESSAGE_LIMIT", limit)
     whole = torch.arange(9, dtype=torch.int64)
-    lengths = [len(part[0]) for part in mpi._messages(whole)]
+    lengths = [len(part[0]) for part in datatypes.messages(whole)]
     assert sum(lengths) == 72
     assert max(lengths) == limit
     assert torch.equal(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
@@ -159,7 +159,7 @@ def test_A6_messages_above_the_limit_go_in_several(
 def test_A6_an_exchange_goes_in_chunks(
     comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int, strided: bool, shape: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(mpi, "CHUNK", limit)
+    monkeypatch.setattr(exchange, "CHUNK", limit)
     everybody_to_everybody(comm, shape, strided)
 
 
@@ -169,7 +169,7 @@ def test_several_arrays_in_one_exchange_of_chunks(
     comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     """Contiguous pieces wait for those before them, which need a buffer, to be under way."""
-    monkeypatch.setattr(mpi, "CHUNK", limit)
+    monkeypatch.setattr(exchange, "CHUNK", limit)
     whole = torch.arange(35 * 11).reshape(35, 11)
     layouts = [ms.Layout((35, 11), split, size) for split in (0, 1, None)]
     ways = [(src, dst) for src in layouts[:2] for dst in layouts] * 2
@@ -184,13 +184,15 @@ def test_several_arrays_in_one_exchange_of_chunks(
 @pytest.mark.parametrize("shape", [(), (3, 5), (1, 40), (2, 0, 3), (4, 2, 6)], ids=str)
 def test_chunks(shape: tuple[int, ...], limit: int) -> None:
     whole = torch.arange(int(np.prod(shape)), dtype=torch.int64).reshape(shape)
-    parts = list(mpi.chunks(whole, limit))
+    parts = list(exchange.split_into_chunks(whole, limit))
     assert all(part.is_contiguous() and 0 < part.numel() * 8 <= max(8, limit) for part in parts)
     assert torch.equal(
         torch.cat([part.reshape(-1) for part in parts]) if parts else whole.reshape(-1), whole.reshape(-1)
     )
     # Of another tensor of the same shape the same cuts.
-    there = [part.shape for part in mpi.chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)]
+    there = [
+        part.shape for part in exchange.split_into_chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)
+    ]
     assert there == [part.shape for part in parts]
 
 

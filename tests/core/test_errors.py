@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.communication import mpi
+from minisplit.core.communication import startup
 from minisplit.core.communication.agreement import RankError, agreement, raise_together
 
 Comm = ms.Communication
@@ -222,7 +222,7 @@ def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
     try:
         raise ValueError("lost")
     except ValueError as error:
-        mpi._end_job(type(error), error, error.__traceback__)
+        startup.end_job(type(error), error, error.__traceback__)
     assert ended == [1]
     first, *rest = stream.getvalue().splitlines()
     assert first == f"[rank {rank} of {size}] uncaught exception; ending the job"
@@ -232,7 +232,7 @@ def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
 
 @pytest.mark.mpi
 def test_J1_the_hook_is_there_with_several_ranks(size: int) -> None:
-    hooks: dict[bool, Any] = {True: mpi._end_job, False: sys.__excepthook__}
+    hooks: dict[bool, Any] = {True: startup.end_job, False: sys.__excepthook__}
     assert sys.excepthook is hooks[size > 1]
 
 
@@ -241,11 +241,11 @@ def test_J1_a_traceback_that_is_in_the_text_is_not_printed_twice(
     comm: Comm, monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
     monkeypatch.setattr(ms.MPICommunication, "abort", lambda self, status=1: None)
-    monkeypatch.setattr(mpi, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(startup, "time", SimpleNamespace(sleep=lambda seconds: None))
     stream = io.StringIO()
     raised = caught(comm, ValueError(f"lost on {rank}"))
     monkeypatch.setattr(sys, "stderr", stream)
-    mpi._end_job(type(raised), raised, raised.__traceback__)
+    startup.end_job(type(raised), raised, raised.__traceback__)
     printed = stream.getvalue()
     # Other ranks' own failures are not those of the text.
     assert printed.count("ValueError: lost on 0") == 2, "as a headline, and below its traceback"
