@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 from minisplit.core.communication.debug import is_inside
@@ -18,14 +20,7 @@ Move = tuple[int, Layout, Layout]
 
 # Bytes that each rank receives on the average: about a second on a fast network.
 _limit = [int(os.environ.get("MINISPLIT_WARN_BYTES") or 2**30)]
-# What a program calls in order to have an array elsewhere, or in another order. (`resplit` and its like, which
-# are never called for anything else, do not come here at all.)
-ASKED = frozenset(
-    {
-        "array", "asarray", "choice", "load", "load_checkpoint", "permutation", "save", "save_checkpoint",
-        "to_layout", "tolist",
-    }
-)  # fmt: skip
+_is_requested: ContextVar[bool] = ContextVar("minisplit_requested_move", default=False)
 
 
 class PerformanceWarning(UserWarning):
@@ -52,6 +47,19 @@ def is_large(size: int, comm: Communication) -> bool:
     return size // comm.size > _limit[0]
 
 
+@contextmanager
+def requested_move() -> Iterator[None]:
+    """Warn of no move within a `with` block, which is that of a function that is called in order to move rows.
+
+    `random.permutation` is one: it selects rows by an array of integers, which elsewhere deserves a warning.
+    """
+    token = _is_requested.set(True)
+    try:
+        yield
+    finally:
+        _is_requested.reset(token)
+
+
 def warn_of_move(itemsize: int, src: Layout, dst: Layout, comm: Communication) -> None:
     """Warn if the transfer, which the caller has not asked for by name, is a large one. Alike on all ranks."""
     if is_large(elements_moved(src, dst) * itemsize, comm):
@@ -68,15 +76,13 @@ def warn_of_moves(moves: Sequence[Move], comm: Communication) -> None:
 
 
 def warn_if_large(size: int, why: str, comm: Communication) -> None:
-    """Warn if so many bytes, over all ranks, are more than a call should move, unless the program asked for it.
+    """Warn if so many bytes, over all ranks, are more than a call should move, unless it is a requested move.
 
     `why` says what moves and, as another sentence, what to do, which resplit does. The same on all ranks.
     """
-    if not is_large(size, comm):
+    if not is_large(size, comm) or _is_requested.get():
         return
-    frame, called = _entry()
-    if called in ASKED:
-        return
+    frame = _caller()
     text = (
         f"this call brings {size / comm.size / 2**20:,.0f} MiB to each rank: {why} (minisplit.resplit); "
         "minisplit.warn_above(bytes) sets the limit"
@@ -95,9 +101,9 @@ def warn_if_large(size: int, why: str, comm: Communication) -> None:
         warnings.showwarning = show
 
 
-def _entry() -> tuple[FrameType, str]:
-    """Where the program is that called minisplit, and the name of the function that it called."""
-    frame, called = sys._getframe(1), ""
+def _caller() -> FrameType:
+    """Where the program is that called minisplit: the line that the warning names."""
+    frame = sys._getframe(1)
     while is_inside(frame) and frame.f_back is not None:
-        frame, called = frame.f_back, frame.f_code.co_name
-    return frame, called
+        frame = frame.f_back
+    return frame
