@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -98,11 +98,21 @@ def texts_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> s
     return short_list([f"rank{'s' * (len(who) > 1)} {short_list(who)} {text}" for text, who in ranks.items()])
 
 
-def checksum(tensor: torch.Tensor) -> int:
-    """A number for dtype, shape and bytes of a tensor, the same for equal tensors only (but for 1 in 2^63)."""
-    host = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    digest = hashlib.blake2b(f"{host.dtype} {tuple(host.shape)}".encode(), digest_size=8)
-    if host.numel():
-        # A tensor of one element is contiguous with any stride, and keeps it where it is reshaped.
-        digest.update(host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy().data)
+def checksum(value: torch.Tensor | str) -> int:
+    """Return a number for the dtype, shape and bytes of a tensor, or for a text.
+
+    It is the same for equal values, and for others but once in 2^63.
+    """
+    if isinstance(value, str):
+        return _digest(value)
+    host = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    # A tensor of one element is contiguous with any stride, and keeps it where it is reshaped: 0 is none to view
+    # by.
+    flat = host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy() if host.numel() else b""
+    return _digest(f"{host.dtype} {tuple(host.shape)}", flat)
+
+
+def _digest(text: str, data: Any = b"") -> int:
+    digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=8)
+    digest.update(data)
     return int.from_bytes(digest.digest()) >> 1

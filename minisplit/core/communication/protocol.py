@@ -185,11 +185,8 @@ class Communication(ABC):
 
     def compare(self, record: Record) -> Record:
         """`allgather` for what debug mode asks beside the program: an observer does not see it."""
-        observer, self._observer = self._observer, None
-        try:
+        with self._unobserved():
             return self.allgather(record)
-        finally:
-            self._observer = observer
 
     def agree(self, record: Record) -> Record:
         """Return the elementwise maximum of the ranks' records, integers of one length. Small and fast."""
@@ -215,20 +212,38 @@ class Communication(ABC):
         finally:
             self._thread = None if self._closed else before
 
-    def check_replicated(self, tensor: torch.Tensor, name: str) -> None:
-        """In debug mode ValueError, the same on every rank, unless `tensor` is the same on all; else nothing.
+    def check_same(self, value: torch.Tensor | str, name: str, *, shown: str = "", hint: str = "") -> None:
+        """Raise ValueError, the same on every rank, unless `value` is the same on all ranks. Collective."""
+        if self.size == 1:
+            return
+        number = checksum(value)
+        other = first_difference(self.allgather(np.array([number])))
+        if other is None:
+            return
+        shown = shown or f"checksum {number:x}"
+        first, differing = (self.broadcast_bytes(shown.encode(), root).decode() for root in (0, other))
+        raise ValueError(
+            f"{name} must be the same on every rank, but rank 0 has {first}, rank {other} has {differing}"
+            f"{hint and '; '}{hint}"
+        )
+
+    def check_replicated(self, value: torch.Tensor | str, name: str, hint: str = "") -> None:
+        """In debug mode `check_same`, which an observer does not see; else nothing.
 
         Nothing in a mapped function either, which ranks run by themselves.
         """
-        if not debugging() or inside_vmap():
-            return
-        sums = self.compare(np.array([checksum(tensor)]))[:, 0]
-        if (sums != sums[0]).any():
-            other = int(np.flatnonzero(sums != sums[0])[0])
-            raise ValueError(
-                f"{name} must be the same on every rank, but that of rank {other} differs from that of rank 0 "
-                f"(checksums {sums[other]:x} and {sums[0]:x}); use is_split= where each rank has a part"
-            )
+        if debugging() and not inside_vmap():
+            with self._unobserved():
+                self.check_same(value, name, hint=hint)
+
+    @contextmanager
+    def _unobserved(self) -> Iterator[None]:
+        """Keep from the observer what debug mode sends beside the program."""
+        observer, self._observer = self._observer, None
+        try:
+            yield
+        finally:
+            self._observer = observer
 
     def _collective(self, call: Call, carry: Callable[..., Result], *args: Any) -> Result:
         """Make one call that all ranks make alike."""
@@ -321,6 +336,16 @@ class Communication(ABC):
     @abstractmethod
     def abort(self, status: int = 1) -> None:
         """End every rank of the job. Not collective: one rank is enough."""
+
+
+def first_difference(rows: Record) -> int | None:
+    """Return the first rank whose row, of those that all ranks have gathered, is not that of rank 0.
+
+    >>> first_difference(np.array([[1, 2], [1, 2], [1, 3]])), first_difference(np.array([7, 7]))
+    (2, None)
+    """
+    others = np.flatnonzero((rows != rows[0]).reshape(len(rows), -1).any(axis=1))
+    return int(others[0]) if len(others) else None
 
 
 def messages_sent(call: Call, args: tuple[Any, ...]) -> tuple[int, int]:
