@@ -30,9 +30,11 @@ _TAG_CYCLE = 2**14
 LIVE: weakref.WeakSet[MPICommunication] = weakref.WeakSet()
 
 
+# It has no arguments, so the cache holds one answer: to load the library again for each communicator would take
+# long.
 @functools.cache
 def _query_cuda_aware() -> bool:
-    """Whether the MPI library reads and writes GPU memory; MINISPLIT_CUDA_AWARE=0 or 1 overrides it."""
+    """Whether the MPI library reads and writes GPU memory, or MINISPLIT_CUDA_AWARE says that it does."""
     chosen = os.environ.get("MINISPLIT_CUDA_AWARE")
     if chosen is not None:
         return chosen not in {"", "0"}
@@ -43,11 +45,38 @@ def _query_cuda_aware() -> bool:
 
 
 class MPICommunication(Communication):
-    """The ranks of an `mpi4py.MPI.Intracomm`.
+    """The ranks of an mpi4py communicator.
 
-    Messages travel on a duplicate of it, made at the first collective call, so that they never meet the
-    caller's own. A tensor on a GPU is staged through pinned host memory unless the
-    MPI library is CUDA-aware (`cuda_aware`).
+    minisplit sends its messages on a duplicate of it, made at the first collective call, so that they are never
+    taken for those of the caller. A tensor on a GPU is staged through pinned host memory, unless the MPI library
+    is CUDA-aware.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+        The communicator. It must not be freed before the first collective call.
+
+    Attributes
+    ----------
+    cuda_aware : bool
+        Whether the MPI library reads and writes GPU memory itself. MINISPLIT_CUDA_AWARE=0 or 1 overrides what it
+        says.
+
+    Raises
+    ------
+    RuntimeError
+        If MPI was finalised.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> from mpi4py import MPI
+    >>> ms.MPICommunication(MPI.COMM_SELF).size
+    1
     """
 
     __slots__ = ("_duplicate", "_given", "_tag", "cuda_aware")
@@ -67,7 +96,7 @@ class MPICommunication(Communication):
 
     @property
     def mpi(self) -> MPI.Intracomm:
-        """The duplicate that carries minisplit's messages. Collective at first use."""
+        """The mpi4py communicator of minisplit's messages. Collective at first use, which makes it."""
         if self._closed:
             raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}")
         if self._duplicate is None:
@@ -159,15 +188,31 @@ class MPICommunication(Communication):
         part = self.mpi.Split(MPI.UNDEFINED if color is None else color, key)
         if part == MPI.COMM_NULL:
             return None
-        made = MPICommunication(cast(MPI.Intracomm, part))
-        made._duplicate = made._given  # nobody else has it
-        return made
+        result = MPICommunication(cast(MPI.Intracomm, part))
+        result._duplicate = result._given  # no duplicate is needed of what nobody else has
+        return result
 
     def _free(self) -> None:
         if self._duplicate is not None:
             self._duplicate.Free()
 
     def abort(self, status: int = 1) -> None:
+        """End every rank of the job, also those that are not in this communicator.
+
+        Parameters
+        ----------
+        status : int, default 1
+            The exit status of the job.
+
+        Raises
+        ------
+        RuntimeError
+            If MPI was finalised.
+
+        Communication
+        -------------
+        Local: it is enough that one rank calls it.
+        """
         if MPI.Is_finalized():
             raise RuntimeError("the job cannot be ended: MPI was finalised")
         MPI.COMM_WORLD.Abort(status)
