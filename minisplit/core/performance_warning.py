@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 
-from minisplit.core.communication.debug import program_frame
+from minisplit.core.communication.debug import Setting, program_frame
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
@@ -57,17 +56,12 @@ def warn_above(size: int | None) -> None:
     _limit[0] = sys.maxsize if size is None else int(size)
 
 
-@contextmanager
-def requested_move() -> Iterator[None]:
+def requested_move() -> Setting:
     """Do not warn within a `with` block. For functions whose purpose is to move rows.
 
     `random.permutation` is one: it selects rows by an array of integers, which an indexing program is warned of.
     """
-    token = _is_requested.set(True)
-    try:
-        yield
-    finally:
-        _is_requested.reset(token)
+    return Setting(_is_requested.set(True))
 
 
 def is_large(size: int, comm: Communication) -> bool:

@@ -107,8 +107,5 @@ def memory(tensor: torch.Tensor) -> MPI.buffer:
 
 def messages(tensor: torch.Tensor) -> list[tuple[MPI.buffer, MPI.Datatype]]:
     """The memory of a contiguous tensor as messages of at most `MESSAGE_LIMIT` bytes."""
-    address, total = tensor.data_ptr(), tensor.nbytes
-    return [
-        (MPI.buffer.fromaddress(address + begin, min(MESSAGE_LIMIT, total - begin)), MPI.BYTE)
-        for begin in range(0, total, MESSAGE_LIMIT)
-    ]
+    whole = memory(tensor)
+    return [(whole[begin : begin + MESSAGE_LIMIT], MPI.BYTE) for begin in range(0, tensor.nbytes, MESSAGE_LIMIT)]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 import torch
@@ -26,7 +26,22 @@ _debug = ContextVar("minisplit_debug", default=os.environ.get("MINISPLIT_DEBUG",
 debugging = _debug.get
 
 
-class debug:  # noqa: N801 - used like a function
+class Setting:
+    """A context variable that was set, from now on or for the length of a `with` block."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, token: Token[Any]) -> None:
+        self._token = token
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._token.var.reset(self._token)
+
+
+class debug(Setting):  # noqa: N801 - used like a function
     """Check every collective call, from now on or for the length of a `with` block.
 
     All ranks must turn it on and off at the same place. While it is on, the ranks compare kind, layout and line of
@@ -55,18 +70,10 @@ class debug:  # noqa: N801 - used like a function
     [0, 1, 2, 3]
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ()
 
     def __init__(self, on: bool = True) -> None:
-        self._token: Token[bool] = _debug.set(bool(on))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _debug.reset(self._token)
+        super().__init__(_debug.set(bool(on)))
 
 
 class CollectiveError(RuntimeError):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from mpi4py import MPI
 
 from minisplit.core.communication.datatypes import memory
+from minisplit.core.communication.protocol import Messages
 
 # Bytes that go at a time. A chunk that has to be packed should stay in a cache between packing and sending;
 # smaller ones cost time where ranks share cores. Measured by the rows "resplit" of benchmarks/rows.py, see
 # docs/performance.md.
 CHUNK = 2**22
 
-Piece = tuple[int, torch.Tensor]
 
-
+@dataclass(slots=True)
 class Exchange:
     """What one rank sends and receives in one exchange.
 
@@ -27,23 +28,16 @@ class Exchange:
     staging buffer: a queue has two of them, so that one is packed while the other is sent.
     """
 
-    __slots__ = ("_cuda_aware", "_direct", "_mpi", "_staged", "_tag", "_wait", "_wait_for_some")
+    mpi: MPI.Intracomm
+    tag: int
+    cuda_aware: bool
+    wait: Callable[[list[MPI.Request]], None]
+    wait_for_some: Callable[[list[MPI.Request]], Sequence[int]]
+    _direct: list[MPI.Request] = field(default_factory=list)
+    _staged: list[_Staged] = field(default_factory=list)
 
-    def __init__(
-        self,
-        mpi: MPI.Intracomm,
-        tag: int,
-        cuda_aware: bool,
-        wait: Callable[[list[MPI.Request]], None],
-        wait_for_some: Callable[[list[MPI.Request]], Sequence[int]],
-    ) -> None:
-        self._mpi, self._tag, self._cuda_aware = mpi, tag, cuda_aware
-        self._wait, self._wait_for_some = wait, wait_for_some
-        self._direct: list[MPI.Request] = []
-        self._staged: list[_Staged] = []
-
-    def run(self, send: Iterable[Piece], recv: Iterable[Piece]) -> None:
-        """Send and receive `(peer, tensor)` pieces; those of one peer are in the order in which it lists them."""
+    def run(self, send: Messages, recv: Messages) -> None:
+        """Send and receive; what one rank sends to another arrives in the order in which it is listed."""
         queues: dict[tuple[bool, int], _Queue] = {}
         # Receives come first: MPI puts a message that is already awaited straight where it belongs.
         for incoming, pieces in ((True, recv), (False, send)):
@@ -56,10 +50,10 @@ class Exchange:
                 self._start(queue)
             if not any(queue.chunks for queue in queues.values()):
                 break
-            done = set(self._wait_for_some([entry.request for entry in self._staged]))
+            done = set(self.wait_for_some([entry.request for entry in self._staged]))
             ready = dict.fromkeys([self._staged[place].finish() for place in sorted(done)])
             self._staged = [entry for place, entry in enumerate(self._staged) if place not in done]
-        self._wait(self._direct + [entry.request for entry in self._staged])
+        self.wait(self._direct + [entry.request for entry in self._staged])
         for entry in self._staged:
             entry.finish()
 
@@ -67,7 +61,7 @@ class Exchange:
         """Start the next chunks of a queue, until its staging buffers are in use."""
         while queue.chunks:
             chunk = queue.chunks[0]
-            if _is_plain(chunk) and is_accessible(chunk, self._cuda_aware):
+            if _is_plain(chunk) and is_accessible(chunk, self.cuda_aware):
                 synchronise(chunk)
                 self._direct.append(self._request(queue, chunk))
             elif not queue.buffers:
@@ -81,32 +75,29 @@ class Exchange:
             queue.chunks.popleft()
 
     def _request(self, queue: _Queue, tensor: torch.Tensor) -> MPI.Request:
-        start = self._mpi.Irecv if queue.incoming else self._mpi.Isend
-        return start([memory(tensor), MPI.BYTE], queue.peer, self._tag)
+        start = self.mpi.Irecv if queue.incoming else self.mpi.Isend
+        return start([memory(tensor), MPI.BYTE], queue.peer, self.tag)
 
     def _staging_buffer(self, used: torch.Tensor | None, chunk: torch.Tensor) -> torch.Tensor:
         """Contiguous memory for a chunk: that of a buffer used before where it fits.
 
         Fresh memory costs page faults, which take longer than the copy of the chunk.
         """
-        # In a buffer of another dtype `copy_` would convert the chunk: one of int64 would lose its high bits in
-        # int8.
+        # In a buffer of another dtype `copy_` would convert: in one of int8 an int64 would lose its high bits.
         if used is not None and used.dtype is chunk.dtype and used.numel() >= chunk.numel():
             return used.view(-1)[: chunk.numel()].view(chunk.shape)
-        return new_buffer(chunk, self._cuda_aware)
+        return new_buffer(chunk, self.cuda_aware)
 
 
+@dataclass(slots=True, eq=False)
 class _Queue:
     """The chunks that go to, or come from, one rank in an exchange, in order."""
 
-    __slots__ = ("buffers", "chunks", "incoming", "peer")
-
-    def __init__(self, peer: int, incoming: bool) -> None:
-        self.peer = peer
-        self.incoming = incoming
-        self.chunks: deque[torch.Tensor] = deque()
-        # The staging buffers that are free; None is one that is not made yet.
-        self.buffers: list[torch.Tensor | None] = [None, None]
+    peer: int
+    incoming: bool
+    chunks: deque[torch.Tensor] = field(default_factory=deque)
+    # The staging buffers that are free; None is one that is not made yet.
+    buffers: list[torch.Tensor | None] = field(default_factory=lambda: [None, None])
 
 
 class _Staged(NamedTuple):

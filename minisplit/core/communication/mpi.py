@@ -14,8 +14,8 @@ import torch
 from mpi4py import MPI
 
 from minisplit.core.communication.datatypes import memory, messages, piece_types, reduction
-from minisplit.core.communication.exchange import Exchange, Piece, is_accessible, new_buffer, send_buffer
-from minisplit.core.communication.protocol import TEXT_BYTES, Communication, Record
+from minisplit.core.communication.exchange import Exchange, is_accessible, new_buffer, send_buffer
+from minisplit.core.communication.protocol import TEXT_BYTES, Communication, Messages, Record
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.transfer import TransferPlan
 
@@ -107,7 +107,7 @@ class MPICommunication(Communication):
             self._duplicate = self._given.Dup()
         return self._duplicate
 
-    def _exchange(self, send: Sequence[Piece], recv: Sequence[Piece]) -> None:
+    def _exchange(self, send: Messages, recv: Messages) -> None:
         # Every rank counts its exchanges, also those in which it has no part: so a message can only be taken for
         # the exchange it was sent in, where a rank runs ahead of its peers.
         self._tag = (self._tag + 1) % _TAG_CYCLE
@@ -115,7 +115,7 @@ class MPICommunication(Communication):
             exchange = Exchange(self.mpi, self._tag, self.cuda_aware, self._wait, self._wait_for_some)
             exchange.run(self._by_distance(send, +1), self._by_distance(recv, -1))
 
-    def _by_distance(self, pieces: Sequence[Piece], step: int) -> list[Piece]:
+    def _by_distance(self, pieces: Messages, step: int) -> Messages:
         """Order by distance from this rank, so that not every rank sends to rank 0 first."""
         return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 
@@ -132,9 +132,8 @@ class MPICommunication(Communication):
         # saves the Python of a request per piece. For large ones packing by torch into a buffer that is used again
         # is faster than MPI's own. The choice follows from the layouts, so all ranks make the same one.
         limit = SCATTERED if plan.dst.split else IN_ONE_PLACE
-        if plan.src.size * source.element_size() > limit * self.size**2 or not is_accessible(
-            source, self.cuda_aware
-        ):
+        is_small = plan.src.size * source.element_size() <= limit * self.size**2
+        if not (is_small and is_accessible(source, self.cuda_aware)):
             super()._transfer(source, target, plan)
             return
         packed = send_buffer(source, self.cuda_aware)

@@ -11,9 +11,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from threading import get_ident
-from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from minisplit.core.communication.debug import (
     CollectiveError,
+    Setting,
     call_site,
     checksum,
     debugging,
@@ -37,7 +37,7 @@ Record = NDArray[np.int64]
 # What kind of call a rank makes, then what must be the same on all ranks.
 Call = tuple[object, ...]
 # Tensors, each with the rank that it goes to or comes from.
-Messages = list[tuple[int, torch.Tensor]]
+Messages = Sequence[tuple[int, torch.Tensor]]
 # Called before each collective call, with the call and what it carries. What it returns is called after the call.
 # See `minisplit.testing.traffic` and `minisplit.profile`.
 Observer = Callable[[Call, tuple[Any, ...]], Callable[[], object] | None]
@@ -113,12 +113,7 @@ class Communication(ABC):
         """Return the communicator itself: the copy of an array stays on the array's communicator."""
         return self
 
-    def exchange(
-        self,
-        send: Sequence[tuple[int, torch.Tensor]],
-        recv: Sequence[tuple[int, torch.Tensor]],
-        purpose: Sequence[object] = (),
-    ) -> None:
+    def exchange(self, send: Messages, recv: Messages, purpose: Sequence[object] = ()) -> None:
         """Send tensors to other ranks, and fill tensors with what they send.
 
         What one rank sends to another arrives in the order in which it is listed. Both list the same shapes and
@@ -572,9 +567,7 @@ class Communication(ABC):
             raise CollectiveError(f"collective #{self._calls}: {texts_by_rank(texts)}")
 
     @abstractmethod
-    def _exchange(
-        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
-    ) -> None: ...
+    def _exchange(self, send: Messages, recv: Messages) -> None: ...
 
     def _transfer(self, source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) -> None:
         self._exchange(*messages_of(source, target, plan))
@@ -690,7 +683,7 @@ def sanitize_comm(comm: Communication | None) -> Communication:
     return comm
 
 
-class use_comm:  # noqa: N801 - used like a function
+class use_comm(Setting):  # noqa: N801 - used like a function
     """Use a communicator for new arrays, from now on or for the length of a `with` block.
 
     The choice holds for the present thread or asynchronous task.
@@ -717,15 +710,7 @@ class use_comm:  # noqa: N801 - used like a function
     True
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ()
 
     def __init__(self, comm: Communication) -> None:
-        self._token: Token[Communication] = _current.set(sanitize_comm(comm))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _current.reset(self._token)
+        super().__init__(_current.set(sanitize_comm(comm)))
