@@ -17,6 +17,7 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, as_index, normalise_shape
+from minisplit.core.performance_warning import requested_move
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
 from minisplit.core.random.philox import Key
@@ -344,7 +345,8 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
     key = sanitize_generator(generator).next_key(x.comm)
     order = _order(x.shape[0], key, x.device)
     along = Layout((x.shape[0],), 0, x.comm.size, x.counts) if x.split == 0 else None
-    moved: DNDarray = x[_part(order, along or Layout((x.shape[0],), None, x.comm.size), x.comm)]
+    with requested_move():
+        moved: DNDarray = x[_part(order, along or Layout((x.shape[0],), None, x.comm.size), x.comm)]
     return moved.to_layout(x.layout)
 
 
@@ -396,7 +398,8 @@ def choice(
         index = DNDarray(mine.view(layout.lshape(comm.rank)), layout, comm)
     else:
         index = _part(_order(n, key, device, weights)[:wanted].view(shape), layout, comm)
-    return a[index] if isinstance(a, DNDarray) else index
+    with requested_move():
+        return a[index] if isinstance(a, DNDarray) else index
 
 
 def _given(shape: tuple[Any, ...]) -> Shape:

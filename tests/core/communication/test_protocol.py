@@ -1,4 +1,4 @@
-"""The communicator in use, and what each of its methods carries."""
+"""The communicator in use, and what each method of a communicator gives, on MPI and on threads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import torch
 from mpi4py import MPI
 
 import minisplit as ms
-from minisplit.core.collectives import redistribute_all
-from minisplit.core.communication import mpi
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.communication.protocol import sanitize_comm
+from minisplit.core.communication.protocol import first_difference
 
 Comm = ms.Communication
 NAN = float("nan")
@@ -42,14 +40,6 @@ def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.dtype is torch.complex32:
         a, b = a.to(torch.complex64), b.to(torch.complex64)
     return torch.equal(a, b)
-
-
-@pytest.mark.mpi
-def test_the_default_communicator(comm: Comm) -> None:
-    assert ms.get_comm() is ms.MPI_WORLD
-    assert sanitize_comm(None) is ms.MPI_WORLD
-    assert (comm.rank, comm.size) == (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
-    assert repr(comm) == f"<MPICommunication rank {comm.rank} of {comm.size}>"
 
 
 @pytest.mark.mpi
@@ -105,117 +95,6 @@ def test_what_is_no_communicator(wrong: Any) -> None:
     with pytest.raises(TypeError, match=words):
         ms.zeros(3, comm=wrong)
     assert ms.get_comm() is ms.MPI_WORLD
-
-
-def letter(sender: int, receiver: int, shape: tuple[int, ...], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-    return (torch.arange(int(np.prod(shape))).reshape(shape) + 10 * sender + receiver).to(dtype)
-
-
-def everybody_to_everybody(comm: Comm, shape: tuple[int, ...], strided: bool, device: str = "cpu") -> None:
-    """Each rank writes to each other one; what arrives is compared on the spot."""
-    peers = [peer for peer in range(comm.size) if peer != comm.rank]
-
-    def placed(values: torch.Tensor) -> torch.Tensor:
-        if not strided:
-            return values.to(device)
-        room = torch.zeros((*(2 * n for n in values.shape[::-1]),), dtype=values.dtype, device=device)
-        view = room[tuple(slice(None, None, 2) for _ in values.shape)].permute(*reversed(range(values.ndim)))
-        return view.copy_(values)
-
-    send = [(peer, placed(letter(comm.rank, peer, shape))) for peer in peers]
-    recv = [(peer, placed(torch.full(shape, -1))) for peer in peers]
-    comm.exchange(send, recv)
-    with agreement(comm, "checking"):
-        for peer, got in recv:
-            assert torch.equal(got.cpu(), letter(peer, comm.rank, shape))
-        for peer, kept in send:
-            assert torch.equal(kept.cpu(), letter(comm.rank, peer, shape))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
-@pytest.mark.parametrize("shape", [(1,), (5,), (2, 3), (3, 1, 2), (0,), (2, 0)], ids=str)
-def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str) -> None:
-    everybody_to_everybody(comm, shape, strided, device)
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("limit", [1, 8, 64])
-def test_A6_messages_above_the_limit_go_in_several(
-    comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
-    monkeypatch.setattr(mpi, "MESSAGE_LIMIT", limit)
-    whole = torch.arange(9, dtype=torch.int64)
-    lengths = [len(part[0]) for part in mpi._messages(whole)]
-    assert sum(lengths) == 72
-    assert max(lengths) == limit
-    assert torch.equal(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("limit", [1, 40, 64, 1000])
-@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
-@pytest.mark.parametrize("shape", [(3, 5), (1, 40), (2, 0, 3), (4, 2, 6)], ids=str)
-def test_A6_an_exchange_goes_in_chunks(
-    comm: Comm, monkeypatch: pytest.MonkeyPatch, limit: int, strided: bool, shape: tuple[int, ...]
-) -> None:
-    monkeypatch.setattr(mpi, "CHUNK", limit)
-    everybody_to_everybody(comm, shape, strided)
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("limit", [24, 64, 200])
-def test_several_arrays_in_one_exchange_of_chunks(
-    comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
-    """Contiguous pieces wait for those before them, which need a buffer, to be under way."""
-    monkeypatch.setattr(mpi, "CHUNK", limit)
-    whole = torch.arange(35 * 11).reshape(35, 11)
-    layouts = [ms.Layout((35, 11), split, size) for split in (0, 1, None)]
-    ways = [(src, dst) for src in layouts[:2] for dst in layouts] * 2
-    shards = [whole[src.box(rank)] for src, _ in ways]
-    for moved, (_, dst) in zip(redistribute_all(shards, ways, comm), ways, strict=True):
-        with agreement(comm, "checking"):
-            assert torch.equal(moved, whole[dst.box(rank)])
-
-
-@pytest.mark.serial
-@pytest.mark.parametrize("limit", [1, 8, 24, 100, 10**6])
-@pytest.mark.parametrize("shape", [(), (3, 5), (1, 40), (2, 0, 3), (4, 2, 6)], ids=str)
-def test_chunks(shape: tuple[int, ...], limit: int) -> None:
-    whole = torch.arange(int(np.prod(shape)), dtype=torch.int64).reshape(shape)
-    parts = list(mpi.chunks(whole, limit))
-    assert all(part.is_contiguous() and 0 < part.numel() * 8 <= max(8, limit) for part in parts)
-    assert torch.equal(
-        torch.cat([part.reshape(-1) for part in parts]) if parts else whole.reshape(-1), whole.reshape(-1)
-    )
-    # Of another tensor of the same shape the same cuts.
-    there = [part.shape for part in mpi.chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)]
-    assert there == [part.shape for part in parts]
-
-
-def test_only_some_ranks_exchange(comm: Comm, rank: int, size: int) -> None:
-    if size == 1:
-        comm.exchange([], [])
-        return
-    got = torch.zeros(4)
-    for _ in range(3):  # ranks between run ahead: the count of exchanges keeps them apart
-        comm.exchange([(size - 1, torch.ones(4))] if rank == 0 else [], [(0, got)] if rank == size - 1 else [])
-        comm.exchange([], [])
-    with agreement(comm, "checking"):
-        assert torch.equal(got, torch.full((4,), float(rank == size - 1)))
-
-
-def test_neighbours_in_a_ring_with_conjugate_and_negative_views(comm: Comm, rank: int, size: int) -> None:
-    if size == 1:
-        return
-    after, before = (rank + 1) % size, (rank - 1) % size
-    whole = torch.tensor([1 + 2j, 3 - 4j])
-    for view in (lambda t: t.conj(), lambda t: t.conj().imag, lambda t: torch._neg_view(t.real.clone())):
-        got = torch.empty_like(view(whole)).resolve_neg()
-        comm.exchange([(after, view(whole + rank))], [(before, got)])
-        with agreement(comm, "checking"):
-            assert torch.equal(got, view(whole + before).clone())
 
 
 @HALF_COMPLEX
@@ -435,26 +314,6 @@ def test_A11_a_rank_by_itself(comm: Comm, rank: int) -> None:
         assert not x.is_distributed()
 
 
-@pytest.mark.mpi
-def test_messages_do_not_meet_those_of_the_caller(comm: Comm, rank: int, size: int) -> None:
-    theirs = np.array([rank])
-    request = MPI.COMM_WORLD.Isend(theirs, (rank + 1) % size, tag=comm._tag + 1)
-    everybody_to_everybody(comm, (3,), strided=False)
-    got = np.array([-1])
-    MPI.COMM_WORLD.Recv(got, (rank - 1) % size)
-    request.Wait()
-    assert got[0] == (rank - 1) % size
-
-
-@GPU
-def test_tensors_on_a_gpu_are_staged_through_the_host(comm: Comm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comm, "cuda_aware", False)
-    x = ms.array(torch.arange(35.0).reshape(5, 7), split=0, device="gpu")
-    y = x.resplit(1)
-    assert y.device == x.device
-    np.testing.assert_array_equal(y.numpy(), np.arange(35.0).reshape(5, 7))
-
-
 def test_A11_a_freed_communicator(comm: Comm, size: int, raises_alike: Any) -> None:
     part = comm.split(0)
     assert part is not None
@@ -565,3 +424,49 @@ def test_A13_the_thread_that_used_it_has_ended(comm: Comm, size: int) -> None:
         thread.start()
         thread.join()
     assert totals == [size, size]
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("table", "other"),
+    [([[1, 2], [1, 2]], None), ([[1, 2], [1, 2], [1, 3], [0, 2]], 2), ([[5]], None), ([5, 5, 6, 5], 2)],
+)
+def test_the_first_rank_that_differs(table: list[Any], other: int | None) -> None:
+    assert first_difference(np.array(table)) == other
+
+
+@pytest.mark.several
+@pytest.mark.parametrize("kind", ["text", "long text", "tensor", "dtype", "shape"])
+def test_what_is_not_the_same_on_all_ranks(comm: Comm, rank: int, size: int, kind: str, raises_alike: Any) -> None:
+    other = rank == size - 1
+    value = {
+        "text": "b" if other else "a",
+        "long text": "a" * 10_000 + str(other),
+        "tensor": torch.tensor([1.0, float(other)]),
+        "dtype": torch.zeros(2, dtype=torch.float64 if other else torch.float32),
+        "shape": torch.zeros((2, 1) if other else (1, 2)),
+    }[kind]
+    words = f"^the value must be the same on every rank, but rank 0 has checksum .*, rank {size - 1} has checksum"
+    with raises_alike(ValueError, match=words):
+        comm.check_same(value, "the value")
+    with raises_alike(ValueError, match=rf"rank 0 has \(0\), rank {size - 1} has \({size - 1}\); look again$"):
+        comm.check_same(value, "the value", shown=f"({rank})", hint="look again")
+    with ms.debug(False):
+        comm.check_replicated(value, "the value")
+    with ms.debug(), raises_alike(ValueError, match=words):
+        comm.check_replicated(value, "the value")
+
+
+def test_what_is_the_same_on_all_ranks(comm: Comm, rank: int) -> None:
+    for value in ("", "text \udcff", torch.zeros(0), torch.arange(6).reshape(2, 3).T, torch.tensor([1j]).conj()):
+        comm.check_same(value, "the value", shown=str(rank))
+
+
+def test_a_check_of_debug_mode_is_not_observed(comm: Comm) -> None:
+    with ms.debug(), ms.testing.traffic() as seen:
+        comm.check_replicated("text", "the value")
+        comm.compare(np.zeros(1, dtype=np.int64))
+    assert seen.collectives == 0
+    with ms.testing.traffic() as seen:
+        comm.check_same("text", "the value")
+    assert seen.collectives == (comm.size > 1)

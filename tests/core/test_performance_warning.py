@@ -12,7 +12,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.performance_warning import ASKED
+from minisplit.core.performance_warning import requested_move
 from minisplit.testing import run
 
 Calls = list[tuple[str, Callable[[], Any]]]
@@ -81,7 +81,7 @@ def test_what_was_asked_for_stays_or_is_small_is_no_warning(comm: ms.Communicati
     assert x.numpy().shape == np.asarray(x).shape == (40, 40)
     assert len(x.tolist()) == 40
     assert ms.array(x, split=1).split == 1
-    assert ms.random.permutation(x).shape == (40, 40)
+    assert ms.random.permutation(x).shape == ms.random.choice(x, 40).shape == (40, 40)
     assert (x + ms.ones((40, 40))).sum().item() == 1600
     assert ms.ones(3, split=0).tolist() == [1, 1, 1]
     # Rows that are where they are asked for, by indices that all ranks have and by those of each.
@@ -120,12 +120,25 @@ def test_one_rank_shows_it_with_the_line_of_the_program(comm: ms.Communication, 
         assert [warning.filename for warning in caught] == [__file__] * 2 * (rank == 0)
 
 
-@pytest.mark.serial
-def test_what_a_program_asks_for_is_asked_for_by_public_names() -> None:
-    public = [ms.DNDarray, ms, ms.random]
-    for name in ASKED:
-        found = next(getattr(place, name) for place in public if hasattr(place, name))
-        assert found.__code__.co_name == name
+@pytest.mark.several
+@pytest.mark.usefixtures("above_100_bytes")
+def test_the_names_of_functions_do_not_matter(comm: ms.Communication, raises_alike: Any) -> None:
+    names: dict[str, Any] = {}
+    exec(compile("def to_layout(x, y): return x + y", ms.__file__, "exec"), names)
+    with raises_alike(ms.PerformanceWarning, match="this call brings"):
+        names["to_layout"](ms.zeros((40, 40), split=0), ms.zeros((40, 40), split=1))
+
+
+@pytest.mark.several
+@pytest.mark.usefixtures("above_100_bytes")
+def test_a_requested_move_is_no_warning_within_its_block(comm: ms.Communication, raises_alike: Any) -> None:
+    x, y = ms.zeros((40, 40), split=0), ms.zeros((40, 40), split=1)
+    with requested_move():
+        assert (x + y).shape == (40, 40)
+    with pytest.raises(KeyError), requested_move():
+        raise KeyError
+    with raises_alike(ms.PerformanceWarning, match="this call brings"):
+        x + y
 
 
 @pytest.mark.usefixtures("above_100_bytes")
