@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch._C import _functorch as functorch
 from torch.overrides import TorchFunctionMode
+
+from minisplit.vmap.functorch import get_unwrapped, is_functorch_wrapped_tensor
 
 Result = TypeVar("Result")
 MEMORY_BUDGET = 2**29
@@ -178,6 +179,6 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
 
 def _physical(x: torch.Tensor) -> torch.Tensor:
     """The tensor with the values of all samples, beneath the wrappers of torch.func."""
-    while functorch.is_functorch_wrapped_tensor(x):
-        x = functorch.get_unwrapped(x)
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
     return x

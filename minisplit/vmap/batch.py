@@ -18,22 +18,23 @@ Axes = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The samples of one call: which axis of each input is mapped, and the layout each input must have."""
+    """The samples of one call: which axis of each input is mapped, and the layout that each input must have."""
 
     in_dims: Axes
     targets: tuple[Layout, ...]
     samples: Layout
-    # Per input: whether it has its target layout already. Whether that is so for all, and whether bytes must move.
-    stays: tuple[bool, ...]
+    # Whether all inputs have their target layout already, and whether bytes must move between ranks.
     aligned: bool
     exchanges: bool
+    # The first rank with samples, if some rank has none: it tells those what the outputs are. Else None.
+    root: int | None
+    # Number of samples on all ranks.
+    size: int
 
-    @property
-    def size(self) -> int:
-        """Number of samples on all ranks."""
-        return self.samples.size
 
-
+# Called once for each mapped call. Key: layouts and bytes per element of the inputs, mapped axes, bound on the
+# imbalance. Planning takes 20 us for aligned inputs and milliseconds for others. 256: a program has some dozens of
+# mapped functions and shapes; with uneven counts an entry takes 8 bytes per rank and layout.
 @lru_cache(maxsize=256)
 def plan_batch(
     layouts: tuple[Layout, ...],
@@ -41,10 +42,10 @@ def plan_batch(
     in_dims: Axes | None = None,
     max_imbalance: float = MAX_IMBALANCE,
 ) -> Batch:
-    """Decide the common counts for inputs of these layouts and bytes per element. Pure.
+    """Decide which ranks get which samples of inputs with these layouts and bytes per element. Pure.
 
-    in_dims: the mapped axis of each input, counted from the front, None for one that every sample gets whole.
-        Without it the mapped axes are the split axes.
+    `in_dims` has the mapped axis of each input, counted from the front, None for one that every sample gets whole.
+    Without it the mapped axes are the split axes.
 
     Inputs that are split along their mapped axes, all with the same counts, stay where they are, however uneven.
     Where an input must move, all get the counts for which the fewest bytes of all inputs move, among those that
@@ -63,9 +64,10 @@ def plan_batch(
     ragged = _common_counts(layouts, itemsizes, axes, extent, max_imbalance)
     targets = tuple(_target(layout, axis, ragged) for layout, axis in zip(layouts, axes, strict=True))
     samples = Layout((extent,), 0, layouts[0].ranks, ragged)
-    stays = tuple(layout == target for layout, target in zip(layouts, targets, strict=True))
+    counts = samples.counts or ()
+    root = next(rank for rank, count in enumerate(counts) if count) if extent and 0 in counts else None
     exchanges = any(map(elements_moved, layouts, targets))
-    return Batch(axes, targets, samples, stays, all(stays), exchanges)
+    return Batch(axes, targets, samples, layouts == targets, exchanges, root, extent)
 
 
 def _number_of_samples(layouts: Sequence[Layout], axes: Axes, given: bool) -> int:
@@ -119,7 +121,6 @@ def sample_shape(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
     return tuple(shape) if axis is None else (*shape[:axis], *shape[axis + 1 :])
 
 
-@lru_cache(maxsize=256)
 def output_layout(of_one: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
     """The layout of an output of this shape per sample, the samples along `out_dim`; None: replicated."""
     if out_dim is None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch.utils import _pytree as pytree
-
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import Layout
+from minisplit.core.storage import StoredArray
 from minisplit.core.transfer import elements_moved
 from minisplit.viz.layout_figure import draw
-from minisplit.vmap.batch import Batch, output_layout
-from minisplit.vmap.outcome import Outputs, messages
+from minisplit.vmap.batch import Batch
+from minisplit.vmap.functorch import TreeSpec
+from minisplit.vmap.outcome import Outcome, count_messages
 from minisplit.vmap.pytree import input_labels, output_labels
 
 if TYPE_CHECKING:
@@ -135,35 +135,40 @@ class Plan:
 
 def make_plan(
     name: str,
-    arrays: Sequence[DNDarray],
-    spec: pytree.TreeSpec | None,
+    arrays: Sequence[DNDarray | StoredArray],
+    spec: TreeSpec | None,
     batch: Batch,
     chunk_size: int | Literal["auto"] | None,
-    outputs: Outputs | BaseException | None,
+    outcome: Outcome,
 ) -> Plan:
-    """The plan of a call. `outputs` is what will come out, or why that is not known."""
+    """The plan of a call. `outcome` says what the outputs are, or why that is not known."""
     names = [str(i) for i in range(len(arrays))] if spec is None else input_labels(spec)
-    inputs = tuple(
-        InputPlan(
-            label, _named(x.dtype), axis, x.layout, target, x.larray.itemsize * elements_moved(x.layout, target)
+    inputs = []
+    for label, x, axis, target in zip(names, arrays, batch.in_dims, batch.targets, strict=True):
+        # A file lies wherever it is wanted.
+        layout = x.layout if isinstance(x, DNDarray) else target
+        moved = x.dtype.itemsize * elements_moved(layout, target)
+        inputs.append(InputPlan(label, _dtype_name(x.dtype), axis, layout, target, moved))
+    collectives = int(batch.exchanges) + count_messages(batch, outcome.outputs)
+    if batch.samples.ranks > 1:
+        collectives += any(
+            isinstance(x, StoredArray) and dim is None for x, dim in zip(arrays, batch.in_dims, strict=True)
         )
-        for label, x, axis, target in zip(names, arrays, batch.in_dims, batch.targets, strict=True)
-    )
-    collectives = int(batch.exchanges) + (batch.samples.ranks > 1)
-    known, unknown = None, ""
-    if isinstance(outputs, Outputs):
-        collectives = int(batch.exchanges) + messages(outputs, batch.samples)
-        known = tuple(
-            OutputPlan(label, _named(each.dtype), output_layout(each.shape, each.dim, batch.samples))
-            for label, each in zip(output_labels(outputs.structure, len(outputs.each)), outputs.each, strict=True)
+    outputs, unknown = None, ""
+    if outcome.outputs is not None:
+        each, layouts = outcome.outputs.each, outcome.outputs.layouts
+        labels = output_labels(outcome.outputs.structure, len(each))
+        outputs = tuple(
+            OutputPlan(label, _dtype_name(output.dtype), layout)
+            for label, output, layout in zip(labels, each, layouts, strict=True)
         )
-    elif outputs is not None:
-        text = str(outputs) or "no text"
-        unknown = f"{type(outputs).__name__}: {text.splitlines()[0]}"
-    return Plan(name, inputs, known, unknown, batch.samples.counts or (), chunk_size, collectives)
+    elif outcome.failure is not None:
+        error = outcome.failure.error
+        unknown = f"{type(error).__name__}: {(str(error) or 'no text').splitlines()[0]}"
+    return Plan(name, tuple(inputs), outputs, unknown, batch.samples.counts or (), chunk_size, collectives)
 
 
-def _named(dtype: Any) -> str:
+def _dtype_name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 

@@ -16,13 +16,24 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch._C import _functorch as functorch
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.overrides import TorchFunctionMode
 
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
 from minisplit.core.random.sampling import IndexGrid
+from minisplit.vmap.functorch import (
+    CVmapInterpreterPtr,
+    DisableTorchFunction,
+    RandomnessType,
+    TransformType,
+    add_batch_dim,
+    get_interpreter_stack,
+    get_unwrapped,
+    is_batchedtensor,
+    is_functorch_wrapped_tensor,
+    maybe_get_level,
+    temporarily_clear_interpreter_stack,
+)
 
 # Makes numbers of this dtype.
 Draw = Callable[[IndexGrid, torch.dtype, torch.device], torch.Tensor]
@@ -31,7 +42,7 @@ _REFUSED = "random operation while in randomness error mode"
 _SELU = 1.7580993408473766
 
 
-class Source(NamedTuple):
+class RandomSource(NamedTuple):
     """What the mapped functions of one call and one rank draw from.
 
     `key` is that of the call, None where nothing is to be drawn: outputs are inferred. `same`: all samples
@@ -43,7 +54,7 @@ class Source(NamedTuple):
     first: int = 0
 
     @contextmanager
-    def drawing(self, start: int, samples: int, level: int) -> Iterator[None]:
+    def replace_random_functions(self, start: int, samples: int, level: int) -> Iterator[None]:
         """Draw from here while the vmap of this level maps a function over samples from local `start` on."""
         before = None if self.key is None else torch.get_rng_state()
         with _Draws(self, self.first + start, samples, level):
@@ -59,7 +70,7 @@ class Source(NamedTuple):
 class _Draws(TorchFunctionMode):
     """Replaces what random functions return."""
 
-    def __init__(self, source: Source, first: int, samples: int, level: int) -> None:
+    def __init__(self, source: RandomSource, first: int, samples: int, level: int) -> None:
         super().__init__()
         self.source, self.level = source, level
         self.first, self.samples = (0, 1) if source.same else (first, samples)
@@ -94,13 +105,13 @@ class _Draws(TorchFunctionMode):
         sizes = [size for _, size in inner]
         each = math.prod(sizes) * math.prod(shape)
         with temporarily_clear_interpreter_stack():
-            with torch._C.DisableTorchFunction():
+            with DisableTorchFunction():
                 drawn = self._drawn(draw, each, dtype, device)
             # Outside, so that who weighs what torch's functions return sees it.
             drawn = drawn.view([*([] if self.source.same else [self.samples]), *sizes, *shape])
         self.position += 1
         for level in [*([] if self.source.same else [self.level]), *(level for level, _ in inner)]:
-            drawn = functorch._add_batch_dim(drawn, 0, level)
+            drawn = add_batch_dim(drawn, 0, level)
         return drawn
 
     def put(self, drawn: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -121,16 +132,16 @@ class _Draws(TorchFunctionMode):
     def _inner_levels(self) -> list[tuple[int, int]]:
         """Level and size of each `torch.vmap` within the mapped function whose samples are to draw differently."""
         found = []
-        for interpreter in functorch.get_interpreter_stack() or ():
-            if interpreter.level() <= self.level or interpreter.key() != functorch.TransformType.Vmap:
+        for interpreter in get_interpreter_stack() or ():
+            if interpreter.level() <= self.level or interpreter.key() != TransformType.Vmap:
                 continue
-            vmap = functorch.CVmapInterpreterPtr(interpreter)
-            if vmap.randomness() == functorch.RandomnessType.Error:
+            vmap = CVmapInterpreterPtr(interpreter)
+            if vmap.randomness() == RandomnessType.Error:
                 raise RuntimeError(
                     f"vmap: called {_REFUSED}: that of the torch.vmap (or jacrev, hessian ...) within func, which "
                     "takes randomness= as well"
                 )
-            if vmap.randomness() == functorch.RandomnessType.Different:
+            if vmap.randomness() == RandomnessType.Different:
                 found.append((interpreter.level(), vmap.batchSize()))
         return found
 
@@ -142,10 +153,10 @@ def _name(func: Any) -> str:
 def _levels_of(x: torch.Tensor) -> set[int]:
     """The levels of `vmap` at which a tensor is mapped."""
     levels = set()
-    while functorch.is_functorch_wrapped_tensor(x):
-        if functorch.is_batchedtensor(x):
-            levels.add(functorch.maybe_get_level(x))
-        x = functorch.get_unwrapped(x)
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            levels.add(maybe_get_level(x))
+        x = get_unwrapped(x)
     return levels
 
 

@@ -6,14 +6,9 @@ import pytest
 import torch
 
 from minisplit.core.layout import Layout
-from minisplit.vmap.execute import Outcome
-from minisplit.vmap.failure import doing, hint_for, narrowed
+from minisplit.vmap.outcome import explain, hint_for, narrow
 
 pytestmark = pytest.mark.serial
-
-
-def failed(start: int, stop: int, error: BaseException, in_func: bool = True) -> Outcome:
-    return Outcome(None, error, start, stop, in_func)
 
 
 @pytest.mark.parametrize("bad", [{4}, {9}, {7}, {6, 8}, {4, 5, 6, 7, 8, 9}])
@@ -25,9 +20,7 @@ def test_narrowed_to_the_first_sample_that_fails(bad: set[int]) -> None:
         if bad & set(range(start, stop)):
             raise ValueError("again")
 
-    outcome = narrowed(failed(4, 10, ValueError("first")), run)
-    assert (outcome.start, outcome.stop) == (min(bad), min(bad) + 1)
-    assert str(outcome.error) == "first"
+    assert narrow(ValueError("first"), 4, 10, run) == (min(bad), min(bad) + 1)
     assert sum(ran) <= 2 * 6
 
 
@@ -37,24 +30,21 @@ def test_not_narrowed_where_it_cannot_be() -> None:
         raise KeyError("another")
 
     ran: list[tuple[int, int]] = []
-    outcome = narrowed(failed(0, 8, ValueError("first")), run)
-    assert (outcome.start, outcome.stop) == (0, 8), "the error does not come again"
+    samples = Layout((8,), 0, 1)
+    assert explain(ValueError("first"), 0, 8, run, samples, 0).attributes == {"samples": range(8)}
+    assert len(ran) > 0, "the error does not come again"
     ran.clear()
     for error in (RuntimeError("CPUAllocator: can't allocate memory"), MemoryError(), SystemExit(3)):
-        assert narrowed(failed(0, 8, error), run).stop == 8
-    assert narrowed(failed(0, 8, ValueError("of what func returned"), in_func=False), run).stop == 8
+        assert explain(error, 0, 8, run, samples, 0).attributes == {"samples": range(8)}
     assert ran == []
 
 
 def test_what_is_said_of_the_samples() -> None:
     samples = Layout((10,), 0, 3)
-    assert doing(failed(1, 2, ValueError()), samples, 1) == ("mapping sample 5 of 10", range(5, 6))
-    assert doing(failed(0, 3, ValueError()), samples, 2) == ("mapping samples 7 to 9 of 10", range(7, 10))
-    none = Layout((0,), 0, 3)
-    assert doing(failed(0, 0, ValueError()), none, 2) == (
-        "inferring the outputs of a batch without samples",
-        range(0),
-    )
+    one = explain(ValueError(), 1, 2, None, samples, 1)
+    assert (one.doing, one.attributes) == ("mapping sample 5 of 10", {"samples": range(5, 6)})
+    several = explain(ValueError(), 0, 3, None, samples, 2)
+    assert (several.doing, several.attributes) == ("mapping samples 7 to 9 of 10", {"samples": range(7, 10)})
 
 
 def test_hints_are_for_what_they_fit() -> None:

@@ -144,11 +144,11 @@ def test_what_does_not_go_together(comm: ms.Communication, raises_alike: Any) ->
 
 
 @pytest.mark.serial
-def test_left() -> None:
-    assert list(stream._left([], 0, 3)) == [(0, 3)]
-    assert list(stream._left([(5, 9), (0, 2), (1, 3)], 1, 7)) == [(3, 5)]
-    assert list(stream._left([(0, 9)], 1, 7)) == []
-    assert list(stream._left([(8, 9)], 1, 7)) == [(1, 7)]
+def test_subtract() -> None:
+    assert list(stream.subtract([], 0, 3)) == [(0, 3)]
+    assert list(stream.subtract([(5, 9), (0, 2), (1, 3)], 1, 7)) == [(3, 5)]
+    assert list(stream.subtract([(0, 9)], 1, 7)) == []
+    assert list(stream.subtract([(8, 9)], 1, 7)) == [(1, 7)]
 
 
 def test_what_only_arrays_in_memory_do(raises_alike: Any) -> None:
