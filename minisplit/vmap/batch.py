@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
-from minisplit.vmap.balance import cheapest_counts, held
+from minisplit.vmap.balance import cheapest_counts, parts_of
 
 # The most samples that a rank is given by a move, as a multiple of its fair share.
 MAX_IMBALANCE = 1.25
@@ -105,7 +105,7 @@ def _common_counts(
         return present.pop()
     ranks = layouts[0].ranks
     fair = -(-extent // ranks)
-    return cheapest_counts(extent, ranks, [held(*each) for each in cut], max(fair, int(max_imbalance * fair)))
+    return cheapest_counts(extent, ranks, [parts_of(*each) for each in cut], max(fair, int(max_imbalance * fair)))
 
 
 def _target(layout: Layout, axis: int | None, ragged: tuple[int, ...] | None) -> Layout:
