@@ -81,48 +81,89 @@ def vmap(
     out: Any = None,
     resume: bool = False,
 ) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
-    """Map `func`, plain torch for one sample, over axes of DNDarrays.
+    """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
-    The result is called with DNDarrays, alone or in nested tuples, lists and dicts:
-    `y, z = ms.vmap(f, out_dims=(0, 1))(a, b)`. Each mapped input gives `func` one index of its mapped axis at a
-    time; what is not mapped is given whole to every sample; keyword arguments are passed on unmapped. What `func`
-    computes must not depend on the rank, and it must not change its arguments. Also a decorator: `@ms.vmap`,
-    `@ms.vmap(out_dims=1)`.
+    The result is called with DNDarrays, alone or in nested tuples, lists and dicts: `y, z = ms.vmap(f,
+    out_dims=(0, 1))(a, b)`. Each mapped input gives `func` one index of its mapped axis at a time. What is not
+    mapped is given whole to every sample. Keyword arguments are passed on unmapped. It is also a decorator:
+    `@ms.vmap`, `@ms.vmap(out_dims=1)`.
 
-    out_dims: where the samples lie in each output: an int for all outputs, or a tuple, list or dict that fits what
-        `func` returns, down to any level. It becomes the output's split. Negative values count from the
-        end. None means "the same for every sample": a replicated output.
-    randomness: "error": random functions raise. "different": each sample draws other numbers, by torch's
-        functions, that depend on `minisplit.random.seed`, the call and the global sample alone, not on ranks,
-        counts or chunks; "same": all samples draw what the first would. See docs/random.md.
-    in_dims: the mapped axis of each input: an int or None for all, or a tuple for the positional arguments, down
-        to any level. Without it the mapped axes are the split axes, and replicated inputs are not mapped. An
-        input that is split along another axis is re-split; of a replicated one each rank takes its part, with no
-        message.
-    chunk_size: samples per `torch.vmap` and rank; None runs one on all of a rank's samples; "auto" measures the
-        fastest on the first chunks, and remembers it for `func` and the shapes. The peak
-        memory is the outputs plus one chunk.
-    memory_budget: bytes that a chunk of "auto" may take on each rank, 512 MiB by default.
-    max_imbalance: where inputs must move, no rank gets more than so many times its fair share of the samples.
-    progress: show a bar on rank 0, if its standard error ends on a terminal (needs tqdm).
-    out: a file to which the outputs go, a block after the other, rather than into memory; or a path for each, in
-        the structure that `func` returns. A call then returns StoredArrays. See docs/files.md.
-    resume: go on with what an interrupted call like this one has written, also on another number of ranks.
+    Parameters
+    ----------
+    func : callable, optional
+        A function of torch tensors, which returns tensors, alone or in nested tuples, lists and dicts. What it
+        computes must not depend on the rank, and it must not change its arguments or what it captured. It makes no
+        collective calls. By default `vmap` returns a decorator.
+    out_dims : int, None, or a tuple, list or dict of them, default 0
+        The axis of each output along which the samples lie: one for all outputs, or a structure that fits what
+        `func` returns, down to any level. It becomes the output's split axis. Negative axes count from the end.
+        None is for an output that is the same for every sample, and becomes replicated.
+    randomness : {"error", "different", "same"}, default "error"
+        What torch's random functions do in `func`. "error": they raise. "different": each sample gets other
+        numbers, which depend on `minisplit.random.seed`, the call and the global index of the sample alone, not on
+        ranks, counts or chunks. "same": all samples get the numbers of the first one.
+    in_dims : int, None, or a tuple, list or dict of them, default "split"
+        The mapped axis of each input: one for all inputs, or a tuple for the positional arguments, down to any
+        level. None is for an input that is not mapped. An input that is split along another axis is re-split; of a
+        replicated one each rank takes its part, without a message. By default the mapped axes are the split axes,
+        and replicated inputs are not mapped.
+    chunk_size : int, "auto" or None, default None
+        How many samples each rank maps at a time. The peak of memory is the outputs and one chunk. "auto" measures
+        the fastest size on the first chunks, and keeps it for `func` and the kind of samples. None maps all of a
+        rank's samples at once.
+    memory_budget : int, optional
+        How many bytes a chunk of "auto" may take on each rank. By default 512 MiB.
+    max_imbalance : float, default 1.25
+        Where inputs must move, no rank gets more than so many times its fair share of the samples.
+    progress : bool, default False
+        Whether to show a bar on rank 0, if its standard error ends on a terminal. It needs tqdm.
+    out : str or Path, or a tuple, list or dict of them, optional
+        Files to which the outputs go, block by block, rather than into memory: one file, or a path for each output
+        in the structure that `func` returns.
+    resume : bool, default False
+        Whether to go on with what an interrupted call like this one has written to `out`, also on another number
+        of ranks.
 
-    A call returns DNDarrays in the structure that `func` returns, a bare tensor as a tuple of one, each with as
-    many samples per rank as the inputs have. Inputs that are not aligned are first moved, in one exchange, to the
-    counts for which the fewest bytes move (docs/plans.md); `.plan(...)` tells what will be moved, without a
-    message. Otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
-    `torch.vmap` inside `func` work, and autograd flows back through the call, also to keyword arguments: its
-    backward pass is collective where inputs were moved or replicated. See docs/gradients.md.
+    Returns
+    -------
+    MappedFunction
+        A function of DNDarrays, and of the results of `minisplit.open`. It returns DNDarrays in the structure that
+        `func` returns, a bare tensor as a tuple of one, each with as many samples per rank as the inputs have;
+        with `out` it returns StoredArrays. Its method `plan` tells what a call will do. Without `func`, a
+        decorator.
 
-    Raises TypeError or ValueError at once for wrong arguments. A call raises, the same on every
-    rank: TypeError for an input that is no DNDarray or an output that is no tensor; ValueError
-    where no input is mapped, their numbers of samples, communicators or devices
-    differ, or `in_dims` or `out_dims` do not fit; RuntimeError where `func` changes an input or a captured tensor
-    in place; and what `func` raises on any rank, with the rank and its global samples in the text and as its
-    attributes `rank` and `samples` (as a `RankError` where an exception of its class cannot be made from a text).
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type. In a call: if an input is no DNDarray, or an output is no tensor.
+    ValueError
+        If an argument has a value that is not allowed. In a call: if no input is mapped, if the inputs differ in
+        their number of samples, communicator or device, or if `in_dims` or `out_dims` do not fit.
+    RuntimeError
+        In a call, if `func` changes an input or a captured tensor in place.
+    Exception
+        In a call, what `func` raises on any rank: on all ranks, with the rank and its global samples in the text
+        and as the attributes `rank` and `samples`; a `RankError` if other ranks cannot make an exception of its
+        class.
 
+    Communication
+    -------------
+    Local. A call of the result is collective: one allreduce of three integers, in which the ranks agree on errors
+    and outputs. Before it there is one exchange for all inputs together, if any must move: to the counts for which
+    the fewest bytes move. If some ranks have no samples, a broadcast tells them what the outputs are, and another
+    one gives them each replicated output. The backward pass is collective if inputs were moved or replicated.
+
+    See Also
+    --------
+    minisplit.open : Open an array in a file, to be mapped over block by block.
+
+    Notes
+    -----
+    Gradients, Jacobians and nested `torch.vmap` inside of `func` work, and autograd flows back through a call,
+    also to keyword arguments.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> a, b = ms.arange(4, split=0), ms.ones((3, 4), split=1)
     >>> y, z = ms.vmap(lambda x, v: (x * 2, x + v), out_dims=(0, 1))(a, b)
@@ -154,7 +195,22 @@ class Call(NamedTuple):
 
 
 class MappedFunction:
-    """What `vmap` returns: a function of DNDarrays, with the name and docstring of the one it maps."""
+    """A function of DNDarrays, with the name and docstring of the one that it maps. Made by `minisplit.vmap`.
+
+    Parameters
+    ----------
+    func : callable
+        The function of one sample.
+    options : Options
+        All arguments of `minisplit.vmap` but the function.
+
+    Attributes
+    ----------
+    func : callable
+        As given.
+    options : Options
+        As given.
+    """
 
     def __init__(self, func: Callable[..., Any], options: Options) -> None:
         if not callable(func):
@@ -185,7 +241,30 @@ class MappedFunction:
         return MappedFunction, (self.func, self.options)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Map over `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
+        """Map the function over the arguments. See `minisplit.vmap`.
+
+        Parameters
+        ----------
+        *args : DNDarray, StoredArray, or nested tuples, lists and dicts of them
+            The inputs, of which some or all are mapped.
+        **kwargs : Any
+            Passed on to the function, unmapped; a replicated DNDarray as its tensor.
+
+        Returns
+        -------
+        tuple, list or dict of DNDarray or StoredArray
+            The outputs, in the structure that the function returns, a bare tensor as a tuple of one.
+
+        Raises
+        ------
+        Exception
+            What `minisplit.vmap` lists. The same on all ranks.
+
+        Communication
+        -------------
+        Collective: one allreduce of three integers, and the messages that `minisplit.vmap` lists for inputs that
+        must move and ranks that have no samples.
+        """
         call = self._prepare(args, kwargs)
         comm, batch, inputs = call.comm, call.batch, call.shards
         if debugging():
@@ -228,14 +307,36 @@ class MappedFunction:
         return tuple(arrays) if outputs.structure is None else unflatten_outputs(arrays, outputs.structure)
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
-        """What a call with these arguments will do, as data: `print(plan)` is a table. Local: nothing is sent.
+        """Return what a call with these arguments will do, as data. `print` shows it as a table.
 
-        `plan.bytes_moved` is summed over the ranks, `plan.collectives` counts the collective calls, debug mode's
-        own left out; `plan.plot()` draws who holds what before and after. The outputs are inferred by a run of the
-        function on tensors without data (torch's fake tensors); where that fails, `plan.outputs` is None.
+        The outputs are inferred by a run of the function on tensors without data.
 
-        Raises what a call would raise for these arguments before its first message.
+        Parameters
+        ----------
+        *args : DNDarray, StoredArray, or nested tuples, lists and dicts of them
+            The positional arguments of the call.
+        **kwargs : Any
+            Its keyword arguments.
 
+        Returns
+        -------
+        Plan
+            The layouts of inputs and outputs, and the bytes and messages of the call. Its `outputs` are None if
+            the function cannot run without data.
+
+        Raises
+        ------
+        TypeError
+            As a call does before its first message.
+        ValueError
+            As a call does before its first message.
+
+        Communication
+        -------------
+        Local.
+
+        Examples
+        --------
         >>> import minisplit as ms
         >>> x = ms.ones((6, 2), split=0)
         >>> plan = ms.vmap(lambda v: v.sum()).plan(x)
