@@ -1,12 +1,18 @@
-"""What is said of a failing function: the first failing sample, and what to do."""
+"""How ranks agree on outputs and failures, and what is said of them: the first failing sample, and what to do."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+import minisplit as ms
 from minisplit.core.layout import Layout
-from minisplit.vmap.outcome import explain, hint_for, narrow
+from minisplit.testing import run, traffic
+from minisplit.vmap.functorch import pytree
+from minisplit.vmap.outcome import describe, explain, hint_for, narrow
 
 pytestmark = pytest.mark.serial
 
@@ -52,3 +58,89 @@ def test_hints_are_for_what_they_fit() -> None:
     assert "chunk_size" in hint_for(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     assert hint_for(ValueError("anything")) == ""
     assert "error.samples" in hint_for(RuntimeError("linalg.cholesky: (Batch element 0): not positive-definite"))
+
+
+def test_descriptions_differ_in_everything_that_ranks_must_agree_on() -> None:
+    kind = torch.float32, (3, 4), 0, False, 0
+    others = [
+        ((torch.float64, (3, 4), 0, False, 0),),
+        ((torch.float32, (3, 5), 0, False, 0),),
+        ((torch.float32, (3, 4), 1, False, 0),),
+        ((torch.float32, (3, 4), 0, True, 0),),
+        ((torch.float32, (3, 4), None, False, 1),),
+        ((torch.float32, (3, 4), None, False, 2),),
+        (kind, kind),
+    ]
+    samples = Layout((6,), 0, 2)
+    first = describe((kind,), None, samples)
+    assert describe((kind,), None, samples) is first
+    assert describe(((torch.float32, (2, 4), 0, False, 0),), None, samples).digest == first.digest, (
+        "on another rank"
+    )
+    structures = [None, 1, pytree.tree_structure([0]), pytree.tree_structure({"a": 0})]
+    digests = {describe((kind,), structure, samples).digest for structure in structures}
+    assert len(digests | {describe(kinds, None, samples).digest for kinds in others}) == len(structures) + len(
+        others
+    )
+    longer = describe((kind,), None, Layout((9,), 0, 2))
+    assert (longer.digest, [layout.shape for layout in longer.layouts]) == (first.digest, [(9, 4)])
+    assert first.record.tolist() == [-(2**62), first.digest, -first.digest]
+
+
+def on_three_ranks(func: Callable[..., Any], counts: list[int], out_dims: Any = 0) -> dict[str, int]:
+    """The messages of a call, which are as many as its plan says."""
+
+    def body() -> dict[str, int]:
+        x = ms.zeros(6, split=0).redistribute(counts)
+        mapped = ms.vmap(func, out_dims)
+        with traffic() as seen:
+            mapped(x)
+        assert mapped.plan(x).collectives == seen.collectives
+        return dict(seen.calls)
+
+    results = run(body, ranks=3)
+    assert results == results[:1] * 3
+    return results[0]
+
+
+def test_ranks_without_samples_cost_a_broadcast_and_one_for_each_replicated_output() -> None:
+    def func(x: torch.Tensor) -> Any:
+        return x, torch.ones(2), torch.ones(3)
+
+    assert on_three_ranks(func, [1, 4, 1]) == {"agree": 1}
+    assert on_three_ranks(func, [1, 4, 1], (0, None, None)) == {"agree": 1}
+    assert on_three_ranks(func, [0, 4, 2]) == {"agree": 1, "broadcast_bytes": 1}
+    assert on_three_ranks(func, [0, 6, 0], (0, None, None)) == {"agree": 1, "broadcast_bytes": 1, "broadcast": 2}
+
+
+def differing(func: Callable[[torch.Tensor, int], Any]) -> str:
+    """The text of the error where ranks return other outputs."""
+
+    def body() -> None:
+        ms.vmap(lambda x: func(x, ms.get_comm().rank))(ms.zeros(4, split=0).redistribute([2, 0, 1, 1]))
+
+    with pytest.raises(ValueError, match="func must return the same") as caught:
+        run(body, ranks=4)
+    return str(caught.value).partition(", got ")[2].splitlines()[0]
+
+
+def test_outputs_that_differ_are_listed_by_rank() -> None:
+    plain = "(torch.float32 () per sample, mapped along axis 0)"
+    wide = "(torch.float32 (1,) per sample, mapped along axis 0)"
+    assert differing(lambda x, rank: x[None] if rank == 2 else x) == f"{plain} on ranks 0, 3; {wide} on rank 2"
+    assert differing(lambda x, rank: [x] if rank == 3 else {"a": x}) == (
+        f"{plain} as {{'a': *}} on ranks 0, 2; {plain} as [*] on rank 3"
+    )
+
+
+def test_of_many_outputs_those_that_differ_are_listed() -> None:
+    def many(x: torch.Tensor, rank: int) -> Any:
+        return [x.double() if (rank, i) == (3, 37) else x for i in range(40)]
+
+    text = differing(many)
+    assert "output 37 (torch.float32 () per sample" in text
+    assert "output 37 (torch.float64 () per sample" in text
+    assert "output 36" not in text
+    text = differing(lambda x, rank: (x,) * (40 + rank))
+    assert text.count("per sample") == 3 * 8
+    assert "and 34 more on rank 2" in text
