@@ -28,7 +28,7 @@ from minisplit.vmap.batch import Batch
 from minisplit.vmap.pytree import Keywords
 
 
-class Move(NamedTuple):
+class InputMove(NamedTuple):
     """From which layout to which an input goes, and what must be added up.
 
     `reduce`: the ranks' tensors are the parts of a sum, which is made before the move. `reduce_gradient`: each
@@ -40,15 +40,21 @@ class Move(NamedTuple):
     reduce: bool = False
     reduce_gradient: bool = False
 
-    def transpose(self) -> Move:
+    def transpose(self) -> InputMove:
         """The move of the gradient."""
-        return Move(self.dst, self.src, self.reduce_gradient, self.reduce)
+        return InputMove(self.dst, self.src, self.reduce_gradient, self.reduce)
 
 
 def move_inputs(
-    arrays: Sequence[DNDarray | StoredArray], batch: Batch, keywords: Keywords | None, comm: Communication
+    arrays: Sequence[DNDarray | StoredArray],
+    batch: Batch,
+    keywords: Keywords | None,
+    traced: bool,
+    comm: Communication,
 ) -> tuple[torch.Tensor | None, list[Any]]:
     """Return each input's shard under its target layout, and a token for `link` if gradients are to flow back.
+
+    They are if `traced`: to inputs, or keyword arguments, which are replaced by what the call is to use.
 
     Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
     is read. Collective: one exchange if a shard must move, one agreement if a file is read.
@@ -58,14 +64,14 @@ def move_inputs(
     src, dst = [x.layout for x in arrays], batch.targets
     if batch.exchanges:
         warn_of_moves([(inputs[i].itemsize, src[i], dst[i]) for i in places], comm)
-    traced = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
-    if torch.is_grad_enabled() and (traced or any(inputs[i].requires_grad for i in places)):
-        # What is replicated stays whole, and every rank makes a part of the result from it.
-        moves = [Move(src[i], dst[i], reduce_gradient=dst[i].split is None) for i in places]
-        for x in traced:
+    if traced:
+        # Every rank makes a part of the result from all of what is replicated.
+        moves = [InputMove(src[i], dst[i], reduce_gradient=dst[i].split is None) for i in places]
+        given = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
+        for x in given:
             layout = Layout(x.shape, None, comm.size)
-            moves.append(Move(layout, layout, reduce_gradient=True))
-        token, moved = enter([*inputs, *traced], moves, comm)
+            moves.append(InputMove(layout, layout, reduce_gradient=True))
+        token, moved = enter([*inputs, *given], moves, comm)
         if keywords is not None:
             for place, x in zip(keywords.traced, moved[len(inputs) :], strict=True):
                 keywords.leaves[place] = x
@@ -88,8 +94,10 @@ def move_inputs(
     return None, inputs
 
 
-def enter(tensors: Tensors, moves: Sequence[Move], comm: Communication) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Move all tensors as one node of autograd's graph; return a token for `link`, and the moved tensors.
+def enter(
+    tensors: Tensors, moves: Sequence[InputMove], comm: Communication
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """InputMove all tensors as one node of autograd's graph; return a token for `link`, and the moved tensors.
 
     Collective as the moves are, and so is the backward pass. The ranks' tensors must agree in whether they require
     gradients.
@@ -108,7 +116,7 @@ class _Enter(Collective):
     """The moves of all inputs, in one exchange. The backward pass makes the transposed moves, also in one."""
 
     comm: Communication
-    moves: tuple[Move, ...]
+    moves: tuple[InputMove, ...]
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         sums = [self.comm.allreduce(x) if move.reduce else x for x, move in zip(tensors, self.moves, strict=True)]
@@ -121,12 +129,12 @@ class _Enter(Collective):
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         # Only what is wanted is sent: an input of integers has a gradient of no use.
         places = [i for i, needed in enumerate(wanted) if needed]
-        token, *arrived = gradients
-        found = [arrived[i] for i in places]
+        token, *others = gradients
+        selected = [others[i] for i in places]
         if torch.is_grad_enabled():
             # For second derivatives: where one arrives on any rank, all ranks must come to this pass' own nodes.
-            found = [link(token, gradient, self.comm) for gradient in found]
-        _, moved = enter(found, [self.moves[i].transpose() for i in places], self.comm)
+            selected = [link(token, gradient, self.comm) for gradient in selected]
+        _, moved = enter(selected, [self.moves[i].transpose() for i in places], self.comm)
         by_place = dict(zip(places, moved, strict=True))
         return [by_place.get(i) for i in range(len(self.moves))]
 

@@ -13,14 +13,15 @@ from minisplit.vmap.balance import cheapest_counts, parts_of
 # The most samples that a rank is given by a move, as a multiple of its fair share.
 MAX_IMBALANCE = 1.25
 
-Axes = tuple[int | None, ...]
+# The mapped axis of each array, None for one that is not mapped.
+Dims = tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The samples of one call: which axis of each input is mapped, and the layout that each input must have."""
 
-    in_dims: Axes
+    in_dims: Dims
     targets: tuple[Layout, ...]
     samples: Layout
     # Whether all inputs have their target layout already, and whether bytes must move between ranks.
@@ -40,7 +41,7 @@ class Batch:
 def plan_batch(
     layouts: tuple[Layout, ...],
     itemsizes: tuple[int, ...],
-    in_dims: Axes | None = None,
+    in_dims: Dims | None = None,
     max_imbalance: float = MAX_IMBALANCE,
 ) -> Batch:
     """Decide which ranks get which samples of inputs with these layouts and bytes per element. Pure.
@@ -71,7 +72,7 @@ def plan_batch(
     return Batch(axes, targets, samples, layouts == targets, exchanges, root, extent)
 
 
-def _number_of_samples(layouts: Sequence[Layout], axes: Axes, given: bool) -> int:
+def _number_of_samples(layouts: Sequence[Layout], axes: Dims, given: bool) -> int:
     """The extent that the mapped axes have in common."""
     extents = {layout.shape[axis] for layout, axis in zip(layouts, axes, strict=True) if axis is not None}
     if not extents and given:
@@ -93,7 +94,7 @@ def _number_of_samples(layouts: Sequence[Layout], axes: Axes, given: bool) -> in
 
 
 def _common_counts(
-    layouts: Sequence[Layout], itemsizes: Sequence[int], axes: Axes, extent: int, max_imbalance: float
+    layouts: Sequence[Layout], itemsizes: Sequence[int], axes: Dims, extent: int, max_imbalance: float
 ) -> tuple[int, ...] | None:
     """The counts, None for balanced ones, that all mapped inputs get."""
     cut = [

@@ -22,11 +22,10 @@ def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, 
     return _digest(_code(func)), _digest(_values(kwargs))
 
 
-def settings(func: Callable[..., Any]) -> int:
-    """A number for the numbers and texts that a function captured, which may differ between ranks. Local."""
-    return _digest(
-        _values({"": [x for x in captured_values(func) if isinstance(x, (int, float, complex, str, bytes))]})
-    )
+def fingerprint_constants(func: Callable[..., Any]) -> int:
+    """A number for the numbers and texts that a function captured. Ranks may differ in them. Local."""
+    constants = [x for x in captured_values(func) if isinstance(x, (int, float, complex, str, bytes))]
+    return _digest(_values({"": constants}))
 
 
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
@@ -41,6 +40,7 @@ def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[
             )
 
 
+# Seven bytes: a digest is a number below 2**56, which fits into the integers of a record.
 def _digest(parts: Iterator[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(errors="replace"), digest_size=7).digest())
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
 from minisplit.core import inside_vmap
 from minisplit.core.array import DNDarray
+from minisplit.core.collectives import Tensors
 from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import checksum
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.autotune import Tuner
-from minisplit.vmap.batch import Axes, Batch, sample_shape
+from minisplit.vmap.batch import Batch, Dims, sample_shape
 from minisplit.vmap.functorch import (
     add_batch_dim,
     begin_vmap_level,
@@ -30,7 +31,6 @@ from minisplit.vmap.outcome import Outcome, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, Structure, flatten_outputs
 from minisplit.vmap.random import RandomSource
 
-Tensors = Sequence[torch.Tensor]
 # Samples per `torch.vmap`: an int, None for all at once, or a tuner, which finds the fastest number.
 ChunkSize = int | Tuner | None
 # Some of a rank's samples, from one local number to another, and the inputs of these samples alone.
@@ -46,19 +46,19 @@ class Mapped(NamedTuple):
     """
 
     outputs: list[torch.Tensor]
-    dims: Axes
+    dims: Dims
     structure: Structure
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class VmapTask:
     """A function of tensors, the mapped axis of each tensor, and where the outputs are to have theirs.
 
     Random functions take their numbers from `random`; without it they raise.
     """
 
     func: Callable[..., Any]
-    in_dims: Axes
+    in_dims: Dims
     out_dims: OutDims
     random: RandomSource | None = None
 
@@ -105,7 +105,7 @@ class Task:
 
 
 def run(
-    task: Task,
+    task: VmapTask,
     pieces: Iterable[Piece],
     count: int,
     batch: Batch,
@@ -163,10 +163,10 @@ def run(
             doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
         start, doing = begin, "checking"
         assert whole is not None, "there is at least one sample"
-        # The values of an output that is the same for every sample must be the same on all ranks.
+        # Of an output that is the same for every sample the values, too, must be the same on all ranks.
         kinds = tuple(
             [
-                (x.dtype, x.shape, dim, x.requires_grad, checksum(x) >> 2 if dim is None else 0)
+                (x.dtype, x.shape, dim, x.requires_grad, checksum(x) if dim is None else 0)
                 for x, dim in zip(whole.outputs, whole.dims, strict=True)
             ]
         )
@@ -182,7 +182,7 @@ def run(
     return Outcome(whole.outputs, outputs, message=message)
 
 
-def infer(task: Task, arrays: Sequence[DNDarray | StoredArray], batch: Batch) -> Outcome:
+def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch) -> Outcome:
     """Find out what the outputs are from a run on one sample without data: for a plan, or for no samples at all.
 
     The outcome has their description, but no tensors. Local.
@@ -225,7 +225,7 @@ def captured_values(func: Callable[..., Any]) -> list[Any]:
 
 
 def captured_tensors(func: Callable[..., Any]) -> list[torch.Tensor]:
-    """The tensors among them."""
+    """The tensors that a plain Python function refers to by name."""
     return [x for x in captured_values(func) if isinstance(x, torch.Tensor)]
 
 
@@ -246,17 +246,17 @@ def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) ->
     return x
 
 
-def _narrow(tensors: Tensors, dims: Axes, start: int, stop: int) -> Tensors:
+def _narrow(tensors: Tensors, dims: Dims, start: int, stop: int) -> Tensors:
     """The samples from `start` to `stop` of those in `tensors`."""
     return [x if dim is None else x.narrow(dim, start, stop - start) for x, dim in zip(tensors, dims, strict=True)]
 
 
-def _run_again(task: Task, tensors: Tensors, first: int, start: int, stop: int) -> Mapped:
+def _run_again(task: VmapTask, tensors: Tensors, first: int, start: int, stop: int) -> Mapped:
     """Run some samples of a piece, which begins at local number `first`, once more."""
     return task.run(_narrow(tensors, task.in_dims, start - first, stop - first), stop - start, start)
 
 
-def _raise_changed(watched: Tensors, versions: Sequence[int], tensors: Tensors) -> None:
+def _raise_changed(watched: Tensors, versions: Sequence[int], tensors: Tensors) -> NoReturn:
     """RuntimeError that names the first of the watched tensors whose version is another one now."""
     changed = next(x for x, before in zip(watched, versions, strict=True) if x._version != before)
     for i, x in enumerate(tensors):

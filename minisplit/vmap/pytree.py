@@ -12,7 +12,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.storage import StoredArray
-from minisplit.vmap.batch import Axes
+from minisplit.vmap.batch import Dims
 from minisplit.vmap.functorch import TreeSpec, pytree
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many
@@ -158,7 +158,7 @@ def validate_dims(dims: Any, name: str) -> Any:
     return tuple(validated) if type(validated) is list else validated
 
 
-def flatten_in_dims(in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any]) -> Axes:
+def flatten_in_dims(in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any]) -> Dims:
     """The mapped axis of each input, counted from the front; ValueError where `in_dims` does not fit."""
     if spec is None:
         spec = pytree.tree_structure(tuple(range(len(arrays))))
@@ -184,9 +184,9 @@ class OutDims:
 
     def __init__(self, tree: Any) -> None:
         self.tree = validate_dims(tree, "out_dims")
-        self.known: dict[tuple[Any, ...], Axes] = {}
+        self.known: dict[tuple[Any, ...], Dims] = {}
 
-    def flatten(self, structure: Structure, outputs: Sequence[torch.Tensor]) -> Axes:
+    def flatten(self, structure: Structure, outputs: Sequence[torch.Tensor]) -> Dims:
         """The axis for each output of one sample, counted from the front; ValueError where they do not fit."""
         flat = self._broadcast(structure, len(outputs))
         for dim, out in zip(flat, outputs, strict=True):

@@ -22,7 +22,7 @@ from minisplit.vmap.pytree import output_labels
 
 Interval = tuple[int, int]
 # `minisplit.vmap.execute.run` for some pieces, which have that many samples in all.
-Run = Callable[[Iterable[Piece], int], Outcome]
+RunPieces = Callable[[Iterable[Piece], int], Outcome]
 # Bytes of the mapped inputs that are read at a time, while another block is mapped, where no chunk size is given.
 # Large enough for a disk to be read at its full speed, and small beside the memory of a rank.
 BLOCK_BYTES = 2**26
@@ -53,7 +53,7 @@ class FileStream:
         self.left = [
             (start - self.first, stop - self.first) for start, stop in subtract(done, self.first, self.end)
         ]
-        self.reader = ThreadPoolExecutor(1, "minisplit-reader")
+        self.thread = ThreadPoolExecutor(1, "minisplit-reader")
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class FileStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.reader.shutdown(cancel_futures=True)
+        self.thread.shutdown(cancel_futures=True)
         if self.sink is not None:
             self.sink.close()
 
@@ -73,7 +73,7 @@ class FileStream:
         ]
         return max(1, BLOCK_BYTES // max(1, sum(sizes)))
 
-    def outcomes(self, inputs: Sequence[Any], run: Run) -> Iterator[Outcome]:
+    def outcomes(self, inputs: Sequence[Any], run: RunPieces) -> Iterator[Outcome]:
         """Map this rank's samples, at least one. `inputs` are shards, or stored arrays to read samples from."""
         if self.sink is None:
             yield run(self._pieces(inputs, cut(self.left, self.block)), self.end - self.first)
@@ -139,11 +139,11 @@ class FileStream:
     def _pieces(self, inputs: Sequence[Any], intervals: Iterator[Interval]) -> Iterator[Piece]:
         """The inputs of the samples of each interval of local numbers, in order."""
         following = next(intervals, None)
-        ahead = self.reader.submit(self._read, inputs, *following) if following else None
+        ahead = self.thread.submit(self._read, inputs, *following) if following else None
         while following and ahead:
             (start, stop), tensors = following, ahead.result()
             following = next(intervals, None)
-            ahead = self.reader.submit(self._read, inputs, *following) if following else None
+            ahead = self.thread.submit(self._read, inputs, *following) if following else None
             yield start, stop, tensors
 
     def _read(self, inputs: Sequence[Any], start: int, stop: int) -> list[torch.Tensor]:

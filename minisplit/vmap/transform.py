@@ -23,9 +23,9 @@ from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import link, move_inputs
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
-from minisplit.vmap.batch import MAX_IMBALANCE, Axes, Batch, plan_batch, sample_shape
-from minisplit.vmap.capture import check_same_call, fingerprint, settings
-from minisplit.vmap.execute import Advance, ChunkSize, Task, captured_tensors, infer, run
+from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
+from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
+from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, captured_tensors, infer, run
 from minisplit.vmap.functorch import TreeSpec, pytree
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
@@ -178,7 +178,7 @@ def vmap(
     return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
 
-class Call(NamedTuple):
+class MappedCall(NamedTuple):
     """What a call and its plan know before any message, from the arguments alone.
 
     `spec` says how the arrays lie in the arguments; None if they are the arguments themselves. `shards` are those
@@ -222,7 +222,7 @@ class MappedFunction:
         self._out_dims = OutDims(options.out_dims)
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
-        self._in_dims: dict[tuple[Any, ...], Axes] = {}
+        self._in_dims: dict[tuple[Any, ...], Dims] = {}
         # Not the attributes: those of a callable object could be named like the ones above.
         functools.update_wrapper(self, func, updated=())
 
@@ -276,21 +276,18 @@ class MappedFunction:
                 "or call it in torch.no_grad()"
             )
         random = None if self.options.randomness == "error" else self._random_source(call)
-        with (
-            self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING as (files, advance)
-        ):
+        opened = self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING
+        with opened as (files, advance):
             token = None
             if inputs is None or call.traced or not batch.aligned:
-                token, inputs = move_inputs(call.arrays, batch, call.keywords, comm)
-            task = Task(self._func_of_tensors(call), batch.in_dims, self._out_dims, random)
+                token, inputs = move_inputs(call.arrays, batch, call.keywords, call.traced, comm)
+            task = VmapTask(self._func_of_tensors(call), batch.in_dims, self._out_dims, random)
             outcome, outcomes = self._run(task, call, inputs, files, advance)
-            record = (
-                outcome.outputs.record if outcome.outputs is not None else failure_record(comm, outcome.failure)
-            )
-            highest = comm.agree(record)
             outputs = outcome.outputs
-            # The maximum is this rank's own record if no rank failed or has other outputs: the usual case, and
-            # quick.
+            record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
+            highest = comm.agree(record)
+            # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
+            # seen.
             if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
                 outputs = settle(comm, batch, outcome, highest)
             written = None if files is None or files.sink is None else files.write(outputs, outcome, outcomes)
@@ -344,20 +341,19 @@ class MappedFunction:
         (0, 6, [(6,)])
         """
         call = self._prepare(args, kwargs)
-        random = (
-            None if self.options.randomness == "error" else RandomSource(None, self.options.randomness == "same")
-        )
-        task = Task(self._func_of_tensors(call), call.batch.in_dims, self._out_dims, random)
+        randomness = self.options.randomness
+        random = None if randomness == "error" else RandomSource(None, same=randomness == "same")
+        task = VmapTask(self._func_of_tensors(call), call.batch.in_dims, self._out_dims, random)
         outcome = infer(task, call.arrays, call.batch)
-        size = self._chunk_size(call)
-        if isinstance(size, Tuner):
+        chunk_size = self._chunk_size(call)
+        if isinstance(chunk_size, Tuner):
             begin, end = call.batch.samples.span(call.comm.rank)
-            shown: int | Literal["auto"] | None = size.settled(end - begin) or "auto"
+            settled: int | Literal["auto"] | None = chunk_size.settled(end - begin) or "auto"
         else:
-            shown = size
-        return make_plan(self._name, call.arrays, call.spec, call.batch, shown, outcome)
+            settled = chunk_size
+        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome)
 
-    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
         """Check the arguments against each other, and decide which rank gets which samples. Local."""
         arrays: Sequence[Any] = args
         spec = None
@@ -365,8 +361,8 @@ class MappedFunction:
             arrays, spec = flatten_inputs(args)
         layouts, itemsizes, shards, traced = [], [], [], False
         place: Any = None
-        # The attributes of DNDarray that the properties return: a small call takes some 40 us, and a property 50
-        # ns.
+        # Private attributes, not properties: six calls of a property would be a large part of this function, and a
+        # small mapped call takes 30 us.
         for x in arrays:
             if isinstance(x, DNDarray):
                 shard = x._larray
@@ -387,7 +383,7 @@ class MappedFunction:
             raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
         comm = place[0]
         keywords = Keywords(kwargs, comm) if kwargs else None
-        in_dims: Axes | None = None
+        in_dims: Dims | None = None
         if self.options.in_dims != SPLIT:
             key = (spec, *[layout.ndim for layout in layouts])
             in_dims = self._in_dims.get(key)
@@ -397,12 +393,14 @@ class MappedFunction:
             in_dims = tuple([x.split for x in arrays])
         batch = plan_batch(tuple(layouts), tuple(itemsizes), in_dims, self.options.max_imbalance)
         traced = torch.is_grad_enabled() and (traced or (keywords is not None and bool(keywords.traced)))
-        return Call(arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, traced)
+        return MappedCall(
+            arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, traced
+        )
 
     def _run(
         self,
-        task: Task,
-        call: Call,
+        task: VmapTask,
+        call: MappedCall,
         inputs: Sequence[Any],
         files: FileStream | None,
         advance: Advance | None,
@@ -423,9 +421,8 @@ class MappedFunction:
             captured += call.keywords.tensors()
         size = self._chunk_size(call)
         if files is None:
-            return run(task, [(0, end - begin, inputs)], end - begin, batch, rank, size, captured, advance), iter(
-                ()
-            )
+            pieces = [(0, end - begin, inputs)]
+            return run(task, pieces, end - begin, batch, rank, size, captured, advance), iter(())
         outcomes = files.outcomes(
             inputs, lambda pieces, count: run(task, pieces, count, batch, rank, size, captured, advance)
         )
@@ -433,7 +430,7 @@ class MappedFunction:
 
     @contextmanager
     def _open(
-        self, call: Call, random: RandomSource | None, kwargs: dict[str, Any]
+        self, call: MappedCall, random: RandomSource | None, kwargs: dict[str, Any]
     ) -> Iterator[tuple[FileStream | None, Advance | None]]:
         """Open the files of a call, if it has any, and the bar. Collective if outputs go to files."""
         comm, out = call.comm, self.options.out
@@ -452,22 +449,24 @@ class MappedFunction:
                 stack.enter_context(files)
             yield files, advance
 
-    def _identify(self, call: Call, random: RandomSource | None, kwargs: dict[str, Any]) -> str:
+    def _identify(self, call: MappedCall, random: RandomSource | None, kwargs: dict[str, Any]) -> str:
         """A text that differs between calls whose outputs differ."""
         options = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None)
         inputs = ", ".join(f"{x.dtype} {x.shape}" for x in call.arrays)
-        digests = ", ".join(f"{number:x}" for number in (*fingerprint(self.func, kwargs), settings(self.func)))
+        digests = ", ".join(
+            f"{number:x}" for number in (*fingerprint(self.func, kwargs), fingerprint_constants(self.func))
+        )
         drawn = "" if random is None else f", drawing by {random.key}"
         return f"{self._name} [{digests}] of {inputs}, {options}{drawn}"
 
-    def _random_source(self, call: Call) -> RandomSource:
+    def _random_source(self, call: MappedCall) -> RandomSource:
         """From what the function's random functions take their numbers in this call. Local."""
         key = default.next_key(call.comm)
         samples = call.batch.samples
         same = self.options.randomness == "same"
         return RandomSource(key if samples.size else None, same, samples.span(call.comm.rank)[0])
 
-    def _func_of_tensors(self, call: Call) -> Callable[..., Any]:
+    def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with the keyword arguments of this call."""
         func, spec, keywords = self.func, call.spec, call.keywords
         if spec is None and keywords is None:
@@ -479,7 +478,7 @@ class MappedFunction:
 
         return func_of_tensors
 
-    def _chunk_size(self, call: Call) -> ChunkSize:
+    def _chunk_size(self, call: MappedCall) -> ChunkSize:
         """The samples of a chunk, or for "auto" the tuner of this function and kind of samples."""
         if self.options.chunk_size != "auto":
             return self.options.chunk_size
@@ -496,7 +495,7 @@ class MappedFunction:
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, (kinds, batch.in_dims, torch.is_grad_enabled()), budget, sum(sizes))
 
-    def _check_replicated(self, call: Call, kwargs: dict[str, Any]) -> None:
+    def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
         """Compare between the ranks, in debug mode, what must be the same on all."""
         check_same_call(call.comm, self.func, kwargs)
         for i, x in enumerate(call.arrays):
@@ -517,7 +516,7 @@ def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:
             raise ValueError(f"all inputs must be on one device: input 0 is on {device}, input {i} on {x.device}")
 
 
-def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: Call) -> list[torch.Tensor]:
+def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: MappedCall) -> list[torch.Tensor]:
     """This rank's shard of each output, where some ranks have no samples, or all have none.
 
     Collective where ranks without samples get a replicated output: one broadcast for each.

@@ -10,7 +10,7 @@ from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import plan_batch
-from minisplit.vmap.execute import Task
+from minisplit.vmap.execute import VmapTask
 from minisplit.vmap.execute import run as run_pieces
 from minisplit.vmap.pytree import OutDims
 
@@ -28,7 +28,7 @@ def run(task, tensors, samples, chunk_size=None, advance=None):
 
 
 def task(func, in_dims=(0,), out_dims=0):
-    return Task(func, in_dims, OutDims(out_dims))
+    return VmapTask(func, in_dims, OutDims(out_dims))
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1, 2, 3, 7, 8, "auto"])
