@@ -54,7 +54,8 @@ def move_inputs(
 ) -> tuple[torch.Tensor | None, list[Any]]:
     """Return each input's shard under its target layout, and a token for `link` if gradients are to flow back.
 
-    They are if `traced`: to inputs, or keyword arguments, which are replaced by what the call is to use.
+    If `traced`, gradients are to flow back to inputs or keyword arguments. The keyword arguments are replaced by
+    tensors that come out of the inputs' node.
 
     Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
     is read. Collective: one exchange if a shard must move, one agreement if a file is read.
@@ -79,6 +80,7 @@ def move_inputs(
     moving = []
     for i in places:
         if src[i].split is None and dst[i].split is not None:
+            # A view is enough: a mapped function must not write to its arguments.
             start, stop = dst[i].span(comm.rank)
             inputs[i] = inputs[i].narrow(dst[i].split, start, stop - start)
         elif src[i] != dst[i]:
@@ -97,7 +99,7 @@ def move_inputs(
 def enter(
     tensors: Tensors, moves: Sequence[InputMove], comm: Communication
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """InputMove all tensors as one node of autograd's graph; return a token for `link`, and the moved tensors.
+    """Move all tensors as one node of autograd's graph; return a token for `link`, and the moved tensors.
 
     Collective as the moves are, and so is the backward pass. The ranks' tensors must agree in whether they require
     gradients.
@@ -123,6 +125,7 @@ class _Enter(Collective):
         moving = [i for i, move in enumerate(self.moves) if move.src != move.dst]
         pairs = [(self.moves[i].src, self.moves[i].dst) for i in moving]
         moved = dict(zip(moving, redistribute_all([sums[i] for i in moving], pairs, self.comm), strict=True))
+        # The token is an output of this node, so that an edge to it is one to this node. Its gradient is zero.
         token = torch.zeros((), device=tensors[0].device)
         return [token, *[moved[i] if i in moved else _alias(x) for i, x in enumerate(sums)]]
 
@@ -141,10 +144,10 @@ class _Enter(Collective):
 
 @dataclass(frozen=True, slots=True)
 class _Link(Collective):
-    """Nothing to an output, nor to its gradient, but an edge of the graph from the output to the token.
+    """An output as it is, with an edge of the graph to the token beside its own.
 
-    The token is a field, for second derivatives. To keep all tensors would keep the output too, and forbid to
-    change it in place, as `y += 1` does after a mapped call.
+    The token is a field, for the backward pass of second derivatives. If all tensors were kept, the output would
+    be too, and autograd would forbid to change it in place, as `y += 1` does after a mapped call.
     """
 
     comm: Communication

@@ -97,6 +97,7 @@ def _common_counts(
     layouts: Sequence[Layout], itemsizes: Sequence[int], axes: Dims, extent: int, max_imbalance: float
 ) -> tuple[int, ...] | None:
     """The counts, None for balanced ones, that all mapped inputs get."""
+    # Replicated inputs have no say: of those each rank has whatever it needs.
     cut = [
         (layout, axis, size)
         for layout, axis, size in zip(layouts, axes, itemsizes, strict=True)
@@ -106,11 +107,12 @@ def _common_counts(
     if len(present) == 1 and all(layout.split == axis for layout, axis, _ in cut):
         return present.pop()
     ranks = layouts[0].ranks
-    fair = -(-extent // ranks)
+    fair = -(-extent // ranks)  # rounded up: the largest of the balanced counts, which are always allowed
     return cheapest_counts(extent, ranks, [parts_of(*each) for each in cut], max(fair, int(max_imbalance * fair)))
 
 
 def _target(layout: Layout, axis: int | None, ragged: tuple[int, ...] | None) -> Layout:
+    """The layout that an input must have: the same object where it has it already, which is quick to compare."""
     if axis is None:
         return layout if layout.split is None else Layout(layout.shape, None, layout.ranks)
     if (layout.split, layout.ragged) == (axis, ragged):
@@ -123,9 +125,12 @@ def sample_shape(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
     return tuple(shape) if axis is None else (*shape[:axis], *shape[axis + 1 :])
 
 
-def output_layout(of_one: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
-    """The layout of an output of this shape per sample, the samples along `out_dim`; None: replicated."""
+def output_layout(shape: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
+    """The layout of an output of which one sample has this shape, with the samples along `out_dim`.
+
+    Without `out_dim` it is replicated.
+    """
     if out_dim is None:
-        return Layout(of_one, None, samples.ranks)
-    shape = (*of_one[:out_dim], samples.size, *of_one[out_dim:])
+        return Layout(shape, None, samples.ranks)
+    shape = (*shape[:out_dim], samples.size, *shape[out_dim:])
     return Layout(shape, out_dim, samples.ranks, samples.ragged)

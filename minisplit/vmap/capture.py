@@ -48,12 +48,14 @@ def _digest(parts: Iterator[str]) -> int:
 def _code(func: object) -> Iterator[str]:
     """What says which function it is: its name, and its code where that is Python's, with what it captured."""
     yield f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
+    # Of a builtin or a callable object the name must do.
     if isinstance(func, types.FunctionType):
         yield from _bytecode(func.__code__)
         yield from _values({"captured": captured_tensors(func)})
 
 
 def _bytecode(code: types.CodeType) -> Iterator[str]:
+    """The instructions of a function and its constants, among which are the functions that it defines."""
     yield code.co_code.hex()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

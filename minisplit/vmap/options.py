@@ -26,6 +26,8 @@ _LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prterun", "prte"
 class Options(NamedTuple):
     """All arguments of `vmap` but the function."""
 
+    # The defaults are those of `vmap`, for the text that leaves them out.
+
     out_dims: Any = 0
     randomness: str = "error"
     in_dims: Any = SPLIT
@@ -144,6 +146,7 @@ def is_on_terminal() -> bool:
         return False
     if sys.stderr.isatty():
         return True
+    # Under a launcher standard error is a pipe, but the launcher may write what comes through it to a terminal.
     return rank_environment() is not None and _is_launcher_on_terminal()
 
 

@@ -10,7 +10,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple, NoReturn
@@ -56,27 +56,15 @@ class Output:
 class Outputs:
     """All outputs of a call, how they lie in what the function returned, and their layouts.
 
-    `digest` is a number below 2**56 that is the same for the same outputs, on every rank.
+    `digest` is a number below 2**56 that is the same for the same outputs, on every rank. `record` is what a rank
+    with these outputs puts into the agreement.
     """
 
     each: tuple[Output, ...]
     structure: Structure
-    samples: Layout
-    layouts: tuple[Layout, ...] = field(init=False)
-    digest: int = field(init=False)
-    record: Record = field(init=False)
-
-    def __post_init__(self) -> None:
-        layouts = tuple([output_layout(output.shape, output.dim, self.samples) for output in self.each])
-        # The representation of a structure may have addresses in it, which differ between ranks.
-        text = re.sub(r" at 0x[0-9a-f]+", "", f"{self.each} {self.structure!r}")
-        digest = int.from_bytes(blake2b(text.encode(errors="backslashreplace"), digest_size=7).digest())
-        for name, value in (
-            ("layouts", layouts),
-            ("digest", digest),
-            ("record", make_record(ALL_WELL, digest, -digest)),
-        ):
-            object.__setattr__(self, name, value)
+    layouts: tuple[Layout, ...]
+    digest: int
+    record: Record
 
     def __str__(self) -> str:
         return _join(self.texts())
@@ -86,7 +74,7 @@ class Outputs:
         return [*map(str, self.each), structure_text(self.structure)]
 
     def pickled(self) -> bytes:
-        """All that other ranks cannot know by themselves. TypeError where they could not make the structure."""
+        """What ranks without samples cannot know by themselves. TypeError if they could not make the structure."""
         example = example_of(self.structure)
         try:
             return pickle.dumps((self.each, example))
@@ -139,7 +127,15 @@ def describe(kinds: tuple[Any, ...], structure: Structure, samples: Layout) -> O
         Output(dtype, sample_shape(shape, dim), dim, requires_grad, checksum)
         for dtype, shape, dim, requires_grad, checksum in kinds
     ]
-    return Outputs(tuple(each), structure, samples)
+    return _outputs(tuple(each), structure, samples)
+
+
+def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout) -> Outputs:
+    layouts = tuple(output_layout(output.shape, output.dim, samples) for output in each)
+    # The representation of a structure may have addresses in it, which differ between ranks.
+    text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r}")
+    digest = int.from_bytes(blake2b(text.encode(errors="backslashreplace"), digest_size=7).digest())
+    return Outputs(each, structure, layouts, digest, make_record(ALL_WELL, digest, -digest))
 
 
 def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record) -> Outputs:
@@ -149,6 +145,7 @@ def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record)
     if the ranks' outputs differ. Else there is one more message, where some ranks have no samples: a broadcast
     that tells them.
     """
+    # Plain ints, since the exception that names the rank is pickled, and texts show NumPy's types.
     code, largest, smallest = int(highest[0]), int(highest[1]), -int(highest[2])
     if code != ALL_WELL:
         raise_together(comm, -code, outcome.failure)
@@ -158,7 +155,7 @@ def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record)
         message = comm.broadcast_bytes(outcome.message, batch.root)
         if outcome.outputs is None:
             each, example = pickle.loads(message)
-            return Outputs(each, structure_of(example), batch.samples)
+            return _outputs(each, structure_of(example), batch.samples)
     assert outcome.outputs is not None, "every rank with samples describes its outputs"
     return outcome.outputs
 

@@ -218,10 +218,12 @@ def make_plan(
     names = [str(i) for i in range(len(arrays))] if spec is None else input_labels(spec)
     inputs = []
     for label, x, axis, target in zip(names, arrays, batch.in_dims, batch.targets, strict=True):
-        # A file lies wherever it is wanted.
+        # Every rank may read any part of a file, so nothing of it moves.
         layout = x.layout if isinstance(x, DNDarray) else target
         moved = x.dtype.itemsize * elements_moved(layout, target)
         inputs.append(InputPlan(label, _dtype_name(x.dtype), axis, layout, target, moved))
+    # All inputs that move do so in one exchange, and the files that every sample gets are read under one
+    # agreement.
     collectives = int(batch.exchanges) + count_messages(batch, outcome.outputs)
     if batch.samples.ranks > 1:
         collectives += any(
@@ -255,13 +257,15 @@ def _layout_text(layout: Layout) -> str:
 
 
 def _counts_text(counts: Sequence[int], width: int) -> str:
+    """The counts of all ranks, or their range where they take more characters than `width`."""
     text = f"[{','.join(map(str, counts))}]"
     return text if len(text) <= width else f"{min(counts)}..{max(counts)}"
 
 
 def _bytes_text(number: float) -> str:
+    """A number of bytes in at most nine characters, the width of its column."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1000:
+        if number < 1000:  # not 1024: "1023.9 KiB" would be too wide
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} TiB"

@@ -94,6 +94,7 @@ def flatten_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
     """The tensors that a function returned, and how they lie in it; TypeError for a leaf of any other kind."""
     if isinstance(returned, torch.Tensor):
         return (returned,), None
+    # Not isinstance: a NamedTuple is a tuple as well, but is to come back as itself.
     if type(returned) is tuple and returned and all(isinstance(x, torch.Tensor) for x in returned):
         return returned, len(returned)
     leaves, spec = pytree.tree_flatten(returned)
@@ -155,6 +156,7 @@ def validate_dims(dims: Any, name: str) -> Any:
         hint = "; arrays go to what vmap returns: vmap(f)(x)" if arrays else ""
         raise TypeError(str(error).replace("must be an int", "must be an int or None") + hint) from None
     validated = pytree.tree_unflatten(leaves, spec)
+    # Arguments, and what functions return, are most often a tuple, which a list would not fit.
     return tuple(validated) if type(validated) is list else validated
 
 
@@ -162,6 +164,7 @@ def flatten_in_dims(in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any]) 
     """The mapped axis of each input, counted from the front; ValueError where `in_dims` does not fit."""
     if spec is None:
         spec = pytree.tree_structure(tuple(range(len(arrays))))
+    # For each leaf of `spec` what `in_dims` has there, or at a node above it; None if the two do not fit.
     flat = pytree._broadcast_to_and_flatten(in_dims, spec)
     if flat is None:
         raise ValueError(
@@ -200,13 +203,14 @@ class OutDims:
         return dims
 
     def _broadcast(self, structure: Structure, outputs: int) -> list[int | None]:
+        """The axis for each output, as the program gave it; ValueError where the structures do not fit."""
         tree = self.tree
         if tree is None or isinstance(tree, int):
             return [tree] * outputs
         if isinstance(structure, TreeSpec):
             spec = structure
             if type(tree) is tuple and spec.type is list:
-                tree = list(tree)
+                tree = list(tree)  # which may be what the program gave: `validate_dims` has made a tuple of it
         else:  # a tuple of one axis goes with a bare tensor
             spec = pytree.tree_structure(tuple(range(outputs)))
         flat = pytree._broadcast_to_and_flatten(tree, spec)

@@ -24,7 +24,8 @@ Interval = tuple[int, int]
 # `minisplit.vmap.execute.run` for some pieces, which have that many samples in all.
 RunPieces = Callable[[Iterable[Piece], int], Outcome]
 # Bytes of the mapped inputs that are read at a time, while another block is mapped, where no chunk size is given.
-# Large enough for a disk to be read at its full speed, and small beside the memory of a rank.
+# Two such blocks are little beside the memory of a rank, and a block takes far longer to read than a read takes to
+# begin.
 BLOCK_BYTES = 2**26
 
 
@@ -34,7 +35,7 @@ class FileStream:
     Outputs that go into memory are held for all samples at once, so that there is one outcome. Of outputs that go
     to files one block is held at a time, and there is an outcome for each. A thread reads a block ahead.
 
-    Used as a context manager, which ends the thread and closes the sink.
+    Used as a context manager, which ends the thread.
     """
 
     def __init__(
@@ -50,9 +51,12 @@ class FileStream:
         self.first, self.end = batch.samples.span(comm.rank)
         self.block = chunk_size if isinstance(chunk_size, int) else self._samples_of_a_block()
         done = () if sink is None else sink.done()
+        # In local numbers, as those of the pieces that are mapped.
         self.left = [
             (start - self.first, stop - self.first) for start, stop in subtract(done, self.first, self.end)
         ]
+        # One thread: blocks are read in order, and no more than one ahead is held. Files are read without Python's
+        # lock.
         self.thread = ThreadPoolExecutor(1, "minisplit-reader")
 
     def __enter__(self) -> Self:
@@ -62,8 +66,6 @@ class FileStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.thread.shutdown(cancel_futures=True)
-        if self.sink is not None:
-            self.sink.close()
 
     def _samples_of_a_block(self) -> int:
         sizes = [
@@ -83,6 +85,7 @@ class FileStream:
             return
         pieces = self._pieces(inputs, cut(self.left, self.block))
         for start, stop in cut(self.left, self.block):
+            # The iterator, not its next item: what reading raises must be in the outcome.
             yield run(islice(pieces, 1), stop - start)
 
     def write(self, outputs: Outputs, outcome: Outcome, outcomes: Iterator[Outcome]) -> Iterator[Any]:
@@ -99,6 +102,8 @@ class FileStream:
         if self.advance is not None:
             self.advance(self.end - self.first - sum(stop - start for start, stop in self.left))
         failure = None
+        # The intervals end first where nothing is left: then the first outcome is of a sample that was written
+        # before.
         for (start, stop), block in zip(cut(self.left, self.block), chain([outcome], outcomes), strict=False):
             failure = block.failure or self._write_block(
                 outputs, block, mapped, start + self.first, stop + self.first

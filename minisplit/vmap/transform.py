@@ -223,7 +223,8 @@ class MappedFunction:
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
-        # Not the attributes: those of a callable object could be named like the ones above.
+        # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
+        # above.
         functools.update_wrapper(self, func, updated=())
 
     def __repr__(self) -> str:
