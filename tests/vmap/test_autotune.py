@@ -120,17 +120,17 @@ def test_it_is_remembered_as_long_as_the_function_lives() -> None:
     assert tuner_for(func, None, "other kind", 100, 8) is not first
     assert tuner_for(func, None, "kind", 200, 8) is not first
     assert tuner_for(owner, other, "kind", 100, 8) is first, "in place of what cannot be a key"
-    before = len(autotune._remembered)
+    before = len(autotune._tuners)
     del func, other
     gc.collect()
-    assert len(autotune._remembered) == before - 1
+    assert len(autotune._tuners) == before - 1
 
 
 def test_memory_is_that_of_all_that_the_function_makes() -> None:
     x = torch.ones(1000, 10)
-    with autotune._Weighing() as seen:
+    with autotune._MemoryOfResults() as seen:
         torch.vmap(lambda v: ((v * 2 + 1).sin().sum(), v[:2], torch.zeros(5), torch.stack([v, v]).unbind()))(x)
     assert seen.total() == 3 * x.nbytes + 1000 * 4 + x.nbytes // 5 + 5 * 4 + 2 * x.nbytes
-    with autotune._Weighing() as seen:
+    with autotune._MemoryOfResults() as seen:
         torch.vmap(torch.func.grad(lambda v: (v * 2).sum()))(x)
     assert 2 * x.nbytes <= seen.total() <= 4 * x.nbytes + 4000

@@ -12,7 +12,7 @@ from layouts import KINDS, dealt, layout_of
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.storage import StoredArray
-from minisplit.testing import assert_equal
+from minisplit.testing import assert_equal, traffic
 from minisplit.vmap import stream
 
 WHOLE = torch.arange(35.0).reshape(7, 5)
@@ -144,11 +144,11 @@ def test_what_does_not_go_together(comm: ms.Communication, raises_alike: Any) ->
 
 
 @pytest.mark.serial
-def test_left() -> None:
-    assert list(stream._left([], 0, 3)) == [(0, 3)]
-    assert list(stream._left([(5, 9), (0, 2), (1, 3)], 1, 7)) == [(3, 5)]
-    assert list(stream._left([(0, 9)], 1, 7)) == []
-    assert list(stream._left([(8, 9)], 1, 7)) == [(1, 7)]
+def test_subtract() -> None:
+    assert list(stream.subtract([], 0, 3)) == [(0, 3)]
+    assert list(stream.subtract([(5, 9), (0, 2), (1, 3)], 1, 7)) == [(3, 5)]
+    assert list(stream.subtract([(0, 9)], 1, 7)) == []
+    assert list(stream.subtract([(8, 9)], 1, 7)) == [(1, 7)]
 
 
 def test_what_only_arrays_in_memory_do(raises_alike: Any) -> None:
@@ -162,5 +162,10 @@ def test_the_plan_of_a_call(comm: ms.Communication, size: int) -> None:
     x = stored()
     plan = ms.vmap(lambda v: v.sum(), chunk_size=2).plan(x)
     assert (plan.bytes_moved, plan.samples, plan.chunk_size) == (0, 7, 2)
+    mapped, weights = ms.vmap(lambda v, w: v @ w, chunk_size=2), stored(torch.arange(5.0), split=None)
+    with ms.debug(False), traffic() as seen:
+        mapped(stored(), weights)
+    # The agreements on what is read, and on the outputs; on more than 7 ranks some have no samples.
+    assert mapped.plan(stored(), weights).collectives == seen.collectives == (0 if size == 1 else 2 + (size > 7))
     assert asked(x) == []
     assert repr(x) == f"<StoredArray {x.layout}, torch.float32, in given.npy>"

@@ -64,7 +64,7 @@ def test_in_dims_choose_the_mapped_axes():
         (0, (5, 1)),
         (None, None),
     ]
-    assert (batch.stays, batch.aligned, batch.exchanges) == ((True, False, False, False), False, True)
+    assert (batch.aligned, batch.exchanges) == (False, True)
 
 
 def test_replicated_inputs_are_cut_evenly_and_move_nothing():

@@ -15,7 +15,7 @@ import torch
 
 import minisplit as ms
 from minisplit.testing import run
-from minisplit.vmap import progress
+from minisplit.vmap import options
 
 pytestmark = pytest.mark.serial
 PROGRAM = """
@@ -78,7 +78,7 @@ def test_without_tqdm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_the_bar_ends_where_func_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys.modules["minisplit.vmap.transform"], "on_a_terminal", lambda: True)
+    monkeypatch.setattr(sys.modules["minisplit.vmap.transform"], "is_on_terminal", lambda: True)
     calls = []
 
     def fails(x: torch.Tensor) -> torch.Tensor:
@@ -93,8 +93,8 @@ def test_the_bar_ends_where_func_fails(
 
 
 def test_what_is_no_launcher_of_ours_is_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_LAUNCHERS", frozenset())
-    assert not progress._launcher_on_a_terminal()
+    monkeypatch.setattr(options, "_LAUNCHERS", frozenset())
+    assert not options._is_launcher_on_terminal()
 
 
 def test_no_terminal_where_there_is_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,4 +103,4 @@ def test_no_terminal_where_there_is_no_standard_error(monkeypatch: pytest.Monkey
         pass
     for file in (None, closed):
         monkeypatch.setattr(sys, "stderr", file)
-        assert not progress.on_a_terminal()
+        assert not options.is_on_terminal()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
 from minisplit.vmap import balance
-from minisplit.vmap.balance import cheapest_counts, held
+from minisplit.vmap.balance import cheapest_counts, parts_of
 
 pytestmark = pytest.mark.serial
 Input = tuple[Layout, int]  # and bytes per element; axis 0 is mapped
@@ -32,7 +32,7 @@ def inputs(draw: st.DrawFn) -> tuple[int, int, list[Input]]:
     return extent, ranks, made
 
 
-def moved(inputs: list[Input], counts: tuple[int, ...]) -> int:
+def bytes_moved(inputs: list[Input], counts: tuple[int, ...]) -> int:
     targets = [Layout(layout.shape, 0, layout.ranks, counts) for layout, _ in inputs]
     return sum(size * elements_moved(x, target) for (x, size), target in zip(inputs, targets, strict=True))
 
@@ -44,7 +44,7 @@ def test_no_allowed_counts_are_cheaper_nor_more_even(
     extent, ranks, made = drawn
     fair = -(-extent // ranks)
     most = max(fair, int(imbalance * fair))
-    found = cheapest_counts(extent, ranks, [held(layout, 0, size) for layout, size in made], most)
+    found = cheapest_counts(extent, ranks, [parts_of(layout, 0, size) for layout, size in made], most)
     counts = found or Layout((extent,), 0, ranks).counts
     assert counts is not None
     every = [
@@ -53,10 +53,12 @@ def test_no_allowed_counts_are_cheaper_nor_more_even(
     ]
     allowed = [each for each in every if max(each) <= most]
     assert counts in allowed
-    fewest = min(moved(made, each) for each in allowed)
-    assert moved(made, counts) == fewest
+    fewest = min(bytes_moved(made, each) for each in allowed)
+    assert bytes_moved(made, counts) == fewest
     balanced = Layout((extent,), 0, ranks).counts
-    assert found is None or moved(made, balanced or ()) > fewest, "balanced counts win where they are as cheap"
+    assert found is None or bytes_moved(made, balanced or ()) > fewest, (
+        "balanced counts win where they are as cheap"
+    )
 
 
 @pytest.mark.parametrize("work", [1, 200, 2000])
@@ -67,15 +69,15 @@ def test_with_too_many_ranks_for_all_places_the_bound_still_holds(
     generator = np.random.default_rng(0)
     cuts = [np.sort(generator.integers(0, 640, 63)) for _ in range(3)]
     layouts = [Layout((640, 2), 0, 64, tuple(np.diff([0, *cut, 640]).tolist())) for cut in cuts]
-    found = cheapest_counts(640, 64, [held(layout, 0, 4) for layout in layouts], 20)
+    found = cheapest_counts(640, 64, [parts_of(layout, 0, 4) for layout in layouts], 20)
     counts = found or (10,) * 64
     assert max(counts) <= 20
-    assert moved([(layout, 4) for layout in layouts], counts) <= moved(
+    assert bytes_moved([(layout, 4) for layout in layouts], counts) <= bytes_moved(
         [(layout, 4) for layout in layouts], (10,) * 64
     )
 
 
 def test_many_ranks_are_planned_in_a_moment() -> None:
     ragged = tuple([1000 + (-1) ** rank for rank in range(65536)])
-    inputs = [held(Layout((65536000, 3), 0, 65536, counts), 0, 4) for counts in (ragged, None)]
+    inputs = [parts_of(Layout((65536000, 3), 0, 65536, counts), 0, 4) for counts in (ragged, None)]
     assert cheapest_counts(65536000, 65536, inputs, 2000) is None

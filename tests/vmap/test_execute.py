@@ -7,9 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minisplit.core.inside_vmap import inside_vmap
+from minisplit.core.layout import Layout
 from minisplit.vmap.autotune import Tuner
-from minisplit.vmap.execute import run
-from minisplit.vmap.functorch import Task
+from minisplit.vmap.batch import plan_batch
+from minisplit.vmap.execute import VmapTask
+from minisplit.vmap.execute import run as run_pieces
 from minisplit.vmap.pytree import OutDims
 
 pytestmark = pytest.mark.serial
@@ -19,8 +21,14 @@ def several(a, b):
     return a * b, b.sum(), a[:2]
 
 
+def run(task, tensors, samples, chunk_size=None, advance=None):
+    """Run on all samples of tensors in memory, on one rank."""
+    batch = plan_batch(tuple(Layout(x.shape, 0, 1) for x in tensors), (8,) * len(tensors), task.in_dims)
+    return run_pieces(task, [(0, samples, tensors)], samples, batch, 0, chunk_size, advance=advance)
+
+
 def task(func, in_dims=(0,), out_dims=0):
-    return Task(func, in_dims, OutDims(out_dims))
+    return VmapTask(func, in_dims, OutDims(out_dims))
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1, 2, 3, 7, 8, "auto"])
@@ -28,23 +36,24 @@ def test_chunks_give_what_one_vmap_gives(chunk_size):
     x, y = torch.randn(3, 7), torch.randn(7, 3)
     size = Tuner(2**20, 24) if chunk_size == "auto" else chunk_size
     outcome = run(task(several, (1, 0), (1, 0, -1)), (x, y), 7, size)
-    for out, expected in zip(outcome.mapped.outputs, torch.vmap(several, (1, 0), (1, 0, -1))(x, y), strict=True):
+    for out, expected in zip(outcome.tensors, torch.vmap(several, (1, 0), (1, 0, -1))(x, y), strict=True):
         assert torch.equal(out, expected)
-    assert outcome.mapped.dims == (1, 0, 1)
+    assert tuple(output.dim for output in outcome.outputs.each) == (1, 0, 1)
 
 
 def test_an_error_is_returned_with_the_chunk_it_came_from():
     def fails(x):
         assert inside_vmap()
-        if len(seen) == 1:
-            raise RuntimeError("five")
         seen.append(x)
+        if len(seen) == 2:
+            raise RuntimeError("five")
         return x
 
     seen = []
     outcome = run(task(fails), (torch.arange(8),), 8, 3)
-    assert (str(outcome.error), outcome.start, outcome.stop, outcome.in_func) == ("five", 3, 6, True)
-    assert outcome.mapped is None
+    assert (str(outcome.failure.error), outcome.failure.doing) == ("five", "mapping samples 3 to 5 of 8")
+    assert outcome.failure.attributes == {"samples": range(3, 6)}
+    assert outcome.tensors is None
     assert not inside_vmap()
 
 
@@ -52,7 +61,7 @@ def test_an_error_is_returned_with_the_chunk_it_came_from():
 @pytest.mark.parametrize("chunk_size", [None, 3])
 def test_outputs_have_memory_of_their_own(func, chunk_size):
     x = torch.zeros(4, 3)
-    (out,) = run(task(func), (x,), 4, chunk_size).mapped.outputs
+    (out,) = run(task(func), (x,), 4, chunk_size).tensors
     out[0] += 1
     assert not x.any()
     assert not out[1:].any()
@@ -63,7 +72,7 @@ def test_outputs_have_memory_of_their_own(func, chunk_size):
 def test_what_is_the_same_for_all_samples_is_repeated_along_its_axis(out_dims, shape):
     """Where torch.vmap gives something else for any axis but the first."""
     constant = torch.arange(1.0, 1 + torch.Size(shape).numel()).reshape(shape)
-    (out,) = run(task(lambda x: constant, out_dims=out_dims), (torch.zeros(4),), 4).mapped.outputs
+    (out,) = run(task(lambda x: constant, out_dims=out_dims), (torch.zeros(4),), 4).tensors
     assert torch.equal(out, torch.stack([constant] * 4, out_dims))
 
 
@@ -99,21 +108,14 @@ def test_peak_memory_is_the_outputs_and_one_chunk(chunk_size, out_dims):
     with Alive() as seen:
         outcome = run(doubled, (x,), 1000, chunk_size)
     outputs = 3 * x.nbytes
-    assert [out.untyped_storage().nbytes() for out in outcome.mapped.outputs] == [2 * x.nbytes, x.nbytes]
+    assert [out.untyped_storage().nbytes() for out in outcome.tensors] == [2 * x.nbytes, x.nbytes]
     assert seen.peak == outputs + 3 * 16 * 4 * chunk_size
     with Alive() as torchs:
         torch.vmap(doubled.func, out_dims=(out_dims, 0), chunk_size=chunk_size)(x)
     assert torchs.peak > 1.5 * outputs
 
 
-def test_progress_is_told_after_each_chunk():
-    class Bar:
-        def __enter__(self):
-            return told.append
-
-        def __exit__(self, *_):
-            told.append("end")
-
-    told = []
-    run(task(torch.sin), (torch.zeros(7),), 7, 3, bar=Bar())
-    assert told == [3, 3, 1, "end"]
+def test_progress_advances_after_each_chunk():
+    steps = []
+    run(task(torch.sin), (torch.zeros(7),), 7, 3, steps.append)
+    assert steps == [3, 3, 1]
