@@ -120,32 +120,19 @@ from minisplit.ops.reductions.functions import (
     sum,
     var,
 )
+from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
 from minisplit.ops.shape.diagonal import diag, diagonal, trace
+from minisplit.ops.shape.dimensions import atleast_1d, atleast_2d, atleast_3d, expand_dims, squeeze
+from minisplit.ops.shape.flip import flip, fliplr, flipud, rot90
 from minisplit.ops.shape.join import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
-from minisplit.ops.shape.manipulation import (
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
-    expand_dims,
-    flatten,
-    flip,
-    matrix_transpose,
-    moveaxis,
-    permute_dims,
-    ravel,
-    reshape,
-    squeeze,
-    swapaxes,
-    transpose,
-    tri,
-    tril,
-    triu,
-)
 from minisplit.ops.shape.pad import pad
-from minisplit.ops.shape.roll import fliplr, flipud, roll, rot90
+from minisplit.ops.shape.reshape import flatten, ravel, reshape
+from minisplit.ops.shape.roll import roll
 from minisplit.ops.shape.split import array_split, dsplit, hsplit, split, unstack, vsplit
 from minisplit.ops.shape.take import take, take_along_axis
-from minisplit.ops.shape.tile import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
+from minisplit.ops.shape.tile import repeat, tile
+from minisplit.ops.shape.transpose import matrix_transpose, moveaxis, permute_dims, swapaxes, transpose
+from minisplit.ops.shape.triangle import tri, tril, triu
 from minisplit.ops.sorting.histograms import bincount, bucketize, digitize, histogram
 from minisplit.ops.sorting.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.sorting.search import argmax, argmin, nonzero, searchsorted

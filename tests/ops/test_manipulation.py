@@ -18,7 +18,7 @@ from layouts import KINDS, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.shape.layouts import concat_layout, elements, flat, reshape_layout
+from minisplit.ops.shape.layouts import canonical_layout, concat_layout, merge_axes, reshape_layout
 from minisplit.testing import Whole, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -524,11 +524,11 @@ def test_layouts_for_many_ranks() -> None:
     # A few indices go to neighbours.
     shifted = reshape_layout(rows, (3 * 10**5, 20))
     assert shifted.split == 0
-    assert elements_moved(flat(rows), flat(shifted)) < 20 * ranks
+    assert elements_moved(merge_axes(rows), merge_axes(shifted)) < 20 * ranks
     assert reshape_layout(ms.Layout((100,), 0, 2, (48, 52)), (10, 10)).counts == (5, 5)  # 50 is nearer than 40
     # Not onto two ranks, though fewer elements would move.
     assert reshape_layout(ms.Layout((10**6,), 0, ranks), (2, 5 * 10**5)) == ms.Layout((2, 5 * 10**5), 1, ranks)
-    assert elements(reshape_layout(rows, (10**3, 10**3, 2, 3))) == elements(rows)
+    assert canonical_layout(reshape_layout(rows, (10**3, 10**3, 2, 3))) == canonical_layout(rows)
     # One row more makes none but its own rank send anything.
     even, one = ms.Layout((10**6,), 0, ranks), ms.Layout((1,), 0, ranks)
     both = concat_layout((even, one), 0, (4, 4))
