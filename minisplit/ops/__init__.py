@@ -8,9 +8,7 @@ import sys
 from minisplit.core.array import bind_operations
 from minisplit.ops import fft, interop, linalg  # noqa: F401 - methods call `interop`
 from minisplit.ops.array_api import __array_namespace_info__
-from minisplit.ops.convolution import convolve
 from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
-from minisplit.ops.differences import diff, trapezoid
 from minisplit.ops.display import print0, show
 from minisplit.ops.elementwise.apply import in_place  # noqa: F401 - as `x += y` does
 from minisplit.ops.elementwise.closeness import allclose, array_equal, isclose
@@ -148,6 +146,7 @@ from minisplit.ops.sorting.sets import (
     unique_values,
 )
 from minisplit.ops.sorting.sort import argsort, sort, topk
+from minisplit.ops.stencil import convolve, diff, trapezoid
 
 __all__ = [
     "Finfo",
