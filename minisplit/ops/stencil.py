@@ -13,8 +13,6 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
 from minisplit.core.layout import as_index, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.elementwise.functions import multiply
-from minisplit.ops.reductions import functions as reductions
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.layouts import with_extent
 
@@ -124,11 +122,11 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
 
     heights = _apply_stencil(mean_of_neighbours, y, axis, min(1, y.shape[axis]))
     if x is None:
-        return reductions.sum(multiply(heights, dx), axis)
+        return (heights * dx).sum(axis)
     widths = diff(x, axis=axis if x.ndim == y.ndim else 0)
     if x.ndim < y.ndim:
         widths = widths[(slice(None), *(None,) * (y.ndim - 1 - axis))]
-    return reductions.sum(multiply(heights, widths), axis)
+    return (heights * widths).sum(axis)
 
 
 def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:

@@ -14,7 +14,7 @@ from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.ops.sorting.sample_sort import pivots_of, sample_sort
+from minisplit.ops.sorting.sample_sort import choose_splitters, sample_sort
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -150,11 +150,11 @@ def test_no_rank_gets_much_more_than_its_share(comm: Comm, size: int) -> None:
 
 
 @pytest.mark.serial
-def test_pivots_weigh_samples_by_what_they_stand_for() -> None:
+def test_splitters_weigh_samples_by_what_they_stand_for() -> None:
     keys = np.array([[[0, 1, 0], [0, 2, 0]], [[0, 10, 0], [0, 20, 0]]]).reshape(2, -1)
-    assert pivots_of(np.array([100, 2]), keys).tolist() == [[0, 2, 0]]
-    assert pivots_of(np.array([2, 100]), keys).tolist() == [[0, 10, 0]]
-    assert pivots_of(np.array([0, 0]), keys).shape == (1, 3)
+    assert choose_splitters(np.array([100, 2]), keys).tolist() == [[0, 2, 0]]
+    assert choose_splitters(np.array([2, 100]), keys).tolist() == [[0, 10, 0]]
+    assert choose_splitters(np.array([0, 0]), keys).shape == (1, 3)
 
 
 def test_what_is_sent(comm: Comm, size: int) -> None:

@@ -7,7 +7,6 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, as_index
-from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.shape.layouts import diagonal_layout
 from minisplit.ops.shape.reshape import without_aliasing
 from minisplit.ops.shape.transpose import of_matrices
@@ -81,7 +80,7 @@ def trace(x: DNDarray, /, *, offset: int = 0, dtype: torch.dtype | None = None) 
     3.0
     """
     x, dtype = of_matrices(x), sanitize_dtype(dtype)
-    return sum_of(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), -1, dtype=dtype)
+    return diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1).sum(-1, dtype=dtype)
 
 
 def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
