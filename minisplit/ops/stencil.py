@@ -125,6 +125,7 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
         return (heights * dx).sum(axis)
     widths = diff(x, axis=axis if x.ndim == y.ndim else 0)
     if x.ndim < y.ndim:
+        # Points for all get axes of extent 1 behind theirs, so that they broadcast.
         widths = widths[(slice(None), *(None,) * (y.ndim - 1 - axis))]
     return (heights * widths).sum(axis)
 
@@ -221,6 +222,7 @@ def _apply_stencil(
     layout, comm, extent = x.layout, x.comm, x.shape[axis] - n
     if layout.split != axis:
         return DNDarray(function(x.larray, n), with_extent(layout, axis, extent), comm)
+    # The result is shorter at its end. So all ranks but the last ones keep their counts, and most their rows.
     bounds = layout.offsets().clip(max=extent)
     counts = np.diff(bounds).tolist()
     spans = [

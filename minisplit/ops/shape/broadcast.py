@@ -113,6 +113,7 @@ def broadcast_arrays(*arrays: DNDarray) -> tuple[DNDarray, ...]:
     >>> x.shape, y.shape, y.split
     ((3, 2), (3, 2), 0)
     """
+    # Without arrays there is nothing to broadcast. NumPy has it so too, while `concat` of nothing is an error.
     checked = check_arrays(arrays, "broadcast_arrays") if arrays else []
     return _broadcast(checked, broadcast_shape([x.shape for x in checked])) if checked else ()
 
@@ -154,6 +155,7 @@ def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
         if as_dndarray(x, f"array {place}").ndim != 1:
             raise ValueError(f"meshgrid needs 1-d arrays, but array {place} has shape {x.shape}")
     axes = list(range(len(arrays)))
+    # Points in a plane are (x, y), but a picture of it has y along its rows, which are axis 0.
     if indexing == "xy" and len(axes) > 1:
         axes[:2] = 1, 0
     return broadcast_arrays(
@@ -166,7 +168,10 @@ def _broadcast(arrays: Sequence[DNDarray], shape: tuple[int, ...]) -> tuple[DNDa
     comm = arrays[0].comm
     # The shape takes part as a replicated array of no bytes, so that it decides nothing but the shape.
     layouts = (*(x.layout for x in arrays), Layout(shape, None, comm.size))
-    meeting = align(layouts, (*(x.larray.itemsize for x in arrays), 0))
-    shards = [operand_shard(x, needed, meeting.result) for x, needed in zip(arrays, meeting.needed, strict=False)]
-    lshape = meeting.result.lshape(comm.rank)
-    return tuple(DNDarray(contiguous_clone(shard.expand(lshape)), meeting.result, comm) for shard in shards)
+    alignment = align(layouts, (*(x.larray.itemsize for x in arrays), 0))
+    result = alignment.result
+    shards = [operand_shard(x, needed, result) for x, needed in zip(arrays, alignment.needed, strict=False)]
+    # A clone: elements of an expanded tensor share memory, and y.larray.add_(1) would add to them several times.
+    return tuple(
+        DNDarray(contiguous_clone(shard.expand(result.lshape(comm.rank))), result, comm) for shard in shards
+    )

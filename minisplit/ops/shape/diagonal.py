@@ -80,6 +80,7 @@ def trace(x: DNDarray, /, *, offset: int = 0, dtype: torch.dtype | None = None) 
     3.0
     """
     x, dtype = of_matrices(x), sanitize_dtype(dtype)
+    # A view of the diagonals is enough: the sum is new memory.
     return diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1).sum(-1, dtype=dtype)
 
 
@@ -122,7 +123,8 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     extent, rank, ranks = x.size + abs(k), x.comm.rank, x.comm.size
     if x.split is None:
         return DNDarray(torch.diag(x.larray, k), Layout((extent, extent), None, ranks), x.comm)
-    above, below = max(-k, 0), max(k, 0)  # rows of zeros
+    # Row i has element i of x, so that no element moves. What is left are rows of zeros at both ends.
+    above, below = max(-k, 0), max(k, 0)
     counts = list(x.counts or ())
     counts[0] += above
     counts[-1] += below

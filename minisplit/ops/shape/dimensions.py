@@ -164,6 +164,7 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
     axes = ones if axis is None else normalise_axes(axis, x.ndim)
     if not set(axes) <= set(ones):
         raise ValueError(f"squeeze takes away axes of extent 1, got axis {axes} of shape {x.shape}")
+    # A split axis of extent 1 is on one rank. That rank keeps the elements, as in any reshape.
     kept = [place for place in range(x.ndim) if place not in axes]
     shape = tuple(x.shape[place] for place in kept)
     if x.split in kept:
@@ -184,6 +185,7 @@ def expand_to(x: Any, ndim: int) -> DNDarray:
 
 def insert_axes(x: DNDarray, axis: Axes) -> DNDarray:
     """`x` with axes of extent 1 at the places `axis` of the result, in the memory of `x`. Local."""
+    # Places are counted in the result, so that -1 is the last one.
     number = len(tuple(axis)) if isinstance(axis, Iterable) else 1
     axes = normalise_axes(axis, x.ndim + number)
     layout = expand_layout(x.layout, axes)

@@ -42,6 +42,7 @@ def flip(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
     [2, 1, 0]
     """
     axes = range(as_dndarray(x).ndim) if axis is None else normalise_axes(axis, x.ndim)
+    # Indexing has all that this takes: the exchange between opposite ranks, the reversed counts and the gradient.
     return x[tuple(slice(None, None, -1 if place in axes else None) for place in range(x.ndim))]
 
 
@@ -144,6 +145,7 @@ def rot90(x: DNDarray, /, k: int = 1, axes: Axes = (0, 1)) -> DNDarray:
     plane = normalise_axes(axes, as_dndarray(x).ndim, "axes")
     if len(plane) != 2:
         raise ValueError(f"rot90 turns from one axis to another, got axes {axes}")
+    # 90 degrees are a swap of both axes, then a reversal of the first; 270 one of the second; 180 one of both.
     turns = as_index(k, "k") % 4
     order = list(range(x.ndim))
     if turns % 2:

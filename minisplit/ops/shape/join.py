@@ -72,6 +72,7 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
                 f"joined arrays may differ along axis {axis} alone, but array 0 has shape {first} and array "
                 f"{place} has {x.shape}"
             )
+    # Arrays move in their own dtypes, and are promoted by torch.cat once they are there.
     itemsizes = tuple(x.larray.itemsize for x in arrays)
     return concat_as(arrays, axis, concat_layout(tuple(x.layout for x in arrays), axis, itemsizes))
 
@@ -248,6 +249,7 @@ def hstack(arrays: Sequence[DNDarray], /) -> DNDarray:
     [0.0, 0.0, 1.0, 1.0]
     """
     arrays = [expand_to(x, 1) for x in check_arrays(arrays, "hstack")]
+    # A 1-d array has no axis 1, and is a row for NumPy.
     return concat(arrays, axis=min(1, arrays[0].ndim - 1))
 
 
@@ -331,6 +333,7 @@ def concat_as(arrays: Sequence[DNDarray], axis: int, plan: ConcatPlan) -> DNDarr
     pairs = [(x.layout, need) for x, need in zip(arrays, plan.needed, strict=True)]
     moving = [place for place, (have, need) in enumerate(pairs) if have != need]
     if moving:
+        # In one exchange for all of them, in which all messages are under way at once.
         size = sum(elements_moved(*pairs[place]) * shards[place].itemsize for place in moving)
         warn_if_large(size, _LARGE_MOVE, comm)
         moved = redistribute_all([shards[place] for place in moving], [pairs[place] for place in moving], comm)

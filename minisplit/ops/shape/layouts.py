@@ -93,6 +93,7 @@ def diagonal_layout(x: Layout, offset: int, rows: int, columns: int) -> Layout:
     shape = (*(x.shape[axis] for axis in kept), extent)
     if x.split not in (rows, columns):
         return Layout(shape, None if x.split is None else kept.index(x.split), x.ranks, x.ragged)
+    # The bounds of the ranks' rows or columns, cut to those that the diagonal crosses.
     counts = np.diff(np.clip(x.offsets() - start[x.split == columns], 0, extent))
     return Layout(shape, len(kept), x.ranks, tuple(counts.tolist()))
 
@@ -158,8 +159,11 @@ def elements_reshaped(src: Layout, dst: Layout) -> int:
     """
     if src.split is None or dst.split is None or canonical_layout(src) == canonical_layout(dst):
         return 0
-    have, need = merge_axes(src), merge_axes(dst)
-    return elements_moved(have, need) if have.shape == need.shape else src.size - src.size // src.ranks
+    before, after = merge_axes(src), merge_axes(dst)
+    if before.shape == after.shape:
+        return elements_moved(before, after)
+    # A guess that costs nothing, for a warning: each rank keeps its share of what it has.
+    return src.size - src.size // src.ranks
 
 
 def column_boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tuple[int, int, int, int]]:
@@ -292,7 +296,7 @@ def repeat_counts(x: Layout, repeats: Offsets) -> tuple[int, ...]:
 
 def _largest_part(layouts: Sequence[Layout]) -> int:
     """The number of elements of the rank that has the most of all the arrays together."""
-    held = np.zeros(layouts[0].ranks, dtype=np.int64)
+    parts = np.zeros(layouts[0].ranks, dtype=np.int64)
     for x in layouts:
-        held += x.size if x.split is None else np.diff(x.offsets()) * (x.size // max(x.extent, 1))
-    return int(held.max())
+        parts += x.size if x.split is None else np.diff(x.offsets()) * (x.size // max(x.extent, 1))
+    return int(parts.max())

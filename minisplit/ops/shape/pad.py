@@ -101,6 +101,7 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
             counts[-1] += after
             own = before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1)
         if mode == "constant":
+            # One element, expanded: torch.cat copies it in any case.
             ends = [value.expand((*shard.shape[:axis], width, *shard.shape[axis + 1 :])) for width in own]
         else:
             ends = _repeat_elements(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)

@@ -148,20 +148,22 @@ def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:
     """
     src, comm = x.layout, x.comm
     if src.split is None or dst.split is None:
+        # Every rank has all elements before or after: a gather or a cut, and a local reshape.
         whole = x._align(src.with_split(None)).larray.reshape(dst.shape)
         return DNDarray(whole, Layout(dst.shape, None, dst.ranks), comm)._align(dst)
     shard = x.larray
+    # Where each rank keeps its elements its shard has them in order already, and a view does.
     if canonical_layout(src) != canonical_layout(dst):
-        have, need = merge_axes(src), merge_axes(dst)
-        if not needs_one_exchange(have.shape[0], need.shape[0]):
+        before, after = merge_axes(src), merge_axes(dst)
+        if not needs_one_exchange(before.shape[0], after.shape[0]):
             # As a row, before which there is 1 element, which divides both. To send each element at once to its
             # rank would need an index for each element: that took 100 times as long.
             return reshape_to(reshape_to(x, Layout((src.size,), 0, src.ranks)), dst)
-        shard = shard.reshape(have.lshape(comm.rank))
-        if have.shape == need.shape:
-            shard = redistribute(shard, have, need, comm)
+        shard = shard.reshape(before.lshape(comm.rank))
+        if before.shape == after.shape:
+            shard = redistribute(shard, before, after, comm)
         else:
-            (shard,) = apply(_Regroup(comm, have, need), shard)
+            (shard,) = apply(_Regroup(comm, before, after), shard)
     return DNDarray(shard.reshape(dst.lshape(comm.rank)), dst, comm)
 
 
@@ -190,6 +192,7 @@ def contiguous_clone(shard: torch.Tensor) -> torch.Tensor:
 
 def without_aliasing(result: DNDarray, x: DNDarray) -> DNDarray:
     """`result`, in memory of its own where it has that of `x`."""
+    # Of the storage, as views of one tensor may begin at different addresses.
     if result.larray.untyped_storage().data_ptr() != x.larray.untyped_storage().data_ptr():
         return result
     return DNDarray(contiguous_clone(result.larray), result.layout, result.comm)
@@ -204,40 +207,44 @@ class _Regroup(LinearCollective):
     """
 
     comm: Communication
-    have: Layout
-    need: Layout
+    src: Layout
+    dst: Layout
 
     def forward(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
-        comm, have, need = self.comm, self.have, self.need
+        comm, src, dst = self.comm, self.src, self.dst
         source = tensors[0].contiguous()
-        target = source.new_empty(need.lshape(comm.rank))
+        target = source.new_empty(dst.lshape(comm.rank))
         send: list[tuple[int, torch.Tensor]] = []
         recv: list[tuple[int, torch.Tensor]] = []
         for peer in range(comm.size):
-            outgoing = _overlaps(source, have, comm.rank, need, peer)
-            incoming = _overlaps(target, need, comm.rank, have, peer)
+            outgoing = _overlaps(source, src, comm.rank, dst, peer)
+            incoming = _overlaps(target, dst, comm.rank, src, peer)
             if peer == comm.rank:
                 for to, piece in zip(incoming, outgoing, strict=True):
                     to.copy_(piece)
                 continue
             send += [(peer, piece) for piece in outgoing]
             recv += [(peer, piece) for piece in incoming]
-        comm.exchange(send, recv, (source.dtype, have, "to", need))
+        comm.exchange(send, recv, (source.dtype, src, "to", dst))
         return [target]
 
     def transpose(self) -> LinearCollective:
-        return replace(self, have=self.need, need=self.have)
+        return replace(self, src=self.dst, dst=self.src)
 
 
 def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: int) -> list[torch.Tensor]:
     """Views of what the shard of `rank` under `own` has in common with that of `peer` under `other`."""
     outer, period = min(own.shape[0], other.shape[0]), min(own.shape[1], other.shape[1])
+    # One of the two layouts has long rows, of which a rank has a run. The other has rows of length `period`, of
+    # which a rank has columns.
     if own.shape[1] > period:
         (start, stop), (first, last) = own.span(rank), other.span(peer)
     else:
         (start, stop), (first, last) = other.span(peer), own.span(rank)
     views = []
     for low, high, left, right in column_boxes(start, stop, first, last, period):
+        # Pieces on both sides have the axes (long rows, short rows, columns), and their elements in the same
+        # order.
         if own.shape[1] == period:
             rows = shard.view(outer, -1, last - first)[:, low:high]
             views.append(rows[..., left - first : right - first])

@@ -93,6 +93,7 @@ def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: 
         # The rule of balanced layouts.
         bounds = list(Layout((x.shape[axis],), 0, parts).displs or ())[1:]
     before: tuple[slice, ...] = (slice(None),) * axis
+    # None, not the extent: bounds may be negative or beyond the axis, as slices have it.
     ends: list[int | None] = [*bounds, None]
     return [x[(*before, slice(start, stop))] for start, stop in zip([0, *bounds], ends, strict=True)]
 

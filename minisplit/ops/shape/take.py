@@ -115,17 +115,19 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     one = with_extent(x.layout.with_split(None) if x.split == axis else x.layout, axis, 1)
     broadcast_shape([one.shape, with_extent(indices.layout.with_split(None), axis, 1).shape])
     if x.split == axis:
+        # An index for each axis, which all broadcast: the general indexing finds the owners of the elements.
         others = [torch.arange(n).reshape(-1, *(1,) * (x.ndim - 1 - place)) for place, n in enumerate(x.shape)]
         return x[(*others[:axis], indices, *others[axis + 1 :])]
     checked = in_range([(axis, Part(indices.larray.to(torch.int64), indices.layout))], x.shape, x.comm)[axis]
     itemsizes = max(x.shape[axis], 1) * x.larray.itemsize, checked.shard.itemsize
-    meeting = align((one, indices.layout), itemsizes)
-    needed, index_needed = meeting.needed
+    alignment = align((one, indices.layout), itemsizes)
+    needed, index_needed = alignment.needed
     if needed is not None:
+        # That of x with its whole axis in place of the one index.
         needed = x.layout.with_split(None) if needed.split == axis else with_extent(needed, axis, x.shape[axis])
-    shard = operand_shard(x, needed, meeting.result)
-    index = operand_shard(DNDarray(*checked, x.comm), index_needed, meeting.result)
-    return DNDarray(torch.take_along_dim(shard, index, axis), meeting.result, x.comm)
+    shard = operand_shard(x, needed, alignment.result)
+    index = operand_shard(DNDarray(*checked, x.comm), index_needed, alignment.result)
+    return DNDarray(torch.take_along_dim(shard, index, axis), alignment.result, x.comm)
 
 
 def _dtype_of(indices: Any) -> Any:

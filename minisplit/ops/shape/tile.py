@@ -54,9 +54,11 @@ def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
     times = [as_index(n, "repetitions") for n in given]
     if any(n < 0 for n in times):
         raise ValueError(f"repetitions must not be negative, got {short_repr(given)}")
+    # Both become as long as the longer one, by ones at the front.
     x = insert_axes(x, range(len(times) - as_dndarray(x).ndim))
     times = [1] * (x.ndim - len(times)) + times
     split = x.split
+    # Copies along the split axis belong to other ranks, those along other axes to the same.
     if split is not None and times[split] != 1:
         x, times[split] = _tile_split_axis(x, times[split]), 1
     layout = x.layout
@@ -120,6 +122,7 @@ def repeat(x: DNDarray, repeats: int | Sequence[int] | DNDarray, /, axis: int | 
         check_one_communicator([x, repeats])
     axis = normalise_axis(0 if axis is None else axis, x.ndim, "axis")
     times = _read_repeats(repeats, x.shape[axis])
+    # All ranks know all repeats, and so the counts of all. A copy: torch warns of arrays that cannot be written.
     own = torch.from_numpy(times[x.layout.box(x.comm.rank)[axis]].copy()).to(x.device)
     counts = repeat_counts(x.layout, times) if axis == x.split else None
     layout = with_extent(x.layout, axis, int(times.sum()), counts)

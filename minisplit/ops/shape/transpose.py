@@ -194,6 +194,7 @@ def moveaxis(x: DNDarray, /, source: Axes, destination: Axes) -> DNDarray:
     new = normalise_axes(destination, x.ndim, "destination")
     if len(old) != len(new):
         raise ValueError(f"moveaxis needs as many sources as destinations, got {source} and {destination}")
+    # In order of the destinations: what is inserted later does not move what is there.
     order = [axis for axis in range(x.ndim) if axis not in old]
     for place, axis in sorted(zip(new, old, strict=True)):
         order.insert(place, axis)

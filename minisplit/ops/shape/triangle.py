@@ -43,6 +43,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     >>> ms.tril(ms.ones((2, 3), split=0), k=1).tolist()
     [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
     """
+    # Diagonal k of the matrices is another one of a shard that does not begin at their first row and column.
     x = of_matrices(x)
     return DNDarray(torch.tril(x.larray, local_offset(x, as_index(k, "k"))), x.layout, x.comm)
 

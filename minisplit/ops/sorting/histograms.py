@@ -75,7 +75,7 @@ def histogram(
     number = len(edges) - 1
     elements = x.larray.detach().to(edges.dtype).flatten()
     place = torch.searchsorted(edges, elements, right=True) - 1
-    place[elements == edges[-1]] = number - 1
+    place[elements == edges[-1]] = number - 1  # the last bin has its right edge
     inside = ((place >= 0) & (place < number) & ~elements.isnan()).nonzero()[:, 0]
     hist = _count(place[inside], None if values is None else values.flatten()[inside], number, x)
     if density:
@@ -173,6 +173,7 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
     ascends, descends = ((edges[1:] >= edges[:-1]).all(), (edges[1:] <= edges[:-1]).all())
     if not (ascends or descends):
         raise ValueError("bins must ascend or descend, got edges that do both")
+    # Between descending edges bins are counted from the other end.
     table = _replicated(edges if ascends else edges.flip(0), x)
     found = searchsorted(table, x, side="left" if right else "right")
     return found if ascends else DNDarray(len(edges) - found.larray, found.layout, found.comm)
@@ -275,6 +276,7 @@ def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> 
     low, high = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"range must be finite and ascend, got {low} to {high}; give range=(low, high)")
+    # As NumPy: one value is in the middle of a range of length 1.
     if low == high:
         low, high = low - 0.5, high + 0.5
     # NumPy's, whose last bits may differ from torch's: an element on an edge is to be in the same bin.

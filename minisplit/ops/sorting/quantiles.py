@@ -273,6 +273,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     found = _interpolate(ends[:, : low.shape[1]], ends[:, low.shape[1] :], part.to(ends.dtype))
     if not skips_nan:
         found = torch.where(count[:, None] < plan.count, torch.nan, found)
+    # NumPy's order of axes: those of q come first.
     kept, more = plan.result, tuple(fractions.shape)
     split = None if kept.split is None else kept.split + len(more)
     result = Layout((*more, *kept.shape), split, kept.ranks, kept.ragged)

@@ -97,6 +97,8 @@ def sample_sort(
         # Half as many bytes where int32 can count the elements.
         ids = partition.exchange(ids.to(torch.int32 if layout.size < 2**31 else torch.int64))[order]
     if number > 1:
+        # They are sorted by value, and splitters divide rows: a stable sort by row leaves values in order within
+        # each.
         by_row = torch.sort(ids // max(extent, 1), stable=True).indices
         values, ids = values[by_row], ids[by_row]
     length = sum(min(keep, count) for count in layout.counts or ())
@@ -139,6 +141,7 @@ def partition_by_samples(number: int, keys_at: KeysAt, device: torch.device, com
     records = comm.allgather(np.concatenate([[number], samples.flatten().cpu().numpy()]))
     splitters = torch.from_numpy(choose_splitters(records[:, 0], records[:, 1:])).to(device)
     send_counts = np.diff([0, *_count_less(number, keys_at, splitters).tolist(), number])
+    # Ranks must know what they receive. With it all know the counts of the result too.
     table = comm.allgather(send_counts)
     return Partition(send_counts.tolist(), table[:, comm.rank].tolist(), tuple(table.sum(0).tolist()), comm)
 
@@ -153,6 +156,7 @@ def choose_splitters(numbers: NDArray[np.int64], samples: NDArray[np.int64]) -> 
     [[0, 3, 0]]
     """
     size, keys = len(numbers), samples.reshape(-1, 3)
+    # np.lexsort takes the last key for the first one.
     order = np.lexsort(keys.T[::-1])
     ends = np.cumsum(np.repeat(numbers, len(keys) // size)[order])
     picks = np.searchsorted(ends, ends[-1] * np.arange(1, size) // size, side="right")

@@ -207,6 +207,7 @@ def searchsorted(
         raise TypeError(f"searchsorted needs numbers that have an order, got {x1.dtype} and {x2.dtype}")
     if sorter is not None:
         x1 = x1[sorter]
+    # The ranks have parts of both, so each needs all of one. The table is the smaller one as a rule.
     if x1.split is not None and x2.split is not None:
         x1 = x1._align(x1.layout.with_split(None))
     table, wanted = (_searchable(x.larray.detach().to(dtype)) for x in (x1, x2))

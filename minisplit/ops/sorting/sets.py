@@ -373,6 +373,7 @@ def _partition(values: torch.Tensor, numbers: torch.Tensor, comm: Communication)
 
     def keys_at(places: torch.Tensor) -> torch.Tensor:
         some = values[places]
+        # Real numbers go without the first key, which is 0 for all.
         major, minor = (some.real, some.imag) if some.is_complex() else (torch.zeros_like(places), some)
         # The third key is the same for equal values, so that no splitter divides them. NaNs equal nothing, and an
         # array may be full of them: they are shared out.
@@ -393,11 +394,11 @@ def _unique(x: DNDarray, *names: str) -> list[DNDarray]:
     if x.split is not None and comm.size > 1:
         numbers = global_index(own.first, x.layout, comm.rank, x.layout.span(comm.rank)[0])
         partition = _partition(own.values, numbers, comm)
-        came = partition.exchange(own.values)
+        received = partition.exchange(own.values)
         # Places matter where NaNs are told apart, and where it is asked which of equal elements is the first.
         has_places = "indices" in names or "inverse" in names
         numbers = partition.exchange(numbers) if has_places else numbers
-        part = _distinct(came, numbers if has_places else None)
+        part = _distinct(received, numbers if has_places else None)
         lengths = comm.allgather(np.array([len(part.values)]))[:, 0].tolist()
         layout = Layout((sum(lengths),), 0, comm.size, tuple(lengths))
         found["values"] = part.values
