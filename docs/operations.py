@@ -15,8 +15,8 @@ import minisplit as ms
 PAGE = Path(__file__).with_name("operations.md")
 HEAD = """# All operations
 
-Made by `docs/operations.py` from the docstrings: their first sentence, and their section "Communication". *Local* is
-a call that sends no message. *Collective* is a call that every rank of the communicator must make.
+Made by `docs/operations.py` from the docstrings: their first sentence, and their section "Communication". *Local*
+is a call that sends no message. *Collective* is a call that every rank of the communicator must make.
 """
 # The pages of the reference whose functions are operations.
 PAGES = ("elementwise", "reductions", "shape", "sorting", "linalg", "fft", "stencil", "dtypes")

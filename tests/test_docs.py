@@ -73,6 +73,14 @@ def test_the_code_of_a_page_prints_what_it_shows(page: str) -> None:
         assert shown == expected, code
 
 
+def test_the_codes_in_names_of_tests_are_explained() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \|", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    files = [path.read_text() for path in Path(__file__).parent.rglob("test_*.py")]
+    used = {code for text in files for code in re.findall(r"^def test_([A-Z]\d+)_", text, re.MULTILINE)}
+    assert used == set(rows)
+
+
 def test_every_page_with_code_is_tested() -> None:
     with_code = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
     assert with_code - set(PAGES) <= TESTED_ELSEWHERE
@@ -149,6 +157,13 @@ def test_numpydoc_shows_the_section_on_communication(tool: Callable[[str], Modul
 
 def test_the_page_of_all_operations_is_up_to_date(tool: Callable[[str], ModuleType]) -> None:
     assert (DOCS / "operations.md").read_text() == tool("operations").page(), "run: python docs/operations.py"
+
+
+def test_the_house_in_the_design_is_the_one_that_stands(tool: Callable[[str], ModuleType]) -> None:
+    house = tool("house")
+    text = (DOCS / "design.md").read_text()
+    assert text.count("collectives.py ") == 1
+    assert text == house.page(), "run: python docs/house.py"
 
 
 def test_figures_are_those_that_their_code_draws(tool: Callable[[str], ModuleType], tmp_path: Path) -> None:
