@@ -148,8 +148,8 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     Returns
     -------
     DNDarray
-        The convolution. Split as the longer one, with its counts, but that the last rank has what "full" adds and
-        "valid" lacks the last indices.
+        The convolution. Split as the longer array, with its counts, except that in mode "full" the last rank has
+        the additional elements, and in mode "valid" the last elements are missing.
 
     Raises
     ------

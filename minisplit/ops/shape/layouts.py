@@ -143,7 +143,7 @@ def canonical_layout(x: Layout) -> Layout:
 
 
 def needs_one_exchange(outer: int, other: int) -> bool:
-    """Whether `reshape` takes one exchange, not two, given the numbers of elements before both split axes."""
+    """Whether one exchange reshapes an array. The arguments are the numbers of elements before its split axes."""
     return outer % other == 0 or other % outer == 0
 
 
@@ -211,7 +211,7 @@ def reshape_layout(x: Layout, shape: tuple[int, ...]) -> Layout:
         return min(shape[axis], x.ranks), needs_one_exchange(before, outers[axis]), shape[axis]
 
     even = Layout(shape, max(range(len(shape)), key=preference), x.ranks)
-    limit = max(MAX_GROWTH * _largest_part([x]), _largest_part([even]))
+    limit = max(MAX_GROWTH * _largest_part(x), _largest_part(even))
     costs: dict[Layout, tuple[int, bool, bool, int]] = {}
     for axis, extent in enumerate(shape):
         source = merge_axes(x) if outers[axis] == before else canonical_layout(x)
@@ -222,8 +222,8 @@ def reshape_layout(x: Layout, shape: tuple[int, ...]) -> Layout:
         counts = np.diff((source.offsets() + inner // 2) // inner)
         candidate = Layout(shape, axis, x.ranks, tuple(counts.tolist()))
         # An axis with an index for every rank may be as uneven as it is with the default counts.
-        allowed = max(limit, _largest_part([candidate.balanced()]) if extent >= x.ranks else 0)
-        if _largest_part([candidate]) <= allowed:
+        allowed = max(limit, _largest_part(candidate.balanced()) if extent >= x.ranks else 0)
+        if _largest_part(candidate) <= allowed:
             moved = elements_moved(source, merge_axes(candidate))
             # Of candidates that move as much, the one that is split as `x` is, else along the longest axis.
             costs[candidate] = moved, outers[axis] != before, extent != x.extent, -extent
@@ -262,7 +262,7 @@ def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, 
             counts[0] += start
             counts[-1] += starts[-1] - start - x.extent
             kept = Layout(shape, axis, x.ranks, tuple(counts))
-            if _largest_part([kept]) <= _largest_part(layouts):
+            if _largest_part(kept) <= _largest_part(*layouts):
                 candidates.append(kept)
         elif x.split is not None:
             candidates.append(Layout(shape, x.split, x.ranks, x.ragged))
@@ -294,7 +294,7 @@ def repeat_counts(x: Layout, repeats: Offsets) -> tuple[int, ...]:
     return tuple(np.diff(ends[x.offsets()]).tolist())
 
 
-def _largest_part(layouts: Sequence[Layout]) -> int:
+def _largest_part(*layouts: Layout) -> int:
     """The number of elements of the rank that has the most of all the arrays together."""
     parts = np.zeros(layouts[0].ranks, dtype=np.int64)
     for x in layouts:

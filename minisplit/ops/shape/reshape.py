@@ -200,10 +200,11 @@ def without_aliasing(result: DNDarray, x: DNDarray) -> DNDarray:
 
 @dataclass(frozen=True, slots=True)
 class _Regroup(LinearCollective):
-    """A move between two layouts of `merge_axes` with different shapes. Collective: one exchange.
+    """The exchange between two layouts that `merge_axes` makes of different shapes.
 
-    One of them has more elements before its split axis than the other, by a factor. Within each row of the other
-    one, a rank has a run of elements, and under the first the same columns of all the shorter rows.
+    In one of them rows are longer, by a factor, than in the other. There a rank has a run of each long row, and in
+    the other it has columns of all short rows. What two ranks have in common is where runs and columns meet: at
+    most three boxes in each long row, see `column_boxes`.
     """
 
     comm: Communication
@@ -235,8 +236,7 @@ class _Regroup(LinearCollective):
 def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: int) -> list[torch.Tensor]:
     """Views of what the shard of `rank` under `own` has in common with that of `peer` under `other`."""
     outer, period = min(own.shape[0], other.shape[0]), min(own.shape[1], other.shape[1])
-    # One of the two layouts has long rows, of which a rank has a run. The other has rows of length `period`, of
-    # which a rank has columns.
+    # A rank has the run from start to stop of each long row, and the columns from first to last of short ones.
     if own.shape[1] > period:
         (start, stop), (first, last) = own.span(rank), other.span(peer)
     else:

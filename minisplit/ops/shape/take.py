@@ -43,7 +43,9 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
 
     Communication
     -------------
-    Local if `axis` is not the split axis and the indices are replicated. Otherwise collective: see `x[indices]`.
+    Local if `axis` is not the split axis and the indices are replicated. Otherwise collective: one exchange, of
+    the elements along the split axis, or of split indices along another one. If both are split along the axis, one
+    agreement, one allgather and two exchanges.
 
     Examples
     --------
@@ -94,8 +96,9 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     Communication
     -------------
     Local where `axis` is not the split axis of `x` and the indices are replicated. Otherwise collective: split
-    indices take an agreement that all are in range, and one exchange if `x` is split another way. Along the split
-    axis each rank gets what it needs from its owners, see `x[indices]`.
+    indices take an agreement that all are in range, and one exchange if they are split along another axis than
+    `x`. Along the split axis one exchange of the elements, and for split indices one allgather and one exchange
+    before it.
 
     Examples
     --------
