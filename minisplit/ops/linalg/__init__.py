@@ -19,7 +19,7 @@ from minisplit.ops.linalg.norms import matrix_norm, norm, vector_norm
 from minisplit.ops.linalg.products import matmul, outer, tensordot, vecdot
 from minisplit.ops.linalg.solvers import inv, lstsq, matrix_rank, pinv, solve
 from minisplit.ops.shape.diagonal import diagonal, trace
-from minisplit.ops.shape.manipulation import matrix_transpose
+from minisplit.ops.shape.transpose import matrix_transpose
 
 __all__ = [
     "cholesky",

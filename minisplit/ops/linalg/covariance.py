@@ -12,9 +12,9 @@ from minisplit.ops.linalg.products import inner
 from minisplit.ops.reductions.functions import mean
 from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.shape.diagonal import diagonal
+from minisplit.ops.shape.dimensions import insert_axes, squeeze
 from minisplit.ops.shape.join import concat
-from minisplit.ops.shape.manipulation import squeeze, transpose
-from minisplit.ops.shape.reshape import insert_axes
+from minisplit.ops.shape.transpose import transpose
 
 
 def cov(

@@ -13,9 +13,10 @@ from minisplit.ops.elementwise.apply import apply_elementwise, check_one_communi
 from minisplit.ops.linalg.products import along, matmul
 from minisplit.ops.linalg.solvers import inv
 from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
+from minisplit.ops.shape.dimensions import insert_axes
 from minisplit.ops.shape.layouts import without_axis
-from minisplit.ops.shape.manipulation import of_matrices
-from minisplit.ops.shape.reshape import insert_axes, without_aliasing
+from minisplit.ops.shape.reshape import without_aliasing
+from minisplit.ops.shape.transpose import of_matrices
 
 
 def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:

@@ -15,7 +15,7 @@ from minisplit.ops.elementwise.functions import conj
 from minisplit.ops.linalg.batched import as_matrices, batched, of_each, one
 from minisplit.ops.linalg.matrix_layouts import is_split_matrix, lengthwise
 from minisplit.ops.linalg.tsqr import by_columns, by_rows, completed, positive, triangle, turned
-from minisplit.ops.shape.manipulation import matrix_transpose
+from minisplit.ops.shape.transpose import matrix_transpose
 
 
 class EigResult(NamedTuple):

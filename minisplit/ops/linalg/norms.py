@@ -27,8 +27,9 @@ from minisplit.ops.reductions.reduce import (
     plan_reduction,
     reduce_shard,
 )
+from minisplit.ops.shape.dimensions import expand_dims
 from minisplit.ops.shape.layouts import normalise_axes
-from minisplit.ops.shape.manipulation import expand_dims, moveaxis, of_matrices
+from minisplit.ops.shape.transpose import moveaxis, of_matrices
 
 # The order of a matrix norm: over which of rows and columns absolute values are added up, and what of these sums.
 _SUMS: dict[Any, tuple[int, Reduce]] = {1: (0, max_of), -1: (0, min_of), inf: (1, max_of), -inf: (1, min_of)}

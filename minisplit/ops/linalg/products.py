@@ -21,7 +21,7 @@ from minisplit.ops.elementwise.apply import check_one_communicator, operand_shar
 from minisplit.ops.elementwise.functions import multiply
 from minisplit.ops.linalg.contraction import Contraction, contraction, matrix_product
 from minisplit.ops.shape.layouts import normalise_axes
-from minisplit.ops.shape.manipulation import ravel
+from minisplit.ops.shape.reshape import ravel
 
 Compute = Callable[..., torch.Tensor]
 

@@ -17,7 +17,7 @@ from minisplit.ops.linalg.decompositions import adjoint, core, qr, svdvals
 from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, lengthwise
 from minisplit.ops.linalg.products import matmul
 from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.shape.reshape import insert_axes
+from minisplit.ops.shape.dimensions import insert_axes
 
 
 class LstsqResult(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +13,6 @@ from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.ops.sorting.sample_sort import pivots_of, sample_sort
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -136,25 +134,6 @@ def test_no_rows_have_no_first(comm: Comm) -> None:
         assert [found.shape for found in ms.topk(x, 2)] == [(0, 2)] * 2
         assert ms.sort(x).layout == x.layout
         assert ms.argsort(x, axis=0).layout == x.layout
-
-
-def test_no_rank_gets_much_more_than_its_share(comm: Comm, size: int) -> None:
-    n = 4096 * size
-    drawn = torch.rand(n, generator=torch.Generator().manual_seed(1))
-    for whole in (torch.zeros(n), drawn, torch.arange(n) % 3, torch.arange(n).flip(0), drawn**50):
-        for layout in layouts((n,), size)[1:]:
-            rows = dealt(whole, layout).larray[None]
-            line = ms.Layout((1, n), 1, size, layout.counts)
-            counts = sample_sort(rows, line, comm).layout.counts if size > 1 else (n,)
-            assert max(counts or ()) <= n / size + n / 64 + size
-
-
-@pytest.mark.serial
-def test_pivots_weigh_samples_by_what_they_stand_for() -> None:
-    keys = np.array([[[0, 1, 0], [0, 2, 0]], [[0, 10, 0], [0, 20, 0]]]).reshape(2, -1)
-    assert pivots_of(np.array([100, 2]), keys).tolist() == [[0, 2, 0]]
-    assert pivots_of(np.array([2, 100]), keys).tolist() == [[0, 10, 0]]
-    assert pivots_of(np.array([0, 0]), keys).shape == (1, 3)
 
 
 def test_what_is_sent(comm: Comm, size: int) -> None:
