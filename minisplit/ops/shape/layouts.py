@@ -10,22 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from minisplit.core.layout import Layout, Offsets, as_index, normalise_axis
+from minisplit.core.layout import Layout, Offsets, as_index
 from minisplit.core.transfer import elements_moved
 
 # How much larger than the largest shard of an array the largest of its reshaped form may be, to save messages.
 MAX_GROWTH = 1.25
 
 Axes = int | Sequence[int]
-
-
-def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
-    """`axes`, an int or several, counted from the front; IndexError out of range, ValueError for one twice."""
-    given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
-    result = tuple(normalise_axis(axis, ndim, name) for axis in given)
-    if len(set(result)) != len(result):
-        raise ValueError(f"{name} {given} names an axis of {ndim} dimensions more than once")
-    return result
 
 
 def permute_layout(x: Layout, axes: tuple[int, ...]) -> Layout:

@@ -14,14 +14,13 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import Device
 from minisplit.core.factories import ones
-from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.layout import Layout, as_index, normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.apply import named
 from minisplit.ops.shape.layouts import (
     Axes,
     elements_crossing,
     infer_shape,
-    normalise_axes,
     permute_layout,
     reshape_layout,
 )

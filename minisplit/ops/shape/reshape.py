@@ -11,8 +11,8 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import Axes, boxes, elements, expanded, fit, flat, normalise_axes
+from minisplit.core.layout import Layout, normalise_axes
+from minisplit.ops.shape.layouts import Axes, boxes, elements, expanded, fit, flat
 
 
 def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import as_index, normalise_axis
+from minisplit.core.layout import as_index, normalise_axes, normalise_axis
 from minisplit.ops.shape.join import concat_as
-from minisplit.ops.shape.layouts import Axes, concat_plan, normalise_axes
+from minisplit.ops.shape.layouts import Axes, concat_plan
 from minisplit.ops.shape.manipulation import flip, permute_dims, ravel
 from minisplit.ops.shape.reshape import reshape_to, without_aliasing
 
