@@ -48,7 +48,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     dtype = torch.promote_types(a.dtype, v.dtype)
     one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
     conv1d(one, one)  # torch's errors
-    kernel = short.to_layout(short.layout.with_split(None)).larray
+    kernel = short._align(short.layout.with_split(None)).larray
     rows, layout = long.larray, with_extent(long.layout, 0, length)
     start, stop = 0, length
     if long.split is not None:

@@ -158,6 +158,3 @@ def _dtype_of(x: Any) -> torch.dtype:
 
 def _is_integer(dtype: torch.dtype) -> bool:
     return not (dtype is torch.bool or dtype.is_floating_point or dtype.is_complex)
-
-
-setattr(DNDarray, "astype", astype)  # noqa: B010

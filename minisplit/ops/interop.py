@@ -30,7 +30,7 @@ from minisplit.ops.sorting import search as searching
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
-def array_namespace(self: DNDarray, /, *, api_version: str | None = None) -> ModuleType:
+def array_namespace(api_version: str | None = None) -> ModuleType:
     """The functions of the Python Array API standard for this array: minisplit. Local.
 
     Raises ValueError for a version that is not there.
@@ -83,12 +83,6 @@ def to_dlpack(
     whole = self if self.split is None else self.resplit(None)
     options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
     return whole.larray.__dlpack__(**{name: value for name, value in options.items() if value is not None})
-
-
-def dlpack_device(self: DNDarray, /) -> tuple[Any, int]:
-    """The device of `__dlpack__`, as the protocol numbers them. Local."""
-    device: tuple[Any, int] = self.larray.__dlpack_device__()
-    return device
 
 
 def to_index(self: DNDarray, /) -> int:
@@ -193,15 +187,3 @@ def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         f"torch's {name} takes tensors, got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
         "and minisplit.array(..., split=...) makes a DNDarray of a tensor"
     )
-
-
-for _name, _method in {
-    "__array_namespace__": array_namespace,
-    "__array__": to_numpy,
-    "__dlpack__": to_dlpack,
-    "__dlpack_device__": dlpack_device,
-    "__index__": to_index,
-    "to_device": to_device,
-    "_call_torch": staticmethod(call_torch),
-}.items():
-    setattr(DNDarray, _name, _method)

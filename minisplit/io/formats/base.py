@@ -126,7 +126,7 @@ def path_of(path: str | os.PathLike[str]) -> str:
     """`path` as text; TypeError for what is no path, and for bytes."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a pathlib.Path, got {error_text.shown(path)}")
+        raise TypeError(f"path must be a str or a pathlib.Path, got {error_text.short_repr(path)}")
     return text
 
 

@@ -11,25 +11,22 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, Operand, as_dndarray, captured_tensor
+from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
+from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.alignment import align, align_in_place
 
 Torch = Callable[..., torch.Tensor]
 Unary = Callable[[DNDarray], DNDarray]
 Binary = Callable[[Operand, Operand], DNDarray]
-Method = Callable[[DNDarray, Any], Any]
 # Whether an operation on these operands may fail on one rank alone, for the values that only this rank has.
 MayFail = Callable[[Any, Any], bool]
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 _PYTHON_NUMBERS = frozenset({int, float, complex, bool})
-# A tensor could be a rank's part or the whole array: `_operand` refuses it and says what to do.
-_SPOKEN_FOR: tuple[type[Any], ...] = (DNDarray, int, float, complex, np.number, np.bool_, torch.Tensor, np.ndarray)
 _FLOATS = "ms.ones(6, split=0)"
 _wrap = DNDarray._wrap
 
@@ -158,57 +155,6 @@ def promoting(function: Torch) -> Torch:
     return promoted
 
 
-def operator(function: Binary) -> Method:
-    """Make the method of `self OP other`; other types than numbers and arrays may answer themselves."""
-
-    def method(self: DNDarray, other: Any) -> Any:
-        return (
-            function(self, other)
-            if isinstance(other, _SPOKEN_FOR) and not _torch_computes(self, other)
-            else NotImplemented
-        )
-
-    return method
-
-
-def reflected(function: Binary) -> Method:
-    """Make the method of `other OP self`."""
-
-    def method(self: DNDarray, other: Any) -> Any:
-        return (
-            function(other, self)
-            if isinstance(other, _SPOKEN_FOR) and not _torch_computes(self, other)
-            else NotImplemented
-        )
-
-    return method
-
-
-def in_place(change: Torch, may_fail: MayFail | None = None) -> Method:
-    """Make the method of `self OP= other` from a method of tensors: layout, dtype and identity of `self` stay."""
-
-    def method(self: DNDarray, other: Any) -> Any:
-        if not isinstance(other, _SPOKEN_FOR):
-            return NotImplemented
-        other = value = _operand(other, 2, change.__name__)
-        if isinstance(other, DNDarray):
-            check_one_communicator([self, other])
-            value = _fitted(other, self, change)
-        with _agreement(self._comm, change.__name__, may_fail, (self, other)):
-            change(self._larray, value)
-        return self
-
-    return method
-
-
-def named(operation: Made, name: str, doc: str, within: str = "minisplit") -> Made:
-    """Give a made function the name under which it is public, and its documentation."""
-    operation.__name__ = operation.__qualname__ = name
-    operation.__module__ = within
-    operation.__doc__ = inspect.cleandoc(doc)
-    return operation
-
-
 def divides_integers(x1: Any, x2: Any) -> bool:
     """Whether a rank may meet an integer zero divisor, at which torch raises on a CPU."""
     if _is_inexact(x1) or _is_inexact(x2):
@@ -223,9 +169,41 @@ def _is_inexact(x: Any) -> bool:
     return isinstance(x, (float, complex, np.inexact))
 
 
-def _torch_computes(self: DNDarray, other: object) -> bool:
-    """Whether torch computes with `other`, a tensor within a mapped function, and the tensor of `self`."""
-    return isinstance(other, torch.Tensor) and inside_vmap() and captured_tensor(self) is not None
+# The operators that change an array in place: torch's method, and whether it may fail on one rank alone.
+_IN_PLACE: dict[str, tuple[Torch, MayFail | None]] = {
+    "add": (torch.Tensor.add_, None),
+    "subtract": (torch.Tensor.sub_, None),
+    "multiply": (torch.Tensor.mul_, None),
+    "divide": (torch.Tensor.div_, None),
+    "floor_divide": (special_cases.floor_divide_, divides_integers),
+    "remainder": (special_cases.remainder_, divides_integers),
+    "pow": (torch.Tensor.pow_, None),
+    "bitwise_and": (torch.Tensor.bitwise_and_, None),
+    "bitwise_or": (torch.Tensor.bitwise_or_, None),
+    "bitwise_xor": (torch.Tensor.bitwise_xor_, None),
+    "bitwise_left_shift": (torch.Tensor.bitwise_left_shift_, None),
+    "bitwise_right_shift": (torch.Tensor.bitwise_right_shift_, None),
+}
+
+
+def in_place(name: str, x: DNDarray, other: Operand) -> DNDarray:
+    """Change `x` to the operation `name` of `x` and `other`, and return it. Its layout and dtype stay."""
+    change, may_fail = _IN_PLACE[name]
+    other = value = _operand(other, 2, name)
+    if isinstance(other, DNDarray):
+        check_one_communicator([x, other])
+        value = _fitted(other, x, change)
+    with _agreement(x._comm, name, may_fail, (x, other)):
+        change(x._larray, value)
+    return x
+
+
+def named(operation: Made, name: str, doc: str, within: str = "minisplit") -> Made:
+    """Give a made function the name under which it is public, and its documentation."""
+    operation.__name__ = operation.__qualname__ = name
+    operation.__module__ = within
+    operation.__doc__ = inspect.cleandoc(doc)
+    return operation
 
 
 def _operand(x: Any, place: int, name: str) -> Any:
@@ -279,7 +257,7 @@ def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.T
         start, stop = wanted.span(x._comm.rank)
         shard = x._larray.narrow(wanted.split, start, stop - start)
     else:
-        shard = x.to_layout(wanted)._larray
+        shard = x._align(wanted)._larray
     return all_reduce_gradient(shard, x._comm) if layout.split is None and result.split is not None else shard
 
 

@@ -13,16 +13,11 @@ import torch
 from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import (
-    Binary,
-    Method,
     Torch,
     apply_elementwise,
     binary,
     divides_integers,
-    in_place,
-    operator,
     promoting,
-    reflected,
     unary,
 )
 
@@ -178,37 +173,3 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
 
 def _where(condition: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
     return promoting(lambda a, b: torch.where(condition, a, b))(x1, x2)
-
-
-_UNARY = {"abs": abs, "invert": bitwise_invert, "neg": negative, "pos": positive}
-_COMPARISONS = {"eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal}
-# With torch's method for the operator in place.
-_ARITHMETIC: dict[str, tuple[Binary, Torch]] = {
-    "add": (add, torch.Tensor.add_),
-    "sub": (subtract, torch.Tensor.sub_),
-    "mul": (multiply, torch.Tensor.mul_),
-    "truediv": (divide, torch.Tensor.div_),
-    "floordiv": (floor_divide, special_cases.floor_divide_),
-    "mod": (remainder, special_cases.remainder_),
-    "pow": (pow, torch.Tensor.pow_),
-    "and": (bitwise_and, torch.Tensor.bitwise_and_),
-    "or": (bitwise_or, torch.Tensor.bitwise_or_),
-    "xor": (bitwise_xor, torch.Tensor.bitwise_xor_),
-    "lshift": (bitwise_left_shift, torch.Tensor.bitwise_left_shift_),
-    "rshift": (bitwise_right_shift, torch.Tensor.bitwise_right_shift_),
-}
-
-
-def _attach(name: str, method: Method) -> None:
-    method.__name__, method.__qualname__ = name, f"DNDarray.{name}"
-    setattr(DNDarray, name, method)
-
-
-for _name, _unary in _UNARY.items():
-    setattr(DNDarray, f"__{_name}__", _unary)
-for _name, _binary in _COMPARISONS.items():
-    _attach(f"__{_name}__", operator(_binary))
-for _name, (_binary, _change) in _ARITHMETIC.items():
-    _attach(f"__{_name}__", operator(_binary))
-    _attach(f"__r{_name}__", reflected(_binary))
-    _attach(f"__i{_name}__", in_place(_change, divides_integers if _name in {"floordiv", "mod"} else None))

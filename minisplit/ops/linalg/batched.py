@@ -77,7 +77,7 @@ def of_each(function: Torch, x: DNDarray, name: str, *, may_fail: bool = True) -
     Its results, one tensor or several, have the batch axes in front.
     """
     layout, comm = whole_matrices(x._layout), x._comm
-    shard = x.to_layout(layout)._larray
+    shard = x._align(layout)._larray
     with agreed(comm, name, layout if may_fail else None):
         made = function(shard)
     return tuple(_laid_out(part, x, layout) for part in (made if isinstance(made, tuple) else (made,)))
@@ -87,7 +87,7 @@ def _laid_out(part: torch.Tensor, x: DNDarray, layout: Layout) -> DNDarray:
     batch = x.ndim - 2
     result = Layout((*x.shape[:batch], *part.shape[batch:]), layout.split, layout.ranks, layout.ragged)
     array = DNDarray._wrap(part, result, x._comm)
-    return array.to_layout(x._layout) if layout.split is None and result.shape == x.shape else array
+    return array._align(x._layout) if layout.split is None and result.shape == x.shape else array
 
 
 def agreed(comm: Communication, name: str, result: Layout | None) -> AbstractContextManager[None]:

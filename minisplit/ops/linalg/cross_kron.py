@@ -40,7 +40,7 @@ def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
         return first - second
 
     return apply_elementwise(
-        function, [x.to_layout(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)], "cross"
+        function, [x._align(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)], "cross"
     )
 
 

@@ -131,16 +131,16 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     if not is_split_matrix(x._layout):
         return QRResult(*of_each(lambda a: positive(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False))
     rows, columns, comm = *x.shape[-2:], x._comm
-    long = x.to_layout(lengthwise(x._layout))
+    long = x._align(lengthwise(x._layout))
     if rows < columns:
         lead = long[..., :rows].resplit(None)._larray
         q, r = by_columns(lead, long._larray, long._layout, comm)
-        return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm)._back(x._layout))
+        return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm).to_layout(x._layout))
     q, r = by_rows(long._larray, long._layout, comm)
     if mode == "reduced" or rows == columns:
-        return QRResult(DNDarray(q, long._layout, comm)._back(x._layout), _replicated(r, comm))
+        return QRResult(DNDarray(q, long._layout, comm).to_layout(x._layout), _replicated(r, comm))
     below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
-    return QRResult(_completed(DNDarray(q, long._layout, comm)), _replicated(below, comm).to_layout(x._layout))
+    return QRResult(_completed(DNDarray(q, long._layout, comm)), _replicated(below, comm)._align(x._layout))
 
 
 def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
@@ -168,10 +168,10 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
-    q, r = qr(x.to_layout(lengthwise(x._layout)))
+    q, r = qr(x._align(lengthwise(x._layout)))
     u, s, vh = svd(r)
     columns = DNDarray(turned(q._larray, all_reduce_gradient(u._larray, x._comm)), q._layout, x._comm)
-    return SVDResult(_completed(columns) if full else columns._back(x._layout), s, vh)
+    return SVDResult(_completed(columns) if full else columns.to_layout(x._layout), s, vh)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:
@@ -194,7 +194,7 @@ def core(x: DNDarray) -> DNDarray:
         return x
     if x.shape[-2] < x.shape[-1]:
         return core(adjoint(x))
-    long = x.to_layout(lengthwise(x._layout))
+    long = x._align(lengthwise(x._layout))
     return _replicated(triangle(long._larray, long._layout, x._comm), x._comm)
 
 

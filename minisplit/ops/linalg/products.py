@@ -17,7 +17,7 @@ from minisplit.core.collectives import all_reduce, all_reduce_gradient
 from minisplit.core.layout import Layout, as_index, normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
-from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard, operator, reflected
+from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.functions import multiply
 from minisplit.ops.linalg.contraction import Contraction, contraction, matrix_product
 from minisplit.ops.shape.manipulation import ravel
@@ -255,7 +255,3 @@ def outer(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     if as_dndarray(x1, "x1").ndim != 1 or as_dndarray(x2, "x2").ndim != 1:
         raise ValueError(f"outer needs 1-d arrays, got shapes {x1.shape} and {x2.shape}; ravel them, say")
     return tensordot(x1, x2, axes=0)
-
-
-DNDarray.__matmul__ = operator(matmul)  # type: ignore[method-assign, arg-type]
-DNDarray.__rmatmul__ = reflected(matmul)  # type: ignore[method-assign, arg-type]

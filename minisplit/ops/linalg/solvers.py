@@ -80,7 +80,7 @@ def inv(x: DNDarray, /) -> DNDarray:
     layout, comm = x._layout, x._comm
     if not is_split_matrix(layout):
         return one(*of_each(torch.linalg.inv, x, "inv"))
-    whole = all_reduce_gradient(x.to_layout(layout.with_split(None))._larray, comm)
+    whole = all_reduce_gradient(x._align(layout.with_split(None))._larray, comm)
     identity = torch.eye(layout.extent, dtype=x.dtype, device=x.device).expand(x.shape)
     mine = identity[layout.box(comm.rank)]
     with agreed(comm, "inv", layout):
@@ -128,7 +128,7 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     inverse = partial(torch.linalg.pinv, rtol=limit)
     if not is_split_matrix(x._layout):
         return one(*of_each(inverse, x, "pinv"))
-    q, r = qr(x.to_layout(lengthwise(x._layout)))
+    q, r = qr(x._align(lengthwise(x._layout)))
     right, left = adjoint(q), one(*of_each(inverse, r, "pinv"))
     product = torch.matmul(all_reduce_gradient(left._larray, x._comm), right._larray)
     return DNDarray(product, right._layout, x._comm)

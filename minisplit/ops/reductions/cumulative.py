@@ -170,5 +170,3 @@ def _flattening(function: Cumulate, name: str, what: str, example: str) -> Flatt
 
 cumsum = _flattening(cumulative_sum, "cumsum", "running sums", "[1, 3, 6, 10]")
 cumprod = _flattening(cumulative_prod, "cumprod", "running products", "[1, 2, 6, 24]")
-setattr(DNDarray, "cumsum", cumsum)  # noqa: B010
-setattr(DNDarray, "cumprod", cumprod)  # noqa: B010

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce
 from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.moments import variance
@@ -57,17 +56,3 @@ prod = accumulation(_prod, product, "prod", "The product", 1.0)
 std = variance("std", "The standard deviation", 0.0, is_root=True)
 sum = accumulation(torch.sum, all_reduce, "sum", "The sum", 6.0)
 var = variance("var", "The variance", 0.0)
-
-_METHODS = {
-    "all": all,
-    "any": any,
-    "max": max,
-    "mean": mean,
-    "min": min,
-    "prod": prod,
-    "std": std,
-    "sum": sum,
-    "var": var,
-}
-for _name, _method in _METHODS.items():
-    setattr(DNDarray, _name, _method)

@@ -288,26 +288,3 @@ def of_matrices(x: Any) -> DNDarray:
         raise ValueError(f"matrices need at least 2 dimensions, got shape {x.shape}")
     array: DNDarray = x
     return array
-
-
-def _reshape(self: DNDarray, *shape: Any, copy: bool | None = None) -> DNDarray:
-    """Return the elements in another shape, which is one argument or several. See `minisplit.reshape`."""
-    return reshape(self, shape[0] if len(shape) == 1 else shape, copy=copy)
-
-
-def _transpose(self: DNDarray, *axes: Any) -> DNDarray:
-    """Return the array with its axes in another order. Local. See `minisplit.transpose`."""
-    return transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
-
-
-def _method(function: Callable[..., Any], name: str) -> None:
-    function.__name__, function.__qualname__ = name, f"DNDarray.{name}"
-    setattr(DNDarray, name, function)
-
-
-_method(_reshape, "reshape")
-_method(_transpose, "transpose")
-for _function in (flatten, ravel, squeeze, swapaxes):
-    setattr(DNDarray, _function.__name__, _function)
-setattr(DNDarray, "T", property(transpose, doc="The array with its axes turned round. Local."))  # noqa: B010
-setattr(DNDarray, "mT", property(matrix_transpose, doc="The array with its last two axes swapped. Local."))  # noqa: B010

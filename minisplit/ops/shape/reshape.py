@@ -23,8 +23,8 @@ def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:
     """
     src, comm = x.layout, x.comm
     if src.split is None or dst.split is None:
-        whole = x.to_layout(src.with_split(None)).larray.reshape(dst.shape)
-        return DNDarray(whole, Layout(dst.shape, None, dst.ranks), comm).to_layout(dst)
+        whole = x._align(src.with_split(None)).larray.reshape(dst.shape)
+        return DNDarray(whole, Layout(dst.shape, None, dst.ranks), comm)._align(dst)
     shard = x.larray
     if elements(src) != elements(dst):
         have, need = flat(src), flat(dst)

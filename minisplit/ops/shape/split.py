@@ -22,7 +22,7 @@ def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
     [[0, 2, 4], [1, 3, 5]]
     """
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
-    whole = x.to_layout(without_axis(x.layout, axis))
+    whole = x._align(without_axis(x.layout, axis))
     rest = (*range(axis), *range(axis + 1, x.ndim))
     like = permute_layout(with_extent(whole.layout, axis, 1), (axis, *rest))
     split = None if like.split is None else like.split - 1

@@ -55,7 +55,7 @@ def _copies(x: DNDarray, copies: int) -> DNDarray:
     if copies < x.comm.size:
         return concat_as([x] * copies, axis, concat_plan([layout] * copies, axis, even))
     # Each rank needs nearly all of it, and some of that several times.
-    whole = all_reduce_gradient(x.to_layout(layout.with_split(None)).larray, x.comm)
+    whole = all_reduce_gradient(x._align(layout.with_split(None)).larray, x.comm)
     start, stop = even.span(x.comm.rank)
     index = torch.arange(start, stop, device=x.device) % max(layout.extent, 1)
     return DNDarray(whole.index_select(axis, index), even, x.comm)
@@ -175,11 +175,8 @@ def _broadcast(arrays: Sequence[DNDarray], shape: tuple[int, ...]) -> tuple[DNDa
     meeting = align(layouts, (*(x.larray.itemsize for x in arrays), 0))
     results = []
     for x, wanted in zip(arrays, meeting.needed, strict=False):
-        shard = x.to_layout(wanted or x.layout).larray
+        shard = x._align(wanted or x.layout).larray
         if (wanted or x.layout).split is None and meeting.result.split is not None:
             shard = all_reduce_gradient(shard, comm)
         results.append(DNDarray(own_memory(shard.expand(meeting.result.lshape(comm.rank))), meeting.result, comm))
     return tuple(results)
-
-
-setattr(DNDarray, "repeat", repeat)  # noqa: B010

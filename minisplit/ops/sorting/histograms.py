@@ -137,8 +137,8 @@ def _with_weights(x: DNDarray, weights: DNDarray | None, name: str) -> tuple[DND
     if weights.shape != x.shape:
         raise ValueError(f"weights of {name} must have the shape of x, {x.shape}, got {weights.shape}")
     if x.split is None:
-        x = x.to_layout(weights.layout)
-    return x, weights.to_layout(x.layout).larray
+        x = x._align(weights.layout)
+    return x, weights._align(x.layout).larray
 
 
 def _summed(place: torch.Tensor, weights: torch.Tensor | None, number: int, x: DNDarray) -> torch.Tensor:
@@ -193,7 +193,7 @@ def _whole(edges: Edges, x: DNDarray) -> torch.Tensor:
     """Edges that every rank has all of, 1-d."""
     if isinstance(edges, DNDarray):
         check_one_communicator([x, edges])
-        whole = edges.to_layout(edges.layout.with_split(None)).larray.detach()
+        whole = edges._align(edges.layout.with_split(None)).larray.detach()
     else:
         whole = torch.as_tensor(edges, device=x.device)
     if whole.ndim != 1:

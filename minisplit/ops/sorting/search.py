@@ -36,7 +36,7 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
         found = mask._larray.nonzero(as_tuple=True)
         layout = Layout((len(found[0]),), None, x._comm.size)
     else:
-        mask = mask.to_layout(x._layout.with_split(0))
+        mask = mask._align(x._layout.with_split(0))
         first, *rest = mask._larray.nonzero(as_tuple=True)
         found = (first + mask._layout.span(rank)[0], *rest)
         counts = x._comm.allgather(np.array([len(first)]))[:, 0].tolist()
@@ -83,7 +83,7 @@ def searchsorted(
     if sorter is not None:
         x1 = x1[sorter]
     if x1.split is not None and x2.split is not None:
-        x1 = x1.to_layout(x1._layout.with_split(None))
+        x1 = x1._align(x1._layout.with_split(None))
     table, wanted = (_bytes(comparable(x._larray.detach().to(dtype))) for x in (x1, x2))
     if table.isnan().any():  # behind which torch finds no order
         table, wanted = ordinal(table), ordinal(wanted)
@@ -94,7 +94,3 @@ def searchsorted(
 def _bytes(values: torch.Tensor) -> torch.Tensor:
     """Bools, in which torch does not search, as bytes."""
     return values.to(torch.uint8) if values.dtype is torch.bool else values
-
-
-for _name, _method in {"argmax": argmax, "argmin": argmin, "nonzero": nonzero}.items():
-    setattr(DNDarray, _name, _method)

@@ -91,8 +91,8 @@ def _along(x: DNDarray, axis: int, descending: bool, which: int) -> DNDarray:
     home = split_elsewhere(x.layout, axis)
     if home is None:
         return _sampled(x, axis, descending, None, (which,))[0]
-    found = torch.sort(x.to_layout(home).larray, dim=axis, descending=descending, stable=True)[which]
-    return DNDarray(found, home, x.comm)._back(x.layout)
+    found = torch.sort(x._align(home).larray, dim=axis, descending=descending, stable=True)[which]
+    return DNDarray(found, home, x.comm).to_layout(x.layout)
 
 
 def _sampled(

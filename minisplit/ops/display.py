@@ -66,6 +66,3 @@ def _known_to_numpy(dtype: torch.dtype) -> torch.dtype:
         return torch.complex64
     short = dtype.is_floating_point and dtype.itemsize <= 2
     return torch.float32 if short and dtype is not torch.float16 else dtype
-
-
-DNDarray.show = show  # type: ignore[method-assign, assignment]
