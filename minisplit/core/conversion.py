@@ -17,7 +17,7 @@ from minisplit.core.communication.protocol import Communication, Record, sanitiz
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
 
 
 def array(
@@ -266,9 +266,7 @@ def _glued(
             _check_same(
                 extents[:, other], f"extent of axis {other} (parts may differ along axis {axis} only)", int
             )
-    counts = tuple(extents[:, axis].tolist())
-    shape = (*part.shape[:axis], sum(counts), *part.shape[axis + 1 :])
-    return DNDarray(part, Layout(shape, axis, comm.size, counts), comm)
+    return DNDarray(part, layout_from_counts(extents[:, axis].tolist(), part.shape, axis), comm)
 
 
 def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Record:

@@ -336,13 +336,16 @@ class Layout:
         return Layout(self.shape, self.split, self.ranks, self._checked_counts(counts))
 
 
-def layout_from_counts(counts: Sequence[int]) -> Layout:
-    """Return the layout of a 1-d array of which each rank holds so many elements.
+def layout_from_counts(counts: Sequence[int], shape: Sequence[int] = (0,), split: int = 0) -> Layout:
+    """Return the layout of an array of which rank r holds `counts[r]` indices of the split axis.
 
-    >>> layout_from_counts([2, 0, 1])
-    Layout(shape=(3,), split=0, ranks=3, ragged=(2, 0, 1))
+    The array has the extents of `shape` along its other axes.
+
+    >>> layout_from_counts([2, 0, 1]), layout_from_counts([1, 1], (5, 4), split=1).shape
+    (Layout(shape=(3,), split=0, ranks=3, ragged=(2, 0, 1)), (5, 2))
     """
-    return Layout((sum(counts),), 0, len(counts), tuple(counts))
+    whole = (*shape[:split], sum(counts), *shape[split + 1 :])
+    return Layout(whole, split, len(counts), tuple(counts))
 
 
 # The caches below have layouts, or what makes them, as keys. An operation uses a handful of layouts and a program

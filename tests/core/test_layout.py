@@ -200,6 +200,7 @@ def test_a_layout_from_counts(counts: list[int]) -> None:
     layout = layout_from_counts(counts)
     assert layout == Layout((sum(counts),), 0, len(counts), tuple(counts))
     assert layout.counts == tuple(counts)
+    assert layout_from_counts(counts, (4, 2, 3), 1) == Layout((4, sum(counts), 3), 1, len(counts), tuple(counts))
 
 
 def test_caches_tell_their_arguments_apart() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.indexing import index_arrays
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
@@ -31,17 +31,8 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
     x = as_dndarray(x)
     if not x.shape:
         raise ValueError("nonzero needs at least one axis, got a 0-d array; take x[None]")
-    mask, rank = DNDarray(x._larray != 0, x._layout, x._comm), x._comm.rank
-    if x.split is None:
-        found = mask._larray.nonzero(as_tuple=True)
-        layout = Layout((len(found[0]),), None, x._comm.size)
-    else:
-        mask = mask._align(x._layout.with_split(0))
-        first, *rest = mask._larray.nonzero(as_tuple=True)
-        found = (first + mask._layout.span(rank)[0], *rest)
-        counts = x._comm.allgather(np.array([len(first)]))[:, 0].tolist()
-        layout = Layout((sum(counts),), 0, x._comm.size, tuple(counts))
-    return tuple(DNDarray(indices.contiguous(), layout, x._comm) for indices in found)
+    found = index_arrays.nonzero(index_arrays.Part(x._larray != 0, x._layout), x._comm)
+    return tuple(DNDarray(index.contiguous(), layout, x._comm) for index, layout in found)
 
 
 def searchsorted(

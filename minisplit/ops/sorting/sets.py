@@ -10,6 +10,7 @@ import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.indexing.index_arrays import gather_counts
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import comparable, global_index, ordinal
@@ -280,5 +281,4 @@ def _unique(x: DNDarray, placed: bool = False) -> _Unique:
     came = way.carry(mine.values)
     numbers = way.carry(numbers) if placed else numbers
     part = _distinct(came, numbers if placed else None)
-    counts = comm.allgather(np.array([len(part.values)]))[:, 0].tolist()
-    return _Unique(x, mine, way, numbers, part, Layout((sum(counts),), 0, comm.size, tuple(counts)))
+    return _Unique(x, mine, way, numbers, part, gather_counts(len(part.values), comm))
