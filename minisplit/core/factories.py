@@ -27,12 +27,12 @@ class ArraySpec(NamedTuple):
     """What array is to be made: its layout, dtype, device and communicator, all of them checked."""
 
     layout: Layout
-    dtype: torch.dtype | None
+    dtype: torch.dtype
     device: torch.device
     comm: Communication
 
     def make(self, function: Callable[..., torch.Tensor], **options: Any) -> DNDarray:
-        """Make the array by a factory of torch, called for the shard. A dtype of None leaves it to torch."""
+        """Make the array by a factory of torch, which is called for the shard."""
         shard = function(self.layout.lshape(self.comm.rank), dtype=self.dtype, device=self.device, **options)
         return DNDarray(shard, self.layout, self.comm)
 
@@ -53,7 +53,8 @@ def spec_of(
     """Check the arguments that all factories have in common."""
     comm = sanitize_comm(comm)
     layout = Layout(shape, split, comm.size)  # type: ignore[arg-type]
-    return ArraySpec(layout, sanitize_dtype(dtype), sanitize_device(device), comm)
+    dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
+    return ArraySpec(layout, dtype, sanitize_device(device), comm)
 
 
 def spec_like(
@@ -123,9 +124,9 @@ def full(
     >>> ms.full((2, 2), 7, split=0).tolist()
     [[7, 7], [7, 7]]
     """
-    if isinstance(fill_value, DNDarray):
-        dtype = dtype or fill_value.dtype
-    return spec_of(shape, dtype, split, device, comm).make(torch.full, fill_value=_number_of(fill_value))
+    value = _number_of(fill_value)
+    dtype = dtype or (fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), value).dtype)
+    return spec_of(shape, dtype, split, device, comm).make(torch.full, fill_value=value)
 
 
 def zeros(
@@ -554,7 +555,7 @@ def arange(
     # Of ints the length is computed in ints: as floats those above 2^53 would be rounded.
     length = max(0, int(-(-span // step)) if is_integral else math.ceil(span / step))
     computed = torch.int64 if is_integral else torch.float64
-    dtype = sanitize_dtype(dtype) or (computed if is_integral else torch.get_default_dtype())
+    dtype = sanitize_dtype(dtype) or (torch.int64 if is_integral else None)
     spec = spec_of(length, dtype, split, device, comm)
     return spec.make_from_index(lambda index: start + index.to(computed) * step)
 

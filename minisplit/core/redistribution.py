@@ -20,8 +20,8 @@ def resplit(x: DNDarray, axis: int | None = None) -> DNDarray:
     Returns
     -------
     DNDarray
-        The same elements in memory of its own. Its counts follow the default rule, but an array that is split along
-        `axis` already keeps its own.
+        The same elements in memory of its own. Its counts follow the default rule, but an array that is split
+        along `axis` already keeps its own.
 
     Raises
     ------

@@ -116,7 +116,7 @@ class _Draws(TorchFunctionMode):
         if self.source.key is None:
             return torch.zeros((self.samples, each), dtype=dtype, device=device)
         key = fold(self.source.key, self.position, sampling.DRAW)
-        return draw(sampling.batch_of(key, self.samples, each, self.first), dtype, device)
+        return draw(sampling.batch_grid(key, self.samples, each, self.first), dtype, device)
 
     def _inner_levels(self) -> list[tuple[int, int]]:
         """Level and size of each `torch.vmap` within the mapped function whose samples are to draw differently."""
@@ -289,7 +289,7 @@ def _normal_(mean: float = 0.0, std: float = 1.0) -> Draw:
 def _uniform_(low: float = 0.0, to: float = 1.0) -> Draw:
     if not low <= to:
         raise RuntimeError(f"uniform_ needs numbers with from <= to, got {low} and {to}")
-    return lambda *where: sampling.stretched(sampling.uniform(*where), low, to)
+    return lambda *where: sampling.scale(sampling.uniform(*where), low, to)
 
 
 def _exponential_(lambd: float = 1.0) -> Draw:
@@ -324,7 +324,7 @@ def _multinomial(draws: _Draws, input: torch.Tensor, num_samples: int, replaceme
         raise RuntimeError(f"num_samples must be at most {kinds} without replacement, got {num_samples}")
     if replacement:
         drawn = draws.draw(sampling.uniform, [*shape, num_samples], torch.float64, input.device)
-        shares = sampling.cumulated(input)
+        shares = sampling.cumulative_shares(input)
         # Plus nothing, where only one of them is mapped: torch would copy it for each sample with a warning.
         return torch.searchsorted(shares + 0 * drawn[..., :1], drawn + 0 * shares[..., :1], right=True)
     waiting = draws.draw(sampling.exponential, [*shape, kinds], torch.float64, input.device)

@@ -36,14 +36,14 @@ def test_other_devices_get_the_words_that_numpy_makes():
     """Beyond 2^32, where both halves of place and sample count."""
     generator = np.random.default_rng(1)
     place, sample = generator.integers(0, 2**62, (2, 1000))
-    here = sampling._planes((5, 6), (place, 3), (sample, 4), torch.device("cpu"))
+    here = sampling._words((5, 6), (place, 3), (sample, 4), torch.device("cpu"))
     # On tensors of the CPU, by the way that a GPU's go.
     tensors = torch.from_numpy(place), torch.from_numpy(sample)
-    there = sampling._planes((5, 6), (tensors[0], 3), (tensors[1], 4), torch.device("cuda"))
+    there = sampling._words((5, 6), (tensors[0], 3), (tensors[1], 4), torch.device("cuda"))
     assert torch.equal(here, there)
     assert torch.equal(
-        sampling._planes((5, 6), (place % 99, 1), (0, 7), torch.device("cpu")),
-        sampling._planes((5, 6), (tensors[0] % 99, 1), (0, 7), torch.device("cuda")),
+        sampling._words((5, 6), (place % 99, 1), (0, 7), torch.device("cpu")),
+        sampling._words((5, 6), (tensors[0] % 99, 1), (0, 7), torch.device("cuda")),
     )
     assert int(here.min()) >= 0
     assert int(here.max()) <= WORD
