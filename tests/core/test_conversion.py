@@ -8,26 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layouts import assert_is
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication
-
-
-def assert_is(
-    x: ms.DNDarray, whole: torch.Tensor, split: int | None, comm: ms.Communication | None = None
-) -> None:
-    """`x` is `whole`, cut along `split` with the default counts."""
-    comm = comm or ms.get_comm()
-    with agreement(comm, "checking"):
-        assert x.layout == ms.Layout(tuple(whole.shape), split, comm.size)
-        assert x.dtype is whole.dtype
-        assert x.comm is comm
-        mine = whole[x.layout.box(comm.rank)]
-        assert torch.equal(x.larray, mine)
-        assert x.lshape == tuple(mine.shape)
-        assert x.device == whole.device
 
 
 OBJECTS: dict[str, Any] = {

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layouts import assert_is
 
 import minisplit as ms
-from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication
 DTYPES = [
@@ -28,21 +28,6 @@ DTYPES = [
 SHAPES = [(7,), (5, 4), (3, 1, 6), (1,), (0,), (4, 0), ()]
 SPLITS = [(shape, split) for shape in SHAPES for split in (None, *range(-len(shape), len(shape)))]
 every_split = pytest.mark.parametrize(("shape", "split"), SPLITS, ids=str)
-
-
-def assert_is(
-    x: ms.DNDarray, whole: torch.Tensor, split: int | None, comm: ms.Communication | None = None
-) -> None:
-    """`x` is `whole`, cut along `split` with the default counts."""
-    comm = comm or ms.get_comm()
-    with agreement(comm, "checking"):
-        assert x.layout == ms.Layout(tuple(whole.shape), split, comm.size)
-        assert x.dtype is whole.dtype
-        assert x.comm is comm
-        mine = whole[x.layout.box(comm.rank)]
-        assert torch.equal(x.larray, mine)
-        assert x.lshape == tuple(mine.shape)
-        assert x.device == whole.device
 
 
 @every_split
