@@ -163,8 +163,8 @@ def test_a_broadcast_and_its_gradient(comm: Comm, rank: int, size: int) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_an_all_to_all_and_its_gradient(comm: Comm, rank: int, size: int, axis: int) -> None:
-    """Rank r sends r + p indices, which are 10 r + p, to each rank p. Gradients go back the same way."""
-    send, receive = [rank + peer for peer in range(size)], [peer + rank for peer in range(size)]
+    """Rank r sends r + 2 p indices, which are 10 r + p, to each rank p. Gradients go back the same way."""
+    send, receive = [rank + 2 * peer for peer in range(size)], [peer + 2 * rank for peer in range(size)]
     index = torch.cat([torch.full((n,), 10.0 * rank + peer) for peer, n in enumerate(send)])
     blocks = torch.stack([index, -index], 1 - axis).double().requires_grad_()
     got = all_to_all(blocks, send, receive, axis, comm, ("a test",))
