@@ -131,7 +131,7 @@ class _RandomFunctions(TorchFunctionMode):
         if self.source.key is None:
             return torch.zeros((self.samples, each), dtype=dtype, device=device)
         key = fold(self.source.key, self.position, sampling.DRAW)
-        return sampler(sampling.batch_of(key, self.samples, each, self.first), dtype, device)
+        return sampler(sampling.batch_grid(key, self.samples, each, self.first), dtype, device)
 
     def _inner_levels(self) -> list[tuple[int, int]]:
         """Level and size of each `torch.vmap` within the mapped function whose samples are to differ."""
@@ -317,7 +317,7 @@ def _normal_(mean: float = 0.0, std: float = 1.0) -> Sampler:
 def _uniform_(low: float = 0.0, to: float = 1.0) -> Sampler:
     if not low <= to:
         raise RuntimeError(f"uniform_ needs numbers with from <= to, got {low} and {to}")
-    return lambda *where: sampling.stretched(sampling.uniform(*where), low, to)
+    return lambda *where: sampling.scale(sampling.uniform(*where), low, to)
 
 
 def _exponential_(lambd: float = 1.0) -> Sampler:
@@ -357,7 +357,7 @@ def _multinomial(
         raise RuntimeError(f"num_samples must be at most {kinds} without replacement, got {num_samples}")
     if replacement:
         numbers = mode.draw(sampling.uniform, [*shape, num_samples], torch.float64, input.device)
-        shares = sampling.cumulated(input)
+        shares = sampling.cumulative_shares(input)
         # Plus zeros of the other: where only one of the two is mapped, torch would copy with a warning.
         return torch.searchsorted(shares + 0 * numbers[..., :1], numbers + 0 * shares[..., :1], right=True)
     waiting = mode.draw(sampling.exponential, [*shape, kinds], torch.float64, input.device)

@@ -12,8 +12,8 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import Device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.factories import arange
-from minisplit.core.layout import as_index
-from minisplit.ops.shape.layouts import Axes, normalise_axes
+from minisplit.core.layout import as_index, normalise_axes
+from minisplit.ops.shape.layouts import Axes
 from minisplit.ops.shape.roll import roll
 
 

@@ -10,12 +10,11 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
-from minisplit.core.layout import normalise_axis
+from minisplit.core.layout import normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.ops.elementwise.apply import Torch, named
 from minisplit.ops.fft import six_step
 from minisplit.ops.fft.layouts import Kind, points, stages
-from minisplit.ops.shape.layouts import normalise_axes
 
 Norm = Literal["backward", "ortho", "forward"]
 Way = Literal["forward", "back"]

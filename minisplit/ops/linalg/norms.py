@@ -12,6 +12,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
 from minisplit.core.error_text import short_repr
+from minisplit.core.layout import normalise_axes
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.functions import abs as abs_of
 from minisplit.ops.linalg.decompositions import svdvals
@@ -28,7 +29,6 @@ from minisplit.ops.reductions.reduce import (
     reduce_shard,
 )
 from minisplit.ops.shape.dimensions import expand_dims
-from minisplit.ops.shape.layouts import normalise_axes
 from minisplit.ops.shape.transpose import moveaxis, of_matrices
 
 # The order of a matrix norm: over which of rows and columns absolute values are added up, and what of these sums.

@@ -8,7 +8,7 @@ import torch
 
 from minisplit.core.collectives import all_reduce, all_reduce_gradient, redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, layout_from_counts
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 
@@ -58,8 +58,7 @@ def triangle(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.
 def _of_all(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
     """From the R of this rank's rows the rows of the second Q that belong to it, and the R of all."""
     counts = [min(n, layout.shape[-1]) for n in layout.counts or ()]
-    shape = (*layout.shape[:-2], sum(counts), layout.shape[-1])
-    stack = Layout(shape, layout.split, layout.ranks, tuple(counts))
+    stack = layout_from_counts(counts, layout.shape, layout.ndim - 2)
     q, r = positive(*torch.linalg.qr(redistribute(r, stack, stack.with_split(None), comm)))
     start, stop = stack.span(comm.rank)
     return q[..., start:stop, :], r

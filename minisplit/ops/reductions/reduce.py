@@ -11,10 +11,10 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.apply import named
-from minisplit.ops.reductions.axes import ReducedLayout, normalise_axes, reduce_layout
+from minisplit.ops.reductions.axes import ReducedLayout, reduce_layout
 
 Axis = int | tuple[int, ...] | None
 Dims = tuple[int, ...]
@@ -125,7 +125,8 @@ def sum_dtype(of: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
 def plan_reduction(x: DNDarray, axis: Axis, keepdims: bool) -> tuple[DNDarray, ReducedLayout]:
     """`x`, which must be a DNDarray, and what reducing these axes makes of its layout."""
     x = as_dndarray(x)
-    way = reduce_layout(x._layout, normalise_axes(axis, x.ndim), bool(keepdims))
+    axes = range(x.ndim) if axis is None else sorted(normalise_axes(axis, x.ndim))
+    way = reduce_layout(x._layout, tuple(axes), bool(keepdims))
     if way.crosses:
         warn_if_large(way.result.size * x._larray.itemsize * (x._comm.size - 1), _ADDED_UP, x._comm)
     return x, way

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import Axes, expand_layout, normalise_axes, reshape_layout
+from minisplit.core.layout import Layout, normalise_axes
+from minisplit.ops.shape.layouts import Axes, expand_layout, reshape_layout
 from minisplit.ops.shape.reshape import reshape_to, without_aliasing
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import as_index
-from minisplit.ops.shape.layouts import Axes, normalise_axes
+from minisplit.core.layout import as_index, normalise_axes
+from minisplit.ops.shape.layouts import Axes
 from minisplit.ops.shape.transpose import permute_dims
 
 

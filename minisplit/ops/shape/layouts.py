@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minisplit.core.layout import Layout, Offsets, as_index, normalise_axis
+from minisplit.core.layout import Layout, Offsets, as_index
 from minisplit.core.transfer import elements_moved
 
 # How much larger the largest shard may become by `reshape`, to save messages. Any factor bounds the memory. With 1
@@ -18,15 +18,6 @@ from minisplit.core.transfer import elements_moved
 MAX_GROWTH = 1.25
 
 Axes = int | Sequence[int]
-
-
-def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
-    """`axes`, an int or several, counted from the front; IndexError out of range, ValueError for one twice."""
-    given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
-    result = tuple(normalise_axis(axis, ndim, name) for axis in given)
-    if len(set(result)) != len(result):
-        raise ValueError(f"{name} {given} names an axis of {ndim} dimensions more than once")
-    return result
 
 
 def permute_layout(x: Layout, axes: tuple[int, ...]) -> Layout:

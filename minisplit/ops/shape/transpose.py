@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import normalise_axis
-from minisplit.ops.shape.layouts import Axes, normalise_axes, permute_layout
+from minisplit.core.layout import normalise_axes, normalise_axis
+from minisplit.ops.shape.layouts import Axes, permute_layout
 from minisplit.ops.shape.reshape import contiguous_clone
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.indexing import index_arrays
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
@@ -131,18 +131,8 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
     """
     if not as_dndarray(x).shape:
         raise ValueError("nonzero needs at least one axis, got a 0-d array; take x[None]")
-    mask, comm = DNDarray(x.larray != 0, x.layout, x.comm), x.comm
-    if x.split is None:
-        found = mask.larray.nonzero(as_tuple=True)
-        layout = Layout((len(found[0]),), None, comm.size)
-    else:
-        # Only along axis 0 are the ranks' parts one after the other in row-major order.
-        mask = mask._align(x.layout.with_split(0))
-        first, *rest = mask.larray.nonzero(as_tuple=True)
-        found = (first + mask.layout.span(comm.rank)[0], *rest)
-        counts = comm.allgather(np.array([len(first)]))[:, 0].tolist()
-        layout = Layout((sum(counts),), 0, comm.size, tuple(counts))
-    return tuple(DNDarray(indices.contiguous(), layout, comm) for indices in found)
+    found = index_arrays.nonzero(index_arrays.Part(x._larray != 0, x._layout), x._comm)
+    return tuple(DNDarray(index.contiguous(), layout, x._comm) for index, layout in found)
 
 
 def searchsorted(

@@ -10,6 +10,7 @@ import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.indexing.index_arrays import gather_counts
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import comparable, global_index, ordinal
@@ -399,8 +400,7 @@ def _unique(x: DNDarray, *names: str) -> list[DNDarray]:
         has_places = "indices" in names or "inverse" in names
         numbers = partition.exchange(numbers) if has_places else numbers
         part = _distinct(received, numbers if has_places else None)
-        lengths = comm.allgather(np.array([len(part.values)]))[:, 0].tolist()
-        layout = Layout((sum(lengths),), 0, comm.size, tuple(lengths))
+        layout = gather_counts(len(part.values), comm)
         found["values"] = part.values
         if "indices" in names:
             found["indices"] = numbers[part.first]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from minisplit.core.random import sampling
-from minisplit.core.random.philox import WORD, fold, philox, philox_in_place
+from minisplit.core.random.philox import fold, philox, philox_in_place
 
 pytestmark = pytest.mark.serial
 
@@ -32,23 +31,14 @@ def test_known_answers(counter, key, answer):
     assert planes[:4].tolist() == [[word] * 5 for word in words(answer)]
 
 
-def test_other_devices_get_the_words_that_numpy_makes():
-    """Beyond 2^32, where both halves of place and sample count."""
-    generator = np.random.default_rng(1)
-    place, sample = generator.integers(0, 2**62, (2, 1000))
-    here = sampling._planes((5, 6), (place, 3), (sample, 4), torch.device("cpu"))
-    # On tensors of the CPU, by the way that a GPU's go.
-    tensors = torch.from_numpy(place), torch.from_numpy(sample)
-    there = sampling._planes((5, 6), (tensors[0], 3), (tensors[1], 4), torch.device("cuda"))
-    assert torch.equal(here, there)
-    assert torch.equal(
-        sampling._planes((5, 6), (place % 99, 1), (0, 7), torch.device("cpu")),
-        sampling._planes((5, 6), (tensors[0] % 99, 1), (0, 7), torch.device("cuda")),
-    )
-    assert int(here.min()) >= 0
-    assert int(here.max()) <= WORD
-
-
 def test_keys_differ_in_every_part():
     keys = {fold(key, first, second) for key in [(0, 0), (0, 1)] for first in (0, 1, 2**40) for second in (0, 1)}
     assert len(keys) == 12
+
+
+def test_keys_of_rounds_are_cached_by_key():
+    """Each key is asked twice, with the others in between."""
+    planes = [np.zeros((6, 3), np.uint64) for _ in range(4)]
+    for each, key in zip(planes, [(1, 2), (2, 1), (1, 2), (2, 1)], strict=True):
+        philox_in_place(each, key)
+        assert tuple(each[:4, 0].tolist()) == philox((0, 0, 0, 0), key)
