@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.ops.linalg.matrix_layouts import is_split_matrix, whole_matrices
-from minisplit.ops.linalg.tsqr import positive
+from minisplit.ops.linalg.tsqr import normalise_phases
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
-from tests.helpers.layouts import dealt, layouts
 
 Comm = ms.Communication
 Shape = tuple[int, ...]
@@ -414,6 +414,6 @@ def test_results_stay_on_their_communicator_and_names_are_the_standards(comm: Co
 def test_diagonals_become_real() -> None:
     """Also where a library leaves them complex."""
     q, r = torch.eye(2, dtype=torch.complex128), torch.tensor([[2j, 1], [0, -3]], dtype=torch.complex128)
-    unitary, triangle = positive(q.clone(), r.clone())
+    unitary, triangle = normalise_phases(q.clone(), r.clone())
     torch.testing.assert_close(unitary @ triangle, r)
     assert triangle.diagonal().tolist() == [2, 3]

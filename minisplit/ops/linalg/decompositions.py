@@ -14,7 +14,7 @@ from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.functions import conj
 from minisplit.ops.linalg.batched import as_matrices, batched, of_each, one
 from minisplit.ops.linalg.matrix_layouts import is_split_matrix, lengthwise
-from minisplit.ops.linalg.tsqr import by_columns, by_rows, completed, positive, triangle, turned
+from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
 from minisplit.ops.shape.manipulation import matrix_transpose
 
 
@@ -129,14 +129,14 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     if mode not in {"reduced", "complete"}:
         raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {mode!r}")
     if not is_split_matrix(x._layout):
-        return QRResult(*of_each(lambda a: positive(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False))
+        return QRResult(*of_each(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False))
     rows, columns, comm = *x.shape[-2:], x._comm
     long = x._align(lengthwise(x._layout))
     if rows < columns:
         lead = long[..., :rows].resplit(None)._larray
-        q, r = by_columns(lead, long._larray, long._layout, comm)
+        q, r = wide_qr(lead, long._larray, long._layout, comm)
         return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm).to_layout(x._layout))
-    q, r = by_rows(long._larray, long._layout, comm)
+    q, r = tsqr(long._larray, long._layout, comm)
     if mode == "reduced" or rows == columns:
         return QRResult(DNDarray(q, long._layout, comm).to_layout(x._layout), _replicated(r, comm))
     below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
@@ -170,7 +170,7 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
         return SVDResult(adjoint(vh), s, adjoint(u))
     q, r = qr(x._align(lengthwise(x._layout)))
     u, s, vh = svd(r)
-    columns = DNDarray(turned(q._larray, all_reduce_gradient(u._larray, x._comm)), q._layout, x._comm)
+    columns = DNDarray(multiply_tall(q._larray, all_reduce_gradient(u._larray, x._comm)), q._layout, x._comm)
     return SVDResult(_completed(columns) if full else columns.to_layout(x._layout), s, vh)
 
 
@@ -195,7 +195,7 @@ def core(x: DNDarray) -> DNDarray:
     if x.shape[-2] < x.shape[-1]:
         return core(adjoint(x))
     long = x._align(lengthwise(x._layout))
-    return _replicated(triangle(long._larray, long._layout, x._comm), x._comm)
+    return _replicated(tsqr_r(long._larray, long._layout, x._comm), x._comm)
 
 
 def adjoint(x: DNDarray) -> DNDarray:
@@ -211,5 +211,5 @@ def _replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
 def _completed(q: DNDarray) -> DNDarray:
     layout = q._layout
     shape = (*layout.shape[:-1], layout.shape[-2])
-    rows = completed(q._larray, layout, q._comm)
+    rows = complete_basis(q._larray, layout, q._comm)
     return DNDarray(rows, Layout(shape, layout.split, layout.ranks, layout.ragged), q._comm)

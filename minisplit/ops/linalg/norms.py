@@ -30,8 +30,8 @@ from minisplit.ops.reductions.reduce import (
 from minisplit.ops.shape.layouts import normalise_axes
 from minisplit.ops.shape.manipulation import expand_dims, moveaxis, of_matrices
 
-# The norms that are an extreme of sums of absolute values. The axis to sum over is 0 for the sums of the columns and
-# 1 for those of the rows; then follows the extreme.
+# The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1), and the
+# extreme of these sums.
 _SUM_NORMS: dict[Any, tuple[int, Callable[..., DNDarray]]] = {
     1: (0, max_of),
     -1: (0, min_of),
@@ -55,8 +55,8 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     keepdims : bool, default False
         Whether these axes stay, with extent 1.
     ord : float, default 2
-        The order: `inf` is the greatest absolute value, `-inf` the least, 0 the number of elements other than zero,
-        any other p the p-th root of the sum of p-th powers of absolute values.
+        The order: `inf` is the greatest absolute value, `-inf` the least, 0 the number of elements other than
+        zero, any other p the p-th root of the sum of p-th powers of absolute values.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def _sum_of_powers(x: torch.Tensor, power: float, dims: Dims, keepdim: bool) -> 
 def _power(x: torch.Tensor, power: float) -> torch.Tensor:
     """Return a power of numbers that are not negative, with the gradient 0 at 0, as torch's norms have it."""
     is_zero = x == 0
-    # The inner `where` keeps the slope of the power at 0, which may be infinite, out of the gradient: inf * 0 is NaN.
+    # The inner `where` keeps the slope of the power at 0 out of the gradient: it may be inf, and inf * 0 is NaN.
     return torch.where(is_zero, inf if power < 0 else 0.0, torch.where(is_zero, 1.0, x) ** power)
 
 
