@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import Layout, as_index
-from minisplit.ops.data_types import astype
+from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import apply_elementwise, check_one_communicator, operand_shard
-from minisplit.ops.linalg.products import along, matmul
-from minisplit.ops.linalg.solvers import inv
-from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
+from minisplit.ops.linalg.products import along
 from minisplit.ops.shape.layouts import without_axis
-from minisplit.ops.shape.manipulation import of_matrices
-from minisplit.ops.shape.reshape import insert_axes, without_aliasing
+from minisplit.ops.shape.reshape import insert_axes
 
 
 def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
@@ -85,44 +79,3 @@ def _kron_of_split(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:
     factors = whole.index_select(split, mine), some.larray
     a, b = (factor.to(dtype).reshape(shape) for factor, shape in zip(factors, shapes, strict=True))
     return DNDarray((a * b).reshape(result.lshape(right.comm.rank)), result, right.comm)
-
-
-def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
-    """The n-th power of the square matrices in the last two axes; 0 gives the identity, -1 the inverse.
-
-    Local, and split as `x`, where that is along a batch axis, or replicated. Else collective: by repeated squares,
-    each a `matmul`. A negative power is one of the inverse: collective as `minisplit.linalg.inv`.
-
-    Raises ValueError for matrices that are not square, TypeError for an n that is no int and negative powers of a
-    dtype that has no fractions, LinAlgError for those of a singular matrix: all on every rank.
-
-    >>> import minisplit as ms
-    >>> ms.linalg.matrix_power(ms.array([[1, 1], [0, 1]], split=0), 5).tolist()
-    [[1, 5], [0, 1]]
-    """
-    x, n = of_matrices(x), as_index(n, "n")
-    if x.shape[-1] != x.shape[-2]:
-        raise ValueError(f"matrix_power needs square matrices, got shape {x.shape}")
-    layout = without_axis(x.layout, x.ndim - 2, x.ndim - 1)
-    if n > 0 and layout != x.layout:
-        # The powers 1, 2, 4, ... of x, and the product of those that n is the sum of.
-        powers = [x]
-        while 2 ** len(powers) <= n:
-            powers.append(matmul(powers[-1], powers[-1]))
-        return without_aliasing(reduce(matmul, [power for place, power in enumerate(powers) if n >> place & 1]), x)
-    if n == 0:
-        return DNDarray(_identity(x), x.layout, x.comm)
-    if n < 0:
-        check_inexact(x.dtype, "a negative matrix_power")
-        return astype(matrix_power(inv(astype(x, accumulation_dtype(x.dtype))), -n), x.dtype)
-    return DNDarray(
-        torch.linalg.matrix_power(x.larray.to(accumulation_dtype(x.dtype)), n).to(x.dtype), x.layout, x.comm
-    )
-
-
-def _identity(x: DNDarray) -> torch.Tensor:
-    """This rank's part of identity matrices, as many as there are in `x`."""
-    shard = torch.zeros_like(x.larray)
-    rows, columns = x.layout.box(x.comm.rank)[-2:]
-    shard.diagonal(rows.start - columns.start, -2, -1).fill_(1)
-    return shard

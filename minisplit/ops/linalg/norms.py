@@ -97,7 +97,7 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     if plan.count and not plan.crosses:
         norms = reduce_shard(partial(_torch_norm, ord), shard, plan, keepdims)
     else:
-        # The power of a lone element may overflow. torch takes its absolute value, and so does the sum of order 1.
+        # The power of a lone element may overflow: torch takes its absolute value, which is the sum of order 1.
         power = 1 if ord and plan.count == 1 else ord
         total = _sum_of_powers(shard, power, plan.axes, keepdims)
         # One root of the whole sum. If each rank took a root, whose square is then added up, rounding would make
@@ -121,7 +121,7 @@ def _sum_of_powers(x: torch.Tensor, power: float, dims: Dims, keepdim: bool) -> 
     # elements in int32.
     if len(dims) == x.ndim and x.numel() < 2**31:
         flat = x.reshape(-1)
-        return torch.linalg.vecdot(flat, flat).real.reshape([1] * x.ndim if keepdim else [])
+        return torch.vdot(flat, flat).real.reshape([1] * x.ndim if keepdim else [])
     squares = x.real.square() + x.imag.square() if x.is_complex() else x.square()
     return squares.sum(dims, keepdim)
 
