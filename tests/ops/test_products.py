@@ -14,8 +14,8 @@ from hypothesis import strategies as hs
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.linalg.contraction import contraction, matrix_product
-from minisplit.ops.linalg.einsum_subscripts import parsed, steps
+from minisplit.ops.linalg.contraction import plan_contraction, plan_matmul
+from minisplit.ops.linalg.einsum_subscripts import contraction_steps, parse_subscripts
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -186,8 +186,8 @@ def test_gradients_of_einsum(case: tuple[str, list[Whole]]) -> None:
 
 def test_einsum_multiplies_small_products_first() -> None:
     extents = {"i": 1000, "j": 10, "k": 1000, "l": 10}
-    assert steps(["ij", "jk", "kl"], "il", extents) == [((1, 2), "jl"), ((0, 1), "il")]
-    assert parsed("...ij, j...", (3, 2)) == (("aij", "ja"), "ai")
+    assert contraction_steps(["ij", "jk", "kl"], "il", extents) == [((1, 2), "jl"), ((0, 1), "il")]
+    assert parse_subscripts("...ij, j...", (3, 2)) == (("aij", "ja"), "ai")
 
 
 @given(pair=anything())
@@ -256,16 +256,16 @@ def test_what_is_sent(comm: Comm, left: Any, right: Any, split: Any, sent: dict[
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_no_operand_larger_than_the_other_is_gathered(ranks: int) -> None:
     tall, wide = ms.Layout((10_000, 10), 0, ranks), ms.Layout((10, 10), 0, ranks)
-    way = matrix_product(tall, wide, (8, 8))
+    way = plan_matmul(tall, wide, (8, 8))
     assert way.needed[0] is None
     assert elements_moved(wide, way.needed[1] or wide) == 100 * (ranks - 1)
 
 
 def test_an_axis_that_no_operand_is_cut_along_is_shared_out_if_it_has_enough_indices() -> None:
     rows = ms.Layout((8, 100, 10), 1, 8), ms.Layout((8, 10, 1000), 1, 8)
-    assert contraction(rows, (4, 4), ("bij", "bjk"), "bik").result.split == 0
+    assert plan_contraction(rows, (4, 4), ("bij", "bjk"), "bik").result.split == 0
     few = ms.Layout((2, 100, 10), 1, 8), ms.Layout((2, 10, 1000), 1, 8)
-    assert contraction(few, (4, 4), ("bij", "bjk"), "bik").result.split != 0
+    assert plan_contraction(few, (4, 4), ("bij", "bjk"), "bik").result.split != 0
 
 
 @pytest.mark.parametrize(
