@@ -15,7 +15,7 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.ops.fft.layouts import stages
+from minisplit.ops.fft.layouts import plan_stages
 from minisplit.testing import Whole, assert_close, spmd, traffic
 from minisplit.testing import strategies as st
 
@@ -155,7 +155,7 @@ def test_what_is_sent(size: int) -> None:
 @pytest.mark.serial
 def test_where_it_is_computed() -> None:
     def splits(*args: Any) -> list[int | None]:
-        return [stage.have.split for stage in stages(*args)]
+        return [stage.before.split for stage in plan_stages(*args)]
 
     cube = ms.Layout((64, 32, 16), 0, 8)
     assert splits(cube, (1, 2), (32, 16), "complex") == [0]
@@ -163,7 +163,7 @@ def test_where_it_is_computed() -> None:
     assert splits(ms.Layout((64, 2), 0, 8), (0,), (64,), "complex") == [0, 0, 0]
     assert splits(ms.Layout((64, 2), 0, 16), (0,), (64,), "complex") == [0, 1, 0]
     assert splits(ms.Layout((61,), 0, 4), (0,), (61,), "complex") == [0, None, 0]
-    assert stages(ms.Layout((36,), 0, 4), (0,), (36,), "half")[1].factors == (6, 6)
+    assert plan_stages(ms.Layout((36,), 0, 4), (0,), (36,), "half")[1].factors == (6, 6)
 
 
 GRADIENTS: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
