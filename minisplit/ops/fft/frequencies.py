@@ -66,9 +66,7 @@ def fftfreq(
     >>> ms.fft.fftfreq(4, split=0).tolist()
     [0.0, 0.25, -0.5, -0.25]
     """
-    index, dtype = _frequency_indices(n, n, dtype, split, device, comm)
-    k = torch.where(index.larray >= (n + 1) // 2, index.larray - n, index.larray)
-    return DNDarray((k.double() / (n * d)).to(dtype), index.layout, index.comm)
+    return _make_frequencies(n, d, dtype, split, device, comm, is_half=False)
 
 
 def rfftfreq(
@@ -120,25 +118,29 @@ def rfftfreq(
     >>> ms.fft.rfftfreq(4, split=0).tolist()
     [0.0, 0.25, 0.5]
     """
-    index, dtype = _frequency_indices(n, as_index(n, "n") // 2 + 1, dtype, split, device, comm)
-    return DNDarray((index.larray.double() / (n * d)).to(dtype), index.layout, index.comm)
+    return _make_frequencies(n, d, dtype, split, device, comm, is_half=True)
 
 
-def _frequency_indices(
+def _make_frequencies(
     n: Any,
-    extent: int,
+    d: float,
     dtype: torch.dtype | None,
     split: int | None,
     device: Device,
     comm: Communication | None,
-) -> tuple[DNDarray, torch.dtype]:
-    """Return the indices of so many frequencies, and the dtype of the result. Check the arguments."""
+    *,
+    is_half: bool,
+) -> DNDarray:
+    """Make the frequencies of n points, or the first n // 2 + 1 of them, which are not negative then."""
     if as_index(n, "n") < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
     if not dtype.is_floating_point:
         raise TypeError(f"dtype of frequencies must be a real floating point one, got {dtype}")
-    return arange(extent, split=split, device=device, comm=comm), dtype
+    index = arange(n // 2 + 1 if is_half else n, split=split, device=device, comm=comm)
+    k = index.larray if is_half else torch.where(index.larray >= (n + 1) // 2, index.larray - n, index.larray)
+    # In float64, so that each frequency is rounded once, and is the same whatever other indices a rank has.
+    return DNDarray((k.double() / (n * d)).to(dtype), index.layout, index.comm)
 
 
 def fftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:

@@ -83,9 +83,11 @@ def plan_stages(x: Layout, axes: tuple[int, ...], numbers: tuple[int, ...], kind
     factors, the second stage is a six-step transform. If the array has no other axis with more than one index,
     and no factors, it is gathered.
 
-    >>> [(stage.before.split, stage.axes) for stage in plan_stages(Layout((8, 6), 0, 2), (0, 1), (8, 6),
-    "complex")] [(0, (1,)), (1, (0,)), (0, ())]
-    >>> [(stage.before.split, stage.axes) for stage in plan_stages(Layout((8, 6), 1, 2), (0, 1), (8, 6), "half")]
+    >>> stages = plan_stages(Layout((8, 6), 0, ranks=2), (0, 1), (8, 6), "complex")
+    >>> [(stage.before.split, stage.axes) for stage in stages]
+    [(0, (1,)), (1, (0,)), (0, ())]
+    >>> stages = plan_stages(Layout((8, 6), 1, ranks=2), (0, 1), (8, 6), "half")
+    >>> [(stage.before.split, stage.axes) for stage in stages]
     [(1, ()), (0, (1,)), (1, (0,))]
     """
     points = dict(zip(axes, numbers, strict=True))

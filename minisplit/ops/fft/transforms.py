@@ -703,10 +703,12 @@ def _transform(
     if norm not in ("backward", "ortho", "forward"):
         raise ValueError(f"norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
     comm, shard, layout = x.comm, x.larray, x.layout
+    # NumPy takes integers for float64. Like torch, we take them for its default dtype.
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
         shard = shard.to(torch.get_default_dtype())
     _result_dtype(_TORCH[sign, kind], shard.dtype, shard.device)  # raises torch's errors before any message
     points = dict(zip(axes, numbers, strict=True))
+    # Each stage begins in a layout of its own, to which the array moves by one exchange if its layout is another.
     for stage in plan_stages(layout, axes, numbers, kind):
         if layout != stage.before:
             if layout.split == x.split:  # the move back is no surprise

@@ -36,6 +36,7 @@ def apply_to_matrices(
     """
     layout, comm, batch = whole_matrices(x._layout), x._comm, x.ndim - 2
     shard = x._align(layout)._larray
+    # Where every rank computes the same, all fail alike, and no agreement is needed.
     with agreement_on_shards(comm, name, layout) if may_fail else nullcontext():
         results = function(shard)
     arrays = []

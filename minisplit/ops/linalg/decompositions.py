@@ -308,12 +308,14 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     aligned = align_longer_axis(x)
     layout = aligned._layout
     if rows < columns:
+        # The first m columns determine Q, which makes R of the other columns: they stay where they are.
         lead = aligned[..., :rows].resplit(None)._larray
         q, r = wide_qr(lead, aligned._larray, layout, comm)
         return QRResult(_replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
     q, r = tsqr(aligned._larray, layout, comm)
     if mode == "reduced" or rows == columns:
         return QRResult(DNDarray(q, layout, comm).to_layout(x._layout), _replicated(r, comm))
+    # The columns that complete Q are multiplied by rows of zeros.
     zeros_below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
     return QRResult(_with_complete_basis(q, layout, comm), _replicated(zeros_below, comm)._align(x._layout))
 
@@ -360,9 +362,11 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     (0, (1, 1), 10.0)
     """
     x = as_matrices(x, "svd")
+    # Of square matrices the reduced factors are the full ones, and take no exchange more.
     full = bool(full_matrices) and x.shape[-2] != x.shape[-1]
     if not is_split_matrix(x._layout):
         return SVDResult(*apply_to_matrices(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
+    # The adjoint of a wide matrix is tall, and its factors are the adjoints in reverse order.
     if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))

@@ -64,11 +64,14 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
     check_one_communicator(arrays)
     labels, output = parse_subscripts(subscripts, tuple(x.ndim for x in arrays))
     arrays, terms = map(list, zip(*map(_take_diagonals, arrays, labels), strict=True))
+    # Each step takes its factors out of the list, and puts their product at the end.
     for places, product_term in contraction_steps(terms, output, label_extents([x.shape for x in arrays], terms)):
         factors, factor_terms = [arrays[place] for place in places], tuple(terms[place] for place in places)
         others = [place for place in range(len(arrays)) if place not in places]
         arrays = [*[arrays[place] for place in others], contract_labels(factors, factor_terms, product_term)]
         terms = [*[terms[place] for place in others], product_term]
+    # A transpose or a diagonal is a view. If y = einsum("ij->ji", x) shared memory
+    # with x, y.add_(1) would change x.
     return without_aliasing(arrays[0], operands[0])
 
 

@@ -177,6 +177,7 @@ def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
     x, n = of_matrices(x), as_index(n, "n")
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"matrix_power needs square matrices, got shape {x.shape}")
+    # Powers of halves are computed in float32 and rounded once.
     wide = accumulation_dtype(x.dtype)
     if n == 0:
         return DNDarray(_identity(x), x.layout, x.comm)

@@ -30,16 +30,18 @@ from minisplit.ops.reductions.reduce import (
 from minisplit.ops.shape.layouts import normalise_axes
 from minisplit.ops.shape.manipulation import expand_dims, moveaxis, of_matrices
 
+Reduction = Callable[..., DNDarray]
+
 # The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1), and the
 # extreme of these sums.
-_SUM_NORMS: dict[Any, tuple[int, Callable[..., DNDarray]]] = {
+_SUM_NORMS: dict[Any, tuple[int, Reduction]] = {
     1: (0, max_of),
     -1: (0, min_of),
     inf: (1, max_of),
     -inf: (1, min_of),
 }
 # The norms that are a reduction of the singular values.
-_SINGULAR_NORMS: dict[Any, Callable[..., DNDarray]] = {"nuc": sum_of, 2: max_of, -2: min_of}
+_SINGULAR_NORMS: dict[Any, Reduction] = {"nuc": sum_of, 2: max_of, -2: min_of}
 _ORDERS = "'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
 
 
@@ -90,6 +92,7 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     check_inexact(as_dndarray(x).dtype, "vector_norm")
     if isinstance(ord, bool) or not isinstance(ord, (int, float)) or math.isnan(ord):
         raise TypeError(f"ord of vector_norm must be a number, got {short_repr(ord)}")
+    # Extremes need no root, and have a message of their own: maxima, not sums.
     if ord in {inf, -inf}:
         return (max_of if ord > 0 else min_of)(abs_of(x), axis, keepdims=keepdims)
     x, plan = plan_reduction(x, axis, keepdims)
@@ -103,7 +106,7 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
         # One root of the whole sum. If each rank took a root, whose square is then added up, rounding would make
         # the norm of 16 ones 3.9999998 on two ranks.
         norms = _power(all_reduce(total, x._comm) if plan.crosses else total, 1 / (power or 1))
-    return DNDarray._wrap(norms.to(_real(x.dtype)), plan.result, x._comm)
+    return DNDarray._wrap(norms.to(x.dtype.to_real()), plan.result, x._comm)
 
 
 def _torch_norm(ord: float, x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
@@ -131,10 +134,6 @@ def _power(x: torch.Tensor, power: float) -> torch.Tensor:
     is_zero = x == 0
     # The inner `where` keeps the slope of the power at 0 out of the gradient: it may be inf, and inf * 0 is NaN.
     return torch.where(is_zero, inf if power < 0 else 0.0, torch.where(is_zero, 1.0, x) ** power)
-
-
-def _real(dtype: torch.dtype) -> torch.dtype:
-    return dtype.to_real() if dtype.is_complex else dtype
 
 
 def matrix_norm(x: DNDarray, /, *, keepdims: bool = False, ord: float | str | None = "fro") -> DNDarray:
@@ -195,8 +194,9 @@ def _matrix_norm(x: DNDarray, axes: tuple[int, int], ord: Any, keepdims: bool) -
         raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {short_repr(ord)}")
     if ord != "nuc" and not (x.shape[axes[0]] and x.shape[axes[1]]):
         raise ValueError(f"matrix_norm {ord} needs singular values, but matrices of shape {x.shape} have none")
+    # LAPACK has no halves, so their singular values are those of float32 numbers.
     values = svdvals(astype(moveaxis(x, axes, (-2, -1)), accumulation_dtype(x.dtype)))
-    norms = astype(_SINGULAR_NORMS[ord](values, -1), _real(x.dtype))
+    norms = astype(_SINGULAR_NORMS[ord](values, -1), x.dtype.to_real())
     return expand_dims(norms, axis=axes) if keepdims else norms
 
 

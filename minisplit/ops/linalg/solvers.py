@@ -141,6 +141,8 @@ def inv(x: DNDarray, /) -> DNDarray:
     layout, comm = x._layout, x._comm
     if not is_split_matrix(layout):
         return apply_to_matrices(torch.linalg.inv, x, "inv")[0]
+    # Row i of the inverse solves y @ x = e_i, column i solves x @ y = e_i. So each rank computes its own from all
+    # of `x`, of whose gradient it computes a part.
     whole = all_reduce_gradient(x._align(layout.with_split(None))._larray, comm)
     identity = torch.eye(layout.extent, dtype=x.dtype, device=x.device).expand(x.shape)
     with agreement_on_shards(comm, "inv", layout):
@@ -293,9 +295,11 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     is_tall = x1.shape[-2] >= x1.shape[-1]
     q, r = qr(x1 if is_tall else adjoint(x1))
     inverse = pinv(r, rtol=rtol)
+    # (Q R)^+ = R^+ Q^H. Of a wide matrix it is the adjoint of that of the adjoint.
     left, right = (inverse, adjoint(q)) if is_tall else (q, adjoint(inverse))
     solution = matmul(left, matmul(right, x2))
     residuals = sum_of(square(abs_of(subtract(x2, matmul(x1, solution)))), axis=-2)
+    # R has the singular values of x1, and where ranks have parts of one matrix, it is small and replicated.
     rank, values = matrix_rank(r, rtol=rtol), svdvals(r)
     if is_vector:
         solution, residuals = solution[..., 0], residuals[..., 0]
@@ -334,6 +338,8 @@ def _local_tolerance(rtol: Tolerance, x: DNDarray, name: str) -> float | torch.T
     batch = x.shape[:-2]
     if broadcast_shape([batch, rtol.shape]) != batch:
         raise ValueError(f"rtol of {name} must broadcast to the batch axes of x, {batch}, got shape {rtol.shape}")
+    # Where matrices are still split each rank needs the tolerances of all, else those
+    # of its part of the batch axis.
     layout = whole_matrices(x._layout)
     split = None if splits_matrices(layout) else layout.split
     target = Layout(batch, split, layout.ranks, None if split is None else layout.ragged)
