@@ -44,7 +44,7 @@ def fft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "b
     x : DNDarray
         The numbers, real or complex.
     n : int, optional
-        The number of points. The axis is cut, or filled up with zeros, to that. By default its extent.
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
     axis : int, default -1
         The axis.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -95,7 +95,7 @@ def ifft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "
     x : DNDarray
         The transform, real or complex.
     n : int, optional
-        The number of points. The axis is cut, or filled up with zeros, to that. By default its extent.
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
     axis : int, default -1
         The axis.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -139,7 +139,7 @@ def rfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "
     x : DNDarray
         The numbers, which must be real.
     n : int, optional
-        The number of points. The axis is cut, or filled up with zeros, to that. By default its extent.
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
     axis : int, default -1
         The axis.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -181,8 +181,8 @@ def irfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = 
     x : DNDarray
         The first half of the transform, of which `n // 2 + 1` numbers are used.
     n : int, optional
-        The number of points. The axis is cut, or filled up with zeros, to `n // 2 +
-        1`. By default 2 * (extent - 1).
+        The number of points. The axis is truncated, or padded with zeros, to `n // 2 + 1` numbers.
+        By default 2 * (extent - 1).
     axis : int, default -1
         The axis.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -226,8 +226,8 @@ def hfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "
     x : DNDarray
         The first half of the series, of which `n // 2 + 1` numbers are used.
     n : int, optional
-        The number of points. The axis is cut, or filled up with zeros, to `n // 2 +
-        1`. By default 2 * (extent - 1).
+        The number of points. The axis is truncated, or padded with zeros, to `n // 2 + 1` numbers.
+        By default 2 * (extent - 1).
     axis : int, default -1
         The axis.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -269,7 +269,7 @@ def ihfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = 
     x : DNDarray
         The numbers, which must be real.
     n : int, optional
-        The number of points. The axis is cut, or filled up with zeros, to that. By default its extent.
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
     axis : int, default -1
         The axis.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -313,8 +313,8 @@ def fftn(
     x : DNDarray
         The numbers, real or complex.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with
-        zeros, to that. By default their extents.
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
     axes : sequence of int, optional
         The axes. By default all of them, or the last ones where `s` is given.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -359,8 +359,8 @@ def ifftn(
     x : DNDarray
         The transform, real or complex.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with
-        zeros, to that. By default their extents.
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
     axes : sequence of int, optional
         The axes. By default all of them, or the last ones where `s` is given.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -407,8 +407,8 @@ def rfftn(
     x : DNDarray
         The numbers, which must be real.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with
-        zeros, to that. By default their extents.
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
     axes : sequence of int, optional
         The axes. By default all of them, or the last ones where `s` is given.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -453,8 +453,9 @@ def irfftn(
     x : DNDarray
         The first half of the transform, of which `s[-1] // 2 + 1` numbers are used along the last axis.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with zeros, to
-        that, the last one to `s[-1] // 2 + 1`. By default their extents, along the last one 2 * (extent - 1).
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that, the last one to `s[-1] // 2 + 1` numbers. By default their extents, along the last one
+        2 * (extent - 1).
     axes : sequence of int, optional
         The axes. By default all of them, or the last ones where `s` is given.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -499,8 +500,8 @@ def fft2(
     x : DNDarray
         The numbers, real or complex.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with
-        zeros, to that. By default their extents.
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
     axes : sequence of int, default (-2, -1)
         The axes.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -545,8 +546,8 @@ def ifft2(
     x : DNDarray
         The transform, real or complex.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with
-        zeros, to that. By default their extents.
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
     axes : sequence of int, default (-2, -1)
         The axes.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -593,8 +594,8 @@ def rfft2(
     x : DNDarray
         The numbers, which must be real.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with
-        zeros, to that. By default their extents.
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
     axes : sequence of int, default (-2, -1)
         The axes.
     norm : {"backward", "ortho", "forward"}, default "backward"
@@ -639,8 +640,9 @@ def irfft2(
     x : DNDarray
         The first half of the transform, of which `s[-1] // 2 + 1` numbers are used along the last axis.
     s : sequence of int, optional
-        The number of points along each axis, -1 for the default. The axes are cut, or filled up with zeros, to
-        that, the last one to `s[-1] // 2 + 1`. By default their extents, along the last one 2 * (extent - 1).
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that, the last one to `s[-1] // 2 + 1` numbers. By default their extents, along the last one
+        2 * (extent - 1).
     axes : sequence of int, default (-2, -1)
         The axes.
     norm : {"backward", "ortho", "forward"}, default "backward"

@@ -1,4 +1,4 @@
-"""How the ranks share a product of arrays that is summed over labelled axes: of matrices, or any einsum.
+"""Plans of products of arrays, summed over labelled axes: of matrix products, or any einsum.
 
 Layouts in, layouts out: no tensors, no MPI.
 """
@@ -28,7 +28,8 @@ class Contraction:
     needed : tuple of Layout or None
         The layout that each operand needs, or None where it has that.
     summed : bool
-        Whether the ranks share an axis that the result does not have, so that an allreduce adds up their results.
+        Whether the work is split along an axis that the result does not have, so that an allreduce
+        adds up the results of the ranks.
     """
 
     equation: str
@@ -42,7 +43,7 @@ class Contraction:
 def plan_contraction(
     layouts: tuple[Layout, ...], itemsizes: tuple[int, ...], terms: tuple[str, ...], output: str
 ) -> Contraction:
-    """Choose the label whose axes the ranks share: the one for which the fewest bytes are sent.
+    """Choose the label along which the work is split: the one for which the fewest bytes are sent.
 
     `terms` has a label for each axis of each operand, no operand one label twice. Axes of one label have one
     extent, or extent 1 and are broadcast. The result has the labels of `output` and is summed over the others.
@@ -100,7 +101,7 @@ def plan_contraction(
 def _candidate_splits(
     layouts: Sequence[Layout], terms: Sequence[str], output: str, extents: Mapping[str, int]
 ) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    """Yield the labels whose axes the ranks may share, with the counts to use. Labels of the result come first."""
+    """Yield the labels along which the work may be split, and the counts. Labels of the result come first."""
     own_counts: dict[str, list[tuple[int, ...] | None]] = {}
     for x, term in zip(layouts, terms, strict=True):
         if x.split is not None and x.extent == extents[term[x.split]]:

@@ -221,8 +221,8 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
     x : DNDarray
         The matrices, of shape (..., n, n).
     upper : bool, default False
-        Whether to return upper triangles U, with `U^H @ U` equal to `x`, rather than lower ones L, with `L @
-        L^H`.
+        Whether to return upper triangles U, for which `U^H @ U` is `x`, rather than lower ones L, for which
+        `L @ L^H` is `x`.
 
     Returns
     -------

@@ -30,8 +30,8 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
     Returns
     -------
     DNDarray
-        The sums. Split along the axis that the ranks share in the last product, replicated where that is summed
-        over. dtypes as of `minisplit.matmul`.
+        The sums. Split as the work of the last product is, replicated where that is split along an axis that is
+        summed over. dtypes as of `minisplit.matmul`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
     Communication
     -------------
     Local where the layouts allow it. Otherwise collective: for each product of two arrays one exchange for each
-    operand that moves, and one allreduce where the ranks share an axis that is summed over.
+    operand that moves, and one allreduce where the work is split along an axis that is summed over.
 
     Notes
     -----

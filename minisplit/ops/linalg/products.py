@@ -1,7 +1,7 @@
 """Products of two arrays: `matmul`, `tensordot`, `vecdot`, and those that are made of them.
 
-Each is a contraction (`minisplit.ops.linalg.contraction`): the ranks share the axis for which the fewest bytes are
-sent, and torch multiplies the shards.
+Each is a contraction (`minisplit.ops.linalg.contraction`): the work is split along the axis for which the fewest
+bytes are sent, and torch multiplies the shards.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from minisplit.ops.shape.layouts import normalise_axes
 from minisplit.ops.shape.manipulation import ravel
 
 _SUM_WARNING = (
-    "the ranks share the axis that is summed over, so that every rank gets all of the result. Split an operand "
-    "along an axis that the result has"
+    "the work is split along the axis that is summed over, so that every rank gets all of the result. Split an "
+    "operand along an axis that the result has"
 )
 # torch rounds each rank's product to half precision. So halves are multiplied and added up in float32, and rounded
 # once: else 257 ones would be 256 in bfloat16.
@@ -88,9 +88,9 @@ def matmul(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The products, of shape (..., m, n); leading axes broadcast. Split along the rows, columns or batch axis
-        that the ranks share, replicated where they share the inner axis. dtypes are promoted by dtype alone. Of
-        bools it is whether any pair is true.
+        The products, of shape (..., m, n); leading axes broadcast. Split along the rows, the columns or a batch
+        axis, as the work is. If that is split along the inner axis, replicated. dtypes are promoted by dtype
+        alone. Of bools it is whether any pair is true.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def matmul(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     -------------
     Local for batches that are split alike, for rows of `x1` by a replicated `x2`, and for a replicated `x1` by
     columns of `x2`. Otherwise collective: one exchange for each operand that moves, and one allreduce where the
-    ranks share the inner axis. The ranks share the axis for which the fewest bytes are sent.
+    work is split along the inner axis. The work is split along the axis for which the fewest bytes are sent.
 
     Examples
     --------
@@ -138,8 +138,8 @@ def tensordot(
     Returns
     -------
     DNDarray
-        The products. They have the other axes of `x1`, then those of `x2`. Split along the axis of the result that
-        the ranks share, replicated where they share one that is summed over. dtypes as of `minisplit.matmul`.
+        The products. They have the other axes of `x1`, then those of `x2`. Split along an axis, as the work is.
+        If that is split along an axis that is summed over, replicated. dtypes as of `minisplit.matmul`.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def tensordot(
     Communication
     -------------
     Local where the layouts allow it, as in `minisplit.matmul`. Otherwise collective: one exchange for each operand
-    that moves, and one allreduce where the ranks share an axis that is summed over.
+    that moves, and one allreduce where the work is split along an axis that is summed over.
 
     Examples
     --------
@@ -200,8 +200,8 @@ def vecdot(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
     Returns
     -------
     DNDarray
-        The dot products: the broadcast shape without `axis`. Replicated where the ranks share the vectors, else
-        split along the axis that they share. dtypes as of `minisplit.matmul`.
+        The dot products: the broadcast shape without `axis`. Split along an axis, as the work is. If that is
+        split along `axis`, replicated. dtypes as of `minisplit.matmul`.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def vecdot(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
     Communication
     -------------
     Local for arrays that are split alike along another axis. Otherwise collective: one exchange for each operand
-    that moves, and one allreduce where the ranks share the vectors.
+    that moves, and one allreduce where the work is split along `axis`.
 
     Examples
     --------

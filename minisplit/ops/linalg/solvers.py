@@ -61,8 +61,8 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The solutions, of shape (..., n) or (..., n, k), in the promoted dtype. Split along the batch axis or the
-        columns that the ranks share, replicated if there is neither.
+        The solutions, of shape (..., n) or (..., n, k), in the promoted dtype. Split along a batch axis or the
+        columns, replicated if neither can be split.
 
     Raises
     ------
@@ -75,10 +75,10 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one small
-    message, that no rank failed, where the result is split. The ranks share a batch axis along which an operand
-    is split, or the columns of `x2`, for which each rank needs all of `x1`: the one for which the fewest bytes
-    move.
+    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one
+    small message, that no rank failed, where the result is split. The work is split along a batch axis
+    along which an operand is split, or along the columns of `x2`, for which each rank needs all of `x1`:
+    the one for which the fewest bytes move.
 
     Examples
     --------
