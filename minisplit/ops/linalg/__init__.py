@@ -1,20 +1,18 @@
 """`ms.linalg`: linear algebra, under the names of the Python Array API standard. The names, nothing else."""
 
-from minisplit.ops.linalg.cross_kron import cross, matrix_power
+from minisplit.ops.linalg.cross_kron import cross
 from minisplit.ops.linalg.decompositions import (
     cholesky,
-    det,
     eig,
     eigh,
     eigvals,
     eigvalsh,
-    matrix_exp,
     qr,
-    slogdet,
     svd,
     svdvals,
 )
 from minisplit.ops.linalg.einsum import multi_dot
+from minisplit.ops.linalg.matrix_functions import det, matrix_exp, matrix_power, slogdet
 from minisplit.ops.linalg.norms import matrix_norm, norm, vector_norm
 from minisplit.ops.linalg.products import matmul, outer, tensordot, vecdot
 from minisplit.ops.linalg.solvers import inv, lstsq, matrix_rank, pinv, solve

@@ -1,4 +1,4 @@
-"""Systems of equations: torch's solutions for every pair of layouts, what is sent, gradients, errors."""
+"""Systems of equations, inverses, ranks: torch's values for every pair of layouts; what is sent; gradients."""
 
 from __future__ import annotations
 
@@ -8,40 +8,39 @@ from typing import Any
 
 import pytest
 import torch
+from layouts import layouts
+from matrices import (
+    DTYPES,
+    SHAPES,
+    SQUARES,
+    Shape,
+    assert_gradients,
+    assert_layout,
+    definite,
+    numbers,
+    regular,
+    stacks,
+)
 
 import minisplit as ms
-from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix
+from minisplit.ops.linalg.matrix_layouts import is_split_matrix
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
-from tests.helpers.layouts import layouts
-
-Shape = tuple[int, ...]
-KINDS = (torch.float64, torch.complex128, torch.float32)
-
-
-def numbers(shape: Shape, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-
-
-def regular(shape: Shape, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
-    """Matrices that are far from singular."""
-    return numbers(shape, dtype, seed) + 5 * torch.eye(shape[-1], dtype=dtype)
-
 
 # Shapes of matrices and of right-hand sides: vectors and batches that broadcast among them.
+RANKS = (1, 3)
 SYSTEMS: tuple[tuple[Shape, Shape], ...] = (
     ((3, 3), (3, 6)), ((3, 3), (3, 2)), ((4, 4), (4,)), ((1, 1), (1, 1)), ((0, 0), (0, 2)), ((3, 3), (3, 0)),
     ((5, 3, 3), (5, 3, 2)), ((5, 3, 3), (3,)), ((3, 3, 3), (3, 3)), ((3, 3), (4, 3, 5)), ((2, 1, 2, 2), (3, 2, 1)),
     ((2, 3, 3), (1, 3, 4)), ((0, 2, 2), (1, 2, 2)),
 )  # fmt: skip
-RANKS = (1, 3)
 
 
-def systems(ranks: int, kinds: Sequence[torch.dtype] = KINDS) -> Iterator[tuple[Whole, Whole]]:
+def systems(ranks: int, dtypes: Sequence[torch.dtype] = DTYPES) -> Iterator[tuple[Whole, Whole]]:
     """Square matrices and right-hand sides, in every second pair of their layouts."""
     for a, b in SYSTEMS:
         for place, (left, right) in enumerate(product(layouts(a, ranks), layouts(b, ranks))):
             if place % 2:
-                first, second = kinds[place % len(kinds)], kinds[place // 2 % len(kinds)]
+                first, second = dtypes[place % len(dtypes)], dtypes[place // 2 % len(dtypes)]
                 yield Whole(regular(a, first, place), left), Whole(numbers(b, second, place + 1), right)
 
 
@@ -74,41 +73,21 @@ def test_gradients_of_solve(ranks: int) -> None:
         assert_gradients(ms.linalg.solve, solution, *pair)
 
 
-def assert_gradients(call: Any, function: Any, *wholes: Whole) -> None:
-    tensors = [whole.tensor.clone().requires_grad_() for whole in wholes]
-    wanted = function(*tensors)
-    arrays = [Whole(tensor, whole.layout).cut() for tensor, whole in zip(tensors, wholes, strict=True)]
-    result = call(*arrays)
-    weights = numbers(tuple(wanted.shape), wanted.dtype, 7)
-    gradients = torch.autograd.grad(wanted, tensors, weights)
-    mine = torch.autograd.grad(
-        result.larray, [x.larray for x in arrays], weights[result.layout.box(result.comm.rank)]
-    )
-    for x, own, gradient in zip(arrays, mine, gradients, strict=True):
-        assert_close(ms.DNDarray(own, x.layout, x.comm), gradient, rtol=1e-6, atol=1e-8)
-
-
-SHAPES = (
-    (9, 2), (5, 4), (3, 3), (2, 7), (4, 5), (1, 1), (0, 0), (3, 0), (0, 2),
-    (2, 5, 2), (5, 3, 3), (2, 2, 4), (0, 3, 2),
-)  # fmt: skip
-
-
-def matrices(
-    ranks: int, kinds: Sequence[torch.dtype] = KINDS, shapes: Sequence[Shape] = SHAPES, missing: int = 1
+def deficient(
+    ranks: int, dtypes: Sequence[torch.dtype] = DTYPES, shapes: Sequence[Shape] = SHAPES, missing: int = 1
 ) -> Iterator[Whole]:
-    """Stacks of matrices in every layout, every second of less than full rank, by `missing`."""
+    """Yield stacks of matrices in every layout, of which every second is of less than full rank, by `missing`."""
     for shape in shapes:
         *batch, rows, columns = shape
         for place, layout in enumerate(layouts(shape, ranks)):
-            dtype, rank = kinds[place % len(kinds)], max(min(rows, columns) - missing * (place % 2), 0)
+            dtype, rank = dtypes[place % len(dtypes)], max(min(rows, columns) - missing * (place % 2), 0)
             left = numbers((*batch, rows, rank), dtype, place)
             yield Whole(left @ numbers((*batch, rank, columns), dtype, place + 1), layout)
 
 
 @spmd(ranks=RANKS)
 def test_ranks_and_pseudo_inverses(ranks: int) -> None:
-    for place, case in enumerate(matrices(ranks)):
+    for place, case in enumerate(deficient(ranks)):
         assert_inverted(case, (None, "array", 1e-3)[place % 3])
 
 
@@ -131,7 +110,7 @@ def assert_inverted(case: Whole, rtol: Any) -> None:
 @spmd(ranks=RANKS)
 def test_least_squares(ranks: int) -> None:
     kinds = (torch.float64, torch.float64, torch.complex128)
-    for place, case in enumerate(matrices(ranks, kinds)):
+    for place, case in enumerate(deficient(ranks, kinds)):
         assert_least(case, (None, 0, 3)[place % 3], place % 4 < 2)
 
 
@@ -151,18 +130,29 @@ def assert_least(case: Whole, columns: int | None, is_split: bool) -> None:
     assert_close(found.singular_values, torch.linalg.svdvals(case.tensor))
 
 
+@spmd(ranks=RANKS)
+def test_inverses(ranks: int) -> None:
+    for case in stacks(ranks, SQUARES):
+        tensor = definite(case.tensor)
+        x = Whole(tensor, case.layout).cut()
+        result = ms.linalg.inv(x)
+        assert_close(result, torch.linalg.inv(tensor))
+        assert_layout(result, x, split_as=True)
+        assert_equal(x, tensor)
+
+
 @spmd(ranks=(3,))
 def test_gradients_of_pseudo_inverses(ranks: int) -> None:
-    for case in matrices(ranks, (torch.float64,), missing=0):
+    for case in deficient(ranks, (torch.float64,), missing=0):
         assert_gradients(ms.linalg.pinv, torch.linalg.pinv, case)
 
 
 @spmd(ranks=(3,))
-def test_gradients_of_square_matrices(ranks: int) -> None:
+def test_gradients_of_square_deficient(ranks: int) -> None:
     shapes = ((3, 3), (1, 1), (5, 5), (0, 0), (2, 3, 3), (3, 2, 2))
-    for case, name in product(matrices(ranks, (torch.float64,), shapes), ("inv", "det", "cholesky")):
-        definite = case.tensor @ case.tensor.mT + torch.eye(case.tensor.shape[-1], dtype=torch.float64)
-        assert_gradients(getattr(ms.linalg, name), getattr(torch.linalg, name), Whole(definite, case.layout))
+    for case, name in product(deficient(ranks, (torch.float64,), shapes), ("inv", "cholesky")):
+        whole = Whole(definite(case.tensor), case.layout)
+        assert_gradients(getattr(ms.linalg, name), getattr(torch.linalg, name), whole)
 
 
 def test_the_tolerance_is_that_of_the_whole_matrix(comm: ms.Communication) -> None:
@@ -202,25 +192,12 @@ ROWS, COLUMNS, WHOLE = 0, 1, None
         (WHOLE, WHOLE, WHOLE, 0),
     ],
 )
-def test_how_systems_are_shared_out(
-    comm: ms.Communication, left: Any, right: Any, split: Any, exchanges: int
-) -> None:
+def test_what_is_sent(comm: ms.Communication, left: Any, right: Any, split: Any, exchanges: int) -> None:
     a, b = ms.array(regular((6, 6)), split=left), ms.array(numbers((6, 12)), split=right)
     with traffic() as seen:
         assert ms.linalg.solve(a, b).split == split
     wanted = {"exchange": exchanges, "agree": int(split is not WHOLE)}
     assert dict(seen.calls) == ({kind: n for kind, n in wanted.items() if n} if comm.size > 1 else {})
-
-
-def test_the_smaller_operand_moves() -> None:
-    matrices, columns = ms.Layout((8, 50, 50), 0, ranks=4), ms.Layout((50, 40), 1, ranks=4)
-    assert align_solve(matrices, columns, (8, 8)).left == matrices
-    few = ms.Layout((50, 3), 0, ranks=4)
-    assert align_solve(ms.Layout((50, 50), None, ranks=4), few, (8, 8)).result.split is None
-    many = ms.Layout((50, 40_000), 1, ranks=4)
-    assert align_solve(matrices, many, (8, 8)).right == many
-    ragged = ms.Layout((8, 50, 50), 0, ranks=4, ragged=(5, 0, 3, 0))
-    assert align_solve(ragged, columns, (8, 8)).result == ms.Layout((8, 50, 40), 0, ranks=4, ragged=(5, 0, 3, 0))
 
 
 def test_least_squares_gather_nothing_that_is_tall(comm: ms.Communication) -> None:
@@ -279,5 +256,5 @@ def test_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -
     assert part is not None
     x, y = ms.array(regular((4, 4)), split=0, comm=part), ms.array(numbers((4,)), split=0, comm=part)
     assert ms.linalg.solve(x, y).comm is part
-    assert all(one.comm is part for one in ms.linalg.lstsq(x, y))
+    assert all(array.comm is part for array in ms.linalg.lstsq(x, y))
     part.free()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hs
+from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
@@ -125,6 +126,47 @@ def test_norm_as_numpy_has_it(whole: Whole, ord: Any, data: Any, keepdims: bool)
             ms.norm(whole.cut(), ord, data, keepdims=keepdims)
         return
     assert_close(ms.norm(whole.cut(), ord, data, keepdims=keepdims), np.asarray(wanted), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "value", "axis", "ord", "wanted"),
+    [
+        ((4, 4), 1, None, 2, 4),
+        ((8, 2), 1, None, 2, 4),
+        ((4, 3), 1, 0, 2, 2),
+        ((3, 4, 2), 5, (0, 1, 2), 2, math.sqrt(600)),
+        ((9, 1), 2, 0, 2, 6),
+        ((6, 6), 3, (0, 1), 2, 18),
+        ((4,), 1, None, 0.5, 16),
+        ((16,), 1, None, 4, 2),
+        ((8,), 4, None, -1, 0.5),
+        ((7, 2), 3, None, 1, 42),
+        ((7, 2), 3, None, 0, 14),
+    ],
+)
+def test_one_root_of_the_sum_over_all_ranks(
+    size: int, shape: tuple[int, ...], value: float, axis: Any, ord: float, wanted: float, dtype: torch.dtype
+) -> None:
+    """If each rank took a root, the norm of 16 ones would be 3.9999998 on two ranks."""
+    exact = torch.tensor(wanted, dtype=torch.float64).to(dtype.to_real() if dtype.is_complex else dtype)
+    for layout in layouts(shape, size):
+        found = ms.linalg.vector_norm(dealt(torch.full(shape, value, dtype=dtype), layout), axis=axis, ord=ord)
+        if layout.split is not None and (axis is None or layout.split in dims_of(axis, len(shape))):
+            assert_equal(found, exact.expand(found.shape))
+
+
+def test_a_lone_element_is_not_squared(size: int) -> None:
+    """1e30 squared is beyond float32. torch takes the absolute value of one element, and squares two."""
+    for shape, axis in (((1,), None), ((1, 3), 0)):
+        for layout in layouts(shape, size):
+            x = dealt(torch.full(shape, -1e30), layout)
+            for ord in (2, 3, -1, 0.5):
+                wanted = torch.linalg.vector_norm(torch.full(shape, -1e30), ord, axis)
+                assert_equal(ms.linalg.vector_norm(x, axis=axis, ord=ord), wanted)
+    two = torch.full((2,), 1e30)
+    assert torch.linalg.vector_norm(two) == inf
+    assert ms.linalg.vector_norm(ms.array(two, split=0)).item() == inf
 
 
 def test_gradients_of_norms_of_zeros(size: int) -> None:
