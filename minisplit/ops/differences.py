@@ -10,7 +10,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import halo_exchange
 from minisplit.core.layout import as_index, normalise_axis
-from minisplit.ops.elementwise.functions import multiply
+from minisplit.ops.elementwise.arithmetic import multiply
 from minisplit.ops.reductions import functions as reductions
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.layouts import with_extent

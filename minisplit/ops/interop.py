@@ -13,19 +13,6 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.ops.elementwise import functions as elementwise
-from minisplit.ops.elementwise.closeness import allclose, array_equal, isclose
-from minisplit.ops.linalg import products
-from minisplit.ops.linalg.cross_kron import kron
-from minisplit.ops.linalg.einsum import einsum
-from minisplit.ops.reductions import averages as statistics
-from minisplit.ops.reductions import functions as reductions
-from minisplit.ops.reductions.cumulative import cumulative_prod, cumulative_sum
-from minisplit.ops.shape import join as joining
-from minisplit.ops.shape import manipulation
-from minisplit.ops.shape import roll as turning
-from minisplit.ops.shape import tile as spreading
-from minisplit.ops.sorting import search as searching
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
@@ -92,97 +79,175 @@ def to_index(self: DNDarray, /) -> int:
     return int(self.larray)
 
 
-def _var(x: DNDarray, axis: Any = None, *, correction: float = 1.0, keepdims: bool = False) -> DNDarray:
-    """With torch's default of `correction`."""
-    return reductions.var(x, axis, correction=correction, keepdims=keepdims)
-
-
-def _std(x: DNDarray, axis: Any = None, *, correction: float = 1.0, keepdims: bool = False) -> DNDarray:
-    return reductions.std(x, axis, correction=correction, keepdims=keepdims)
-
-
-# torch's names of parameters, where ours are others.
-_PARAMETERS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
-# torch's functions whose first arguments mean what ours do.
-_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    getattr(torch, name): function
-    for name, function in vars(elementwise).items()
-    if getattr(function, "__module__", None) == "minisplit" and name != "equal" and hasattr(torch, name)
-} | {
-    torch.all: reductions.all,
-    torch.allclose: allclose,
-    torch.amax: reductions.max,
-    torch.amin: reductions.min,
-    torch.any: reductions.any,
-    torch.argmax: searching.argmax,
-    torch.argmin: searching.argmin,
-    torch.bitwise_not: elementwise.bitwise_invert,
-    torch.broadcast_to: spreading.broadcast_to,
-    torch.cat: lambda arrays, axis=0: joining.concat(arrays, axis=axis),
-    torch.clamp: elementwise.clip,
-    torch.clip: elementwise.clip,
-    torch.column_stack: joining.column_stack,
-    torch.concat: lambda arrays, axis=0: joining.concat(arrays, axis=axis),
-    torch.count_nonzero: reductions.count_nonzero,
-    torch.cumprod: lambda x, axis, *, dtype=None: cumulative_prod(x, axis=axis, dtype=dtype),
-    torch.cumsum: lambda x, axis, *, dtype=None: cumulative_sum(x, axis=axis, dtype=dtype),
-    torch.div: elementwise.divide,
-    torch.dot: products.dot,
-    torch.einsum: einsum,
-    torch.eq: elementwise.equal,
-    torch.equal: array_equal,
-    torch.flip: lambda x, axis: manipulation.flip(x, axis=axis),
-    torch.ge: elementwise.greater_equal,
-    torch.gt: elementwise.greater,
-    torch.hstack: joining.hstack,
-    torch.inner: products.inner,
-    torch.isclose: isclose,
-    torch.kron: kron,
-    torch.le: elementwise.less_equal,
-    torch.logsumexp: statistics.logsumexp,
-    torch.lt: elementwise.less,
-    torch.matmul: products.matmul,
-    torch.mean: reductions.mean,
-    torch.moveaxis: manipulation.moveaxis,
-    torch.movedim: manipulation.moveaxis,
-    torch.mul: elementwise.multiply,
-    torch.nanmean: statistics.nanmean,
-    torch.nansum: reductions.nansum,
-    torch.ne: elementwise.not_equal,
-    torch.neg: elementwise.negative,
-    torch.outer: products.outer,
-    torch.permute: manipulation.permute_dims,
-    torch.prod: reductions.prod,
-    torch.ravel: manipulation.ravel,
-    torch.reshape: manipulation.reshape,
-    torch.roll: lambda x, shift, axis=None: turning.roll(x, shift, axis=axis),
-    torch.sgn: elementwise.sign,
-    torch.squeeze: manipulation.squeeze,
-    torch.stack: lambda arrays, axis=0: joining.stack(arrays, axis=axis),
-    torch.std: _std,
-    torch.sub: elementwise.subtract,
-    torch.sum: reductions.sum,
-    torch.swapaxes: manipulation.swapaxes,
-    torch.tile: spreading.tile,
-    torch.transpose: manipulation.swapaxes,
-    torch.tril: manipulation.tril,
-    torch.triu: manipulation.triu,
-    torch.unsqueeze: lambda x, axis: manipulation.expand_dims(x, axis=axis),
-    torch.var: _var,
-    torch.vstack: joining.vstack,
-    torch.where: elementwise.where,
+# Names of torch's functions that minisplit has too, with the same meaning of the same arguments in the same
+# places.
+_SAME = [
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "all",
+    "allclose",
+    "any",
+    "argmax",
+    "argmin",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "broadcast_to",
+    "ceil",
+    "clip",
+    "column_stack",
+    "conj",
+    "copysign",
+    "cos",
+    "cosh",
+    "count_nonzero",
+    "deg2rad",
+    "divide",
+    "dot",
+    "einsum",
+    "exp",
+    "exp2",
+    "expm1",
+    "fix",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "gcd",
+    "greater",
+    "greater_equal",
+    "heaviside",
+    "hstack",
+    "hypot",
+    "imag",
+    "inner",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
+    "isreal",
+    "kron",
+    "lcm",
+    "less",
+    "less_equal",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logsumexp",
+    "matmul",
+    "maximum",
+    "mean",
+    "minimum",
+    "moveaxis",
+    "multiply",
+    "nanmean",
+    "nansum",
+    "negative",
+    "nextafter",
+    "not_equal",
+    "outer",
+    "positive",
+    "pow",
+    "prod",
+    "rad2deg",
+    "ravel",
+    "real",
+    "reciprocal",
+    "remainder",
+    "reshape",
+    "round",
+    "sign",
+    "signbit",
+    "sin",
+    "sinc",
+    "sinh",
+    "sqrt",
+    "square",
+    "squeeze",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "tan",
+    "tanh",
+    "tile",
+    "tril",
+    "triu",
+    "trunc",
+    "vstack",
+    "where",
+]
+# torch's names, where minisplit has another.
+_RENAMED = {
+    "amax": "max",
+    "amin": "min",
+    "bitwise_not": "bitwise_invert",
+    "cat": "concat",
+    "clamp": "clip",
+    "concat": "concat",
+    "cumprod": "cumulative_prod",
+    "cumsum": "cumulative_sum",
+    "div": "divide",
+    "eq": "equal",
+    "equal": "array_equal",
+    "flip": "flip",
+    "ge": "greater_equal",
+    "gt": "greater",
+    "le": "less_equal",
+    "lt": "less",
+    "movedim": "moveaxis",
+    "mul": "multiply",
+    "ne": "not_equal",
+    "neg": "negative",
+    "permute": "permute_dims",
+    "roll": "roll",
+    "sgn": "sign",
+    "stack": "stack",
+    "std": "std",
+    "sub": "subtract",
+    "transpose": "swapaxes",
+    "unsqueeze": "expand_dims",
+    "var": "var",
 }
+_NAMES: dict[Callable[..., Any], str] = {getattr(torch, name): name for name in _SAME} | {
+    getattr(torch, name): ours for name, ours in _RENAMED.items()
+}
+# torch's names of parameters, where minisplit has another.
+_PARAMETERS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
 
 
 def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Do what a function of torch, called with DNDarrays, means. TypeError where minisplit has not the same."""
+    """Do what a function of torch, called with DNDarrays, means. TypeError where minisplit has no such one."""
+    # By name, when all modules are imported: this one is imported first, since methods of arrays call it.
+    minisplit = sys.modules["minisplit"]
+    ours = _NAMES.get(function)
+    if ours is not None:
+        kwargs = {_PARAMETERS.get(key, key): value for key, value in kwargs.items()}
+        if ours in {"std", "var"}:
+            kwargs.setdefault("correction", 1.0)  # torch's default; ours is that of the standard
+        return getattr(minisplit, ours)(*args, **kwargs)
     name = getattr(function, "__name__", str(function))
-    if function in _FUNCTIONS:
-        return _FUNCTIONS[function](*args, **{_PARAMETERS.get(key, key): value for key, value in kwargs.items()})
     space, _, last = name.partition("_") if name.startswith(("linalg_", "fft_")) else ("", "", name)
-    here = sys.modules["minisplit"]
-    ours = f"minisplit.{space and space + '.'}{last}"
-    instead = f"{ours} takes arrays; " if hasattr(getattr(here, space) if space else here, last) else ""
+    suggestion = f"minisplit.{space and space + '.'}{last}"
+    is_there = hasattr(getattr(minisplit, space) if space else minisplit, last)
+    instead = f"{suggestion} takes arrays; " if is_there else ""
     raise TypeError(
         f"torch's {name} takes tensors, got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
         "and minisplit.array(..., split=...) makes a DNDarray of a tensor"

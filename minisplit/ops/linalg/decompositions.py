@@ -11,7 +11,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.elementwise.functions import conj
+from minisplit.ops.elementwise.floating import conj
 from minisplit.ops.linalg.batched import as_matrices, batched, of_each, one
 from minisplit.ops.linalg.matrix_layouts import is_split_matrix, lengthwise
 from minisplit.ops.linalg.tsqr import by_columns, by_rows, completed, positive, triangle, turned

@@ -18,7 +18,7 @@ from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.functions import multiply
+from minisplit.ops.elementwise.arithmetic import multiply
 from minisplit.ops.linalg.contraction import Contraction, contraction, matrix_product
 from minisplit.ops.shape.layouts import normalise_axes
 from minisplit.ops.shape.manipulation import ravel

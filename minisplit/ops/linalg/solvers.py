@@ -10,8 +10,9 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.functions import abs as magnitude
-from minisplit.ops.elementwise.functions import square, subtract
+from minisplit.ops.elementwise.arithmetic import abs as magnitude
+from minisplit.ops.elementwise.arithmetic import subtract
+from minisplit.ops.elementwise.exponentials import square
 from minisplit.ops.linalg.batched import Tolerance, agreed, as_matrices, check_precision, of_each, one, tolerance
 from minisplit.ops.linalg.decompositions import adjoint, core, qr, svdvals
 from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, lengthwise

@@ -13,8 +13,29 @@ from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
 
-argmax = arg_extreme("max", "Where the greatest element is", 0)
-argmin = arg_extreme("min", "Where the least element is", 0)
+
+def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+    """Return where the greatest element is, along an axis or in the array as one row (None).
+
+    Local where the split axis stays; else collective, by one message. The first of equals counts; NaN before all.
+
+    >>> import minisplit as ms
+    >>> ms.argmax(ms.ones((2, 3), split=0)).item()
+    0
+    """
+    return arg_extreme("max", x, axis, keepdims)
+
+
+def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+    """Return where the least element is, along an axis or in the array as one row (None).
+
+    Local where the split axis stays; else collective, by one message. The first of equals counts; NaN before all.
+
+    >>> import minisplit as ms
+    >>> ms.argmin(ms.ones((2, 3), split=0)).item()
+    0
+    """
+    return arg_extreme("min", x, axis, keepdims)
 
 
 def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
