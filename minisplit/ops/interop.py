@@ -1,4 +1,7 @@
-"""What other libraries ask of an array: its namespace, NumPy, DLPack; and torch's functions of DNDarrays."""
+"""The protocols by which other libraries use a DNDarray: NumPy's, DLPack, the Array API standard, torch functions.
+
+The methods of `DNDarray` call these functions.
+"""
 
 from __future__ import annotations
 
@@ -18,39 +21,37 @@ VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
 def array_namespace(api_version: str | None = None) -> ModuleType:
-    """The functions of the Python Array API standard for this array: minisplit. Local.
-
-    Raises ValueError for a version that is not there.
-    """
+    """Return the namespace of the Python Array API standard: minisplit. ValueError for another version."""
     if api_version not in {None, *VERSIONS}:
         raise ValueError(f"minisplit has the standard's versions {', '.join(VERSIONS)}, got {api_version!r}")
     return sys.modules["minisplit"]
 
 
-def to_device(self: DNDarray, device: Device, /, *, stream: None = None) -> DNDarray:
-    """The array on another device; itself where it is there. Local. Raises ValueError for a `stream`."""
+def to_device(x: DNDarray, device: Device, /, *, stream: None = None) -> DNDarray:
+    """Return the array on another device, or itself where it is there. ValueError for a `stream`. Local."""
     if stream is not None:
         raise ValueError(f"to_device takes no stream, got {stream!r}; torch's current stream is used")
     target = sanitize_device(device)
-    return self if target == self.device else DNDarray(self.larray.to(target), self.layout, self.comm)
+    return x if target == x.device else DNDarray(x.larray.to(target), x.layout, x.comm)
 
 
-def to_numpy(self: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]:
-    """What `np.asarray(x)` gives: the global array on every rank. Collective where `x` is split, as `x.numpy()`.
+def to_numpy(x: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]:
+    """Return the global array on every rank, for `np.asarray(x)`. Collective where `x` is split, as `x.numpy()`.
 
-    A replicated array shares its memory, unless `copy`; with `copy=False` another one is a ValueError.
+    A replicated array shares its memory, unless `copy`. With `copy=False` another one is a ValueError.
     """
-    shard = self.larray.detach()
-    shared = self.split is None and shard.device.type == "cpu" and not (shard.is_conj() or shard.is_neg())
-    array = shard.numpy() if shared and not copy else None if copy is False else self.numpy()
+    shard = x.larray.detach()
+    # torch stores conjugates and negatives as a bit beside the memory, which NumPy does not know.
+    can_share = x.split is None and shard.device.type == "cpu" and not (shard.is_conj() or shard.is_neg())
+    array = shard.numpy() if can_share and not copy else None if copy is False else x.numpy()
     if array is None or (copy is False and dtype not in {None, array.dtype}):
-        wanted = dtype or "an array of NumPy"
-        raise ValueError(f"copy=False, but {self.dtype} split along {self.split} becomes {wanted} by a copy")
+        target = dtype or "an array of NumPy"
+        raise ValueError(f"copy=False, but {x.dtype} split along {x.split} becomes {target} by a copy")
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def to_dlpack(
-    self: DNDarray,
+    x: DNDarray,
     /,
     *,
     stream: int | None = None,
@@ -58,25 +59,27 @@ def to_dlpack(
     dl_device: tuple[Any, int] | None = None,
     copy: bool | None = None,
 ) -> Any:
-    """The global array on every rank, by the DLPack protocol, which says what the arguments are.
+    """Export the global array by the DLPack protocol, which says what the arguments are.
 
-    Collective where the array is split: it is gathered. A replicated one shares its memory. Raises BufferError for
-    a split array with `copy=False`, and torch's error for one that requires a gradient.
+    Collective where the array is split: it is gathered. A replicated one shares its memory. BufferError for a
+    split array with `copy=False`, and torch's error for one that requires a gradient.
     """
-    if self.split is not None and copy is False:
+    if x.split is not None and copy is False:
         raise BufferError(
-            f"copy=False, but an array split along {self.split} is gathered; x.larray is this rank's part"
+            f"copy=False, but an array split along {x.split} is gathered; x.larray is this rank's part"
         )
-    whole = self if self.split is None else self.resplit(None)
+    whole = x if x.split is None else x.resplit(None)
     options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+    # Only what was given: older versions of torch do not know all of the options.
     return whole.larray.__dlpack__(**{name: value for name, value in options.items() if value is not None})
 
 
-def to_index(self: DNDarray, /) -> int:
-    """An integer of a 0-d array, as in `range(x)`. Local. TypeError for any other array."""
-    if self.ndim or self.dtype.is_floating_point or self.dtype.is_complex or self.dtype is torch.bool:
-        raise TypeError(f"only a 0-d array of integers is an index, got shape {self.shape} of {self.dtype}")
-    return int(self.larray)
+def to_index(x: DNDarray, /) -> int:
+    """Return the integer of a 0-d array, as in `range(x)`. TypeError for any other array. Local."""
+    # A 0-d array has no axis to split, so every rank has the integer.
+    if x.ndim or x.dtype.is_floating_point or x.dtype.is_complex or x.dtype is torch.bool:
+        raise TypeError(f"only a 0-d array of integers is an index, got shape {x.shape} of {x.dtype}")
+    return int(x.larray)
 
 
 # Names of torch's functions that minisplit has too, with the same meaning of the same arguments in the same
