@@ -133,7 +133,7 @@ def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communicat
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    return redistribute_all([shard], [(src, dst)], comm)[0]
+    return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
 
 
 def redistribute_all(shards: Tensors, pairs: Sequence[LayoutPair], comm: Communication) -> Tensors:
