@@ -159,8 +159,10 @@ def result_type(*arrays_and_dtypes: DNDarray | torch.dtype | complex) -> torch.d
     -------------
     Local.
 
-    Notes ----- Dtypes alone decide, also those of 0-d arrays, which for torch count less. A number counts as for
-    torch: it raises the kind only, to the default dtype of that kind.
+    Notes
+    -----
+    Dtypes alone decide, also those of 0-d arrays, which for torch count less. A number counts as for torch: it
+    raises the kind only, to the default dtype of that kind.
 
     Examples
     --------

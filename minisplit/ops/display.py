@@ -52,9 +52,10 @@ def show(x: DNDarray) -> None:
     TypeError
         If `x` is no DNDarray.
 
-    Communication ------------- Collective: one broadcast of NumPy's options, and one exchange, which gathers what
-    is shown. Of an array with more elements than the threshold of `numpy.printoptions`, only those at the edges
-    are shown, and only those are sent.
+    Communication
+    -------------
+    Collective: one broadcast of NumPy's options, and one exchange, which gathers what is shown. Of an array with
+    more elements than the threshold of `numpy.printoptions`, only those at the edges are shown and sent.
 
     Examples
     --------

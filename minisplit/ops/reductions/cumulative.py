@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import LinearCollective, Tensors, all_reduce_gradient, apply, redistribute
+from minisplit.core.collectives import LinearCollective, Tensors, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
-from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, sum_dtype
+from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
 def cumulative_sum(
@@ -288,9 +288,7 @@ def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
         return comm.scan(part, "prod")
     # The gradient of a factor is the product of the others, also where the factor is 0 (see `product`). So each
     # rank gets the factors of all.
-    factors = Layout((comm.size, *part.shape), 0, comm.size)
-    gathered = redistribute(part.unsqueeze(0), factors, factors.with_split(None), comm)
-    return all_reduce_gradient(gathered, comm)[: comm.rank].prod(0)
+    return all_reduce_gradient(gather_parts(part, comm), comm)[: comm.rank].prod(0)
 
 
 _SUM = _Rule("cumulative_sum", torch.cumsum, torch.sum, _sums_before, torch.add, 0)

@@ -90,8 +90,13 @@ def product(part: torch.Tensor, comm: Communication) -> torch.Tensor:
         return comm.allreduce(part, "prod")
     # The gradient of one factor is the product of the others. The total divided by the factor is that only where
     # the factor is not 0, so each rank gets the factors of all, and torch's own gradient does the rest.
-    factors = Layout((comm.size, *part.shape), 0, comm.size)
-    return redistribute(part.unsqueeze(0), factors, factors.with_split(None), comm).prod(0)
+    return gather_parts(part, comm).prod(0)
+
+
+def gather_parts(part: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """Return the parts of all ranks along a new first axis. Collective: one exchange."""
+    parts = Layout((comm.size, *part.shape), 0, comm.size)
+    return redistribute(part.unsqueeze(0), parts, parts.with_split(None), comm)
 
 
 def union(part: torch.Tensor, comm: Communication) -> torch.Tensor:
