@@ -56,8 +56,8 @@ class _Extreme(Collective):
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         shard, values = kept
-        # The elements that have the extreme share its gradient evenly, as in torch.amax. NaN does not equal itself,
-        # but is the extreme where there is one: compared by == alone, no element would get the gradient.
+        # The elements that have the extreme share its gradient evenly, as in torch.amax. NaN does not equal
+        # itself, but is the extreme where there is one: compared by == alone, no element would get the gradient.
         has_extreme = (shard == values) | (shard.isnan() & values.isnan())
         count = self.comm.allreduce(has_extreme.sum(self.dims, keepdim=True))
         return [torch.where(has_extreme, all_reduce_gradient(gradients[0], self.comm) / count, 0)]
