@@ -13,7 +13,15 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.reductions.reduce import Axis, Dims, Local, check_ordered, plan_reduction, reduce_shard
+from minisplit.ops.reductions.reduce import (
+    Axis,
+    Dims,
+    Local,
+    check_ordered,
+    plan_reduction,
+    reduce_shard,
+    with_axes,
+)
 
 End = Literal["min", "max"]
 _EXTREMES: dict[End, Local] = {"min": torch.amin, "max": torch.amax}
@@ -27,22 +35,26 @@ def extreme(end: End, x: DNDarray, axis: Axis, keepdims: bool) -> DNDarray:
     """Return the least or the greatest elements along axes."""
     x, reduced = plan_reduction(x, axis, keepdims)
     check_ordered(x, reduced, end)
-    shard = comparable(x._larray)
-    if reduced.crosses:
-        values = apply(_Extreme(x._comm, end, reduced.axes), shard)[0]
-        values = values if keepdims else values.squeeze(reduced.axes)
+    if reduced.crosses or x._larray.requires_grad:
+        shard, axes = with_axes(comparable(x._larray), reduced)
+        values = apply(_Extreme(x._comm, end, axes, reduced.crosses), shard)[0]
+        values = values.reshape(reduced.result.lshape(x._comm.rank))
     else:
-        values = reduce_shard(_EXTREMES[end], shard, reduced, keepdims)
+        values = reduce_shard(_EXTREMES[end], comparable(x._larray), reduced, keepdims)
     return DNDarray._wrap(_restore(values, x.dtype), reduced.result, x._comm)
 
 
 @dataclass(frozen=True, slots=True)
 class _Extreme(Collective):
-    """The extremes of the shards of all ranks, with axes of extent 1. Its backward pass sends one allreduce."""
+    """The extremes of the shards of all ranks, or of this rank's alone, with reduced axes of extent 1.
+
+    The backward pass of the former is collective: one allreduce of counts.
+    """
 
     comm: Communication
     end: End
     dims: Dims
+    crosses: bool
 
     keeps_tensors = True
 
@@ -52,15 +64,19 @@ class _Extreme(Collective):
             # A rank without elements gives the bound of the dtype, which no element of another rank is beyond.
             lengths = [1 if dim in self.dims else n for dim, n in enumerate(shard.shape)]
             shard = shard.new_full(lengths, _bound(shard.dtype, is_lowest=self.end == "max"))
-        return [self.comm.allreduce(_EXTREMES[self.end](shard, self.dims, True), self.end)]
+        values = _EXTREMES[self.end](shard, self.dims, True)
+        return [self.comm.allreduce(values, self.end) if self.crosses else values]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        shard, values = kept
-        # The elements that have the extreme share its gradient evenly, as in torch.amax. NaN does not equal
-        # itself, but is the extreme where there is one: compared by == alone, no element would get the gradient.
+        (shard, values), (gradient,) = kept, gradients
+        # The elements that have the extreme share its gradient evenly, as in torch.max. NaN does not equal itself,
+        # but is the extreme where there is one: by == alone, no element would get the gradient. torch.amax gives
+        # NaN to all elements there, which is why it is not left to torch on one rank, either.
         has_extreme = (shard == values) | (shard.isnan() & values.isnan())
-        count = self.comm.allreduce(has_extreme.sum(self.dims, keepdim=True))
-        return [torch.where(has_extreme, all_reduce_gradient(gradients[0], self.comm) / count, 0)]
+        count = has_extreme.sum(self.dims, keepdim=True)
+        if self.crosses:
+            count, gradient = self.comm.allreduce(count), all_reduce_gradient(gradient, self.comm)
+        return [torch.where(has_extreme, gradient / count, 0)]
 
 
 def arg_extreme(end: End, x: DNDarray, axis: int | None, keepdims: bool) -> DNDarray:

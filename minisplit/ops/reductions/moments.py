@@ -18,7 +18,14 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.communication.reduce_ops import moments
-from minisplit.ops.reductions.reduce import Axis, Dims, accumulation_dtype, check_inexact, plan_reduction
+from minisplit.ops.reductions.reduce import (
+    Axis,
+    Dims,
+    accumulation_dtype,
+    check_inexact,
+    plan_reduction,
+    with_axes,
+)
 
 # Elements of a block that is converted to float64: 2 MiB, which fit into a cache. With the whole shard converted
 # at once `a.var()` of benchmarks/rows.py took 6 times as long as torch's (docs/performance.md).
@@ -31,9 +38,7 @@ def variance(name: Literal["var", "std"], x: DNDarray, axis: Axis, correction: f
     check_inexact(x.dtype, name)
     if not isinstance(correction, (int, float)):
         raise TypeError(f"correction of {name} must be a number, got {type(correction).__name__}")
-    shard, axes = x._larray.to(accumulation_dtype(x.dtype)), reduced.axes
-    if not axes:  # each element is a sample of its own, along a new axis
-        shard, axes = shard.unsqueeze(-1), (x.ndim,)
+    shard, axes = with_axes(x._larray.to(accumulation_dtype(x.dtype)), reduced)
     freedom = reduced.count - correction
     if reduced.crosses:
         result = apply(_Variance(x._comm, axes, freedom, reduced.count), shard)[0]

@@ -80,8 +80,13 @@ def plan_reduction(x: DNDarray, axis: Axis, keepdims: bool) -> tuple[DNDarray, R
 
 def reduce_shard(local: Local, shard: torch.Tensor, reduced: ReducedLayout, keepdims: bool) -> torch.Tensor:
     """Apply a function to a shard and the axes to reduce."""
+    return local(*with_axes(shard, reduced), keepdims and bool(reduced.axes))
+
+
+def with_axes(shard: torch.Tensor, reduced: ReducedLayout) -> tuple[torch.Tensor, Dims]:
+    """Return a shard and the axes to reduce, of which there is one at least."""
     # For torch no axes would mean all of them. Each element is then reduced alone, along a new axis.
-    return local(shard, reduced.axes, keepdims) if reduced.axes else local(shard.unsqueeze(-1), (-1,), False)
+    return (shard, reduced.axes) if reduced.axes else (shard.unsqueeze(-1), (shard.ndim,))
 
 
 def product(part: torch.Tensor, comm: Communication) -> torch.Tensor:
