@@ -11,46 +11,48 @@ from minisplit.ops.array_api import __array_namespace_info__
 from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
 from minisplit.ops.display import print0, show
 from minisplit.ops.elementwise.apply import in_place  # noqa: F401 - as `x += y` does
-from minisplit.ops.elementwise.closeness import allclose, array_equal, isclose
-from minisplit.ops.elementwise.functions import (
+from minisplit.ops.elementwise.arithmetic import (
     abs,
-    acos,
-    acosh,
     add,
-    asin,
-    asinh,
-    atan,
-    atan2,
-    atanh,
-    bitwise_and,
-    bitwise_invert,
-    bitwise_left_shift,
-    bitwise_or,
-    bitwise_right_shift,
-    bitwise_xor,
-    ceil,
-    clip,
-    conj,
-    copysign,
-    cos,
-    cosh,
-    deg2rad,
     divide,
+    floor_divide,
+    fmod,
+    gcd,
+    heaviside,
+    lcm,
+    multiply,
+    negative,
+    positive,
+    remainder,
+    sign,
+    subtract,
+)
+from minisplit.ops.elementwise.comparison import (
     equal,
+    greater,
+    greater_equal,
+    isclose,
+    less,
+    less_equal,
+    not_equal,
+)
+from minisplit.ops.elementwise.exponentials import (
     exp,
     exp2,
     expm1,
-    fix,
-    floor,
-    floor_divide,
-    fmax,
-    fmin,
-    fmod,
-    gcd,
-    greater,
-    greater_equal,
-    heaviside,
-    hypot,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    pow,
+    reciprocal,
+    sqrt,
+    square,
+)
+from minisplit.ops.elementwise.floating import (
+    conj,
+    copysign,
     imag,
     isfinite,
     isinf,
@@ -58,52 +60,52 @@ from minisplit.ops.elementwise.functions import (
     isneginf,
     isposinf,
     isreal,
-    lcm,
-    less,
-    less_equal,
-    log,
-    log1p,
-    log2,
-    log10,
-    logaddexp,
+    nan_to_num,
+    nextafter,
+    real,
+    signbit,
+)
+from minisplit.ops.elementwise.logic import (
+    bitwise_and,
+    bitwise_invert,
+    bitwise_left_shift,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
     logical_and,
     logical_not,
     logical_or,
     logical_xor,
-    maximum,
-    minimum,
-    multiply,
-    nan_to_num,
-    negative,
-    nextafter,
-    not_equal,
-    positive,
-    pow,
+)
+from minisplit.ops.elementwise.rounding import ceil, fix, floor, round, trunc
+from minisplit.ops.elementwise.selection import clip, fmax, fmin, maximum, minimum, where
+from minisplit.ops.elementwise.trigonometry import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    deg2rad,
+    hypot,
     rad2deg,
-    real,
-    reciprocal,
-    remainder,
-    round,
-    sign,
-    signbit,
     sin,
     sinc,
     sinh,
-    sqrt,
-    square,
-    subtract,
     tan,
     tanh,
-    trunc,
-    where,
 )
 from minisplit.ops.linalg.covariance import corrcoef, cov
 from minisplit.ops.linalg.cross_kron import cross, kron
 from minisplit.ops.linalg.einsum import einsum
 from minisplit.ops.linalg.norms import norm
 from minisplit.ops.linalg.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
-from minisplit.ops.reductions.averages import average, logsumexp, nanmax, nanmean, nanmin, nanstd, nanvar
+from minisplit.ops.reductions.averages import average, logsumexp
 from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
+from minisplit.ops.reductions.equality import allclose, array_equal
 from minisplit.ops.reductions.functions import (
     all,
     any,
@@ -111,13 +113,12 @@ from minisplit.ops.reductions.functions import (
     max,
     mean,
     min,
-    nanprod,
-    nansum,
     prod,
     std,
     sum,
     var,
 )
+from minisplit.ops.reductions.nan_functions import nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar
 from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
 from minisplit.ops.shape.diagonal import diag, diagonal, trace
 from minisplit.ops.shape.dimensions import atleast_1d, atleast_2d, atleast_3d, expand_dims, squeeze
