@@ -53,9 +53,8 @@ from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.core.storage import StoredArray
-from minisplit.io.api import datasets, load, save
+from minisplit.io.api import datasets, load, open, save
 from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
-from minisplit.io.opening import open
 from minisplit.ops import fft, linalg
 from minisplit.ops.array_api import __array_namespace_info__
 from minisplit.ops.convolution import convolve

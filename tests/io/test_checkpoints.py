@@ -8,7 +8,7 @@ import torch
 
 import minisplit as ms
 from minisplit.io.formats import raw
-from minisplit.io.formats.safetensors import create
+from minisplit.io.formats.safetensors import create_file
 
 
 def folder_of(comm, tmp_path):
@@ -100,7 +100,7 @@ def test_what_is_no_checkpoint(comm, raises_alike, tmp_path):
         ms.load_checkpoint(f"{folder}/missing")
     if comm.rank == 0:
         told = {"minisplit": json.dumps({"version": 1, "state": {"array": "x", "real": False}})}
-        create(f"{folder}/y", {}, told)
+        create_file(f"{folder}/y", {}, told)
     with raises_alike((ValueError, FileNotFoundError), "the array 'x' is missing|No such file"):
         ms.load_checkpoint(f"{folder}/y")
 

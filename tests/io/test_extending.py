@@ -16,7 +16,7 @@ from hypothesis import strategies as hypo
 
 import minisplit as ms
 from minisplit.io import atomic
-from minisplit.io.chunks import aligned
+from minisplit.io.chunks import chunk_aligned_layout
 from minisplit.testing import assert_equal, spmd
 from minisplit.testing import strategies as st
 from tests.io.test_faults import everyone, folder_of, once
@@ -187,8 +187,8 @@ def test_F6_two_jobs_add_to_one_file(comm, raises_alike, tmp_path):
         finally:
             once(comm, lambda: setattr(atomic, name, real))
 
-    meanwhile("_claim", grown, ValueError, r"had the shape \(4,\), but meanwhile \(5,\)")
-    meanwhile("_claim", replaced, ValueError, r"had the shape \(5,\), but meanwhile \(2,\)")
+    meanwhile("_lock", grown, ValueError, r"had the shape \(4,\), but meanwhile \(5,\)")
+    meanwhile("_lock", replaced, ValueError, r"had the shape \(5,\), but meanwhile \(2,\)")
     meanwhile("sync", replaced, FileExistsError, "replaced by another while it grew")
     assert np.load(path).tolist() == [0, 0]
 
@@ -196,7 +196,7 @@ def test_F6_two_jobs_add_to_one_file(comm, raises_alike, tmp_path):
 @pytest.mark.serial
 def test_chunks_of_a_dataset_that_has_rows_go_to_one_rank_each():
     for ranks, rows, first, step in itertools.product((1, 2, 3), (0, 1, 5, 12), range(5), (1, 2, 5)):
-        layout = aligned(ms.Layout((rows, 2), 0, ranks), (step, 2), first)
+        layout = chunk_aligned_layout(ms.Layout((rows, 2), 0, ranks), (step, 2), first)
         borders = [first + end for end in itertools.accumulate(layout.counts)][:-1]
         assert sum(layout.counts) == rows
         assert all(border % step == 0 or border in {first, first + rows} for border in borders)

@@ -19,6 +19,7 @@ import zarr
 
 import minisplit as ms
 from minisplit.io.formats import raw
+from minisplit.io.formats.base import Target
 from minisplit.io.formats.registry import format_of
 
 FORMATS = ["npy", "h5", "zarr", "safetensors", "csv", "parquet"]
@@ -136,7 +137,7 @@ def test_F3_the_disk_is_full_for_one_rank(comm, size, raises_alike, tmp_path, mo
     ms.save(ms.zeros((size, 2), split=0), path)
     row = format_of(str(path))
     kind = type(row)
-    writer = kind.writer
+    writer = kind.open_writer
 
     class Full:
         def __init__(self, *args):
@@ -151,7 +152,7 @@ def test_F3_the_disk_is_full_for_one_rank(comm, size, raises_alike, tmp_path, mo
             self.real.close()
 
     everyone(comm)
-    monkeypatch.setattr(kind, "writer", lambda self, *args: Full(*args))
+    monkeypatch.setattr(kind, "open_writer", lambda self, *args: Full(*args))
     with raises_alike(OSError, rf"No space left on device\n  rank {size - 1} of {size} failed while writing"):
         ms.save(ms.ones((size, 2), split=0), path)
     assert os.listdir(folder) == [path.name]
@@ -178,7 +179,7 @@ def test_F3_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monke
             raise OSError(errno.EIO, "no luck")
         real(source, target)
 
-    monkeypatch.setattr("minisplit.io.atomic._exchanged", lambda *_: False)
+    monkeypatch.setattr("minisplit.io.atomic._exchange_names", lambda *_: False)
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(OSError, match="no luck") if failing else contextlib.nullcontext():
         ms.save(ms.ones(3), path)
@@ -286,7 +287,7 @@ def test_F7_a_rank_reads_its_part_only(comm, tmp_path, monkeypatch, suffix, spli
     y = ms.load(path, split=split)
     assert torch.equal(y.larray, x[y.layout.box(comm.rank)])
     # Short pieces are read as long ones, which the ranks then exchange: as many bytes.
-    assert mine[threading.get_ident()] == math.prod(raw.in_pieces(y.layout, 8).lshape(comm.rank)) * 8
+    assert mine[threading.get_ident()] == math.prod(raw.contiguous_layout(y.layout, 8).lshape(comm.rank)) * 8
 
 
 @pytest.mark.serial
@@ -332,13 +333,14 @@ def test_F1_columns_of_something_else(tmp_path, column):
 def test_F7_a_file_larger_than_any_memory(tmp_path, suffix):
     path, shape = str(tmp_path / f"x.{suffix}"), (2**20, 2**18)
     row, layout = format_of(path), ms.Layout(shape, 0, ranks=2**16)
-    row.create(path, None, layout, torch.float32, {})
-    writer = row.writer(path, None, layout, torch.float32, {})
+    target = Target(path, None, layout, torch.float32, {})
+    row.create(target)
+    writer = row.open_writer(target)
     try:
         writer.write((slice(777_777, 777_778), slice(5, 9)), torch.ones(1, 4))
     finally:
         writer.close()
-    reader = row.open(path)
+    reader = row.open_reader(path)
     try:
         part = reader.read((slice(777_776, 777_779), slice(2, 11)))
     finally:

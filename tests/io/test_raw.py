@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as hypo
 
-from minisplit.io.chunks import aligned, by_chunks, chunks_of
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape
 from minisplit.io.formats import raw
 from minisplit.testing import strategies as st
 
@@ -65,7 +65,7 @@ def test_a_part_is_written_to_its_place_and_nowhere_else(drawn):
 
 
 def test_what_the_system_takes_in_pieces_is_read_and_written_whole(monkeypatch, tmp_path):
-    monkeypatch.setattr(raw, "_MOST", 3)
+    monkeypatch.setattr(raw, "_MAX_CALL", 3)
     (tmp_path / "x").write_bytes(bytes(80))
     writer = raw.RawWriter(str(tmp_path / "x"), 0, (10,))
     writer.write((slice(0, 10),), torch.arange(10))
@@ -82,9 +82,9 @@ def test_what_the_system_takes_in_pieces_is_read_and_written_whole(monkeypatch, 
 
 @given(layout=st.layouts(), itemsize=hypo.sampled_from([1, 8]), most=hypo.sampled_from([1, 30, 10**9]))
 def test_no_chunk_has_two_ranks(layout, itemsize, most):
-    chunks = chunks_of(layout, itemsize, most)
+    chunks = chunk_shape(layout, itemsize, most)
     assert np.prod(chunks) * itemsize <= max(most, itemsize)
-    for placed in (aligned(layout, chunks), by_chunks(layout, chunks)):
+    for placed in (chunk_aligned_layout(layout, chunks), chunk_read_layout(layout, chunks)):
         assert placed.shape == layout.shape
         if placed.split is not None and (placed.split == layout.split) == (placed is not layout):
             assert {start % chunks[placed.split] for start in placed.displs if start < placed.extent} <= {0}
@@ -92,7 +92,7 @@ def test_no_chunk_has_two_ranks(layout, itemsize, most):
 
 @given(layout=st.layouts(), itemsize=hypo.sampled_from([1, 8]))
 def test_long_pieces_are_spread_over_the_ranks(layout, itemsize):
-    placed = raw.in_pieces(layout, itemsize)
+    placed = raw.contiguous_layout(layout, itemsize)
     assert (placed.split is None) == (layout.split is None)
     if placed != layout:
         assert placed.split < layout.split
