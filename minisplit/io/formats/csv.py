@@ -126,8 +126,8 @@ class CsvReader(TableReader):
         # Otherwise the shares that the ranks count would not be those of one file.
         if other := int(np.argmax(ends != ends[0])):
             raise ValueError(
-                f"the ranks must see the same file: the rows of {self._path} end at byte {ends[0]} on rank 0, "
-                f"at byte {ends[other]} on rank {other}"
+                f"the ranks must see the same file: rank 0 finds {ends[0]} bytes of text, rank {other} finds "
+                f"{ends[other]}"
             )
         buffers = range(self._begin, self._end, _BUFFER)
         share = max(1, -(-len(buffers) // comm.size))

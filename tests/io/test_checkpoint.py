@@ -11,10 +11,6 @@ from minisplit.io.formats import raw
 from minisplit.io.formats.safetensors import create_file
 
 
-def folder_of(comm, tmp_path):
-    return comm.broadcast_bytes(str(tmp_path).encode()).decode()
-
-
 def same(one, other):
     if isinstance(one, ms.DNDarray | torch.Tensor):
         return type(one) is type(other) and one.dtype == other.dtype and one.tolist() == other.tolist()
@@ -42,8 +38,8 @@ def state_of(comm):
     }
 
 
-def test_a_state_comes_back(comm, tmp_path):
-    path = f"{folder_of(comm, tmp_path)}/state.ckpt"
+def test_a_state_comes_back(comm, folder):
+    path = f"{folder}/state.ckpt"
     state = state_of(comm)
     ms.save_checkpoint(state, path)
     loaded = ms.load_checkpoint(path)
@@ -91,8 +87,7 @@ def test_ranks_save_different_states(rank, raises_alike):
         ms.save_checkpoint({"w": torch.full((2,), rank)}, "never.ckpt")
 
 
-def test_what_is_no_checkpoint(comm, raises_alike, tmp_path):
-    folder = folder_of(comm, tmp_path)
+def test_what_is_no_checkpoint(comm, raises_alike, folder):
     ms.save(ms.zeros(3), f"{folder}/x.safetensors")
     with raises_alike(ValueError, "is no checkpoint of minisplit"):
         ms.load_checkpoint(f"{folder}/x.safetensors")
@@ -105,8 +100,8 @@ def test_what_is_no_checkpoint(comm, raises_alike, tmp_path):
         ms.load_checkpoint(f"{folder}/y")
 
 
-def test_F3_a_failing_rank_leaves_the_old_checkpoint(comm, rank, size, raises_alike, tmp_path, monkeypatch):
-    path = f"{folder_of(comm, tmp_path)}/c"
+def test_F3_a_failing_rank_leaves_the_old_checkpoint(comm, rank, size, raises_alike, folder, monkeypatch):
+    path = f"{folder}/c"
     ms.save_checkpoint({"x": ms.zeros(size, split=0), "y": ms.zeros((2, size), split=1)}, path)
     real = raw.write_at
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from files import on_rank_0
 from torch.utils import _pytree as pytree
 
 import minisplit as ms
@@ -26,13 +26,10 @@ WHOLE = np.arange(68.0).reshape(17, 4)
 
 
 @pytest.fixture
-def folder(comm: ms.Communication, tmp_path: Path) -> Path:
+def folder(comm: ms.Communication, folder: Path) -> Path:
     """A folder that all ranks share, with x.npy in it."""
-    shared = Path(comm.broadcast_bytes(os.fsencode(tmp_path)).decode())
-    if comm.rank == 0:
-        np.save(shared / "x.npy", WHOLE)
-    comm.agree(np.zeros(1, dtype=np.int64))
-    return shared
+    on_rank_0(comm, lambda: np.save(folder / "x.npy", WHOLE))
+    return folder
 
 
 def double(v: torch.Tensor) -> torch.Tensor:
@@ -90,10 +87,6 @@ def test_an_array_in_memory_into_a_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "match"),
     [
-        (lambda folder: ms.open(folder / "none.npy"), FileNotFoundError, r"none\.npy"),
-        (lambda folder: ms.open(folder / "x.npy", split=2), IndexError, "split 2 is out of range"),
-        (lambda folder: ms.open(folder / "x.what"), ValueError, "does not tell its format"),
-        (lambda folder: ms.open(3), TypeError, "path must be a str or a pathlib.Path, got 3"),
         (
             lambda folder: ms.vmap(lambda v: (v, v), out=folder / "y.npy")(ms.open(folder / "x.npy")),
             ValueError,
@@ -269,11 +262,3 @@ def test_V24_another_function_on_one_rank(folder: Path, rank: int, size: int, ra
     if size > 1:
         with ms.debug(), raises_alike(ValueError, match="every rank must map the same function"):
             ms.vmap(double if rank else torch.sqrt)(ms.open(folder / "x.npy"))
-
-
-@pytest.mark.serial
-def test_what_could_not_be_opened_is_closed(folder: Path) -> None:
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(IndexError, match="split 7 is out of range"):
-        ms.open(folder / "x.npy", split=7)
-    assert os.listdir("/proc/self/fd") == before
