@@ -60,6 +60,7 @@ from minisplit.ops.array_api import __array_namespace_info__
 from minisplit.ops.convolution import convolve
 from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
 from minisplit.ops.differences import diff, trapezoid
+from minisplit.ops.display import print0, show
 from minisplit.ops.elementwise.closeness import allclose, array_equal, isclose
 from minisplit.ops.elementwise.functions import (
     abs,
@@ -208,7 +209,6 @@ from minisplit.ops.sorting.sets import (
     unique_values,
 )
 from minisplit.ops.sorting.sort import argsort, sort, topk
-from minisplit.viz.display import print0, show
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
 from minisplit.vmap import vmap

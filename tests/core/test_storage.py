@@ -87,7 +87,7 @@ def test_attributes_that_only_arrays_in_memory_have() -> None:
     x = stored(TensorReader())
     with pytest.raises(AttributeError, match=r"no attribute 'sum'; load\(\)\.sum is that of the array in memory"):
         x.sum()
-    with pytest.raises(AttributeError, match="no attribute 'nothing'$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         x.nothing  # noqa: B018 - to look is enough
     with pytest.raises(TypeError, match="a 0-d array has no length"):
         len(stored(TensorReader(torch.tensor(1)), None))

@@ -14,10 +14,23 @@ from minisplit.ops.shape.take import take
 
 
 def print0(*values: Any, **options: Any) -> None:
-    """`print` on rank 0 of the communicator in use, nothing on the others. Local.
+    """Print on rank 0 of the communicator in use, and nothing on the others.
 
     What makes the values may be collective, so every rank calls this, and none asks for its rank first.
 
+    Parameters
+    ----------
+    *values : Any
+        What to print.
+    **options : Any
+        Those of `print`, as `sep`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.print0("sum:", 3, sep=" ")  # doctest: +SKIP
     sum: 3
@@ -27,11 +40,28 @@ def print0(*values: Any, **options: Any) -> None:
 
 
 def show(x: DNDarray) -> None:
-    """Print the values of the global array as NumPy shows them, on rank 0. Collective.
+    """Print the values of the global array as NumPy shows them, on rank 0.
 
     Of an array of more elements than `numpy.printoptions` has as its threshold, only those at the edges are shown,
-    and only those are moved. Also a method: `x.show()`. Raises TypeError for no DNDarray.
+    and only those are moved. Also a method: `x.show()`.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Collective: one small broadcast, and one exchange that gathers what is shown; of a large array one more, for
+    the edges of the split axis.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.arange(2000, split=0).reshape((1000, 2)).show()  # doctest: +SKIP
     [[   0    1]
@@ -45,23 +75,25 @@ def show(x: DNDarray) -> None:
     """
     x = as_dndarray(x)
     options = np.get_printoptions()
-    told = json.dumps([options["threshold"], options["edgeitems"]]).encode()
-    threshold, edge = json.loads(x.comm.broadcast_bytes(told))  # what rank 0 alone may have set
-    summarised, shown = x.size > threshold, x
+    # Those of rank 0, as each rank may have set others, but all must take the same elements.
+    data = x.comm.broadcast_bytes(json.dumps([options["threshold"], options["edgeitems"]]).encode())
+    threshold, edge = json.loads(data)
+    summarised, edges = x.size > threshold, x
     if summarised:
-        # Where nothing has to move first.
+        # The split axis last, so that as little as possible has to be moved.
         for axis in sorted(range(x.ndim), key=lambda axis: axis == x.split):
             n = x.shape[axis]
             if n > 2 * edge + 1:
-                shown = take(shown, [*range(edge + 1), *range(n - edge, n)], axis=axis)
-    values = shown.astype(_known_to_numpy(x.dtype), copy=False).numpy()
+                # One index more than is shown, so that NumPy puts dots behind it.
+                edges = take(edges, [*range(edge + 1), *range(n - edge, n)], axis=axis)
+    values = edges.astype(_numpy_compatible(x.dtype), copy=False).numpy()
     if x.comm.rank == 0:
         with np.printoptions(threshold=0 if summarised else values.size):
             print(f"{values}\n{x.layout}, {x.dtype}")
 
 
-def _known_to_numpy(dtype: torch.dtype) -> torch.dtype:
-    """The dtype itself, or a wider one with the same values where only torch has it."""
+def _numpy_compatible(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype itself, or a wider one with the same values where NumPy does not have it."""
     if dtype is torch.complex32:
         return torch.complex64
     short = dtype.is_floating_point and dtype.itemsize <= 2
