@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minisplit.core.layout import Layout
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # With more ranks their numbers would lie on one another.
-NUMBERED_RANKS = 16
+_NUMBERED_RANKS = 16
 
 
 def draw(title: str, inputs: Sequence[tuple[str, int | None, Layout, Layout]]) -> Figure:
@@ -46,22 +46,18 @@ def draw_layout(axes: Any, layout: Layout, horizontal: int | None, title: str) -
     if layout.split is None:
         _draw_part(axes, (0, 0, 1, 1), "lightgrey", "all of it on every rank")
         return
-    for rank, (start, stop) in rank_spans(layout):
+    for (start, stop), colour, label in rank_parts(layout):
         across = layout.split == horizontal or horizontal is None
-        box = (start, 0, stop - start, 1) if across else (0, start, 1, stop - start)
-        _draw_part(axes, box, rank_colour(rank, layout.ranks), rank_label(rank, layout))
+        _draw_part(axes, (start, 0, stop - start, 1) if across else (0, start, 1, stop - start), colour, label)
 
 
-def rank_spans(layout: Layout) -> list[tuple[int, tuple[float, float]]]:
-    """Return, for each rank with a part, its span of the split axis, whose length is 1."""
-    extent = max(layout.extent, 1)
-    spans = ((rank, layout.span(rank)) for rank in range(layout.ranks))
-    return [(rank, (start / extent, stop / extent)) for rank, (start, stop) in spans if start < stop]
-
-
-def rank_label(rank: int, layout: Layout) -> str:
-    """Return what is written on the part of a rank."""
-    return str(rank) if layout.ranks <= NUMBERED_RANKS else ""
+def rank_parts(layout: Layout) -> Iterator[tuple[tuple[float, float], Any, str]]:
+    """Yield, for each rank with a part, its span of the split axis, whose length is 1, its colour and its label."""
+    for rank in range(layout.ranks):
+        start, stop = layout.span(rank)
+        if start < stop:
+            label = str(rank) if layout.ranks <= _NUMBERED_RANKS else ""
+            yield (start / layout.extent, stop / layout.extent), rank_colour(rank, layout.ranks), label
 
 
 def prepare_axes(axes: Any, title: str, right: float, top: float) -> None:

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Any
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
-from minisplit.viz.layout_figure import (
-    draw_layout,
-    new_figure,
-    prepare_axes,
-    rank_colour,
-    rank_label,
-    rank_spans,
-)
+from minisplit.viz.layout_figure import draw_layout, new_figure, prepare_axes, rank_parts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,12 +79,11 @@ def _draw_box(axes: Any, layout: Layout, title: str) -> None:
         _draw_slab(axes, whole, (0.83, 0.83, 0.83), "all of it on every rank", on_front=True)
         return
     # A slab hides what is behind it, below it and to its left, so those come first.
-    spans = rank_spans(layout)
-    for rank, span in spans if layout.split == 2 else reversed(spans):
-        slab = [*whole[: layout.split], span, *whole[layout.split + 1 :]]
+    parts = list(rank_parts(layout))
+    for span, colour, label in parts if layout.split == 2 else reversed(parts):
+        spans = [*whole[: layout.split], span, *whole[layout.split + 1 :]]
         # Slabs behind one another show only their tops.
-        on_front = layout.split > 0
-        _draw_slab(axes, slab, rank_colour(rank, layout.ranks), rank_label(rank, layout), on_front=on_front)
+        _draw_slab(axes, spans, colour, label, on_front=layout.split > 0)
 
 
 def _draw_slab(

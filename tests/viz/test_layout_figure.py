@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import minisplit as ms
-from minisplit.viz.layout_figure import draw, rank_colour, rank_spans
+from minisplit.viz.layout_figure import draw, rank_colour, rank_parts
 
 pytestmark = pytest.mark.serial
 
@@ -35,8 +35,9 @@ def test_a_row_for_each_input() -> None:
 
 
 def test_parts_of_ranks() -> None:
-    assert rank_spans(ms.Layout((4,), 0, 3, (1, 0, 3))) == [(0, (0, 0.25)), (2, (0.25, 1))]
-    assert rank_spans(ms.Layout((0,), 0, 3)) == []
+    parts = list(rank_parts(ms.Layout((4,), 0, 3, (1, 0, 3))))
+    assert parts == [((0, 0.25), rank_colour(0, 3), "0"), ((0.25, 1), rank_colour(2, 3), "2")]
+    assert not list(rank_parts(ms.Layout((0,), 0, 3)))
     many = draw("", [("x", 0, ms.Layout((40,), 0, 40), ms.Layout((40,), 0, 16))])
     assert {text.get_text() for text in many.axes[0].texts} == {""}
     assert [text.get_text() for text in many.axes[1].texts] == [str(rank) for rank in range(16)]
