@@ -52,7 +52,7 @@ def draw_layout(axes: Any, layout: Layout, horizontal: int | None, title: str) -
 
 
 def rank_parts(layout: Layout) -> Iterator[tuple[tuple[float, float], Any, str]]:
-    """Yield, for each rank with a part, its span of the split axis, whose length is 1, its colour and its label."""
+    """Yield, for each rank with a part, its span of a split axis of length 1, its colour and its label."""
     for rank in range(layout.ranks):
         start, stop = layout.span(rank)
         if start < stop:
