@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -24,6 +23,7 @@ from minisplit.io.collective import (
     StrPath,
     check_same_dataset,
     checked_format,
+    on_rank_0,
     open_reader,
     read_part,
     write_parts,
@@ -279,13 +279,12 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
     ['']
     """
     comm = sanitize_comm(comm)
-    data = b""
-    with agreement(comm, f"listing {path}"):
+
+    def list_names() -> list[str]:
         file = path_text(path)
-        chosen = format_of(file, format)
-        if comm.rank == 0:
-            data = json.dumps(chosen.dataset_names(file)).encode()
-    names: list[str] = json.loads(comm.broadcast_bytes(data))
+        return format_of(file, format).dataset_names(file)
+
+    names: list[str] = on_rank_0(comm, f"listing {path}", list_names)
     return names
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -13,7 +12,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.io.atomic import append_in_place, atomic_replacement
-from minisplit.io.collective import check_same_dataset, write_parts
+from minisplit.io.collective import check_same_dataset, on_rank_0, write_parts
 from minisplit.io.formats.base import Format, Target, only_dataset
 
 
@@ -22,12 +21,8 @@ def find_dataset(comm: Communication, format: Format, path: str, dataset: str | 
 
     "extend" if rank 0 finds the dataset, "a" if it finds the file without it, "w" if there is no file.
     """
-    data = b""
-    with agreement(comm, f"looking into {path}"):
-        # Only rank 0: another one may see a file that was made just now, or not yet.
-        if comm.rank == 0:
-            data = json.dumps(_find_dataset(format, path, dataset)).encode()
-    mode, name = json.loads(comm.broadcast_bytes(data))
+    # Only rank 0 looks: ranks may not yet see a file that another job makes now.
+    mode, name = on_rank_0(comm, f"looking into {path}", lambda: _find_dataset(format, path, dataset))
     return mode, name
 
 
@@ -40,7 +35,7 @@ def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, 
         names = format.dataset_names(path)
         return ("extend", only_dataset(path, names) or None) if names else ("a", None)
     try:
-        format.open_reader(path, dataset).close()
+        format.open_reader(path, dataset, None).close()
     except KeyError:
         return "a", dataset
     return "extend", dataset
@@ -71,7 +66,7 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
 
     def check_unchanged(path: str) -> None:
         format.check_replaceable(path)
-        with closing(format.open_reader(path, target.dataset)) as reader:
+        with closing(format.open_reader(path, target.dataset, None)) as reader:
             if reader.shape != old:
                 raise ValueError(f"{path} had the shape {old}, but meanwhile {reader.shape}: add the rows again")
 

@@ -50,7 +50,7 @@ def atomic_replacement(
             if first:
                 move_into_place(new, target)
                 # A rename is on the disk once its folder is.
-                _sync_folder(folder)
+                _fsync(folder)
     finally:
         if first:
             remove(new)
@@ -130,30 +130,23 @@ def check_target(folder: str, target: str, check_replaceable: Callable[[str], No
 
 def sync(path: str, rank: int, size: int) -> None:
     """Hand what this rank has in memory of a file to the disk, or its share of the files of a folder. Local."""
-    if not os.path.isdir(path):
-        _sync_file(path)
-        return
-    tree = sorted((folder, sorted(names)) for folder, _, names in os.walk(path))
-    files = [os.path.join(folder, name) for folder, names in tree for name in names]
-    for file in files[rank::size]:
-        _sync_file(file)
-    for folder, _ in tree[rank::size]:
-        _sync_folder(folder)
+    paths = [path]
+    if os.path.isdir(path):
+        # With "" for the folders themselves, which hold the names of the files.
+        files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in ("", *names))
+        paths = files[rank::size]
+    for each in paths:
+        _fsync(each)
 
 
-def _sync_file(path: str) -> None:
-    handle = os.open(path, os.O_RDWR)
+def _fsync(path: str) -> None:
+    is_folder = os.path.isdir(path)
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some file systems cannot sync a folder
-            os.fsync(handle)
+    except OSError:
+        if not is_folder:  # some file systems cannot sync a folder
+            raise
     finally:
         os.close(handle)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
@@ -32,7 +34,7 @@ def open_reader(
 ) -> Reader:
     """Open a dataset in a file whose format its name or `format` tells. Local."""
     file = path_text(path)
-    return checked_format(file, dataset, format).open_reader(file, dataset, dtype=dtype, **options)
+    return checked_format(file, dataset, format).open_reader(file, dataset, dtype, **options)
 
 
 def checked_format(path: str, dataset: str | None, format: str | None) -> Format:
@@ -43,6 +45,15 @@ def checked_format(path: str, dataset: str | None, format: str | None) -> Format
     if dataset is not None and chosen.contents == "array":
         raise ValueError(f"{chosen.name} files hold one array, which has no name, got dataset={dataset!r}")
     return chosen
+
+
+def on_rank_0(comm: Communication, doing: str, compute: Callable[[], Any]) -> Any:
+    """Return what rank 0 computes, numbers and texts, on all ranks; its error is raised on all. Collective."""
+    data = b""
+    with agreement(comm, doing):
+        if comm.rank == 0:
+            data = json.dumps(compute()).encode()
+    return json.loads(comm.broadcast_bytes(data))
 
 
 def differing_rank(comm: Communication, text: str) -> int:

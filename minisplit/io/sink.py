@@ -9,7 +9,6 @@ on the number of ranks, so that another number of them may resume the call.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -29,6 +28,7 @@ from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, StoredArray
 from minisplit.io.atomic import check_target, move_into_place, remove, sync
 from minisplit.io.chunks import chunk_shape
+from minisplit.io.collective import on_rank_0
 from minisplit.io.formats.base import Format, Target, Writer, path_text
 from minisplit.io.formats.registry import format_of
 from minisplit.vmap.pytree import input_labels
@@ -53,11 +53,10 @@ class FileSink:
         self._outputs: list[FileOutput] = []
         self._writers: list[Writer | None] = []
         self._log: TextIO | None = None
-        data = b""
-        with agreement(comm, f"looking for an interrupted map to {first.name}"):
-            if comm.rank == 0:
-                data = json.dumps(self._begin(job, resume)).encode()
-        self._done: list[tuple[int, int]] = [(a, b) for a, b in json.loads(comm.broadcast_bytes(data))]
+        doing = f"looking for an interrupted map to {first.name}"
+        self._done: list[tuple[int, int]] = [
+            (start, stop) for start, stop in on_rank_0(comm, doing, lambda: self._begin(job, resume))
+        ]
 
     def _begin(self, job: str, resume: bool) -> list[tuple[int, int]]:
         """Return what an interrupted call has done; if nothing is to be resumed, start afresh. On rank 0."""
@@ -177,7 +176,7 @@ class FileOutput:
                 format.create_parents(target.path, target.dataset)
             format.create(target)
             return
-        with closing(format.open_reader(target.path, target.dataset)) as reader:
+        with closing(format.open_reader(target.path, target.dataset, None)) as reader:
             if (tuple(reader.shape), reader.dtype) != (target.layout.shape, target.dtype):
                 raise ValueError(
                     f"{self.path.name} had {reader.dtype} {tuple(reader.shape)} in the interrupted call, but has "
@@ -191,7 +190,7 @@ class FileOutput:
     def open(self, comm: Communication) -> StoredArray:
         """Open the complete output. Local."""
         target = self.target
-        reader = self.format.open_reader(str(self.path), target.dataset)
+        reader = self.format.open_reader(str(self.path), target.dataset, None)
         return StoredArray(reader, target.layout, comm, self.path, target.dataset, target.dtype)
 
 

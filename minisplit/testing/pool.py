@@ -83,13 +83,6 @@ class Pool:
     patience : float, default 60.0
         Seconds for which no rank of an example may get on.
 
-    Attributes
-    ----------
-    ranks : int
-        As given.
-    patience : float
-        As given.
-
     Raises
     ------
     ValueError

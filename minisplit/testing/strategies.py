@@ -159,8 +159,6 @@ def layouts(
 
     Parameters
     ----------
-    draw : callable
-        Given by hypothesis; callers leave it out.
     shape : tuple of int or SearchStrategy, optional
         The shape. By default it is drawn.
     ranks : int or SearchStrategy, optional
@@ -209,8 +207,6 @@ def tensors(
 
     Parameters
     ----------
-    draw : callable
-        Given by hypothesis; callers leave it out.
     shape : tuple of int or SearchStrategy, optional
         The shape. By default it is drawn.
     dtype : torch.dtype or SearchStrategy, optional
@@ -252,8 +248,6 @@ def dndarrays(
 
     Parameters
     ----------
-    draw : callable
-        Given by hypothesis; callers leave it out.
     shape : tuple of int or SearchStrategy, optional
         The shape. By default it is drawn.
     dtype : torch.dtype or SearchStrategy, optional
@@ -296,8 +290,6 @@ def broadcastable_dndarrays(
 
     Parameters
     ----------
-    draw : callable
-        Given by hypothesis; callers leave it out.
     number : int, default 2
         How many arrays a tuple has.
     dtype : torch.dtype or SearchStrategy, optional

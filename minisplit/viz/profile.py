@@ -126,7 +126,7 @@ class Profile:
     Attributes
     ----------
     comm : Communication
-        As given.
+        The communicator.
     ranks : tuple of RankProfile
         The profiles of all ranks, on every rank, once the block is over. Empty before, and where the block raised:
         nothing is known of the other ranks then.

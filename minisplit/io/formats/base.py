@@ -64,10 +64,8 @@ class Format:
         """Return the names of the datasets in a file; [""] for an array without a name."""
         raise NotImplementedError
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
-        """Open a dataset; for None the only one. `dtype` is for formats whose files have no dtype of their own.
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        """Open a dataset; for None the only one. `dtype` is for formats whose files need not have one themselves.
 
         KeyError or ValueError, which list what is there, for a name that is missing or is not that of an array.
         """
@@ -111,7 +109,7 @@ class Format:
 
     def open_to_append(self, target: Target) -> Reader:
         """Open the dataset to which the rows of `target` are to be added."""
-        return self.open_reader(target.path, target.dataset)
+        return self.open_reader(target.path, target.dataset, None)
 
     def append_target(self, target: Target) -> Target:
         """Return the target with the layout and options for writing its rows behind those of the dataset.

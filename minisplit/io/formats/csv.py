@@ -56,13 +56,11 @@ class Csv(Format):
     def dataset_names(self, path: str) -> list[str]:
         return _first_line(path, ",")[0]
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         check_options(self.name, options, ("sep",))
         # pyarrow parses no float16.
         parsed = torch.float64 if dtype is torch.float16 else parsed_dtype(dtype, torch.float64)
-        return CsvReader(path, dataset, parsed, _separator(options))
+        return CsvReader(path, dataset, parsed, options.get("sep", ","))
 
     def write_layout(self, target: Target) -> Layout:
         check_options(self.name, target.options, ("columns", "sep"))
@@ -78,8 +76,8 @@ class Csv(Format):
         import_for("pyarrow.csv", "CSV")
         with open(target.path, "x", encoding="utf-8", newline="") as file:
             if names is not None:
-                writer = text_csv.writer(file, delimiter=_separator(target.options), lineterminator="\n")
-                writer.writerow(names)
+                separator = target.options.get("sep", ",")
+                text_csv.writer(file, delimiter=separator, lineterminator="\n").writerow(names)
 
     def open_writer(self, target: Target) -> Writer:
         return CsvWriter(target)
@@ -89,11 +87,10 @@ class Csv(Format):
         return True
 
     def open_to_append(self, target: Target) -> Reader:
-        options = {"sep": _separator(target.options)}
-        return self.open_reader(target.path, target.dataset, dtype=target.dtype, **options)
+        return self.open_reader(target.path, target.dataset, target.dtype, sep=target.options.get("sep", ","))
 
     def append_target(self, target: Target) -> Target:
-        names, _ = _first_line(target.path, _separator(target.options))
+        names, _ = _first_line(target.path, target.options.get("sep", ","))
         check_columns(target.path, names, target.dataset, target.options.get("columns"))
         return super().append_target(target)
 
@@ -198,7 +195,7 @@ class CsvWriter(Writer):
 
     def __init__(self, target: Target) -> None:
         self._csv, self._names = import_for("pyarrow.csv", "CSV"), default_names(target.layout)
-        self._options = self._csv.WriteOptions(include_header=False, delimiter=_separator(target.options))
+        self._options = self._csv.WriteOptions(include_header=False, delimiter=target.options.get("sep", ","))
         self._file = open(target.path, "ab")  # noqa: SIM115 - until `close`
 
     def write(self, box: Box, part: torch.Tensor) -> None:
@@ -211,11 +208,6 @@ class CsvWriter(Writer):
 
     def close(self) -> None:
         self._file.close()
-
-
-def _separator(options: dict[str, Any]) -> str:
-    separator: str = options.get("sep", ",")
-    return separator
 
 
 def _first_line(path: str, separator: str) -> tuple[list[str], int]:

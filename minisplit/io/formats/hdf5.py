@@ -49,9 +49,7 @@ class Hdf5(Format):
         with _h5py().File(path, "r") as file:
             return _dataset_names(file)
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         check_options(self.name, options)
         return Hdf5Reader(path, dataset)
 

@@ -29,12 +29,10 @@ class Npy(Format):
     contents = "array"
 
     def dataset_names(self, path: str) -> list[str]:
-        self.open_reader(path).close()
+        self.open_reader(path, None, None).close()
         return [""]
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         check_options(self.name, options)
         shape, fortran, stored, offset = _read_header(path)
         kind = torch_dtype(stored, path)

@@ -9,8 +9,8 @@ import torch
 
 _INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _NAMES = ("bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128")
-_NUMPY: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in _NAMES}
-_TORCH = {numpy: dtype for dtype, numpy in _NUMPY.items()}
+NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {getattr(torch, name): np.dtype(name) for name in _NAMES}
+_TORCH = {numpy: dtype for dtype, numpy in NUMPY_DTYPES.items()}
 
 
 def torch_dtype(dtype: np.dtype[Any], where: str) -> torch.dtype:
@@ -25,8 +25,8 @@ def torch_dtype(dtype: np.dtype[Any], where: str) -> torch.dtype:
 
 def numpy_dtype(dtype: torch.dtype, name: str) -> np.dtype[Any]:
     """Return NumPy's dtype; TypeError, about the format `name`, for dtypes that only torch has."""
-    if dtype not in _NUMPY:
+    if dtype not in NUMPY_DTYPES:
         raise TypeError(
             f"{name} files have no {dtype}: convert it, save(x, path, dtype=torch.float32), or use .safetensors"
         )
-    return _NUMPY[dtype]
+    return NUMPY_DTYPES[dtype]

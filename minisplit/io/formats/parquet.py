@@ -47,9 +47,7 @@ class Parquet(Format):
     def dataset_names(self, path: str) -> list[str]:
         return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         check_options(self.name, options)
         return ParquetReader(path, dataset, dtype)
 

@@ -54,9 +54,7 @@ class Safetensors(Format):
     def dataset_names(self, path: str) -> list[str]:
         return list(read_header(path)[0])
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         check_options(self.name, options)
         tensors, _ = read_header(path)
         return open_array(path, tensors, only_dataset(path, list(tensors)) if dataset is None else dataset)

@@ -14,7 +14,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.formats.base import import_for, list_datasets
-from minisplit.io.formats.numpy_dtypes import numpy_dtype
+from minisplit.io.formats.numpy_dtypes import NUMPY_DTYPES, numpy_dtype
 
 
 class TableReader(Reader):
@@ -63,10 +63,7 @@ def column_dtype(dtype: torch.dtype, name: str) -> np.dtype[Any]:
 
 def parsed_dtype(dtype: torch.dtype | None, default: torch.dtype) -> torch.dtype:
     """Return the dtype to parse columns as: the dtype that the caller asks for, unless no column can have it."""
-    try:
-        return default if dtype is None or not column_dtype(dtype, "") else dtype
-    except TypeError:
-        return default
+    return default if dtype is None or dtype.is_complex or dtype not in NUMPY_DTYPES else dtype
 
 
 def row_layout(layout: Layout, name: str) -> Layout:

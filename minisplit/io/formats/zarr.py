@@ -48,9 +48,7 @@ class Zarr(Format):
     def dataset_names(self, path: str) -> list[str]:
         return _array_names(_open_node(path))
 
-    def open_reader(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         check_options(self.name, options)
         return ZarrReader(path, dataset)
 

@@ -96,7 +96,7 @@ def test_F1_ranks_see_files_of_different_lengths(rank, size, folder, raises_alik
 def test_a_reader_is_used_again(tmp_path):
     """Its index does not depend on what was read before."""
     np.savetxt(tmp_path / "x.csv", ROWS.numpy(), fmt="%d", delimiter=",")
-    reader = CSV.open_reader(str(tmp_path / "x.csv"), dtype=torch.int64)
+    reader = CSV.open_reader(str(tmp_path / "x.csv"), None, torch.int64)
     reader.build_index(ms.MPI_SELF)
     for rows, columns in ((slice(5, 9), slice(0, 3)), (slice(190, 200), slice(1, 2)), (slice(0, 6), slice(0, 3))):
         assert torch.equal(reader.read((rows, columns)), ROWS[rows, columns])

@@ -110,7 +110,7 @@ def test_F7_a_file_larger_than_any_memory(tmp_path, suffix):
     writer = format.open_writer(target)
     writer.write((slice(777_777, 777_778), slice(5, 9)), torch.ones(1, 4))
     writer.close()
-    reader = format.open_reader(path)
+    reader = format.open_reader(path, None, None)
     part = reader.read((slice(777_776, 777_779), slice(2, 11)))
     reader.close()
     assert part.sum() == 4
