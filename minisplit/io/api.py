@@ -118,9 +118,11 @@ def load(
             device, dtype = sanitize_device(device), sanitize_dtype(dtype)
             reader = stack.enter_context(closing(open_reader(path, dataset, format, dtype, options)))
         check_same_dataset(comm, reader)
+        # `split=0` is the default, so an array without axes must not be an error.
         layout = Layout(reader.shape, split if reader.shape else None, comm.size)
         if counts is not None:
             layout = layout.with_counts(counts)
+        # In this layout each rank reads few long pieces; one exchange then brings them where `layout` has them.
         read_layout = reader.read_layout(layout)
         with agreement(comm, f"reading its part of {path}"):
             shard = read_part(reader, read_layout.box(comm.rank), dtype or reader.dtype, device)
@@ -215,6 +217,7 @@ def save(
         append_rows(x, chosen, target)
         return
     if mode == "extend":
+        # There is nothing yet to add rows to: the first call makes what later calls add to.
         target = replace(target, options=chosen.resizable_options(target))
     _save_dataset(x, chosen, target, added=action == "a")
 

@@ -31,6 +31,7 @@ def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, 
         return "w", dataset
     if format.contents != "datasets":
         return "extend", dataset
+    # Of several arrays in a file it must be said to which rows are added; to an empty file one is added.
     if dataset is None:
         names = format.dataset_names(path)
         return ("extend", only_dataset(path, names) or None) if names else ("a", None)
@@ -64,6 +65,7 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
             header = format.header_of_shape(path, shape)
     x = x.to_layout(target.layout)
 
+    # Another job may have added rows since this one looked: it would write over them.
     def check_unchanged(path: str) -> None:
         format.check_replaceable(path)
         with closing(format.open_reader(path, target.dataset, None)) as reader:

@@ -91,6 +91,7 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
     packer = _Packer(comm)
     with agreement(comm, "putting together the state of a checkpoint"):
         text = json.dumps({"version": _VERSION, "state": packer.pack(state, "")})
+    # Ranks must agree before the first array moves: with other arrays, or shapes, their messages would not fit.
     arrays = {name: (layout.shape, shard.dtype) for name, (shard, layout) in packer.shards.items()}
     _check_same(comm, f"{text} {arrays}", "the state of a checkpoint")
     for name, (shard, layout) in packer.shards.items():
@@ -181,6 +182,7 @@ class _Packer:
         # `type`, as a bool is an int and an enum may be a str, but comes back as neither.
         if value is None or type(value) in {bool, int, float, str}:
             return value
+        # Losses, say, are often NumPy's numbers. They come back as Python's.
         if isinstance(value, np.generic):
             return self.pack(value.item(), name)
         if isinstance(value, complex):
@@ -218,6 +220,7 @@ class _Packer:
             # A dtype that such files do not have: saved as pairs of real numbers.
             shard = torch.view_as_real(shard.resolve_conj())
             layout = Layout((*layout.shape, 2), layout.split, layout.ranks, layout.ragged)
+        # A dtype that cannot be saved is an error now, before there is a file.
         dtype_code(shard.dtype)
         self.shards[name] = shard.detach(), layout
         return {"array": name, "real": is_real}
@@ -271,6 +274,7 @@ def _array_layouts(structure: Any, tensors: dict[str, TensorInfo], size: int) ->
     """Yield the name of each array, and its layout on `size` ranks."""
     for node in _array_nodes(structure):
         split, ranks, ragged = node.get("cut", (None, size, None))
+        # Counts of another number of ranks mean nothing here.
         counts = tuple(ragged) if ragged and ranks == size else None
         yield node["array"], Layout(tensors[node["array"]].shape, split, size, counts)
 

@@ -50,6 +50,7 @@ def chunk_aligned_layout(layout: Layout, chunks: Any, first_row: int = 0) -> Lay
     >>> chunk_aligned_layout(Layout((10, 4), 0, ranks=4), (3, 4), first_row=1).counts
     (2, 3, 3, 2)
     """
+    # As the libraries take them: a number for an array of one axis.
     given = chunks if isinstance(chunks, (tuple, list)) else [chunks]
     shape = [as_index(n, "every extent of a chunk") for n in given]
     if len(shape) != layout.ndim or min(shape, default=1) < 1:

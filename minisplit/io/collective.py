@@ -96,6 +96,7 @@ def write_parts(x: DNDarray, format: Format, target: Target, *, first_row: int =
     if first_row:
         rows = first_row + layout.shape[0]
         target = replace(target, layout=Layout((rows, *layout.shape[1:]), layout.split, layout.ranks))
+    # Of an array without elements nobody writes: `create` has made all there is.
     counts = layout.counts if layout.size else ()
     writers = [0] if counts is None else [rank for rank, count in enumerate(counts) if count]
     for turn in [[rank] for rank in writers] if format.serial_writes(target.options) else [writers]:

@@ -75,6 +75,7 @@ class FileSink:
             # A call that was killed before its first block may have left half a file: `create` writes no journal.
             if done and all(_partial(path).exists() for path in self._paths):
                 return done
+        # The journal first: without it what is left of the files counts for nothing.
         shutil.rmtree(self._journal, ignore_errors=True)
         for path, format in zip(self._paths, self._formats, strict=True):
             check_target(str(path.absolute().parent), str(path), format.check_replaceable)
@@ -89,6 +90,7 @@ class FileSink:
     def create(
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
     ) -> None:
+        # One path for several outputs is a file in which each is a dataset, where the format has several.
         several = len(names) > 1 and len(self._paths) == 1 and self._formats[0].contents == "datasets"
         one_file = several or len(self._paths) == len(names) == 1
         labelled = dict.fromkeys(names, self._paths[0]) if one_file else self._labelled
@@ -129,11 +131,13 @@ class FileSink:
     def record(self, start: int, stop: int) -> None:
         assert self._log is not None, "created before anything is written"
         self._log.write(f"{start} {stop}\n")
+        # A process that is killed loses what Python has in its buffer, but not what the system has.
         self._log.flush()
 
     def finish(self) -> Sequence[StoredArray]:
         paths = dict.fromkeys(output.path for output in self._outputs)
         with agreement(self.comm, "handing the output files to the disk"):
+            # Libraries may write the last of it when they close a file.
             self.close()
             for path in paths:
                 sync(str(_partial(path)), self.comm.rank, self.comm.size)
@@ -208,6 +212,7 @@ def _options(format: Format, layout: Layout, itemsize: int, block: int) -> dict[
     if not format.chunk_files or layout.split is None:
         return {}
     chunks = list(chunk_shape(layout, itemsize, _MAX_CHUNK))
+    # But no longer than a rank's part, so that the borders between ranks are borders of chunks.
     chunks[layout.split] = max(1, min(block, -(-layout.extent // layout.ranks)))
     return {"chunks": tuple(chunks)}
 

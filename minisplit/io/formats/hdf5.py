@@ -67,6 +67,7 @@ class Hdf5(Format):
                 if not isinstance(file[name], h5py.Dataset):
                     names = list_datasets(_dataset_names(file))
                     raise ValueError(f"{name!r} in {target.path} is a group; the file has {names}")
+                # The library may not use its place again: to replace datasets makes a file grow.
                 del file[name]
             if options := _library_options(target):
                 file.create_dataset(name, shape, dtype, **options)
@@ -76,12 +77,14 @@ class Hdf5(Format):
     def open_writer(self, target: Target) -> Writer:
         name = target.dataset or _DEFAULT_NAME
         with _h5py().File(target.path, "r") as file:
+            # None for datasets in chunks.
             offset = file[name].id.get_offset()
         if offset is None:
             return Hdf5Writer(target.path, name)
         return RawWriter(target.path, offset, target.layout.shape)
 
     def serial_writes(self, options: dict[str, Any]) -> bool:
+        # Two processes that change one file by the library destroy it.
         return bool(options)
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
@@ -93,6 +96,7 @@ class Hdf5(Format):
         layout = target.layout
         with _h5py().File(target.path, "r") as file:
             dataset = file[target.dataset]
+            # A dataset has a limit for each axis that was set when it was made; None is no limit.
             rows, limit, chunks = dataset.shape[0] + layout.shape[0], dataset.maxshape[0], dataset.chunks
         if limit is not None and limit < rows:
             raise ValueError(
@@ -135,6 +139,7 @@ class Hdf5Reader(Reader):
     def read(self, box: Box) -> torch.Tensor:
         part = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
         if part.numel():
+            # Into the tensor's own memory: `dataset[box]` would make an array that is copied again.
             self._dataset.read_direct(part.numpy(), box)
         return part
 

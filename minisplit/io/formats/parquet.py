@@ -82,6 +82,7 @@ class Parquet(Format):
         kinds = {str(field.type) for field in schema}
         if len(kinds) > 1:
             raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(kinds)}")
+        # A new part is named by its first row. Behind names of another form it could come at any place.
         if not _PART_NAME.fullmatch(os.path.basename(parts[-1])):
             raise ValueError(f"the last part of {path} is {parts[-1]}, and no new one would come behind it")
         options = {} if target.dataset else {"columns": schema.names}
@@ -99,6 +100,7 @@ class ParquetReader(TableReader):
             if not file.schema_arrow.equals(schema):
                 raise ValueError(f"the parts of {path} have different columns")
         self._names = schema.names
+        # An array has one dtype: the one that holds the numbers of all of its columns.
         kinds = [_field_dtype(schema.field(column), path) for column in self._columns]
         stored = torch_dtype(np.result_type(*kinds), path) if kinds else torch.float64
         self.dtype = parsed_dtype(dtype, stored)

@@ -106,6 +106,7 @@ def create_file(path: str, arrays: Arrays, metadata: Mapping[str, str]) -> None:
         begin, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": dtype_code(dtype), "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
+    # The specification allows spaces at the end, so that numbers are aligned in memory maps of other programs.
     text += b" " * (-len(text) % 8)
     if len(text) > _MAX_HEADER:
         raise ValueError(f"{len(arrays)} arrays need a header of {len(text)} bytes, of at most {_MAX_HEADER}")
@@ -132,6 +133,7 @@ def _rewrite(path: str, arrays: Arrays, kept: str | None = None) -> None:
                 source.seek(old[name].offset)
                 target.seek(new[name].offset)
                 _copy_bytes(source, target, old[name].nbytes)
+        # `path` is itself a copy beside the file that it replaces, so nobody sees this.
         os.replace(new_path, path)
     finally:
         with suppress(FileNotFoundError):

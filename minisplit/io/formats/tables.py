@@ -41,6 +41,7 @@ class TableReader(Reader):
     def read(self, box: Box) -> torch.Tensor:
         rows, *rest = (range(span.start, span.stop) for span in box)
         columns = [self._columns[column] for column in (rest[0] if rest else [0])]
+        # One axis of rows for a column, which has no axis of columns.
         part = torch.empty([len(rows), len(columns)], dtype=self.dtype)
         if part.numel():
             for start, table in self._tables(rows, columns):
@@ -70,6 +71,7 @@ def row_layout(layout: Layout, name: str) -> Layout:
     """Return the layout in which every rank has whole rows; ValueError for what is no table. Pure."""
     if layout.ndim not in {1, 2}:
         raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
+    # Rows of no columns are no text, and Parquet counts them by its columns: their number would be lost.
     if layout.ndim == 2 and layout.shape[0] > layout.size:
         raise ValueError(f"{name} files hold no rows without columns, got shape {layout.shape}")
     return layout if layout.split is None else layout.with_split(0)
@@ -116,9 +118,11 @@ def arrow_table(part: torch.Tensor, names: Sequence[str], name: str) -> Any:
 def _fill_columns(target: NDArray[Any], table: Any, path: str) -> None:
     """Set the columns of `target` to those of an Arrow table; empty cells are NaN, or else a ValueError."""
     for column, (name, values) in zip(target.T, zip(table.column_names, table.columns, strict=True), strict=True):
+        # Only floats have a number that means "none".
         if values.null_count and target.dtype.kind != "f":
             raise ValueError(f"the column {name!r} of {path} has empty cells; load it with dtype=torch.float64")
         start = 0
         for chunk in values.chunks:
+            # Bools, of a bit each, and columns with empty cells cannot be views.
             column[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
             start += len(chunk)

@@ -72,6 +72,7 @@ class Zarr(Format):
 
     def dataset_folder(self, path: str, dataset: str) -> str:
         parts = dataset.strip("/").split("/")
+        # As the specification of version 3 has it; zarr-python takes \ for /. Dots could lead out of the folder.
         if any(part.strip(".") == "" or part.startswith("__") or "\\" in part for part in parts):
             raise ValueError(
                 f"dataset must be names with / between them, none of dots or with __ in front, got {dataset!r}"
@@ -120,6 +121,7 @@ class ZarrReader(Reader):
                 raise ValueError(f"{name!r} in {path} is a group; it has {list_datasets(_array_names(node))}")
             node = item
         where = f"{name!r} in {path}" if name else path
+        # By version 2 of the format objects may be pickled, and unpickling runs code.
         codecs = (*(node.filters or ()), *(node.compressors or ()))
         if any("pickle" in type(codec).__name__.lower() for codec in codecs):
             raise TypeError(f"{where} holds pickled Python objects, which minisplit never unpickles; save numbers")
@@ -132,6 +134,7 @@ class ZarrReader(Reader):
 
     def read(self, box: Box) -> torch.Tensor:
         part = np.asarray(self._array[box])
+        # Arrays of zarr-python may be big-endian, in Fortran order, or read-only: torch takes none of these.
         native = np.require(part, dtype=part.dtype.newbyteorder("="), requirements=["C", "W"])
         return torch.from_numpy(native)
 
