@@ -92,11 +92,14 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     array = as_dndarray(x, "x")
     if isinstance(expected, DNDarray):
         expected = expected.to_layout(expected.layout.with_split(None)).larray
+    # Python's numbers and lists have no dtype that anybody has chosen.
     has_dtype = isinstance(expected, (torch.Tensor, np.ndarray, np.generic))
     whole = torch.as_tensor(expected, device=array.device)
     layout, rank = array.layout, array.comm.rank
+    # Each rank compares the part that its layout gives it: with different layouts some elements would be in none.
     digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
     digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
+    # Not raised at once: the other ranks would wait in the agreement.
     failed = None
     try:
         if digests[rank] != digests[0]:

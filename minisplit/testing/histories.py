@@ -55,6 +55,7 @@ class Progress:
 
 def different_calls(ranks: Sequence[Progress]) -> str:
     """Describe the first calls that were made as one but differ; "" where there are none."""
+    # On the communicator of all ranks first: what differs there may be why its parts differ.
     for key, members, histories in _by_communicator(ranks):
         for index in range(max(map(len, histories))):
             calls = {place: history[index] for place, history in enumerate(histories) if index < len(history)}

@@ -44,7 +44,7 @@ from minisplit.testing.reporting import RETURNED, combined_error
 WORKER = "minisplit.testing.worker"
 # Seconds after which ranks that have not come up never will.
 START_LIMIT = 180.0
-# Characters at the end of what the ranks printed that are shown when they have died.
+# Characters at the end of what the ranks printed that the error has when they have died.
 OUTPUT_TAIL = 4000
 # Once a rank has failed, seconds for the others to end by themselves; then, interrupted, to leave Python code, and
 # to leave anything else before the pool is given up.
@@ -57,7 +57,7 @@ ABANDONED_LIMIT = 500
 SETTINGS = {"OMP_NUM_THREADS": "1", **jobs.SETTINGS}
 # What launchers set for their ranks, and not what users set.
 _LAUNCHER_VARIABLE = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
-# Pickled functions that are kept: as many as test modules have tests that run in turns, and more.
+# How many pickled functions are in `_functions`: hypothesis runs one at a time, so the limit only bounds memory.
 CACHED_FUNCTIONS = 64
 _INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib"))
 # What cannot change, or is pickled by name.
@@ -263,6 +263,7 @@ class _Example:
             if self.is_stuck() or (limit is not None and time.monotonic() >= limit):
                 self.interrupt()
                 break
+            # The others may fail as well, or be about to end: their reports belong to the error.
             if limit is None and any(progress.state == "raised" for progress in self.progresses):
                 limit = time.monotonic() + AFTER_FAILURE
             if not heard and limit is None:
@@ -477,10 +478,10 @@ def _environment(folder: str) -> dict[str, str]:
 
     `os.environ` does not have what an MPI library has set since Python started.
     """
-    kept = {name: value for name, value in os.environ.items() if not _LAUNCHER_VARIABLE.match(name)}
+    inherited = {name: value for name, value in os.environ.items() if not _LAUNCHER_VARIABLE.match(name)}
     folders = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
     # The pool has its own way to end calls that last too long.
-    return {**SETTINGS, **dict.fromkeys(folders, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
+    return {**SETTINGS, **dict.fromkeys(folders, folder), **inherited, "MINISPLIT_TIMEOUT": "0"}
 
 
 class _Pickler(Pickler):
@@ -631,6 +632,6 @@ def _describe_progress(progress: Progress) -> str:
     if progress.ended:
         return "was interrupted" if progress.state == "interrupted" else progress.state
     if latest is None:
-        return "told of no collective call"
+        return "reported no collective call"
     waits = "waited in" if progress.state == "waiting" else "was last heard of at"
     return f"{waits} {latest.call} at {latest.site}"

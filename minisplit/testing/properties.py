@@ -95,6 +95,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
             else:
                 results = threads.run(lambda: test(*_copy(args), **_copy(kwargs)), ranks=number)
         except UnsatisfiedAssumption:
+            # No failure: hypothesis draws another example.
             raise
         except BaseException as error:
             error.add_note(_how_to_run_alone(test, {**bound.arguments, "ranks": number}))
@@ -175,6 +176,7 @@ def _copy(value: Any) -> Any:
     """Return what one rank gets for an argument: also on threads it may change its tensors or call `backward`."""
     if isinstance(value, Whole):
         return Whole(_copy(value.tensor), value.layout)
+    # `type`: of a subclass nobody knows how to copy it.
     if type(value) is torch.Tensor:
         return value.detach().clone().requires_grad_(value.requires_grad)
     if type(value) is np.ndarray:

@@ -47,6 +47,7 @@ def combined_error(
         return None
     error = CollectiveError(stuck) if first is None else errors[first]
     assert error is not None
+    # Ranks that say the same are named together: of many ranks most do.
     ranks_of: dict[str, list[int]] = {}
     for rank, report in enumerate(reports):
         ranks_of.setdefault(report, []).append(rank)

@@ -329,6 +329,7 @@ _SPLITS = st.sampled_from((0, None, 1, 2, 3))
 @lru_cache(maxsize=1024)
 def _counts(extent: int, size: int) -> SearchStrategy[tuple[int, ...]]:
     """Return a strategy for counts: balanced ones, ones between any cuts of the axis, all on one rank."""
+    # Sorted cuts are shares of any size, also none: hypothesis shrinks them to 0, all on the last rank.
     cuts = st.lists(st.integers(0, extent), min_size=size - 1, max_size=size - 1)
     owner = st.integers(0, size - 1)
     return st.one_of(

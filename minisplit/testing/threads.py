@@ -103,6 +103,7 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
         else:
             scheduler.end(rank, None)
 
+    # In a copy of the context each: ranks see the caller's debug mode, and what one sets others do not see.
     # Daemons: a rank that is in an endless loop of its own must not keep the process from ending.
     threads = [
         Thread(target=copy_context().run, args=(run_rank, rank), name=f"rank {rank} of {ranks}", daemon=True)
@@ -138,6 +139,7 @@ class _Scheduler:
         self.stuck = ""
         # Whether each rank that gets its turn is to be unwound.
         self.stopping = False
+        # Each rank has filters of its own while it runs. These are the caller's.
         self.warnings = _warnings_state()
 
     def run(self, threads: Sequence[Thread]) -> None:
@@ -192,6 +194,7 @@ class _Scheduler:
 
     def next_turn(self) -> None:
         """Let the lowest rank that is ready run. If none is, unwind those that wait; if all have ended, end."""
+        # Nobody can make a rank ready any more: a deadlock, whatever the ranks would have done next.
         if not any(self.ready) and not all(self.ended):
             waiting = [rank for rank, ended in enumerate(self.ended) if not ended]
             if not self.stopping:
@@ -336,6 +339,7 @@ class ThreadCommunication(Communication):
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         def combine(totals: list[torch.Tensor]) -> list[torch.Tensor]:
+            # One for all: each rank copies it.
             return [torch.from_numpy(_reduce(totals, op))] * self.size
 
         total.copy_(self._call_together(total, combine))
@@ -425,6 +429,7 @@ def _deliver(arguments: list[tuple[Pieces, Pieces]]) -> list[None]:
                 raise CollectiveError(
                     f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it nothing"
                 )
+            # In the order in which they were sent, as MPI has it for messages between two ranks.
             piece = pieces.pop(0)
             if (piece.shape, piece.dtype) != (target.shape, target.dtype):
                 raise CollectiveError(

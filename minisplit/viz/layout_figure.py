@@ -78,7 +78,7 @@ def _draw_part(axes: Any, box: tuple[float, float, float, float], colour: Any, l
 
 
 def rank_colour(rank: int, ranks: int) -> Any:
-    """Return a light colour. Those of up to ten ranks all differ; of more those of neighbours are alike."""
+    """Return a light colour: one of ten, or, of more ranks, a place on a scale."""
     from matplotlib import colormaps  # noqa: PLC0415 - an optional dependency
 
     if ranks <= 10:

@@ -74,7 +74,7 @@ class Safetensors(Format):
     def resize(self, target: Target, shape: tuple[int, ...]) -> None:
         name = target.dataset or _DEFAULT_NAME
         info = read_header(target.path)[0][name]
-        _rewrite(target.path, {name: (shape, array_dtype(name, info, target.path))}, kept=name)
+        _rewrite(target.path, {name: (shape, array_dtype(name, info, target.path))}, resized=name)
 
     def open_writer(self, target: Target) -> Writer:
         info = read_header(target.path)[0][target.dataset or _DEFAULT_NAME]
@@ -115,10 +115,10 @@ def create_file(path: str, arrays: Arrays, metadata: Mapping[str, str]) -> None:
         file.truncate(8 + len(text) + end)
 
 
-def _rewrite(path: str, arrays: Arrays, kept: str | None = None) -> None:
+def _rewrite(path: str, arrays: Arrays, resized: str | None = None) -> None:
     """Give a file room for more arrays, or longer ones: a longer header moves all that is behind it.
 
-    The other arrays are copied, and so is what there is of the array `kept`.
+    The other arrays are copied, and so is what there is of the array `resized`.
     """
     old, metadata = read_header(path)
     others = {
@@ -129,7 +129,7 @@ def _rewrite(path: str, arrays: Arrays, kept: str | None = None) -> None:
         create_file(new_path, {**others, **arrays}, metadata)
         new, _ = read_header(new_path)
         with open(path, "rb") as source, open(new_path, "r+b") as target:
-            for name in (*others, *([kept] if kept else ())):
+            for name in (*others, *([resized] if resized else ())):
                 source.seek(old[name].offset)
                 target.seek(new[name].offset)
                 _copy_bytes(source, target, old[name].nbytes)
