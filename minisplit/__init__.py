@@ -59,9 +59,8 @@ from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.core.storage import StoredArray
-from minisplit.io.api import datasets, load, save
+from minisplit.io.api import datasets, load, open, save
 from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
-from minisplit.io.opening import open
 from minisplit.ops import *  # noqa: F403 - every operation is public here too
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
