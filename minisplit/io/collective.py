@@ -54,7 +54,9 @@ def check_same(comm: Communication, reader: Reader) -> None:
     seen = f"{reader.shape} {reader.dtype}"
     # Also in which order it lies there: by that ranks choose what each reads.
     ways = [reader.placed(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
-    comm.check_same(f"{seen} {ways}", "the array in the file", shown=seen, hint="the ranks must see the same file")
+    comm.check_same(
+        f"{seen} {ways}", "the array in the file", description=seen, hint="the ranks must see the same file"
+    )
 
 
 def write_parts(
