@@ -337,7 +337,12 @@ class DNDarray:
     # The whole array, as other things
 
     def numpy(self) -> NDArray[Any]:
-        """Return the global array as a NumPy array on every rank, in host memory of its own.
+        """Return the global array as a NumPy array on every rank.
+
+        Returns
+        -------
+        numpy.ndarray
+            All elements, in host memory of its own.
 
         Communication
         -------------
@@ -350,6 +355,11 @@ class DNDarray:
     def tolist(self) -> Any:
         """Return the global array as nested lists of Python numbers on every rank.
 
+        Returns
+        -------
+        list or number
+            Lists as deep as the array has axes; for a 0-d array its number.
+
         Communication
         -------------
         Collective: one exchange, which gathers the array. Local for a replicated one.
@@ -358,6 +368,11 @@ class DNDarray:
 
     def item(self) -> Any:
         """Return the only element as a Python number on every rank.
+
+        Returns
+        -------
+        number
+            A bool, int, float or complex, as the dtype has it.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from torch.utils import dlpack
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import Failure, failure_code, raise_together
-from minisplit.core.communication.protocol import Communication, Record, sanitize_comm
+from minisplit.core.communication.protocol import Communication, Record, first_difference, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
@@ -93,7 +93,8 @@ def array(
     if is_split is not None:
         return _join_parts(obj, dtype, is_split, copy, device, comm)
     whole = _as_tensor(obj, dtype, device)
-    comm.check_replicated(whole, "the object given to array(), asarray() or from_numpy()")
+    name = "the object given to array(), asarray() or from_numpy()"
+    comm.check_replicated(whole, name, "use is_split= where each rank has a part")
     layout = Layout(tuple(whole.shape), split, comm.size)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
     return DNDarray(_apply_copy(shard, copy, _is_shared(whole, obj)), layout, comm)
@@ -408,10 +409,9 @@ def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Reco
 
 def _check_same(column: Record, name: str, show: Callable[[int], Any]) -> None:
     """Raise ValueError, the same on every rank, unless all ranks gave the same number."""
-    if (column == column[0]).all():
-        return
-    other = int(np.flatnonzero(column != column[0])[0])
-    raise ValueError(
-        f"the ranks' parts for is_split must have the same {name}: "
-        f"rank 0 has {show(int(column[0]))}, rank {other} has {show(int(column[other]))}"
-    )
+    other = first_difference(column)
+    if other is not None:
+        raise ValueError(
+            f"the ranks' parts for is_split must have the same {name}: "
+            f"rank 0 has {show(int(column[0]))}, rank {other} has {show(int(column[other]))}"
+        )

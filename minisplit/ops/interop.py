@@ -21,10 +21,9 @@ from minisplit.ops.linalg.einsum import einsum
 from minisplit.ops.reductions import averages as statistics
 from minisplit.ops.reductions import functions as reductions
 from minisplit.ops.reductions.cumulative import cumulative_prod, cumulative_sum
+from minisplit.ops.shape import broadcast, dimensions, flip, reshape, tile, transpose, triangle
 from minisplit.ops.shape import join as joining
-from minisplit.ops.shape import manipulation
 from minisplit.ops.shape import roll as turning
-from minisplit.ops.shape import tile as spreading
 from minisplit.ops.sorting import search as searching
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
@@ -117,7 +116,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.argmax: searching.argmax,
     torch.argmin: searching.argmin,
     torch.bitwise_not: elementwise.bitwise_invert,
-    torch.broadcast_to: spreading.broadcast_to,
+    torch.broadcast_to: broadcast.broadcast_to,
     torch.cat: lambda arrays, axis=0: joining.concat(arrays, axis=axis),
     torch.clamp: elementwise.clip,
     torch.clip: elementwise.clip,
@@ -131,7 +130,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.einsum: einsum,
     torch.eq: elementwise.equal,
     torch.equal: array_equal,
-    torch.flip: lambda x, axis: manipulation.flip(x, axis=axis),
+    torch.flip: lambda x, axis: flip.flip(x, axis=axis),
     torch.ge: elementwise.greater_equal,
     torch.gt: elementwise.greater,
     torch.hstack: joining.hstack,
@@ -143,31 +142,31 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.lt: elementwise.less,
     torch.matmul: products.matmul,
     torch.mean: reductions.mean,
-    torch.moveaxis: manipulation.moveaxis,
-    torch.movedim: manipulation.moveaxis,
+    torch.moveaxis: transpose.moveaxis,
+    torch.movedim: transpose.moveaxis,
     torch.mul: elementwise.multiply,
     torch.nanmean: statistics.nanmean,
     torch.nansum: reductions.nansum,
     torch.ne: elementwise.not_equal,
     torch.neg: elementwise.negative,
     torch.outer: products.outer,
-    torch.permute: manipulation.permute_dims,
+    torch.permute: transpose.permute_dims,
     torch.prod: reductions.prod,
-    torch.ravel: manipulation.ravel,
-    torch.reshape: manipulation.reshape,
+    torch.ravel: reshape.ravel,
+    torch.reshape: reshape.reshape,
     torch.roll: lambda x, shift, axis=None: turning.roll(x, shift, axis=axis),
     torch.sgn: elementwise.sign,
-    torch.squeeze: manipulation.squeeze,
+    torch.squeeze: dimensions.squeeze,
     torch.stack: lambda arrays, axis=0: joining.stack(arrays, axis=axis),
     torch.std: _std,
     torch.sub: elementwise.subtract,
     torch.sum: reductions.sum,
-    torch.swapaxes: manipulation.swapaxes,
-    torch.tile: spreading.tile,
-    torch.transpose: manipulation.swapaxes,
-    torch.tril: manipulation.tril,
-    torch.triu: manipulation.triu,
-    torch.unsqueeze: lambda x, axis: manipulation.expand_dims(x, axis=axis),
+    torch.swapaxes: transpose.swapaxes,
+    torch.tile: tile.tile,
+    torch.transpose: transpose.swapaxes,
+    torch.tril: triangle.tril,
+    torch.triu: triangle.triu,
+    torch.unsqueeze: lambda x, axis: dimensions.expand_dims(x, axis=axis),
     torch.var: _var,
     torch.vstack: joining.vstack,
     torch.where: elementwise.where,

@@ -18,6 +18,7 @@ from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_shape
+from minisplit.core.performance_warning import requested_move
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
 from minisplit.core.random.philox import Key
@@ -783,7 +784,8 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
     order = _random_order(x.shape[0], sanitize_generator(generator).next_key(x.comm), x.device)
     # An index with the counts of the rows gives a result with these counts, so that the rows move once.
     rows = layout_from_counts(x.counts) if x.counts and x.split == 0 else Layout(order.shape, None, x.comm.size)
-    return x[_cut(order, rows, x.comm)].to_layout(x.layout)
+    with requested_move():
+        return x[_cut(order, rows, x.comm)].to_layout(x.layout)
 
 
 def choice(
@@ -871,7 +873,8 @@ def choice(
         index = DNDarray(numbers.view(layout.lshape(comm.rank)), layout, comm)
     else:
         index = _cut(_random_order(n, key, device, weights)[:count].view(shape), layout, comm)
-    return a[index] if isinstance(a, DNDarray) else index
+    with requested_move():
+        return a[index] if isinstance(a, DNDarray) else index
 
 
 def _shape_of(extents: tuple[Any, ...]) -> Shape:

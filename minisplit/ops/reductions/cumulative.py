@@ -14,7 +14,7 @@ from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.ops.elementwise.apply import named
 from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
-from minisplit.ops.shape.manipulation import ravel
+from minisplit.ops.shape.reshape import ravel
 
 # torch's cumsum or cumprod, or sum or prod with the axis kept.
 Along = Callable[[torch.Tensor, int], torch.Tensor]
