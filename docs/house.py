@@ -15,7 +15,7 @@ _FENCED = re.compile(r"(?<=```\nminisplit/\n).*?(?=```)", re.DOTALL)
 
 
 def lines(folder: Path = PACKAGE, indent: str = "  ") -> Iterator[str]:
-    """Yield a line for each module and package below `folder`: its name, and the first sentence of its docstring."""
+    """Yield a line for each module and package below `folder`: its name, and its docstring's first sentence."""
     for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         if path.is_dir() and (path / "__init__.py").exists():
             yield f"{indent}{path.name + '/':{28 - len(indent)}}{summary(path / '__init__.py')}"

@@ -10,6 +10,12 @@ if asked():
     sys.exit(main(sys.argv[1:]))
 del asked, main, sys
 
+# Before all other imports: whatever fails from here on, on one rank alone, ends the job.
+from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start
+
+start()
+del start
+
 from math import e, inf, nan, pi
 
 from torch import (
@@ -32,7 +38,7 @@ from minisplit.core import random
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import CollectiveError, debug
-from minisplit.core.communication.mpi import MPI_SELF, MPI_WORLD, MPICommunication
+from minisplit.core.communication.mpi import MPICommunication
 from minisplit.core.communication.protocol import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
 from minisplit.core.devices import cpu

@@ -1,4 +1,4 @@
-"""Whether this code is inside of a function that `minisplit.vmap` maps, where no rank may call the others."""
+"""Whether a function that `minisplit.vmap` maps runs at present: no rank may call the others from it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ from contextvars import ContextVar, Token
 
 from minisplit.core.communication.debug import CollectiveError, describe_call
 
-_mapped: ContextVar[bool] = ContextVar("minisplit_mapped", default=False)
+_mapped = ContextVar("minisplit_mapped", default=False)
+# Whether a mapped function runs. It is the variable's own method, since every collective call asks.
+inside_vmap = _mapped.get
 
 
 def begin() -> Token[bool]:
-    """A mapped function runs from here on, until `end` of what this returns. Local."""
+    """Say that a mapped function runs from here on, until `end` of what this returns."""
     return _mapped.set(True)
 
 
 def end(token: Token[bool]) -> None:
-    """No mapped function runs any more."""
+    """Say that the mapped function has returned."""
     _mapped.reset(token)
 
 
-def inside_vmap() -> bool:
-    """Whether a mapped function runs. Local."""
-    return _mapped.get()
-
-
 def refuse(call: Sequence[object]) -> None:
-    """CollectiveError inside of a mapped function: ranks run it for other samples, some not at all."""
+    """Raise CollectiveError where a mapped function runs: ranks run it for other samples, some not at all."""
     if _mapped.get():
         raise CollectiveError(
             f"the mapped function made a collective call, {describe_call(call)}, but each rank runs it on its own "

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import closing
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
@@ -56,14 +54,7 @@ def check_same(comm: Communication, reader: Reader) -> None:
     seen = f"{reader.shape} {reader.dtype}"
     # Also in which order it lies there: by that ranks choose what each reads.
     ways = [reader.placed(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
-    digest = int.from_bytes(hashlib.blake2b(f"{seen} {ways}".encode(), digest_size=7).digest())
-    found = comm.allgather(np.array([digest]))[:, 0]
-    other = int(np.argmax(found != found[0]))
-    if other:
-        first, second = (comm.broadcast_bytes(seen.encode(), root).decode() for root in (0, other))
-        raise ValueError(
-            f"the ranks must see the same file: rank 0 finds an array of {first}, rank {other} of {second}"
-        )
+    comm.check_same(f"{seen} {ways}", "the array in the file", shown=seen, hint="the ranks must see the same file")
 
 
 def write_parts(

@@ -8,9 +8,7 @@ import sys
 from minisplit.core.array import bind_operations
 from minisplit.ops import fft, interop, linalg  # noqa: F401 - methods call `interop`
 from minisplit.ops.array_api import __array_namespace_info__
-from minisplit.ops.convolution import convolve
 from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
-from minisplit.ops.differences import diff, trapezoid
 from minisplit.ops.display import print0, show
 from minisplit.ops.elementwise.apply import in_place  # noqa: F401 - as `x += y` does
 from minisplit.ops.elementwise.arithmetic import (
@@ -121,32 +119,19 @@ from minisplit.ops.reductions.functions import (
     var,
 )
 from minisplit.ops.reductions.nan_functions import nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar
+from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
 from minisplit.ops.shape.diagonal import diag, diagonal, trace
+from minisplit.ops.shape.dimensions import atleast_1d, atleast_2d, atleast_3d, expand_dims, squeeze
+from minisplit.ops.shape.flip import flip, fliplr, flipud, rot90
 from minisplit.ops.shape.join import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
-from minisplit.ops.shape.manipulation import (
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
-    expand_dims,
-    flatten,
-    flip,
-    matrix_transpose,
-    moveaxis,
-    permute_dims,
-    ravel,
-    reshape,
-    squeeze,
-    swapaxes,
-    transpose,
-    tri,
-    tril,
-    triu,
-)
 from minisplit.ops.shape.pad import pad
-from minisplit.ops.shape.roll import fliplr, flipud, roll, rot90
+from minisplit.ops.shape.reshape import flatten, ravel, reshape
+from minisplit.ops.shape.roll import roll
 from minisplit.ops.shape.split import array_split, dsplit, hsplit, split, unstack, vsplit
 from minisplit.ops.shape.take import take, take_along_axis
-from minisplit.ops.shape.tile import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid, repeat, tile
+from minisplit.ops.shape.tile import repeat, tile
+from minisplit.ops.shape.transpose import matrix_transpose, moveaxis, permute_dims, swapaxes, transpose
+from minisplit.ops.shape.triangle import tri, tril, triu
 from minisplit.ops.sorting.histograms import bincount, bucketize, digitize, histogram
 from minisplit.ops.sorting.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.sorting.search import argmax, argmin, nonzero, searchsorted
@@ -162,6 +147,7 @@ from minisplit.ops.sorting.sets import (
     unique_values,
 )
 from minisplit.ops.sorting.sort import argsort, sort, topk
+from minisplit.ops.stencil import convolve, diff, trapezoid
 
 __all__ = [
     "Finfo",

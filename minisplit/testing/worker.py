@@ -33,8 +33,9 @@ import torch
 from mpi4py import MPI
 
 from minisplit.core.communication.debug import call_site, debug, describe_call
-from minisplit.core.communication.mpi import MPI_WORLD, MPICommunication
+from minisplit.core.communication.mpi import MPICommunication
 from minisplit.core.communication.protocol import Call, messages_of, set_default_comm
+from minisplit.core.communication.startup import MPI_WORLD
 from minisplit.core.inside_vmap import refuse
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import in_example

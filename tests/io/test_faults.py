@@ -78,7 +78,7 @@ def test_F1_ranks_see_different_files(comm, rank, size, raises_alike, tmp_path):
     ms.save(ms.ones(3), folder / "x.npy")
     ms.save(ms.ones((4, 2)), folder / "y.npy")
     if size > 1:
-        with raises_alike(ValueError, rf"rank 0 finds an array of \(3,\) .*, rank {size - 1} of \(4, 2\)"):
+        with raises_alike(ValueError, rf"rank 0 has \(3,\) .*, rank {size - 1} has \(4, 2\)"):
             ms.load(folder / ("y.npy" if rank == size - 1 else "x.npy"))
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from minisplit.core.layout import Layout, normalise_axis
+from minisplit.core.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +29,6 @@ class ReducedLayout:
     result: Layout
     crosses: bool
     count: int
-
-
-def normalise_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """Return the axes that `axis`, an int, a tuple of ints or None for all, means, in order.
-
-    IndexError for an axis out of range, ValueError for one given twice, TypeError for anything else.
-
-    >>> normalise_axes((-1, 0), 3)
-    (0, 2)
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    given = axis if isinstance(axis, Iterable) else (axis,)
-    axes = tuple(sorted([normalise_axis(one, ndim, "axis") for one in given]))
-    if len(set(axes)) < len(axes):
-        raise ValueError(f"axis {axis} names an axis of {ndim} dimensions more than once")
-    return axes
 
 
 # The key is all that the answer depends on. 256 entries are more than the different reductions in the loop of a

@@ -14,9 +14,9 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
-from minisplit.ops.reductions.axes import ReducedLayout, normalise_axes, reduce_layout
+from minisplit.ops.reductions.axes import ReducedLayout, reduce_layout
 
 Axis = int | tuple[int, ...] | None
 Dims = tuple[int, ...]
@@ -72,7 +72,10 @@ def plan_reduction(x: DNDarray, axis: Axis, keepdims: bool) -> tuple[DNDarray, R
     """Return `x`, which must be a DNDarray, and what reducing these axes makes of its layout."""
     if type(x) is not DNDarray:
         x = as_dndarray(x)
-    reduced = reduce_layout(x._layout, normalise_axes(axis, len(x._layout.shape)), bool(keepdims))
+    ndim = len(x._layout.shape)
+    # In order: `reduce_layout` is cached, and torch reduces the same axes in any order alike.
+    axes = tuple(range(ndim)) if axis is None else tuple(sorted(normalise_axes(axis, ndim)))
+    reduced = reduce_layout(x._layout, axes, bool(keepdims))
     if reduced.crosses:
         warn_if_large(reduced.result.size * x._larray.itemsize * (x._comm.size - 1), _ADDED_UP, x._comm)
     return x, reduced

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as hyp
 from reduction_cases import Dims, layout_after
 
-from minisplit.core.layout import Layout
-from minisplit.ops.reductions.axes import normalise_axes, reduce_layout
+from minisplit.core.layout import Layout, normalise_axes
+from minisplit.ops.reductions.axes import reduce_layout
 
 pytestmark = pytest.mark.serial
 Call = tuple[Layout, Dims, bool]
