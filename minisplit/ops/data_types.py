@@ -125,6 +125,7 @@ def astype(x: DNDarray, dtype: torch.dtype, /, *, copy: bool = True, device: Dev
     target_dtype = sanitize_dtype(dtype)
     if target_dtype is None:
         raise TypeError("dtype must be a torch.dtype, got None")
+    # torch would drop the imaginary parts, with a warning. To bool it means "other than zero".
     if as_dndarray(x).dtype.is_complex and not target_dtype.is_complex and target_dtype is not torch.bool:
         raise TypeError(
             f"{x.dtype} does not become {target_dtype}: take minisplit.real(x) or minisplit.imag(x) first"
@@ -250,6 +251,7 @@ def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | st
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype must be a torch.dtype, got {short_repr(dtype)}")
     kinds = kind if isinstance(kind, tuple) else (kind,)
+    # All of them are checked, also behind one that fits: a mistake is one for every dtype.
     for one in kinds:
         if not isinstance(one, torch.dtype) and one not in _KINDS:
             raise ValueError(f"kind must be a torch.dtype or one of {', '.join(_KINDS)}, got {short_repr(one)}")

@@ -84,154 +84,26 @@ def to_index(x: DNDarray, /) -> int:
 
 # Names of torch's functions that minisplit has too, with the same meaning of the same arguments in the same
 # places.
-_SAME = [
-    "abs",
-    "acos",
-    "acosh",
-    "add",
-    "all",
-    "allclose",
-    "any",
-    "argmax",
-    "argmin",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "bitwise_and",
-    "bitwise_left_shift",
-    "bitwise_or",
-    "bitwise_right_shift",
-    "bitwise_xor",
-    "broadcast_to",
-    "ceil",
-    "clip",
-    "column_stack",
-    "conj",
-    "copysign",
-    "cos",
-    "cosh",
-    "count_nonzero",
-    "deg2rad",
-    "divide",
-    "dot",
-    "einsum",
-    "exp",
-    "exp2",
-    "expm1",
-    "fix",
-    "floor",
-    "floor_divide",
-    "fmax",
-    "fmin",
-    "fmod",
-    "gcd",
-    "greater",
-    "greater_equal",
-    "heaviside",
-    "hstack",
-    "hypot",
-    "imag",
-    "inner",
-    "isclose",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "isneginf",
-    "isposinf",
-    "isreal",
-    "kron",
-    "lcm",
-    "less",
-    "less_equal",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
-    "matmul",
-    "maximum",
-    "mean",
-    "minimum",
-    "moveaxis",
-    "multiply",
-    "nanmean",
-    "nansum",
-    "negative",
-    "nextafter",
-    "not_equal",
-    "outer",
-    "positive",
-    "pow",
-    "prod",
-    "rad2deg",
-    "ravel",
-    "real",
-    "reciprocal",
-    "remainder",
-    "reshape",
-    "round",
-    "sign",
-    "signbit",
-    "sin",
-    "sinc",
-    "sinh",
-    "sqrt",
-    "square",
-    "squeeze",
-    "subtract",
-    "sum",
-    "swapaxes",
-    "tan",
-    "tanh",
-    "tile",
-    "tril",
-    "triu",
-    "trunc",
-    "vstack",
-    "where",
-]
-# torch's names, where minisplit has another.
-_RENAMED = {
-    "amax": "max",
-    "amin": "min",
-    "bitwise_not": "bitwise_invert",
-    "cat": "concat",
-    "clamp": "clip",
-    "concat": "concat",
-    "cumprod": "cumulative_prod",
-    "cumsum": "cumulative_sum",
-    "div": "divide",
-    "eq": "equal",
-    "equal": "array_equal",
-    "flip": "flip",
-    "ge": "greater_equal",
-    "gt": "greater",
-    "le": "less_equal",
-    "lt": "less",
-    "movedim": "moveaxis",
-    "mul": "multiply",
-    "ne": "not_equal",
-    "neg": "negative",
-    "permute": "permute_dims",
-    "roll": "roll",
-    "sgn": "sign",
-    "stack": "stack",
-    "std": "std",
-    "sub": "subtract",
-    "transpose": "swapaxes",
-    "unsqueeze": "expand_dims",
-    "var": "var",
-}
-_NAMES: dict[Callable[..., Any], str] = {getattr(torch, name): name for name in _SAME} | {
-    getattr(torch, name): ours for name, ours in _RENAMED.items()
-}
+_SAME = """
+    abs acos acosh add all allclose any argmax argmin asin asinh atan atan2 atanh bitwise_and
+    bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor broadcast_to ceil clip column_stack concat
+    conj copysign cos cosh count_nonzero deg2rad divide dot einsum exp exp2 expm1 fix flip floor floor_divide
+    fmax fmin fmod gcd greater greater_equal heaviside hstack hypot imag inner isclose isfinite isinf isnan
+    isneginf isposinf isreal kron lcm less less_equal log log10 log1p log2 logaddexp logical_and logical_not
+    logical_or logical_xor logsumexp matmul maximum mean minimum moveaxis multiply nanmean nansum negative
+    nextafter not_equal outer positive pow prod rad2deg ravel real reciprocal remainder reshape roll round sign
+    signbit sin sinc sinh sqrt square squeeze stack std subtract sum swapaxes tan tanh tile tril triu trunc var
+    vstack where
+"""
+# Where minisplit has another name: torch's, and that.
+_RENAMED = """
+    amax:max amin:min bitwise_not:bitwise_invert cat:concat clamp:clip cumprod:cumulative_prod
+    cumsum:cumulative_sum div:divide eq:equal equal:array_equal ge:greater_equal gt:greater le:less_equal
+    lt:less movedim:moveaxis mul:multiply ne:not_equal neg:negative permute:permute_dims sgn:sign sub:subtract
+    transpose:swapaxes unsqueeze:expand_dims
+"""
+_NAMES: dict[Callable[..., Any], str] = {getattr(torch, name): name for name in _SAME.split()}
+_NAMES |= {getattr(torch, name): ours for name, ours in (pair.split(":") for pair in _RENAMED.split())}
 # torch's names of parameters, where minisplit has another.
 _PARAMETERS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
 

@@ -88,7 +88,9 @@ def apply_elementwise(
 
     `takes_numbers` says whether the function takes the numbers as they are. `may_fail`: see `binary`.
     """
-    arguments = [_check_operand(x, place, name) for place, x in enumerate(operands, 1)]
+    arguments = [
+        x if type(x) is DNDarray else _check_operand(x, place, name) for place, x in enumerate(operands, 1)
+    ]
     arrays = [x for x in arguments if isinstance(x, DNDarray)]
     if not arrays:
         raise TypeError(f"an operand of {name} must be a DNDarray, got {' and '.join(map(repr, arguments))}")

@@ -180,6 +180,7 @@ def floor_divide(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(-3, 3, split=0) // 2).tolist()
     [-2, -1, -1, 0, 0, 1]
     """
+    # A zero divisor raises on the ranks that meet it. Without an agreement the others would go on alone.
     return binary(special_cases.floor_divide, "floor_divide", x1, x2, may_fail=divides_integers)
 
 
@@ -540,6 +541,7 @@ def sign(x: DNDarray, /) -> DNDarray:
     >>> ms.sign(ms.array([-2.5, 0.0, 3.0], split=0)).tolist()
     [-1.0, 0.0, 1.0]
     """
+    # Not torch.sign, which takes no complex numbers.
     return unary(special_cases.sgn, x)
 
 

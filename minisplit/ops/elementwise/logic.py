@@ -271,6 +271,7 @@ def logical_and(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.logical_and(ms.arange(3, split=0), 1).tolist()
     [False, True, True]
     """
+    # numbers=0: torch has these functions for two tensors only.
     return binary(torch.logical_and, "logical_and", x1, x2, numbers=0)
 
 

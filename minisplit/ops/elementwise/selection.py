@@ -268,6 +268,7 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
     """
     if as_dndarray(condition, "condition").dtype is not torch.bool:
         raise TypeError(f"condition must be of dtype torch.bool, got {condition.dtype}; compare it, as in x != 0")
+    # The condition is an operand as well: it broadcasts, and moves where that is cheaper.
     return apply_elementwise(_where, (condition, x1, x2), "where")
 
 

@@ -241,6 +241,7 @@ def _accumulate_along(
         result = rule.join(rule.before(rule.total(shard, axis, True), x._comm), result)
     result = result.to(dtype)
     if include_initial:
+        # Where the axis is split, only rank 0 holds the first index.
         if layout.split != axis or x._comm.rank == 0:
             row = [1 if place == axis else n for place, n in enumerate(result.shape)]
             result = torch.cat([result.new_full(row, rule.initial), result], axis)

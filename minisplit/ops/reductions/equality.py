@@ -86,4 +86,5 @@ def array_equal(x1: DNDarray, x2: DNDarray, /) -> bool:
     """
     as_dndarray(x1, "x1")
     as_dndarray(x2, "x2")
+    # The shapes first: those that broadcast are not equal for it.
     return x1.shape == x2.shape and bool(all(equal(x1, x2)))

@@ -518,6 +518,7 @@ def var(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
 
 def _all(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
     """Return whether all elements of a shard are other than zero."""
+    # Not torch.all(shard): of bytes that would be bytes.
     return torch.all(shard != 0, dims, keepdim)
 
 
@@ -533,6 +534,7 @@ def _count_nonzero(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tens
 
 def prod_over(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
     """Multiply the elements of a shard. torch.prod takes one axis."""
+    # The last axis first: then the others keep their numbers.
     for dim in sorted(dims, reverse=True):
         shard = torch.prod(shard, dim, keepdim)
     return shard

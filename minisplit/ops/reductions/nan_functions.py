@@ -364,11 +364,13 @@ def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     check_inexact(x.dtype, "nanvar")
     is_nan, dtype = isnan(x), x.dtype.to_real() if x.dtype.is_complex else x.dtype
     numbers = where(is_nan, 0.0, astype(x, accumulation_dtype(x.dtype), copy=False))
+    # With the reduced axes, so that the mean broadcasts to the numbers.
     count = sum(logical_not(is_nan), axis, keepdims=True)
     mean = divide(sum(numbers, axis, keepdims=True), count)
     deviations = abs(where(is_nan, 0.0, subtract(numbers, mean)))
     squares = sum(square(deviations), axis, keepdims=True)
     freedom = subtract(count, correction)
+    # A negative divisor would give a negative variance.
     result = where(greater(freedom, 0), divide(squares, freedom), nan)
     shard = result.larray.reshape(reduced.result.lshape(x.comm.rank))
     return DNDarray(shard.to(dtype), reduced.result, x.comm)
