@@ -7,11 +7,10 @@ changes an array.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from minisplit.ops.elementwise.alignment import align, align_in_place
 Torch = Callable[..., torch.Tensor]
 # Whether an operation on these operands may fail on one rank alone, for the values that only this rank has.
 MayFail = Callable[[Any, Any], bool]
-Made = TypeVar("Made", bound=Callable[..., Any])
 
 _PYTHON_NUMBERS = frozenset({int, float, complex, bool})
 _new = object.__new__
@@ -241,11 +239,3 @@ def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.T
         shard, src = redistribute(shard, src, wanted, x._comm), wanted
     # Each rank uses a replicated operand for its part of the result, and so has a part of the gradient only.
     return all_reduce_gradient(shard, x._comm) if src.split is None and result.split is not None else shard
-
-
-def named(operation: Made, name: str, doc: str, within: str = "minisplit") -> Made:
-    """Give a made function the name under which it is public, and its documentation."""
-    operation.__name__ = operation.__qualname__ = name
-    operation.__module__ = within
-    operation.__doc__ = inspect.cleandoc(doc)
-    return operation

@@ -1,6 +1,6 @@
 """Comparisons of two arrays, element by element.
 
-Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
+Tested in tests/ops/elementwise/test_comparison.py, and with all elementwise functions in test_apply.py.
 """
 
 from __future__ import annotations

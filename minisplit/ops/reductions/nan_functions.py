@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, nan
 
 import torch
@@ -19,7 +20,6 @@ from minisplit.ops.reductions.functions import all, max, min, prod_over, sum
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
-    Reduce,
     accumulate,
     accumulation_dtype,
     check_inexact,
@@ -376,7 +376,9 @@ def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     return DNDarray(shard.to(dtype), reduced.result, x.comm)
 
 
-def _extreme_without_nan(extreme: Reduce, fill: float, x: DNDarray, axis: Axis, keepdims: bool) -> DNDarray:
+def _extreme_without_nan(
+    extreme: Callable[..., DNDarray], fill: float, x: DNDarray, axis: Axis, keepdims: bool
+) -> DNDarray:
     """Return the extremes of an array in which NaN is replaced by `fill`, which loses to all numbers."""
     x = as_dndarray(x)
     if not x.dtype.is_floating_point:

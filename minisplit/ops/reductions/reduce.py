@@ -24,8 +24,6 @@ Dims = tuple[int, ...]
 Local = Callable[[torch.Tensor, Dims, bool], torch.Tensor]
 # From the ranks' parts the result, on all of them. Collective: one call.
 Combine = Callable[[torch.Tensor, Communication], torch.Tensor]
-# A public reduction.
-Reduce = Callable[..., DNDarray]
 
 # The dtype in which numbers are added up and multiplied. Halves in float32: 2048 + 1 is 2048 in float16, so that a
 # long sum would stop growing, and ranks would round one after another. All others in int64: a sum of many bytes is

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
+from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
@@ -106,3 +109,17 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     x = ms.ones((4, 3), split=0, comm=part)
     assert ms.cumulative_sum(x, axis=0).comm is ms.cumulative_prod(x, axis=1).comm is part
     part.free()
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+def test_running_totals_as_numpy(size: int, name: str) -> None:
+    for shape in ((5, 3), (6,), ()):
+        for dtype in (torch.int32, torch.float64, torch.bool):
+            whole = (torch.arange(math.prod(shape)).reshape(shape) % 3 + 1).to(dtype)
+            for layout in layouts(shape, size):
+                x = dealt(whole, layout)
+                for axis in (None, *range(-len(shape), len(shape))):
+                    plain = getattr(np, name)(whole.numpy(), axis=axis)
+                    assert_equal(getattr(ms, name)(x, axis), torch.from_numpy(plain))
+                    assert_equal(getattr(x, name)(axis), torch.from_numpy(plain))
+    assert ms.cumsum(ms.ones(3, dtype=torch.int8), dtype=torch.int16).dtype is torch.int16

@@ -6,12 +6,10 @@ import math
 import pickle
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
-from layouts import dealt, layouts
 from reduction_cases import (
     Dims,
     Torch,
@@ -134,20 +132,6 @@ def test_second_derivatives(name: str, whole: Whole) -> None:
     (second,) = torch.autograd.grad(mine, x.larray, weights[x.layout.box(x.comm.rank)])
     assert_close(ms.DNDarray(mine.detach(), x.layout, x.comm), slope.detach())
     assert_close(ms.DNDarray(second, x.layout, x.comm), curve)
-
-
-@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
-def test_running_totals_as_numpy(size: int, name: str) -> None:
-    for shape in ((5, 3), (6,), ()):
-        for dtype in (torch.int32, torch.float64, torch.bool):
-            whole = (torch.arange(math.prod(shape)).reshape(shape) % 3 + 1).to(dtype)
-            for layout in layouts(shape, size):
-                x = dealt(whole, layout)
-                for axis in (None, *range(-len(shape), len(shape))):
-                    plain = getattr(np, name)(whole.numpy(), axis=axis)
-                    assert_equal(getattr(ms, name)(x, axis), torch.from_numpy(plain))
-                    assert_equal(getattr(x, name)(axis), torch.from_numpy(plain))
-    assert ms.cumsum(ms.ones(3, dtype=torch.int8), dtype=torch.int16).dtype is torch.int16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

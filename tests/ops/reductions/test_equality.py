@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,9 +15,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
-Comm = ms.Communication
 SMALL = hyp.sampled_from((1, 0, 2))
-FLOATS = hyp.sampled_from((1.0, 0.0, -0.0, -2.5, math.inf, -math.inf, math.nan))
 
 
 @given(two=st.broadcastable_dndarrays(2, st.dtypes((torch.float64, torch.int64)), elements=SMALL))
@@ -32,14 +29,6 @@ def test_equality(two: tuple[Whole, Whole]) -> None:
         assert ms.array_equal(x, y) is same
         assert ms.allclose(x, y, atol=1.0) is bool(close.all())
         assert ms.array_equal(x, x)
-
-
-@given(two=st.broadcastable_dndarrays(2, torch.float64, elements=FLOATS), equal_nan=hyp.booleans())
-@spmd
-def test_closeness_of_special_numbers(two: tuple[Whole, Whole], equal_nan: bool) -> None:
-    x, y = (whole.cut() for whole in two)
-    wanted = np.isclose(two[0].tensor.numpy(), two[1].tensor.numpy(), equal_nan=equal_nan)
-    assert_equal(ms.isclose(x, y, equal_nan=equal_nan), torch.tensor(wanted))
 
 
 def test_nan_is_close_to_nan_by_request(size: int) -> None:
@@ -71,10 +60,3 @@ def test_errors_are_alike(split: int | None, call: Any, kind: Any, words: str, r
     x = ms.ones((5, 3), split=split)
     with raises_alike(kind, match=words):
         call(x)
-
-
-def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
-    part = comm.split(rank % 2)
-    assert part is not None
-    assert ms.isclose(ms.ones((4, 3), split=0, comm=part), 1).comm is part
-    part.free()
