@@ -7,7 +7,10 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.elementwise.functions import clip, conj, divide, multiply, real, sqrt, subtract
+from minisplit.ops.elementwise.arithmetic import divide, multiply, subtract
+from minisplit.ops.elementwise.exponentials import sqrt
+from minisplit.ops.elementwise.floating import conj, real
+from minisplit.ops.elementwise.selection import clip
 from minisplit.ops.linalg.products import inner
 from minisplit.ops.reductions.functions import mean
 from minisplit.ops.reductions.functions import sum as sum_of

@@ -15,7 +15,7 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import normalise_axes
 from minisplit.ops.data_types import astype
-from minisplit.ops.elementwise.functions import abs as abs_of
+from minisplit.ops.elementwise.arithmetic import abs as abs_of
 from minisplit.ops.linalg.decompositions import svdvals
 from minisplit.ops.reductions.functions import max as max_of
 from minisplit.ops.reductions.functions import min as min_of

@@ -18,7 +18,7 @@ from minisplit.core.layout import as_index, normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.functions import multiply
+from minisplit.ops.elementwise.arithmetic import multiply
 from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
 from minisplit.ops.shape.reshape import ravel
 

@@ -13,8 +13,9 @@ from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.functions import abs as abs_of
-from minisplit.ops.elementwise.functions import square, subtract
+from minisplit.ops.elementwise.arithmetic import abs as abs_of
+from minisplit.ops.elementwise.arithmetic import subtract
+from minisplit.ops.elementwise.exponentials import square
 from minisplit.ops.linalg.batched import agreement_on_shards, apply_to_matrices, as_matrices, check_precision
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals
 from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, splits_matrices, whole_matrices

@@ -13,9 +13,6 @@ from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
 
-_argmax = arg_extreme("max", "", 0)
-_argmin = arg_extreme("min", "", 0)
-
 
 def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
     """Return the index of the greatest element along an axis, or in the whole array.
@@ -55,7 +52,7 @@ def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -
     >>> ms.argmax(ms.array([3, 9, 9], split=0)).item()
     1
     """
-    return _argmax(x, axis, keepdims=keepdims)
+    return arg_extreme("max", x, axis, keepdims)
 
 
 def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
@@ -96,7 +93,7 @@ def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -
     >>> ms.argmin(ms.array([3, 1, 1], split=0)).item()
     1
     """
-    return _argmin(x, axis, keepdims=keepdims)
+    return arg_extreme("min", x, axis, keepdims)
 
 
 def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:

@@ -12,7 +12,7 @@ import torch
 from layouts import dealt, layouts
 
 import minisplit as ms
-from minisplit.ops.array_api import DTYPES
+from minisplit.ops.interop import _NAMES
 from minisplit.testing import assert_close, traffic
 
 WHOLE = torch.arange(1.0, 13.0).reshape(4, 3) / 7
@@ -24,20 +24,6 @@ def test_the_namespace_is_that_of_the_standard(size: int) -> None:
     assert x.__array_namespace__(api_version="2025.12") is ms
     with pytest.raises(ValueError, match=r"2025\.12, got '2020\.01'"):
         x.__array_namespace__(api_version="2020.01")
-
-
-def test_what_the_namespace_offers(size: int) -> None:
-    info = ms.__array_namespace_info__()
-    assert info.capabilities() == {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
-    assert info.default_device() == ms.zeros(1).device
-    assert info.default_device() in info.devices()
-    defaults = info.default_dtypes()
-    assert defaults["real floating"] is ms.zeros(1).dtype
-    assert defaults["integral"] is ms.arange(1).dtype
-    assert info.dtypes() == DTYPES == {name: getattr(ms, name) for name in DTYPES}
-    assert set(info.dtypes(kind=("bool", "unsigned integer"))) == {"bool", "uint8"}
-    with pytest.raises(ValueError, match="integers"):
-        info.dtypes(kind="integers")
 
 
 def test_numpy_gets_the_global_array(size: int) -> None:
@@ -121,6 +107,11 @@ def test_torch_functions_of_arrays_are_ours(size: int, name: str) -> None:
         made = CALLS[name](x)
         assert isinstance(made, ms.DNDarray)
         assert_close(made, CALLS[name](WHOLE))
+
+
+@pytest.mark.serial
+def test_the_table_of_torch_functions_names_functions() -> None:
+    assert all(callable(getattr(ms, name)) for name in _NAMES.values())
 
 
 def test_torch_functions_with_another_meaning_say_what_to_call(size: int) -> None:

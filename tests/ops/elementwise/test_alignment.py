@@ -1,8 +1,10 @@
-"""Where operands meet: pure, so any number of ranks is simulated in one process."""
+"""The alignment of operands: pure, so any number of ranks is simulated in one process."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -48,12 +50,17 @@ def test_every_rank_gets_what_its_shard_is_made_from(given_layouts: list[Layout]
 
 
 @given(operands(), st.lists(st.sampled_from([1, 4, 16]), min_size=3, max_size=3))
-def test_the_result_is_cut_like_an_operand_and_moves_the_fewest_bytes(
+def test_the_result_is_split_like_an_operand_and_moves_the_fewest_bytes(
     given_layouts: list[Layout], itemsizes: list[int]
 ) -> None:
+    assert_aligned(given_layouts, itemsizes)
+
+
+def assert_aligned(given_layouts: Sequence[Layout], itemsizes: Sequence[int]) -> None:
+    """Assert that `align` chooses what moves the fewest bytes, found by trying all."""
     sizes = tuple(itemsizes[: len(given_layouts)])
-    meeting = align(tuple(given_layouts), sizes)
-    shape = meeting.result.shape
+    alignment = align(tuple(given_layouts), sizes)
+    shape = alignment.result.shape
 
     def cost(result: Layout) -> int:
         pairs = zip(given_layouts, sizes, strict=True)
@@ -66,14 +73,30 @@ def test_the_result_is_cut_like_an_operand_and_moves_the_fewest_bytes(
             own.append(Layout(shape, axis, x.ranks, x.ragged if shape[axis] == x.shape[x.split] else None))
     if own:
         costs = [cost(candidate) for candidate in own]
-        assert meeting.result == own[costs.index(min(costs))]
+        assert alignment.result == own[costs.index(min(costs))]
     else:
-        assert meeting.result.split is None
-    needed = [operand_layout(x, meeting.result) for x in given_layouts]
-    assert meeting.needed == tuple(None if x == y else y for x, y in zip(given_layouts, needed, strict=True))
-    assert (meeting.like is None) == (meeting.result not in given_layouts)
+        assert alignment.result.split is None
+    needed = [operand_layout(x, alignment.result) for x in given_layouts]
+    assert alignment.needed == tuple(None if x == y else y for x, y in zip(given_layouts, needed, strict=True))
+    assert (alignment.like is None) == (alignment.result not in given_layouts)
     moved = any(x.split is not None and x != y for x, y in zip(given_layouts, needed, strict=True))
-    assert meeting.messages == moved
+    assert alignment.messages == moved
+
+
+def test_a_call_is_not_answered_by_what_is_cached_of_another() -> None:
+    """All calls after one another: of the same shapes, with other splits, counts, ranks and sizes of elements."""
+    one = [Layout((4, 4), split, 2) for split in (0, 1, None)]
+    one += [Layout((4, 4), split, 2, counts) for split in (0, 1) for counts in ((3, 1), (1, 3))]
+    calls = [(pair, sizes) for pair in product(one, repeat=2) for sizes in ((4, 8), (8, 4))]
+    calls += [(tuple(Layout(x.shape, x.split, 3) for x in pair), (4, 8)) for pair in product(one[:3], repeat=2)]
+    for first, second in permutations(calls, 2):
+        align(*first)
+        assert_aligned(*second)
+    for (operand, target), (other, other_target) in permutations([pair for pair, _ in calls[::3]], 2):
+        align_in_place(operand, target)
+        wanted = operand_layout(other, other_target)
+        assert align_in_place(other, other_target).result == other_target
+        assert align_in_place(other, other_target).needed == (None if wanted == other else wanted,)
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), min_size=1, max_size=3))
