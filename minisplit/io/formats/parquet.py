@@ -161,7 +161,8 @@ class _Writer:
 
 def _kind(field: Any, path: str) -> Any:
     with suppress(NotImplementedError):
-        kind = np.dtype(field.type.to_pandas_dtype())
+        # Not by `to_pandas_dtype`, for which pyarrow before 26 needs pandas.
+        kind = needed("pyarrow", "Parquet").array([], field.type).to_numpy(zero_copy_only=False).dtype
         if not kind.hasobject:
             return kind
     raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")

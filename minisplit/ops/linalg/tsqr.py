@@ -72,8 +72,8 @@ def completed(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Ten
     """
     reflectors, scales = torch.geqrf(redistribute(q.detach(), layout, layout.with_split(None), comm))
     start, stop = layout.span(comm.rank)
-    square = torch.eye(stop - start, dtype=q.dtype, device=q.device)
-    mine = torch.nn.functional.pad(square, (0, 0, start, layout.extent - stop))
+    mine = torch.zeros(layout.extent, stop - start, dtype=q.dtype, device=q.device)
+    mine[start:stop].fill_diagonal_(1)
     mine = mine.expand(*q.shape[:-2], *mine.shape)
     return torch.cat([q, torch.ormqr(reflectors, scales, mine, transpose=True).mH[..., q.shape[-1] :]], -1)
 

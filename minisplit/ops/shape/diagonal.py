@@ -76,10 +76,10 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     counts[0] += max(-k, 0)
     counts[-1] += max(k, 0)
     layout = Layout((extent, extent), 0, ranks, tuple(counts))
-    # The columns of this rank's elements, and with rank 0 the rows before the first.
-    before = x.layout.span(rank)[0] + max(k, 0)
-    above = max(-k, 0) * (rank == 0)
-    square = torch.nn.functional.pad(
-        torch.diag(x.larray), (before, extent - before - len(x.larray), above, max(k, 0) * (rank == ranks - 1))
-    )
-    return DNDarray(square, layout, x.comm)
+    # The first and the last rank also have the rows without an element. Not by torch's pad: before torch 2.9 that
+    # refuses matrices without elements.
+    first_column = x.layout.span(rank)[0] + max(k, 0)
+    above = x.larray.new_zeros(max(-k, 0) * (rank == 0), extent)
+    below = x.larray.new_zeros(max(k, 0) * (rank == ranks - 1), extent)
+    rows = x.larray.new_zeros(len(x.larray), extent).diagonal_scatter(x.larray, first_column)
+    return DNDarray(torch.cat([above, rows, below]), layout, x.comm)
