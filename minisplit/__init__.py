@@ -2,13 +2,13 @@
 
 import sys
 
-from minisplit.launch.commands import asked, main
+from minisplit.launch.commands import is_main_program, main
 
 # `python -m minisplit` imports this package before it runs it. It must work without an MPI library, and must not
 # start one, so it ends here, before anything else is imported.
-if asked():
+if is_main_program():
     sys.exit(main(sys.argv[1:]))
-del asked, main, sys
+del is_main_program, main, sys
 
 # Before all other imports: whatever fails from here on, on one rank alone, ends the job.
 from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start

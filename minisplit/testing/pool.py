@@ -25,7 +25,6 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any, NoReturn, Self
 
@@ -53,8 +52,6 @@ BEFORE_SIGNAL = 0.05
 BEFORE_KILL = 2.0
 # MPI libraries have a limited number of communicators (MPICH: 2048), and one is given up for each fault.
 ABANDONED_LIMIT = 500
-# What lets every MPI run as root and with more ranks than cores. What the user has set wins.
-SETTINGS = {"OMP_NUM_THREADS": "1", **jobs.SETTINGS}
 # What launchers set for their ranks, and not what users set.
 _LAUNCHER_VARIABLE = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
 # How many pickled functions are in `_functions`: hypothesis runs one at a time, so the limit only bounds memory.
@@ -79,7 +76,7 @@ class Pool:
     ranks : int, default 8
         How many ranks are started: the largest number that can run an example.
     mpiexec : str, optional
-        The launcher. By default `MINISPLIT_MPIEXEC`, one next to Python, or the one on PATH.
+        The launcher. By default the one that `python -m minisplit run` takes.
     patience : float, default 60.0
         Seconds for which no rank of an example may get on.
 
@@ -326,7 +323,7 @@ class _PoolProcesses:
         self.process_of_rank: dict[int, int] = {}
         self.connections: list[Connection] = []
         self.selector = selectors.DefaultSelector()
-        self.launcher = _find_mpiexec(mpiexec)
+        self.launcher = jobs.find_launcher(mpiexec, ranks)
         # A folder of this user alone, so that nobody else can connect. MPI libraries put files into it as well,
         # which are best in memory.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -336,8 +333,11 @@ class _PoolProcesses:
         self.server.listen(ranks)
         self.mpiexec = subprocess.Popen(
             # -P: the ranks find the modules that the controller finds, and no others.
-            [self.launcher, "-n", str(ranks), sys.executable, "-P", "-m", WORKER, f"{self.folder}/socket"],
-            env={**_environment(self.folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+            self.launcher.command(ranks, "-P", "-m", WORKER, f"{self.folder}/socket"),
+            env={
+                **_environment(self.launcher, ranks, self.folder),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -371,8 +371,9 @@ class _PoolProcesses:
                 if hello.size != self.ranks:
                     self.end()
                     raise RuntimeError(
-                        f"{self.launcher} started {self.ranks} ranks, but the MPI library sees {hello.size}: they "
-                        "are not of one MPI. Give the pool the mpiexec that belongs to the library"
+                        f"{self.launcher.program} started {self.ranks} ranks, but the MPI library sees "
+                        f"{hello.size}: they are not of one MPI. Give the pool the mpiexec that belongs to the "
+                        "library"
                     )
                 arrived[hello.rank] = connection
         for rank in range(self.ranks):
@@ -457,31 +458,17 @@ class _PoolProcesses:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _find_mpiexec(chosen: str | None) -> str:
-    """Return the launcher to use; RuntimeError, which says what to do, if there is none."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    found = (
-        chosen
-        or os.environ.get("MINISPLIT_MPIEXEC")
-        or (str(beside) if beside.exists() else shutil.which("mpiexec"))
-    )
-    if not found or not shutil.which(found):
-        raise RuntimeError(
-            f"the pool needs mpiexec, and found {f'no program {found}' if found else 'none'}: give it with "
-            'mpiexec= or MINISPLIT_MPIEXEC, load your MPI module, or `pip install "minisplit[mpich]"`'
-        )
-    return found
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """Return the environment of the ranks: without what a launcher has set for this process, which may be a rank.
+def _environment(launcher: jobs.Launcher, ranks: int, folder: str) -> dict[str, str]:
+    """The environment of the ranks: without what a launcher has set for this process, which may be a rank itself.
 
     `os.environ` does not have what an MPI library has set since Python started.
     """
-    inherited = {name: value for name, value in os.environ.items() if not _LAUNCHER_VARIABLE.match(name)}
-    folders = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
+    # One thread for each rank by default: the pool may have more ranks than there are cores.
+    settings = launcher.environment(ranks, None if jobs.THREADS in os.environ else 1)
+    kept = {name: value for name, value in settings.items() if not _LAUNCHER_VARIABLE.match(name)}
+    places = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
     # The pool has its own way to end calls that last too long.
-    return {**SETTINGS, **dict.fromkeys(folders, folder), **inherited, "MINISPLIT_TIMEOUT": "0"}
+    return {**dict.fromkeys(places, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
 
 
 class _Pickler(Pickler):

@@ -415,7 +415,7 @@ def test_bad_arguments(pool: Pool) -> None:
         pool.run(total, ranks=9)
     with pytest.raises(ValueError, match="at least one rank"):
         Pool(0)
-    with pytest.raises(RuntimeError, match="found no program /nowhere/mpiexec"):
+    with pytest.raises(RuntimeError, match="/nowhere/mpiexec is neither a program"):
         Pool(1, mpiexec="/nowhere/mpiexec").run(total, ranks=1)
     with pytest.raises(RuntimeError, match=r"mpiexec ended with status 1, and 0 of 1 ranks have reported"):
         Pool(1, mpiexec="/bin/false").run(total, ranks=1)

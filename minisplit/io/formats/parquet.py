@@ -138,7 +138,8 @@ class ParquetWriter(Writer):
 
 def _field_dtype(field: Any, path: str) -> Any:
     with suppress(NotImplementedError):
-        dtype = np.dtype(field.type.to_pandas_dtype())
+        # Not by `to_pandas_dtype`, for which pyarrow before 26 needs pandas.
+        dtype = import_for("pyarrow", "Parquet").array([], field.type).to_numpy(zero_copy_only=False).dtype
         if not dtype.hasobject:
             return dtype
     raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")
