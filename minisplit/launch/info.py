@@ -15,7 +15,7 @@ from minisplit.launch import jobs
 
 NEEDED = ("torch", "mpi4py", "numpy")
 # Extras that are not for users: an MPI shows as library and launcher, the others are for contributors.
-HIDDEN_EXTRAS = {"mpich", "openmpi", "bench", "dev", "examples"}
+HIDDEN_EXTRAS = {"mpich", "openmpi", "bench", "dev", "examples", "mutate"}
 
 
 def info(ranks: int, choice: str | None) -> int:
