@@ -36,7 +36,7 @@ from minisplit.core.communication.debug import call_site, debug, describe_call
 from minisplit.core.communication.mpi import MPICommunication
 from minisplit.core.communication.protocol import Call, messages_of, set_default_comm
 from minisplit.core.communication.startup import MPI_WORLD
-from minisplit.core.inside_vmap import refuse
+from minisplit.core.communication.inside_vmap import refuse
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import rank_in_example
 from minisplit.testing.histories import CallRecord, History, Key, Progress

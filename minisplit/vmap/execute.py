@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from minisplit.core import inside_vmap
+from minisplit.core.communication import inside_vmap
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
 from minisplit.core.communication.agreement import Failure

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minisplit.core.inside_vmap import inside_vmap
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import plan_batch

@@ -29,7 +29,7 @@ from minisplit.core.communication.debug import (
     texts_by_rank,
 )
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
-from minisplit.core.inside_vmap import inside_vmap, refuse
+from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.transfer import TransferPlan
 
 # A few integers.

@@ -13,7 +13,7 @@ import numpy as np
 from minisplit.core.communication.debug import CollectiveError, debugging, texts_by_rank
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.error_text import short_repr
-from minisplit.core.inside_vmap import inside_vmap
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.layout import as_index
 from minisplit.core.random.philox import Key, fold, words_of
 

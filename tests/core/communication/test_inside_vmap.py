@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import minisplit as ms
-from minisplit.core import inside_vmap
+from minisplit.core.communication import inside_vmap
 
 pytestmark = pytest.mark.serial
 
