@@ -2,13 +2,13 @@
 
 import sys
 
-from minisplit.launch.commands import asked, main
+from minisplit.launch.commands import is_main_program, main
 
 # `python -m minisplit` imports this package before it runs it. It must work without an MPI library, and must not
 # start one, so it ends here, before anything else is imported.
-if asked():
+if is_main_program():
     sys.exit(main(sys.argv[1:]))
-del asked, main, sys
+del is_main_program, main, sys
 
 # Before all other imports: whatever fails from here on, on one rank alone, ends the job.
 from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start
@@ -19,18 +19,7 @@ del start
 from math import e, inf, nan, pi
 
 from torch import (
-    bfloat16,
-    bool,
-    complex64,
-    complex128,
-    float16,
-    float32,
-    float64,
-    int8,
-    int16,
-    int32,
-    int64,
-    uint8,
+    bfloat16, bool, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8,
 )
 
 from minisplit import ops, testing
@@ -43,25 +32,14 @@ from minisplit.core.communication.protocol import Communication, get_comm, use_c
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
 from minisplit.core.devices import cpu
 from minisplit.core.factories import (
-    arange,
-    empty,
-    empty_like,
-    eye,
-    full,
-    full_like,
-    linspace,
-    ones,
-    ones_like,
-    zeros,
-    zeros_like,
+    arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
 )
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
 from minisplit.core.storage import StoredArray
-from minisplit.io.api import datasets, load, save
+from minisplit.io.api import datasets, load, open, save
 from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
-from minisplit.io.opening import open
 from minisplit.ops import *  # noqa: F403 - every operation is public here too
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
@@ -72,68 +50,13 @@ __array_api_version__ = "2025.12"
 newaxis = None
 
 __all__ = [
-    "MPI_SELF",
-    "MPI_WORLD",
-    "CollectiveError",
-    "Communication",
-    "DNDarray",
-    "Layout",
-    "MPICommunication",
-    "PerformanceWarning",
-    "Profile",
-    "RankError",
-    "StoredArray",
-    "__array_api_version__",
-    "arange",
-    "array",
-    "asarray",
-    "balance",
-    "bfloat16",
-    "bool",
-    "complex64",
-    "complex128",
-    "cpu",
-    "datasets",
-    "debug",
-    "e",
-    "empty",
-    "empty_like",
-    "eye",
-    "float16",
-    "float32",
-    "float64",
-    "from_dlpack",
-    "from_numpy",
-    "full",
-    "full_like",
-    "get_comm",
-    "inf",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "linspace",
-    "load",
-    "load_checkpoint",
-    "nan",
-    "newaxis",
-    "ones",
-    "ones_like",
-    "open",
-    "pi",
-    "plot_layout",
-    "profile",
-    "random",
-    "redistribute",
-    "resplit",
-    "save",
-    "save_checkpoint",
-    "testing",
-    "uint8",
-    "use_comm",
-    "vmap",
-    "warn_above",
-    "zeros",
+    "MPI_SELF", "MPI_WORLD", "CollectiveError", "Communication", "DNDarray", "Layout", "MPICommunication",
+    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "arange", "array",
+    "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
+    "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full",
+    "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load", "load_checkpoint",
+    "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile", "random", "redistribute",
+    "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap", "warn_above", "zeros",
     "zeros_like",
 ]
 __all__ += ops.__all__

@@ -1,13 +1,11 @@
-"""One rank of a test run: `rank.py FOLDER PYTEST-ARGUMENTS`, as `dev.py test` starts it.
+"""One rank of a test run: `rank.py FOLDER PYTEST-ARGUMENTS`, as `job.py` starts it.
 
-What rank R prints goes to FOLDER/rank-R.log, and what came of each test, as a line of JSON, to
-FOLDER/rank-R.results. On SIGUSR1 it writes the stack of every thread to its log.
+What rank R prints goes to FOLDER/rank-R.log, and its process to FOLDER/rank-R.pid. What came of each test goes to
+FOLDER/rank-0.results, as a line of JSON: the ranks agree on it, see `conftest.py`.
 """
 
-import faulthandler
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,21 +56,21 @@ def own_rank() -> int:
 
 def main() -> int:
     folder, *arguments = sys.argv[1:]
-    path = Path(folder, f"rank-{own_rank()}")
+    rank = own_rank()
+    path = Path(folder, f"rank-{rank}")
     log = path.with_suffix(".log").open("a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log
-    # To the log itself: pytest may point the descriptors 1 and 2 elsewhere.
-    faulthandler.register(signal.SIGUSR1, file=log, all_threads=True)
     path.with_suffix(".pid").write_text(f"{os.getpid()} {os.getpgrp()}")
-    results = Results(path.with_suffix(".results"))
     # tee: what a test prints is in the log also if the rank dies in it. The cache is for one rank at a time.
     options = ["-v", "--no-header", "--capture=tee-sys", "-p", "no:cacheprovider"]
-    status = pytest.main([*options, *arguments], plugins=[results])
-    results.record(ended=int(status))
-    # The results say what failed; launchers may end the other ranks where one leaves with another status.
-    return 0
+    results = Results(path.with_suffix(".results")) if rank == 0 else None
+    status = pytest.main([*options, *arguments], plugins=[results] if results else [])
+    if results:
+        results.record(ended=int(status))
+    # Launchers end the other ranks where one leaves with a status, so failed tests, and none, give none.
+    return 0 if results or status in {pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED} else status
 
 
 if __name__ == "__main__":

@@ -48,16 +48,16 @@ SHOWN = [*(f"ms.{name}" for name in FUNCTIONS), *(f"x.{name}" for name in METHOD
 def test_an_editor_shows_every_public_name() -> None:
     """jedi reads the code without running it, and finds each function and method with its docstring."""
     jedi = pytest.importorskip("jedi")
-    lines = ["import minisplit as ms", "x = ms.ones(3, split=0)", *SHOWN]
-    script = jedi.Script("\n".join(lines))
     unknown = []
-    for number, name in enumerate(SHOWN, 3):
-        found = script.help(number, len(name))
+    for name in SHOWN:
+        # A script for each: jedi bounds what it infers in one.
+        script = jedi.Script(f"import minisplit as ms\nx = ms.ones(3, split=0)\n{name}")
+        found = script.help(3, len(name))
         last = name.rpartition(".")[2]
-        known = any(
-            each.name == last and last in each.docstring() and len(each.docstring()) > 40 for each in found
-        )
-        if not known:
+        # Of a property jedi shows the text alone.
+        signed = not isinstance(vars(ms.DNDarray).get(last), property)
+        texts = [each.docstring() for each in found if each.name == last]
+        if not any(len(text) > 10 and (f"{last}(" in text or not signed) for text in texts):
             unknown.append(name)
     assert not unknown
 

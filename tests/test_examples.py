@@ -1,7 +1,6 @@
 """The examples run on any number of ranks, say the same there, and fail where something is wrong."""
 
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -10,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launchers import job_environment, launcher
 
 import minisplit as ms
 
 ROOT = Path(__file__).parent.parent
-# What dev.py sets for serial runs; these tests start jobs of their own.
-MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
 pytestmark = [pytest.mark.serial, pytest.mark.jobs, pytest.mark.examples]
 
 # What an example must say, and the picture that it makes.
@@ -90,10 +88,9 @@ SAYS = {
 
 def job(ranks, name):
     """What the example prints as a job of that many ranks. It must end well."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MINISPLIT_")}
     done = subprocess.run(
-        [MPIEXEC, "-n", str(ranks), sys.executable, f"examples/{name}.py"],
-        env=environment,
+        launcher().command(ranks, f"examples/{name}.py"),
+        env=job_environment(ranks),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

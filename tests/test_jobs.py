@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from launchers import job_environment, launcher
+from mpi4py import MPI
 
 ROOT = Path(__file__).parent.parent
-# What dev.py sets for serial runs; these tests start jobs of their own.
-MPIEXEC = os.environ.get("MINISPLIT_MPIEXEC", "mpiexec")
 # Open MPI's launcher ends a job itself on Ctrl-C, before a rank can say anything.
-OPEN_MPI = "openmpi" in MPIEXEC
+OPEN_MPI = MPI.get_vendor()[0] == "Open MPI"
 PRELUDE = """\
 import os, sys, threading, time
 import torch
@@ -43,12 +43,10 @@ def job(ranks, *words, limit=40, interrupt=None, **settings):
     `interrupt` is called with the launcher's process once each rank has printed "ready".
     """
     mark = f"MINISPLIT_TEST_JOB={uuid.uuid4()}"
-    # A copy: it leaves out what an MPI in this process, a job of one rank, set for itself.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MINISPLIT_")}
-    environment |= dict([mark.split("=")]) | settings
+    environment = job_environment(ranks) | dict([mark.split("=")]) | settings
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        launcher = subprocess.Popen(
-            [MPIEXEC, "-n", str(ranks), sys.executable, *map(str, words)],
+        mpiexec = subprocess.Popen(
+            launcher().command(ranks, *map(str, words)),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -58,25 +56,25 @@ def job(ranks, *words, limit=40, interrupt=None, **settings):
         )
         ends = time.monotonic() + limit
         try:
-            while launcher.poll() is None and time.monotonic() < ends:
+            while mpiexec.poll() is None and time.monotonic() < ends:
                 time.sleep(0.05)
                 if interrupt and os.pread(out.fileno(), 100, 0).count(b"ready") == ranks:
                     time.sleep(0.5)  # for the ranks to come to where they wait
-                    interrupt(launcher.pid)
+                    interrupt(mpiexec.pid)
                     interrupt = None
-            timed_out = launcher.poll() is None
+            timed_out = mpiexec.poll() is None
             ends = time.monotonic() + 2
             while not timed_out and processes(mark) and time.monotonic() < ends:
                 time.sleep(0.05)
             left = processes(mark)
         finally:
-            for process in {launcher.pid, *processes(mark)}:
+            for process in {mpiexec.pid, *processes(mark)}:
                 with suppress(OSError):
                     os.kill(process, signal.SIGKILL)
-            launcher.wait()
+            mpiexec.wait()
         out.seek(0)
         err.seek(0)
-        ended = Ended(launcher.returncode, out.read(), err.read())
+        ended = Ended(mpiexec.returncode, out.read(), err.read())
     assert not timed_out, f"the job does not end:\n{ended.out}\n{ended.err}"
     assert not left, f"the job left processes behind:\n{ended.out}\n{ended.err}"
     return ended

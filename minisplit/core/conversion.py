@@ -83,7 +83,7 @@ def array(
     """
     if split is not None and is_split is not None:
         raise ValueError(
-            f"give split (cut an object that every rank has) or is_split (glue the ranks' parts), "
+            f"give split (cut an object that every rank has) or is_split (join the ranks' parts), "
             f"not both, got split={short_repr(split)}, is_split={short_repr(is_split)}"
         )
     dtype = sanitize_dtype(dtype)
@@ -97,7 +97,7 @@ def array(
     comm.check_replicated(whole, name, "use is_split= where each rank has a part")
     layout = Layout(tuple(whole.shape), split, comm.size)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
-    return DNDarray(_apply_copy(shard, copy, _is_shared(whole, obj)), layout, comm)
+    return DNDarray(_apply_copy(shard, copy, _shares_memory(whole, obj)), layout, comm)
 
 
 def asarray(
@@ -332,22 +332,22 @@ def _as_numbers(obj: Any, arrays: list[DNDarray], is_part: bool) -> Any:
     return [_as_numbers(item, arrays, is_part) for item in obj] if isinstance(obj, (list, tuple)) else obj
 
 
-def _apply_copy(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor:
-    """The shard, or a copy of it, as `copy` says. `shared` is whether its memory is that of the user's object."""
+def _apply_copy(shard: torch.Tensor, copy: bool | None, shares_memory: bool) -> torch.Tensor:
+    """The shard or a copy of it, as `copy` says. `shares_memory`: whether it is in memory of the user's object."""
     if copy is None:
         return shard
     if copy is True:
         return shard.clone(memory_format=torch.contiguous_format)
     if copy is not False:
         raise ValueError(f"copy must be True, False or None, got {short_repr(copy)}")
-    if not shared:
+    if not shares_memory:
         raise ValueError(
             "copy=False, but with this dtype, device and split the object must be copied; use copy=None"
         )
     return shard
 
 
-def _is_shared(whole: torch.Tensor, obj: Any) -> bool:
+def _shares_memory(whole: torch.Tensor, obj: Any) -> bool:
     """Whether the tensor that was made of `obj` has its memory."""
     if isinstance(obj, np.ndarray):
         return not whole.numel() or whole.data_ptr() == obj.__array_interface__["data"][0]
@@ -377,7 +377,7 @@ def _join_parts(
     try:
         axis = as_index(is_split, "is_split")
         part = _as_tensor(obj, dtype, device, is_part=True)
-        part = _apply_copy(part, copy, _is_shared(part, obj))
+        part = _apply_copy(part, copy, _shares_memory(part, obj))
     except Exception as caught:  # another rank may have no error, so that all ranks have to hear of this one
         error = caught
     table = comm.allgather(_part_record(part, axis, failure_code(comm, error), _FEW_DIMS))

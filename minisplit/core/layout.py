@@ -32,7 +32,7 @@ def as_index(value: Any, name: str) -> int:
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
     """Return `axis` counted from the front. IndexError unless `-ndim <= axis < ndim`."""
-    index = as_index(axis, name)
+    index = axis if type(axis) is int else as_index(axis, name)
     if not -ndim <= index < ndim:
         span = f"{-ndim} to {ndim - 1}" if ndim else "nothing: a 0-d array has no axis"
         raise IndexError(f"{name} {index} is out of range for {ndim} dimensions; allowed: {span}")
@@ -60,7 +60,7 @@ def normalise_shape(shape: Any) -> tuple[int, ...]:
     extents = shape if isinstance(shape, Iterable) else (shape,)
     # Every operation makes layouts, and nearly all extents are ints already: a call for each would show.
     result = tuple([n if type(n) is int else as_index(n, "every extent of a shape") for n in extents])
-    if any(n < 0 for n in result):
+    if min(result, default=0) < 0:
         raise ValueError(f"extents must not be negative, got shape {short_repr(result)}")
     return result
 
@@ -149,7 +149,7 @@ class Layout:
             raise ValueError(
                 f"counts must be {self.ranks} ints, one per rank, got {len(checked)}: {short_repr(checked)}"
             )
-        if any(n < 0 for n in checked):
+        if min(checked) < 0:
             raise ValueError(f"counts must not be negative, got {short_repr(checked)}")
         if sum(checked) != self.shape[self.split]:
             raise ValueError(
@@ -240,7 +240,7 @@ class Layout:
             If the layout is replicated.
         """
         if self.ragged is not None:
-            bounds = self.offsets()
+            bounds = _offsets(self.extent, self.ranks, self.ragged)
             return int(bounds[rank]), int(bounds[rank + 1])
         share, more = divmod(self.extent, self.ranks)
         start = rank * share + min(rank, more)

@@ -1,4 +1,5 @@
-"""`python -m minisplit`: starts jobs, says what is there, and tests it. Works where no MPI library can be loaded.
+"""`python -m minisplit`: starts jobs, shows what is installed, and tests it. Works without an MPI library.
 
-Standard library only, and no MPI in this process: an MPI library that starts a launcher confuses its ranks.
+The process that starts a job uses the standard library only and loads no MPI: an MPI library sets environment
+variables for the process that it is in, and a launcher would pass them on to the ranks.
 """

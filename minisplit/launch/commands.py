@@ -1,4 +1,4 @@
-"""What `python -m minisplit` is told."""
+"""The command line of `python -m minisplit`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,40 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minisplit.launch import doctor, jobs, selftest
+from minisplit.launch import info, jobs, selftest
 
 
-def asked() -> bool:
-    """Whether Python is about to run this package: `python -m minisplit`, with whatever options."""
-    # Until it has found the module, its name in sys.argv is "-m". What follows is the same in both lists.
+def is_main_program() -> bool:
+    """Whether Python is about to run this package: `python -m minisplit`, with any options of Python."""
+    # Until Python has found the module, "-m" stands for its name in sys.argv. The rest is the same in both lists.
     return sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in {"minisplit", "-mminisplit"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit status; `run` does not return."""
-    chosen = parser().parse_args(arguments)
+    """Run a command of `python -m minisplit`.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The arguments after `minisplit`.
+
+    Returns
+    -------
+    int
+        The exit status. `run` does not return: the launcher takes the place of this process.
+    """
+    chosen = make_parser().parse_args(arguments)
     try:
         if chosen.command == "info":
-            return doctor.info(chosen.n, chosen.mpi)
+            return info.info(chosen.n, chosen.mpi)
         if chosen.command == "selftest":
-            return selftest.selftest(jobs.find(chosen.mpi), chosen.n or [1, 2, 4])
+            return selftest.selftest(jobs.find_launcher(chosen.mpi), chosen.n or [1, 2, 4])
         if not chosen.module and not Path(chosen.script).is_file():
             sys.stderr.write(f"minisplit: there is no script {chosen.script}\n")
             return 2
-        launcher = jobs.find(chosen.mpi, chosen.n)
+        launcher = jobs.find_launcher(chosen.mpi, chosen.n)
         program = [*["-m"] * chosen.module, chosen.script, *chosen.arguments]
-        jobs.become(launcher, chosen.n, chosen.threads, program)
+        jobs.exec_job(launcher, chosen.n, chosen.threads, program)
     except jobs.LauncherError as error:
         sys.stderr.write(f"minisplit: {error}\n`python -m minisplit info` shows what there is.\n")
     except KeyboardInterrupt:
@@ -37,9 +48,10 @@ def main(arguments: Sequence[str]) -> int:
     return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    parsed = argparse.ArgumentParser(prog="python -m minisplit", description="Start jobs, and see what they need.")
-    commands = parsed.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m minisplit", description="Start jobs, and see what they need.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="versions, MPI, cores, GPUs, and what is missing")
     run = commands.add_parser("run", help="run a script on several ranks")
     selftest = commands.add_parser("selftest", help="small jobs that check whether all works here")
@@ -52,10 +64,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module")
     run.add_argument("script", metavar="SCRIPT")
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
-    return parsed
+    return parser
 
 
 def positive(text: str) -> int:
+    """Convert the text of an argument to a number of ranks or threads."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)

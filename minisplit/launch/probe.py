@@ -1,4 +1,4 @@
-"""What mpi4py loads, as one line of JSON; run as a file, as `import minisplit` may not work."""
+"""What mpi4py loads, as one line of JSON. Runs as a file, since `import minisplit` may fail here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# What begins the line: programs, and MPI libraries, may print other lines.
 MARK = "minisplit-probe "
 
 
 def library() -> dict[str, Any]:
-    """What MPI library it is. Does not initialise it."""
+    """Describe the MPI library that mpi4py loads, or say why it loads none. Does not initialise MPI."""
     try:
         import mpi4py  # noqa: PLC0415 - may be missing
 
@@ -20,8 +21,8 @@ def library() -> dict[str, Any]:
         from mpi4py import MPI  # noqa: PLC0415 - may fail
     except (ImportError, RuntimeError) as error:
         return {"error": str(error).splitlines()[0]}
-    mapped = Path("/proc/self/maps")
-    paths = {line.split()[-1] for line in mapped.read_text().splitlines()} if mapped.exists() else set()
+    maps = Path("/proc/self/maps")
+    paths = {line.split()[-1] for line in maps.read_text().splitlines()} if maps.exists() else set()
     return {
         "vendor": MPI.get_vendor()[0],
         "version": ".".join(map(str, MPI.get_vendor()[1])),
@@ -31,16 +32,16 @@ def library() -> dict[str, Any]:
 
 
 def size() -> dict[str, Any]:
-    """Of how many ranks the job is, in the eyes of MPI."""
+    """Return the rank of this process, and how many ranks MPI says the job has."""
     from mpi4py import MPI  # noqa: PLC0415 - starts MPI
 
     return {"rank": MPI.COMM_WORLD.rank, "size": MPI.COMM_WORLD.size}
 
 
-def tell(facts: dict[str, Any]) -> None:
-    """Print them in one write: launchers may mix what the ranks write in pieces."""
+def report(facts: dict[str, Any]) -> None:
+    """Print facts in one write: launchers may mix what the ranks write in pieces."""
     os.write(1, f"{MARK}{json.dumps(facts)}\n".encode())
 
 
 if __name__ == "__main__":
-    tell({"library": library, "size": size}[sys.argv[1]]())
+    report({"library": library, "size": size}[sys.argv[1]]())

@@ -16,8 +16,8 @@ from types import TracebackType
 
 
 def end_job(error: BaseException) -> None:
-    """See to it that the job ends with this rank, which leaves with `error`."""
-    status = status_of(error)
+    """Make the job end with this rank, which leaves with `error`."""
+    status = exit_status(error)
     if not status:
         return
     if "mpi4py.MPI" in sys.modules:
@@ -44,14 +44,15 @@ def end_job(error: BaseException) -> None:
     os._exit(status)
 
 
-def status_of(error: BaseException) -> int:
+def exit_status(error: BaseException) -> int:
+    """The exit status of a process that nobody catches this error in."""
     if isinstance(error, SystemExit):
         return error.code & 0xFF if isinstance(error.code, int) else int(error.code is not None)
     return 1
 
 
-def trimmed(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames of this file and of what it runs the program with."""
+def remove_own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of this file and of what it runs the program with."""
     while trace and trace.tb_frame.f_code.co_filename in {__file__, "<frozen runpy>"}:
         trace = trace.tb_next
     return trace
@@ -69,9 +70,10 @@ if __name__ == "__main__":
             sys.path[0] = os.path.dirname(os.path.realpath(sys.argv[0]))
             runpy.run_path(sys.argv[0], run_name="__main__")
     except BaseException as error:
-        error.__traceback__ = trimmed(error.__traceback__)
+        error.__traceback__ = remove_own_frames(error.__traceback__)
         if "minisplit" not in sys.modules:
             end_job(error)
-        elif isinstance(error, SystemExit):  # minisplit ends the job by itself at any other error
-            sys.modules["minisplit.core.communication.startup"].notice_exit(status_of(error))
+        elif isinstance(error, SystemExit):
+            # Once it is imported, minisplit ends the job by itself at any other error.
+            sys.modules["minisplit.core.communication.startup"].notice_exit(exit_status(error))
         raise

@@ -85,6 +85,7 @@ class VmapTask:
                 with self.random.replace_random_functions(start, samples, level):
                     returned = self.func(*batched)
             leaves: Tensors
+            # Most functions return a bare tensor, which takes no walk through a tree.
             if isinstance(returned, torch.Tensor):
                 leaves, structure = (returned,), None
             else:
@@ -99,6 +100,7 @@ class VmapTask:
                 for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
             ]
         finally:
+            # Also after an error: on a level that is left open, everything that follows would be mapped.
             end_vmap_level()
             inside_vmap.end(in_func)
         return Mapped(outputs, dims, structure)
@@ -187,6 +189,7 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
 
     The outcome has their description, but no tensors. Local.
     """
+    # One sample: torch.vmap maps no batch of zero.
     shapes = [
         target.shape if dim is None else (*target.shape[:dim], 1, *target.shape[dim + 1 :])
         for target, dim in zip(batch.targets, batch.in_dims, strict=True)
@@ -217,6 +220,7 @@ def captured_values(func: Callable[..., Any]) -> list[Any]:
     """What a plain Python function refers to by name: in its closure and among its globals."""
     if type(func) is not types.FunctionType:
         return []
+    # Not what it reaches by attributes, as the parameters of a module: that could be anything.
     values = []
     for cell in func.__closure__ or ():
         with suppress(ValueError):  # not set yet
@@ -283,6 +287,7 @@ def _allocate(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     wholes = []
     for out, dim in zip(part.outputs, part.dims, strict=True):
         if dim is None:
+            # clone: the output may be a captured tensor, which must not change with the output.
             wholes.append(out.clone(memory_format=torch.contiguous_format))
         else:
             shape = list(out.shape)
@@ -299,7 +304,7 @@ def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
     for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
         if dim is not None:
             room.narrow(dim, start, stop - start).copy_(out)
-        elif start and checksum(out) != checksum(room):
+        elif start and checksum(out) != checksum(room):  # by bytes, as NaN is not equal to itself
             raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
 
 

@@ -97,9 +97,10 @@ def _validate_budget(budget: Any, chunk_size: Any) -> int | None:
 
 
 def _validate_imbalance(max_imbalance: Any) -> float:
+    # True is an int for Python, and would pass as 1.
     if isinstance(max_imbalance, bool) or not isinstance(max_imbalance, (int, float)):
         raise TypeError(f"max_imbalance must be a number, got {short_repr(max_imbalance)}")
-    if not max_imbalance >= 1:
+    if not max_imbalance >= 1:  # NaN is refused as well
         raise ValueError(f"max_imbalance must be at least 1, which means balanced, got {max_imbalance}")
     return float(max_imbalance)
 

@@ -181,6 +181,7 @@ def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
             ranks_by_digest.setdefault(digest, []).append(rank)
     groups = list(ranks_by_digest.values())
     kinds = []
+    # The texts go around only now: in the record there is but their digest.
     for ranks in groups[:_MOST_NAMED]:
         message = json.dumps(mine.texts()).encode() if mine is not None and comm.rank == ranks[0] else b""
         kinds.append(json.loads(comm.broadcast_bytes(message, ranks[0])))
@@ -224,6 +225,7 @@ def explain(
     `again`, which maps the samples from one local number to another, serves to find the first sample that fails.
     It is None where the function did not fail, but what it did or returned is at fault.
     """
+    # Not after sys.exit(), nor where memory ran out: fewer samples take less.
     if again is not None and isinstance(error, Exception) and not _is_about_memory(error):
         start, stop = narrow(error, start, stop, again)
     first = samples.span(rank)[0]

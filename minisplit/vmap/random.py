@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
-from minisplit.core.random.sampling import IndexGrid
+from minisplit.core.random.sampling import Sampler
 from minisplit.vmap.functorch import (
     CVmapInterpreterPtr,
     DisableTorchFunction,
@@ -34,8 +34,6 @@ from minisplit.vmap.functorch import (
     temporarily_clear_interpreter_stack,
 )
 
-# Makes random numbers of a distribution, in a dtype and on a device, for the indices of a grid.
-Sampler = Callable[[IndexGrid, torch.dtype, torch.device], torch.Tensor]
 # Part of the text of torch's error for a random function in a vmap of randomness "error".
 _REFUSED = "random operation while in randomness error mode"
 # Of SELU networks: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
@@ -56,6 +54,7 @@ class RandomSource(NamedTuple):
     @contextmanager
     def replace_random_functions(self, start: int, samples: int, level: int) -> Iterator[None]:
         """Replace what random functions return while a vmap of this level maps samples from local `start` on."""
+        # torch.manual_seed and the like draw nothing, so that no rule sees them.
         before = None if self.key is None else torch.get_rng_state()
         with _RandomFunctions(self, self.first + start, samples, level):
             yield
@@ -76,6 +75,7 @@ class _RandomFunctions(TorchFunctionMode):
     def __init__(self, source: RandomSource, first: int, samples: int, level: int) -> None:
         super().__init__()
         self.source, self.level = source, level
+        # With "same" the numbers of one sample serve all, and are not mapped.
         self.first, self.samples = (0, 1) if source.same else (first, samples)
         self.position = 0
 
@@ -128,7 +128,7 @@ class _RandomFunctions(TorchFunctionMode):
 
     def _numbers(self, sampler: Sampler, each: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """A row of `each` numbers for each sample."""
-        if self.source.key is None:
+        if self.source.key is None:  # tensors without data
             return torch.zeros((self.samples, each), dtype=dtype, device=device)
         key = fold(self.source.key, self.position, sampling.DRAW)
         return sampler(sampling.batch_grid(key, self.samples, each, self.first), dtype, device)

@@ -219,7 +219,7 @@ class MappedFunction:
             )
         self.func = func
         self.options = options
-        self._out_dims = OutDims(options.out_dims)
+        self._out_dims = OutDims(options.out_dims)  # which has a cache too
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
@@ -378,7 +378,7 @@ class MappedFunction:
                 itemsizes.append(x.dtype.itemsize)
                 where = x.comm, x.device
             place = place or where
-            if where != place:
+            if where != place:  # two GPUs differ as well, but only another type of device is an error
                 _check_together(arrays)
         if place is None:
             raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
@@ -441,6 +441,7 @@ class MappedFunction:
             if self.options.progress and comm.rank == 0 and begin < end and is_on_terminal():
                 advance = stack.enter_context(draw_bar(end - begin, self._name))
             if call.shards is None or out is not None:
+                # A graph would keep every block in memory.
                 stack.enter_context(torch.no_grad())
                 sink = None
                 if out is not None:
@@ -462,6 +463,7 @@ class MappedFunction:
 
     def _random_source(self, call: MappedCall) -> RandomSource:
         """From what the function's random functions take their numbers in this call. Local."""
+        # Also without samples: the number of calls so far must not depend on the data.
         key = default.next_key(call.comm)
         samples = call.batch.samples
         same = self.options.randomness == "same"

@@ -60,7 +60,7 @@ def test_new_memory_even_where_nothing_moves(comm: Comm, src: str, dst: str) -> 
 
 @pytest.mark.parametrize("dst", NAMES)
 @pytest.mark.parametrize("src", NAMES)
-def test_gradients_arrive_in_the_layout_of_the_input(comm: Comm, src: str, dst: str) -> None:
+def test_V23_gradients_arrive_in_the_layout_of_the_input(comm: Comm, src: str, dst: str) -> None:
     old, new = layouts(comm.size)[src], layouts(comm.size)[dst]
     shard = WHOLE[old.box(comm.rank)].clone().requires_grad_()
     out = (
@@ -72,7 +72,7 @@ def test_gradients_arrive_in_the_layout_of_the_input(comm: Comm, src: str, dst: 
         assert torch.equal(shard.grad, WEIGHTS[old.box(comm.rank)])
 
 
-def test_gradients_of_several_moves(comm: Comm) -> None:
+def test_V23_gradients_of_several_moves(comm: Comm) -> None:
     x = ms.array(WHOLE, split=0)
     x.larray.requires_grad_()
     y = x.resplit(1).resplit(None).resplit(1).balance().resplit(0)
@@ -81,7 +81,7 @@ def test_gradients_of_several_moves(comm: Comm) -> None:
         torch.testing.assert_close(x.larray.grad, 3 * x.larray.detach() ** 2)
 
 
-def test_second_derivatives(comm: Comm) -> None:
+def test_V23_second_derivatives(comm: Comm) -> None:
     x = ms.array(WHOLE, split=0)
     x.larray.requires_grad_()
     (first,) = torch.autograd.grad((x.resplit(1).larray ** 3).sum(), x.larray, create_graph=True)
@@ -90,7 +90,7 @@ def test_second_derivatives(comm: Comm) -> None:
         torch.testing.assert_close(second, 6 * x.larray.detach())
 
 
-def test_complex_gradients_and_expanded_ones(comm: Comm) -> None:
+def test_V23_complex_gradients_and_expanded_ones(comm: Comm) -> None:
     z = torch.complex(WHOLE, -WHOLE)
     x = ms.array(z, split=0)
     x.larray.requires_grad_()
@@ -104,7 +104,7 @@ def test_complex_gradients_and_expanded_ones(comm: Comm) -> None:
         assert torch.equal(x.larray.grad, torch.ones_like(x.larray))
 
 
-def test_a_0d_array_and_an_empty_one(comm: Comm) -> None:
+def test_V23_a_0d_array_and_an_empty_one(comm: Comm) -> None:
     for shape in ((), (0, 3)):
         layout = ms.Layout(shape, None, comm.size)
         shard = torch.ones(shape, requires_grad=True)

@@ -107,7 +107,7 @@ def test_sequences_may_hold_arrays() -> None:
     assert ms.array([x, x * 2]).tolist() == [[0, 1, 2], [0, 2, 4]]
 
 
-def test_a_split_array_in_the_part_of_one_rank_is_an_error_on_all(rank: int, raises_alike: Any) -> None:
+def test_A2_a_split_array_in_the_part_of_one_rank_is_an_error_on_all(rank: int, raises_alike: Any) -> None:
     x = ms.arange(3, split=0)
     with raises_alike(ValueError, match="own part for is_split holds an array split along 0"):
         ms.array([x] if rank == 0 else [[0, 1, 2]], is_split=0)
@@ -163,7 +163,7 @@ def test_bad_arguments_of_array(raises_alike: Any) -> None:
         ("0", TypeError, "split must be an int, got '0' of type str"),
     ],
 )
-def test_bad_axis(where: str, axis: Any, kind: Any, words: str, raises_alike: Any) -> None:
+def test_A1_bad_axis(where: str, axis: Any, kind: Any, words: str, raises_alike: Any) -> None:
     prefix = "is_" if where == "is_split" else ""
     with raises_alike(kind, match=prefix + words):
         ms.array(torch.zeros(3, 4), **{where: axis})
@@ -172,7 +172,7 @@ def test_bad_axis(where: str, axis: Any, kind: Any, words: str, raises_alike: An
             ms.zeros((3, 4), split=axis)
 
 
-def test_axis_of_a_0d_part(raises_alike: Any) -> None:
+def test_A1_axis_of_a_0d_part(raises_alike: Any) -> None:
     with raises_alike(IndexError, match="is_split 0 is out of range .* a 0-d array has no axis"):
         ms.array(1.0, is_split=0)
 
@@ -256,21 +256,21 @@ DISAGREEMENTS: dict[str, tuple[Any, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", DISAGREEMENTS)
-def test_parts_that_disagree(rank: int, size: int, name: str, raises_alike: Any) -> None:
+def test_A2_parts_that_disagree(rank: int, size: int, name: str, raises_alike: Any) -> None:
     usual, odd, words = DISAGREEMENTS[name]
     for other in range(1, size):
         with raises_alike(ValueError, match="parts for is_split must have the " + words.format(other)):
             ms.array(odd if rank == other else usual, is_split=0)
 
 
-def test_odd_rank_zero(rank: int, size: int, raises_alike: Any) -> None:
+def test_A2_odd_rank_zero(rank: int, size: int, raises_alike: Any) -> None:
     if size == 1:
         pytest.skip("needs two ranks")
     with raises_alike(ValueError, match="rank 0 has torch.int64, rank 1 has torch.float32"):
         ms.array(torch.zeros(2, dtype=torch.int64) if rank == 0 else torch.zeros(2), is_split=0)
 
 
-def test_different_is_split(rank: int, size: int, raises_alike: Any) -> None:
+def test_A2_different_is_split(rank: int, size: int, raises_alike: Any) -> None:
     if size == 1:
         pytest.skip("needs two ranks")
     with raises_alike(ValueError, match=f"must have the same is_split: rank 0 has 0, rank {size - 1} has 1"):
@@ -281,7 +281,7 @@ def test_different_is_split(rank: int, size: int, raises_alike: Any) -> None:
     ("bad", "kind"),
     [(["a", "b"], ValueError), ([[1, 2], [3]], ValueError), ({"a": 1}, TypeError), (None, TypeError)],
 )
-def test_conversion_fails_on_one_rank_only(
+def test_A2_conversion_fails_on_one_rank_only(
     rank: int, size: int, bad: Any, kind: type[Exception], raises_alike: Any
 ) -> None:
     where = f"rank {size - 1} of {size} failed while converting its part for is_split to a tensor"
@@ -290,17 +290,17 @@ def test_conversion_fails_on_one_rank_only(
 
 
 @pytest.mark.several
-def test_parts_that_differ_in_requires_grad(rank: int, size: int, raises_alike: Any) -> None:
+def test_A2_parts_that_differ_in_requires_grad(rank: int, size: int, raises_alike: Any) -> None:
     with raises_alike(ValueError, match=f"same requires_grad: rank 0 has False, rank {size - 1} has True"):
         ms.asarray(torch.ones(2, requires_grad=rank == size - 1), is_split=0)
 
 
-def test_an_is_split_that_is_no_int_on_one_rank(rank: int, size: int, raises_alike: Any) -> None:
+def test_A1_an_is_split_that_is_no_int_on_one_rank(rank: int, size: int, raises_alike: Any) -> None:
     with raises_alike(TypeError, match="is_split must be an int, got 'a'"):
         ms.asarray(torch.ones(2), is_split="a" if rank == size - 1 else 0)  # type: ignore[arg-type]
 
 
-def test_a_sparse_part_is_refused(rank: int, size: int, raises_alike: Any) -> None:
+def test_A2_a_sparse_part_is_refused(rank: int, size: int, raises_alike: Any) -> None:
     part = torch.eye(3)
     with raises_alike(TypeError, match="sparse"):
         ms.asarray(part.to_sparse() if rank == size - 1 else part, is_split=0)

@@ -123,19 +123,19 @@ def test_extents_above_32_bits() -> None:
 
 
 @pytest.mark.parametrize("split", [2, -3, 10**9])
-def test_split_out_of_range(split: int) -> None:
+def test_A1_split_out_of_range(split: int) -> None:
     with pytest.raises(IndexError, match=rf"split {split} is out of range for 2 dimensions; allowed: -2 to 1"):
         Layout((4, 3), split, 2)
 
 
 @pytest.mark.parametrize("split", [0, -1])
-def test_split_of_a_0d_array(split: int) -> None:
+def test_A1_split_of_a_0d_array(split: int) -> None:
     with pytest.raises(IndexError, match=rf"split {split} is out of range .* a 0-d array has no axis"):
         Layout((), split, 2)
 
 
 @pytest.mark.parametrize("split", [True, np.True_, 0.0, "0", (0,)], ids=repr)
-def test_split_is_no_int(split: Any) -> None:
+def test_A1_split_is_no_int(split: Any) -> None:
     with pytest.raises(TypeError, match=rf"split must be an int, got .* of type {type(split).__name__}"):
         Layout((4, 3), split, 2)
 
@@ -152,12 +152,12 @@ def test_split_is_no_int(split: Any) -> None:
         (7, TypeError, "counts must be a sequence of ints, one per rank, got 7"),
     ],
 )
-def test_bad_counts(counts: Any, kind: type[Exception], words: str) -> None:
+def test_A4_bad_counts(counts: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         Layout((7, 4), 0, 2, counts)
 
 
-def test_counts_of_a_replicated_layout() -> None:
+def test_A4_counts_of_a_replicated_layout() -> None:
     with pytest.raises(ValueError, match=r"counts need a split axis, but split is None \(replicated\)"):
         Layout((7, 4), None, 2, (3, 4))
     with pytest.raises(ValueError, match="counts need a split axis"):

@@ -75,7 +75,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dst", [None, 0, 1, 2, -1])
 @pytest.mark.parametrize("src", [None, 0, 1, 2])
 @pytest.mark.parametrize("shape", [(5, 4, 7), (2, 9, 1), (1, 1, 1), (3, 0, 2)], ids=str)
-def test_resplit(comm: Comm, shape: tuple[int, ...], src: int | None, dst: int | None, kind: str) -> None:
+def test_A5_resplit(comm: Comm, shape: tuple[int, ...], src: int | None, dst: int | None, kind: str) -> None:
     whole = numbered(shape)
     x = dealt(whole, layout_of(shape, src, kind, comm.size), comm)
     y = ms.resplit(x, dst)
@@ -90,7 +90,7 @@ def test_resplit(comm: Comm, shape: tuple[int, ...], src: int | None, dst: int |
 
 @HALF_COMPLEX
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_dtype(comm: Comm, dtype: torch.dtype) -> None:
+def test_A7_every_dtype(comm: Comm, dtype: torch.dtype) -> None:
     whole = numbered((5, 6), dtype)
     for src in (None, 0, 1):
         for kind in KINDS:
@@ -100,9 +100,11 @@ def test_every_dtype(comm: Comm, dtype: torch.dtype) -> None:
                 assert_shard(x.to_layout(layout_of((5, 6), dst, "ragged", comm.size)), whole)
 
 
-def test_no_dtype_is_left_out() -> None:
+def test_A7_no_dtype_is_left_out() -> None:
     left_out = {str(dtype) for dtype in ALL_DTYPES if dtype not in DTYPES}
-    assert all(re.fullmatch(r"torch\.(u?int[1-7]|qu?int\d+(x\d+)?)", name) for name in left_out)
+    assert all(
+        re.fullmatch(r"torch\.(u?int[1-7]|(qu?int|bits)\d+(x\d+)?|float4_e2m1fn_x2)", name) for name in left_out
+    )
 
 
 STRIDES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -115,7 +117,7 @@ STRIDES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("strides", STRIDES)
 @pytest.mark.parametrize("dst", [None, 0, 1])
 @pytest.mark.parametrize("src", [None, 0, 1])
-def test_strided_shards(comm: Comm, src: int | None, dst: int | None, strides: str) -> None:
+def test_A7_strided_shards(comm: Comm, src: int | None, dst: int | None, strides: str) -> None:
     whole = numbered((6, 5))
     layout = layout_of((6, 5), src, "ragged", comm.size)
     x = ms.DNDarray(STRIDES[strides](whole[layout.box(comm.rank)]), layout, comm)
@@ -124,7 +126,7 @@ def test_strided_shards(comm: Comm, src: int | None, dst: int | None, strides: s
 
 @pytest.mark.parametrize("dst", [None, 0, 1])
 @pytest.mark.parametrize("src", [None, 0, 1])
-def test_conjugate_and_negative_views(comm: Comm, src: int | None, dst: int | None) -> None:
+def test_A7_conjugate_and_negative_views(comm: Comm, src: int | None, dst: int | None) -> None:
     whole = torch.complex(torch.arange(30.0), -torch.arange(30.0)).reshape(6, 5)
     layout = layout_of((6, 5), src, "ragged", comm.size)
     part = whole[layout.box(comm.rank)]
@@ -160,7 +162,7 @@ def test_0d_arrays(comm: Comm) -> None:
         assert y.shape == ()
 
 
-def test_more_than_2_to_the_31_elements_from_one_rank_to_another(comm: Comm, rank: int, size: int) -> None:
+def test_A6_more_than_2_to_the_31_elements_from_one_rank_to_another(comm: Comm, rank: int, size: int) -> None:
     if size != 2:
         pytest.skip("one number of ranks is enough, and 2 GiB on each")
     extent, places = 2**31 + 7, [0, 2**31 - 1, 2**31, -1]
@@ -191,7 +193,7 @@ def test_any_layout_to_any_other_and_back(move: tuple[Whole, ms.Layout]) -> None
     assert_shard(there.to_layout(x.layout), x.tensor)
 
 
-def test_no_message_where_none_is_needed(comm: Comm, size: int, calls: Counter[str]) -> None:
+def test_A5_no_message_where_none_is_needed(comm: Comm, size: int, calls: Counter[str]) -> None:
     ragged = dealt(numbered((6, 4)), layout_of((6, 4), 0, "one rank", size), comm)
     replicated = ms.array(numbered((6, 4)))
     for x in (ragged, replicated):
@@ -240,13 +242,13 @@ def test_messages_of_large_pieces_are_those_of_the_plan(
 
 
 @pytest.mark.parametrize("axis", [2, -3])
-def test_axis_out_of_range(axis: int, raises_alike: Any) -> None:
+def test_A1_axis_out_of_range(axis: int, raises_alike: Any) -> None:
     with raises_alike(IndexError, match=f"axis {axis} is out of range for 2 dimensions; allowed: -2 to 1"):
         ms.resplit(ms.zeros((2, 3), split=0), axis)
 
 
 @pytest.mark.parametrize("axis", [True, 1.0, "1"])
-def test_axis_is_no_int(axis: Any, raises_alike: Any) -> None:
+def test_A1_axis_is_no_int(axis: Any, raises_alike: Any) -> None:
     with raises_alike(TypeError, match="axis must be an int, got"):
         ms.resplit(ms.zeros((2, 3), split=0), axis)
 
@@ -263,13 +265,13 @@ def test_axis_is_no_int(axis: Any, raises_alike: Any) -> None:
     ],
     ids=["length", "sum", "negative", "float", "int", "None"],
 )
-def test_bad_counts(size: int, wrong: Any, kind: Any, words: str, raises_alike: Any) -> None:
+def test_A4_bad_counts(size: int, wrong: Any, kind: Any, words: str, raises_alike: Any) -> None:
     x = ms.redistribute(ms.zeros((6, 4), split=0), [0] * (size - 1) + [6])
     with raises_alike(kind, match=words):
         ms.redistribute(x, wrong(size))
 
 
-def test_counts_of_a_replicated_array(size: int, raises_alike: Any) -> None:
+def test_A4_counts_of_a_replicated_array(size: int, raises_alike: Any) -> None:
     with raises_alike(ValueError, match=r"counts need a split axis, but split is None \(replicated\)"):
         ms.redistribute(ms.zeros(size), [1] * size)
 

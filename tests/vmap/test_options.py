@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from launchers import job_environment, launcher
 
 import minisplit as ms
 from minisplit.testing import run
@@ -29,7 +30,9 @@ def shown_on_a_terminal(command: list[str], errors_to: Any = None) -> str:
     """What a program, whose output is a terminal, writes to it."""
     here, there = pty.openpty()
     termios.tcsetwinsize(there, (30, 100))
-    process = subprocess.Popen(command, stdin=there, stdout=there, stderr=errors_to or there)
+    process = subprocess.Popen(
+        command, env=job_environment(2), stdin=there, stdout=there, stderr=errors_to or there
+    )
     os.close(there)
     text = b""
     while True:
@@ -46,7 +49,7 @@ def shown_on_a_terminal(command: list[str], errors_to: Any = None) -> str:
 
 
 def launched(ranks: int) -> list[str]:
-    return [os.environ["MINISPLIT_MPIEXEC"], "-n", str(ranks), sys.executable, "-c", PROGRAM]
+    return launcher().command(ranks, "-c", PROGRAM)
 
 
 def test_one_bar_on_a_terminal_also_by_way_of_a_launcher() -> None:
@@ -62,7 +65,7 @@ def test_one_bar_on_a_terminal_also_by_way_of_a_launcher() -> None:
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_silent_when_piped(ranks: int, tmp_path: Path) -> None:
     command = launched(ranks) if ranks else [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=job_environment(2), capture_output=True, text=True, check=True)
     assert "vmap" not in done.stdout + done.stderr
     with (tmp_path / "errors").open("w") as errors:
         assert "vmap" not in shown_on_a_terminal(command, errors)

@@ -377,7 +377,7 @@ class Communication(ABC):
             return record
         return self._collective(("agree", len(record)), self._agree, record)
 
-    def check_same(self, value: torch.Tensor | str, name: str, *, shown: str = "", hint: str = "") -> None:
+    def check_same(self, value: torch.Tensor | str, name: str, *, description: str = "", hint: str = "") -> None:
         """Raise an error on all ranks unless a value is the same on all of them.
 
         Parameters
@@ -386,7 +386,7 @@ class Communication(ABC):
             The value. Ranks compare its `checksum`.
         name : str
             What the error calls it.
-        shown : str, default ""
+        description : str, default ""
             What the error shows of it, instead of the checksum.
         hint : str, default ""
             What to do, with which the error ends.
@@ -406,8 +406,8 @@ class Communication(ABC):
         other = first_difference(self.allgather(np.array([number])))
         if other is None:
             return
-        shown = shown or f"checksum {number:x}"
-        first, differing = (self.broadcast_bytes(shown.encode(), root).decode() for root in (0, other))
+        description = description or f"checksum {number:x}"
+        first, differing = (self.broadcast_bytes(description.encode(), root).decode() for root in (0, other))
         raise ValueError(
             f"{name} must be the same on every rank, but rank 0 has {first}, rank {other} has {differing}"
             f"{hint and '; '}{hint}"

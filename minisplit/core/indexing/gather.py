@@ -60,7 +60,7 @@ def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: i
     else:
         # The rank and the row that it needs as one number, by which they are sorted.
         rows = x.extent * per_index
-        numbers, places = owned_rows(arrays, x, axes, comm.rank)
+        numbers, places = rows_of_rank(arrays, x, axes, comm.rank)
         asked = torch.unique(_owners(places[arrays.layout.split or 0], arrays.layout) * rows + numbers)
         give = _count_between(asked, torch.arange(comm.size + 1, device=device) * rows)
         asked %= max(rows, 1)
@@ -71,7 +71,7 @@ def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: i
     return Route(asked, give, take, inverse)
 
 
-def owned_rows(
+def rows_of_rank(
     arrays: IndexArrays, x: Layout, axes: Sequence[int], rank: int
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """Find the rows that `rank` owns among all that the whole index arrays select. Local.
@@ -84,23 +84,23 @@ def owned_rows(
         return numbers, torch.unravel_index(torch.arange(len(numbers), device=numbers.device), shape)
     # First by the indices of the split axis alone, along one axis of the arrays. Where arrays span a grid, as the
     # arrays of np.ix_ do, no rank then makes the whole grid.
-    along = arrays.layout.split or 0
+    split = arrays.layout.split or 0
     start, stop = x.span(rank)
     hits = (whole[axes[0]] >= start) & (whole[axes[0]] < stop)
     for other in range(len(shape)):
-        hits = hits if other == along else hits.any(other, keepdim=True)
-    picks = hits.flatten().expand(shape[along]).nonzero()[:, 0]
+        hits = hits if other == split else hits.any(other, keepdim=True)
+    picks = hits.flatten().expand(shape[split]).nonzero()[:, 0]
     picked = {
-        axis: index if index.shape[along] == 1 else index.index_select(along, picks)
+        axis: index if index.shape[split] == 1 else index.index_select(split, picks)
         for axis, index in whole.items()
     }
-    picked_shape = (*shape[:along], len(picks), *shape[along + 1 :])
+    picked_shape = (*shape[:split], len(picks), *shape[split + 1 :])
     numbers = row_numbers(picked, axes, x.shape, picked_shape)
     per_index = math.prod(x.shape[axis] for axis in axes[1:])
-    owned = ((numbers >= start * per_index) & (numbers < stop * per_index)).nonzero()[:, 0]
-    places = list(torch.unravel_index(owned, picked_shape))
-    places[along] = picks[places[along]]
-    return numbers[owned], tuple(places)
+    selected = ((numbers >= start * per_index) & (numbers < stop * per_index)).nonzero()[:, 0]
+    places = list(torch.unravel_index(selected, picked_shape))
+    places[split] = picks[places[split]]
+    return numbers[selected], tuple(places)
 
 
 def row_numbers(
@@ -128,9 +128,9 @@ def _count_moved(index: torch.Tensor, arrays: Layout, x: Layout) -> int:
 
     `index` is the whole array of indices into the split axis of `x`.
     """
-    along = arrays.split or 0
-    askers = _owners(torch.arange(arrays.shape[along], device=index.device), arrays)
-    askers = askers.reshape(-1, *[1] * (arrays.ndim - 1 - along))
+    split = arrays.split or 0
+    askers = _owners(torch.arange(arrays.shape[split], device=index.device), arrays)
+    askers = askers.reshape(-1, *[1] * (arrays.ndim - 1 - split))
     return int((_owners(index, x) != askers).expand(arrays.shape).sum())
 
 

@@ -89,7 +89,8 @@ def distribute_arrays(selection: Selection, arrays: list[Part], writing: bool, c
     is_lone_mask = len(arrays) == 1 and mask.shard.dtype is torch.bool
     if is_lone_mask and x.split in axes[:1] and mask.layout.shape[0] == x.extent:
         # What a mask selects stays on the rank that owns it, so that no row moves.
-        aligned = Layout(mask.layout.shape, 0, comm.size, x.ragged)
+        is_aligned = (mask.layout.split, mask.layout.ragged) == (0, x.ragged)
+        aligned = mask.layout if is_aligned else Layout(mask.layout.shape, 0, comm.size, x.ragged)
         indices = operand_shard(mask, aligned, comm).nonzero(as_tuple=True)
         is_known = mask.layout.split is None
         layout = _count_true(mask.shard, aligned) if is_known else gather_counts(indices[0].numel(), comm)

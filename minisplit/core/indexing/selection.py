@@ -49,8 +49,7 @@ class Selected(NamedTuple):
         `view[key]` is this rank's part of the result, where the key selects rows of its own alone.
         """
         view, labels = self._window()
-        shape = self.arrays.layout.lshape(self.comm.rank)
-        array_axes = self._array_axes()
+        shape, array_axes = self.arrays.layout.lshape(self.comm.rank), self._array_axes()
         if not self.arrays.local:  # lone bools remain, whose axes have an extent of 1 or 0
             return view.expand((*shape, *view.shape)) if shape else view, (), (*array_axes, *labels)
         # torch's rule, where ints have no part, since the view has no axes for them: the axes of arrays side by

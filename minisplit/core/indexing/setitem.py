@@ -9,7 +9,7 @@ import torch
 
 from minisplit.core.collectives import all_to_all, redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.indexing.gather import find_route, local_rows, owned_rows
+from minisplit.core.indexing.gather import find_route, local_rows, rows_of_rank
 from minisplit.core.indexing.index_arrays import Part, distribute_arrays, operand_shard, read_key, replicate
 from minisplit.core.indexing.keys import ARRAY_AXES, result_of
 from minisplit.core.indexing.selection import (
@@ -62,7 +62,7 @@ def _set_rows(selected: Selected, value: Part) -> None:
     if is_one_row:
         rows = rows[(0,) * ndim]
     if is_known:
-        numbers, places = owned_rows(arrays, x.layout, axes, comm.rank)
+        numbers, places = rows_of_rank(arrays, x.layout, axes, comm.rank)
         if not is_one_row:
             numbers, last = _last_of_each(numbers)
             rows = rows.expand((*arrays.layout.shape, *row_shape))[tuple(place[last] for place in places)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -278,8 +278,7 @@ def set_state(state: State) -> None:
     default.set_state(state)
 
 
-@contextmanager
-def fork(seed: int | None = None) -> Iterator[None]:
+def fork(seed: int | None = None) -> AbstractContextManager[None]:
     """Draw without effect on what comes after a `with` block.
 
     Parameters
@@ -287,10 +286,10 @@ def fork(seed: int | None = None) -> Iterator[None]:
     seed : int, optional
         The seed with which the block starts. By default it goes on from where the numbers are.
 
-    Yields
-    ------
-    None
-        After the block the numbers go on as if nothing had been drawn in it.
+    Returns
+    -------
+    context manager
+        After its block the numbers go on as if nothing had been drawn in it.
 
     Raises
     ------
@@ -312,6 +311,12 @@ def fork(seed: int | None = None) -> Iterator[None]:
     >>> ms.random.get_state() == before
     True
     """
+    return _restore_afterwards(seed)
+
+
+@contextmanager
+def _restore_afterwards(seed: int | None) -> Iterator[None]:
+    """The context manager of `fork`, which is a plain function so that editors and tracebacks show it as one."""
     before = default.get_state()
     if seed is not None:
         default.seed(seed)

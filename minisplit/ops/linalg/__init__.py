@@ -2,14 +2,7 @@
 
 from minisplit.ops.linalg.cross_kron import cross
 from minisplit.ops.linalg.decompositions import (
-    cholesky,
-    eig,
-    eigh,
-    eigvals,
-    eigvalsh,
-    qr,
-    svd,
-    svdvals,
+    cholesky, eig, eigh, eigvals, eigvalsh, qr, svd, svdvals,
 )
 from minisplit.ops.linalg.einsum import multi_dot
 from minisplit.ops.linalg.matrix_functions import det, matrix_exp, matrix_power, slogdet
@@ -20,33 +13,7 @@ from minisplit.ops.shape.diagonal import diagonal, trace
 from minisplit.ops.shape.transpose import matrix_transpose
 
 __all__ = [
-    "cholesky",
-    "cross",
-    "det",
-    "diagonal",
-    "eig",
-    "eigh",
-    "eigvals",
-    "eigvalsh",
-    "inv",
-    "lstsq",
-    "matmul",
-    "matrix_exp",
-    "matrix_norm",
-    "matrix_power",
-    "matrix_rank",
-    "matrix_transpose",
-    "multi_dot",
-    "norm",
-    "outer",
-    "pinv",
-    "qr",
-    "slogdet",
-    "solve",
-    "svd",
-    "svdvals",
-    "tensordot",
-    "trace",
-    "vecdot",
-    "vector_norm",
+    "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "lstsq", "matmul",
+    "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "matrix_transpose", "multi_dot", "norm", "outer",
+    "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "tensordot", "trace", "vecdot", "vector_norm",
 ]

@@ -111,12 +111,12 @@ def complete_basis(q: torch.Tensor, layout: Layout, comm: Communication) -> torc
     # the identity only.
     reflectors, scales = torch.geqrf(redistribute(q.detach(), layout, layout.with_split(None), comm))
     start, stop = layout.span(comm.rank)
-    block = torch.eye(stop - start, dtype=q.dtype, device=q.device)
-    identity_rows = torch.nn.functional.pad(block, (0, 0, start, layout.extent - stop))
+    # Not by torch's pad: before torch 2.9 that refuses matrices without elements.
+    identity_rows = torch.zeros(layout.extent, stop - start, dtype=q.dtype, device=q.device)
+    identity_rows[start:stop].fill_diagonal_(1)
     identity_rows = identity_rows.expand(*q.shape[:-2], *identity_rows.shape)
-    return torch.cat(
-        [q, torch.ormqr(reflectors, scales, identity_rows, transpose=True).mH[..., q.shape[-1] :]], -1
-    )
+    reflected = torch.ormqr(reflectors, scales, identity_rows, transpose=True)
+    return torch.cat([q, reflected.mH[..., q.shape[-1] :]], -1)
 
 
 def wide_qr(lead: torch.Tensor, shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:

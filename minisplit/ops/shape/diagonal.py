@@ -128,11 +128,15 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     counts = list(x.counts or ())
     counts[0] += above
     counts[-1] += below
-    before = x.layout.span(rank)[0] + max(k, 0)
-    columns = before, extent - before - len(x.larray)
-    rows = above * (rank == 0), below * (rank == ranks - 1)
-    matrix = torch.nn.functional.pad(torch.diag(x.larray), (*columns, *rows))
-    return DNDarray(matrix, Layout((extent, extent), 0, ranks, tuple(counts)), x.comm)
+    first_column = x.layout.span(rank)[0] + max(k, 0)
+    # The first and the last rank also have the rows without an element. Not by torch's pad: before torch 2.9 that
+    # refuses matrices without elements.
+    parts = [
+        x.larray.new_zeros(above * (rank == 0), extent),
+        x.larray.new_zeros(len(x.larray), extent).diagonal_scatter(x.larray, first_column),
+        x.larray.new_zeros(below * (rank == ranks - 1), extent),
+    ]
+    return DNDarray(torch.cat(parts), Layout((extent, extent), 0, ranks, tuple(counts)), x.comm)
 
 
 def diagonal_of(x: DNDarray, offset: int, rows: int, columns: int) -> DNDarray:

@@ -450,7 +450,7 @@ def test_what_is_not_the_same_on_all_ranks(comm: Comm, rank: int, size: int, kin
     with raises_alike(ValueError, match=words):
         comm.check_same(value, "the value")
     with raises_alike(ValueError, match=rf"rank 0 has \(0\), rank {size - 1} has \({size - 1}\); look again$"):
-        comm.check_same(value, "the value", shown=f"({rank})", hint="look again")
+        comm.check_same(value, "the value", description=f"({rank})", hint="look again")
     with ms.debug(False):
         comm.check_replicated(value, "the value")
     with ms.debug(), raises_alike(ValueError, match=words):
@@ -459,7 +459,7 @@ def test_what_is_not_the_same_on_all_ranks(comm: Comm, rank: int, size: int, kin
 
 def test_what_is_the_same_on_all_ranks(comm: Comm, rank: int) -> None:
     for value in ("", "text \udcff", torch.zeros(0), torch.arange(6).reshape(2, 3).T, torch.tensor([1j]).conj()):
-        comm.check_same(value, "the value", shown=str(rank))
+        comm.check_same(value, "the value", description=str(rank))
 
 
 def test_a_check_of_debug_mode_is_not_observed(comm: Comm) -> None:

@@ -13,7 +13,7 @@ from layouts import layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.indexing.gather import find_route, local_rows, owned_rows, row_numbers
+from minisplit.core.indexing.gather import find_route, local_rows, row_numbers, rows_of_rank
 from minisplit.core.indexing.index_arrays import IndexArrays
 
 Comm = ms.Communication
@@ -77,7 +77,7 @@ def test_the_ranks_own_all_selected_rows_once(case: tuple[ms.Layout, ms.Layout, 
     wanted = np.ravel_multi_index(np.broadcast_arrays(*indices), X[: len(axes)])
     seen = np.zeros(layout.shape, dtype=int)
     for rank in range(x.ranks):
-        numbers, places = owned_rows(arrays_of(indices, layout, rank, True), x, axes, rank)
+        numbers, places = rows_of_rank(arrays_of(indices, layout, rank, True), x, axes, rank)
         at = tuple(place.numpy() for place in places)
         assert wanted[at].tolist() == numbers.tolist()
         assert (np.diff(np.ravel_multi_index(at, layout.shape)) > 0).all()  # in row-major order

@@ -45,14 +45,14 @@ def check_get(x: ms.DNDarray, key: Any, wanted: Any) -> ms.DNDarray:
 
 
 @pytest.mark.parametrize("name", [*BASIC, *ARRAYS])
-def test_get(comm: Comm, name: str) -> None:
+def test_A8_get(comm: Comm, name: str) -> None:
     key = {**BASIC, **ARRAYS}[name]
     for layout in layouts(SHAPE, comm.size):
         check_get(cut_array(WHOLE, layout, comm), key, WHOLE[for_numpy(key)])
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_get_with_split_arrays_in_the_key(comm: Comm, name: str) -> None:
+def test_A8_get_with_split_arrays_in_the_key(comm: Comm, name: str) -> None:
     selected = WHOLE[for_numpy(ARRAYS[name])]
     for turn, layout in enumerate(layouts(SHAPE, comm.size)):
         for kind in (1 + turn % 3, 4 + turn):
@@ -62,7 +62,7 @@ def test_get_with_split_arrays_in_the_key(comm: Comm, name: str) -> None:
 
 @given(case=random_cases())
 @spmd
-def test_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
+def test_A8_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
     x, key, value = case
     array, ours = x.tensor.numpy(), tuple(map(cut, key))
     if value is None:
@@ -86,14 +86,14 @@ def test_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None
     ],
     ids=str,
 )
-def test_messages(comm: Comm, size: int, calls: Counter[str], key: Any, messages: dict[str, int]) -> None:
+def test_A8_messages(comm: Comm, size: int, calls: Counter[str], key: Any, messages: dict[str, int]) -> None:
     x = ms.zeros((12, 4), split=0)
     calls.clear()
     x[key]
     assert calls == (messages if size > 1 else {})
 
 
-def test_an_array_fetches_each_row_once_and_asks_nobody(comm: Comm, size: int, calls: Counter[str]) -> None:
+def test_A8_an_array_fetches_each_row_once_and_asks_nobody(comm: Comm, size: int, calls: Counter[str]) -> None:
     x = ms.arange(10 * size, split=0)
     calls.clear()
     got = x[[0, 0, 10 * size - 1, 0] * size]
@@ -106,7 +106,7 @@ def test_an_array_fetches_each_row_once_and_asks_nobody(comm: Comm, size: int, c
     assert (calls["Allreduce"], calls["Allgather"]) == ((1, 1) if size > 1 else (0, 0))
 
 
-def test_layouts_of_results(comm: Comm, size: int) -> None:
+def test_A8_layouts_of_results(comm: Comm, size: int) -> None:
     x = ms.zeros((2 * size, 3), split=0)
     assert x[1:].counts == (1, *[2] * (size - 1))
     assert x[:0:-1].counts == (*[2] * (size - 1), 1)
@@ -146,7 +146,7 @@ def test_dtypes(comm: Comm, size: int, dtype: torch.dtype) -> None:
     "name", ["int", "slices", "backwards by steps", "array", "arrays", "mask of two axes", "grid"]
 )
 @pytest.mark.parametrize("kind", [None, 1])
-def test_gradients_flow_to_the_owners(comm: Comm, split: int | None, name: str, kind: int | None) -> None:
+def test_A8_gradients_flow_to_the_owners(comm: Comm, split: int | None, name: str, kind: int | None) -> None:
     key = {**BASIC, **ARRAYS}[name]
     whole = torch.tensor(WHOLE, dtype=torch.float64)
     layout = layouts(SHAPE, comm.size)[0 if split is None else 2 + 3 * split]
@@ -161,7 +161,7 @@ def test_gradients_flow_to_the_owners(comm: Comm, split: int | None, name: str, 
 
 
 @pytest.mark.parametrize("key", [1, slice(1, -1), slice(None, None, -1), [0, 5, 5], [True, False] * 3], ids=str)
-def test_second_derivatives(comm: Comm, size: int, key: Any) -> None:
+def test_V23_second_derivatives(comm: Comm, size: int, key: Any) -> None:
     """Of the sum of the squares of the gradient of sum(x[key]^3)."""
     whole = torch.arange(1.0, 7.0, dtype=torch.float64, requires_grad=True)
     layout = ms.Layout((6,), 0, size)
@@ -179,7 +179,7 @@ def test_second_derivatives(comm: Comm, size: int, key: Any) -> None:
 
 @given(case=random_cases())
 @spmd
-def test_gradients_of_any_key(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
+def test_A8_gradients_of_any_key(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
     whole, key, value = case
     if value is None:
         return

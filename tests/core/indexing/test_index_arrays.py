@@ -51,7 +51,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
 
 @pytest.mark.parametrize(("key", "kind", "text"), ERRORS, ids=[text for _, _, text in ERRORS])
 @pytest.mark.parametrize("split", [None, 0, 1])
-def test_keys_that_do_not_fit(
+def test_A8_keys_that_do_not_fit(
     split: int | None, key: Any, kind: type[Exception], text: str, raises_alike: Any, calls: Counter[str]
 ) -> None:
     x = ms.zeros(SHAPE, split=split)
@@ -66,7 +66,7 @@ def test_keys_that_do_not_fit(
 
 
 @pytest.mark.parametrize("split", [None, 0, 1])
-def test_a_split_array_out_of_range_on_one_rank(size: int, split: int | None, raises_alike: Any) -> None:
+def test_A8_a_split_array_out_of_range_on_one_rank(size: int, split: int | None, raises_alike: Any) -> None:
     x = ms.zeros((size, 3), split=split)
     for last in (-size - 1, -(2**63), 2**63 - 1):
         index = ms.array([0] * (2 * size - 1) + [last], split=0)
@@ -80,7 +80,7 @@ def test_a_split_array_out_of_range_on_one_rank(size: int, split: int | None, ra
 
 
 @pytest.mark.several
-def test_debug_mode_sees_keys_that_differ(rank: int, raises_alike: Any) -> None:
+def test_A8_debug_mode_sees_keys_that_differ(rank: int, raises_alike: Any) -> None:
     x = ms.zeros(4, split=0)
     odd = rank % 2
     with ms.debug():

@@ -60,7 +60,7 @@ def nth_value(n: int, selected: Any, comm: ms.Communication) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", [*BASIC, *ARRAYS])
-def test_set(comm: Comm, name: str) -> None:
+def test_A8_set(comm: Comm, name: str) -> None:
     key = {**BASIC, **ARRAYS}[name]
     selected = WHOLE[for_numpy(key)]
     for turn, layout in enumerate(layouts(SHAPE, comm.size)):
@@ -69,7 +69,7 @@ def test_set(comm: Comm, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_set_with_split_arrays_in_the_key(comm: Comm, name: str) -> None:
+def test_A8_set_with_split_arrays_in_the_key(comm: Comm, name: str) -> None:
     selected = WHOLE[for_numpy(ARRAYS[name])]
     for turn, layout in enumerate(layouts(SHAPE, comm.size)):
         for kind in (1 + turn % 3, 4 + turn):
@@ -81,7 +81,7 @@ def test_set_with_split_arrays_in_the_key(comm: Comm, name: str) -> None:
 
 @given(case=random_cases())
 @spmd
-def test_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
+def test_A8_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None:
     x, key, value = case
     ours = tuple(map(cut, key))
     if value is None:
@@ -105,7 +105,7 @@ def test_any_key_on_any_layout(case: tuple[Whole, tuple[Any, ...], Any]) -> None
     ],
     ids=str,
 )
-def test_replicated_values_need_no_message(comm: Comm, calls: Counter[str], key: Any) -> None:
+def test_A8_replicated_values_need_no_message(comm: Comm, calls: Counter[str], key: Any) -> None:
     x = ms.zeros((12, 4), split=0)
     calls.clear()
     x[key] = 3
@@ -114,7 +114,7 @@ def test_replicated_values_need_no_message(comm: Comm, calls: Counter[str], key:
 
 
 @pytest.mark.parametrize("key", [slice(1, -1), (slice(None), [3, 0]), np.arange(12) % 3 == 0], ids=str)
-def test_values_that_are_where_they_are_set_need_no_message(comm: Comm, calls: Counter[str], key: Any) -> None:
+def test_A8_values_that_are_where_they_are_set_need_no_message(comm: Comm, calls: Counter[str], key: Any) -> None:
     x = ms.zeros((12, 4), split=0)
     value = x[key]
     calls.clear()
@@ -123,7 +123,7 @@ def test_values_that_are_where_they_are_set_need_no_message(comm: Comm, calls: C
 
 
 @pytest.mark.parametrize("split", [None, 0, 1])
-def test_values_that_do_not_fit(comm: Comm, split: int | None, raises_alike: Any) -> None:
+def test_A8_values_that_do_not_fit(comm: Comm, split: int | None, raises_alike: Any) -> None:
     x = ms.zeros((4, 3), split=split)
     for value in (np.ones(2), ms.ones(2, split=0), ms.ones((2, 2, 3), split=0)):
         with raises_alike(
@@ -152,7 +152,7 @@ def test_dtypes(comm: Comm, size: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("split", [0, 1])
-def test_the_last_value_of_a_row_stays(comm: Comm, split: int) -> None:
+def test_A8_the_last_value_of_a_row_stays(comm: Comm, split: int) -> None:
     values, twice = np.array([[1, 2], [3, 4]]), np.array([[0, 1], [1, 0]])
     x = ms.zeros((2, 2), split=0)
     x[1, ms.array(twice, split=split)] = ms.array(values, split=1 - split)
@@ -164,7 +164,7 @@ def test_the_last_value_of_a_row_stays(comm: Comm, split: int) -> None:
 
 
 @pytest.mark.parametrize("split", [None, 0])
-def test_an_array_set_from_itself(comm: Comm, split: int | None) -> None:
+def test_A8_an_array_set_from_itself(comm: Comm, split: int | None) -> None:
     numbers = np.array([3, 0, 2, 2, 1])
     x = ms.array(numbers, split=split)
     x[::-1] = x
@@ -190,7 +190,7 @@ def test_setting_refuses_gradients(comm: Comm, size: int, raises_alike: Any) -> 
 
 
 @pytest.mark.several
-def test_debug_mode_sees_values_that_differ(rank: int, raises_alike: Any) -> None:
+def test_A8_debug_mode_sees_values_that_differ(rank: int, raises_alike: Any) -> None:
     x = ms.zeros(4, split=0)
     with ms.debug(), raises_alike(ValueError, match="the assigned value must be the same on every rank"):
         x[1:] = rank

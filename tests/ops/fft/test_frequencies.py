@@ -34,7 +34,7 @@ def test_frequencies_and_shifts(size: int) -> None:
             assert_close(ms.fft.ifftshift(result, axes=axes), whole)
 
 
-def test_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
+def test_A16_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     assert ms.fft.fftfreq(4, split=0, comm=part).comm is part

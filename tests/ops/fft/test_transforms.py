@@ -211,7 +211,7 @@ def test_functions_have_names_and_can_be_pickled() -> None:
         assert pickle.loads(pickle.dumps(function)) is function
 
 
-def test_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
+def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     for shape in ((36,), (7,), (4, 5)):

@@ -60,7 +60,7 @@ def test_kron_gathers_the_smaller_of_two_split_arrays(size: int) -> None:
         assert seen.bytes_sent <= (size - 1) * 3 * 4
 
 
-def test_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
+def test_A16_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     x = ms.ones((3, 3), split=0, comm=part)

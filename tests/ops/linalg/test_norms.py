@@ -186,14 +186,14 @@ def test_what_is_not_finite(size: int) -> None:
         assert_close(ms.linalg.vector_norm(x, ord=ord), torch.linalg.vector_norm(torch.tensor(x.tolist()), ord))
 
 
-def test_halves_are_rounded_once(size: int) -> None:
+def test_A14_halves_are_rounded_once(size: int) -> None:
     x = ms.ones(4096 * size, dtype=torch.bfloat16, split=0)
     assert_equal(ms.linalg.vector_norm(x, ord=1), torch.tensor(4096.0 * size, dtype=torch.bfloat16))
     large = ms.full((4 * size,), 300.0, dtype=torch.float16, split=0)  # whose squares are beyond float16
     assert_equal(ms.norm(large), torch.tensor(600.0 * math.sqrt(size), dtype=torch.float16))
 
 
-def test_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
+def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     x = ms.ones((4, 4), split=0, comm=part)

@@ -171,7 +171,7 @@ def test_what_torch_does_not_multiply_is_an_error_before_any_message(comm: Comm,
             assert seen.collectives == 0
 
 
-def test_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
+def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     x = ms.ones((3, 3), split=0, comm=part)

@@ -251,7 +251,7 @@ def test_a_singular_matrix_on_one_rank(comm: ms.Communication, raises_alike: Any
                 call(x)
 
 
-def test_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
+def test_A16_results_stay_on_their_communicator(comm: ms.Communication, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     x, y = ms.array(regular((4, 4)), split=0, comm=part), ms.array(numbers((4,)), split=0, comm=part)

@@ -8,11 +8,7 @@ import torch
 
 import minisplit as ms
 from minisplit.io.formats import raw
-from minisplit.io.formats.safetensors import create
-
-
-def folder_of(comm, tmp_path):
-    return comm.broadcast_bytes(str(tmp_path).encode()).decode()
+from minisplit.io.formats.safetensors import create_file
 
 
 def same(one, other):
@@ -42,8 +38,8 @@ def state_of(comm):
     }
 
 
-def test_a_state_comes_back(comm, tmp_path):
-    path = f"{folder_of(comm, tmp_path)}/state.ckpt"
+def test_a_state_comes_back(comm, folder):
+    path = f"{folder}/state.ckpt"
     state = state_of(comm)
     ms.save_checkpoint(state, path)
     loaded = ms.load_checkpoint(path)
@@ -83,7 +79,7 @@ def test_what_a_checkpoint_cannot_hold(raises_alike, state, match):
 
 @pytest.mark.several
 def test_ranks_save_different_states(rank, raises_alike):
-    with raises_alike(ValueError, "the state of a checkpoint must be the same on all ranks"):
+    with raises_alike(ValueError, "the state of a checkpoint must be the same on every rank"):
         ms.save_checkpoint({"loss": rank}, "never.ckpt")
     with raises_alike(ValueError, "but that of rank 1 is not that of rank 0"):
         ms.save_checkpoint({"w": torch.zeros(1 + rank)}, "never.ckpt")
@@ -91,8 +87,7 @@ def test_ranks_save_different_states(rank, raises_alike):
         ms.save_checkpoint({"w": torch.full((2,), rank)}, "never.ckpt")
 
 
-def test_what_is_no_checkpoint(comm, raises_alike, tmp_path):
-    folder = folder_of(comm, tmp_path)
+def test_what_is_no_checkpoint(comm, raises_alike, folder):
     ms.save(ms.zeros(3), f"{folder}/x.safetensors")
     with raises_alike(ValueError, "is no checkpoint of minisplit"):
         ms.load_checkpoint(f"{folder}/x.safetensors")
@@ -100,13 +95,13 @@ def test_what_is_no_checkpoint(comm, raises_alike, tmp_path):
         ms.load_checkpoint(f"{folder}/missing")
     if comm.rank == 0:
         told = {"minisplit": json.dumps({"version": 1, "state": {"array": "x", "real": False}})}
-        create(f"{folder}/y", {}, told)
+        create_file(f"{folder}/y", {}, told)
     with raises_alike((ValueError, FileNotFoundError), "the array 'x' is missing|No such file"):
         ms.load_checkpoint(f"{folder}/y")
 
 
-def test_F3_a_failing_rank_leaves_the_old_checkpoint(comm, rank, size, raises_alike, tmp_path, monkeypatch):
-    path = f"{folder_of(comm, tmp_path)}/c"
+def test_F3_a_failing_rank_leaves_the_old_checkpoint(comm, rank, size, raises_alike, folder, monkeypatch):
+    path = f"{folder}/c"
     ms.save_checkpoint({"x": ms.zeros(size, split=0), "y": ms.zeros((2, size), split=1)}, path)
     real = raw.write_at
 

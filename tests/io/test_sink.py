@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,24 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from files import on_rank_0
 from torch.utils import _pytree as pytree
 
 import minisplit as ms
+from minisplit.io.formats.base import Target
 from minisplit.io.formats.registry import format_of
-from minisplit.io.sink import Target
+from minisplit.io.sink import FileOutput
 from minisplit.testing import assert_equal, run
 
 WHOLE = np.arange(68.0).reshape(17, 4)
 
 
 @pytest.fixture
-def folder(comm: ms.Communication, tmp_path: Path) -> Path:
+def folder(comm: ms.Communication, folder: Path) -> Path:
     """A folder that all ranks share, with x.npy in it."""
-    shared = Path(comm.broadcast_bytes(os.fsencode(tmp_path)).decode())
-    if comm.rank == 0:
-        np.save(shared / "x.npy", WHOLE)
-    comm.agree(np.zeros(1, dtype=np.int64))
-    return shared
+    on_rank_0(comm, lambda: np.save(folder / "x.npy", WHOLE))
+    return folder
 
 
 def double(v: torch.Tensor) -> torch.Tensor:
@@ -89,10 +87,6 @@ def test_an_array_in_memory_into_a_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "match"),
     [
-        (lambda folder: ms.open(folder / "none.npy"), FileNotFoundError, r"none\.npy"),
-        (lambda folder: ms.open(folder / "x.npy", split=2), IndexError, "split 2 is out of range"),
-        (lambda folder: ms.open(folder / "x.what"), ValueError, "does not tell its format"),
-        (lambda folder: ms.open(3), TypeError, "path must be a str or a pathlib.Path, got 3"),
         (
             lambda folder: ms.vmap(lambda v: (v, v), out=folder / "y.npy")(ms.open(folder / "x.npy")),
             ValueError,
@@ -259,19 +253,12 @@ def test_F3_what_was_written_is_lost_or_half_made(
 def test_what_is_resumed_may_have_chunks_of_another_size(comm: ms.Communication) -> None:
     """Then no rank has a chunk of the file to itself."""
     layout = ms.Layout((8, 2), 0, ranks=2)
-    target = Target(format_of("y.zarr"), Path("y.zarr"), None, layout, torch.float64, {"chunks": (2, 2)})
-    assert (target.shared(resuming=False), target.shared(resuming=True)) == (False, True)
+    target = Target(".y.zarr.partial", None, layout, torch.float64, {"chunks": (2, 2)})
+    output = FileOutput(Path("y.zarr"), format_of("y.zarr"), target)
+    assert (output.shares_chunks(resumed=False), output.shares_chunks(resumed=True)) == (False, True)
 
 
 def test_V24_another_function_on_one_rank(folder: Path, rank: int, size: int, raises_alike: Any) -> None:
     if size > 1:
         with ms.debug(), raises_alike(ValueError, match="every rank must map the same function"):
             ms.vmap(double if rank else torch.sqrt)(ms.open(folder / "x.npy"))
-
-
-@pytest.mark.serial
-def test_what_could_not_be_opened_is_closed(folder: Path) -> None:
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(IndexError, match="split 7 is out of range"):
-        ms.open(folder / "x.npy", split=7)
-    assert os.listdir("/proc/self/fd") == before

@@ -11,7 +11,7 @@ import pytest
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
 from minisplit.testing import traffic
-from minisplit.viz.profile import Made, Profile, RankProfile, _put_together, profile
+from minisplit.viz.profile import Profile, RankProfile, TimedCall, _rank_profiles, profile
 
 
 def test_calls_lines_and_bytes(comm: ms.Communication, rank: int, size: int, tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_calls_lines_and_bytes(comm: ms.Communication, rank: int, size: int, tmp
         assert len(p.ranks) == size
         mine = p.ranks[rank]
         assert [call.kind for call in mine.calls] == (["exchange", "allreduce"] if size > 1 else [])
-        assert all(call.site.startswith("test_profiling.py:") for call in mine.calls)
+        assert all(call.site.startswith("test_profile.py:") for call in mine.calls)
         assert mine.bytes_sent == seen.bytes_sent
         assert seen.collectives == len(mine.calls)
         for one in p.ranks:
@@ -72,9 +72,11 @@ def test_views(tmp_path: Path) -> None:
     early = [["agree", "a.py:1", 1.0, 2.5, 0], ["exchange", "a.py:2", 2.6, 2.8, 4000]]
     late = [["agree", "a.py:1", 2.0, 2.5, 0], ["exchange", "a.py:2", 2.6, 2.7, 8000]]
     p = Profile(ms.MPI_SELF)
-    p.ranks = _put_together([(3.0, early), (2.9, late)])
+    p.ranks = _rank_profiles([(3.0, early), (2.9, late)])
     assert p.ranks[1] == RankProfile(
-        1, 2.9, (Made("agree", "a.py:1", 2.0, 2.5, 0.0, 0), Made("exchange", "a.py:2", 2.6, 2.7, 0.0, 8000))
+        1,
+        2.9,
+        (TimedCall("agree", "a.py:1", 2.0, 2.5, 0.0, 0), TimedCall("exchange", "a.py:2", 2.6, 2.7, 0.0, 8000)),
     )
     assert (round(p.ranks[0].waiting, 6), round(p.ranks[0].moving, 6)) == (1.0, 0.7)
     assert str(p).splitlines()[1].split() == ["0", "3.0000", "43%", "23%", "33%", "2", "0.00"]

@@ -1,4 +1,4 @@
-"""Parts of arrays in files: which bytes, and which chunks."""
+"""Which bytes of a file are a part of an array, and in which layouts ranks read and write long pieces."""
 
 import math
 import tempfile
@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as hypo
 
-from minisplit.io.chunks import aligned, by_chunks, chunks_of
+import minisplit as ms
 from minisplit.io.formats import raw
+from minisplit.io.formats.base import Target
+from minisplit.io.formats.registry import format_of
 from minisplit.testing import strategies as st
 
 pytestmark = pytest.mark.serial
@@ -65,7 +67,7 @@ def test_a_part_is_written_to_its_place_and_nowhere_else(drawn):
 
 
 def test_what_the_system_takes_in_pieces_is_read_and_written_whole(monkeypatch, tmp_path):
-    monkeypatch.setattr(raw, "_MOST", 3)
+    monkeypatch.setattr(raw, "_MAX_CALL", 3)
     (tmp_path / "x").write_bytes(bytes(80))
     writer = raw.RawWriter(str(tmp_path / "x"), 0, (10,))
     writer.write((slice(0, 10),), torch.arange(10))
@@ -80,19 +82,9 @@ def test_what_the_system_takes_in_pieces_is_read_and_written_whole(monkeypatch, 
     reader.close()
 
 
-@given(layout=st.layouts(), itemsize=hypo.sampled_from([1, 8]), most=hypo.sampled_from([1, 30, 10**9]))
-def test_no_chunk_has_two_ranks(layout, itemsize, most):
-    chunks = chunks_of(layout, itemsize, most)
-    assert np.prod(chunks) * itemsize <= max(most, itemsize)
-    for placed in (aligned(layout, chunks), by_chunks(layout, chunks)):
-        assert placed.shape == layout.shape
-        if placed.split is not None and (placed.split == layout.split) == (placed is not layout):
-            assert {start % chunks[placed.split] for start in placed.displs if start < placed.extent} <= {0}
-
-
 @given(layout=st.layouts(), itemsize=hypo.sampled_from([1, 8]))
 def test_long_pieces_are_spread_over_the_ranks(layout, itemsize):
-    placed = raw.in_pieces(layout, itemsize)
+    placed = raw.contiguous_layout(layout, itemsize)
     assert (placed.split is None) == (layout.split is None)
     if placed != layout:
         assert placed.split < layout.split
@@ -108,3 +100,18 @@ def test_one_element_may_have_any_stride(tmp_path):
     writer.write((slice(1, 2),), torch.tensor([7.0, 8.0], dtype=torch.float64)[::2])
     writer.close()
     assert np.fromfile(path).tolist() == [0.0, 7.0]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "h5"])
+def test_F7_a_file_larger_than_any_memory(tmp_path, suffix):
+    path, layout = str(tmp_path / f"x.{suffix}"), ms.Layout((2**20, 2**18), 0, ranks=2**16)
+    format, target = format_of(path), Target(path, None, layout, torch.float32, {})
+    format.create(target)
+    writer = format.open_writer(target)
+    writer.write((slice(777_777, 777_778), slice(5, 9)), torch.ones(1, 4))
+    writer.close()
+    reader = format.open_reader(path, None, None)
+    part = reader.read((slice(777_776, 777_779), slice(2, 11)))
+    reader.close()
+    assert part.sum() == 4
+    assert part[1, 3:7].tolist() == [1.0] * 4

@@ -1,4 +1,4 @@
-"""What a rank has, for `python -m minisplit info`: `python -m minisplit.launch.facts`, on every rank."""
+"""What each rank of a job reports of itself for `python -m minisplit info`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 import minisplit as ms
 from minisplit.core.devices import cores
-from minisplit.launch.probe import tell
+from minisplit.launch.probe import report
 
 if __name__ == "__main__":
     gpus = range(torch.cuda.device_count())
-    tell(
+    report(
         {
             "rank": ms.MPI_WORLD.rank,
             "size": ms.MPI_WORLD.size,

@@ -1,0 +1,164 @@
+"""The parts of the tests, and how `dev.py test` runs them side by side: `parts.py JSON`, see `test`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import job
+from job import Result
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the tests: on how many MPI ranks pytest runs, 0 for a plain process, and with what arguments.
+
+    `cores` are those that it keeps busy. Ranks that are threads run one at a time, so they keep one busy.
+    """
+
+    title: str
+    ranks: int
+    arguments: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+    cores: int = 1
+    # Of parts with as many cores: in about how many seconds it ends.
+    length: int = 0
+
+
+CORES = os.cpu_count() or 1
+# Tests that run twice, on threads and on MPI, run in debug mode one of the two times.
+DEBUG = ("MINISPLIT_DEBUG", "1")
+SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=290)
+JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
+EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
+PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
+# Properties draw again on the ranks of an MPI job, fewer examples: each costs more there.
+ON_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "15"), DEBUG)
+POOL = Part("pool", 0, ("-m", "drawn"), ON_POOL, cores=CORES, length=70)
+
+
+def on_threads(ranks: int) -> Part:
+    arguments = ("-m", "not serial", "--on-threads", str(ranks))
+    return Part(f"threads, {count_ranks(ranks)}", 0, arguments, (DEBUG,), length=150)
+
+
+def on_mpi(ranks: int) -> Part:
+    return Part(count_ranks(ranks), ranks, ("-m", "not serial"), cores=min(ranks, CORES), length=70 + 20 * ranks)
+
+
+def count_ranks(ranks: int) -> str:
+    return f"{ranks} rank{'s' * (ranks > 1)}"
+
+
+def choose(counts: Sequence[int], everything: bool, first: bool) -> list[Part]:
+    """The parts to run with one MPI. Threads are the same with each, so they run with the first only."""
+    parts = [*[JOBS, EXAMPLES, SERIAL, POOL] * everything, *map(on_mpi, counts)]
+    if first:
+        # One number of threads is enough where properties draw others.
+        parts += [PROPERTIES, on_threads(3)] if everything else map(on_threads, counts)
+    return parts
+
+
+def test(
+    mpis: Mapping[str, Mapping[str, str]], counts: Sequence[int], everything: bool, pytest_arguments: Sequence[str]
+) -> int:
+    """Run the tests, show what comes of them, and return the exit status.
+
+    Parameters
+    ----------
+    mpis : Mapping
+        The environment variables that choose each MPI, by its name.
+    counts : sequence of int
+        On how many ranks the tests run.
+    everything : bool
+        Whether tests run as well that need no ranks, or draw the number of ranks.
+    pytest_arguments : sequence of str
+        More arguments of pytest.
+
+    Returns
+    -------
+    int
+        0 if tests passed and none failed, else 1.
+    """
+    work = {
+        f"{name}, {part.title}": (part, {**settings, **dict(part.settings)})
+        for number, (name, settings) in enumerate(mpis.items())
+        for part in choose(counts, everything, number == 0)
+    }
+
+    def run(title: str) -> Result:
+        part, settings = work[title]
+        print(f"{title} ...", flush=True)
+        return job.run(title, part.ranks, settings, [*part.arguments, *pytest_arguments])
+
+    results = {}
+    with workers(len(work)) as executor:
+        for result in run_side_by_side(executor, run, {title: part for title, (part, _) in work.items()}):
+            results[result.title] = result
+            show(result)
+    print(f"\n{summary([results[title] for title in work])}", flush=True)
+    passed, failed = (sum(getattr(result, name) for result in results.values()) for name in ("passed", "failed"))
+    return 0 if passed and not failed else 1
+
+
+def run_side_by_side(
+    executor: ThreadPoolExecutor, run: Callable[[str], Result], parts: Mapping[str, Part]
+) -> Iterator[Result]:
+    """Run all parts, as many at a time as there are cores for, and one more: each waits now and then."""
+    # Those of several cores come first, beside the longest of the others: tests of jobs, which mostly wait.
+    waiting = sorted(parts, key=lambda title: (-parts[title].cores, -parts[title].length))
+    running: dict[Future[Result], str] = {}
+    while waiting or running:
+        for title in tuple(waiting):
+            busy = sum(parts[other].cores for other in running.values())
+            if not busy or busy + parts[title].cores <= CORES + 1:
+                waiting.remove(title)
+                running[executor.submit(run, title)] = title
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            del running[future]
+            yield future.result()
+
+
+@contextmanager
+def workers(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each watch a job; Ctrl-C ends their jobs."""
+    with ThreadPoolExecutor(number) as executor:
+        try:
+            yield executor
+        except BaseException:
+            job.INTERRUPTED.set()
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def show(result: Result) -> None:
+    failed = f", {result.failed} FAILED" if result.failed else ""
+    print(f"{result.title}: {result.passed} passed{failed} in {result.seconds:.1f} s", flush=True)
+    if result.report:
+        print(f"\n{result.report}\n", flush=True)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """A table of the results, and the totals as its last line."""
+    width = max(len(result.title) for result in results)
+    lines = [f"{'':{width}}  passed  failed  skipped  seconds"]
+    for result in results:
+        counts = f"{result.passed:6}  {result.failed:6}  {result.skipped:7}  {result.seconds:7.1f}"
+        lines.append(f"{result.title:{width}}  {counts}  {result.status}")
+    skipped = sum(result.skipped for result in results)
+    total = f"{sum(result.passed for result in results)} passed, {sum(result.failed for result in results)} failed"
+    return "\n".join([*lines, "", total + (f", {skipped} skipped" if skipped else "")])
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(test(**json.loads(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit("\ndev.py: interrupted")

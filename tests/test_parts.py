@@ -1,0 +1,84 @@
+"""parts.py: which parts of the tests run, when, and what is shown of them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+import job
+import parts
+import pytest
+
+pytestmark = pytest.mark.serial
+
+
+def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(job, "run", lambda title, *_: job.Result(title, passed=1))
+
+    def titles(mpis: str, counts: list[int], everything: bool) -> list[str]:
+        assert parts.test({name: {} for name in mpis}, counts, everything, []) == 0
+        live, table = capsys.readouterr().out.split("\n\n")[:2]
+        found = re.findall(r"^(\w, .*?)  ", table, re.MULTILINE)
+        shown = [
+            line.removesuffix(": 1 passed in 0.0 s") for line in live.splitlines() if not line.endswith("...")
+        ]
+        assert sorted(shown) == sorted(found)
+        return found
+
+    assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
+    everything = titles("a", [1, 2, 3, 4], True)
+    assert everything[:5] == ["a, jobs", "a, examples", "a, serial", "a, pool", "a, 1 rank"]
+    assert len(titles("ab", [1, 2, 3, 4], True)) == 2 * 8 + 2
+
+
+def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {}
+    monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
+    assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"]) == 1
+    assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"])
+    assert calls["a, threads, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
+
+
+def test_all_runs_with_debug_mode_and_without() -> None:
+    parts_of = (parts.SERIAL, parts.POOL, parts.on_mpi(3), parts.on_threads(3))
+    on = {part.title: ("MINISPLIT_DEBUG", "1") in part.settings for part in parts_of}
+    assert on == {"serial": False, "pool": True, "3 ranks": False, "threads, 3 ranks": True}
+
+
+def test_parts_that_fail_are_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "run", lambda title, *_: job.Result(title, passed=1, failed="threads" in title))
+    assert parts.test({"a": {}}, [2], False, []) == 1
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two cores: one of the large parts at a time, beside a small one; later small ones in threes."""
+    monkeypatch.setattr(parts, "CORES", 2)
+    sizes = {"4 ranks": 2, "2 ranks": 2, "jobs": 1, "a": 1, "b": 1, "c": 1}
+    work = {name: parts.Part(name, 0, (), cores=cores) for name, cores in sizes.items()}
+    history: list[set[str]] = []
+    running: set[str] = set()
+    lock = threading.Lock()
+
+    def run(name: str) -> job.Result:
+        with lock:
+            running.add(name)
+            history.append(set(running))
+        time.sleep(0.05)
+        with lock:
+            running.discard(name)
+        return job.Result(name)
+
+    with parts.workers(len(work)) as executor:
+        assert {result.title for result in parts.run_side_by_side(executor, run, work)} == set(sizes)
+    assert history[0] | history[1] == {"4 ranks", "jobs"}
+    assert max(sum(sizes[name] for name in names) for names in history) == 3
+
+
+def test_summary_ends_with_the_totals() -> None:
+    results = [job.Result("serial", passed=3), job.Result("2 ranks", passed=4, failed=1), job.Result("3 ranks")]
+    lines = parts.summary(results).splitlines()
+    assert [line.split(maxsplit=6)[-1] for line in lines[2:4]] == ["FAILED", "no tests"]
+    assert lines[-1] == "7 passed, 1 failed"
+    results.append(job.Result("4 ranks", skipped=2))
+    assert parts.summary(results).splitlines()[-1] == "7 passed, 1 failed, 2 skipped"
