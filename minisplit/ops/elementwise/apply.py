@@ -54,21 +54,19 @@ def binary(
     Elsewhere it is given a 0-d tensor. `may_fail` says whether the operation may fail on one rank alone: then the
     ranks agree on that, which costs a message.
     """
-    if type(x1) is DNDarray and type(x2) is DNDarray:
+    if type(x1) is DNDarray:
         layout, comm = x1._layout, x1._comm
-        if (
-            comm is x2._comm
-            and (layout is x2._layout or layout == x2._layout)
-            and (may_fail is None or not may_fail(x1, x2))
-        ):
+        if type(x2) is DNDarray:
+            value: Any = x2._larray
+            is_local = comm is x2._comm and (layout is x2._layout or layout == x2._layout)
+        else:
+            value, is_local = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
+        if is_local and (may_fail is None or not may_fail(x1, x2)):
             result = _new(DNDarray)
-            result._larray = function(x1._larray, x2._larray)
+            result._larray = function(x1._larray, value)
             result._layout = layout
             result._comm = comm
             return result
-    elif type(x1) is DNDarray and numbers != 0 and type(x2) in _PYTHON_NUMBERS:
-        if may_fail is None or not may_fail(x1, x2):
-            return DNDarray._wrap(function(x1._larray, x2), x1._layout, x1._comm)
     elif type(x2) is DNDarray and numbers == 2 and type(x1) in _PYTHON_NUMBERS and may_fail is None:
         return DNDarray._wrap(function(x1, x2._larray), x2._layout, x2._comm)
     takes_numbers = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
