@@ -31,6 +31,8 @@ from minisplit.testing.examples import example_is_final, rank_in_example
 from minisplit.testing.reporting import RETURNED, UnwoundError, combined_error, traceback_text
 
 T = TypeVar("T")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 Pieces = Sequence[tuple[int, torch.Tensor]]
 
 
@@ -95,7 +97,7 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     def run_rank(rank: int) -> None:
         __tracebackhide__ = True
         try:
-            scheduler.begin(rank)
+            scheduler.take_turn(rank, "was not begun", scheduler.warnings)
             with use_comm(comms[rank]), torch.set_grad_enabled(gradients), rank_in_example(is_final):
                 results[rank] = func(*args, **kwargs)
         except BaseException as error:
@@ -161,10 +163,6 @@ class _Scheduler:
             raise
         finally:
             _set_warnings_state(self.warnings)
-
-    def begin(self, rank: int) -> None:
-        """Wait for the first turn of a rank."""
-        self.take_turn(rank, "was not begun", self.warnings)
 
     def end(self, rank: int, error: BaseException | None) -> None:
         """Note how a rank has ended, and let another one run."""
@@ -300,7 +298,7 @@ class ThreadCommunication(Communication):
     def _compare(self, call: Call) -> None:
         """Do nothing: `_call_together` compares every call, also without debug mode."""
 
-    def _call_together(self, argument: Any, combine: Callable[[list[Any]], Sequence[Any]]) -> Any:
+    def _call_together(self, argument: Argument, combine: Callable[[list[Argument]], Sequence[Result]]) -> Result:
         """Return this rank's part of what `combine` makes of the arguments of all ranks.
 
         The last rank that comes to the call calls `combine`.
@@ -320,7 +318,8 @@ class ThreadCommunication(Communication):
             scheduler.set_ready([other for other in group.members if other != world_rank])
         if pending.error:
             raise CollectiveError(pending.error)
-        return pending.results[self.rank]
+        result: Result = pending.results[self.rank]
+        return result
 
     def _complete(self, pending: _PendingCall, combine: Callable[[list[Any]], Sequence[Any]]) -> None:
         """Set the results of a call to which all ranks have come, or the error that all raise."""
@@ -344,11 +343,11 @@ class ThreadCommunication(Communication):
 
         total.copy_(self._call_together(total, combine))
 
-    def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+    def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         def combine(parts: list[torch.Tensor]) -> list[torch.Tensor]:
             return [torch.from_numpy(_reduce(parts[:rank], op)) if rank else before for rank in range(self.size)]
 
-        result = self._call_together(mine, combine)
+        result = self._call_together(tensor, combine)
         if self.rank:
             before.copy_(result)
 
@@ -358,24 +357,19 @@ class ThreadCommunication(Communication):
             # Each rank has a copy: on MPI none sees what another one does to it.
             return [resolved.clone(memory_format=torch.contiguous_format) for _ in tensors]
 
-        result: torch.Tensor = self._call_together(tensor, combine)
-        return result.to(tensor.device)
+        return self._call_together(tensor, combine).to(tensor.device)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
-        result: bytes = self._call_together(data, lambda datas: [datas[root]] * self.size)
-        return result
+        return self._call_together(data, lambda datas: [datas[root]] * self.size)
 
     def _allgather(self, record: Record) -> Record:
-        result: Record = self._call_together(record, lambda records: [np.stack(records) for _ in records])
-        return result
+        return self._call_together(record, lambda records: [np.stack(records) for _ in records])
 
     def _allgather_text(self, text: str) -> list[str]:
-        result: list[str] = self._call_together(text, lambda texts: [list(texts) for _ in texts])
-        return result
+        return self._call_together(text, lambda texts: [list(texts) for _ in texts])
 
     def _agree(self, record: Record) -> Record:
-        result: Record = self._call_together(record, lambda records: [np.max(records, axis=0) for _ in records])
-        return result
+        return self._call_together(record, lambda records: [np.max(records, axis=0) for _ in records])
 
     def _split(self, color: int | None, key: int) -> ThreadCommunication | None:
         def combine(arguments: list[tuple[int | None, int]]) -> list[ThreadCommunication | None]:
@@ -389,8 +383,7 @@ class ThreadCommunication(Communication):
             return comms
 
         group = self._group
-        result: ThreadCommunication | None = self._call_together((color, key), combine)
-        return result
+        return self._call_together((color, key), combine)
 
     def _free(self) -> None:
         self._call_together(None, lambda nothing: nothing)
