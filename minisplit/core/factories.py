@@ -18,7 +18,7 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout, as_index
+from minisplit.core.layout import Layout, as_count, as_index
 
 Shape = int | Sequence[int]
 
@@ -622,9 +622,7 @@ def linspace(
     >>> ms.linspace(0, 1, 5, split=0).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    num = as_index(num, "num")
-    if num < 0:
-        raise ValueError(f"num must not be negative, got {num}")
+    num = as_count(num, "num")
     start, stop = _number(start, "start"), _number(stop, "stop")
     gaps = num - 1 if endpoint else num
     step = (stop - start) / gaps if gaps > 0 else 0.0
@@ -713,10 +711,8 @@ def _number_of(value: complex | DNDarray) -> Any:
 
 def _number(value: Any, name: str) -> Any:
     """A Python int, float or complex for a number of any kind, NumPy's included. TypeError for another thing."""
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, numbers.Complex):
-        return complex(value)
+    kinds = (numbers.Integral, int), (numbers.Real, float), (numbers.Complex, complex)
+    for kind, convert in kinds:
+        if isinstance(value, kind):
+            return convert(value)
     raise TypeError(f"{name} must be a number, got {short_repr(value)} of type {type(value).__name__}")

@@ -30,6 +30,14 @@ def as_index(value: Any, name: str) -> int:
         raise TypeError(f"{name} must be an int, got {short_repr(value)} of type {type(value).__name__}") from None
 
 
+def as_count(value: Any, name: str) -> int:
+    """Return `value` as an int, as `as_index` does. ValueError for a negative one."""
+    count = as_index(value, name)
+    if count < 0:
+        raise ValueError(f"{name} must not be negative, got {count}")
+    return count
+
+
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
     """Return `axis` counted from the front. IndexError unless `-ndim <= axis < ndim`."""
     index = axis if type(axis) is int else as_index(axis, name)

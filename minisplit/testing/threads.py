@@ -28,6 +28,7 @@ from minisplit.core.communication.protocol import Call, Communication, Record, u
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
 from minisplit.testing.examples import example_is_final, rank_in_example
+from minisplit.testing.histories import call_title
 from minisplit.testing.reporting import RETURNED, UnwoundError, combined_error, traceback_text
 
 T = TypeVar("T")
@@ -114,7 +115,9 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     try:
         scheduler.run(threads)
     finally:
-        group.close()
+        # Later calls are refused: there are no ranks any more that would make them.
+        for comm in scheduler.comms:
+            comm._close("belonged to a run of minisplit.testing that has ended")
     error = combined_error(scheduler.errors, scheduler.reports, scheduler.stuck)
     if error is not None:
         raise error
@@ -131,6 +134,8 @@ class _Scheduler:
         for lock in (*self.turns, self.over):
             lock.acquire()
         self.ready = [True] * ranks
+        # Those of all ranks, and the parts that are split off.
+        self.comms: list[ThreadCommunication] = []
         # What a rank that is not ready does, and in which call, for texts.
         self.doing = [""] * ranks
         self.titles = [""] * ranks
@@ -198,7 +203,7 @@ class _Scheduler:
             if not self.stopping:
                 self.stuck = self.describe_deadlock(waiting)
                 self.stopping = True
-            self.set_ready(waiting)
+            self.ready = [not ended for ended in self.ended]
         if any(self.ready):
             self.turns[self.ready.index(True)].release()
         else:
@@ -213,11 +218,6 @@ class _Scheduler:
         for rank in waiting:
             texts[rank] += f", {self.titles[rank]}"
         return f"the ranks waited for each other: {texts_by_rank(texts)}"
-
-    def set_ready(self, ranks: Sequence[int]) -> None:
-        """Let these ranks run, each once its turn comes."""
-        for rank in ranks:
-            self.ready[rank] = True
 
 
 def _warnings_state() -> dict[str, Any]:
@@ -253,21 +253,10 @@ class _SharedCommunicator:
         self.members = members
         self.pending = _PendingCall(len(members))
         self.arrived = 0
-        self.comms: list[ThreadCommunication] = []
-        self.parts: list[_SharedCommunicator] = []
 
     def title(self, number: int) -> str:
         """Return the name of one of its calls in texts."""
-        is_part = len(self.members) < len(self.scheduler.turns)
-        part = f" on the split-off part of ranks {', '.join(map(str, self.members))}" if is_part else ""
-        return f"collective #{number}{part}"
-
-    def close(self) -> None:
-        """Refuse later calls: there are no ranks any more that would make them."""
-        for comm in self.comms:
-            comm._close("belonged to a run of minisplit.testing that has ended")
-        for part in self.parts:
-            part.close()
+        return call_title(number, self.members, len(self.members) < len(self.scheduler.turns))
 
 
 class ThreadCommunication(Communication):
@@ -290,7 +279,7 @@ class ThreadCommunication(Communication):
     def __init__(self, group: _SharedCommunicator, rank: int) -> None:
         super().__init__(rank, len(group.members))
         self._group = group
-        group.comms.append(self)
+        group.scheduler.comms.append(self)
 
     def __repr__(self) -> str:
         return f"<ThreadCommunication rank {self.rank} of {self.size}>"
@@ -315,7 +304,9 @@ class ThreadCommunication(Communication):
         else:
             group.pending, group.arrived = _PendingCall(self.size), 0
             self._complete(pending, combine)
-            scheduler.set_ready([other for other in group.members if other != world_rank])
+            # The others go on, each once its turn comes. This rank was not waiting.
+            for member in group.members:
+                scheduler.ready[member] = True
         if pending.error:
             raise CollectiveError(pending.error)
         result: Result = pending.results[self.rank]
@@ -377,7 +368,6 @@ class ThreadCommunication(Communication):
             for chosen in {color for color, _ in arguments if color is not None}:
                 members = sorted((key, rank) for rank, (color, key) in enumerate(arguments) if color == chosen)
                 part = _SharedCommunicator(group.scheduler, [group.members[rank] for _, rank in members])
-                group.parts.append(part)
                 for part_rank, (_, rank) in enumerate(members):
                     comms[rank] = ThreadCommunication(part, part_rank)
             return comms

@@ -172,7 +172,7 @@ class Worker:
         self.folder = folder
         self.lock = threading.Lock()  # a function may have threads of its own
         # For each number of ranks: generation, communicator, and the parts that the latest example split off it.
-        self.comms: dict[int, tuple[int, MPI.Intracomm, list[WorkerCommunication]]] = {}
+        self.comms: dict[int, tuple[int, MPI.Intracomm | None, list[WorkerCommunication]]] = {}
         self.abandoned = 0
         # What MPI may still write into, after an interruption.
         self.held: list[object] = []
@@ -232,21 +232,14 @@ class Worker:
 
     def wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
         """Wait for one request at least, or until the example is interrupted. Returns which are done."""
-        done: list[int] = []
+        return self.wait_until(lambda: MPI.Request.Testsome(requests) or [], requests)
 
-        def test() -> bool:
-            done[:] = MPI.Request.Testsome(requests) or ()
-            return bool(done)
-
-        self.wait_until(test, requests)
-        return done
-
-    def wait_until(self, test: Callable[[], bool], requests: list[MPI.Request]) -> None:
-        """Wait until `test` is true, or the example is interrupted: then `requests` may be unfinished."""
+    def wait_until(self, test: Callable[[], T], requests: list[MPI.Request]) -> T:
+        """Wait for a true result of `test`, or until the example is interrupted, with `requests` unfinished."""
         try:
             begin = time.monotonic()
             reported = False
-            while not test():
+            while not (result := test()):
                 passed = time.monotonic() - begin
                 if passed < SPIN:
                     time.sleep(0)
@@ -256,6 +249,7 @@ class Worker:
                 if passed > REPORT_AFTER and not reported:
                     reported = True
                     self.report_waiting()
+            return result
         except BaseException:
             self.hold(requests)
             raise
@@ -328,16 +322,14 @@ class Worker:
 
     def communicator(self, task: Task) -> WorkerCommunication:
         """Return that of the first `task.ranks` ranks: that of the example before, if nothing is left in it."""
-        real = None
-        if task.ranks in self.comms:
-            generation, real, parts = self.comms.pop(task.ranks)
-            if generation == task.generation:
-                for part in parts:
-                    part.retire()
-            else:
-                # Not freed: MPI_Comm_free is collective, and waits for messages that never come.
-                self.abandoned += 1 + len(parts)
-                real = None
+        generation, real, parts = self.comms.pop(task.ranks, (task.generation, None, []))
+        if generation == task.generation:
+            for part in parts:
+                part.retire()
+        else:
+            # Not freed: MPI_Comm_free is collective, and waits for messages that never come.
+            self.abandoned += 1 + len(parts)
+            real = None
         if real is None:
             group = MPI.COMM_WORLD.Get_group().Incl(range(task.ranks))
             real = MPI.Intracomm(MPI.COMM_WORLD.Create_group(group, task.generation % _TAG_LIMIT))

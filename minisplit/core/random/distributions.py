@@ -17,7 +17,7 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
-from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_shape
+from minisplit.core.layout import Layout, as_count, as_index, layout_from_counts, normalise_shape
 from minisplit.core.performance_warning import requested_move
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
@@ -733,7 +733,7 @@ def randperm(
     >>> sorted(ms.random.randperm(5, split=0).tolist())
     [0, 1, 2, 3, 4]
     """
-    n = _check_count(n, "n")
+    n = as_count(n, "n")
     dtype = _check_holds(0, max(n, 1), sanitize_dtype(dtype) or torch.int64)
     spec = spec_of(n, dtype, split, device, comm)
     order = _random_order(n, sanitize_generator(generator).next_key(spec.comm), spec.device)
@@ -854,7 +854,7 @@ def choice(
             raise ValueError("choice takes an array with an axis, and stays on its communicator")
         n, comm, device = a.shape[0], a.comm, a.device
     else:
-        n, comm, device = _check_count(a, "a"), sanitize_comm(comm), sanitize_device(None)
+        n, comm, device = as_count(a, "a"), sanitize_comm(comm), sanitize_device(None)
     shape = normalise_shape(size)
     layout, count = Layout(shape, split, comm.size), math.prod(shape)
     weights = None if p is None else _read_weights(p, n, device)
@@ -887,14 +887,6 @@ def _check_real(dtype: torch.dtype | None, parts: int = 2) -> torch.dtype:
     chosen = sanitize_dtype(dtype) or torch.get_default_dtype()
     sampling.check_real(chosen.to_real() if parts == 2 and chosen.is_complex else chosen)
     return chosen
-
-
-def _check_count(n: Any, name: str) -> int:
-    """The int `n`. ValueError for a negative one."""
-    count = as_index(n, name)
-    if count < 0:
-        raise ValueError(f"{name} must not be negative, got {count}")
-    return count
 
 
 def _read_range(low: Any, high: Any) -> tuple[int, int]:
