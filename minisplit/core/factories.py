@@ -68,6 +68,7 @@ def spec_like(
     x = as_dndarray(x)
     dtype = sanitize_dtype(dtype) or x.dtype
     device = x.device if device is None else device
+    # The counts of `x` are for the ranks of its own communicator.
     if comm is not None and comm is not x.comm:
         return spec_of(x.shape, dtype, x.split if split is None else split, device, comm)
     layout = x.layout if split is None else x.layout.with_split(split)
@@ -630,6 +631,7 @@ def linspace(
     computed = torch.complex128 if is_complex else torch.float64
     default = torch.get_default_dtype()
     dtype = sanitize_dtype(dtype) or (default.to_complex() if is_complex else default)
+    # `value` counts the middle from the end, so that it would give `stop` for a single number.
     if num == 1:
         return full(1, start, dtype=dtype, split=split, device=device, comm=comm)
 
@@ -711,8 +713,10 @@ def _number_of(value: complex | DNDarray) -> Any:
 
 def _number(value: Any, name: str) -> Any:
     """A Python int, float or complex for a number of any kind, NumPy's included. TypeError for another thing."""
-    kinds = (numbers.Integral, int), (numbers.Real, float), (numbers.Complex, complex)
-    for kind, convert in kinds:
-        if isinstance(value, kind):
-            return convert(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, numbers.Complex):
+        return complex(value)
     raise TypeError(f"{name} must be a number, got {short_repr(value)} of type {type(value).__name__}")

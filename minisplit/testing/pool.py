@@ -430,9 +430,8 @@ class _PoolProcesses:
         self.mpiexec.terminate()  # it removes its files
         self.signal(self.process_of_rank, signal.SIGKILL)
         try:
-            self.mpiexec.wait(2.0)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self.mpiexec.wait(2.0)
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.mpiexec.pid, signal.SIGKILL)

@@ -11,6 +11,7 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, NoReturn, TypeVar
 
@@ -232,17 +233,13 @@ def _set_warnings_state(state: dict[str, Any]) -> None:
             pass
 
 
+@dataclass(slots=True)
 class _PendingCall:
-    """One collective call: what each rank passes to it, and what each gets."""
+    """One collective call: for each rank that has come to it call, site and argument, and what each rank gets."""
 
-    __slots__ = ("arguments", "calls", "error", "results", "sites")
-
-    def __init__(self, size: int) -> None:
-        self.calls: list[Call] = [()] * size
-        self.sites = [""] * size
-        self.arguments: list[Any] = [None] * size
-        self.results: Sequence[Any] = ()
-        self.error = ""
+    arrivals: dict[int, tuple[Call, str, Any]] = field(default_factory=dict)
+    results: Sequence[Any] = ()
+    error: str = ""
 
 
 class _SharedCommunicator:
@@ -251,8 +248,7 @@ class _SharedCommunicator:
     def __init__(self, scheduler: _Scheduler, members: Sequence[int]) -> None:
         self.scheduler = scheduler
         self.members = members
-        self.pending = _PendingCall(len(members))
-        self.arrived = 0
+        self.pending = _PendingCall()
 
     def title(self, number: int) -> str:
         """Return the name of one of its calls in texts."""
@@ -297,12 +293,11 @@ class ThreadCommunication(Communication):
         if scheduler.stopping:
             raise UnwoundError("taken out, since the ranks cannot go on")
         call, site = self._call or (), call_site()
-        pending.calls[self.rank], pending.sites[self.rank], pending.arguments[self.rank] = call, site, argument
-        group.arrived += 1
-        if group.arrived < self.size:
+        pending.arrivals[self.rank] = call, site, argument
+        if len(pending.arrivals) < self.size:
             scheduler.wait(world_rank, group.title(self._calls), f"waited in {describe_call(call)} at {site}")
         else:
-            group.pending, group.arrived = _PendingCall(self.size), 0
+            group.pending = _PendingCall()
             self._complete(pending, combine)
             # The others go on, each once its turn comes. This rank was not waiting.
             for member in group.members:
@@ -314,13 +309,14 @@ class ThreadCommunication(Communication):
 
     def _complete(self, pending: _PendingCall, combine: Callable[[list[Any]], Sequence[Any]]) -> None:
         """Set the results of a call to which all ranks have come, or the error that all raise."""
-        title, calls, sites = self._group.title(self._calls), pending.calls, pending.sites
+        title = self._group.title(self._calls)
+        calls, sites, arguments = zip(*(pending.arrivals[rank] for rank in range(self.size)), strict=True)
         if len(set(calls)) > 1 or (debugging() and len(set(sites)) > 1):
             texts = [f"{describe_call(call)} at {site}" for call, site in zip(calls, sites, strict=True)]
             pending.error = f"{title}: {texts_by_rank(texts, self._group.members)}"
             return
         try:
-            pending.results = combine(pending.arguments)
+            pending.results = combine(list(arguments))
         except CollectiveError as error:
             pending.error = f"{title}, {describe_call(calls[0])}: {error}"
 

@@ -202,6 +202,7 @@ def uniform(
     True
     """
     low, high = float(low), float(high)
+    # Of infinite ends the width would be infinite, and 0 times that is no number.
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
     spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
@@ -266,6 +267,7 @@ def normal(
     [5.0, 5.0]
     """
     mean, std = float(mean), float(std)
+    # Not `std < 0`, which NaN would pass.
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
     spec = spec_of(size, _check_real(dtype), split, device, comm)
@@ -389,6 +391,7 @@ def bernoulli(
     [0.0, 1.0]
     """
     if isinstance(p, DNDarray):
+        # The elements are not checked: a rank that fails alone would leave the others waiting in a later call.
         return _draw_like(p, "p", sampling.bernoulli, (size, split, device, comm), dtype, generator)
     p = float(p)
     if not 0 <= p <= 1:
@@ -859,6 +862,7 @@ def choice(
     layout, count = Layout(shape, split, comm.size), math.prod(shape)
     weights = None if p is None else _read_weights(p, n, device)
     available = n if weights is None else int((weights > 0).sum())
+    # With replacement there is no limit, if only there is something to draw from.
     if count > (available if not replace else count if available else 0):
         how = "" if replace else ", as many as there are without replacement"
         raise ValueError(f"size must be at most {available}{how}, got {count}")
@@ -866,9 +870,12 @@ def choice(
     if replace:
         grid = sampling.shard_grid(layout, comm.rank, key)
         if weights is None:
+            # max: where n is 0 the grid is empty, but a range of integers must not be.
             numbers = sampling.integers(grid, 0, max(n, 1), device)
         else:
             u = sampling.uniform(grid, torch.float64, device)
+            # right: a number on a border belongs to the next weight. Otherwise u = 0 would draw the first integer
+            # also where its weight is 0.
             numbers = torch.searchsorted(sampling.cumulative_shares(weights), u, right=True)
         index = DNDarray(numbers.view(layout.lshape(comm.rank)), layout, comm)
     else:
@@ -879,6 +886,7 @@ def choice(
 
 def _shape_of(extents: tuple[Any, ...]) -> Shape:
     """A shape that is given as ints or as one sequence."""
+    # As in torch: rand(2, 3) and rand((2, 3)) are the same, and rand(2) has one axis.
     return extents[0] if len(extents) == 1 else extents
 
 
@@ -903,9 +911,11 @@ def _check_holds(low: int, high: int, dtype: torch.dtype) -> torch.dtype:
     if dtype is torch.bool:
         smallest, largest = 0, 1
     elif dtype.is_floating_point or dtype.is_complex:
+        # From here on the gaps between neighbours are larger than 1.
         largest = int(2 / torch.finfo(dtype).eps)
         smallest = -largest
     else:
+        # The integers are drawn as int64, also for uint64.
         smallest, largest = torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, 2**63 - 1)
     if low < smallest or high - 1 > largest:
         raise ValueError(f"{dtype} cannot hold all integers from {low} to {high - 1}")
@@ -932,12 +942,14 @@ def _random_order(n: int, key: Key, device: torch.device, weights: torch.Tensor 
     is each one with a probability in proportion to its weight, and so is the next among those that are left.
     """
     waiting = sampling.exponential(IndexGrid(key, 1, n), torch.float64, device)[0]
+    # A weight of 0 gives an infinite time, the last place. stable: equal times have the same order on all ranks.
     return (waiting if weights is None else waiting / weights).argsort(stable=True)
 
 
 def _cut(whole: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
     """The array of a tensor that every rank has whole. Each part is in memory of its own."""
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
+    # clone: otherwise the memory of the whole tensor would live as long as the shard.
     return DNDarray(shard.clone(memory_format=torch.contiguous_format), layout, comm)
 
 
@@ -956,6 +968,7 @@ def _draw_like(
         )
 
     def sample_shard(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        # detach: what is drawn is no differentiable function of the parameters.
         return sample(grid, x.larray.detach().reshape(grid.rows, grid.length), device).to(dtype)
 
     return _draw(sample_shard, spec_like(x, dtype, None), generator)
