@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from minisplit.core.collectives import redistribute
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import Device
 from minisplit.core.indexing.getitem import get
 from minisplit.core.indexing.index_arrays import Part
 from minisplit.core.indexing.setitem import put
-from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr

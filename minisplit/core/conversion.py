@@ -278,6 +278,7 @@ def _from_dndarray(
         raise ValueError(f"is_split must be the split of the DNDarray, {x.split}, got {is_split}; see resplit")
     layout = x.layout if axis is None else x.layout.with_split(axis)
     if copy is False:
+        # Before the exchange, which would be for nothing.
         _apply_copy(x.larray, copy, layout == x.layout)
     moved = x.to_layout(layout)
     shard = _as_tensor(moved.larray, dtype, device)
@@ -350,6 +351,7 @@ def _apply_copy(shard: torch.Tensor, copy: bool | None, shares_memory: bool) -> 
 def _shares_memory(whole: torch.Tensor, obj: Any) -> bool:
     """Whether the tensor that was made of `obj` has its memory."""
     if isinstance(obj, np.ndarray):
+        # Of an empty array the address says nothing.
         return not whole.numel() or whole.data_ptr() == obj.__array_interface__["data"][0]
     return whole is obj
 
@@ -388,6 +390,7 @@ def _join_parts(
         table = comm.allgather(_part_record(part, axis, failure_code(comm, None), _ALL_DIMS))
     for name, column in zip(_FIELDS[1:], table.T[1:], strict=False):
         _check_same(column, name, _SHOW.get(name, int))
+    # Only now: all ranks have the same axis and number of dimensions, and so the same error.
     axis = normalise_axis(axis, part.ndim, "is_split")
     extents = table[:, len(_FIELDS) :]
     for other in range(part.ndim):
@@ -400,6 +403,7 @@ def _join_parts(
 def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Record:
     """What the ranks compare of a part, with room for so many extents."""
     kind = part.device.type
+    # Of other types of devices all that is compared is that there is one.
     device = _DEVICE_TYPES.index(kind) if kind in _DEVICE_TYPES else -1
     fields = (failure, axis, part.ndim, dtype_code(part.dtype), device, part.requires_grad, *part.shape[:dims])
     record = np.zeros(len(_FIELDS) + dims, dtype=np.int64)

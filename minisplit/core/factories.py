@@ -18,7 +18,7 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout, as_index
+from minisplit.core.layout import Layout, as_count, as_index
 
 Shape = int | Sequence[int]
 
@@ -68,6 +68,7 @@ def spec_like(
     x = as_dndarray(x)
     dtype = sanitize_dtype(dtype) or x.dtype
     device = x.device if device is None else device
+    # The counts of `x` are for the ranks of its own communicator.
     if comm is not None and comm is not x.comm:
         return spec_of(x.shape, dtype, x.split if split is None else split, device, comm)
     layout = x.layout if split is None else x.layout.with_split(split)
@@ -622,9 +623,7 @@ def linspace(
     >>> ms.linspace(0, 1, 5, split=0).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    num = as_index(num, "num")
-    if num < 0:
-        raise ValueError(f"num must not be negative, got {num}")
+    num = as_count(num, "num")
     start, stop = _number(start, "start"), _number(stop, "stop")
     gaps = num - 1 if endpoint else num
     step = (stop - start) / gaps if gaps > 0 else 0.0
@@ -632,6 +631,7 @@ def linspace(
     computed = torch.complex128 if is_complex else torch.float64
     default = torch.get_default_dtype()
     dtype = sanitize_dtype(dtype) or (default.to_complex() if is_complex else default)
+    # `value` counts the middle from the end, so that it would give `stop` for a single number.
     if num == 1:
         return full(1, start, dtype=dtype, split=split, device=device, comm=comm)
 

@@ -23,11 +23,20 @@ Offsets = NDArray[np.int64]
 def as_index(value: Any, name: str) -> int:
     """Return `value` as an int. TypeError, which names `name`, for a bool and for anything without `__index__`."""
     try:
+        # Python takes True for the int 1, but as an axis or an extent it is a mistake.
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, got {short_repr(value)} of type {type(value).__name__}") from None
+
+
+def as_count(value: Any, name: str) -> int:
+    """Return `value` as an int, as `as_index` does. ValueError for a negative one."""
+    count = as_index(value, name)
+    if count < 0:
+        raise ValueError(f"{name} must not be negative, got {count}")
+    return count
 
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
@@ -156,6 +165,7 @@ class Layout:
                 f"counts {short_repr(checked)} hold {sum(checked)} indices, "
                 f"but axis {self.split} of {self.shape} has {self.shape[self.split]}"
             )
+        # Layouts with the same counts must compare equal, whether the counts were given or not.
         return None if checked == _balanced_counts(self.shape[self.split], self.ranks) else checked
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,6 +48,7 @@ class Reader:
         """Close the file. Local."""
 
 
+@dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class StoredArray:
     """An array that stays in its file: `minisplit.vmap` maps over it block by block.
 
@@ -73,25 +75,16 @@ class StoredArray:
     minisplit.open : Open an array in a file.
     """
 
-    __slots__ = ("__weakref__", "comm", "dataset", "dtype", "layout", "path", "reader")
+    reader: Reader
+    layout: Layout
+    comm: Communication
+    path: Path
+    dataset: str | None
+    dtype: torch.dtype
 
-    def __init__(
-        self,
-        reader: Reader,
-        layout: Layout,
-        comm: Communication,
-        path: Path,
-        dataset: str | None,
-        dtype: torch.dtype,
-    ) -> None:
-        self.reader = reader
-        self.layout = layout
-        self.comm = comm
-        self.path = path
-        self.dataset = dataset
-        self.dtype = dtype
+    def __post_init__(self) -> None:
         # The array has no `close`, as it is used like any other one: its file is closed when nobody can read it.
-        weakref.finalize(self, reader.close)
+        weakref.finalize(self, self.reader.close)
 
     @property
     def shape(self) -> tuple[int, ...]:

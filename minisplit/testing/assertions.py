@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.agreement import ALL_WELL, failure_code
+from minisplit.core.communication.debug import checksum
 
 Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
 
@@ -97,8 +97,7 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     whole = torch.as_tensor(expected, device=array.device)
     layout, rank = array.layout, array.comm.rank
     # Each rank compares the part that its layout gives it: with different layouts some elements would be in none.
-    digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
-    digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
+    digests = array.comm.allgather(np.array([checksum(repr((layout, array.dtype)))]))[:, 0]
     # Not raised at once: the other ranks would wait in the agreement.
     failed = None
     try:

@@ -61,9 +61,9 @@ def different_calls(ranks: Sequence[Progress]) -> str:
             calls = {place: history[index] for place, history in enumerate(histories) if index < len(history)}
             if len({record.call for record in calls.values()}) > 1:
                 texts = [_describe(calls.get(place)) for place in range(len(members))]
-                return f"{_title(key, members, index)}: {texts_by_rank(texts, members)}"
+                return f"{call_title(index + 1, members, bool(key))}: {texts_by_rank(texts, members)}"
             for fault in _unmatched_messages(calls, members):
-                return f"{_title(key, members, index)}: {fault}"
+                return f"{call_title(index + 1, members, bool(key))}: {fault}"
     return ""
 
 
@@ -73,7 +73,7 @@ def missing_calls(ranks: Sequence[Progress]) -> str:
         shortest = min(map(len, histories))
         if max(map(len, histories)) > shortest:
             texts = [_describe_rank(ranks[member], key, shortest) for member in members]
-            return f"{_title(key, members, shortest)}: {texts_by_rank(texts, members)}"
+            return f"{call_title(shortest + 1, members, bool(key))}: {texts_by_rank(texts, members)}"
     return ""
 
 
@@ -117,9 +117,10 @@ def _unmatched_messages(calls: Mapping[int, CallRecord], members: Sequence[int])
                 )
 
 
-def _title(key: Key, members: Sequence[int], index: int) -> str:
-    part = f" on the split-off part of ranks {', '.join(map(str, members))}" if key else ""
-    return f"collective #{index + 1}{part}"
+def call_title(number: int, members: Sequence[int], is_part: bool) -> str:
+    """Return what texts name a call by: its number, and the members of the communicator if it is a part."""
+    part = f" on the split-off part of ranks {', '.join(map(str, members))}" if is_part else ""
+    return f"collective #{number}{part}"
 
 
 def _describe(record: CallRecord | None) -> str:

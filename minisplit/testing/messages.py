@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import sys
+import io
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -50,10 +49,9 @@ class Interrupt(NamedTuple):
 
 
 class RaisedError(NamedTuple):
-    """An exception, pickled where that is possible, and as text."""
+    """An exception: its pickle, empty where there is none, "type: message", and its traceback as text."""
 
-    pickled: bytes | None
-    kind: str
+    pickled: bytes
     text: str
     trace: str
 
@@ -73,13 +71,15 @@ class Report(NamedTuple):
     abandoned: int = 0
 
 
-def find_class(module: str, qualname: str) -> Any:
-    """Return the class of that name in a module that is imported here."""
-    return functools.reduce(getattr, qualname.split("."), sys.modules[module])
-
-
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles tensors of all dtypes."""
+
+    @classmethod
+    def dumps(cls, value: object) -> bytes:
+        """Return the pickle of a value."""
+        file = io.BytesIO()
+        cls(file).dump(value)
+        return file.getvalue()
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is torch.Tensor and obj.dtype in _SENT_AS:

@@ -7,7 +7,6 @@ so that it sees at once when they can never go on.
 from __future__ import annotations
 
 import functools
-import io
 import os
 import pickle
 import re
@@ -23,10 +22,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, TracebackType
-from typing import Any, NoReturn, Self
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any, NoReturn
 
 import cloudpickle
 import torch
@@ -63,7 +62,7 @@ _IMMUTABLE = (ModuleType, CodeType, BuiltinFunctionType, int, float, str, bytes,
 _NOT_TO_BE_RAISED = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
-class Pool:
+class Pool(AbstractContextManager["Pool"]):
     """MPI ranks that run functions, one example after another, hundreds per second.
 
     The ranks are started by `mpiexec` at the first `run` and stay. An example that fails, or whose ranks wait for
@@ -110,12 +109,7 @@ class Pool:
         self._example = 0
         self._generations = [0] * (ranks + 1)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -321,7 +315,7 @@ class _PoolProcesses:
         self.ended = False
         self.output = ""
         self.process_of_rank: dict[int, int] = {}
-        self.connections: list[Connection] = []
+        self.connections: dict[int, Connection] = {}
         self.selector = selectors.DefaultSelector()
         self.launcher = jobs.find_launcher(mpiexec, ranks)
         # A folder of this user alone, so that nobody else can connect. MPI libraries put files into it as well,
@@ -353,21 +347,21 @@ class _PoolProcesses:
         """Wait for all ranks; RuntimeError if they do not come."""
         self.server.settimeout(0.05)
         limit = time.monotonic() + START_LIMIT
-        arrived: dict[int, Connection] = {}
-        while len(arrived) < self.ranks:
+        while len(self.connections) < self.ranks:
             status = self.mpiexec.poll()
             if status is not None or time.monotonic() > limit:
                 self.end()
                 how = f"ended with status {status}" if status is not None else f"was started {START_LIMIT:g} s ago"
-                raise RuntimeError(
-                    f"mpiexec {how}, and {len(arrived)} of {self.ranks} ranks have reported{self.output_tail()}"
-                )
+                arrived = f"{len(self.connections)} of {self.ranks} ranks have reported"
+                raise RuntimeError(f"mpiexec {how}, and {arrived}{self.output_tail()}")
             with suppress(TimeoutError):
                 link, _ = self.server.accept()
                 link.setblocking(True)
                 connection = Connection(link.detach())
                 hello: Hello = connection.recv()
+                self.connections[hello.rank] = connection
                 self.process_of_rank[hello.rank] = hello.process
+                self.selector.register(connection, selectors.EVENT_READ, hello.rank)
                 if hello.size != self.ranks:
                     self.end()
                     raise RuntimeError(
@@ -375,10 +369,6 @@ class _PoolProcesses:
                         f"{hello.size}: they are not of one MPI. Give the pool the mpiexec that belongs to the "
                         "library"
                     )
-                arrived[hello.rank] = connection
-        for rank in range(self.ranks):
-            self.connections.append(arrived[rank])
-            self.selector.register(arrived[rank], selectors.EVENT_READ, rank)
 
     def forward(self, name: str) -> None:
         """Write what the ranks print to the controller's stream of this name, and keep the end of it."""
@@ -402,7 +392,7 @@ class _PoolProcesses:
     def send(self, rank: int, message: Task | Interrupt) -> None:
         """Send a message to a rank; RankError if it has died."""
         try:
-            self.connections[rank].send_bytes(pickle.dumps(message))
+            self.connections[rank].send(message)
         except OSError:
             self.lose([rank])
 
@@ -411,7 +401,7 @@ class _PoolProcesses:
         reports, lost = [], []
         for key, _ in self.selector.select(timeout):
             try:
-                reports.append((key.data, pickle.loads(self.connections[key.data].recv_bytes())))
+                reports.append((key.data, self.connections[key.data].recv()))
             except (EOFError, OSError):
                 lost.append(key.data)
         if lost:
@@ -442,14 +432,13 @@ class _PoolProcesses:
         self.mpiexec.terminate()  # it removes its files
         self.signal(self.process_of_rank, signal.SIGKILL)
         try:
-            self.mpiexec.wait(2.0)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self.mpiexec.wait(2.0)
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.mpiexec.pid, signal.SIGKILL)
             self.mpiexec.wait()
-            for connection in self.connections:
+            for connection in self.connections.values():
                 connection.close()
             self.selector.close()
             self.server.close()
@@ -483,19 +472,13 @@ class _Pickler(Pickler):
         return super().reducer_override(obj)
 
 
-def _pickle(value: object) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file).dump(value)
-    return file.getvalue()
-
-
 def _pickle_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
-        return _pickle((args, kwargs))
+        return _Pickler.dumps((args, kwargs))
     except Exception:
         for name, value in [*enumerate(args), *kwargs.items()]:
             try:
-                _pickle(value)
+                _Pickler.dumps(value)
             except Exception as error:
                 kind = type(value).__name__
                 text = f"argument {name}, a {kind}, cannot be sent to the ranks of a pool: {error}"
@@ -512,10 +495,10 @@ def _pickle_function(function: Callable[..., object]) -> bytes:
     """Return a pickled function: the last one, if all that it captures are the same immutable objects."""
     captured: list[object] = []
     if not _capture(function, captured):
-        return _pickle(function)
+        return _Pickler.dumps(function)
     same, before, pickled = _functions.get(id(function), (None, [], b""))
     if same is not function or list(map(id, before)) != list(map(id, captured)):
-        pickled = _pickle(function)
+        pickled = _Pickler.dumps(function)
         if len(_functions) > CACHED_FUNCTIONS:
             _functions.clear()
         # The entry keeps these objects alive, so that no other ones can have their ids.
@@ -603,14 +586,12 @@ def _describe_report(report: Report) -> str:
 
 def _unpickle_error(raised: RaisedError) -> BaseException:
     """Return the exception itself, or a RankError with its text."""
-    try:
-        error = pickle.loads(raised.pickled or b"")
-        same = (type(error).__qualname__, str(error)) == (raised.kind, raised.text)
+    with suppress(Exception):  # classes may be unknown here, and their constructors do what they like
+        error = pickle.loads(raised.pickled)
+        same = f"{type(error).__qualname__}: {error}" == raised.text
         if same and isinstance(error, BaseException) and not isinstance(error, _NOT_TO_BE_RAISED):
             return error
-    except Exception:  # classes may be unknown here, and their constructors do what they like
-        pass
-    return RankError(f"{raised.kind}: {raised.text}")
+    return RankError(raised.text)
 
 
 def _describe_progress(progress: Progress) -> str:

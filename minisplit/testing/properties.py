@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis.errors import UnsatisfiedAssumption
+from torch.utils import _pytree as pytree
 
 from minisplit.testing import threads
 from minisplit.testing.pool import Pool
-from minisplit.testing.whole import Whole, tensor_source
+from minisplit.testing.whole import Whole, source
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 # Flags of functions whose body does not run when they are called.
@@ -88,7 +89,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         bound.apply_defaults()
         ranks = bound.arguments.get("ranks", ranks)
         _check_arguments(bound.arguments.values())
-        number = _number_of_ranks(ranks, bound.arguments.values())
+        number = _number_of_ranks(ranks, list(bound.arguments.values()))
         try:
             if on_pool():
                 results = shared_pool()._call(test, args, kwargs, number)
@@ -154,7 +155,7 @@ def _check_arguments(values: Iterable[object]) -> None:
 
 
 def _number_of_ranks(ranks: int | None, values: Any) -> int:
-    numbers = {whole.layout.ranks for value in values for whole in _find_wholes(value)}
+    numbers = {leaf.layout.ranks for leaf in pytree.tree_leaves(values) if isinstance(leaf, Whole)}
     if ranks is not None:
         numbers.add(ranks)
     if len(numbers) == 1:
@@ -164,28 +165,17 @@ def _number_of_ranks(ranks: int | None, values: Any) -> int:
     raise ValueError(f"the arguments are for different numbers of ranks: {sorted(numbers)}")
 
 
-def _find_wholes(value: Any) -> Iterator[Whole]:
-    if isinstance(value, Whole):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _find_wholes(item)
-
-
-def _copy(value: Any) -> Any:
+def _copy_leaf(value: Any) -> Any:
     """Return what one rank gets for an argument: also on threads it may change its tensors or call `backward`."""
     if isinstance(value, Whole):
-        return Whole(_copy(value.tensor), value.layout)
+        return Whole(_copy_leaf(value.tensor), value.layout)
     # `type`: of a subclass nobody knows how to copy it.
     if type(value) is torch.Tensor:
         return value.detach().clone().requires_grad_(value.requires_grad)
-    if type(value) is np.ndarray:
-        return value.copy()
-    if type(value) in {list, tuple}:
-        return type(value)(map(_copy, value))
-    if type(value) is dict:
-        return {name: _copy(item) for name, item in value.items()}
-    return value
+    return value.copy() if type(value) is np.ndarray else value
+
+
+_copy = functools.partial(pytree.tree_map, _copy_leaf)
 
 
 def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> str:
@@ -193,7 +183,7 @@ def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> st
     name = test.__qualname__.rpartition("<locals>.")[2]
     owner = name.rpartition(".")[0]
     given = ", ".join(
-        f"{key}={f'{owner}()' if owner and key == 'self' else _source(value)}" for key, value in arguments.items()
+        f"{key}={f'{owner}()' if owner and key == 'self' else source(value)}" for key, value in arguments.items()
     )
     folder = _import_folder(test)
     path = "" if folder == "." else f"    import sys; sys.path.insert(0, {folder!r})\n"
@@ -211,21 +201,3 @@ def _import_folder(test: Callable[..., Any]) -> str:
     names = tuple(test.__module__.split("."))
     path = Path(test.__code__.co_filename).with_suffix("")
     return os.path.relpath(path.parents[len(names) - 1]) if path.parts[-len(names) :] == names else "."
-
-
-def _source(value: Any) -> str:
-    """Return the expression that makes an argument again, where there is one."""
-    if type(value) is torch.Tensor:
-        return tensor_source(value)
-    if type(value) is np.ndarray and value.dtype != object:
-        return f"numpy.array({value.tolist()}, dtype={str(value.dtype)!r})"
-    if type(value) is list:
-        return f"[{', '.join(map(_source, value))}]"
-    if type(value) is tuple:
-        return f"({', '.join(map(_source, value))}{',' * (len(value) == 1)})"
-    if type(value) is dict:
-        return f"{{{', '.join(f'{key!r}: {_source(item)}' for key, item in value.items())}}}"
-    try:
-        return repr(value)
-    except Exception:  # it would hide the failure of the test
-        return f"<{type(value).__name__}>"

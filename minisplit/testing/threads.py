@@ -11,6 +11,7 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, NoReturn, TypeVar
 
@@ -28,9 +29,12 @@ from minisplit.core.communication.protocol import Call, Communication, Record, u
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
 from minisplit.testing.examples import example_is_final, rank_in_example
+from minisplit.testing.histories import call_title
 from minisplit.testing.reporting import RETURNED, UnwoundError, combined_error, traceback_text
 
 T = TypeVar("T")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 Pieces = Sequence[tuple[int, torch.Tensor]]
 
 
@@ -95,7 +99,7 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     def run_rank(rank: int) -> None:
         __tracebackhide__ = True
         try:
-            scheduler.begin(rank)
+            scheduler.take_turn(rank, "was not begun", scheduler.warnings)
             with use_comm(comms[rank]), torch.set_grad_enabled(gradients), rank_in_example(is_final):
                 results[rank] = func(*args, **kwargs)
         except BaseException as error:
@@ -112,7 +116,9 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     try:
         scheduler.run(threads)
     finally:
-        group.close()
+        # Later calls are refused: there are no ranks any more that would make them.
+        for comm in scheduler.comms:
+            comm._close("belonged to a run of minisplit.testing that has ended")
     error = combined_error(scheduler.errors, scheduler.reports, scheduler.stuck)
     if error is not None:
         raise error
@@ -129,6 +135,8 @@ class _Scheduler:
         for lock in (*self.turns, self.over):
             lock.acquire()
         self.ready = [True] * ranks
+        # Those of all ranks, and the parts that are split off.
+        self.comms: list[ThreadCommunication] = []
         # What a rank that is not ready does, and in which call, for texts.
         self.doing = [""] * ranks
         self.titles = [""] * ranks
@@ -161,10 +169,6 @@ class _Scheduler:
             raise
         finally:
             _set_warnings_state(self.warnings)
-
-    def begin(self, rank: int) -> None:
-        """Wait for the first turn of a rank."""
-        self.take_turn(rank, "was not begun", self.warnings)
 
     def end(self, rank: int, error: BaseException | None) -> None:
         """Note how a rank has ended, and let another one run."""
@@ -200,7 +204,7 @@ class _Scheduler:
             if not self.stopping:
                 self.stuck = self.describe_deadlock(waiting)
                 self.stopping = True
-            self.set_ready(waiting)
+            self.ready = [not ended for ended in self.ended]
         if any(self.ready):
             self.turns[self.ready.index(True)].release()
         else:
@@ -216,11 +220,6 @@ class _Scheduler:
             texts[rank] += f", {self.titles[rank]}"
         return f"the ranks waited for each other: {texts_by_rank(texts)}"
 
-    def set_ready(self, ranks: Sequence[int]) -> None:
-        """Let these ranks run, each once its turn comes."""
-        for rank in ranks:
-            self.ready[rank] = True
-
 
 def _warnings_state() -> dict[str, Any]:
     """Return what `warnings.catch_warnings` sets for the whole process, and what is a rank's own here."""
@@ -234,17 +233,13 @@ def _set_warnings_state(state: dict[str, Any]) -> None:
             pass
 
 
+@dataclass(slots=True)
 class _PendingCall:
-    """One collective call: what each rank passes to it, and what each gets."""
+    """One collective call: for each rank that has come to it call, site and argument, and what each rank gets."""
 
-    __slots__ = ("arguments", "calls", "error", "results", "sites")
-
-    def __init__(self, size: int) -> None:
-        self.calls: list[Call] = [()] * size
-        self.sites = [""] * size
-        self.arguments: list[Any] = [None] * size
-        self.results: Sequence[Any] = ()
-        self.error = ""
+    arrivals: dict[int, tuple[Call, str, Any]] = field(default_factory=dict)
+    results: Sequence[Any] = ()
+    error: str = ""
 
 
 class _SharedCommunicator:
@@ -253,23 +248,11 @@ class _SharedCommunicator:
     def __init__(self, scheduler: _Scheduler, members: Sequence[int]) -> None:
         self.scheduler = scheduler
         self.members = members
-        self.pending = _PendingCall(len(members))
-        self.arrived = 0
-        self.comms: list[ThreadCommunication] = []
-        self.parts: list[_SharedCommunicator] = []
+        self.pending = _PendingCall()
 
     def title(self, number: int) -> str:
         """Return the name of one of its calls in texts."""
-        is_part = len(self.members) < len(self.scheduler.turns)
-        part = f" on the split-off part of ranks {', '.join(map(str, self.members))}" if is_part else ""
-        return f"collective #{number}{part}"
-
-    def close(self) -> None:
-        """Refuse later calls: there are no ranks any more that would make them."""
-        for comm in self.comms:
-            comm._close("belonged to a run of minisplit.testing that has ended")
-        for part in self.parts:
-            part.close()
+        return call_title(number, self.members, len(self.members) < len(self.scheduler.turns))
 
 
 class ThreadCommunication(Communication):
@@ -292,7 +275,7 @@ class ThreadCommunication(Communication):
     def __init__(self, group: _SharedCommunicator, rank: int) -> None:
         super().__init__(rank, len(group.members))
         self._group = group
-        group.comms.append(self)
+        group.scheduler.comms.append(self)
 
     def __repr__(self) -> str:
         return f"<ThreadCommunication rank {self.rank} of {self.size}>"
@@ -300,7 +283,7 @@ class ThreadCommunication(Communication):
     def _compare(self, call: Call) -> None:
         """Do nothing: `_call_together` compares every call, also without debug mode."""
 
-    def _call_together(self, argument: Any, combine: Callable[[list[Any]], Sequence[Any]]) -> Any:
+    def _call_together(self, argument: Argument, combine: Callable[[list[Argument]], Sequence[Result]]) -> Result:
         """Return this rank's part of what `combine` makes of the arguments of all ranks.
 
         The last rank that comes to the call calls `combine`.
@@ -310,27 +293,30 @@ class ThreadCommunication(Communication):
         if scheduler.stopping:
             raise UnwoundError("taken out, since the ranks cannot go on")
         call, site = self._call or (), call_site()
-        pending.calls[self.rank], pending.sites[self.rank], pending.arguments[self.rank] = call, site, argument
-        group.arrived += 1
-        if group.arrived < self.size:
+        pending.arrivals[self.rank] = call, site, argument
+        if len(pending.arrivals) < self.size:
             scheduler.wait(world_rank, group.title(self._calls), f"waited in {describe_call(call)} at {site}")
         else:
-            group.pending, group.arrived = _PendingCall(self.size), 0
+            group.pending = _PendingCall()
             self._complete(pending, combine)
-            scheduler.set_ready([other for other in group.members if other != world_rank])
+            # The others go on, each once its turn comes. This rank was not waiting.
+            for member in group.members:
+                scheduler.ready[member] = True
         if pending.error:
             raise CollectiveError(pending.error)
-        return pending.results[self.rank]
+        result: Result = pending.results[self.rank]
+        return result
 
     def _complete(self, pending: _PendingCall, combine: Callable[[list[Any]], Sequence[Any]]) -> None:
         """Set the results of a call to which all ranks have come, or the error that all raise."""
-        title, calls, sites = self._group.title(self._calls), pending.calls, pending.sites
+        title = self._group.title(self._calls)
+        calls, sites, arguments = zip(*(pending.arrivals[rank] for rank in range(self.size)), strict=True)
         if len(set(calls)) > 1 or (debugging() and len(set(sites)) > 1):
             texts = [f"{describe_call(call)} at {site}" for call, site in zip(calls, sites, strict=True)]
             pending.error = f"{title}: {texts_by_rank(texts, self._group.members)}"
             return
         try:
-            pending.results = combine(pending.arguments)
+            pending.results = combine(list(arguments))
         except CollectiveError as error:
             pending.error = f"{title}, {describe_call(calls[0])}: {error}"
 
@@ -344,11 +330,11 @@ class ThreadCommunication(Communication):
 
         total.copy_(self._call_together(total, combine))
 
-    def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+    def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         def combine(parts: list[torch.Tensor]) -> list[torch.Tensor]:
             return [torch.from_numpy(_reduce(parts[:rank], op)) if rank else before for rank in range(self.size)]
 
-        result = self._call_together(mine, combine)
+        result = self._call_together(tensor, combine)
         if self.rank:
             before.copy_(result)
 
@@ -358,24 +344,19 @@ class ThreadCommunication(Communication):
             # Each rank has a copy: on MPI none sees what another one does to it.
             return [resolved.clone(memory_format=torch.contiguous_format) for _ in tensors]
 
-        result: torch.Tensor = self._call_together(tensor, combine)
-        return result.to(tensor.device)
+        return self._call_together(tensor, combine).to(tensor.device)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
-        result: bytes = self._call_together(data, lambda datas: [datas[root]] * self.size)
-        return result
+        return self._call_together(data, lambda datas: [datas[root]] * self.size)
 
     def _allgather(self, record: Record) -> Record:
-        result: Record = self._call_together(record, lambda records: [np.stack(records) for _ in records])
-        return result
+        return self._call_together(record, lambda records: [np.stack(records) for _ in records])
 
     def _allgather_text(self, text: str) -> list[str]:
-        result: list[str] = self._call_together(text, lambda texts: [list(texts) for _ in texts])
-        return result
+        return self._call_together(text, lambda texts: [list(texts) for _ in texts])
 
     def _agree(self, record: Record) -> Record:
-        result: Record = self._call_together(record, lambda records: [np.max(records, axis=0) for _ in records])
-        return result
+        return self._call_together(record, lambda records: [np.max(records, axis=0) for _ in records])
 
     def _split(self, color: int | None, key: int) -> ThreadCommunication | None:
         def combine(arguments: list[tuple[int | None, int]]) -> list[ThreadCommunication | None]:
@@ -383,14 +364,12 @@ class ThreadCommunication(Communication):
             for chosen in {color for color, _ in arguments if color is not None}:
                 members = sorted((key, rank) for rank, (color, key) in enumerate(arguments) if color == chosen)
                 part = _SharedCommunicator(group.scheduler, [group.members[rank] for _, rank in members])
-                group.parts.append(part)
                 for part_rank, (_, rank) in enumerate(members):
                     comms[rank] = ThreadCommunication(part, part_rank)
             return comms
 
         group = self._group
-        result: ThreadCommunication | None = self._call_together((color, key), combine)
-        return result
+        return self._call_together((color, key), combine)
 
     def _free(self) -> None:
         self._call_together(None, lambda nothing: nothing)

@@ -40,12 +40,6 @@ class Traffic:
         """How many collective calls there were."""
         return self.calls.total()
 
-    def _count(self, call: Call, args: tuple[Any, ...]) -> None:
-        self.calls[str(call[0])] += 1
-        messages, size = messages_sent(call, args)
-        self.messages_sent += messages
-        self.bytes_sent += size
-
 
 @contextmanager
 def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
@@ -86,7 +80,10 @@ def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     outer = watched._observer
 
     def observe(call: Call, args: tuple[Any, ...]) -> Callable[[], object] | None:
-        counts._count(call, args)
+        messages, size = messages_sent(call, args)
+        counts.calls[str(call[0])] += 1
+        counts.messages_sent += messages
+        counts.bytes_sent += size
         return None if outer is None else outer(call, args)
 
     watched._observer = observe

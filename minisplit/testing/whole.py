@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
@@ -74,25 +75,34 @@ class Whole:
         return DNDarray(shard.requires_grad_(self.tensor.requires_grad), self.layout, chosen)
 
     def __repr__(self) -> str:
-        return f"Whole({tensor_source(self.tensor)}, {self.layout!r})"
+        return f"Whole({source(self.tensor)}, {self.layout!r})"
 
 
-def tensor_source(tensor: torch.Tensor) -> str:
-    """Return the expression that makes a tensor again, where `torch`, `inf` and `nan` are known.
+def source(value: Any) -> str:
+    """Return the expression that makes a value again, where `torch`, `numpy`, `inf` and `nan` are known.
 
     >>> import torch
-    >>> tensor_source(torch.tensor([1, 2]))
-    'torch.tensor([1, 2], dtype=torch.int64)'
+    >>> source([torch.tensor([1, 2]), -0.0j])
+    '[torch.tensor([1, 2], dtype=torch.int64), complex(-0.0, -0.0)]'
     """
-    # A list has no extent of 0 but at its end.
-    source = f"tensor({_source(tensor.tolist())}" if tensor.numel() else f"empty({tuple(tensor.shape)}"
-    return f"torch.{source}, dtype={tensor.dtype}{', requires_grad=True' * tensor.requires_grad})"
-
-
-def _source(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_source, value))}]"
-    if isinstance(value, complex):
+    # `type`: of a subclass nobody knows how to make it.
+    kind = type(value)
+    if kind is torch.Tensor:
+        # A list has no extent of 0 but at its end.
+        made = f"tensor({source(value.tolist())}" if value.numel() else f"empty({tuple(value.shape)}"
+        return f"torch.{made}, dtype={value.dtype}{', requires_grad=True' * value.requires_grad})"
+    if kind is np.ndarray and value.dtype != object:
+        return f"numpy.array({value.tolist()}, dtype={str(value.dtype)!r})"
+    if kind is complex:
         # Its own repr has "nanj" in it, which no name is, and loses the sign of zeros.
         return f"complex({value.real}, {value.imag})"
-    return repr(value)
+    if kind is list:
+        return f"[{', '.join(map(source, value))}]"
+    if kind is tuple:
+        return f"({', '.join(map(source, value))}{',' * (len(value) == 1)})"
+    if kind is dict:
+        return f"{{{', '.join(f'{key!r}: {source(item)}' for key, item in value.items())}}}"
+    try:
+        return repr(value)
+    except Exception:  # it would hide the failure of the test
+        return f"<{kind.__name__}>"

@@ -9,22 +9,20 @@ from __future__ import annotations
 import contextvars
 import faulthandler
 import functools
-import hashlib
-import io
 import os
 import pickle
+import pkgutil
 import random
 import select
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Client, Connection
 from types import FrameType
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -32,15 +30,16 @@ import numpy as np
 import torch
 from mpi4py import MPI
 
-from minisplit.core.communication.debug import call_site, debug, describe_call
+from minisplit.core.communication.debug import call_site, checksum, debug, describe_call
+from minisplit.core.communication.inside_vmap import refuse
 from minisplit.core.communication.mpi import MPICommunication
 from minisplit.core.communication.protocol import Call, messages_of, set_default_comm
 from minisplit.core.communication.startup import MPI_WORLD
-from minisplit.core.communication.inside_vmap import refuse
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import rank_in_example
 from minisplit.testing.histories import CallRecord, History, Key, Progress
-from minisplit.testing.messages import Hello, Interrupt, Pickler, RaisedError, Report, Task, find_class
+from minisplit.testing.messages import Hello, Interrupt, Pickler, RaisedError, Report, Task
+from minisplit.testing.reporting import traceback_text
 
 # Seconds that a wait polls without sleeping; that it lasts before the controller is told; and between two reports
 # of a rank that makes many calls. benchmarks/testing_speed.py shows what examples take.
@@ -80,15 +79,14 @@ class InterruptibleIntracomm:
 class WorkerCommunication(MPICommunication):
     """The communicator of an example: it records its calls, and all of them can be interrupted."""
 
-    __slots__ = ("_calls_made", "_key", "_members", "_real", "_worker")
+    __slots__ = ("_history", "_key", "_real", "_worker")
 
     def __init__(self, real: MPI.Intracomm, worker: Worker, key: Key, members: tuple[int, ...]) -> None:
         super().__init__(real)
         # In place of a duplicate: nobody else sends messages on it.
         self._duplicate = cast(MPI.Intracomm, InterruptibleIntracomm(real, worker))
-        self._real, self._worker, self._key, self._members = real, worker, key, members
-        self._calls_made: list[CallRecord] = []
-        worker.progress.histories[key] = History(members, self._calls_made)
+        self._real, self._worker, self._key = real, worker, key
+        self._history = worker.progress.histories[key] = History(members, [])
 
     def _collective(self, call: Call, carry: Callable[..., T], *args: Any) -> T:
         worker = self._worker
@@ -98,7 +96,7 @@ class WorkerCommunication(MPICommunication):
         record = CallRecord(describe_call(call), call_site())
         if call[0] == "exchange":
             record = record._replace(sends=_by_peer(args[0]), recvs=_by_peer(args[1]))
-        self._calls_made.append(record)
+        self._history.calls.append(record)
         worker.within.append(self._key)
         try:
             worker.check_interrupt()
@@ -114,10 +112,9 @@ class WorkerCommunication(MPICommunication):
         """Make a call once all ranks are known to make it: MPICH ends a rank that gets more than it asked for."""
         # Not an exchange, which some ranks may end before others begin it: they would have to wait for these.
         if not record.call.startswith("exchange"):
-            digest = int.from_bytes(hashlib.blake2b(record.call.encode(), digest_size=7).digest())
             digests = np.empty(self.size, dtype=np.int64)
-            self.mpi.Allgather(np.array([digest]), digests)
-            if (digests != digest).any():
+            self.mpi.Allgather(np.array([checksum(record.call)]), digests)
+            if (digests != digests[0]).any():
                 self._worker.wait_for_end()
         return carry(*args)
 
@@ -141,7 +138,7 @@ class WorkerCommunication(MPICommunication):
         ranks = [rank for rank in range(self.size) if rows[rank, 0] and rows[rank, 1] == color]
         ranks.sort(key=lambda rank: rows[rank, 2])
         real = self._real.Create_group(self._real.Get_group().Incl(ranks), self._calls % _TAG_LIMIT)
-        members = tuple(self._members[rank] for rank in ranks)
+        members = tuple(self._history.members[rank] for rank in ranks)
         part = WorkerCommunication(real, self._worker, (*self._key, (self._calls, color)), members)
         self._worker.parts.append(part)
         return part
@@ -175,7 +172,7 @@ class Worker:
         self.folder = folder
         self.lock = threading.Lock()  # a function may have threads of its own
         # For each number of ranks: generation, communicator, and the parts that the latest example split off it.
-        self.comms: dict[int, tuple[int, MPI.Intracomm, list[WorkerCommunication]]] = {}
+        self.comms: dict[int, tuple[int, MPI.Intracomm | None, list[WorkerCommunication]]] = {}
         self.abandoned = 0
         # What MPI may still write into, after an interruption.
         self.held: list[object] = []
@@ -198,7 +195,7 @@ class Worker:
         signal.signal(signal.SIGUSR2, self.interrupt)
         self.connection.send(Hello(MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size, os.getpid()))
         while True:
-            message = pickle.loads(self.connection.recv_bytes())
+            message = self.connection.recv()
             # An interrupt comes too late where the example has ended in the meantime.
             if isinstance(message, Task):
                 contextvars.copy_context().run(self.run, message)
@@ -222,7 +219,7 @@ class Worker:
         """Raise `Interrupted` if the controller says so; report now and then that this rank is alive."""
         with self.lock:
             while not self.interrupted and select.select([self.connection], [], [], 0)[0]:
-                self.interrupted = pickle.loads(self.connection.recv_bytes()) == Interrupt(self.example)
+                self.interrupted = self.connection.recv() == Interrupt(self.example)
                 self.progress.where = self.within[-1] if self.interrupted and self.within else None
         if self.interrupted:
             raise Interrupted
@@ -235,21 +232,14 @@ class Worker:
 
     def wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
         """Wait for one request at least, or until the example is interrupted. Returns which are done."""
-        done: list[int] = []
+        return self.wait_until(lambda: MPI.Request.Testsome(requests) or [], requests)
 
-        def test() -> bool:
-            done[:] = MPI.Request.Testsome(requests) or ()
-            return bool(done)
-
-        self.wait_until(test, requests)
-        return done
-
-    def wait_until(self, test: Callable[[], bool], requests: list[MPI.Request]) -> None:
-        """Wait until `test` is true, or the example is interrupted: then `requests` may be unfinished."""
+    def wait_until(self, test: Callable[[], T], requests: list[MPI.Request]) -> T:
+        """Wait for a true result of `test`, or until the example is interrupted, with `requests` unfinished."""
         try:
             begin = time.monotonic()
             reported = False
-            while not test():
+            while not (result := test()):
                 passed = time.monotonic() - begin
                 if passed < SPIN:
                     time.sleep(0)
@@ -259,6 +249,7 @@ class Worker:
                 if passed > REPORT_AFTER and not reported:
                     reported = True
                     self.report_waiting()
+            return result
         except BaseException:
             self.hold(requests)
             raise
@@ -288,7 +279,7 @@ class Worker:
     def report(self, report: Report) -> None:
         """Send a report to the controller."""
         self.reported = time.monotonic()
-        self.connection.send_bytes(pickle.dumps(report))
+        self.connection.send(report)
 
     def run(self, task: Task) -> None:
         """Run a function as one rank of an example, and report what came of it."""
@@ -331,16 +322,14 @@ class Worker:
 
     def communicator(self, task: Task) -> WorkerCommunication:
         """Return that of the first `task.ranks` ranks: that of the example before, if nothing is left in it."""
-        real = None
-        if task.ranks in self.comms:
-            generation, real, parts = self.comms.pop(task.ranks)
-            if generation == task.generation:
-                for part in parts:
-                    part.retire()
-            else:
-                # Not freed: MPI_Comm_free is collective, and waits for messages that never come.
-                self.abandoned += 1 + len(parts)
-                real = None
+        generation, real, parts = self.comms.pop(task.ranks, (task.generation, None, []))
+        if generation == task.generation:
+            for part in parts:
+                part.retire()
+        else:
+            # Not freed: MPI_Comm_free is collective, and waits for messages that never come.
+            self.abandoned += 1 + len(parts)
+            real = None
         if real is None:
             group = MPI.COMM_WORLD.Get_group().Incl(range(task.ranks))
             real = MPI.Intracomm(MPI.COMM_WORLD.Create_group(group, task.generation % _TAG_LIMIT))
@@ -359,45 +348,35 @@ class _Pickler(Pickler):
     """Pickles classes that came from the controller by name, so that there they are the same classes."""
 
     def reducer_override(self, obj: Any) -> Any:
-        foreign = isinstance(obj, type) and (obj.__module__ == "__main__" or obj.__module__ not in sys.modules)
-        if foreign and "<locals>" not in obj.__qualname__:
-            return find_class, (obj.__module__, obj.__qualname__)
-        # The classes of pytest.skip() and pytest.fail() claim to be builtins.
-        name = obj.__qualname__ if isinstance(obj, type) else ""
-        if name and getattr(sys.modules.get(_OUTCOMES), name, None) is obj:
-            return find_class, (_OUTCOMES, name)
+        if isinstance(obj, type):
+            module, name = obj.__module__, obj.__qualname__
+            # The classes of pytest.skip() and pytest.fail() claim to be builtins.
+            if getattr(sys.modules.get(_OUTCOMES), name, None) is obj:
+                module = _OUTCOMES
+            foreign = module in {"__main__", _OUTCOMES} or module not in sys.modules
+            if foreign and "<locals>" not in name:
+                return pkgutil.resolve_name, (f"{module}:{name}",)
         return super().reducer_override(obj)
-
-
-def _pickle(value: object) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file).dump(value)
-    return file.getvalue()
 
 
 def _pickle_result(value: object, who: str) -> bytes:
     try:
-        return _pickle(value)
+        return _Pickler.dumps(value)
     except Exception as error:
         text = f"{who} returned a {type(value).__name__}, which cannot be sent back: {error}"
         raise TypeError(text) from None
 
 
 def _raised_error(error: BaseException) -> RaisedError:
-    trace = error.__traceback__
-    # Without the frames of this file.
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next
     try:
-        lines = "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
-        text = str(error)
+        text = f"{type(error).__qualname__}: {error}"
     except Exception as unprintable:  # classes may fail to print themselves
-        lines = text = f"{type(error).__name__}, which cannot be printed: {unprintable}"
+        text = f"{type(error).__qualname__}, which cannot be printed: {unprintable!r}"
     try:
-        pickled = _pickle(error)
-    except Exception:
-        pickled = None
-    return RaisedError(pickled, type(error).__qualname__, text, lines.rstrip())
+        pickled = _Pickler.dumps(error)
+    except Exception:  # what it holds may have no pickle
+        pickled = b""
+    return RaisedError(pickled, text, traceback_text(error))
 
 
 def _unlink_shared_memory() -> None:
@@ -415,10 +394,9 @@ def main(address: str) -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     MPI_WORLD._close("is that of the pool, not of the function that it runs: use minisplit.get_comm()")
     _unlink_shared_memory()
-    link = socket.socket(socket.AF_UNIX)
-    link.connect(address)
+    connection = Client(address, family="AF_UNIX")
     try:
-        Worker(Connection(link.detach()), os.path.dirname(address)).serve()
+        Worker(connection, os.path.dirname(address)).serve()
     except (EOFError, OSError):
         pass
     finally:

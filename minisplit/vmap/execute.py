@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from minisplit.core.communication import inside_vmap
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
+from minisplit.core.communication import inside_vmap
 from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import checksum
 from minisplit.core.storage import StoredArray

@@ -19,8 +19,8 @@ import torch
 from hypothesis import strategies as st
 
 import minisplit as ms
+from minisplit.core.communication import debug as debug_module
 from minisplit.core.communication.agreement import RankError, agreement
-from minisplit.core.communication.debug import debugging
 from minisplit.testing import Pool
 
 pytestmark = [pytest.mark.serial, pytest.mark.jobs]
@@ -136,10 +136,10 @@ def test_closures_and_modes_of_the_caller(pool: Pool) -> None:
     def modes() -> tuple[bool, bool]:
         torch.set_grad_enabled(True)
         ms.use_comm(ms.MPI_SELF)
-        return debugging(), torch.zeros(1, requires_grad=True).exp().requires_grad
+        return debug_module.debugging(), torch.zeros(1, requires_grad=True).exp().requires_grad
 
     with ms.debug(), torch.no_grad():
-        assert pool.run(lambda: (debugging(), torch.is_grad_enabled())) == [(True, False)] * 4
+        assert pool.run(lambda: (debug_module.debugging(), torch.is_grad_enabled())) == [(True, False)] * 4
     assert pool.run(modes) == [(False, True)] * 4
     assert_sound(pool)
 

@@ -12,7 +12,7 @@ from layouts import layouts
 import minisplit as ms
 from minisplit.testing import Whole
 from minisplit.testing import strategies as st
-from minisplit.testing.whole import tensor_source
+from minisplit.testing.whole import source
 
 
 def test_each_rank_gets_its_part_in_memory_of_its_own(comm: ms.Communication, rank: int) -> None:
@@ -60,7 +60,7 @@ def test_the_source_of_unusual_numbers() -> None:
         torch.empty((2, 0), dtype=torch.bfloat16),
         torch.tensor([1.5], requires_grad=True),
     ):
-        again = eval(tensor_source(tensor), names)
+        again = eval(source(tensor), names)
         assert (again.shape, again.dtype, again.requires_grad) == (
             tensor.shape,
             tensor.dtype,

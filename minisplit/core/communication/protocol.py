@@ -28,8 +28,8 @@ from minisplit.core.communication.debug import (
     describe_call,
     texts_by_rank,
 )
-from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
+from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.transfer import TransferPlan
 
 # A few integers.

@@ -84,7 +84,6 @@ class Watchdog(threading.Thread):
         super().__init__(name="minisplit-watchdog", daemon=True)
         self._live = live
         self._prefix = f"[rank {world.rank} of {world.size}] "
-        self._peers = [rank for rank in range(world.size) if rank != world.rank]
         self._world = world
         self._limit = limit or math.inf
         self._step = min(limit / 10, _STEP) if limit else _STEP if mpi is not None else None
@@ -227,7 +226,8 @@ class Watchdog(threading.Thread):
 
     def _end_all(self, cause: str) -> None:
         """Let all ranks say where they are, and end the job."""
-        requests = [] if self._mpi is None else [self._mpi.Isend(b"", rank, _END) for rank in self._peers]
+        peers = range(self._world.size) if self._mpi is not None else ()
+        requests = [self._mpi.Isend(b"", rank, _END) for rank in peers if rank != self._world.rank]
         self._end(cause)
         del requests  # MPI may still read them until here
 

@@ -17,7 +17,7 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
-from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_shape
+from minisplit.core.layout import Layout, as_count, as_index, layout_from_counts, normalise_shape
 from minisplit.core.performance_warning import requested_move
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
@@ -202,6 +202,7 @@ def uniform(
     True
     """
     low, high = float(low), float(high)
+    # Of infinite ends the width would be infinite, and 0 times that is no number.
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
     spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
@@ -266,6 +267,7 @@ def normal(
     [5.0, 5.0]
     """
     mean, std = float(mean), float(std)
+    # Not `std < 0`, which NaN would pass.
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
     spec = spec_of(size, _check_real(dtype), split, device, comm)
@@ -389,6 +391,7 @@ def bernoulli(
     [0.0, 1.0]
     """
     if isinstance(p, DNDarray):
+        # The elements are not checked: a rank that fails alone would leave the others waiting in a later call.
         return _draw_like(p, "p", sampling.bernoulli, (size, split, device, comm), dtype, generator)
     p = float(p)
     if not 0 <= p <= 1:
@@ -733,7 +736,7 @@ def randperm(
     >>> sorted(ms.random.randperm(5, split=0).tolist())
     [0, 1, 2, 3, 4]
     """
-    n = _check_count(n, "n")
+    n = as_count(n, "n")
     dtype = _check_holds(0, max(n, 1), sanitize_dtype(dtype) or torch.int64)
     spec = spec_of(n, dtype, split, device, comm)
     order = _random_order(n, sanitize_generator(generator).next_key(spec.comm), spec.device)
@@ -854,11 +857,12 @@ def choice(
             raise ValueError("choice takes an array with an axis, and stays on its communicator")
         n, comm, device = a.shape[0], a.comm, a.device
     else:
-        n, comm, device = _check_count(a, "a"), sanitize_comm(comm), sanitize_device(None)
+        n, comm, device = as_count(a, "a"), sanitize_comm(comm), sanitize_device(None)
     shape = normalise_shape(size)
     layout, count = Layout(shape, split, comm.size), math.prod(shape)
     weights = None if p is None else _read_weights(p, n, device)
     available = n if weights is None else int((weights > 0).sum())
+    # With replacement there is no limit, if only there is something to draw from.
     if count > (available if not replace else count if available else 0):
         how = "" if replace else ", as many as there are without replacement"
         raise ValueError(f"size must be at most {available}{how}, got {count}")
@@ -866,9 +870,12 @@ def choice(
     if replace:
         grid = sampling.shard_grid(layout, comm.rank, key)
         if weights is None:
+            # max: where n is 0 the grid is empty, but a range of integers must not be.
             numbers = sampling.integers(grid, 0, max(n, 1), device)
         else:
             u = sampling.uniform(grid, torch.float64, device)
+            # right: a number on a border belongs to the next weight. Otherwise u = 0 would draw the first integer
+            # also where its weight is 0.
             numbers = torch.searchsorted(sampling.cumulative_shares(weights), u, right=True)
         index = DNDarray(numbers.view(layout.lshape(comm.rank)), layout, comm)
     else:
@@ -879,6 +886,7 @@ def choice(
 
 def _shape_of(extents: tuple[Any, ...]) -> Shape:
     """A shape that is given as ints or as one sequence."""
+    # As in torch: rand(2, 3) and rand((2, 3)) are the same, and rand(2) has one axis.
     return extents[0] if len(extents) == 1 else extents
 
 
@@ -887,14 +895,6 @@ def _check_real(dtype: torch.dtype | None, parts: int = 2) -> torch.dtype:
     chosen = sanitize_dtype(dtype) or torch.get_default_dtype()
     sampling.check_real(chosen.to_real() if parts == 2 and chosen.is_complex else chosen)
     return chosen
-
-
-def _check_count(n: Any, name: str) -> int:
-    """The int `n`. ValueError for a negative one."""
-    count = as_index(n, name)
-    if count < 0:
-        raise ValueError(f"{name} must not be negative, got {count}")
-    return count
 
 
 def _read_range(low: Any, high: Any) -> tuple[int, int]:
@@ -911,9 +911,11 @@ def _check_holds(low: int, high: int, dtype: torch.dtype) -> torch.dtype:
     if dtype is torch.bool:
         smallest, largest = 0, 1
     elif dtype.is_floating_point or dtype.is_complex:
+        # From here on the gaps between neighbours are larger than 1.
         largest = int(2 / torch.finfo(dtype).eps)
         smallest = -largest
     else:
+        # The integers are drawn as int64, also for uint64.
         smallest, largest = torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, 2**63 - 1)
     if low < smallest or high - 1 > largest:
         raise ValueError(f"{dtype} cannot hold all integers from {low} to {high - 1}")
@@ -940,12 +942,14 @@ def _random_order(n: int, key: Key, device: torch.device, weights: torch.Tensor 
     is each one with a probability in proportion to its weight, and so is the next among those that are left.
     """
     waiting = sampling.exponential(IndexGrid(key, 1, n), torch.float64, device)[0]
+    # A weight of 0 gives an infinite time, the last place. stable: equal times have the same order on all ranks.
     return (waiting if weights is None else waiting / weights).argsort(stable=True)
 
 
 def _cut(whole: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
     """The array of a tensor that every rank has whole. Each part is in memory of its own."""
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
+    # clone: otherwise the memory of the whole tensor would live as long as the shard.
     return DNDarray(shard.clone(memory_format=torch.contiguous_format), layout, comm)
 
 
@@ -964,6 +968,7 @@ def _draw_like(
         )
 
     def sample_shard(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        # detach: what is drawn is no differentiable function of the parameters.
         return sample(grid, x.larray.detach().reshape(grid.rows, grid.length), device).to(dtype)
 
     return _draw(sample_shard, spec_like(x, dtype, None), generator)

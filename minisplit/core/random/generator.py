@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minisplit.core.communication.debug import CollectiveError, debugging, texts_by_rank
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.error_text import short_repr
-from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.layout import as_index
 from minisplit.core.random.philox import Key, fold, words_of
 
@@ -42,6 +42,7 @@ class State(NamedTuple):
 
 def _check_state(state: State) -> State:
     """The state with plain ints. TypeError or ValueError for what is no state."""
+    # A plain tuple is welcome: that is what some formats of files make of a State.
     if not isinstance(state, tuple) or len(state) != 3:
         raise TypeError(f"state must be what get_state() returns, got {short_repr(state)}")
     numbers = State(*(as_index(number, name) for number, name in zip(state, State._fields, strict=True)))
@@ -92,6 +93,8 @@ class Generator:
     __slots__ = ("_first", "_state")
 
     def __init__(self, seed: int, stream: int = 0) -> None:
+        # The state before the first call. A variable that is set here would be so in this thread only, while ranks
+        # that are threads may share the generator.
         self._first = _check_state(State(seed, stream))
         self._state: ContextVar[State] = ContextVar("minisplit_random")
 
@@ -154,6 +157,7 @@ class Generator:
         if debugging():
             _compare_states(state, comm)
         self._state.set(state._replace(call=state.call + 1))
+        # One key for each call, so that no two calls use the same counter, whatever their shapes are.
         return fold(words_of(state.seed), state.call, state.stream)
 
 

@@ -84,14 +84,15 @@ def uniform(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.
     """
     if dtype.is_complex:
         return _as_complex(uniform(_grid_of_parts(grid), dtype.to_real(), device))
-    check_real(dtype)
-    bits = _BITS[dtype]
 
-    def transform(planes: Planes) -> Planes:
-        words = _join_words(planes, bits) if bits > 32 else planes.bitwise_right_shift_(32 - bits)
-        return words.to(dtype).mul_(2.0**-bits)
+    def transform(planes: Planes, is_double: bool) -> Planes:
+        if is_double:
+            return _unit_doubles(planes)
+        # Only as many bits as the mantissa holds. More would be rounded, and could be rounded up to 1.
+        bits = _BITS[dtype]
+        return planes.bitwise_right_shift_(32 - bits).to(dtype).mul_(2.0**-bits)
 
-    return _generate(grid, 2 if bits > 32 else 4, transform, dtype, device)
+    return _generate_reals(grid, transform, dtype, device)
 
 
 def normal(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -102,47 +103,39 @@ def normal(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.T
     """
     if dtype.is_complex:
         return _as_complex(normal(_grid_of_parts(grid), dtype.to_real(), device).mul_(math.sqrt(0.5)))
-    check_real(dtype)
-    is_double = dtype is torch.float64
-    return _generate(grid, 2 if is_double else 4, lambda planes: _box_muller(planes, is_double), dtype, device)
+    return _generate_reals(grid, _box_muller, dtype, device)
 
 
 def log_normal(grid: IndexGrid, dtype: torch.dtype, device: torch.device, mean: float, std: float) -> torch.Tensor:
     """Draw numbers whose logarithm has a normal distribution."""
-    check_real(dtype)
-    is_double = dtype is torch.float64
 
-    def transform(planes: Planes) -> Planes:
+    def transform(planes: Planes, is_double: bool) -> Planes:
         return _apply_in_place("exp", _box_muller(planes, is_double).mul_(std).add_(mean))
 
-    return _generate(grid, 2 if is_double else 4, transform, dtype, device)
+    return _generate_reals(grid, transform, dtype, device)
 
 
 def cauchy(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Draw numbers of the Cauchy distribution of median 0 and scale 1."""
-    check_real(dtype)
-    is_double = dtype is torch.float64
 
-    def transform(planes: Planes) -> Planes:
+    def transform(planes: Planes, is_double: bool) -> Planes:
         u = _unit_doubles(planes) if is_double else planes.to(torch.float32).mul_(2.0**-32)
         return _apply_in_place("tan", u.sub_(0.5).mul_(math.pi))
 
-    return _generate(grid, 2 if is_double else 4, transform, dtype, device)
+    return _generate_reals(grid, transform, dtype, device)
 
 
 def exponential(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Draw numbers above 0 of the exponential distribution of mean 1."""
-    check_real(dtype)
-    bits = _BITS[dtype]
 
-    def transform(planes: Planes) -> Planes:
+    def transform(planes: Planes, is_double: bool) -> Planes:
         # Single precision uses all 32 bits. They are rounded, but not those of small numbers, whose logarithms are
         # the large results. Zero becomes 2^-32, so that the logarithm is finite.
-        words = _join_words(planes, bits).to(dtype) if bits > 32 else planes.to(torch.float32)
-        u = words.add_(1).mul_(2.0 ** -max(bits, 32))
+        words = _join_words(planes, 53).to(dtype) if is_double else planes.to(torch.float32)
+        u = words.add_(1).mul_(2.0 ** (-53 if is_double else -32))
         return _apply_in_place("log", u).neg_().clamp_(min=torch.finfo(dtype).tiny)
 
-    return _generate(grid, 2 if bits > 32 else 4, transform, dtype, device)
+    return _generate_reals(grid, transform, dtype, device)
 
 
 def integers(grid: IndexGrid, low: int, high: int, device: torch.device) -> torch.Tensor:
@@ -306,6 +299,18 @@ def _apply_in_place(function: str, planes: Planes) -> Planes:
         for plane in planes:
             getattr(torch, f"{function}_")(plane)
     return planes
+
+
+def _generate_reals(
+    grid: IndexGrid, transform: Callable[[Planes, bool], Planes], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Make the tensor of a grid of real numbers. `transform` also gets whether they are of double precision.
+
+    Double precision needs two words for a number, so that a counter gives two numbers instead of four.
+    """
+    check_real(dtype)
+    is_double = dtype is torch.float64
+    return _generate(grid, 2 if is_double else 4, lambda planes: transform(planes, is_double), dtype, device)
 
 
 def _generate(
