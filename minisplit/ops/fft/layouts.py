@@ -27,15 +27,12 @@ class Stage:
         The layouts before and after it.
     axes : tuple of int
         The axes that are transformed.
-    has_last_axis : bool
-        Whether the last of `axes` is the last one of the whole transform, to which its kind applies.
     factors : tuple of int, optional
         The factors of the number of points for `minisplit.ops.fft.six_step`.
     """
 
     before: Layout
     axes: tuple[int, ...]
-    has_last_axis: bool
     after: Layout
     factors: tuple[int, int] | None = None
 
@@ -129,7 +126,7 @@ def _stage(
         extent = output_extent(points[axis], kind if axis == last else "complex")
         counts = before.counts if extent == before.shape[axis] else None
         after = with_extent(after, axis, extent, counts)
-    return Stage(before, axes, last in axes, after, factors)
+    return Stage(before, axes, after, factors)
 
 
 # Key: the number of points. Finding the factors of a prime number takes a loop up to its root.

@@ -20,6 +20,8 @@ from minisplit.ops.fft.layouts import Kind, count_points, plan_stages
 from minisplit.ops.fft.six_step import transform_split_axis
 
 Norm = Literal["backward", "ortho", "forward"]
+# Numbers of points, or axes. None stands for those of the array.
+Ints = Sequence[int] | None
 # The sign of the exponent: -1 of a transform, 1 of an inverse one.
 Sign = Literal[-1, 1]
 Torch = Callable[..., torch.Tensor]
@@ -302,9 +304,7 @@ def ihfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = 
     return _transform_axis(x, n, axis, norm, 1, "half")
 
 
-def fftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def fftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform along several axes: the discrete Fourier transform.
 
     Parameters
@@ -348,9 +348,7 @@ def fftn(
     return _transform_axes(x, s, axes, norm, -1, "complex", "fftn")
 
 
-def ifftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def ifftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform back along several axes: the inverse of `minisplit.fft.fftn`.
 
     Parameters
@@ -394,9 +392,7 @@ def ifftn(
     return _transform_axes(x, s, axes, norm, 1, "complex", "ifftn")
 
 
-def rfftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def rfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along several axes: the first half of their Fourier transform.
 
     The half is that along the last one of the axes. The other half is its mirror image, conjugated.
@@ -442,9 +438,7 @@ def rfftn(
     return _transform_axes(x, s, axes, norm, -1, "half", "rfftn")
 
 
-def irfftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def irfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along several axes: the inverse of `minisplit.fft.rfftn`.
 
     Parameters
@@ -489,9 +483,7 @@ def irfftn(
     return _transform_axes(x, s, axes, norm, 1, "real", "irfftn")
 
 
-def fft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def fft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform along two axes: the discrete Fourier transform.
 
     Parameters
@@ -535,9 +527,7 @@ def fft2(
     return _transform_axes(x, s, axes, norm, -1, "complex", "fft2")
 
 
-def ifft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def ifft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform back along two axes: the inverse of `minisplit.fft.fft2`.
 
     Parameters
@@ -581,9 +571,7 @@ def ifft2(
     return _transform_axes(x, s, axes, norm, 1, "complex", "ifft2")
 
 
-def rfft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def rfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along two axes: the first half of their Fourier transform.
 
     The half is that along the last one of the axes. The other half is its mirror image, conjugated.
@@ -629,9 +617,7 @@ def rfft2(
     return _transform_axes(x, s, axes, norm, -1, "half", "rfft2")
 
 
-def irfft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def irfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along two axes: the inverse of `minisplit.fft.rfft2`.
 
     Parameters
@@ -682,9 +668,7 @@ def _transform_axis(x: DNDarray, n: int | None, axis: int, norm: Norm, sign: Sig
     return _transform(x, (axis,), count_points((n,), (x.shape[axis],), kind, "n"), norm, sign, kind)
 
 
-def _transform_axes(
-    x: DNDarray, s: Sequence[int] | None, axes: Sequence[int] | None, norm: Norm, sign: Sign, kind: Kind, name: str
-) -> DNDarray:
+def _transform_axes(x: DNDarray, s: Ints, axes: Ints, norm: Norm, sign: Sign, kind: Kind, name: str) -> DNDarray:
     """Transform along several axes."""
     ndim = as_dndarray(x).ndim
     given = range(ndim)[-len(s) :] if axes is None and s else range(ndim) if axes is None else axes
@@ -715,7 +699,7 @@ def _transform(
             if layout.split == x.split:  # the move back is no surprise
                 warn_of_move(shard.itemsize, layout, stage.before, comm)
             shard = redistribute(shard, layout, stage.before, comm)
-        layout, stage_kind = stage.after, kind if stage.has_last_axis else "complex"
+        layout, stage_kind = stage.after, kind if stage.axes[-1:] == axes[-1:] else "complex"
         if stage.factors:
             local = partial(_transform_shard, _TORCH[sign, "complex"], norm)
             shard = transform_split_axis(shard, stage, stage_kind, sign, local, comm)

@@ -48,6 +48,14 @@ def with_extent(x: Layout, axis: int, extent: int, counts: Sequence[int] | None 
     return Layout(shape, x.split, x.ranks, x.ragged)
 
 
+def extend_ends(x: Layout, axis: int, before: int, after: int) -> Layout:
+    """The layout of `x` with more indices before and after those of an axis: on the first and the last rank."""
+    counts = list(x.counts or (0,))
+    counts[0] += before
+    counts[-1] += after
+    return with_extent(x, axis, x.shape[axis] + before + after, counts)
+
+
 def without_axis(x: Layout, *axes: int) -> Layout:
     """A layout of `x` that is not split along any of `axes`: itself, or evenly along the longest other axis.
 
@@ -249,10 +257,7 @@ def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, 
             candidates.append(Layout(shape, axis, x.ranks))
             # Or `x` stays, and the first and last rank get what is before and after it: rows appended to a long
             # array would otherwise shift all bounds of it.
-            counts = list(x.counts or ())
-            counts[0] += start
-            counts[-1] += starts[-1] - start - x.extent
-            kept = Layout(shape, axis, x.ranks, tuple(counts))
+            kept = extend_ends(x, axis, start, starts[-1] - start - x.extent)
             if _largest_part(kept) <= _largest_part(*layouts):
                 candidates.append(kept)
         elif x.split is not None:

@@ -14,31 +14,25 @@ from minisplit.core.collectives import halo_exchange
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.layouts import extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 
 Indices = NDArray[np.int64]
 
 
-def _reflect(index: Indices, extent: int) -> Indices:
-    # The axis and its mirror image alternate for ever, and share their ends.
-    period = 2 * (extent - 1)
+def _mirror(index: Indices, last: int, period: int) -> Indices:
+    # The axis and its mirror image alternate for ever: `index` and `last - index` have one element.
     index = index % max(period, 1)
-    return np.minimum(index, period - index)
-
-
-def _symmetric(index: Indices, extent: int) -> Indices:
-    # The same, but the ends occur in both.
-    index = index % (2 * extent)
-    return np.minimum(index, 2 * extent - 1 - index)
+    return np.minimum(index, last - index)
 
 
 # By mode, which index of an axis of that extent has the element for an index before or after it. Indices may be
 # further away than the axis is long.
 _SOURCES: dict[str, Callable[[Indices, int], Indices]] = {
     "edge": lambda index, extent: index.clip(0, extent - 1),
-    "reflect": _reflect,
-    "symmetric": _symmetric,
+    # The mirror image shares its ends with the axis. In "symmetric" the ends occur in both.
+    "reflect": lambda index, extent: _mirror(index, 2 * extent - 2, 2 * extent - 2),
+    "symmetric": lambda index, extent: _mirror(index, 2 * extent - 1, 2 * extent),
     "wrap": lambda index, extent: index % extent,
 }
 
@@ -95,17 +89,15 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
     shard, layout = x.larray, x.layout
     # One axis after the other, as NumPy does it: corners repeat what was added along the axes before.
     for axis, (before, after) in enumerate(widths):
-        counts, own = list(layout.counts or ()), (before, after)
+        own = before, after
         if axis == layout.split:
-            counts[0] += before
-            counts[-1] += after
             own = before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1)
         if mode == "constant":
             # One element, expanded: torch.cat copies it in any case.
             ends = [value.expand((*shard.shape[:axis], width, *shard.shape[axis + 1 :])) for width in own]
         else:
             ends = _repeat_elements(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)
-        layout = with_extent(layout, axis, layout.shape[axis] + before + after, counts)
+        layout = extend_ends(layout, axis, before, after)
         shard = torch.cat([ends[0], shard, ends[1]], axis)
     return without_aliasing(DNDarray(shard, layout, x.comm), x)
 
