@@ -22,6 +22,7 @@ from minisplit.ops.fft.six_step import transform_split_axis
 Norm = Literal["backward", "ortho", "forward"]
 # Numbers of points, or axes. None stands for those of the array.
 Ints = Sequence[int] | None
+Dims = tuple[int, ...]
 # The sign of the exponent: -1 of a transform, 1 of an inverse one.
 Sign = Literal[-1, 1]
 Torch = Callable[..., torch.Tensor]
@@ -681,9 +682,7 @@ def _transform_axes(x: DNDarray, s: Ints, axes: Ints, norm: Norm, sign: Sign, ki
     return _transform(x, places, count_points(s or [None] * len(places), extents, kind, "s"), norm, sign, kind)
 
 
-def _transform(
-    x: DNDarray, axes: tuple[int, ...], numbers: tuple[int, ...], norm: Norm, sign: Sign, kind: Kind
-) -> DNDarray:
+def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, kind: Kind) -> DNDarray:
     """Transform along `axes`, with so many points each. `kind` is that along the last one."""
     if norm not in ("backward", "ortho", "forward"):
         raise ValueError(f"norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
@@ -701,29 +700,26 @@ def _transform(
             shard = redistribute(shard, layout, stage.before, comm)
         layout, stage_kind = stage.after, kind if stage.axes[-1:] == axes[-1:] else "complex"
         if stage.factors:
-            local = partial(_transform_shard, _TORCH[sign, "complex"], norm)
+            local = partial(_transform_shard, partial(_TORCH[sign, "complex"], norm=norm))
             shard = transform_split_axis(shard, stage, stage_kind, sign, local, comm)
         elif stage.axes:
-            sizes = tuple(points[axis] for axis in stage.axes)
-            shape = layout.lshape(comm.rank)
-            shard = _transform_shard(_TORCH[sign, stage_kind], norm, shard, stage.axes, sizes, shape)
+            sizes, transform = (
+                tuple(points[axis] for axis in stage.axes),
+                partial(_TORCH[sign, stage_kind], norm=norm),
+            )
+            shard = _transform_shard(transform, shard, stage.axes, sizes, layout.lshape(comm.rank))
     return DNDarray(shard, layout, comm)
 
 
 def _transform_shard(
-    function: Torch,
-    norm: Norm,
-    shard: torch.Tensor,
-    axes: tuple[int, ...],
-    sizes: tuple[int, ...],
-    shape: tuple[int, ...] = (),
+    transform: Torch, shard: torch.Tensor, axes: Dims, sizes: Dims, shape: Dims = ()
 ) -> torch.Tensor:
     """Transform this rank's shard. `shape` is that of the result; by default it has `sizes` along `axes`."""
     shape = shape or tuple(sizes[axes.index(axis)] if axis in axes else n for axis, n in enumerate(shard.shape))
     if 0 not in shape:
-        return function(shard, sizes, axes, norm)
+        return transform(shard, sizes, axes)
     # torch refuses to transform an empty tensor.
-    dtype = _result_dtype(function, shard.dtype, shard.device)
+    dtype = transform(shard.new_zeros(1), (1,), (0,)).dtype
     return (shard if dtype.is_complex else shard.real).to(dtype).reshape(shape)
 
 

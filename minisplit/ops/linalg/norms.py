@@ -18,19 +18,12 @@ from minisplit.ops.linalg.decompositions import svdvals
 from minisplit.ops.reductions.functions import max as max_of
 from minisplit.ops.reductions.functions import min as min_of
 from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.reductions.reduce import (
-    Axis,
-    Dims,
-    accumulation_dtype,
-    check_inexact,
-    plan_reduction,
-    reduce_shard,
-)
+from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_inexact, plan_reduction, reduce_shard
 from minisplit.ops.shape.dimensions import expand_dims
 from minisplit.ops.shape.transpose import moveaxis, of_matrices
 
-# The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1). The norm of a
-# positive order is the greatest sum, that of a negative one the least.
+# The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1). A positive
+# order stands for the greatest sum, a negative one for the least.
 _SUM_NORMS: dict[Any, int] = {1: 0, -1: 0, inf: 1, -inf: 1}
 # The norms that are a reduction of the singular values.
 _SINGULAR_NORMS: dict[Any, Callable[..., DNDarray]] = {"nuc": sum_of, 2: max_of, -2: min_of}
@@ -101,12 +94,12 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     return DNDarray._wrap(norms.to(x.dtype.to_real()), plan.result, x._comm)
 
 
-def _torch_norm(ord: float, x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+def _torch_norm(ord: float, x: torch.Tensor, dims: tuple[int, ...], keepdim: bool) -> torch.Tensor:
     norms: torch.Tensor = torch.linalg.vector_norm(x, ord, dims, keepdim)
     return norms
 
 
-def _sum_of_powers(x: torch.Tensor, power: float, dims: Dims, keepdim: bool) -> torch.Tensor:
+def _sum_of_powers(x: torch.Tensor, power: float, dims: tuple[int, ...], keepdim: bool) -> torch.Tensor:
     """Sum powers of absolute values along axes. The power 0 counts the elements other than zero."""
     if power in {0, 1}:
         return _torch_norm(power, x, dims, keepdim)
