@@ -406,9 +406,5 @@ def _unique(x: DNDarray, *names: str) -> list[DNDarray]:
         if "counts" in names:
             counts = partition.exchange(found["counts"])
             found["counts"] = counts.new_zeros(len(part.values)).index_add(0, part.inverse, counts)
-    return [
-        DNDarray(found[name].reshape(x.lshape), x.layout, comm)
-        if name == "inverse"
-        else DNDarray(found[name], layout, comm)
-        for name in ("values", *names)
-    ]
+    found["inverse"] = found["inverse"].reshape(x.lshape)
+    return [DNDarray(found[name], x.layout if name == "inverse" else layout, comm) for name in ("values", *names)]
