@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
-from math import inf
+from math import inf, isnan
 from typing import Any
 
 import torch
@@ -15,9 +14,6 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import normalise_axes
 from minisplit.ops.linalg.decompositions import svdvals
-from minisplit.ops.reductions.functions import max as max_of
-from minisplit.ops.reductions.functions import min as min_of
-from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_inexact, plan_reduction, reduce_shard
 from minisplit.ops.shape.dimensions import expand_dims
 from minisplit.ops.shape.transpose import moveaxis, of_matrices
@@ -26,7 +22,7 @@ from minisplit.ops.shape.transpose import moveaxis, of_matrices
 # order stands for the greatest sum, a negative one for the least.
 _SUM_NORMS: dict[Any, int] = {1: 0, -1: 0, inf: 1, -inf: 1}
 # The norms that are a reduction of the singular values.
-_SINGULAR_NORMS: dict[Any, Callable[..., DNDarray]] = {"nuc": sum_of, 2: max_of, -2: min_of}
+_SINGULAR_NORMS: dict[Any, Callable[..., DNDarray]] = {"nuc": DNDarray.sum, 2: DNDarray.max, -2: DNDarray.min}
 _ORDERS = "'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
 
 
@@ -75,11 +71,11 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     5.0
     """
     check_inexact(as_dndarray(x).dtype, "vector_norm")
-    if isinstance(ord, bool) or not isinstance(ord, (int, float)) or math.isnan(ord):
+    if isinstance(ord, bool) or not isinstance(ord, (int, float)) or isnan(ord):
         raise TypeError(f"ord of vector_norm must be a number, got {short_repr(ord)}")
     # Extremes need no root, and have a message of their own: maxima, not sums.
     if ord in {inf, -inf}:
-        return (max_of if ord > 0 else min_of)(abs(x), axis, keepdims=keepdims)
+        return (DNDarray.max if ord > 0 else DNDarray.min)(abs(x), axis, keepdims=keepdims)
     x, plan = plan_reduction(x, axis, keepdims)
     shard = x._larray.to(accumulation_dtype(x.dtype))
     if plan.count and not plan.crosses:
@@ -172,7 +168,7 @@ def _matrix_norm(x: DNDarray, axes: tuple[int, int], ord: Any, keepdims: bool) -
         return vector_norm(x, axis=axes, keepdims=keepdims)
     if ord in _SUM_NORMS:
         summed, other = axes[_SUM_NORMS[ord]], axes[1 - _SUM_NORMS[ord]]
-        sums, extreme = abs(x).sum(summed, keepdims=keepdims), max_of if ord > 0 else min_of
+        sums, extreme = abs(x).sum(summed, keepdims=keepdims), DNDarray.max if ord > 0 else DNDarray.min
         return extreme(sums, other if keepdims else other - (summed < other), keepdims=keepdims)
     if ord not in _SINGULAR_NORMS:
         raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {short_repr(ord)}")
