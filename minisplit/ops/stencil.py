@@ -177,11 +177,8 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     long, short = (a, v) if a.size >= v.size else (v, a)
     reach, comm = short.size - 1, long.comm
     # Where the result begins in that of mode "full", and its length.
-    first, length = {
-        "full": (0, long.size + reach),
-        "same": (reach // 2, long.size),
-        "valid": (reach, long.size - reach),
-    }[mode]
+    first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
+    length = long.size + {"full": reach, "same": 0, "valid": -reach}[mode]
     dtype = torch.promote_types(a.dtype, v.dtype)
     one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
     conv1d(one, one)  # raises where torch refuses the dtype, on all ranks and before any message
@@ -225,11 +222,8 @@ def _apply_stencil(
     # The result is shorter at its end. So all ranks but the last ones keep their counts, and most their rows.
     bounds = layout.offsets().clip(max=extent)
     counts = np.diff(bounds).tolist()
-    spans = [
-        (start, start + count + n if count else start)
-        for start, count in zip(bounds.tolist(), counts, strict=False)
-    ]
-    rows = halo_exchange(x.larray, layout, spans, comm)
+    stops = np.where(counts, bounds[1:] + n, bounds[:-1]).tolist()
+    rows = halo_exchange(x.larray, layout, list(zip(bounds.tolist(), stops, strict=False)), comm)
     result = with_extent(layout, axis, extent, counts)
     # A rank without a part of the result has no rows, of which torch takes no differences.
     return DNDarray(function(rows, n if counts[comm.rank] else 0), result, comm)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
@@ -66,7 +63,9 @@ def fftfreq(
     >>> ms.fft.fftfreq(4, split=0).tolist()
     [0.0, 0.25, -0.5, -0.25]
     """
-    return _make_frequencies(n, d, dtype, split, device, comm, is_half=False)
+    index = arange(_check_points(n), split=split, device=device, comm=comm)
+    k = torch.where(index.larray >= (n + 1) // 2, index.larray - n, index.larray)
+    return _divide(DNDarray(k, index.layout, index.comm), n * d, dtype)
 
 
 def rfftfreq(
@@ -118,29 +117,23 @@ def rfftfreq(
     >>> ms.fft.rfftfreq(4, split=0).tolist()
     [0.0, 0.25, 0.5]
     """
-    return _make_frequencies(n, d, dtype, split, device, comm, is_half=True)
+    return _divide(arange(_check_points(n) // 2 + 1, split=split, device=device, comm=comm), n * d, dtype)
 
 
-def _make_frequencies(
-    n: Any,
-    d: float,
-    dtype: torch.dtype | None,
-    split: int | None,
-    device: Device,
-    comm: Communication | None,
-    *,
-    is_half: bool,
-) -> DNDarray:
-    """Make the frequencies of n points, or the first n // 2 + 1 of them, which are not negative then."""
+def _check_points(n: int) -> int:
+    """Return the number of points. ValueError for less than one."""
     if as_index(n, "n") < 1:
         raise ValueError(f"n must be at least 1, got {n}")
+    return n
+
+
+def _divide(index: DNDarray, length: float, dtype: torch.dtype | None) -> DNDarray:
+    """Return the frequencies that have so many periods in a length."""
     dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
     if not dtype.is_floating_point:
         raise TypeError(f"dtype of frequencies must be a real floating point one, got {dtype}")
-    index = arange(n // 2 + 1 if is_half else n, split=split, device=device, comm=comm)
-    k = index.larray if is_half else torch.where(index.larray >= (n + 1) // 2, index.larray - n, index.larray)
     # In float64, so that each frequency is rounded once, and is the same whatever other indices a rank has.
-    return DNDarray((k.double() / (n * d)).to(dtype), index.layout, index.comm)
+    return DNDarray((index.larray.double() / length).to(dtype), index.layout, index.comm)
 
 
 def fftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
@@ -216,6 +209,5 @@ def ifftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
 def _shift(x: DNDarray, axes: Axes | None, sign: int) -> DNDarray:
     """Roll by half the extents, rounded down: of an odd extent the two directions are no longer the same."""
     ndim = as_dndarray(x).ndim
-    axes = range(ndim) if axes is None else axes if isinstance(axes, Iterable) else (axes,)
-    places = normalise_axes(axes, ndim, "axes")
+    places = normalise_axes(range(ndim) if axes is None else axes, ndim, "axes")
     return roll(x, [sign * (x.shape[axis] // 2) for axis in places], places)

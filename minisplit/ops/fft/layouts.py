@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -27,15 +27,12 @@ class Stage:
         The layouts before and after it.
     axes : tuple of int
         The axes that are transformed.
-    has_last_axis : bool
-        Whether the last of `axes` is the last one of the whole transform, to which its kind applies.
     factors : tuple of int, optional
         The factors of the number of points for `minisplit.ops.fft.six_step`.
     """
 
     before: Layout
     axes: tuple[int, ...]
-    has_last_axis: bool
     after: Layout
     factors: tuple[int, int] | None = None
 
@@ -107,7 +104,7 @@ def plan_stages(x: Layout, axes: tuple[int, ...], numbers: tuple[int, ...], kind
     factors = _factors(points[split])
     # The six-step method gives each rank whole rows and columns of a matrix of factors[0] by factors[1].
     if indices < x.ranks <= min(factors):
-        second = _stage(first.after, (split,), points, kind, factors)
+        second = replace(_stage(first.after, (split,), points, kind), factors=factors)
     else:
         moved = first.after.with_split(longest if indices > 1 else None)
         second = _stage(moved, tuple(axis for axis in left if axis != moved.split), points, kind)
@@ -116,20 +113,14 @@ def plan_stages(x: Layout, axes: tuple[int, ...], numbers: tuple[int, ...], kind
     return first, second, _stage(home, tuple(axis for axis in left if axis not in second.axes), points, kind)
 
 
-def _stage(
-    before: Layout,
-    axes: tuple[int, ...],
-    points: dict[int, int],
-    kind: Kind,
-    factors: tuple[int, int] | None = None,
-) -> Stage:
+def _stage(before: Layout, axes: tuple[int, ...], points: dict[int, int], kind: Kind) -> Stage:
     """Return the stage that transforms `axes`. `points` has those of all axes, in order."""
     after, last = before, list(points)[-1]
     for axis in axes:
         extent = output_extent(points[axis], kind if axis == last else "complex")
         counts = before.counts if extent == before.shape[axis] else None
         after = with_extent(after, axis, extent, counts)
-    return Stage(before, axes, last in axes, after, factors)
+    return Stage(before, axes, after)
 
 
 # Key: the number of points. Finding the factors of a prime number takes a loop up to its root.

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
@@ -19,7 +18,7 @@ from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.ops.fft.layouts import Kind, Stage, input_extent, output_extent
-from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.layouts import extend_ends, slice_counts, with_extent
 from minisplit.ops.shape.reshape import reshape_to
 
 # torch's complex transform of a shard along some axes, with so many points each.
@@ -56,12 +55,9 @@ def transform_split_axis(
     rows = rows.narrow(axis + 1, 0, needed).transpose(axis, axis + 1)
     transposed = Layout((*layout.shape[:axis], needed, n1, *layout.shape[axis + 1 :]), axis + 1, layout.ranks)
     # The last rank gets the surplus of the last column, and cuts it off.
-    result = stage.after
-    *counts, last = result.counts or ()
-    surplus = needed * n1 - result.extent
-    longer = with_extent(result, axis, needed * n1, (*counts, last + surplus))
+    longer = extend_ends(stage.after, axis, 0, needed * n1 - stage.after.extent)
     whole = reshape_to(DNDarray(rows, transposed, comm), longer).larray
-    return whole.narrow(axis, 0, result.lshape(comm.rank)[axis]).contiguous()
+    return whole.narrow(axis, 0, stage.after.lshape(comm.rank)[axis]).contiguous()
 
 
 def _fit_split_axis(
@@ -69,7 +65,7 @@ def _fit_split_axis(
 ) -> tuple[torch.Tensor, Layout]:
     """Cut the split axis to an extent, and pad it on the last rank with zeros up to a multiple. Local."""
     axis = layout.split or 0
-    counts = np.diff(layout.offsets().clip(max=extent)).tolist()
+    counts = list(slice_counts(layout, 0, extent))
     shard = shard.narrow(axis, 0, counts[comm.rank])
     padding = -extent % multiple
     if padding and comm.rank == comm.size - 1:

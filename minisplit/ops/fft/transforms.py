@@ -20,6 +20,9 @@ from minisplit.ops.fft.layouts import Kind, count_points, plan_stages
 from minisplit.ops.fft.six_step import transform_split_axis
 
 Norm = Literal["backward", "ortho", "forward"]
+# Numbers of points, or axes. None stands for those of the array.
+Ints = Sequence[int] | None
+Dims = tuple[int, ...]
 # The sign of the exponent: -1 of a transform, 1 of an inverse one.
 Sign = Literal[-1, 1]
 Torch = Callable[..., torch.Tensor]
@@ -302,9 +305,7 @@ def ihfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = 
     return _transform_axis(x, n, axis, norm, 1, "half")
 
 
-def fftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def fftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform along several axes: the discrete Fourier transform.
 
     Parameters
@@ -348,9 +349,7 @@ def fftn(
     return _transform_axes(x, s, axes, norm, -1, "complex", "fftn")
 
 
-def ifftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def ifftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform back along several axes: the inverse of `minisplit.fft.fftn`.
 
     Parameters
@@ -394,9 +393,7 @@ def ifftn(
     return _transform_axes(x, s, axes, norm, 1, "complex", "ifftn")
 
 
-def rfftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def rfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along several axes: the first half of their Fourier transform.
 
     The half is that along the last one of the axes. The other half is its mirror image, conjugated.
@@ -442,9 +439,7 @@ def rfftn(
     return _transform_axes(x, s, axes, norm, -1, "half", "rfftn")
 
 
-def irfftn(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = "backward"
-) -> DNDarray:
+def irfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along several axes: the inverse of `minisplit.fft.rfftn`.
 
     Parameters
@@ -489,9 +484,7 @@ def irfftn(
     return _transform_axes(x, s, axes, norm, 1, "real", "irfftn")
 
 
-def fft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def fft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform along two axes: the discrete Fourier transform.
 
     Parameters
@@ -535,9 +528,7 @@ def fft2(
     return _transform_axes(x, s, axes, norm, -1, "complex", "fft2")
 
 
-def ifft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def ifft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform back along two axes: the inverse of `minisplit.fft.fft2`.
 
     Parameters
@@ -581,9 +572,7 @@ def ifft2(
     return _transform_axes(x, s, axes, norm, 1, "complex", "ifft2")
 
 
-def rfft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def rfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along two axes: the first half of their Fourier transform.
 
     The half is that along the last one of the axes. The other half is its mirror image, conjugated.
@@ -629,9 +618,7 @@ def rfft2(
     return _transform_axes(x, s, axes, norm, -1, "half", "rfft2")
 
 
-def irfft2(
-    x: DNDarray, /, *, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward"
-) -> DNDarray:
+def irfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along two axes: the inverse of `minisplit.fft.rfft2`.
 
     Parameters
@@ -682,9 +669,7 @@ def _transform_axis(x: DNDarray, n: int | None, axis: int, norm: Norm, sign: Sig
     return _transform(x, (axis,), count_points((n,), (x.shape[axis],), kind, "n"), norm, sign, kind)
 
 
-def _transform_axes(
-    x: DNDarray, s: Sequence[int] | None, axes: Sequence[int] | None, norm: Norm, sign: Sign, kind: Kind, name: str
-) -> DNDarray:
+def _transform_axes(x: DNDarray, s: Ints, axes: Ints, norm: Norm, sign: Sign, kind: Kind, name: str) -> DNDarray:
     """Transform along several axes."""
     ndim = as_dndarray(x).ndim
     given = range(ndim)[-len(s) :] if axes is None and s else range(ndim) if axes is None else axes
@@ -697,9 +682,7 @@ def _transform_axes(
     return _transform(x, places, count_points(s or [None] * len(places), extents, kind, "s"), norm, sign, kind)
 
 
-def _transform(
-    x: DNDarray, axes: tuple[int, ...], numbers: tuple[int, ...], norm: Norm, sign: Sign, kind: Kind
-) -> DNDarray:
+def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, kind: Kind) -> DNDarray:
     """Transform along `axes`, with so many points each. `kind` is that along the last one."""
     if norm not in ("backward", "ortho", "forward"):
         raise ValueError(f"norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
@@ -715,31 +698,28 @@ def _transform(
             if layout.split == x.split:  # the move back is no surprise
                 warn_of_move(shard.itemsize, layout, stage.before, comm)
             shard = redistribute(shard, layout, stage.before, comm)
-        layout, stage_kind = stage.after, kind if stage.has_last_axis else "complex"
+        layout, stage_kind = stage.after, kind if stage.axes[-1:] == axes[-1:] else "complex"
         if stage.factors:
-            local = partial(_transform_shard, _TORCH[sign, "complex"], norm)
+            local = partial(_transform_shard, partial(_TORCH[sign, "complex"], norm=norm))
             shard = transform_split_axis(shard, stage, stage_kind, sign, local, comm)
         elif stage.axes:
-            sizes = tuple(points[axis] for axis in stage.axes)
-            shape = layout.lshape(comm.rank)
-            shard = _transform_shard(_TORCH[sign, stage_kind], norm, shard, stage.axes, sizes, shape)
+            sizes, transform = (
+                tuple(points[axis] for axis in stage.axes),
+                partial(_TORCH[sign, stage_kind], norm=norm),
+            )
+            shard = _transform_shard(transform, shard, stage.axes, sizes, layout.lshape(comm.rank))
     return DNDarray(shard, layout, comm)
 
 
 def _transform_shard(
-    function: Torch,
-    norm: Norm,
-    shard: torch.Tensor,
-    axes: tuple[int, ...],
-    sizes: tuple[int, ...],
-    shape: tuple[int, ...] = (),
+    transform: Torch, shard: torch.Tensor, axes: Dims, sizes: Dims, shape: Dims = ()
 ) -> torch.Tensor:
     """Transform this rank's shard. `shape` is that of the result; by default it has `sizes` along `axes`."""
     shape = shape or tuple(sizes[axes.index(axis)] if axis in axes else n for axis, n in enumerate(shard.shape))
     if 0 not in shape:
-        return function(shard, sizes, axes, norm)
+        return transform(shard, sizes, axes)
     # torch refuses to transform an empty tensor.
-    dtype = _result_dtype(function, shard.dtype, shard.device)
+    dtype = transform(shard.new_zeros(1), (1,), (0,)).dtype
     return (shard if dtype.is_complex else shard.real).to(dtype).reshape(shape)
 
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.elementwise.arithmetic import divide, multiply, subtract
 from minisplit.ops.elementwise.exponentials import sqrt
 from minisplit.ops.elementwise.floating import conj, real
 from minisplit.ops.elementwise.selection import clip
 from minisplit.ops.linalg.products import inner
-from minisplit.ops.reductions.functions import mean
-from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.shape.diagonal import diagonal
-from minisplit.ops.shape.dimensions import insert_axes, squeeze
+from minisplit.ops.shape.dimensions import insert_axes
 from minisplit.ops.shape.join import concat
-from minisplit.ops.shape.transpose import transpose
 
 
 def cov(
@@ -85,16 +80,14 @@ def cov(
     weights = _combine_weights(x, fweights, aweights)
     if weights is None:
         # Deviations first: the difference of the mean of squares and the square of the mean loses digits.
-        deviations = subtract(x, mean(x, 1, keepdims=True))
-        products, freedom = inner(deviations, conj(deviations)), float(max(x.shape[1] - ddof, 0))
-        return squeeze(divide(products, freedom))
-    amount = sum_of(weights)
-    deviations = subtract(x, divide(sum_of(multiply(x, weights), 1, keepdims=True), amount))
-    products = inner(multiply(deviations, weights), conj(deviations))
+        deviations = x - x.mean(1, keepdims=True)
+        return (inner(deviations, conj(deviations)) / float(max(x.shape[1] - ddof, 0))).squeeze()
+    amount = weights.sum()
+    deviations = x - (x * weights).sum(1, keepdims=True) / amount
+    products = inner(deviations * weights, conj(deviations))
     # NumPy's rule for weights that are no counts.
-    uneven = amount if aweights is None else divide(sum_of(multiply(weights, aweights)), amount)
-    weighted_freedom = subtract(amount, ddof if aweights is None else multiply(uneven, ddof))
-    return squeeze(divide(products, clip(weighted_freedom, 0)))
+    lost = ddof if aweights is None else (weights * aweights).sum() / amount * ddof
+    return (products / clip(amount - lost, 0)).squeeze()
 
 
 def corrcoef(x: DNDarray, /, y: DNDarray | None = None, rowvar: bool = True) -> DNDarray:
@@ -135,9 +128,9 @@ def corrcoef(x: DNDarray, /, y: DNDarray | None = None, rowvar: bool = True) -> 
     """
     covariances = cov(x, y, rowvar)
     if not covariances.ndim:
-        return divide(covariances, covariances)
+        return covariances / covariances
     root = sqrt(real(diagonal(covariances)))
-    scaled = divide(divide(covariances, root[:, None]), root)
+    scaled = covariances / root[:, None] / root
     # Rounding may leave more than 1.
     if not scaled.dtype.is_complex:
         return clip(scaled, -1.0, 1.0)
@@ -150,9 +143,9 @@ def _as_variables(x: DNDarray, rowvar: bool, name: str) -> DNDarray:
     if as_dndarray(x, name).ndim > 2:
         raise ValueError(f"{name} must have 1 or 2 dimensions, got shape {x.shape}")
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
-        x = astype(x, torch.get_default_dtype())
+        x = x.astype(torch.get_default_dtype())
     x, is_matrix = insert_axes(x, range(2 - x.ndim)), x.ndim == 2
-    return x if rowvar or not is_matrix else transpose(x)
+    return x if rowvar or not is_matrix else x.T
 
 
 def _combine_weights(x: DNDarray, fweights: DNDarray | None, aweights: DNDarray | None) -> DNDarray | None:
@@ -166,5 +159,5 @@ def _combine_weights(x: DNDarray, fweights: DNDarray | None, aweights: DNDarray 
                 f"{name} must be 1-d, one for each of {x.shape[1]} observations, got shape {weights.shape}"
             )
         check_one_communicator([x, weights])
-        combined = weights if combined is None else multiply(combined, weights)
+        combined = weights if combined is None else combined * weights
     return combined

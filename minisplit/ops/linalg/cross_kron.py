@@ -117,7 +117,7 @@ def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 
 def _gather(x: DNDarray, result: Layout) -> torch.Tensor:
     """Return a whole operand, all of which each rank uses for its shard. Collective if the operand is split."""
-    return operand_shard(x, None if x.split is None else x.layout.with_split(None), result)
+    return operand_shard(x, x.layout.with_split(None), result)
 
 
 def _kron_split_as_right(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:

@@ -15,7 +15,6 @@ from minisplit.ops.elementwise.floating import conj
 from minisplit.ops.linalg.batched import apply_to_matrices, apply_to_square, as_matrices
 from minisplit.ops.linalg.matrix_layouts import is_split_matrix, split_longer_axis
 from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
-from minisplit.ops.shape.transpose import matrix_transpose
 
 
 class EigResult(NamedTuple):
@@ -438,8 +437,7 @@ def align_longer_axis(x: DNDarray) -> DNDarray:
 
 def adjoint(x: DNDarray) -> DNDarray:
     """Return the conjugate transposes of matrices. Local."""
-    transposed = matrix_transpose(x)
-    return conj(transposed) if x.dtype.is_complex else transposed
+    return conj(x.mT) if x.dtype.is_complex else x.mT
 
 
 def _replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import reduce
+from operator import matmul
 from typing import NamedTuple
 
 import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import as_index
-from minisplit.ops.data_types import astype
 from minisplit.ops.linalg.batched import apply_to_square
-from minisplit.ops.linalg.products import matmul
 from minisplit.ops.linalg.solvers import inv
 from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
+from minisplit.ops.shape.diagonal import local_offset
 from minisplit.ops.shape.layouts import without_axis
 from minisplit.ops.shape.reshape import without_aliasing
 from minisplit.ops.shape.transpose import of_matrices
@@ -180,22 +180,16 @@ def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
     # Powers of halves are computed in float32 and rounded once.
     wide = accumulation_dtype(x.dtype)
     if n == 0:
-        return DNDarray(_identity(x), x.layout, x.comm)
+        identity = torch.zeros_like(x.larray)
+        identity.diagonal(local_offset(x, 0), -2, -1).fill_(1)
+        return DNDarray(identity, x.layout, x.comm)
     if n < 0:
         check_inexact(x.dtype, "a negative matrix_power")
-        return astype(matrix_power(inv(astype(x, wide)), -n), x.dtype)
+        return matrix_power(inv(x.astype(wide)), -n).astype(x.dtype)
     if without_axis(x.layout, x.ndim - 2, x.ndim - 1) == x.layout:
         return DNDarray(torch.linalg.matrix_power(x.larray.to(wide), n).to(x.dtype), x.layout, x.comm)
     # Split matrices are squared where they are. The power is the product of the squares that n is the sum of.
     squares = [x]
     while 2 ** len(squares) <= n:
-        squares.append(matmul(squares[-1], squares[-1]))
+        squares.append(squares[-1] @ squares[-1])
     return without_aliasing(reduce(matmul, [square for bit, square in enumerate(squares) if n >> bit & 1]), x)
-
-
-def _identity(x: DNDarray) -> torch.Tensor:
-    """Return this rank's shard of identity matrices, as many as there are in `x`."""
-    shard = torch.zeros_like(x.larray)
-    rows, columns = x.layout.box(x.comm.rank)[-2:]
-    shard.diagonal(rows.start - columns.start, -2, -1).fill_(1)
-    return shard

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
-from math import inf
+from math import inf, isnan
 from typing import Any
 
 import torch
@@ -14,35 +13,16 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import normalise_axes
-from minisplit.ops.data_types import astype
-from minisplit.ops.elementwise.arithmetic import abs as abs_of
 from minisplit.ops.linalg.decompositions import svdvals
-from minisplit.ops.reductions.functions import max as max_of
-from minisplit.ops.reductions.functions import min as min_of
-from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.reductions.reduce import (
-    Axis,
-    Dims,
-    accumulation_dtype,
-    check_inexact,
-    plan_reduction,
-    reduce_shard,
-)
+from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_inexact, plan_reduction, reduce_shard
 from minisplit.ops.shape.dimensions import expand_dims
 from minisplit.ops.shape.transpose import moveaxis, of_matrices
 
-Reduction = Callable[..., DNDarray]
-
-# The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1), and the
-# extreme of these sums.
-_SUM_NORMS: dict[Any, tuple[int, Reduction]] = {
-    1: (0, max_of),
-    -1: (0, min_of),
-    inf: (1, max_of),
-    -inf: (1, min_of),
-}
+# The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1). A positive
+# order stands for the greatest sum, a negative one for the least.
+_SUM_NORMS: dict[Any, int] = {1: 0, -1: 0, inf: 1, -inf: 1}
 # The norms that are a reduction of the singular values.
-_SINGULAR_NORMS: dict[Any, Reduction] = {"nuc": sum_of, 2: max_of, -2: min_of}
+_SINGULAR_NORMS: dict[Any, Callable[..., DNDarray]] = {"nuc": DNDarray.sum, 2: DNDarray.max, -2: DNDarray.min}
 _ORDERS = "'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
 
 
@@ -91,11 +71,11 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     5.0
     """
     check_inexact(as_dndarray(x).dtype, "vector_norm")
-    if isinstance(ord, bool) or not isinstance(ord, (int, float)) or math.isnan(ord):
+    if isinstance(ord, bool) or not isinstance(ord, (int, float)) or isnan(ord):
         raise TypeError(f"ord of vector_norm must be a number, got {short_repr(ord)}")
     # Extremes need no root, and have a message of their own: maxima, not sums.
     if ord in {inf, -inf}:
-        return (max_of if ord > 0 else min_of)(abs_of(x), axis, keepdims=keepdims)
+        return (DNDarray.max if ord > 0 else DNDarray.min)(abs(x), axis, keepdims=keepdims)
     x, plan = plan_reduction(x, axis, keepdims)
     shard = x._larray.to(accumulation_dtype(x.dtype))
     if plan.count and not plan.crosses:
@@ -110,12 +90,12 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     return DNDarray._wrap(norms.to(x.dtype.to_real()), plan.result, x._comm)
 
 
-def _torch_norm(ord: float, x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+def _torch_norm(ord: float, x: torch.Tensor, dims: tuple[int, ...], keepdim: bool) -> torch.Tensor:
     norms: torch.Tensor = torch.linalg.vector_norm(x, ord, dims, keepdim)
     return norms
 
 
-def _sum_of_powers(x: torch.Tensor, power: float, dims: Dims, keepdim: bool) -> torch.Tensor:
+def _sum_of_powers(x: torch.Tensor, power: float, dims: tuple[int, ...], keepdim: bool) -> torch.Tensor:
     """Sum powers of absolute values along axes. The power 0 counts the elements other than zero."""
     if power in {0, 1}:
         return _torch_norm(power, x, dims, keepdim)
@@ -187,17 +167,16 @@ def _matrix_norm(x: DNDarray, axes: tuple[int, int], ord: Any, keepdims: bool) -
     if ord is None or ord == "fro":
         return vector_norm(x, axis=axes, keepdims=keepdims)
     if ord in _SUM_NORMS:
-        place, extreme = _SUM_NORMS[ord]
-        summed, other = axes[place], axes[1 - place]
-        sums = sum_of(abs_of(x), summed, keepdims=keepdims)
+        summed, other = axes[_SUM_NORMS[ord]], axes[1 - _SUM_NORMS[ord]]
+        sums, extreme = abs(x).sum(summed, keepdims=keepdims), DNDarray.max if ord > 0 else DNDarray.min
         return extreme(sums, other if keepdims else other - (summed < other), keepdims=keepdims)
     if ord not in _SINGULAR_NORMS:
         raise ValueError(f"ord of a matrix norm must be {_ORDERS}, got {short_repr(ord)}")
     if ord != "nuc" and not (x.shape[axes[0]] and x.shape[axes[1]]):
         raise ValueError(f"matrix_norm {ord} needs singular values, but matrices of shape {x.shape} have none")
     # LAPACK has no halves, so their singular values are those of float32 numbers.
-    values = svdvals(astype(moveaxis(x, axes, (-2, -1)), accumulation_dtype(x.dtype)))
-    norms = astype(_SINGULAR_NORMS[ord](values, -1), x.dtype.to_real())
+    values = svdvals(moveaxis(x, axes, (-2, -1)).astype(accumulation_dtype(x.dtype)))
+    norms = _SINGULAR_NORMS[ord](values, -1).astype(x.dtype.to_real())
     return expand_dims(norms, axis=axes) if keepdims else norms
 
 
@@ -245,22 +224,15 @@ def norm(x: DNDarray, /, ord: float | str | None = None, axis: Axis = None, *, k
     >>> ms.norm(ms.array([[3.0, 0.0], [4.0, 1.0]], split=0), axis=0).tolist()
     [5.0, 1.0]
     """
-    ndim = as_dndarray(x).ndim
-    if axis is None and (ord is None or ndim == 1):
-        return vector_norm(x, keepdims=keepdims, ord=_vector_order(ord))
-    axes = normalise_axes(tuple(range(ndim)) if axis is None else axis, ndim)
-    if len(axes) == 1:
-        return vector_norm(x, axis=axes, keepdims=keepdims, ord=_vector_order(ord))
+    axes = normalise_axes(range(as_dndarray(x).ndim) if axis is None else axis, x.ndim)
+    if len(axes) == 1 or (axis is None and ord is None):
+        if isinstance(ord, str):
+            raise ValueError(
+                f"ord of a norm of vectors must be a number, got {ord!r}; of two axes it may be {_ORDERS}"
+            )
+        return vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:
         raise ValueError(
             f"norm is of vectors or matrices, of one axis or two, got shape {x.shape} and axis {axis}"
         )
     return _matrix_norm(x, (axes[0], axes[1]), ord, keepdims)
-
-
-def _vector_order(ord: float | str | None) -> float:
-    if isinstance(ord, str):
-        raise ValueError(
-            f"ord of a norm of vectors must be a number, got {ord!r}; of two axes it may be {_ORDERS}"
-        )
-    return 2 if ord is None else ord

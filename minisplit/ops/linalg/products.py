@@ -6,7 +6,7 @@ bytes are sent, and torch multiplies the shards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial, reduce
 from string import ascii_letters
 
@@ -17,10 +17,8 @@ from minisplit.core.collectives import all_reduce, all_reduce_gradient
 from minisplit.core.layout import as_index, normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
-from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.arithmetic import multiply
+from minisplit.ops.elementwise.apply import Torch, check_one_communicator, operand_shard
 from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
-from minisplit.ops.shape.reshape import ravel
 
 _SUM_WARNING = (
     "the work is split along the axis that is summed over, so that every rank gets all of the result. Split an "
@@ -31,7 +29,7 @@ _SUM_WARNING = (
 _WIDE_SUMS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
-def contract(compute: Callable[..., torch.Tensor], arrays: Sequence[DNDarray], plan: Contraction) -> DNDarray:
+def contract(compute: Torch, arrays: Sequence[DNDarray], plan: Contraction) -> DNDarray:
     """Move the arrays as the plan says, and let torch compute with the shards, in their common dtype."""
     comm, dtype = arrays[0]._comm, reduce(torch.promote_types, [x._larray.dtype for x in arrays])
     # torch has no products of bools. In float32 they are right: a sum of ones is never 0.
@@ -62,10 +60,7 @@ def _check_multiplies(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def contract_labels(
-    arrays: Sequence[DNDarray],
-    terms: tuple[str, ...],
-    output: str,
-    compute: Callable[..., torch.Tensor] = torch.einsum,
+    arrays: Sequence[DNDarray], terms: tuple[str, ...], output: str, compute: Torch = torch.einsum
 ) -> DNDarray:
     """Contract arrays whose axes have these labels. `compute` takes the equation and the shards."""
     check_one_communicator(arrays)
@@ -338,7 +333,7 @@ def inner(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 def _sum_over_last(x1: DNDarray, x2: DNDarray, axis: int) -> DNDarray:
     """Multiply arrays, summed over the last axis of `x1` and this one of `x2`. 0-d arrays are factors."""
     if not as_dndarray(x1, "x1").ndim or not as_dndarray(x2, "x2").ndim:
-        return multiply(x1, x2)
+        return x1 * x2
     return tensordot(x1, x2, axes=(-1, max(axis, -x2.ndim)))
 
 
@@ -378,7 +373,7 @@ def vdot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     if as_dndarray(x1, "x1").size != as_dndarray(x2, "x2").size:
         raise ValueError(f"vdot needs arrays of one size, got shapes {x1.shape} and {x2.shape}")
     if x1.shape != x2.shape:
-        x1, x2 = ravel(x1), ravel(x2)
+        x1, x2 = x1.ravel(), x2.ravel()
     term = ascii_letters[: x1.ndim]
     return contract_labels((x1, x2), (term, term), "", _conjugate_einsum)
 

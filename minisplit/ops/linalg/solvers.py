@@ -13,14 +13,9 @@ from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.arithmetic import abs as abs_of
-from minisplit.ops.elementwise.arithmetic import subtract
-from minisplit.ops.elementwise.exponentials import square
 from minisplit.ops.linalg.batched import agreement_on_shards, apply_to_matrices, as_matrices, check_precision
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals
 from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, splits_matrices, whole_matrices
-from minisplit.ops.linalg.products import matmul
-from minisplit.ops.reductions.functions import sum as sum_of
 from minisplit.ops.shape.dimensions import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.
@@ -92,10 +87,8 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
         return solve(x1, x2)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
     layouts = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
-    a, b = (
-        operand_shard(x, None if needed == x._layout else needed, layouts.result).to(dtype)
-        for x, needed in ((x1, layouts.left), (x2, layouts.right))
-    )
+    a = operand_shard(x1, layouts.left, layouts.result).to(dtype)
+    b = operand_shard(x2, layouts.right, layouts.result).to(dtype)
     # torch would take a `b` of fewer axes than `a` for vectors, if the shapes allow it.
     b = b[(None,) * (layouts.result.ndim - b.ndim)]
     with agreement_on_shards(x1._comm, "solve", layouts.result):
@@ -298,8 +291,8 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     inverse = pinv(r, rtol=rtol)
     # (Q R)^+ = R^+ Q^H. Of a wide matrix it is the adjoint of that of the adjoint.
     left, right = (inverse, adjoint(q)) if is_tall else (q, adjoint(inverse))
-    solution = matmul(left, matmul(right, x2))
-    residuals = sum_of(square(abs_of(subtract(x2, matmul(x1, solution)))), axis=-2)
+    solution = left @ (right @ x2)
+    residuals = (abs(x2 - x1 @ solution) ** 2).sum(axis=-2)
     # R has the singular values of x1, and where ranks have parts of one matrix, it is small and replicated.
     rank, values = matrix_rank(r, rtol=rtol), svdvals(r)
     if is_vector:
@@ -344,8 +337,7 @@ def _local_tolerance(rtol: Tolerance, x: DNDarray, name: str) -> float | torch.T
     layout = whole_matrices(x._layout)
     split = None if splits_matrices(layout) else layout.split
     target = Layout(batch, split, layout.ranks, None if split is None else layout.ragged)
-    needed = operand_layout(rtol._layout, target)
-    return operand_shard(rtol, None if needed == rtol._layout else needed, target).to(x.dtype.to_real())
+    return operand_shard(rtol, operand_layout(rtol._layout, target), target).to(x.dtype.to_real())
 
 
 def _default_tolerance(x: DNDarray) -> float:

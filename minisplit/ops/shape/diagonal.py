@@ -7,7 +7,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, as_index
-from minisplit.ops.shape.layouts import diagonal_layout
+from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 from minisplit.ops.shape.transpose import of_matrices
 
@@ -125,18 +125,15 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
         return DNDarray(torch.diag(x.larray, k), Layout((extent, extent), None, ranks), x.comm)
     # Row i has element i of x, so that no element moves. What is left are rows of zeros at both ends.
     above, below = max(-k, 0), max(k, 0)
-    counts = list(x.counts or ())
-    counts[0] += above
-    counts[-1] += below
-    first_column = x.layout.span(rank)[0] + max(k, 0)
     # The first and the last rank also have the rows without an element. Not by torch's pad: before torch 2.9 that
     # refuses matrices without elements.
     parts = [
         x.larray.new_zeros(above * (rank == 0), extent),
-        x.larray.new_zeros(len(x.larray), extent).diagonal_scatter(x.larray, first_column),
+        x.larray.new_zeros(len(x.larray), extent).diagonal_scatter(x.larray, x.layout.span(rank)[0] + below),
         x.larray.new_zeros(below * (rank == ranks - 1), extent),
     ]
-    return DNDarray(torch.cat(parts), Layout((extent, extent), 0, ranks, tuple(counts)), x.comm)
+    counts = extend_ends(x.layout, 0, above, below).ragged
+    return DNDarray(torch.cat(parts), Layout((extent, extent), 0, ranks, counts), x.comm)
 
 
 def diagonal_of(x: DNDarray, offset: int, rows: int, columns: int) -> DNDarray:

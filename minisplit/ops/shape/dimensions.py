@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import Layout, normalise_axes
+from minisplit.core.layout import normalise_axes
+from minisplit.ops.reductions.axes import reduce_layout
 from minisplit.ops.shape.layouts import Axes, expand_layout, reshape_layout
 from minisplit.ops.shape.reshape import reshape_to, without_aliasing
 
@@ -164,13 +165,10 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
     axes = ones if axis is None else normalise_axes(axis, x.ndim)
     if not set(axes) <= set(ones):
         raise ValueError(f"squeeze takes away axes of extent 1, got axis {axes} of shape {x.shape}")
-    # A split axis of extent 1 is on one rank. That rank keeps the elements, as in any reshape.
-    kept = [place for place in range(x.ndim) if place not in axes]
-    shape = tuple(x.shape[place] for place in kept)
-    if x.split in kept:
-        layout = Layout(shape, kept.index(x.split), x.comm.size, x.layout.ragged)
-    else:
-        layout = reshape_layout(x.layout, shape)
+    layout = reduce_layout(x.layout, axes, keepdims=False).result
+    if x.split in axes:
+        # A split axis of extent 1 is on one rank. That rank keeps the elements, as in any reshape.
+        layout = reshape_layout(x.layout, layout.shape)
     return without_aliasing(reshape_to(x, layout), x)
 
 

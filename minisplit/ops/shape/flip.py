@@ -5,7 +5,7 @@ from __future__ import annotations
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import as_index, normalise_axes
 from minisplit.ops.shape.layouts import Axes
-from minisplit.ops.shape.transpose import permute_dims
+from minisplit.ops.shape.transpose import swapaxes
 
 
 def flip(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
@@ -147,7 +147,6 @@ def rot90(x: DNDarray, /, k: int = 1, axes: Axes = (0, 1)) -> DNDarray:
         raise ValueError(f"rot90 turns from one axis to another, got axes {axes}")
     # 90 degrees are a swap of both axes, then a reversal of the first; 270 one of the second; 180 one of both.
     turns = as_index(k, "k") % 4
-    order = list(range(x.ndim))
-    if turns % 2:
-        order[plane[0]], order[plane[1]] = plane[1], plane[0]
-    return flip(permute_dims(x, order), ((), plane[:1], plane, plane[1:])[turns])
+    # For 0 and 180 degrees an axis is swapped with itself, which copies: the result has memory of its own.
+    swapped = swapaxes(x, plane[0], plane[turns % 2])
+    return flip(swapped, ((), plane[:1], plane, plane[1:])[turns])

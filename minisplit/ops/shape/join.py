@@ -15,7 +15,6 @@ from minisplit.core.transfer import elements_moved
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.shape.dimensions import expand_to, insert_axes
 from minisplit.ops.shape.layouts import ConcatPlan, concat_layout
-from minisplit.ops.shape.reshape import ravel
 
 _LARGE_MOVE = (
     "joined arrays go to their places in the result. Those that are split alike, along another axis than the one "
@@ -63,7 +62,7 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
     """
     arrays = check_arrays(arrays, "concat")
     if axis is None:
-        arrays, axis = [ravel(x) for x in arrays], 0
+        arrays, axis = [x.ravel() for x in arrays], 0
     axis = normalise_axis(axis, arrays[0].ndim, "axis")
     first = arrays[0].shape
     for place, x in enumerate(arrays):

@@ -48,6 +48,19 @@ def with_extent(x: Layout, axis: int, extent: int, counts: Sequence[int] | None 
     return Layout(shape, x.split, x.ranks, x.ragged)
 
 
+def extend_ends(x: Layout, axis: int, before: int, after: int) -> Layout:
+    """The layout of `x` with more indices before and after those of an axis: on the first and the last rank."""
+    counts = list(x.counts or (0,))
+    counts[0] += before
+    counts[-1] += after
+    return with_extent(x, axis, x.shape[axis] + before + after, counts)
+
+
+def slice_counts(x: Layout, start: int, extent: int) -> tuple[int, ...]:
+    """The counts of `extent` indices of the split axis from `start` on, where each stays on its rank."""
+    return tuple(np.diff(np.clip(x.offsets() - start, 0, extent)).tolist())
+
+
 def without_axis(x: Layout, *axes: int) -> Layout:
     """A layout of `x` that is not split along any of `axes`: itself, or evenly along the longest other axis.
 
@@ -84,9 +97,8 @@ def diagonal_layout(x: Layout, offset: int, rows: int, columns: int) -> Layout:
     shape = (*(x.shape[axis] for axis in kept), extent)
     if x.split not in (rows, columns):
         return Layout(shape, None if x.split is None else kept.index(x.split), x.ranks, x.ragged)
-    # The bounds of the ranks' rows or columns, cut to those that the diagonal crosses.
-    counts = np.diff(np.clip(x.offsets() - start[x.split == columns], 0, extent))
-    return Layout(shape, len(kept), x.ranks, tuple(counts.tolist()))
+    # Of the ranks' rows or columns those that the diagonal crosses.
+    return Layout(shape, len(kept), x.ranks, slice_counts(x, start[x.split == columns], extent))
 
 
 def infer_shape(shape: Any, size: int) -> tuple[int, ...]:
@@ -249,10 +261,7 @@ def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, 
             candidates.append(Layout(shape, axis, x.ranks))
             # Or `x` stays, and the first and last rank get what is before and after it: rows appended to a long
             # array would otherwise shift all bounds of it.
-            counts = list(x.counts or ())
-            counts[0] += start
-            counts[-1] += starts[-1] - start - x.extent
-            kept = Layout(shape, axis, x.ranks, tuple(counts))
+            kept = extend_ends(x, axis, start, starts[-1] - start - x.extent)
             if _largest_part(kept) <= _largest_part(*layouts):
                 candidates.append(kept)
         elif x.split is not None:
@@ -270,10 +279,7 @@ def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> ConcatP
     """Plan to join arrays of these layouts along `axis` in the layout `result`."""
     needed, start = [], 0
     for x in layouts:
-        counts = result.ragged
-        if result.split == axis:
-            bounds = np.clip(result.offsets() - start, 0, x.shape[axis])
-            counts = tuple(np.diff(bounds).tolist())
+        counts = slice_counts(result, start, x.shape[axis]) if result.split == axis else result.ragged
         needed.append(Layout(x.shape, result.split, x.ranks, counts))
         start += x.shape[axis]
     return ConcatPlan(result, tuple(needed))

@@ -11,34 +11,27 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import halo_exchange
-from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.layouts import extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 
 Indices = NDArray[np.int64]
+Source = Callable[[Indices, int], Indices]
 
 
-def _reflect(index: Indices, extent: int) -> Indices:
-    # The axis and its mirror image alternate for ever, and share their ends.
-    period = 2 * (extent - 1)
+def _mirror(index: Indices, last: int, period: int) -> Indices:
+    # The axis and its mirror image alternate for ever: `index` and `last - index` have one element.
     index = index % max(period, 1)
-    return np.minimum(index, period - index)
-
-
-def _symmetric(index: Indices, extent: int) -> Indices:
-    # The same, but the ends occur in both.
-    index = index % (2 * extent)
-    return np.minimum(index, 2 * extent - 1 - index)
+    return np.minimum(index, last - index)
 
 
 # By mode, which index of an axis of that extent has the element for an index before or after it. Indices may be
 # further away than the axis is long.
-_SOURCES: dict[str, Callable[[Indices, int], Indices]] = {
+_SOURCES: dict[str, Source] = {
     "edge": lambda index, extent: index.clip(0, extent - 1),
-    "reflect": _reflect,
-    "symmetric": _symmetric,
+    # The mirror image shares its ends with the axis. In "symmetric" the ends occur in both.
+    "reflect": lambda index, extent: _mirror(index, 2 * extent - 2, 2 * extent - 2),
+    "symmetric": lambda index, extent: _mirror(index, 2 * extent - 1, 2 * extent),
     "wrap": lambda index, extent: index % extent,
 }
 
@@ -92,42 +85,33 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
         if mode != "constant" and any(pair) and not x.shape[axis]:
             raise ValueError(f"axis {axis} of shape {x.shape} has no elements for mode {mode!r}; use 'constant'")
     value = torch.full((), constant_values, dtype=x.dtype, device=x.device)
-    shard, layout = x.larray, x.layout
+    result = x
     # One axis after the other, as NumPy does it: corners repeat what was added along the axes before.
     for axis, (before, after) in enumerate(widths):
-        counts, own = list(layout.counts or ()), (before, after)
-        if axis == layout.split:
-            counts[0] += before
-            counts[-1] += after
+        own = before, after
+        if axis == x.split:
             own = before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1)
         if mode == "constant":
             # One element, expanded: torch.cat copies it in any case.
-            ends = [value.expand((*shard.shape[:axis], width, *shard.shape[axis + 1 :])) for width in own]
+            ends = [value.expand((*result.lshape[:axis], width, *result.lshape[axis + 1 :])) for width in own]
         else:
-            ends = _repeat_elements(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)
-        layout = with_extent(layout, axis, layout.shape[axis] + before + after, counts)
-        shard = torch.cat([ends[0], shard, ends[1]], axis)
-    return without_aliasing(DNDarray(shard, layout, x.comm), x)
+            ends = _repeat_elements(_SOURCES[mode], result, axis, (before, after))
+        shard = torch.cat([ends[0], result.larray, ends[1]], axis)
+        result = DNDarray(shard, extend_ends(result.layout, axis, before, after), x.comm)
+    return without_aliasing(result, x)
 
 
-def _repeat_elements(
-    source: Callable[[Indices, int], Indices],
-    shard: torch.Tensor,
-    layout: Layout,
-    axis: int,
-    widths: tuple[int, int],
-    comm: Communication,
-) -> list[torch.Tensor]:
+def _repeat_elements(source: Source, x: DNDarray, axis: int, widths: tuple[int, int]) -> list[torch.Tensor]:
     """What this rank gets before and after its shard. Collective along the split axis: see `halo_exchange`."""
-    extent, start = layout.shape[axis], 0
+    shard, extent, start, comm = x.larray, x.shape[axis], 0, x.comm
     indices = [source(np.arange(-widths[0], 0), extent), source(np.arange(extent, extent + widths[1]), extent)]
-    if axis == layout.split:
+    if axis == x.split:
         # All ranks know what the first and the last one need, so that no rank has to ask.
         nothing = indices[0][:0]
         needed = [[nothing, nothing] for _ in range(comm.size)]
         needed[0][0], needed[-1][1] = indices
         spans = [_span(np.concatenate(ends)) for ends in needed]
-        shard, start, indices = halo_exchange(shard, layout, spans, comm), spans[comm.rank][0], needed[comm.rank]
+        shard, start, indices = halo_exchange(shard, x.layout, spans, comm), spans[comm.rank][0], needed[comm.rank]
     return [shard.index_select(axis, torch.from_numpy(index - start).to(shard.device)) for index in indices]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.ops.reductions.axes import reduce_layout
 from minisplit.ops.shape.layouts import without_axis
 from minisplit.ops.shape.reshape import contiguous_clone
 
@@ -44,8 +45,7 @@ def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
     # Each result would be on one rank alone if the split stayed, and what is done with it the work of that rank.
     x = x._align(without_axis(x.layout, axis))
-    split = None if x.split is None else x.split - (x.split > axis)
-    layout = Layout((*x.shape[:axis], *x.shape[axis + 1 :]), split, x.comm.size, x.layout.ragged)
+    layout = reduce_layout(x.layout, (axis,), keepdims=False).result
     return tuple(DNDarray(contiguous_clone(shard), layout, x.comm) for shard in x.larray.unbind(axis))
 
 

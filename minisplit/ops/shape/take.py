@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +55,9 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
     if axis is None and as_dndarray(x).ndim != 1:
         raise ValueError(f"take needs an axis, except for 1-d arrays, got shape {x.shape}")
     axis = normalise_axis(0 if axis is None else axis, as_dndarray(x).ndim, "axis")
-    dtype = str(_dtype_of(indices))
+    # NumPy takes an empty list for one of float64: it is one of integers here.
+    array = indices if hasattr(indices, "dtype") or not np.size(indices) else np.asarray(indices)
+    dtype = str(getattr(array, "dtype", None))
     # x[mask] and x[1.0] mean something else, or nothing: here both are mistakes.
     if "bool" in dtype:
         raise IndexError("indices must be integers, got bools; x[mask] takes what a mask selects")
@@ -131,11 +132,3 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     shard = operand_shard(x, needed, alignment.result)
     index = operand_shard(DNDarray(*checked, x.comm), index_needed, alignment.result)
     return DNDarray(torch.take_along_dim(shard, index, axis), alignment.result, x.comm)
-
-
-def _dtype_of(indices: Any) -> Any:
-    """The dtype of what may be a list. None for an empty list, which NumPy takes for one of float64."""
-    if hasattr(indices, "dtype"):
-        return indices.dtype
-    array = np.asarray(indices)
-    return array.dtype if array.size else None

@@ -10,10 +10,10 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
-from minisplit.core.layout import Layout, as_index
+from minisplit.core.layout import as_index
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
-from minisplit.ops.sorting.search import searchsorted
+from minisplit.ops.sorting.search import replicated, searchsorted
 
 Edges = int | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
@@ -81,7 +81,7 @@ def histogram(
     if density:
         exact = hist.to(torch.promote_types(hist.dtype, edges.dtype))
         hist = exact / edges.diff() / exact.sum()
-    return _replicated(hist, x), _replicated(edges, x)
+    return replicated(hist, x.comm), replicated(edges, x.comm)
 
 
 def bincount(x: DNDarray, /, weights: DNDarray | None = None, minlength: int = 0) -> DNDarray:
@@ -130,7 +130,7 @@ def bincount(x: DNDarray, /, weights: DNDarray | None = None, minlength: int = 0
     low, high = _extremes(shard, x, (0, -1))
     if low < 0:
         raise ValueError(f"bincount counts integers from 0 on, got {low}")
-    return _replicated(_count(shard, values, max(int(high) + 1, least), x), x)
+    return replicated(_count(shard, values, max(int(high) + 1, least), x), x.comm)
 
 
 def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
@@ -174,7 +174,7 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
     if not (ascends or descends):
         raise ValueError("bins must ascend or descend, got edges that do both")
     # Between descending edges bins are counted from the other end.
-    table = _replicated(edges if ascends else edges.flip(0), x)
+    table = replicated(edges if ascends else edges.flip(0), x.comm)
     found = searchsorted(table, x, side="left" if right else "right")
     return found if ascends else DNDarray(len(edges) - found.larray, found.layout, found.comm)
 
@@ -214,7 +214,7 @@ def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDa
     [0, 0, 1, 1]
     """
     x = as_dndarray(x)
-    return searchsorted(_replicated(_gather_edges(boundaries, x), x), x, side="right" if right else "left")
+    return searchsorted(replicated(_gather_edges(boundaries, x), x.comm), x, side="right" if right else "left")
 
 
 def _align_weights(x: DNDarray, weights: DNDarray | None, name: str) -> tuple[DNDarray, torch.Tensor | None]:
@@ -293,8 +293,3 @@ def _gather_edges(edges: Edges, x: DNDarray) -> torch.Tensor:
     if whole.ndim != 1:
         raise ValueError(f"edges must be 1-d, got shape {tuple(whole.shape)}")
     return whole
-
-
-def _replicated(whole: torch.Tensor, x: DNDarray) -> DNDarray:
-    """A tensor that is the same on all ranks as an array on the communicator of `x`."""
-    return DNDarray(whole, Layout(tuple(whole.shape), None, x.comm.size), x.comm)

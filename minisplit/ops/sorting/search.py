@@ -8,6 +8,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing import index_arrays
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
@@ -183,7 +184,7 @@ def searchsorted(
         if not isinstance(x2, (int, float)):
             as_dndarray(x2, "x2")
         value = torch.tensor(x2, dtype=torch.result_type(x1.larray, x2), device=x1.device)
-        x2 = DNDarray(value, Layout((), None, x1.comm.size), x1.comm)
+        x2 = replicated(value, x1.comm)
     check_one_communicator([x1, x2])
     if x1.ndim != 1:
         raise ValueError(f"searchsorted looks into a 1-d array, got x1 of shape {x1.shape}")
@@ -197,7 +198,7 @@ def searchsorted(
     # The ranks have parts of both, so each needs all of one. The table is the smaller one as a rule.
     if x1.split is not None and x2.split is not None:
         x1 = x1._align(x1.layout.with_split(None))
-    table, wanted = (_searchable(x.larray.detach().to(dtype)) for x in (x1, x2))
+    table, wanted = (searchable(x.larray.detach().to(dtype)) for x in (x1, x2))
     if table.isnan().any():
         # torch's binary search takes no number for less than NaN, and so goes wrong where it meets one.
         table, wanted = ordinal(table), ordinal(wanted)
@@ -206,6 +207,11 @@ def searchsorted(
     return DNDarray(all_reduce(found, x1.comm) if x1.split is not None else found, x2.layout, x1.comm)
 
 
-def _searchable(values: torch.Tensor) -> torch.Tensor:
+def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
+    """Return a tensor that is the same on all ranks as an array."""
+    return DNDarray(whole, Layout(tuple(whole.shape), None, comm.size), comm)
+
+
+def searchable(values: torch.Tensor) -> torch.Tensor:
     """Numbers in the order of the values, of a dtype in which torch can search: bools as bytes."""
     return values.to(torch.uint8) if values.dtype is torch.bool else comparable(values)

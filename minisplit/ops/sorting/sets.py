@@ -13,9 +13,10 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.index_arrays import gather_counts
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.reductions.extremes import comparable, global_index, ordinal
+from minisplit.ops.reductions.extremes import global_index, ordinal
 from minisplit.ops.reductions.reduce import union
 from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
+from minisplit.ops.sorting.search import replicated, searchable
 
 
 class UniqueAll(NamedTuple):
@@ -295,10 +296,7 @@ def isin(x1: Operand, x2: Operand, /, *, assume_unique: bool = False, invert: bo
 def _is_among(values: torch.Tensor, others: torch.Tensor, comm: Communication | None) -> torch.Tensor:
     """Whether each element is in another tensor, or, with `comm`, in that of any rank. Collective then."""
     if comm is None and not values.is_complex():
-        # torch looks up no bools.
-        return torch.isin(
-            *(comparable(x.to(torch.uint8) if x.dtype is torch.bool else x) for x in (values, others))
-        )
+        return torch.isin(searchable(values), searchable(others))
     number = values.numel()
     own = _distinct(torch.cat([values.flatten(), others.flatten()]))
     is_in = _mask(own.inverse[number:], len(own.values))
@@ -313,9 +311,7 @@ def _is_among(values: torch.Tensor, others: torch.Tensor, comm: Communication | 
 
 def _mask(places: torch.Tensor, number: int) -> torch.Tensor:
     """A mask of a number of elements that is true at some places."""
-    mask = torch.zeros(number, dtype=torch.bool, device=places.device)
-    mask[places] = True
-    return mask
+    return torch.zeros(number, dtype=torch.bool, device=places.device).index_fill(0, places, True)
 
 
 def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
@@ -332,7 +328,7 @@ def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
     first, second = (
         DNDarray(x.larray.detach().to(dtype), x.layout, comm)
         if isinstance(x, DNDarray)
-        else DNDarray(torch.tensor(x, dtype=dtype, device=arrays[0].device), Layout((), None, comm.size), comm)
+        else replicated(torch.tensor(x, dtype=dtype, device=arrays[0].device), comm)
         for x in given
     )
     return first, second
@@ -410,9 +406,5 @@ def _unique(x: DNDarray, *names: str) -> list[DNDarray]:
         if "counts" in names:
             counts = partition.exchange(found["counts"])
             found["counts"] = counts.new_zeros(len(part.values)).index_add(0, part.inverse, counts)
-    return [
-        DNDarray(found[name].reshape(x.lshape), x.layout, comm)
-        if name == "inverse"
-        else DNDarray(found[name], layout, comm)
-        for name in ("values", *names)
-    ]
+    found["inverse"] = found["inverse"].reshape(x.lshape)
+    return [DNDarray(found[name], x.layout if name == "inverse" else layout, comm) for name in ("values", *names)]
