@@ -81,6 +81,18 @@ def test_the_codes_in_names_of_tests_are_explained() -> None:
     assert used == set(rows)
 
 
+def test_every_module_has_a_test_file_or_says_where_it_is_tested() -> None:
+    package = DOCS.parent / "minisplit"
+    for path in package.rglob("*.py"):
+        place = path.relative_to(package)
+        own = Path(__file__).parent / place.with_name(f"test_{path.name}")
+        if path.name.startswith("__") or own.exists():
+            continue
+        named = re.findall(r"tests/[\w/]+\.py", path.read_text())
+        assert named, f"{place} has no {own.name}, and does not say where it is tested"
+        assert all((DOCS.parent / each).exists() for each in named), f"{place} names a test file that is not there"
+
+
 def test_every_page_with_code_is_tested() -> None:
     with_code = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
     assert with_code - set(PAGES) <= TESTED_ELSEWHERE

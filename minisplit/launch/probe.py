@@ -1,4 +1,7 @@
-"""What mpi4py loads, as one line of JSON. Runs as a file, since `import minisplit` may fail here."""
+"""What mpi4py loads, as one line of JSON. Runs as a file, since `import minisplit` may fail here.
+
+Tested in tests/launch/test_jobs.py.
+"""
 
 from __future__ import annotations
 

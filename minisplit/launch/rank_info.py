@@ -1,4 +1,7 @@
-"""What each rank of a job reports of itself for `python -m minisplit info`."""
+"""What each rank of a job reports of itself for `python -m minisplit info`.
+
+Tested in tests/launch/test_info.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The checks of `python -m minisplit selftest`: each rank runs `python -m minisplit.launch.selftest_checks`."""
+"""The checks of `python -m minisplit selftest`: each rank runs `python -m minisplit.launch.selftest_checks`.
+
+Tested in tests/launch/test_selftest.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a key selects from one rank's shard: the part that reading and writing have in common."""
+"""What a key selects from one rank's shard: the part that reading and writing have in common.
+
+Tested in tests/core/indexing/test_getitem.py and test_setitem.py.
+"""
 
 from __future__ import annotations
 

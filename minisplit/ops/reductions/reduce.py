@@ -2,6 +2,8 @@
 
 The functions here are called by the reductions of this folder. Sorting and linear algebra use the plans and
 checks.
+
+Tested in tests/ops/reductions/test_functions.py.
 """
 
 from __future__ import annotations
