@@ -34,7 +34,7 @@ class ArraySpec(NamedTuple):
     def make(self, function: Callable[..., torch.Tensor], **options: Any) -> DNDarray:
         """Make the array by a factory of torch, which is called for the shard."""
         shard = function(self.layout.lshape(self.comm.rank), dtype=self.dtype, device=self.device, **options)
-        return DNDarray(shard, self.layout, self.comm)
+        return DNDarray._wrap(shard, self.layout, self.comm)
 
     def make_from_index(self, function: Callable[[torch.Tensor], torch.Tensor]) -> DNDarray:
         """Make a 1-d array whose elements are a function of their global indices.
@@ -44,7 +44,7 @@ class ArraySpec(NamedTuple):
         """
         (part,) = self.layout.box(self.comm.rank)
         index = torch.arange(part.start, part.stop, device=self.device)
-        return DNDarray(function(index).to(self.dtype), self.layout, self.comm)
+        return DNDarray._wrap(function(index).to(self.dtype), self.layout, self.comm)
 
 
 def spec_of(

@@ -978,4 +978,4 @@ def _draw(sample: Sampler, spec: ArraySpec, generator: Generator | None) -> DNDa
     """Draw the numbers of one call. Nothing may fail after the call has been counted."""
     key = sanitize_generator(generator).next_key(spec.comm)
     shard = sample(sampling.shard_grid(spec.layout, spec.comm.rank, key), spec.dtype, spec.device)
-    return DNDarray(shard.view(spec.layout.lshape(spec.comm.rank)), spec.layout, spec.comm)
+    return DNDarray._wrap(shard.view(spec.layout.lshape(spec.comm.rank)), spec.layout, spec.comm)
