@@ -304,18 +304,21 @@ def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: 
         obj = np.asarray(obj)
         native = obj.dtype.newbyteorder("=")
         # torch has neither negative strides nor such as are no multiple of an item, and writes to what it shares.
+        # max: an item of an empty text has no bytes.
         is_sharable = obj.flags.writeable and all(s >= 0 and s % max(obj.itemsize, 1) == 0 for s in obj.strides)
         if obj.dtype != native or not is_sharable:
             obj = np.array(obj, dtype=native)
     if isinstance(obj, (list, tuple)):
         arrays: list[DNDarray] = []
         obj = _as_numbers(obj, arrays, is_part)
+        # Their elements are Python numbers now, which have lost their dtypes.
         if arrays and dtype is None:
             dtype = reduce(torch.promote_types, [x.dtype for x in arrays])
     device = sanitize_device(device)
     try:
         return torch.as_tensor(obj, dtype=dtype, device=device)
     except (TypeError, ValueError, RuntimeError) as error:  # torch's texts do not say of what
+        # For an object that is no number torch raises a RuntimeError.
         kind = TypeError if "infer dtype" in str(error) else type(error)
         raise kind(f"an array cannot be made of this {type(obj).__name__}: {error}") from None
 

@@ -52,6 +52,7 @@ def spec_of(
 ) -> ArraySpec:
     """Check the arguments that all factories have in common."""
     comm = sanitize_comm(comm)
+    # The layout checks shape and split, so that all factories raise the same errors for them.
     layout = Layout(shape, split, comm.size)  # type: ignore[arg-type]
     dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
     return ArraySpec(layout, dtype, sanitize_device(device), comm)
@@ -626,6 +627,7 @@ def linspace(
     num = as_count(num, "num")
     start, stop = _number(start, "start"), _number(stop, "stop")
     gaps = num - 1 if endpoint else num
+    # Of one number or none there is no gap to divide by.
     step = (stop - start) / gaps if gaps > 0 else 0.0
     is_complex = isinstance(start, complex) or isinstance(stop, complex)
     computed = torch.complex128 if is_complex else torch.float64
@@ -636,6 +638,7 @@ def linspace(
         return full(1, start, dtype=dtype, split=split, device=device, comm=comm)
 
     def value(index: torch.Tensor) -> torch.Tensor:
+        # From the nearer end: `start + gaps * step` may miss `stop` by a bit.
         upward = start + index.to(computed) * step
         return torch.where(index < (gaps + 1) // 2, upward, stop - (gaps - index).to(computed) * step)
 
@@ -695,6 +698,7 @@ def eye(
     >>> ms.eye(2, 3, k=1, split=1).tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    # Not torch.eye, which has no diagonal but the main one.
     x = zeros((n_rows, n_rows if n_cols is None else n_cols), dtype=dtype, split=split, device=device, comm=comm)
     rows, columns = x.layout.box(x.comm.rank)
     # The diagonal of the matrix is another one of a shard that starts below or beside the first element.
@@ -713,6 +717,7 @@ def _number_of(value: complex | DNDarray) -> Any:
 
 def _number(value: Any, name: str) -> Any:
     """A Python int, float or complex for a number of any kind, NumPy's included. TypeError for another thing."""
+    # Ints first, since they are real numbers too, but as floats those above 2^53 would be rounded.
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

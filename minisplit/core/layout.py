@@ -41,6 +41,7 @@ def as_count(value: Any, name: str) -> int:
 
 def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
     """Return `axis` counted from the front. IndexError unless `-ndim <= axis < ndim`."""
+    # `type`: nearly all axes are ints, and the check of bools takes longer than the rest.
     index = axis if type(axis) is int else as_index(axis, name)
     if not -ndim <= index < ndim:
         span = f"{-ndim} to {ndim - 1}" if ndim else "nothing: a 0-d array has no axis"
@@ -252,6 +253,7 @@ class Layout:
         if self.ragged is not None:
             bounds = _offsets(self.extent, self.ranks, self.ragged)
             return int(bounds[rank]), int(bounds[rank + 1])
+        # Not by `offsets`, which makes an array of all ranks.
         share, more = divmod(self.extent, self.ranks)
         start = rank * share + min(rank, more)
         return start, start + share + (rank < more)

@@ -17,14 +17,6 @@ _SENT_AS = {
 }  # fmt: skip
 
 
-class Hello(NamedTuple):
-    """The first message of a rank: which one it is, and the number of its process."""
-
-    rank: int
-    size: int
-    process: int
-
-
 class Task(NamedTuple):
     """A function to run on the first `ranks` ranks, and the modes of the caller.
 

@@ -36,7 +36,7 @@ from minisplit.core.layout import as_index
 from minisplit.launch import jobs
 from minisplit.testing.examples import example_is_final
 from minisplit.testing.histories import Progress, deadlocked_ranks, different_calls, missing_calls
-from minisplit.testing.messages import Hello, Interrupt, Pickler, RaisedError, Report, Task, identity
+from minisplit.testing.messages import Interrupt, Pickler, RaisedError, Report, Task, identity
 from minisplit.testing.reporting import RETURNED, combined_error
 
 WORKER = "minisplit.testing.worker"
@@ -358,16 +358,14 @@ class _PoolProcesses:
                 link, _ = self.server.accept()
                 link.setblocking(True)
                 connection = Connection(link.detach())
-                hello: Hello = connection.recv()
-                self.connections[hello.rank] = connection
-                self.process_of_rank[hello.rank] = hello.process
-                self.selector.register(connection, selectors.EVENT_READ, hello.rank)
-                if hello.size != self.ranks:
+                rank, size, self.process_of_rank[rank] = connection.recv()
+                self.connections[rank] = connection
+                self.selector.register(connection, selectors.EVENT_READ, rank)
+                if size != self.ranks:
                     self.end()
                     raise RuntimeError(
-                        f"{self.launcher.program} started {self.ranks} ranks, but the MPI library sees "
-                        f"{hello.size}: they are not of one MPI. Give the pool the mpiexec that belongs to the "
-                        "library"
+                        f"{self.launcher.program} started {self.ranks} ranks, but the MPI library sees {size}: "
+                        "they are not of one MPI. Give the pool the mpiexec that belongs to the library"
                     )
 
     def forward(self, name: str) -> None:

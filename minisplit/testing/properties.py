@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -88,7 +88,6 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         ranks = bound.arguments.get("ranks", ranks)
-        _check_arguments(bound.arguments.values())
         number = _number_of_ranks(ranks, list(bound.arguments.values()))
         try:
             if on_pool():
@@ -144,17 +143,15 @@ def _check_test(test: object) -> None:
         raise TypeError(f"{test.__name__} has `async` or `yield`, so that a call would not run its body")
 
 
-def _check_arguments(values: Iterable[object]) -> None:
-    """Raise TypeError for what hypothesis gives to draw from while a test runs: `data()`, `randoms()`."""
+def _number_of_ranks(ranks: int | None, values: list[object]) -> int:
+    """Return the number for which all arguments are. TypeError for arguments that cannot go to ranks."""
     for value in values:
+        # What hypothesis gives to draw from while a test runs: `data()`, `randoms()`.
         if type(value).__module__.startswith("hypothesis."):
             raise TypeError(
                 f"a {type(value).__name__} cannot go to ranks, since each would draw for itself: draw before, by "
                 "@hypothesis.strategies.composite, say"
             )
-
-
-def _number_of_ranks(ranks: int | None, values: Any) -> int:
     numbers = {leaf.layout.ranks for leaf in pytree.tree_leaves(values) if isinstance(leaf, Whole)}
     if ranks is not None:
         numbers.add(ranks)

@@ -18,13 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 
-from minisplit.core.communication.debug import (
-    CollectiveError,
-    call_site,
-    debugging,
-    describe_call,
-    texts_by_rank,
-)
+from minisplit.core.communication.debug import CollectiveError, call_site, debugging, describe_call, texts_by_rank
 from minisplit.core.communication.protocol import Call, Communication, Record, use_comm
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
@@ -119,7 +113,9 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
         # Later calls are refused: there are no ranks any more that would make them.
         for comm in scheduler.comms:
             comm._close("belonged to a run of minisplit.testing that has ended")
-    error = combined_error(scheduler.errors, scheduler.reports, scheduler.stuck)
+    reports = [RETURNED if error is None else traceback_text(error) for error in scheduler.errors]
+    own_errors = [None if isinstance(error, UnwoundError) else error for error in scheduler.errors]
+    error = combined_error(own_errors, reports, scheduler.stuck)
     if error is not None:
         raise error
     return results
@@ -140,9 +136,9 @@ class _Scheduler:
         # What a rank that is not ready does, and in which call, for texts.
         self.doing = [""] * ranks
         self.titles = [""] * ranks
+        # What each rank has raised.
         self.errors: list[BaseException | None] = [None] * ranks
         self.ended = [False] * ranks
-        self.reports = [RETURNED] * ranks
         # Why no rank can go on.
         self.stuck = ""
         # Whether each rank that gets its turn is to be unwound.
@@ -173,10 +169,7 @@ class _Scheduler:
     def end(self, rank: int, error: BaseException | None) -> None:
         """Note how a rank has ended, and let another one run."""
         self.doing[rank] = "returned" if error is None else f"raised {type(error).__name__}"
-        if error is not None:
-            self.reports[rank] = traceback_text(error)
-            if not isinstance(error, UnwoundError):
-                self.errors[rank] = error
+        self.errors[rank] = error
         self.ready[rank] = False
         self.ended[rank] = True
         self.next_turn()

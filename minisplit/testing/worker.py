@@ -38,7 +38,7 @@ from minisplit.core.communication.startup import MPI_WORLD
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import rank_in_example
 from minisplit.testing.histories import CallRecord, History, Key, Progress
-from minisplit.testing.messages import Hello, Interrupt, Pickler, RaisedError, Report, Task
+from minisplit.testing.messages import Interrupt, Pickler, RaisedError, Report, Task
 from minisplit.testing.reporting import traceback_text
 
 # Seconds that a wait polls without sleeping; that it lasts before the controller is told; and between two reports
@@ -193,7 +193,7 @@ class Worker:
         # A function that makes no collective calls must not outlive the controller either.
         threading.Thread(target=self.watch, daemon=True).start()
         signal.signal(signal.SIGUSR2, self.interrupt)
-        self.connection.send(Hello(MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size, os.getpid()))
+        self.connection.send((MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size, os.getpid()))
         while True:
             message = self.connection.recv()
             # An interrupt comes too late where the example has ended in the meantime.
