@@ -66,7 +66,7 @@ def arrays() -> None:
 def shards() -> None:
     for shape, split in CUTS:
         layout = ms.Layout(shape, split, ranks=4)
-        field = sampling.field_of(layout, 1, (1, 2))
+        field = sampling.shard_grid(layout, 1, (1, 2))
         size = field.rows * field.length
         for name, (ours, torchs) in FUNCTIONS.items():
             taken = seconds({"ours": partial(ours, field, torch.float32, CPU), "torch": partial(torchs, size)})

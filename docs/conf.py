@@ -7,17 +7,18 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import docstrings  # noqa: E402 - these lie beside this file, and beside it is minisplit
+import communication_section  # noqa: E402 - these lie beside this file, and beside it is minisplit
 import linking  # noqa: E402
 import reference  # noqa: E402
 
 import minisplit as ms  # noqa: E402
 
 project = "minisplit"
-author = "the authors of minisplit"
+author = "the minisplit developers"
 version = release = ms.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
 highlight_language = "text"
 smartquotes = False
 myst_enable_extensions = ["tasklist"]
@@ -25,9 +26,13 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 maximum_signature_line_length = 90
+# Single backticks in docstrings: code, and a link where it names something.
+default_role = "autolink"
 
 pygments_dark_style = "github-dark"
 html_theme = "furo"
@@ -37,8 +42,9 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 
+communication_section.install()
+reference.write(HERE / "reference")
+
 
 def setup(app: Any) -> None:
-    app.connect("builder-inited", lambda app: reference.write(Path(app.srcdir) / "reference"))
-    app.connect("autodoc-process-docstring", docstrings.process)
     app.add_post_transform(linking.LinkNames)

@@ -124,11 +124,11 @@ def mapping() -> Figure:
 def layers() -> Figure:
     """What stands on what in minisplit."""
     rows = [
-        [("testing", "ranks as threads, pool, strategies")],
+        [("io", "arrays in files"), ("viz", "pictures, profiles"), ("testing", "threads as ranks, pools")],
         [("vmap", "plans, chunks, agreement, gradients"), ("ops", "elementwise ... sorting, linalg, fft")],
         [("random, factories, conversion", "where arrays come from")],
         [("DNDarray", "tensor + layout + communicator")],
-        [("indexing, movement", "x[key], and where a plan meets tensors")],
+        [("collectives, indexing", "what is sent, with its gradient; x[key]")],
         [("layout, transfer", "who owns what, what to send: integers"), ("communication", "MPI, threads, debug")],
     ]
     figure, (ax,) = canvas(8, 4.2)

@@ -1,4 +1,4 @@
-"""Makes the pages of the API reference, from the public names: no page lists functions by hand."""
+"""Writes the pages of the API reference: tables of the public names, for which autosummary makes a page each."""
 
 from __future__ import annotations
 
@@ -6,134 +6,75 @@ import functools
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-
-import operations
+from typing import Any
 
 import minisplit as ms
-from minisplit import testing
-from minisplit.vmap import plan
 
-# Which modules of minisplit.ops are on which page. One that is on none stops the build.
-OPERATIONS = {
-    "elementwise": ("Elementwise", "elementwise comparing"),
-    "reductions": (
-        "Reductions, statistics, searching",
-        "reductions statistics cumulative differences covariances histograms quantiles searching sorting sets",
-    ),
-    "shapes": ("Shapes", "manipulation joining cutting spreading padding turning taking diagonals"),
-    "products": ("Products and convolution", "products multiplying einsum norms convolving"),
-    "dtypes": ("dtypes", "dtypes inspection"),
+# The pages: a title, and the modules whose public names are on it. A name is on the first page that fits it; the
+# last page fits all.
+PAGES = {
+    "mapping": ("Mapping", ("minisplit.vmap",)),
+    "arrays": ("Arrays and layouts", ("minisplit.core.array", "minisplit.core.layout", "minisplit.core.storage")),
+    "creation": ("Making arrays", ("minisplit.core.conversion", "minisplit.core.factories")),
+    "redistribution": ("Redistribution", ("minisplit.core.redistribution",)),
+    "random": ("Random numbers", ("minisplit.core.random",)),
+    "elementwise": ("Elementwise functions", ("minisplit.ops.elementwise",)),
+    "reductions": ("Reductions", ("minisplit.ops.reductions",)),
+    "shape": ("Shapes", ("minisplit.ops.shape",)),
+    "sorting": ("Sorting, searching, sets, histograms", ("minisplit.ops.sorting",)),
+    "linalg": ("Linear algebra", ("minisplit.ops.linalg",)),
+    "fft": ("Fourier transforms", ("minisplit.ops.fft",)),
+    "stencil": ("Differences and convolution", ("minisplit.ops.stencil",)),
+    "dtypes": ("dtypes, and what other libraries ask", ("minisplit.ops.data_types", "minisplit.ops.array_api")),
+    "files": ("Files", ("minisplit.io",)),
+    "communication": ("Communicators, debug mode, errors", ("minisplit.core.communication",)),
+    "testing": ("Testing", ("minisplit.testing",)),
+    "more": ("Pictures, profiles and more", ("minisplit",)),
 }
-SPACES = {"linalg": "Linear algebra", "fft": "Fourier transforms", "random": "Random numbers"}
-# Of minisplit.core.
-MADE = ("conversion", "factories")
-MOVED = ("redistribution",)
-RANKS = ("mpi", "communication", "debugging", "errors")
+SPACES = {"random": ms.random, "linalg": ms.linalg, "fft": ms.fft, "testing": ms.testing}
 
-MEMBERS = ["    :members:", "    :undoc-members:", "    :special-members: __getitem__, __setitem__, __iter__"]
+
+def public_names() -> Iterator[tuple[str, str]]:
+    """Yield each public function and class under its shortest name, with the module that makes it."""
+    seen: set[int] = set()
+    for space, module in {"": ms, **SPACES}.items():
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if id(thing) in seen or not (inspect.isroutine(thing) or inspect.isclass(thing)):
+                continue
+            if not thing.__module__.startswith("minisplit"):
+                continue
+            seen.add(id(thing))
+            yield f"{space}.{name}".lstrip("."), thing.__module__
+
+
+def public(name: str) -> Any:
+    """Return what has a public name, such as `sum` or `linalg.qr`."""
+    return functools.reduce(getattr, name.split("."), ms)
+
+
+def names_on(page: str) -> tuple[str, list[str]]:
+    """Return the title of a page of the reference, and the public names that its modules make."""
+    title, modules = PAGES[page]
+    prefixes = tuple(f"{module}." for module in modules)
+    return title, [name for name, module in public_names() if f"{module}.".startswith(prefixes)]
 
 
 def write(folder: Path) -> None:
-    """Write the pages, where they differ from those that are there."""
+    """Write the pages into `folder`, as `NAME.rst`. A page that is there and unchanged is left alone."""
     folder.mkdir(exist_ok=True)
-    pages = dict(all_pages())
-    rest = [
-        name for name in public_names() if not any(f":: minisplit.{name}\n" in text for text in pages.values())
-    ]
-    if rest:
-        pages["more"] = page("Files, pictures and more", *map(entry, rest))
-    pages["index"] = page("API reference", ".. toctree::\n    :maxdepth: 2\n", *[f"    {name}" for name in pages])
-    for path in folder.glob("*.rst"):
-        if path.stem not in pages:
-            path.unlink()
-    for name, text in pages.items():
-        path = folder / f"{name}.rst"
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+    placed: set[str] = set()
+    for page in PAGES:
+        title, names = names_on(page)
+        names = [name for name in names if name not in placed]
+        placed.update(names)
+        _write(folder / f"{page}.rst", title, ".. autosummary::", "   :toctree: generated", *names)
+    _write(folder / "index.rst", "API reference", ".. toctree::", "   :maxdepth: 1", *PAGES)
 
 
-def all_pages() -> Iterator[tuple[str, str]]:
-    classes = (plan.Plan, plan.InputPlan, plan.OutputPlan)
-    described_classes = [described(f"{plan.__name__}.{each.__name__}", each) for each in classes]
-    yield "mapping", page("Mapping", entry("vmap"), *described_classes)
-    yield (
-        "arrays",
-        page(
-            "Arrays and layouts",
-            entry("DNDarray"),
-            entry("Layout"),
-            section("Making arrays", *made_in(MADE)),
-            section("Moving them", *made_in(MOVED)),
-        ),
-    )
-    yield from operation_pages()
-    for name, names in operations.SPACES.items():
-        yield name, page(SPACES.get(name, name), *[entry(f"{name}.{each}") for each in names.__all__])
-    yield "ranks", page("Communicators, debug mode, errors", *made_in(RANKS))
-    names = [name for name in testing.__all__ if name != "strategies"]
-    drawn = [
-        f"testing.strategies.{name}"
-        for name, each in vars(testing.strategies).items()
-        if inspect.isfunction(each) and each.__module__ == testing.strategies.__name__ and name[0] != "_"
-    ]
-    strategies = section("Strategies for hypothesis", *map(entry, drawn))
-    yield "testing", page("Testing", *[entry(f"testing.{name}") for name in names], strategies)
-
-
-def operation_pages() -> Iterator[tuple[str, str]]:
-    modules = {module.__name__.rpartition(".")[2]: module for module in operations.modules()}
-    functions = {
-        name: [called for called, _ in operations.public(module) if "." not in called]
-        for name, module in modules.items()
-    }
-    placed = " ".join(names for _, names in OPERATIONS.values()).split()
-    lost = {name for name, called in functions.items() if called} - set(placed)
-    if lost:
-        raise ValueError(f"docs/reference.py has no page for the modules {', '.join(sorted(lost))}")
-    for name, (title, chosen) in OPERATIONS.items():
-        sections = []
-        for each in chosen.split():
-            classes = [made for made in public_names() if is_class(made, f"minisplit.ops.{each}")]
-            heading = operations.title(modules[each])
-            sections.append(section(heading, *map(entry, [*functions[each], *classes])))
-        yield name, page(title, *sections)
-
-
-def public_names() -> list[str]:
-    """All but namespaces, dtypes, devices and numbers."""
-    things = {name: getattr(ms, name) for name in ms.__all__}
-    return [name for name, each in things.items() if callable(each) or isinstance(each, ms.Communication)]
-
-
-def made_in(modules: tuple[str, ...]) -> list[str]:
-    """The entries of what modules of minisplit.core make. A communicator is made by the module of its class."""
-    paths = {f"minisplit.core.{module}" for module in modules}
-    return [entry(name) for name in public_names() if getattr(ms, name).__module__ in paths]
-
-
-def is_class(name: str, module: str) -> bool:
-    return inspect.isclass(getattr(ms, name)) and getattr(ms, name).__module__ == module
-
-
-def page(title: str, *parts: str) -> str:
-    return "\n".join([title, "=" * len(title), "", *parts])
-
-
-def section(title: str, *parts: str) -> str:
-    return "\n".join([title, "-" * len(title), "", *parts])
-
-
-def entry(name: str) -> str:
-    """What makes Sphinx describe `minisplit.NAME`."""
-    return described(f"minisplit.{name}", functools.reduce(getattr, name.split("."), ms))
-
-
-def described(path: str, thing: object) -> str:
-    if isinstance(thing, ms.Communication):
-        text = "This rank alone." if thing is ms.MPI_SELF else "All ranks of the job."
-        return f".. py:data:: {path}\n\n    {text}\n"
-    if inspect.isclass(thing) and issubclass(thing, Exception):
-        return f".. autoexception:: {path}\n"
-    if not inspect.isclass(thing):
-        return f".. autofunction:: {path}\n"
-    return "\n".join([f".. autoclass:: {path}", *([] if issubclass(thing, tuple) else MEMBERS), ""])
+def _write(path: Path, title: str, directive: str, option: str, *names: str) -> None:
+    lines = [title, "=" * len(title), "", ".. currentmodule:: minisplit", "", directive, option, ""]
+    text = "\n".join([*lines, *[f"   {name}" for name in names], ""])
+    # An unchanged page keeps its time, so that Sphinx does not read it again.
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)

@@ -1,8 +1,7 @@
 """Break modules at random places, and show what no test notices: `dev.py mutate core/transfer io/chunks`.
 
-The mutations are Cosmic Ray's, which `dev.py mutate` installs. They are made in a copy of the checkout. Each is
-tested, on threads as ranks, with the tests of its module: of core/transfer these are tests/core/test_transfer.py, or
-tests/core where there is no such file.
+The mutations are Cosmic Ray's, made in a copy of the checkout. Each is tested on threads as ranks, with the tests of
+its module: core/transfer with tests/core/test_transfer.py, or with tests/core where there is no such file.
 """
 
 from __future__ import annotations

@@ -29,10 +29,47 @@ def test_all_is_sorted_and_complete():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_says_if_it_is_collective_and_shows_an_example(name):
-    doc = inspect.getdoc(FUNCTIONS[name]) or ""
+def test_every_function_shows_its_name_parameters_and_docstring(name: str) -> None:
+    function = FUNCTIONS[name]
+    assert function.__name__ == name.rpartition(".")[2]
+    # The code of the function itself, not of a maker: tracebacks then name the operation.
+    assert function.__code__.co_name == function.__name__
+    assert "operation" not in inspect.signature(function).parameters
+    doc = inspect.getdoc(function) or ""
     assert ">>>" in doc
-    assert "ollective" in doc or "Local." in doc
+    assert "\nCommunication\n-------------\n" in doc
+
+
+METHODS = [name for name in vars(ms.DNDarray) if name == "__add__" or not name.startswith("_")]
+SHOWN = [*(f"ms.{name}" for name in FUNCTIONS), *(f"x.{name}" for name in METHODS)]
+
+
+@pytest.mark.serial
+def test_an_editor_shows_every_public_name() -> None:
+    """jedi reads the code without running it, and finds each function and method with its docstring."""
+    jedi = pytest.importorskip("jedi")
+    unknown = []
+    for name in SHOWN:
+        # A script for each: jedi bounds what it infers in one.
+        script = jedi.Script(f"import minisplit as ms\nx = ms.ones(3, split=0)\n{name}")
+        found = script.help(3, len(name))
+        last = name.rpartition(".")[2]
+        # Of a property jedi shows the text alone.
+        signed = not isinstance(vars(ms.DNDarray).get(last), property)
+        texts = [each.docstring() for each in found if each.name == last]
+        if not any(len(text) > 10 and (f"{last}(" in text or not signed) for text in texts):
+            unknown.append(name)
+    assert not unknown
+
+
+@pytest.mark.serial
+def test_methods_are_written_in_the_class() -> None:
+    for name, method in vars(ms.DNDarray).items():
+        function = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
+        if inspect.isfunction(function):
+            assert function.__qualname__ == f"DNDarray.{name}"
+            assert function.__module__ == "minisplit.core.array"
+            assert function.__doc__ or name.startswith("_")
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

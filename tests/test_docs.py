@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 import importlib
 import io
 import os
 import re
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,6 +73,14 @@ def test_the_code_of_a_page_prints_what_it_shows(page: str) -> None:
         assert shown == expected, code
 
 
+def test_the_codes_in_names_of_tests_are_explained() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \|", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    files = [path.read_text() for path in Path(__file__).parent.rglob("test_*.py")]
+    used = {code for text in files for code in re.findall(r"^def test_([A-Z]\d+)_", text, re.MULTILINE)}
+    assert used == set(rows)
+
+
 def test_every_page_with_code_is_tested() -> None:
     with_code = {path.name for path in DOCS.glob("*.md") if "```python" in path.read_text()}
     assert with_code - set(PAGES) <= TESTED_ELSEWHERE
@@ -107,11 +113,6 @@ def test_what_you_write_here_does_what_you_write_there(other: str) -> None:
     run(body, ranks=4)
 
 
-def test_the_page_of_all_operations_is_up_to_date() -> None:
-    names = runpy.run_path(str(DOCS / "operations.py"))
-    assert (DOCS / "operations.md").read_text() == names["page"](), "run: python docs/operations.py"
-
-
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     """Imports a module that helps to build the site."""
@@ -123,22 +124,46 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType
             del sys.modules[name]
 
 
-def test_every_public_name_has_a_place_in_the_reference(tool: Callable[[str], ModuleType], tmp_path: Path) -> None:
+def test_every_public_name_is_on_one_page_of_the_reference(
+    tool: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
     reference = tool("reference")
     reference.write(tmp_path)
     pages = {path.stem: path.read_text() for path in tmp_path.iterdir()}
-    assert ".. autofunction:: minisplit.sort\n" in pages["reductions"]
-    described = re.findall(r"^\.\. (?:auto|py:)\w+:: minisplit\.(\S+)$", "\n".join(pages.values()), re.MULTILINE)
-    assert len(described) == len(set(described))
-    assert set(described) > {*reference.public_names(), *[f"linalg.{name}" for name in ms.linalg.__all__]}
+    assert "   linalg.qr\n" in pages["linalg"]
+    names = re.findall(r"^   ([A-Za-z_][\w.]*)$", "\n".join(pages[name] for name in reference.PAGES), re.MULTILINE)
+    assert len(names) == len(set(names))
+    assert set(names) == {name for name, _ in reference.public_names()}
 
 
-def test_docstrings_are_made_what_sphinx_reads(tool: Callable[[str], ModuleType]) -> None:
-    docstrings = tool("docstrings")
-    assert doctest.testmod(docstrings) == (0, 1)
-    assert docstrings.restructured("`n`s of x_ and |y|, see docs/vmap.md, docs/none.md.") == (
-        "``n``\\ s of x\\_ and \\|y\\|, see :doc:`/vmap`, docs/none.md."
-    )
+def test_numpydoc_shows_the_section_on_communication(tool: Callable[[str], ModuleType]) -> None:
+    section = tool("communication_section")
+    section.install()
+    section.install()  # a second time changes nothing
+    from numpydoc.docscrape_sphinx import get_doc_object
+
+    def call() -> None:
+        """Do it.
+
+        Communication
+        -------------
+        Collective: one
+        allreduce.
+        """
+
+    assert section.communication_of(call) == "Collective: one allreduce."
+    assert ".. rubric:: Communication\n\nCollective: one" in str(get_doc_object(call))
+
+
+def test_the_page_of_all_operations_is_up_to_date(tool: Callable[[str], ModuleType]) -> None:
+    assert (DOCS / "operations.md").read_text() == tool("operations").page(), "run: python docs/operations.py"
+
+
+def test_the_house_in_the_design_is_the_one_that_stands(tool: Callable[[str], ModuleType]) -> None:
+    house = tool("house")
+    text = (DOCS / "design.md").read_text()
+    assert text.count("collectives.py ") == 1
+    assert text == house.page(), "run: python docs/house.py"
 
 
 def test_figures_are_those_that_their_code_draws(tool: Callable[[str], ModuleType], tmp_path: Path) -> None:

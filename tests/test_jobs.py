@@ -92,11 +92,11 @@ def processes(mark):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a program as a job; its first line is line 7."""
+    """Run a program as a job, `by` a module that takes it; its first line is line 7."""
 
-    def run(ranks, program, **options):
+    def run(ranks, program, by=(), **options):
         (tmp_path / "program.py").write_text(PRELUDE + program.lstrip("\n"))
-        return job(ranks, tmp_path / "program.py", **options)
+        return job(ranks, *by, tmp_path / "program.py", **options)
 
     return run
 
@@ -153,18 +153,25 @@ def test_J2_a_killed_rank_ends_the_job(run):
     assert "signal 9" in done.out + done.err
 
 
-@pytest.mark.parametrize(("leaving", "call", "status"), [(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1)])
-def test_J2_a_rank_that_leaves_with_a_status_ends_the_job(run, leaving, call, status):
-    done = run(2, f"if rank == {leaving}:\n    print('last words')\n    {call}\nwait()")
+# What a rank of `python -m minisplit run` is.
+RUN = (ROOT / "minisplit" / "launch" / "rank.py",)
+
+
+@pytest.mark.parametrize(
+    ("leaving", "call", "status"),
+    [(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1), (1, "raise SystemExit(4)", 4)],
+)
+def test_J2_by_run_a_rank_that_leaves_with_a_status_ends_the_job(run, leaving, call, status):
+    done = run(2, f"if rank == {leaving}:\n    print('last words')\n    {call}\nwait()", by=RUN)
     assert done.status == status
     assert f"[rank {leaving} of 2] left with status {status}; ending the job\n" in done.err
     assert "last words" in done.out
     assert ("no such file" in done.err) == ("file" in call)
 
 
-def test_J2_all_ranks_may_leave_with_a_status(run):
+def test_J2_by_run_all_ranks_may_leave_with_a_status(run):
     """As with wrong arguments, or failed tests: nothing that they say is lost, and little is added."""
-    done = run(3, "wait()\nos.write(1, b'last words\\n')\nsys.exit(3)")
+    done = run(3, "wait()\nos.write(1, b'last words\\n')\nsys.exit(3)", by=RUN)
     assert done.status == 3
     assert done.out.count("last words") == 3
     # One, where Python takes no longer to end on rank 0 than the others wait for it.
@@ -172,7 +179,8 @@ def test_J2_all_ranks_may_leave_with_a_status(run):
     assert "Traceback" not in done.err
 
 
-def test_J2_only_an_uncaught_exit_counts(run):
+@pytest.mark.parametrize("by", [(), RUN], ids=["by itself", "by run"])
+def test_J2_only_an_uncaught_exit_counts(run, by):
     program = """
 import argparse, contextlib
 try:
@@ -189,10 +197,29 @@ if rank == 0:
 elif rank == 1:
     exit(0)
 """
-    done = run(3, program)
+    done = run(3, program, by=by)
     assert done.status == 0, done.err
     assert "ending the job" not in done.err
     assert "Exception in thread" not in done.err
+
+
+def test_J2_the_import_leaves_pythons_exits_alone(tmp_path):
+    program = """
+import sys
+before = sys.exit, exit, quit
+import minisplit
+assert (sys.exit, exit, quit) == before
+sys.exit(3)
+"""
+    (tmp_path / "program.py").write_text(program)
+    assert job(2, tmp_path / "program.py").status == 3
+
+
+@pytest.mark.parametrize("by", [(), ("-m", "mpi4py")], ids=["by itself", "by mpi4py"])
+def test_J2_a_rank_that_leaves_with_a_status_by_itself_is_missed_by_the_others(run, by):
+    done = run(2, f"{IMPATIENT}if rank == 1: sys.exit(3)\nwait()", by=by)
+    assert done.status == 1
+    assert "rank 0 waits in collective call #2, but rank 1 has left its program after #1" in done.err
 
 
 def test_F3_a_rank_that_is_killed_while_it_saves_leaves_the_old_file(run, tmp_path):

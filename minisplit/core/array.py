@@ -1,4 +1,9 @@
-"""`DNDarray`: a global array, one plain torch tensor per rank, and the layout that says who owns what."""
+"""`DNDarray`: a global array, one plain torch tensor per rank, and the layout that says who owns what.
+
+Every method and operator is written here, in the class. Those that compute call the function of the same name in
+`minisplit.ops`. That package stands above this module: it hands itself over once, when it is imported
+(`bind_operations`).
+"""
 
 from __future__ import annotations
 
@@ -12,22 +17,59 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from minisplit.core.collectives import redistribute
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.indexing.getitem import get, put
+from minisplit.core.devices import Device
+from minisplit.core.indexing.getitem import get
 from minisplit.core.indexing.index_arrays import Part
-from minisplit.core.inside_vmap import inside_vmap
+from minisplit.core.indexing.setitem import put
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
 
+Axis = int | tuple[int, ...] | None
+# The types for which an operator answers itself. A tensor is among them because it is refused with an explanation:
+# it could be this rank's part or the whole array, which nobody can tell.
+_OPERAND_TYPES: tuple[type[Any], ...]
+# `minisplit.ops`, once the package is imported.
+_ops: Any = None
+
+
+def bind_operations(operations: ModuleType) -> None:
+    """Give the methods of `DNDarray` the operations that they call.
+
+    Parameters
+    ----------
+    operations : module
+        `minisplit.ops`, which calls this at its end.
+    """
+    global _ops  # noqa: PLW0603 - set once, at import
+    _ops = operations
+
 
 class DNDarray:
-    """A global array cut along one axis over the ranks of a communicator.
+    """A global array, cut along one axis over the ranks of a communicator.
 
-    Made by the factories (`minisplit.array`, `minisplit.zeros`, ...) from a shard, the layout, which every
-    rank knows in full, and a communicator. Attributes and `repr` never communicate, so a lone rank may
-    print them; methods that say "Collective" must be called by every rank of `comm`.
+    The factories (`minisplit.array`, `minisplit.zeros`, ...) make it. Attributes and `repr` never communicate, so
+    a lone rank may print them. A method whose section "Communication" says "Collective" must be called by every
+    rank of `comm`.
 
+    Parameters
+    ----------
+    larray : torch.Tensor
+        This rank's shard.
+    layout : Layout
+        Who owns what. The same on every rank.
+    comm : Communication
+        The ranks that hold the array.
+
+    Raises
+    ------
+    ValueError
+        If the layout is for another number of ranks, or gives this rank a shard of another shape.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> x = ms.arange(6, split=0)
     >>> x.shape, x.split, x.dtype
@@ -37,6 +79,11 @@ class DNDarray:
     """
 
     __slots__ = ("__weakref__", "_comm", "_larray", "_layout")
+
+    # NumPy's arrays and scalars leave operators to this class. Without this, `np.ones(3) + x` would take x apart.
+    __array_ufunc__ = None
+    # By identity, as a tensor is, although == compares elements.
+    __hash__ = object.__hash__
 
     def __init__(self, larray: torch.Tensor, layout: Layout, comm: Communication) -> None:
         if layout.ranks != comm.size:
@@ -52,7 +99,7 @@ class DNDarray:
 
     @staticmethod
     def _wrap(larray: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
-        """The array of a shard that is known to fit: the constructor without its checks."""
+        """Make the array of a shard that is known to fit: the constructor without its checks."""
         array = object.__new__(DNDarray)
         array._larray = larray
         array._layout = layout
@@ -66,7 +113,7 @@ class DNDarray:
 
     @property
     def layout(self) -> Layout:
-        """Who owns what: shape, split and counts. Equal on every rank."""
+        """Who owns what: shape, split and counts. The same on every rank."""
         return self._layout
 
     @property
@@ -76,22 +123,22 @@ class DNDarray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the global array."""
+        """The shape of the global array."""
         return self._layout.shape
 
     @property
     def gshape(self) -> tuple[int, ...]:
-        """Shape of the global array, under Heat's name."""
+        """The shape of the global array, under Heat's name."""
         return self._layout.shape
 
     @property
     def lshape(self) -> tuple[int, ...]:
-        """Shape of this rank's shard."""
+        """The shape of this rank's shard."""
         return tuple(self._larray.shape)
 
     @property
     def lshape_map(self) -> torch.Tensor:
-        """Shapes of all shards as a `(size, ndim)` tensor of int64. Local."""
+        """The shapes of all shards as a `(size, ndim)` tensor of int64. Local."""
         table = torch.tensor(self.shape, dtype=torch.int64).repeat(self._comm.size, 1)
         if self.split is not None:
             table[:, self.split] = torch.tensor(self.counts)
@@ -104,30 +151,32 @@ class DNDarray:
 
     @property
     def counts(self) -> tuple[int, ...] | None:
-        """Indices of the split axis per rank; None for a replicated array."""
+        """How many indices of the split axis each rank holds; None for a replicated array."""
         return self._layout.counts
 
     @property
     def displs(self) -> tuple[int, ...] | None:
-        """First index of the split axis per rank; None for a replicated array."""
+        """The first index of the split axis of each rank; None for a replicated array."""
         return self._layout.displs
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self._layout.ndim
 
     @property
     def size(self) -> int:
-        """Number of elements of the global array."""
+        """The number of elements of the global array."""
         return self._layout.size
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the global array, counted once."""
+        """The bytes of the global array, each counted once."""
         return self.size * self._larray.element_size()
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the elements."""
         return self._larray.dtype
 
     @property
@@ -136,72 +185,18 @@ class DNDarray:
         return self._larray.device
 
     def is_balanced(self) -> bool:
-        """Whether the counts follow the rule that the first `n % size` ranks hold one index more. Local."""
+        """Return whether the first `n % size` ranks hold one index more than the others, as by default. Local."""
         return self._layout.is_balanced
 
     def is_distributed(self) -> bool:
-        """Whether the array is cut over more than one rank. Local."""
+        """Return whether the array is cut over more than one rank. Local."""
         return self.split is not None and self._comm.size > 1
 
     def __len__(self) -> int:
+        """Return the extent of axis 0. Local."""
         if not self.shape:
             raise TypeError("a 0-d array has no length and no items: use item(), or reshape(1)")
         return self.shape[0]
-
-    def __iter__(self) -> Iterator[DNDarray]:
-        """The items along axis 0, in turn. Collective: where that is the split axis, one broadcast for each.
-
-        Raises TypeError for a 0-d array.
-        """
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, key: Any) -> DNDarray:
-        """What `key` selects, as NumPy and in memory of its own. Collective, but most keys need no message.
-
-        A key is an int, a slice with any step, None, Ellipsis, a mask of one axis or several, an array of integers
-        (DNDarrays, tensors, NumPy arrays, lists), or a tuple of them, where arrays broadcast to one shape as in
-        NumPy. All ranks pass the same key. Of the split axis
-
-        - a slice and a mask leave rows where they are: the result has the counts that come of that. A negative
-          step moves each rank's rows once, to the rank opposite;
-        - an int gives a replicated result, by one broadcast;
-        - an array of integers gives a result that is split along the array's axis: with the default counts, or as
-          the array itself where that is split. Each rank gets the rows it needs from their owners, once.
-
-        Along other axes no rows move. A split array in the key costs a message for its bounds or counts, and is
-        gathered unless the axis that it indexes is the split one.
-
-        Raises, on all ranks, IndexError for a key that does not fit the array, ValueError for a step of 0 and for
-        DNDarrays of another communicator.
-
-        >>> import minisplit as ms
-        >>> x = ms.arange(6, split=0)
-        >>> x[::-2].tolist(), x[-1].item(), x[[3, 3, 0]].tolist(), x[None, x.numpy() > 3].shape
-        ([5, 3, 1], 5, [3, 3, 0], (1, 2))
-        """
-        shard, layout = get(self._part, self._parts(key), self._comm)
-        return DNDarray(shard, layout, self._comm)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Set what `key` selects, see `__getitem__`, to a value that broadcasts to it. Collective.
-
-        Each rank sets rows that it owns: the array's layout stays. A number, tensor, NumPy array or replicated
-        DNDarray is the same on every rank and needs no message; what is missing of a split DNDarray is moved.
-        Values are cast to the array's dtype. Where an array of integers selects a row more than once, its last
-        value counts.
-
-        Raises what `__getitem__` does, ValueError for a value that does not broadcast, RuntimeError
-        for gradients: of an array that is a leaf requiring one, or of a value; then nothing has been set.
-
-        >>> import minisplit as ms
-        >>> x = ms.zeros(5, split=0)
-        >>> x[1:4] = ms.arange(3, split=0)
-        >>> x[[0, -1]] = 7
-        >>> x.tolist()
-        [7.0, 0.0, 1.0, 2.0, 7.0]
-        """
-        (value,) = self._parts((value,))
-        put(self._part, self._parts(key), value, self._comm)
 
     def __repr__(self) -> str:
         return local_repr(self._layout, self._comm.rank, self._larray)
@@ -209,23 +204,70 @@ class DNDarray:
     def _repr_html_(self) -> str:
         return local_html(self._layout, self._comm.rank, self._larray)
 
+    def show(self) -> None:
+        """Print the values of the global array on rank 0. Collective. See `minisplit.show`."""
+        _ops.show(self)
+
+    # Who owns what
+
     def to_layout(self, layout: Layout) -> DNDarray:
-        """Return the array under another layout of its shape; itself where that is its own. Collective."""
+        """Return the array under another layout of its shape, or the array itself where that is its own.
+
+        Parameters
+        ----------
+        layout : Layout
+            Who is to own what.
+
+        Returns
+        -------
+        DNDarray
+            The same elements. New memory, unless the layout is the array's own.
+
+        Raises
+        ------
+        ValueError
+            If the layout is of another shape or number of ranks.
+
+        Communication
+        -------------
+        Collective: one exchange of what changes its rank. No message where nothing does.
+        """
+        return self if layout is self._layout or layout == self._layout else self._redistributed(layout)
+
+    def _align(self, layout: Layout) -> DNDarray:
+        """Return `to_layout(layout)` for an operation that needs the array there, and warn of a large move."""
         if layout is self._layout or layout == self._layout:
             return self
         warn_of_move(self._larray.element_size(), self._layout, layout, self._comm)
-        return self._moved(layout)
-
-    def _back(self, layout: Layout) -> DNDarray:
-        """`to_layout` of a result, to where an operand was that has been moved: no second warning."""
-        return self if layout == self._layout else self._moved(layout)
+        return self._redistributed(layout)
 
     def resplit(self, axis: int | None = None) -> DNDarray:
-        """Return a new array split along `axis`; None gathers it on every rank. Collective.
+        """Return a new array that is split along another axis, or gathered on every rank.
 
-        Counts follow the default rule, but an array that is split along `axis` already keeps its own.
-        Raises IndexError for an axis out of range, TypeError for no int.
+        Parameters
+        ----------
+        axis : int, optional
+            The axis along which the result is split. By default None: every rank gets the whole array.
 
+        Returns
+        -------
+        DNDarray
+            The same elements in memory of its own. Its counts follow the default rule, but an array that is split
+            along `axis` already keeps its own.
+
+        Raises
+        ------
+        IndexError
+            If the axis is out of range.
+        TypeError
+            If it is no int.
+
+        Communication
+        -------------
+        Collective: one exchange of what changes its rank.
+
+        Examples
+        --------
         >>> import minisplit as ms
         >>> x = ms.zeros((4, 6), split=0)
         >>> x.resplit(1).split, x.split
@@ -233,51 +275,113 @@ class DNDarray:
         """
         if axis is not None:
             axis = normalise_axis(axis, self.ndim, "axis")
-        return self._moved(self._layout.with_split(axis))
+        return self._redistributed(self._layout.with_split(axis))
 
     def resplit_(self, axis: int | None = None) -> Self:
         """Split this array along `axis`, in place of its present layout. Collective. See `resplit`."""
         return self._become(self.resplit(axis))
 
     def balance(self) -> DNDarray:
-        """Return a new array with the default counts along the same split axis. Collective."""
-        return self._moved(self._layout.balanced())
+        """Return a new array with the default counts along the same split axis. Collective: one exchange."""
+        return self._redistributed(self._layout.balanced())
 
     def balance_(self) -> Self:
-        """Give this array the default counts. Collective."""
+        """Give this array the default counts. Collective: one exchange."""
         return self._become(self.balance())
 
     def redistribute(self, counts: Sequence[int]) -> DNDarray:
-        """Return a new array of which rank r holds `counts[r]` indices of the split axis. Collective.
+        """Return a new array with other counts along the same split axis.
 
-        Only what changes its rank is sent. Raises ValueError where the counts are not one number per rank, are
-        negative, do not add up to the axis' length, or the array is replicated.
+        Parameters
+        ----------
+        counts : sequence of int
+            How many indices of the split axis each rank is to hold.
 
+        Returns
+        -------
+        DNDarray
+            The same elements in memory of its own.
+
+        Raises
+        ------
+        ValueError
+            If the counts are not one number per rank, are negative, or do not add up to the axis' extent, or if
+            the array is replicated.
+
+        Communication
+        -------------
+        Collective: one exchange of what changes its rank.
+
+        Examples
+        --------
         >>> import minisplit as ms
         >>> x = ms.arange(5, split=0)
         >>> x.redistribute([5] + [0] * (x.comm.size - 1)).counts[0]
         5
         """
-        return self._moved(self._layout.with_counts(counts))
+        return self._redistributed(self._layout.with_counts(counts))
 
     def redistribute_(self, counts: Sequence[int]) -> Self:
         """Give this array other counts. Collective. See `redistribute`."""
         return self._become(self.redistribute(counts))
 
+    def _redistributed(self, layout: Layout) -> DNDarray:
+        """Return the array under another layout, always in memory of its own. Collective."""
+        return self._wrap(redistribute(self._larray, self._layout, layout, self._comm), layout, self._comm)
+
+    def _become(self, other: DNDarray) -> Self:
+        """Take the shard and the layout of another array, for the methods that end in an underscore. Local."""
+        self._larray, self._layout = other._larray, other._layout
+        return self
+
+    # The whole array, as other things
+
     def numpy(self) -> NDArray[Any]:
-        """Return the global array as a NumPy array on every rank, in host memory of its own. Collective."""
-        whole = self._moved(self._layout.with_split(None))._larray
+        """Return the global array as a NumPy array on every rank.
+
+        Returns
+        -------
+        numpy.ndarray
+            All elements, in host memory of its own.
+
+        Communication
+        -------------
+        Collective: one exchange, which gathers the array. Local for a replicated one.
+        """
+        whole = self._redistributed(self._layout.with_split(None))._larray
         array: NDArray[Any] = whole.detach().cpu().resolve_conj().resolve_neg().numpy()
         return array
 
     def tolist(self) -> Any:
-        """Return the global array as nested lists of Python numbers on every rank. Collective."""
+        """Return the global array as nested lists of Python numbers on every rank.
+
+        Returns
+        -------
+        list or number
+            Lists as deep as the array has axes; for a 0-d array its number.
+
+        Communication
+        -------------
+        Collective: one exchange, which gathers the array. Local for a replicated one.
+        """
         return self.to_layout(self._layout.with_split(None))._larray.tolist()
 
     def item(self) -> Any:
-        """Return the only element as a Python number on every rank. Collective.
+        """Return the only element as a Python number on every rank.
 
-        Raises ValueError for an array of any other size than 1.
+        Returns
+        -------
+        number
+            A bool, int, float or complex, as the dtype has it.
+
+        Raises
+        ------
+        ValueError
+            If the array has another number of elements than one.
+
+        Communication
+        -------------
+        Collective: one broadcast from the rank that has the element. Local for a replicated array.
         """
         if self.size != 1:
             raise ValueError(f"item() needs an array of one element, got shape {self.shape}")
@@ -288,7 +392,7 @@ class DNDarray:
         return self._comm.broadcast(mine, owner).item()
 
     def __bool__(self) -> bool:
-        """Truth of the only element. Collective. ValueError for an array of any other size than 1."""
+        """Return the truth of the only element. Collective. See `item`."""
         if self.size != 1:
             raise ValueError(
                 f"the truth value of an array of shape {self.shape} is ambiguous: it needs one element"
@@ -296,23 +400,195 @@ class DNDarray:
         return bool(self.item())
 
     def __int__(self) -> int:
-        """The only element as an int. Collective. See `item`."""
+        """Return the only element as an int. Collective. See `item`."""
         return int(self.item())
 
     def __float__(self) -> float:
-        """The only element as a float. Collective. See `item`."""
+        """Return the only element as a float. Collective. See `item`."""
         return float(self.item())
 
     def __complex__(self) -> complex:
-        """The only element as a complex. Collective. See `item`."""
+        """Return the only element as a complex. Collective. See `item`."""
         return complex(self.item())
+
+    def __index__(self) -> int:
+        """Return the integer of a 0-d array, as in `range(x)`. Local."""
+        return _ops.interop.to_index(self)
+
+    def astype(self, dtype: torch.dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
+        """Return the array with another dtype. Local. See `minisplit.astype`."""
+        return _ops.astype(self, dtype, copy=copy, device=device)
+
+    def to_device(self, device: Device, /, *, stream: None = None) -> DNDarray:
+        """Return the array on another device, or the array itself where it is there.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            "cpu", "gpu" or a device of torch.
+        stream : None
+            Always None: torch's current stream is used.
+
+        Returns
+        -------
+        DNDarray
+            The array, in the same layout.
+
+        Raises
+        ------
+        ValueError
+            If a stream is given.
+
+        Communication
+        -------------
+        Local.
+        """
+        return _ops.interop.to_device(self, device, stream=stream)
+
+    def __array__(self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]:
+        """Return the global array for `np.asarray(x)`. Collective where the array is split: it is gathered."""
+        return _ops.interop.to_numpy(self, dtype, copy=copy)
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
+        """Return the namespace of the Python Array API standard for this array: minisplit. Local."""
+        return _ops.interop.array_namespace(api_version)
+
+    def __dlpack__(
+        self,
+        /,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[Any, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """Export the global array by the DLPack protocol. Collective where the array is split: it is gathered."""
+        return _ops.interop.to_dlpack(self, stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+
+    def __dlpack_device__(self, /) -> tuple[Any, int]:
+        """Return the device of `__dlpack__`, as the protocol numbers devices. Local."""
+        device: tuple[Any, int] = self._larray.__dlpack_device__()
+        return device
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call what means the same as a function of torch, or raise TypeError.
+
+        In a mapped function, torch computes with the tensor of a replicated array. Elsewhere the function of
+        minisplit is called (see `minisplit.ops.interop`).
+        """
+        if not inside_vmap():
+            return _ops.interop.call_torch(func, args, kwargs or {})
+        args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    # Items
+
+    def __iter__(self) -> Iterator[DNDarray]:
+        """Return an iterator over the items along axis 0.
+
+        Raises
+        ------
+        TypeError
+            If the array has no axes.
+
+        Communication
+        -------------
+        Collective: one broadcast for each item where axis 0 is the split axis. Otherwise local.
+        """
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, key: Any) -> DNDarray:
+        """Return what `key` selects, as NumPy does, in memory of its own.
+
+        Parameters
+        ----------
+        key : int, slice, None, Ellipsis, array, or tuple of these
+            A slice may have any step. An array is a mask of one axis or several, or holds integers: a DNDarray, a
+            tensor, a NumPy array or a list. Several arrays broadcast to one shape, as in NumPy. The same on every
+            rank.
+
+        Returns
+        -------
+        DNDarray
+            The selected elements. How they are split follows from what selects along the split axis.
+
+            - A slice and a mask leave rows where they are, and the result has the counts that come of that. A
+              negative step moves each rank's rows once, to the rank opposite.
+            - An int gives a replicated result.
+            - An array of integers gives a result that is split along the array's axis, with the default counts or
+              as the array itself where that is split. Each rank gets the rows that it needs from their owners.
+
+        Raises
+        ------
+        IndexError
+            If the key does not fit the array.
+        ValueError
+            If a step is 0, or a DNDarray in the key is on another communicator.
+
+        Communication
+        -------------
+        Collective, but most keys need no message. An int along the split axis: one broadcast. Integers along it:
+        one exchange. A split array in the key costs a message for its bounds or counts, and is gathered unless the
+        axis that it indexes is the split one. Along other axes no rows move.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> x = ms.arange(6, split=0)
+        >>> x[::-2].tolist(), x[-1].item(), x[[3, 3, 0]].tolist(), x[None, x.numpy() > 3].shape
+        ([5, 3, 1], 5, [3, 3, 0], (1, 2))
+        """
+        shard, layout = get(self._part, self._parts(key), self._comm)
+        return DNDarray(shard, layout, self._comm)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set what `key` selects to a value that broadcasts to it.
+
+        Each rank sets rows that it owns, so the array's layout stays. Values are cast to the array's dtype. Where
+        an array of integers selects a row more than once, its last value counts.
+
+        Parameters
+        ----------
+        key : int, slice, None, Ellipsis, array, or tuple of these
+            See `__getitem__`.
+        value : number, torch.Tensor, numpy.ndarray or DNDarray
+            What to set. A number, a tensor and a NumPy array are the same on every rank.
+
+        Raises
+        ------
+        IndexError
+            If the key does not fit the array.
+        ValueError
+            If the value does not broadcast to what the key selects, or is on another communicator.
+        RuntimeError
+            If the value requires a gradient, or the array is a leaf that requires one. Then nothing has been set.
+
+        Communication
+        -------------
+        Collective, as `__getitem__`. A replicated value needs no message; the parts of a split value that are not
+        where they are set come by one exchange.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> x = ms.zeros(5, split=0)
+        >>> x[1:4] = ms.arange(3, split=0)
+        >>> x[[0, -1]] = 7
+        >>> x.tolist()
+        [7.0, 0.0, 1.0, 2.0, 7.0]
+        """
+        (value,) = self._parts((value,))
+        put(self._part, self._parts(key), value, self._comm)
 
     @property
     def _part(self) -> Part:
         return Part(self._larray, self._layout)
 
     def _parts(self, operands: Any) -> Any:
-        """DNDarrays, alone or in a tuple, as shards with their layouts; ValueError for another communicator's."""
+        """Replace DNDarrays, alone or in a tuple, by their shards and layouts, for `minisplit.core.indexing`."""
         if isinstance(operands, tuple):
             return tuple(map(self._parts, operands))
         if not isinstance(operands, DNDarray):
@@ -321,113 +597,332 @@ class DNDarray:
             raise ValueError("a DNDarray in a key, or as a value, must be on the communicator of the indexed one")
         return operands._part
 
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Let torch compute with a replicated array in a mapped function; elsewhere call what means the same in
-        minisplit (`minisplit.ops.interop`), or raise TypeError."""
-        if not inside_vmap():
-            return cls._call_torch(func, args, kwargs or {})
-        args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
-        return func(*args, **kwargs)
-
     if not TYPE_CHECKING:
+        # Hidden from type checkers, which would take any attribute for one that is there.
 
         def __getattr__(self, name: str) -> Any:
-            """Only what is not there comes here."""
+            """Raise AttributeError, with a hint where a tensor has the attribute."""
             hint = f"; x.larray.{name} is that of this rank's tensor" if hasattr(torch.Tensor, name) else ""
             raise AttributeError(f"'DNDarray' object has no attribute {name!r}{hint}", name=name, obj=self)
 
-    # NumPy's arrays and scalars leave operators to this class, rather than taking it apart.
-    __array_ufunc__ = None
-    __hash__ = object.__hash__  # by identity, though == compares elements
+    # Operators
 
-    if TYPE_CHECKING:  # set by the modules of minisplit.ops
+    def _answers(self, other: object) -> bool:
+        """Return whether an operator of this array computes with `other`, rather than leaving that to `other`.
 
-        def _unary(self) -> DNDarray: ...
-        def _binary(self, other: Operand) -> DNDarray: ...
-        def _in_place(self, other: Operand) -> Self: ...
+        A tensor is left to torch in a mapped function, where it is one sample and this array stands for a tensor.
+        """
+        if type(other) is DNDarray:
+            return True
+        if isinstance(other, torch.Tensor) and inside_vmap():
+            captured_tensor(self)  # raises where the ranks have different parts
+            return False
+        return isinstance(other, _OPERAND_TYPES)
 
-        __abs__ = __invert__ = __neg__ = __pos__ = _unary
-        __eq__ = __ne__ = _binary  # type: ignore[assignment]
-        __lt__ = __le__ = __gt__ = __ge__ = _binary
-        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = _binary
-        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _binary
-        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = _binary
-        __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = _binary
-        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = _in_place
-        __iand__ = __ior__ = __ixor__ = __ilshift__ = __irshift__ = _in_place
+    def __abs__(self) -> DNDarray:
+        """Return the absolute values. Local. See `minisplit.abs`."""
+        return _ops.abs(self)
 
-        def _reduce(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> DNDarray: ...
-        def _accumulate(
-            self,
-            axis: int | tuple[int, ...] | None = None,
-            *,
-            dtype: torch.dtype | None = None,
-            keepdims: bool = False,
-        ) -> DNDarray: ...
-        def _spread(
-            self,
-            axis: int | tuple[int, ...] | None = None,
-            *,
-            correction: float = 0.0,
-            keepdims: bool = False,
-        ) -> DNDarray: ...
-        def _arg_reduce(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray: ...
-        def nonzero(self) -> tuple[DNDarray, ...]: ...
+    def __neg__(self) -> DNDarray:
+        """Return `-self`. Local. See `minisplit.negative`."""
+        return _ops.negative(self)
 
-        all = any = max = min = _reduce
-        mean = prod = sum = _accumulate
-        std = var = _spread
+    def __pos__(self) -> DNDarray:
+        """Return a copy. Local. See `minisplit.positive`."""
+        return _ops.positive(self)
 
-        def _cumulate(self, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray: ...
+    def __invert__(self) -> DNDarray:
+        """Return `~self`. Local. See `minisplit.bitwise_invert`."""
+        return _ops.bitwise_invert(self)
 
-        cumprod = cumsum = _cumulate
-        argmax = argmin = _arg_reduce
+    def __eq__(self, other: Operand) -> DNDarray:  # type: ignore[override]
+        """Return `self == other`, element by element. See `minisplit.equal`."""
+        return _ops.equal(self, other) if self._answers(other) else NotImplemented
 
-        def show(self) -> None: ...
-        @property
-        def T(self) -> DNDarray: ...  # noqa: N802
-        @property
-        def mT(self) -> DNDarray: ...  # noqa: N802
-        def __matmul__(self, other: DNDarray) -> DNDarray: ...
-        def __rmatmul__(self, other: DNDarray) -> DNDarray: ...
-        @staticmethod
-        def _call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
-        def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType: ...
-        def __array__(self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]: ...
-        def __dlpack__(
-            self,
-            /,
-            *,
-            stream: int | None = None,
-            max_version: tuple[int, int] | None = None,
-            dl_device: tuple[Any, int] | None = None,
-            copy: bool | None = None,
-        ) -> Any: ...
-        def __dlpack_device__(self, /) -> tuple[Any, int]: ...
-        def __index__(self) -> int: ...
-        def to_device(self, device: str | torch.device | None, /, *, stream: None = None) -> DNDarray: ...
-        def reshape(self, *shape: int | Sequence[int], copy: bool | None = None) -> DNDarray: ...
-        def transpose(self, *axes: int | Sequence[int] | None) -> DNDarray: ...
-        def squeeze(self, axis: int | Sequence[int] | None = None) -> DNDarray: ...
-        def swapaxes(self, axis1: int, axis2: int) -> DNDarray: ...
-        def flatten(self) -> DNDarray: ...
-        def ravel(self) -> DNDarray: ...
-        def repeat(self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray: ...
-        def astype(self, dtype: torch.dtype, *, copy: bool = True) -> DNDarray: ...
+    def __ne__(self, other: Operand) -> DNDarray:  # type: ignore[override]
+        """Return `self != other`, element by element. See `minisplit.not_equal`."""
+        return _ops.not_equal(self, other) if self._answers(other) else NotImplemented
 
-    def _moved(self, layout: Layout) -> DNDarray:
-        return self._wrap(redistribute(self._larray, self._layout, layout, self._comm), layout, self._comm)
+    def __lt__(self, other: Operand) -> DNDarray:
+        """Return `self < other`, element by element. See `minisplit.less`."""
+        return _ops.less(self, other) if self._answers(other) else NotImplemented
 
-    def _become(self, other: DNDarray) -> Self:
-        self._larray, self._layout = other._larray, other._layout
-        return self
+    def __le__(self, other: Operand) -> DNDarray:
+        """Return `self <= other`, element by element. See `minisplit.less_equal`."""
+        return _ops.less_equal(self, other) if self._answers(other) else NotImplemented
+
+    def __gt__(self, other: Operand) -> DNDarray:
+        """Return `self > other`, element by element. See `minisplit.greater`."""
+        return _ops.greater(self, other) if self._answers(other) else NotImplemented
+
+    def __ge__(self, other: Operand) -> DNDarray:
+        """Return `self >= other`, element by element. See `minisplit.greater_equal`."""
+        return _ops.greater_equal(self, other) if self._answers(other) else NotImplemented
+
+    def __add__(self, other: Operand) -> DNDarray:
+        """Return `self + other`. See `minisplit.add`."""
+        return _ops.add(self, other) if self._answers(other) else NotImplemented
+
+    def __sub__(self, other: Operand) -> DNDarray:
+        """Return `self - other`. See `minisplit.subtract`."""
+        return _ops.subtract(self, other) if self._answers(other) else NotImplemented
+
+    def __mul__(self, other: Operand) -> DNDarray:
+        """Return `self * other`. See `minisplit.multiply`."""
+        return _ops.multiply(self, other) if self._answers(other) else NotImplemented
+
+    def __truediv__(self, other: Operand) -> DNDarray:
+        """Return `self / other`. See `minisplit.divide`."""
+        return _ops.divide(self, other) if self._answers(other) else NotImplemented
+
+    def __floordiv__(self, other: Operand) -> DNDarray:
+        """Return `self // other`. See `minisplit.floor_divide`."""
+        return _ops.floor_divide(self, other) if self._answers(other) else NotImplemented
+
+    def __mod__(self, other: Operand) -> DNDarray:
+        """Return `self % other`. See `minisplit.remainder`."""
+        return _ops.remainder(self, other) if self._answers(other) else NotImplemented
+
+    def __pow__(self, other: Operand) -> DNDarray:
+        """Return `self ** other`. See `minisplit.pow`."""
+        return _ops.pow(self, other) if self._answers(other) else NotImplemented
+
+    def __and__(self, other: Operand) -> DNDarray:
+        """Return `self & other`. See `minisplit.bitwise_and`."""
+        return _ops.bitwise_and(self, other) if self._answers(other) else NotImplemented
+
+    def __or__(self, other: Operand) -> DNDarray:
+        """Return `self | other`. See `minisplit.bitwise_or`."""
+        return _ops.bitwise_or(self, other) if self._answers(other) else NotImplemented
+
+    def __xor__(self, other: Operand) -> DNDarray:
+        """Return `self ^ other`. See `minisplit.bitwise_xor`."""
+        return _ops.bitwise_xor(self, other) if self._answers(other) else NotImplemented
+
+    def __lshift__(self, other: Operand) -> DNDarray:
+        """Return `self << other`. See `minisplit.bitwise_left_shift`."""
+        return _ops.bitwise_left_shift(self, other) if self._answers(other) else NotImplemented
+
+    def __rshift__(self, other: Operand) -> DNDarray:
+        """Return `self >> other`. See `minisplit.bitwise_right_shift`."""
+        return _ops.bitwise_right_shift(self, other) if self._answers(other) else NotImplemented
+
+    def __radd__(self, other: Operand) -> DNDarray:
+        """Return `other + self`. See `minisplit.add`."""
+        return _ops.add(other, self) if self._answers(other) else NotImplemented
+
+    def __rsub__(self, other: Operand) -> DNDarray:
+        """Return `other - self`. See `minisplit.subtract`."""
+        return _ops.subtract(other, self) if self._answers(other) else NotImplemented
+
+    def __rmul__(self, other: Operand) -> DNDarray:
+        """Return `other * self`. See `minisplit.multiply`."""
+        return _ops.multiply(other, self) if self._answers(other) else NotImplemented
+
+    def __rtruediv__(self, other: Operand) -> DNDarray:
+        """Return `other / self`. See `minisplit.divide`."""
+        return _ops.divide(other, self) if self._answers(other) else NotImplemented
+
+    def __rfloordiv__(self, other: Operand) -> DNDarray:
+        """Return `other // self`. See `minisplit.floor_divide`."""
+        return _ops.floor_divide(other, self) if self._answers(other) else NotImplemented
+
+    def __rmod__(self, other: Operand) -> DNDarray:
+        """Return `other % self`. See `minisplit.remainder`."""
+        return _ops.remainder(other, self) if self._answers(other) else NotImplemented
+
+    def __rpow__(self, other: Operand) -> DNDarray:
+        """Return `other ** self`. See `minisplit.pow`."""
+        return _ops.pow(other, self) if self._answers(other) else NotImplemented
+
+    def __rand__(self, other: Operand) -> DNDarray:
+        """Return `other & self`. See `minisplit.bitwise_and`."""
+        return _ops.bitwise_and(other, self) if self._answers(other) else NotImplemented
+
+    def __ror__(self, other: Operand) -> DNDarray:
+        """Return `other | self`. See `minisplit.bitwise_or`."""
+        return _ops.bitwise_or(other, self) if self._answers(other) else NotImplemented
+
+    def __rxor__(self, other: Operand) -> DNDarray:
+        """Return `other ^ self`. See `minisplit.bitwise_xor`."""
+        return _ops.bitwise_xor(other, self) if self._answers(other) else NotImplemented
+
+    def __rlshift__(self, other: Operand) -> DNDarray:
+        """Return `other << self`. See `minisplit.bitwise_left_shift`."""
+        return _ops.bitwise_left_shift(other, self) if self._answers(other) else NotImplemented
+
+    def __rrshift__(self, other: Operand) -> DNDarray:
+        """Return `other >> self`. See `minisplit.bitwise_right_shift`."""
+        return _ops.bitwise_right_shift(other, self) if self._answers(other) else NotImplemented
+
+    def __iadd__(self, other: Operand) -> Self:
+        """Change the array to `self + other`; its dtype and layout stay. See `minisplit.add`."""
+        return _ops.in_place("add", self, other) if self._answers(other) else NotImplemented
+
+    def __isub__(self, other: Operand) -> Self:
+        """Change the array to `self - other`; its dtype and layout stay. See `minisplit.subtract`."""
+        return _ops.in_place("subtract", self, other) if self._answers(other) else NotImplemented
+
+    def __imul__(self, other: Operand) -> Self:
+        """Change the array to `self * other`; its dtype and layout stay. See `minisplit.multiply`."""
+        return _ops.in_place("multiply", self, other) if self._answers(other) else NotImplemented
+
+    def __itruediv__(self, other: Operand) -> Self:
+        """Change the array to `self / other`; its dtype and layout stay. See `minisplit.divide`."""
+        return _ops.in_place("divide", self, other) if self._answers(other) else NotImplemented
+
+    def __ifloordiv__(self, other: Operand) -> Self:
+        """Change the array to `self // other`; its dtype and layout stay. See `minisplit.floor_divide`."""
+        return _ops.in_place("floor_divide", self, other) if self._answers(other) else NotImplemented
+
+    def __imod__(self, other: Operand) -> Self:
+        """Change the array to `self % other`; its dtype and layout stay. See `minisplit.remainder`."""
+        return _ops.in_place("remainder", self, other) if self._answers(other) else NotImplemented
+
+    def __ipow__(self, other: Operand) -> Self:
+        """Change the array to `self ** other`; its dtype and layout stay. See `minisplit.pow`."""
+        return _ops.in_place("pow", self, other) if self._answers(other) else NotImplemented
+
+    def __iand__(self, other: Operand) -> Self:
+        """Change the array to `self & other`; its dtype and layout stay. See `minisplit.bitwise_and`."""
+        return _ops.in_place("bitwise_and", self, other) if self._answers(other) else NotImplemented
+
+    def __ior__(self, other: Operand) -> Self:
+        """Change the array to `self | other`; its dtype and layout stay. See `minisplit.bitwise_or`."""
+        return _ops.in_place("bitwise_or", self, other) if self._answers(other) else NotImplemented
+
+    def __ixor__(self, other: Operand) -> Self:
+        """Change the array to `self ^ other`; its dtype and layout stay. See `minisplit.bitwise_xor`."""
+        return _ops.in_place("bitwise_xor", self, other) if self._answers(other) else NotImplemented
+
+    def __ilshift__(self, other: Operand) -> Self:
+        """Change the array to `self << other`; its dtype and layout stay. See `minisplit.bitwise_left_shift`."""
+        return _ops.in_place("bitwise_left_shift", self, other) if self._answers(other) else NotImplemented
+
+    def __irshift__(self, other: Operand) -> Self:
+        """Change the array to `self >> other`; its dtype and layout stay. See `minisplit.bitwise_right_shift`."""
+        return _ops.in_place("bitwise_right_shift", self, other) if self._answers(other) else NotImplemented
+
+    def __matmul__(self, other: DNDarray) -> DNDarray:
+        """Return `self @ other`. See `minisplit.matmul`."""
+        return _ops.matmul(self, other) if self._answers(other) else NotImplemented
+
+    def __rmatmul__(self, other: DNDarray) -> DNDarray:
+        """Return `other @ self`. See `minisplit.matmul`."""
+        return _ops.matmul(other, self) if self._answers(other) else NotImplemented
+
+    # Reductions and searches
+
+    def all(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+        """Return whether all elements along axes are other than zero. See `minisplit.all`."""
+        return _ops.all(self, axis, keepdims=keepdims)
+
+    def any(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+        """Return whether an element along axes is other than zero. See `minisplit.any`."""
+        return _ops.any(self, axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+        """Return the greatest element along axes. See `minisplit.max`."""
+        return _ops.max(self, axis, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+        """Return the least element along axes. See `minisplit.min`."""
+        return _ops.min(self, axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False) -> DNDarray:
+        """Return the mean along axes. See `minisplit.mean`."""
+        return _ops.mean(self, axis, dtype=dtype, keepdims=keepdims)
+
+    def prod(self, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False) -> DNDarray:
+        """Return the product along axes. See `minisplit.prod`."""
+        return _ops.prod(self, axis, dtype=dtype, keepdims=keepdims)
+
+    def sum(self, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False) -> DNDarray:
+        """Return the sum along axes. See `minisplit.sum`."""
+        return _ops.sum(self, axis, dtype=dtype, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+        """Return the standard deviation along axes. See `minisplit.std`."""
+        return _ops.std(self, axis, correction=correction, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+        """Return the variance along axes. See `minisplit.var`."""
+        return _ops.var(self, axis, correction=correction, keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+        """Return the index of the greatest element along an axis. See `minisplit.argmax`."""
+        return _ops.argmax(self, axis, keepdims=keepdims)
+
+    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+        """Return the index of the least element along an axis. See `minisplit.argmin`."""
+        return _ops.argmin(self, axis, keepdims=keepdims)
+
+    def cumprod(self, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+        """Return the running products along an axis. See `minisplit.cumprod`."""
+        return _ops.cumprod(self, axis, dtype=dtype)
+
+    def cumsum(self, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+        """Return the running sums along an axis. See `minisplit.cumsum`."""
+        return _ops.cumsum(self, axis, dtype=dtype)
+
+    def nonzero(self) -> tuple[DNDarray, ...]:
+        """Return the indices of the elements other than zero, an array per axis. See `minisplit.nonzero`."""
+        return _ops.nonzero(self)
+
+    # Other shapes
+
+    @property
+    def T(self) -> DNDarray:  # noqa: N802 - NumPy's name
+        """The array with the order of its axes reversed. Local."""
+        return _ops.transpose(self)
+
+    @property
+    def mT(self) -> DNDarray:  # noqa: N802 - the standard's name
+        """The array with its last two axes swapped. Local."""
+        return _ops.matrix_transpose(self)
+
+    def reshape(self, *shape: int | Sequence[int], copy: bool | None = None) -> DNDarray:
+        """Return the elements in another shape, given as one argument or several. See `minisplit.reshape`."""
+        return _ops.reshape(self, shape[0] if len(shape) == 1 else shape, copy=copy)
+
+    def transpose(self, *axes: int | Sequence[int] | None) -> DNDarray:
+        """Return the array with its axes in another order. Local. See `minisplit.transpose`."""
+        return _ops.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+
+    def squeeze(self, axis: int | Sequence[int] | None = None) -> DNDarray:
+        """Return the array without axes of extent 1. See `minisplit.squeeze`."""
+        return _ops.squeeze(self, axis)
+
+    def swapaxes(self, axis1: int, axis2: int) -> DNDarray:
+        """Return the array with two axes swapped. Local. See `minisplit.swapaxes`."""
+        return _ops.swapaxes(self, axis1, axis2)
+
+    def flatten(self) -> DNDarray:
+        """Return the elements as a 1-d array. See `minisplit.flatten`."""
+        return _ops.flatten(self)
+
+    def ravel(self) -> DNDarray:
+        """Return the elements as a 1-d array. See `minisplit.ravel`."""
+        return _ops.ravel(self)
+
+    def repeat(self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
+        """Return the array with each index of an axis repeated. See `minisplit.repeat`."""
+        return _ops.repeat(self, repeats, axis)
+
+
+# What an operator takes beside an array.
+Operand = DNDarray | complex | np.number[Any] | np.bool_
+_OPERAND_TYPES = (DNDarray, int, float, complex, np.number, np.bool_, torch.Tensor, np.ndarray)
 
 
 def captured_tensor(x: DNDarray) -> torch.Tensor:
-    """What a mapped function that has captured `x` computes with; TypeError unless it is the same on all ranks."""
+    """Return the tensor with which a mapped function that has captured `x` computes.
+
+    Raises
+    ------
+    TypeError
+        If the tensor is not the same on all ranks, or requires a gradient, of which each rank would get a part.
+    """
     if x.split is not None:
         raise TypeError(
             f"the mapped function uses a DNDarray that is split along {x.split}, of which each rank has another "
@@ -441,12 +936,8 @@ def captured_tensor(x: DNDarray) -> torch.Tensor:
     return x.larray
 
 
-# What an operator takes beside an array.
-Operand = DNDarray | complex | np.number[Any] | np.bool_
-
-
 def as_dndarray(x: Any, name: str = "x") -> DNDarray:
-    """Return `x` if it is a DNDarray; else a TypeError that names it."""
+    """Return `x` if it is a DNDarray. Otherwise raise a TypeError that names it and says how to make one."""
     if isinstance(x, DNDarray):
         return x
     # An array in a file, of a class above this one, can be loaded.

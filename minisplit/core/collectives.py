@@ -109,8 +109,11 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
+        # Not asked for in vain: after a first backward pass autograd refuses, which a second one through another
+        # output must survive.
+        kept = ctx.saved_tensors if ctx.collective.keeps_tensors else ()
         with taking_over(ctx.collective.comm):
-            found = ctx.collective.backward(ctx.saved_tensors, gradients, wanted)
+            found = ctx.collective.backward(kept, gradients, wanted)
         return None, *found
 
 
@@ -133,7 +136,7 @@ def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communicat
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    return redistribute_all([shard], [(src, dst)], comm)[0]
+    return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
 
 
 def redistribute_all(shards: Tensors, pairs: Sequence[LayoutPair], comm: Communication) -> Tensors:

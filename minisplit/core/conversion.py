@@ -1,4 +1,4 @@
-"""From data to arrays: cut an object that every rank has, or glue the ranks' own parts."""
+"""From data to arrays: cut an object that every rank has, or join the ranks' own parts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils import dlpack
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import Failure, failure_code, raise_together
-from minisplit.core.communication.protocol import Communication, Record, sanitize_comm
+from minisplit.core.communication.protocol import Communication, Record, first_difference, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
 
 
 def array(
@@ -30,19 +30,50 @@ def array(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make a DNDarray from a tensor, NumPy array, nested sequence, number or DNDarray.
+    """Make an array from a tensor, a NumPy array, nested sequences, a number or an array.
 
-    split: cut `obj`, a global object that every rank has, along this axis; None replicates it. No message.
-    is_split: glue the ranks' own objects, of any extents along this axis, zero included, into one
-        array. Collective: one small allgather; no data moves.
-    copy: True makes new memory; None shares the memory of `obj` where dtype and device allow it; False is a
-        ValueError where they do not, or rows would have to move.
-    device: None keeps the device of a tensor, and is the CPU otherwise.
+    Parameters
+    ----------
+    obj : array_like
+        The whole array, which every rank gives, or with `is_split` this rank's part of it.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `obj`.
+    split : int, optional
+        The axis along which each rank cuts its part from `obj`. By default None: every rank holds all of it. An
+        `obj` that is an array keeps its split by default.
+    is_split : int, optional
+        The axis along which the ranks' own parts are joined to one array. Along it they may have any extents, 0
+        included.
+    copy : bool or None, default True
+        True for new memory. None to share the memory of `obj` where dtype and device allow it. False for an error
+        where they do not, or where elements would have to move to other ranks.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of a tensor, else the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use, or that of an array.
 
-    A DNDarray keeps its split unless another is given, which is collective. Raises
-    ValueError where both `split` and `is_split` are given, or the parts for `is_split` disagree
-    (naming the ranks), IndexError for an axis out of range, TypeError for one that is no int.
+    Returns
+    -------
+    DNDarray
+        The array.
 
+    Raises
+    ------
+    ValueError
+        If both `split` and `is_split` are given, the parts do not fit together (the message names the ranks),
+        `copy=False` is not possible, or torch can make no tensor of `obj`.
+    IndexError
+        If an axis is out of range.
+    TypeError
+        If torch can make no tensor of `obj`, or an axis is no int.
+
+    Communication
+    -------------
+    Local without `is_split`, which is collective: one allgather of shapes and dtypes. No elements move. A DNDarray
+    as `obj`, or within it, is redistributed where its split is another one: one exchange.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.array([[1, 2], [3, 4]], split=1).shape
     (2, 2)
@@ -52,7 +83,7 @@ def array(
     """
     if split is not None and is_split is not None:
         raise ValueError(
-            f"give split (cut an object that every rank has) or is_split (glue the ranks' parts), "
+            f"give split (cut an object that every rank has) or is_split (join the ranks' parts), "
             f"not both, got split={short_repr(split)}, is_split={short_repr(is_split)}"
         )
     dtype = sanitize_dtype(dtype)
@@ -60,12 +91,13 @@ def array(
         return _from_dndarray(obj, dtype, split, is_split, copy, device, comm)
     comm = sanitize_comm(comm)
     if is_split is not None:
-        return _glued(obj, dtype, is_split, copy, device, comm)
-    whole = _tensor(obj, dtype, device)
-    comm.check_replicated(whole, "the object given to array(), asarray() or from_numpy()")
+        return _join_parts(obj, dtype, is_split, copy, device, comm)
+    whole = _as_tensor(obj, dtype, device)
+    name = "the object given to array(), asarray() or from_numpy()"
+    comm.check_replicated(whole, name, "use is_split= where each rank has a part")
     layout = Layout(tuple(whole.shape), split, comm.size)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
-    return DNDarray(_owned(shard, copy, _is_shared(whole, obj)), layout, comm)
+    return DNDarray(_apply_copy(shard, copy, _shares_memory(whole, obj)), layout, comm)
 
 
 def asarray(
@@ -78,8 +110,40 @@ def asarray(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make a DNDarray without a copy where that can be: `array` with `copy=None`. Collective as that is.
+    """Make an array, without a copy where that is possible.
 
+    Parameters
+    ----------
+    obj : array_like
+        The whole array, which every rank gives, or with `is_split` this rank's part of it.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `obj`.
+    split : int, optional
+        The axis along which each rank cuts its part from `obj`. See `array`.
+    is_split : int, optional
+        The axis along which the ranks' own parts are joined to one array.
+    copy : bool or None, default None
+        None to share the memory of `obj` where dtype and device allow it. See `array`.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of a tensor, else the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use, or that of an array.
+
+    Returns
+    -------
+    DNDarray
+        The array.
+
+    Communication
+    -------------
+    Local without `is_split`, which is collective: one allgather. See `array`.
+
+    See Also
+    --------
+    array : The same function, which copies by default. It says what raises.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> part = torch.ones(3)
     >>> ms.asarray(part, is_split=0).larray is part
@@ -96,8 +160,40 @@ def from_numpy(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Cut a NumPy array that every rank has along `split`, sharing its memory where that can be. Local.
+    """Make an array from a NumPy array, whose memory it shares where that is possible.
 
+    Parameters
+    ----------
+    obj : numpy.ndarray
+        The whole array, which every rank gives.
+    split : int, optional
+        The axis along which each rank cuts its part from `obj`. By default None: every rank holds all of it.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `obj`.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The array. An `obj` with negative strides, another byte order or memory that cannot be written is copied,
+        since torch does not have these.
+
+    Raises
+    ------
+    TypeError
+        If `obj` is no NumPy array, or torch does not have its dtype.
+    IndexError
+        If `split` is out of range.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms, numpy as np
     >>> ms.from_numpy(np.arange(3.0), split=0).dtype
     torch.float64
@@ -116,12 +212,41 @@ def from_dlpack(
     copy: bool | None = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Cut an array of another library that every rank has along `split`, by the DLPack protocol. Local.
+    """Make an array from one of another library, by the DLPack protocol.
 
-    copy: True makes new memory; None and False share that of `x`. A DNDarray is treated as `asarray` does.
+    Parameters
+    ----------
+    x : array
+        The whole array, which every rank gives: an object with `__dlpack__`. For a DNDarray see `asarray`.
+    split : int, optional
+        The axis along which each rank cuts its part from `x`. By default None: every rank holds all of it.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
+    copy : bool or None, default None
+        True for new memory. None and False to share that of `x`.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
 
-    Raises TypeError for an object without `__dlpack__`, ValueError for `copy=False` and another device.
+    Returns
+    -------
+    DNDarray
+        The array.
 
+    Raises
+    ------
+    TypeError
+        If `x` has no `__dlpack__`.
+    ValueError
+        If `copy` is False and `device` is another than that of `x`.
+    IndexError
+        If `split` is out of range.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms, numpy as np
     >>> ms.from_dlpack(np.arange(3.0), split=0).tolist()
     [0.0, 1.0, 2.0]
@@ -145,6 +270,7 @@ def _from_dndarray(
     device: Device,
     comm: Communication | None,
 ) -> DNDarray:
+    """`array` of an array. Collective where its split changes."""
     if comm is not None and comm is not x.comm:
         raise ValueError("a DNDarray stays on its communicator; gather it first (numpy()) to change that")
     axis = split if is_split is None else normalise_axis(is_split, x.ndim, "is_split")
@@ -152,14 +278,19 @@ def _from_dndarray(
         raise ValueError(f"is_split must be the split of the DNDarray, {x.split}, got {is_split}; see resplit")
     layout = x.layout if axis is None else x.layout.with_split(axis)
     if copy is False:
-        _owned(x.larray, copy, layout == x.layout)
+        # Before the exchange, which would be for nothing.
+        _apply_copy(x.larray, copy, layout == x.layout)
     moved = x.to_layout(layout)
-    shard = _tensor(moved.larray, dtype, device)
-    return DNDarray(_owned(shard, copy, shard is moved.larray), moved.layout, x.comm)
+    shard = _as_tensor(moved.larray, dtype, device)
+    return DNDarray(_apply_copy(shard, copy, shard is moved.larray), moved.layout, x.comm)
 
 
-def _tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, own: bool = False) -> torch.Tensor:
-    """`obj` as a tensor; `own` is whether each rank has another, so that nothing in it may be gathered."""
+def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: bool = False) -> torch.Tensor:
+    """Return `obj` as a tensor, which shares its memory where that is possible.
+
+    is_part: whether each rank has another `obj`. Then arrays in it cannot be gathered, since other ranks may not
+        have them in theirs.
+    """
     if obj is None:
         raise TypeError(
             "an array cannot be made of None: with split= every rank gives the whole object, with is_split= its "
@@ -172,12 +303,13 @@ def _tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, own: bool = 
     if isinstance(obj, (np.ndarray, np.generic)):
         obj = np.asarray(obj)
         native = obj.dtype.newbyteorder("=")
-        sharable = obj.flags.writeable and all(s >= 0 and s % max(obj.itemsize, 1) == 0 for s in obj.strides)
-        if obj.dtype != native or not sharable:
+        # torch has neither negative strides nor such as are no multiple of an item, and writes to what it shares.
+        is_sharable = obj.flags.writeable and all(s >= 0 and s % max(obj.itemsize, 1) == 0 for s in obj.strides)
+        if obj.dtype != native or not is_sharable:
             obj = np.array(obj, dtype=native)
     if isinstance(obj, (list, tuple)):
         arrays: list[DNDarray] = []
-        obj = _unwrapped(obj, arrays, own)
+        obj = _as_numbers(obj, arrays, is_part)
         if arrays and dtype is None:
             dtype = reduce(torch.promote_types, [x.dtype for x in arrays])
     device = sanitize_device(device)
@@ -188,46 +320,50 @@ def _tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, own: bool = 
         raise kind(f"an array cannot be made of this {type(obj).__name__}: {error}") from None
 
 
-def _unwrapped(obj: Any, arrays: list[DNDarray], own: bool) -> Any:
-    """Nested sequences with numbers for the arrays in them, which `arrays` gets; split ones are gathered."""
+def _as_numbers(obj: Any, arrays: list[DNDarray], is_part: bool) -> Any:
+    """Replace arrays in nested sequences by lists, and add them to `arrays`. Collective where one is split."""
     if isinstance(obj, DNDarray):
-        if own and obj.split is not None:
+        if is_part and obj.split is not None:
             raise ValueError(
                 f"a rank's own part for is_split holds an array split along {obj.split}, of which other ranks may "
                 "not know: use its larray, or resplit(x, None) before"
             )
         arrays.append(obj)
         return obj.tolist()
-    return [_unwrapped(item, arrays, own) for item in obj] if isinstance(obj, (list, tuple)) else obj
+    return [_as_numbers(item, arrays, is_part) for item in obj] if isinstance(obj, (list, tuple)) else obj
 
 
-def _owned(shard: torch.Tensor, copy: bool | None, shared: bool) -> torch.Tensor:
-    """`shard` in memory of its own if `copy`, as it is if not; `shared` is whether that is the user's object's."""
+def _apply_copy(shard: torch.Tensor, copy: bool | None, shares_memory: bool) -> torch.Tensor:
+    """The shard or a copy of it, as `copy` says. `shares_memory`: whether it is in memory of the user's object."""
     if copy is None:
         return shard
     if copy is True:
         return shard.clone(memory_format=torch.contiguous_format)
     if copy is not False:
         raise ValueError(f"copy must be True, False or None, got {short_repr(copy)}")
-    if not shared:
+    if not shares_memory:
         raise ValueError(
             "copy=False, but with this dtype, device and split the object must be copied; use copy=None"
         )
     return shard
 
 
-def _is_shared(whole: torch.Tensor, obj: Any) -> bool:
+def _shares_memory(whole: torch.Tensor, obj: Any) -> bool:
     """Whether the tensor that was made of `obj` has its memory."""
     if isinstance(obj, np.ndarray):
+        # Of an empty array the address says nothing.
         return not whole.numel() or whole.data_ptr() == obj.__array_interface__["data"][0]
     return whole is obj
 
 
-# A part's record: these numbers, which must be the same on all ranks but for the first, and so many extents.
+# The record of a part: these numbers, of which all but the first must be the same on all ranks, and its extents.
 _FIELDS = ("failure", "is_split", "number of dimensions", "dtype", "device", "requires_grad")
-_HEAD, _NDIM = len(_FIELDS), _FIELDS.index("number of dimensions")
+_NDIM = _FIELDS.index("number of dimensions")
+# A record has room for 8 extents, which is enough for nearly all arrays. Others take a second allgather, with room
+# for the 64 that torch and NumPy allow.
 _FEW_DIMS, _ALL_DIMS = 8, 64
 _DEVICE_TYPES = ("cpu", "cuda")
+# How error messages show a field, where it is not the number.
 _SHOW: dict[str, Callable[[int], Any]] = {
     "dtype": ALL_DTYPES.__getitem__,
     "device": lambda code: "another" if code < 0 else _DEVICE_TYPES[code],
@@ -235,21 +371,16 @@ _SHOW: dict[str, Callable[[int], Any]] = {
 }
 
 
-def _glued(
-    obj: Any,
-    dtype: torch.dtype | None,
-    is_split: int,
-    copy: bool | None,
-    device: Device,
-    comm: Communication,
+def _join_parts(
+    obj: Any, dtype: torch.dtype | None, is_split: int, copy: bool | None, device: Device, comm: Communication
 ) -> DNDarray:
-    """The ranks' own parts as one array. Collective: one allgather, two for more than 8 dimensions."""
+    """Join the ranks' own parts to one array. Collective: one allgather, two for more than 8 dimensions."""
     axis, part, error = 0, torch.empty(0), None
     try:
         axis = as_index(is_split, "is_split")
-        part = _tensor(obj, dtype, device, own=True)
-        part = _owned(part, copy, _is_shared(part, obj))
-    except Exception as caught:
+        part = _as_tensor(obj, dtype, device, is_part=True)
+        part = _apply_copy(part, copy, _shares_memory(part, obj))
+    except Exception as caught:  # another rank may have no error, so that all ranks have to hear of this one
         error = caught
     table = comm.allgather(_part_record(part, axis, failure_code(comm, error), _FEW_DIMS))
     if table[:, 0].max() != failure_code(comm, None):
@@ -257,36 +388,34 @@ def _glued(
         raise_together(comm, -int(table[:, 0].max()), failure)
     if table[:, _NDIM].max() > _FEW_DIMS:
         table = comm.allgather(_part_record(part, axis, failure_code(comm, None), _ALL_DIMS))
-    for name, column in zip(_FIELDS[1:], table.T[1:_HEAD], strict=True):
+    for name, column in zip(_FIELDS[1:], table.T[1:], strict=False):
         _check_same(column, name, _SHOW.get(name, int))
+    # Only now: all ranks have the same axis and number of dimensions, and so the same error.
     axis = normalise_axis(axis, part.ndim, "is_split")
-    extents = table[:, _HEAD : _HEAD + part.ndim]
+    extents = table[:, len(_FIELDS) :]
     for other in range(part.ndim):
         if other != axis:
-            _check_same(
-                extents[:, other], f"extent of axis {other} (parts may differ along axis {axis} only)", int
-            )
-    counts = tuple(extents[:, axis].tolist())
-    shape = (*part.shape[:axis], sum(counts), *part.shape[axis + 1 :])
-    return DNDarray(part, Layout(shape, axis, comm.size, counts), comm)
+            name = f"extent of axis {other} (parts may differ along axis {axis} only)"
+            _check_same(extents[:, other], name, int)
+    return DNDarray(part, layout_from_counts(extents[:, axis].tolist(), part.shape, axis), comm)
 
 
 def _part_record(part: torch.Tensor, axis: int, failure: int, dims: int) -> Record:
-    record = np.zeros(_HEAD + dims, dtype=np.int64)
+    """What the ranks compare of a part, with room for so many extents."""
     kind = part.device.type
+    # Of other types of devices all that is compared is that there is one.
     device = _DEVICE_TYPES.index(kind) if kind in _DEVICE_TYPES else -1
-    record[:_HEAD] = failure, axis, part.ndim, dtype_code(part.dtype), device, part.requires_grad
-    extents = part.shape[:dims]
-    record[_HEAD : _HEAD + len(extents)] = extents
+    fields = (failure, axis, part.ndim, dtype_code(part.dtype), device, part.requires_grad, *part.shape[:dims])
+    record = np.zeros(len(_FIELDS) + dims, dtype=np.int64)
+    record[: len(fields)] = fields
     return record
 
 
 def _check_same(column: Record, name: str, show: Callable[[int], Any]) -> None:
-    """ValueError, the same on every rank, unless all ranks gave the same number."""
-    if (column == column[0]).all():
-        return
-    other = int(np.flatnonzero(column != column[0])[0])
-    raise ValueError(
-        f"the ranks' parts for is_split must have the same {name}: "
-        f"rank 0 has {show(int(column[0]))}, rank {other} has {show(int(column[other]))}"
-    )
+    """Raise ValueError, the same on every rank, unless all ranks gave the same number."""
+    other = first_difference(column)
+    if other is not None:
+        raise ValueError(
+            f"the ranks' parts for is_split must have the same {name}: "
+            f"rank 0 has {show(int(column[0]))}, rank {other} has {show(int(column[other]))}"
+        )

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Sequence
 
 import torch
 
 from minisplit.core.error_text import short_repr
 
+# The device of the host's memory, as `minisplit.cpu`.
 cpu = torch.device("cpu")
 Device = str | torch.device | None
 
-# (rank, size, rank within the node) as launchers announce them to the processes they start. SLURM comes last: a
-# launcher that it has started passes its own numbers on. SLURM_NTASKS is set where nothing was launched as well.
+# The variables for rank, size and rank within the node, as launchers set them for the processes that they start.
+# SLURM comes last: a launcher that SLURM has started passes SLURM's numbers on beside its own. The size is that of
+# the step, since SLURM_NTASKS is also set in a batch script, where nothing was launched yet.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
@@ -24,11 +25,11 @@ _LAUNCHERS = (
 
 
 def rank_environment() -> tuple[int, int, int] | None:
-    """Rank, size and rank within the node as the launcher's environment has them; None without a launcher."""
+    """Return rank, size and rank within the node, as the launcher's environment has them, or None without one."""
     for names in _LAUNCHERS:
         rank, size, local = (os.environ.get(name, "") for name in names)
         if rank.isdecimal() and size.isdecimal():
-            # srun speaks to MPICH as its own launcher does, but for this.
+            # srun sets the variables of MPICH's launcher, but for the rank within the node.
             if not local and os.environ.get("SLURM_PROCID") == rank:
                 local = os.environ.get("SLURM_LOCALID", "")
             return int(rank), int(size), int(local) if local.isdecimal() else int(rank)
@@ -36,21 +37,25 @@ def rank_environment() -> tuple[int, int, int] | None:
 
 
 def cores() -> tuple[int, int]:
-    """Which cores this process may use, as a number that only processes with the same ones have; and how many."""
+    """Return a number for the set of cores that this process may use, and how many they are.
+
+    Processes have the same number if they may use the same cores of one machine.
+    """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    named = f"{socket.gethostname()} {list(allowed)}".encode()
-    return int.from_bytes(hashlib.blake2b(named, digest_size=7).digest()), len(allowed)
+    text = f"{socket.gethostname()} {list(allowed)}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()), len(allowed)
 
 
-def threads_of_rank(rank: int, sets: Sequence[int], number: int) -> int:
-    """How many threads a rank may have for each thread to have a core.
+def threads_of_rank(rank: int, core_sets: list[int], number: int) -> int:
+    """Return how many threads a rank may have for each thread to have a core.
 
-    sets: for each rank which cores it may use, as `cores` has it. number: how many those of this rank are.
+    `core_sets` has a number for each rank's set of cores, as `cores` returns it, and `number` says how many cores
+    are in that of this rank.
 
     >>> threads_of_rank(0, [7, 7, 9], 16)
     8
     """
-    return max(1, number // list(sets).count(sets[rank]))
+    return max(1, number // core_sets.count(core_sets[rank]))
 
 
 def chosen_threads() -> bool:
@@ -59,9 +64,9 @@ def chosen_threads() -> bool:
 
 
 def sanitize_device(device: Device) -> torch.device:
-    """Return the torch device that `device` means on this rank. Local.
+    """Return the torch device that `device` means on this rank; ValueError for what is none.
 
-    None is the CPU. "gpu" or "cuda" is this rank's GPU: its rank within the node, modulo the GPUs there.
+    None is the CPU. "gpu" or "cuda" is this rank's GPU: the ranks of a node take turns on the GPUs there.
 
     >>> sanitize_device("cpu")
     device(type='cpu')

@@ -8,6 +8,7 @@ import torch
 
 from minisplit.core.error_text import short_repr
 
+# In the order of their names, so that the place of a dtype is the same on every rank.
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(
     sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 )
@@ -15,7 +16,7 @@ _CODES = {dtype: code for code, dtype in enumerate(ALL_DTYPES)}
 
 
 def dtype_code(dtype: torch.dtype) -> int:
-    """The place of `dtype` in `ALL_DTYPES`, the same on every rank that runs the same torch."""
+    """Return the place of a dtype in `ALL_DTYPES`, the same on every rank that runs the same torch."""
     return _CODES[dtype]
 
 

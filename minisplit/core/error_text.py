@@ -1,4 +1,4 @@
-"""How error messages show what a caller gave: on one line, the same on all ranks, and not all of what is long."""
+"""Values in error messages: on one line, the same on all ranks, and shortened where they are long."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-# How many entries of what is long are shown.
+# How many entries of a long sequence are shown.
 FEW = 16
 
 
 class _Short(reprlib.Repr):
-    """Of long sequences the first entries, of long texts both ends, of arrays the shape."""
+    """A repr of bounded length: the first entries of a sequence, both ends of a text, the shape of an array."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class _Short(reprlib.Repr):
 
     def repr_instance(self, x: object, level: int) -> str:
         shape = None if isinstance(x, type) else getattr(x, "shape", None)
-        if shape:  # a rank's part of an array is nobody else's
+        if shape:  # its elements may be a rank's own, and the text must be the same on all ranks
             return f"<{type(x).__name__} of shape {tuple(shape)}>"
         return super().repr_instance(x, level)
 
@@ -30,19 +30,19 @@ _short = _Short()
 
 
 def short_repr(value: object) -> str:
-    """`value` as text for an error message.
+    """Return a value as text for an error message.
 
-    >>> shown([0] * 100_000), shown("both")
+    >>> short_repr([0] * 100_000), short_repr("both")
     ('[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...]', "'both'")
     """
     text = " ".join(_short.repr(value).split())
-    return re.sub(r" at 0x[0-9a-f]+", "", text)  # which is another on each rank
+    return re.sub(r" at 0x[0-9a-f]+", "", text)  # an object has another address on each rank
 
 
 def short_list(items: Sequence[Any], most: int = FEW) -> str:
-    """Items with commas between them: of more than `most` the first.
+    """Return items with commas between them, the first `most` of them if they are more.
 
-    >>> listed(range(3)), listed(range(10_000))[-16:]
+    >>> short_list(range(3)), short_list(range(10_000))[-16:]
     ('0, 1, 2', '15 and 9984 more')
     """
     text = ", ".join(map(str, items[:most]))

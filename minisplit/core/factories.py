@@ -1,12 +1,15 @@
-"""Making arrays from a rule: zeros, ones, ranges and the like. All local."""
+"""Arrays that are made from a rule: zeros, ones, ranges and the like. All local.
+
+Each rank makes its own shard. All factories, those of `minisplit.random` too, check their arguments by an
+`ArraySpec`.
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,9 +18,61 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout, as_index
+from minisplit.core.layout import Layout, as_count, as_index
 
 Shape = int | Sequence[int]
+
+
+class ArraySpec(NamedTuple):
+    """What array is to be made: its layout, dtype, device and communicator, all of them checked."""
+
+    layout: Layout
+    dtype: torch.dtype
+    device: torch.device
+    comm: Communication
+
+    def make(self, function: Callable[..., torch.Tensor], **options: Any) -> DNDarray:
+        """Make the array by a factory of torch, which is called for the shard."""
+        shard = function(self.layout.lshape(self.comm.rank), dtype=self.dtype, device=self.device, **options)
+        return DNDarray(shard, self.layout, self.comm)
+
+    def make_from_index(self, function: Callable[[torch.Tensor], torch.Tensor]) -> DNDarray:
+        """Make a 1-d array whose elements are a function of their global indices.
+
+        `function` gets the indices of this rank. It must compute each element from its index alone, in int64 or in
+        double precision: so no number of ranks changes a bit. Steps added to a rank's first element would round.
+        """
+        (part,) = self.layout.box(self.comm.rank)
+        index = torch.arange(part.start, part.stop, device=self.device)
+        return DNDarray(function(index).to(self.dtype), self.layout, self.comm)
+
+
+def spec_of(
+    shape: Shape, dtype: torch.dtype | None, split: int | None, device: Device, comm: Communication | None
+) -> ArraySpec:
+    """Check the arguments that all factories have in common."""
+    comm = sanitize_comm(comm)
+    layout = Layout(shape, split, comm.size)  # type: ignore[arg-type]
+    dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
+    return ArraySpec(layout, dtype, sanitize_device(device), comm)
+
+
+def spec_like(
+    x: DNDarray,
+    dtype: torch.dtype | None,
+    split: int | None,
+    device: Device = None,
+    comm: Communication | None = None,
+) -> ArraySpec:
+    """Check the same arguments. Those that are None are taken from `x`, for its split also its counts."""
+    x = as_dndarray(x)
+    dtype = sanitize_dtype(dtype) or x.dtype
+    device = x.device if device is None else device
+    # The counts of `x` are for the ranks of its own communicator.
+    if comm is not None and comm is not x.comm:
+        return spec_of(x.shape, dtype, x.split if split is None else split, device, comm)
+    layout = x.layout if split is None else x.layout.with_split(split)
+    return ArraySpec(layout, dtype, sanitize_device(device), x.comm)
 
 
 def full(
@@ -29,15 +84,50 @@ def full(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of one value, a number or 0-d array; its dtype is that of the value unless given. Local.
+    """Make an array of one value.
 
+    Parameters
+    ----------
+    shape : int or sequence of int
+        The shape of the global array.
+    fill_value : number or DNDarray
+        The value of all elements: a number, or a 0-d array.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of the value.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The array, in which every element is `fill_value`.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, `fill_value` has axes, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.full((2, 2), 7, split=0).tolist()
     [[7, 7], [7, 7]]
     """
-    if isinstance(fill_value, DNDarray):
-        dtype = dtype or fill_value.dtype
-    return _made(partial(torch.full, fill_value=_fill(fill_value)), shape, dtype, split, device, comm)
+    value = _number_of(fill_value)
+    dtype = dtype or (fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), value).dtype)
+    return spec_of(shape, dtype, split, device, comm).make(torch.full, fill_value=value)
 
 
 def zeros(
@@ -48,13 +138,46 @@ def zeros(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of zeros. Local.
+    """Make an array of zeros.
 
+    Parameters
+    ----------
+    shape : int or sequence of int
+        The shape of the global array.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The array of zeros.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.zeros((3, 2), split=0).dtype
     torch.float32
     """
-    return _made(torch.zeros, shape, dtype, split, device, comm)
+    return spec_of(shape, dtype, split, device, comm).make(torch.zeros)
 
 
 def ones(
@@ -65,13 +188,46 @@ def ones(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of ones. Local.
+    """Make an array of ones.
 
+    Parameters
+    ----------
+    shape : int or sequence of int
+        The shape of the global array.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The array of ones.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.ones(3, split=0).tolist()
     [1.0, 1.0, 1.0]
     """
-    return _made(torch.ones, shape, dtype, split, device, comm)
+    return spec_of(shape, dtype, split, device, comm).make(torch.ones)
 
 
 def empty(
@@ -82,13 +238,46 @@ def empty(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of which the values are not set. Local.
+    """Make an array whose elements are not set.
 
+    Parameters
+    ----------
+    shape : int or sequence of int
+        The shape of the global array.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The array. Its elements have the values that memory happens to have.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.empty((0, 4), split=1).shape
     (0, 4)
     """
-    return _made(torch.empty, shape, dtype, split, device, comm)
+    return spec_of(shape, dtype, split, device, comm).make(torch.empty)
 
 
 def full_like(
@@ -100,15 +289,49 @@ def full_like(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of one value with the shape, dtype, layout, device and communicator of `x`. Local.
+    """Make an array of one value with the shape and the layout of another array.
 
-    Of these, `dtype`, `split` (with default counts), `device` and `comm` can be given otherwise.
+    Parameters
+    ----------
+    x : DNDarray
+        The array that the new one is like. Its elements are not used.
+    fill_value : number or DNDarray
+        The value of all elements: a number, or a 0-d array.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `x`.
+    split : int, optional
+        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
+        default the array has the layout of `x`, its counts included.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
+    comm : Communication, optional
+        The ranks that hold the array. By default those that hold `x`.
 
+    Returns
+    -------
+    DNDarray
+        The array, in which every element is `fill_value`.
+
+    Raises
+    ------
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If `x` is no DNDarray, or another argument is of another type.
+    ValueError
+        If `fill_value` has axes, or the device is unknown.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.full_like(ms.zeros(2, split=0), 5).tolist()
     [5.0, 5.0]
     """
-    return _like(partial(torch.full, fill_value=_fill(fill_value)), x, dtype, split, device, comm)
+    return spec_like(x, dtype, split, device, comm).make(torch.full, fill_value=_number_of(fill_value))
 
 
 def zeros_like(
@@ -119,13 +342,47 @@ def zeros_like(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of zeros like `x`; see `full_like`. Local.
+    """Make an array of zeros with the shape and the layout of another array.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array that the new one is like. Its elements are not used.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `x`.
+    split : int, optional
+        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
+        default the array has the layout of `x`, its counts included.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
+    comm : Communication, optional
+        The ranks that hold the array. By default those that hold `x`.
+
+    Returns
+    -------
+    DNDarray
+        The array of zeros.
+
+    Raises
+    ------
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If `x` is no DNDarray, or another argument is of another type.
+    ValueError
+        If the device is unknown.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.zeros_like(ms.ones((2, 2), split=1)).split
     1
     """
-    return _like(torch.zeros, x, dtype, split, device, comm)
+    return spec_like(x, dtype, split, device, comm).make(torch.zeros)
 
 
 def ones_like(
@@ -136,13 +393,47 @@ def ones_like(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array of ones like `x`; see `full_like`. Local.
+    """Make an array of ones with the shape and the layout of another array.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array that the new one is like. Its elements are not used.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `x`.
+    split : int, optional
+        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
+        default the array has the layout of `x`, its counts included.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
+    comm : Communication, optional
+        The ranks that hold the array. By default those that hold `x`.
+
+    Returns
+    -------
+    DNDarray
+        The array of ones.
+
+    Raises
+    ------
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If `x` is no DNDarray, or another argument is of another type.
+    ValueError
+        If the device is unknown.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.ones_like(ms.arange(2, split=0)).tolist()
     [1, 1]
     """
-    return _like(torch.ones, x, dtype, split, device, comm)
+    return spec_like(x, dtype, split, device, comm).make(torch.ones)
 
 
 def empty_like(
@@ -153,13 +444,47 @@ def empty_like(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make an array like `x` of which the values are not set; see `full_like`. Local.
+    """Make an array whose elements are not set with the shape and the layout of another array.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array that the new one is like. Its elements are not used.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default that of `x`.
+    split : int, optional
+        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
+        default the array has the layout of `x`, its counts included.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
+    comm : Communication, optional
+        The ranks that hold the array. By default those that hold `x`.
+
+    Returns
+    -------
+    DNDarray
+        The array. Its elements have the values that memory happens to have.
+
+    Raises
+    ------
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If `x` is no DNDarray, or another argument is of another type.
+    ValueError
+        If the device is unknown.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.empty_like(ms.ones((2, 2), split=1)).shape
     (2, 2)
     """
-    return _like(torch.empty, x, dtype, split, device, comm)
+    return spec_like(x, dtype, split, device, comm).make(torch.empty)
 
 
 def arange(
@@ -172,12 +497,51 @@ def arange(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make `start, start + step, ...` up to but without `stop`; `arange(n)` counts from 0. Local.
+    """Make the numbers `start`, `start + step`, ... that lie before `stop`.
 
-    Element i is `start + i * step`, computed in int64 or float64 from its global index, so that it does not
-    depend on the number of ranks. The dtype is int64 for ints and torch's default for floats. An
-    empty range is an empty array; a step of 0 is a ValueError.
+    Parameters
+    ----------
+    start : float
+        The first number. It is `stop` where that is not given, and the first number is 0.
+    stop : float, optional
+        Where the numbers end. It is not among them.
+    step : float, default 1
+        The distance of neighbours. It may be negative.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default int64 where all three are ints, else torch's default dtype.
+    split : int, optional
+        0 to cut the array over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
 
+    Returns
+    -------
+    DNDarray
+        The numbers in one dimension. Empty where `stop` does not lie in the direction of `step`.
+
+    Raises
+    ------
+    ValueError
+        If `step` is 0, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Notes
+    -----
+    Element i is `start + i * step`, computed in int64 or float64 from its global index i. So the elements do not
+    depend on the number of ranks, and their last bits may differ from those of torch, which depend on the width of
+    vectors.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.arange(1, 10, 3, split=0).tolist()
     [1, 4, 7]
@@ -187,12 +551,14 @@ def arange(
     start, stop, step = _number(start, "start"), _number(stop, "stop"), _number(step, "step")
     if step == 0:
         raise ValueError("arange needs a step other than 0, got 0; full() repeats one value")
-    whole_numbers = all(isinstance(value, int) for value in (start, stop, step))
+    is_integral = all(isinstance(value, int) for value in (start, stop, step))
     span = stop - start
-    length = max(0, -(-span // step) if whole_numbers else math.ceil(span / step))
-    inner = torch.int64 if whole_numbers else torch.float64
-    dtype = sanitize_dtype(dtype) or (inner if whole_numbers else torch.get_default_dtype())
-    return _indexed(lambda index: start + index.to(inner) * step, int(length), dtype, split, device, comm)
+    # Of ints the length is computed in ints: as floats those above 2^53 would be rounded.
+    length = max(0, int(-(-span // step)) if is_integral else math.ceil(span / step))
+    computed = torch.int64 if is_integral else torch.float64
+    dtype = sanitize_dtype(dtype) or (torch.int64 if is_integral else None)
+    spec = spec_of(length, dtype, split, device, comm)
+    return spec.make_from_index(lambda index: start + index.to(computed) * step)
 
 
 def linspace(
@@ -206,32 +572,74 @@ def linspace(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make `num` evenly spaced numbers from `start` to `stop`, the end included if `endpoint`. Local.
+    """Make evenly spaced numbers.
 
-    Computed in double precision from the global index, from the nearer end, as torch does.
+    Parameters
+    ----------
+    start : complex
+        The first number.
+    stop : complex
+        The end.
+    num : int
+        How many numbers there are to be.
+    endpoint : bool, default True
+        Whether `stop` is the last of them.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype, or its complex counterpart where an end is
+        complex.
+    split : int, optional
+        0 to cut the array over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
 
+    Returns
+    -------
+    DNDarray
+        The numbers in one dimension.
+
+    Raises
+    ------
+    ValueError
+        If `num` is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Notes
+    -----
+    Each element is computed in double precision from its global index, so that it does not depend on the number of
+    ranks. It is computed from the nearer end, as torch does it: so both ends are exact.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.linspace(0, 1, 5, split=0).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    num = as_index(num, "num")
-    if num < 0:
-        raise ValueError(f"num must not be negative, got {num}")
+    num = as_count(num, "num")
     start, stop = _number(start, "start"), _number(stop, "stop")
     gaps = num - 1 if endpoint else num
     step = (stop - start) / gaps if gaps > 0 else 0.0
     is_complex = isinstance(start, complex) or isinstance(stop, complex)
-    inner = torch.complex128 if is_complex else torch.float64
+    computed = torch.complex128 if is_complex else torch.float64
     default = torch.get_default_dtype()
     dtype = sanitize_dtype(dtype) or (default.to_complex() if is_complex else default)
-
-    def value(index: torch.Tensor) -> torch.Tensor:
-        upward = start + index.to(inner) * step
-        return torch.where(index < (gaps + 1) // 2, upward, stop - (gaps - index).to(inner) * step)
-
+    # `value` counts the middle from the end, so that it would give `stop` for a single number.
     if num == 1:
         return full(1, start, dtype=dtype, split=split, device=device, comm=comm)
-    return _indexed(value, num, dtype, split, device, comm)
+
+    def value(index: torch.Tensor) -> torch.Tensor:
+        upward = start + index.to(computed) * step
+        return torch.where(index < (gaps + 1) // 2, upward, stop - (gaps - index).to(computed) * step)
+
+    return spec_of(num, dtype, split, device, comm).make_from_index(value)
 
 
 def eye(
@@ -244,29 +652,67 @@ def eye(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make a matrix with ones on diagonal `k` (above the main one if positive), else zeros. Local.
+    """Make a matrix with ones on a diagonal, and zeros elsewhere.
 
+    Parameters
+    ----------
+    n_rows : int
+        The number of rows.
+    n_cols : int, optional
+        The number of columns. By default `n_rows`.
+    k : int, default 0
+        The diagonal: 0 is the main one, positive ones are above it.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The matrix.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.eye(2, 3, k=1, split=1).tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     x = zeros((n_rows, n_rows if n_cols is None else n_cols), dtype=dtype, split=split, device=device, comm=comm)
     rows, columns = x.layout.box(x.comm.rank)
+    # The diagonal of the matrix is another one of a shard that starts below or beside the first element.
     offset = as_index(k, "k") + rows.start - columns.start
     if -x.lshape[0] < offset < x.lshape[1]:
         x.larray.diagonal(offset).fill_(1)
     return x
 
 
-def _fill(value: complex | DNDarray) -> Any:
-    """A number; ValueError for an array with axes."""
+def _number_of(value: complex | DNDarray) -> Any:
+    """A number, or that in a 0-d array. ValueError for an array with axes."""
     if isinstance(value, DNDarray) and value.ndim:
         raise ValueError(f"fill_value must be a number or a 0-d array, got shape {value.shape}; see broadcast_to")
     return value.item() if isinstance(value, DNDarray) else value
 
 
 def _number(value: Any, name: str) -> Any:
-    """A Python int, float or complex for a number of any kind, NumPy's included; TypeError for another thing."""
+    """A Python int, float or complex for a number of any kind, NumPy's included. TypeError for another thing."""
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
@@ -274,51 +720,3 @@ def _number(value: Any, name: str) -> Any:
     if isinstance(value, numbers.Complex):
         return complex(value)
     raise TypeError(f"{name} must be a number, got {short_repr(value)} of type {type(value).__name__}")
-
-
-def _made(
-    make: Callable[..., torch.Tensor],
-    shape: Shape,
-    dtype: torch.dtype | None,
-    split: int | None,
-    device: Device,
-    comm: Communication | None,
-) -> DNDarray:
-    comm = sanitize_comm(comm)
-    layout = Layout(shape, split, comm.size)  # type: ignore[arg-type]
-    options = {"dtype": sanitize_dtype(dtype), "device": sanitize_device(device)}
-    return DNDarray(make(layout.lshape(comm.rank), **options), layout, comm)
-
-
-def _like(
-    make: Callable[..., torch.Tensor],
-    x: DNDarray,
-    dtype: torch.dtype | None,
-    split: int | None,
-    device: Device,
-    comm: Communication | None,
-) -> DNDarray:
-    x = as_dndarray(x)
-    dtype = sanitize_dtype(dtype) or x.dtype
-    device = x.device if device is None else device
-    if comm is not None and comm is not x.comm:
-        return _made(make, x.shape, dtype, x.split if split is None else split, device, comm)
-    layout = x.layout if split is None else x.layout.with_split(split)
-    shard = make(layout.lshape(x.comm.rank), dtype=dtype, device=sanitize_device(device))
-    return DNDarray(shard, layout, x.comm)
-
-
-def _indexed(
-    value: Callable[[torch.Tensor], torch.Tensor],
-    length: int,
-    dtype: torch.dtype,
-    split: int | None,
-    device: Device,
-    comm: Communication | None,
-) -> DNDarray:
-    """A 1-d array whose elements are a function of their global index."""
-    comm = sanitize_comm(comm)
-    layout = Layout((length,), split, comm.size)
-    (mine,) = layout.box(comm.rank)
-    index = torch.arange(mine.start, mine.stop, device=sanitize_device(device))
-    return DNDarray(value(index).to(dtype), layout, comm)

@@ -1,4 +1,9 @@
-"""`PerformanceWarning`: where a call moves an unexpectedly large array, said once and not by every rank."""
+"""`PerformanceWarning`: a call moves a large array, and would have moved less in another layout.
+
+What moves an array because the program says so (`resplit`, `to_layout`, `load`) does not warn. An operation that
+needs an array elsewhere than it is calls a function of this module first. Layouts and arguments alone decide
+whether there is a warning, so that all ranks have it or none.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +11,57 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
+from contextvars import ContextVar
 
-from minisplit.core.communication.debug import is_inside
+from minisplit.core.communication.debug import Setting, program_frame
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
 
-# An array's bytes per element, where it is, and where it must be.
+# An array's bytes per element, its layout, and the one that it must have.
 Move = tuple[int, Layout, Layout]
 
-# Bytes that each rank receives on the average: about a second on a fast network.
+# Bytes that each rank receives on average: 1 GiB takes about a second on a fast network.
 _limit = [int(os.environ.get("MINISPLIT_WARN_BYTES") or 2**30)]
-# What a program calls in order to have an array elsewhere, or in another order. (`resplit` and its like, which
-# are never called for anything else, do not come here at all.)
-ASKED = frozenset(
-    {
-        "array", "asarray", "choice", "load", "load_checkpoint", "permutation", "save", "save_checkpoint",
-        "to_layout", "tolist",
-    }
-)  # fmt: skip
+_is_requested = ContextVar("minisplit_requested_move", default=False)
 
 
 class PerformanceWarning(UserWarning):
-    """A call that does not say so by its name moves a large array. See `warn_above`."""
+    """A call moves a large array, without saying so by its name. See `warn_above`."""
 
 
 def warn_above(size: int | None) -> None:
-    """Warn where a call brings each rank more bytes of an array than so many; None: never. Local.
+    """Set from how many bytes on a call warns that it moves an array.
 
-    That is for calls that in another layout of their arrays would have moved less, as operands with different
-    layouts, a sort along the split axis, or rows selected by an array of integers; the warning says what to do.
-    Not for what is there to move, as `resplit`, `numpy()` or `load`. By default 1 GiB, or what
-    MINISPLIT_WARN_BYTES says. Rank 0 shows the warning, a `PerformanceWarning`, for which Python's filters hold as
-    for any other. All ranks give the same size.
+    A call warns where it brings each rank more bytes of an array than that, and would have brought less had its
+    arrays another layout: operands with different layouts, a sort along the split axis, rows selected by an array
+    of integers. The warning, a `PerformanceWarning`, says what to do. What has to move in any case, as in
+    `resplit`, `numpy()` or `load`, is no reason. The limit is 1 GiB by default, or what MINISPLIT_WARN_BYTES says.
+    Rank 0 shows the warning; Python's filters hold for it as for any other.
 
+    Parameters
+    ----------
+    size : int or None
+        The number of bytes, the same on all ranks. None never warns.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.warn_above(2**30)
     """
     _limit[0] = sys.maxsize if size is None else int(size)
+
+
+def requested_move() -> Setting:
+    """Do not warn within a `with` block. For functions whose purpose is to move rows.
+
+    `random.permutation` is one: it selects rows by an array of integers, which an indexing program is warned of.
+    """
+    return Setting(_is_requested.set(True))
 
 
 def is_large(size: int, comm: Communication) -> bool:
@@ -53,13 +70,13 @@ def is_large(size: int, comm: Communication) -> bool:
 
 
 def warn_of_move(itemsize: int, src: Layout, dst: Layout, comm: Communication) -> None:
-    """Warn if the transfer, which the caller has not asked for by name, is a large one. Alike on all ranks."""
+    """Warn if an operation is about to make a large transfer."""
     if is_large(elements_moved(src, dst) * itemsize, comm):
         warn_of_moves([(itemsize, src, dst)], comm)
 
 
 def warn_of_moves(moves: Sequence[Move], comm: Communication) -> None:
-    """The same of several transfers that are made together, of which the largest is named."""
+    """Warn if transfers that are made together are large. The text names the largest of them."""
     sizes = [elements_moved(src, dst) * itemsize for itemsize, src, dst in moves]
     if is_large(sum(sizes), comm):
         _, src, dst = moves[sizes.index(max(sizes))]
@@ -68,36 +85,27 @@ def warn_of_moves(moves: Sequence[Move], comm: Communication) -> None:
 
 
 def warn_if_large(size: int, why: str, comm: Communication) -> None:
-    """Warn if so many bytes, over all ranks, are more than a call should move, unless the program asked for it.
+    """Warn if an operation is about to move so many bytes, over all ranks, and they are many.
 
-    `why` says what moves and, as another sentence, what to do, which resplit does. The same on all ranks.
+    `why` says what moves and, as another sentence, what to do, which resplit does. All ranks give the same.
     """
-    if not is_large(size, comm):
+    if not is_large(size, comm) or _is_requested.get():
         return
-    frame, called = _entry()
-    if called in ASKED:
-        return
+    frame = program_frame(sys._getframe())  # the line that the warning names
     text = (
         f"this call brings {size / comm.size / 2**20:,.0f} MiB to each rank: {why} (minisplit.resplit); "
         "minisplit.warn_above(bytes) sets the limit"
     )
-    where = frame.f_globals
-    show, registry = warnings.showwarning, where.setdefault("__warningregistry__", {})
+    names = frame.f_globals
+    show, registry = warnings.showwarning, names.setdefault("__warningregistry__", {})
     if comm.rank:
         # A filter may make it an error, which all ranks must raise, but only one is to show it.
         warnings.showwarning = lambda *_, **__: None
-        registry = {}  # in that of the module, it would count as shown for a rank that is a thread
+        # Ranks that are threads share the module: in its registry the warning would count as shown already.
+        registry = {}
     try:
         warnings.warn_explicit(
-            text, PerformanceWarning, frame.f_code.co_filename, frame.f_lineno, where.get("__name__"), registry
+            text, PerformanceWarning, frame.f_code.co_filename, frame.f_lineno, names.get("__name__"), registry
         )
     finally:
         warnings.showwarning = show
-
-
-def _entry() -> tuple[FrameType, str]:
-    """Where the program is that called minisplit, and the name of the function that it called."""
-    frame, called = sys._getframe(1), ""
-    while is_inside(frame) and frame.f_back is not None:
-        frame, called = frame.f_back, frame.f_code.co_name
-    return frame, called

@@ -1,9 +1,14 @@
-"""`StoredArray`: an array in a file, of which ranks read what they need; and where a map writes its outputs."""
+"""Arrays that stay in their file, and where a mapped call writes outputs that are not to be in memory.
+
+`minisplit.vmap` reads and writes files through the classes here. The package `minisplit.io`, which knows the
+formats of files, stands above it, and gives these classes their implementations.
+"""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,48 +20,71 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import cpu
 from minisplit.core.layout import Layout
 
-# One slice per axis, with its start and its stop, as `Layout.box` gives it.
+# One slice per axis, with its start and its stop, as `Layout.box` returns it.
 Box = tuple[slice, ...]
 
 
-class Reader(Protocol):
-    """One array of one file, opened on this rank. Local."""
+class Reader:
+    """One dataset of one file, opened on this rank. A format of files subclasses it."""
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def build_index(self, comm: Communication) -> None:
+        """Find out with the other ranks where the rows are, and with that `shape`. Collective.
+
+        Formats with a header know both when they are opened, so for them there is nothing to do.
+        """
+
+    def read_layout(self, layout: Layout) -> Layout:
+        """Return the layout in which ranks best read an array that is to have `layout`: in long pieces. Pure."""
+        return layout
+
     def read(self, box: Box) -> torch.Tensor:
-        """That part of it, as a contiguous CPU tensor in native byte order; nothing else is read."""
+        """Return a part as a contiguous CPU tensor in native byte order. Nothing else is read. Local."""
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file. Local."""
 
 
+@dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class StoredArray:
-    """An array in a file: shape, dtype and layout as a `DNDarray` has them, but its elements stay where they are.
+    """An array that stays in its file: `minisplit.vmap` maps over it block by block.
 
-    Made by `minisplit.open`. `minisplit.vmap` maps over it block by block, so that it may be larger than memory.
-    Attributes and `repr` never communicate.
+    It has shape, dtype and layout as a `DNDarray` has them, and may be larger than memory. `minisplit.open` makes
+    it, and so does a mapped call with `out=`. The parameters are its attributes. These, and `repr`, are local.
+
+    Parameters
+    ----------
+    reader : Reader
+        The opened dataset. It is closed with the last reference to the array.
+    layout : Layout
+        Which rank maps over, and loads, which part.
+    comm : Communication
+        The ranks that share the array.
+    path : pathlib.Path
+        The file.
+    dataset : str or None
+        The name of the array in the file; None where it needs none.
+    dtype : torch.dtype
+        What elements are converted to as they are read.
+
+    See Also
+    --------
+    minisplit.open : Open an array in a file.
     """
 
-    __slots__ = ("__weakref__", "comm", "dataset", "dtype", "layout", "path", "reader")
+    reader: Reader
+    layout: Layout
+    comm: Communication
+    path: Path
+    dataset: str | None
+    dtype: torch.dtype
 
-    def __init__(
-        self,
-        reader: Reader,
-        layout: Layout,
-        comm: Communication,
-        path: Path,
-        dataset: str | None,
-        dtype: torch.dtype,
-    ) -> None:
-        self.reader = reader
-        self.layout = layout
-        self.comm = comm
-        self.path = path
-        self.dataset = dataset
-        self.dtype = dtype
-        weakref.finalize(self, reader.close)
+    def __post_init__(self) -> None:
+        # The array has no `close`, as it is used like any other one: its file is closed when nobody can read it.
+        weakref.finalize(self, self.reader.close)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,26 +93,27 @@ class StoredArray:
 
     @property
     def split(self) -> int | None:
-        """The axis along which the ranks share it, which `vmap` maps over; None: each rank has all of it."""
+        """The axis along which the ranks share it, which `vmap` maps over; None where each rank has all of it."""
         return self.layout.split
 
     @property
     def counts(self) -> tuple[int, ...] | None:
-        """Indices of the split axis per rank; None without a split."""
+        """How many indices of the split axis each rank has; None without a split."""
         return self.layout.counts
 
     @property
     def device(self) -> torch.device:
-        """Where what is read goes: the CPU."""
+        """The device of what is read: the CPU."""
         return cpu
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return self.layout.ndim
 
     @property
     def size(self) -> int:
-        """Number of elements."""
+        """Number of elements of the global array."""
         return self.layout.size
 
     @property
@@ -96,10 +125,11 @@ class StoredArray:
         dataset = "" if self.dataset is None else f", dataset {self.dataset!r}"
         return f"<StoredArray {self.layout}, {self.dtype}, in {self.path.name}{dataset}>"
 
+    # Hidden from type checkers, which otherwise accept any attribute.
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Only what is not there comes here."""
+            """Raise AttributeError; Python calls this for attributes that do not exist only."""
             hint = f"; load().{name} is that of the array in memory" if hasattr(DNDarray, name) else ""
             raise AttributeError(f"'StoredArray' object has no attribute {name!r}{hint}", name=name, obj=self)
 
@@ -109,13 +139,40 @@ class StoredArray:
         return self.shape[0]
 
     def read(self, box: Box) -> torch.Tensor:
-        """A part of the global array, from the file. Local."""
+        """Read a part of the global array from the file.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            A slice for each axis, with a start and a stop. It may reach over the parts of several ranks.
+
+        Returns
+        -------
+        torch.Tensor
+            The part, on the CPU, in the dtype of the array.
+
+        Communication
+        -------------
+        Local.
+        """
         return self.reader.read(box).to(self.dtype)
 
     def load(self) -> DNDarray:
-        """The array in memory: each rank reads its shard. Collective, by one small message.
+        """Load the array into memory: each rank reads its part.
 
-        Raises on all ranks what any rank's file system raises.
+        Returns
+        -------
+        DNDarray
+            The array in the same layout, on the CPU.
+
+        Raises
+        ------
+        OSError
+            On all ranks, if the file cannot be read on any.
+
+        Communication
+        -------------
+        Collective: one small message.
         """
         with agreement(self.comm, f"reading {self.path.name}"):
             shard = self.read(self.layout.box(self.comm.rank))
@@ -123,39 +180,39 @@ class StoredArray:
 
 
 class Sink(Protocol):
-    """Where the outputs of a map go, a block of samples after the other."""
+    """Where the outputs of a mapped call go, block by block, a block being some consecutive samples."""
 
     def done(self) -> Sequence[tuple[int, int]]:
-        """From which global samples to which there is nothing left to compute. Local."""
+        """Return ranges of global samples, (start, stop), whose outputs are there already. Local."""
 
     def create(
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
     ) -> None:
-        """Make room for outputs that come in blocks of so many samples. Collective; raises alike on all ranks."""
+        """Make room for outputs that come in blocks of `block` samples. Collective, as are its errors."""
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
-        """Put a part of an output in its place. Local."""
+        """Write a part of the output with this number to its place. Local."""
 
     def record(self, start: int, stop: int) -> None:
-        """Take note that everything of these global samples has been written. Local."""
+        """Note that all outputs of these global samples have been written. Local."""
 
     def finish(self) -> Sequence[Any]:
-        """The outputs, complete. Collective; raises the same on all ranks."""
+        """Return the outputs, complete. Collective, as are its errors."""
 
     def close(self) -> None:
-        """Give back what the sink holds, also where the map has failed. Local."""
+        """Close what is open, also after the mapped call has failed. Local."""
 
 
-# From paths, the communicator, what tells one job from another, and whether to go on with an interrupted one.
-Opener = Callable[[Any, Communication, str, bool], Sink]
-_openers: list[Opener] = []
-
-
-def set_sink_opener(opener: Opener) -> None:
-    """Set what `open_sink` calls: the package that knows files stands above the one that maps."""
-    _openers[:] = [opener]
+# What `open_sink` calls, with the same arguments. `minisplit.io` sets it when it is imported: `minisplit.vmap`,
+# which calls `open_sink`, stands below that package and so cannot import it.
+sink_opener: Callable[[Any, Communication, str, bool], Sink] | None = None
 
 
 def open_sink(out: Any, comm: Communication, job: str, resume: bool) -> Sink:
-    """A sink for files. Collective."""
-    return _openers[0](out, comm, job, resume)
+    """Return a sink that writes to the files `out`, paths in the structure of the outputs. Collective.
+
+    `job` is a text that is another one for another function or other inputs. With `resume` the sink goes on where
+    an interrupted call with the same text stopped.
+    """
+    assert sink_opener is not None, "minisplit.io was imported"
+    return sink_opener(out, comm, job, resume)

@@ -1,8 +1,8 @@
 """What each rank sends and receives when an array goes from one layout to another, as data.
 
-One rule serves every redistribution: cut the box that a rank holds by the boxes of all the others, and
-move each overlap once. Planning is pure: it needs no tensors, no MPI, and works for any number of ranks
-in one process.
+One rule serves every redistribution: intersect the box that a rank holds with the boxes of all ranks in the other
+layout, and send each overlap once. This module is pure: it plans for any number of ranks in one process, without
+tensors and without MPI.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from minisplit.core.layout import Layout
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """The parts of one rank's shard that overlap other ranks' boxes, one per peer, in order of peers.
+    """The parts of one rank's shard that overlap the ranks' boxes in another layout, in order of these ranks.
 
-    Piece `i` belongs to `peers[i]` and is the whole shard on every axis but `axis`, where it begins at the
-    local index `starts[i]` and is `lengths[i]` long.
+    Piece `i` goes to the rank `peers[i]`, or comes from it. It is the whole shard along every axis but one: along
+    `axis` it begins at the local index `starts[i]` and is `lengths[i]` long.
     """
 
     axis: int
@@ -39,7 +39,7 @@ class Pieces:
         return len(self.peers)
 
     def elements_off(self, rank: int) -> int:
-        """Number of elements that go to or come from ranks other than `rank`."""
+        """Return the number of elements that go to, or come from, other ranks than `rank`."""
         return int(self.lengths[self.peers != rank].sum()) * self.elements_per_index
 
 
@@ -47,8 +47,7 @@ class Pieces:
 class TransferPlan:
     """What `rank` sends to and receives from every rank, itself included, between two layouts.
 
-    `plan(dst, src, rank)` is the reverse transfer. `elements_sent` and `elements_received` count what
-    crosses between ranks.
+    `plan(dst, src, rank)` is the reverse transfer.
     """
 
     src: Layout
@@ -59,24 +58,27 @@ class TransferPlan:
 
     @property
     def messages_sent(self) -> int:
-        """To how many other ranks something goes."""
+        """The number of other ranks to which this one sends."""
         return int((self.send.peers != self.rank).sum())
 
     @property
     def elements_sent(self) -> int:
+        """The number of elements that this rank sends to others."""
         return self.send.elements_off(self.rank)
 
     @property
     def elements_received(self) -> int:
+        """The number of elements that this rank receives from others."""
         return self.recv.elements_off(self.rank)
 
 
+# Key: two layouts, and the rank. There are few entries, since one has an array entry for each rank.
 @lru_cache(maxsize=64)
 def plan(src: Layout, dst: Layout, rank: int) -> TransferPlan:
     """Plan the transfer from `src` to `dst` for one rank.
 
-    A replicated source sends nothing: every rank cuts its part from what it has.
-    Raises ValueError unless both layouts have one shape and one number of ranks.
+    A replicated source sends nothing: every rank cuts its part from what it has. ValueError unless both layouts
+    have one shape and one number of ranks.
 
     >>> p = plan(Layout((4, 4), 0, ranks=2), Layout((4, 4), 1, ranks=2), rank=0)
     >>> [(peer, p.send.axis, start, length) for peer, start, length in p.send]
@@ -86,8 +88,8 @@ def plan(src: Layout, dst: Layout, rank: int) -> TransferPlan:
     """
     check_compatible(src, dst)
     if src.split is None:
-        return TransferPlan(src, dst, rank, _own_part(src, dst, rank), _own_part(dst, dst, rank))
-    return TransferPlan(src, dst, rank, _cut(src, dst, rank), _cut(dst, src, rank))
+        return TransferPlan(src, dst, rank, _own_piece(src, dst, rank), _own_piece(dst, dst, rank))
+    return TransferPlan(src, dst, rank, _overlaps(src, dst, rank), _overlaps(dst, src, rank))
 
 
 def check_compatible(src: Layout, dst: Layout) -> None:
@@ -99,9 +101,10 @@ def check_compatible(src: Layout, dst: Layout) -> None:
         )
 
 
+# Key: two layouts. The choice of the cheapest of several layouts asks this for each of them, at every call.
 @lru_cache(maxsize=256)
 def elements_moved(src: Layout, dst: Layout) -> int:
-    """Number of elements that cross between ranks in the transfer from `src` to `dst`, over all ranks.
+    """Return the number of elements that change their rank in the transfer from `src` to `dst`, over all ranks.
 
     >>> elements_moved(Layout((6,), 0, ranks=2, ragged=(5, 1)), Layout((6,), 0, ranks=2))
     2
@@ -109,38 +112,37 @@ def elements_moved(src: Layout, dst: Layout) -> int:
     check_compatible(src, dst)
     if src.split is None or src == dst or src.size == 0:
         return 0
-    held = src.offsets()
     if dst.split is None:
         return src.size * (src.ranks - 1)
-    wanted = dst.offsets()
+    old, new = src.offsets(), dst.offsets()
     if src.split == dst.split:
-        kept = np.minimum(held[1:], wanted[1:]) - np.maximum(held[:-1], wanted[:-1])
+        kept = np.minimum(old[1:], new[1:]) - np.maximum(old[:-1], new[:-1])
         return (src.extent - int(kept.clip(min=0).sum())) * (src.size // src.extent)
-    kept = np.diff(held) * np.diff(wanted)
+    kept = np.diff(old) * np.diff(new)
     return src.size - int(kept.sum()) * (src.size // (src.extent * dst.extent))
 
 
-def _cut(mine: Layout, theirs: Layout, rank: int) -> Pieces:
-    """The parts of the shard of `rank` under `mine` that lie in each rank's box under `theirs`."""
-    shard = mine.lshape(rank)
-    if theirs.split is None:
-        peers = np.arange(mine.ranks if math.prod(shard) else 0)
+def _overlaps(held: Layout, other: Layout, rank: int) -> Pieces:
+    """The parts of the shard that `rank` has under `held` which lie in each rank's box under `other`."""
+    shard = held.lshape(rank)
+    if other.split is None:
+        peers = np.arange(held.ranks if math.prod(shard) else 0)
         return _pieces(shard, 0, peers, np.zeros_like(peers), np.full_like(peers, shard[0]))
-    axis = theirs.split
-    start, stop = mine.span(rank) if axis == mine.split else (0, mine.shape[axis])
-    bounds = theirs.offsets()
+    axis = other.split
+    start, stop = held.span(rank) if axis == held.split else (0, held.shape[axis])
+    bounds = other.offsets()
     low = np.maximum(bounds[:-1], start)
     lengths = np.minimum(bounds[1:], stop) - low
     peers = np.flatnonzero(lengths > 0) if math.prod(shard) else np.arange(0)
     return _pieces(shard, axis, peers, low[peers] - start, lengths[peers])
 
 
-def _own_part(mine: Layout, part: Layout, rank: int) -> Pieces:
-    """The part of the shard of `rank` under `mine` that is its box under `part`, for itself alone."""
-    shard = mine.lshape(rank)
+def _own_piece(held: Layout, part: Layout, rank: int) -> Pieces:
+    """The part of the shard of `rank` under `held` that is its box under `part`, which the rank itself gets."""
+    shard = held.lshape(rank)
     axis = part.split or 0
     start, stop = part.span(rank) if part.split is not None else (0, shard[0] if shard else 1)
-    offset = 0 if mine.split is None else start
+    offset = 0 if held.split is None else start
     peers = np.array([rank] if math.prod(part.lshape(rank)) else [], dtype=np.int64)
     return _pieces(shard, axis, peers, np.full_like(peers, start - offset), np.full_like(peers, stop - start))
 
@@ -152,4 +154,5 @@ def _pieces(
     starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
 ) -> Pieces:
+    """Pieces of a shard of this shape."""
     return Pieces(axis, peers, starts, lengths, math.prod(shard[:axis]) * math.prod(shard[axis + 1 :]))

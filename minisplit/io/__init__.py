@@ -1,6 +1,6 @@
 """Arrays in files: a module per format, and what loads and saves in all of them."""
 
-from minisplit.core.storage import set_sink_opener
+from minisplit.core import storage
 from minisplit.io.sink import FileSink
 
-set_sink_opener(FileSink)
+storage.sink_opener = FileSink

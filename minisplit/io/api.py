@@ -1,10 +1,11 @@
-"""`load`, `save`, `datasets`: what all formats have in common."""
+"""`load`, `save`, `datasets` and `open`, for files of all formats."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,15 +16,24 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout
-from minisplit.io.append import extend, find
-from minisplit.io.atomic import replacing
-from minisplit.io.collective import Path, check_same, checked, opened, read_part, write_parts
-from minisplit.io.formats.base import path_of
+from minisplit.core.storage import StoredArray
+from minisplit.io.append import append_rows, find_dataset
+from minisplit.io.atomic import atomic_replacement
+from minisplit.io.collective import (
+    StrPath,
+    check_same_dataset,
+    checked_format,
+    on_rank_0,
+    open_reader,
+    read_part,
+    write_parts,
+)
+from minisplit.io.formats.base import Format, Target, path_text
 from minisplit.io.formats.registry import format_of
 
 
 def load(
-    path: Path,
+    path: StrPath,
     dataset: str | None = None,
     *,
     split: int | None = 0,
@@ -34,24 +44,66 @@ def load(
     format: str | None = None,
     **options: Any,
 ) -> DNDarray:
-    """Load an array from a file, of which each rank reads only its part. Collective.
+    """Load an array from a file, of which each rank reads only its part.
 
-    The end of the name, or `format`, tells the format: `npy`, `hdf5`, `zarr`, `safetensors`, `csv`, `parquet`.
+    Any number of ranks may load what any other number saved. Big-endian numbers, Fortran order, chunks and
+    compression need no mention. Nothing is ever unpickled.
 
-    dataset: the name of an array in a file that has several, or of a column, which makes an array of one axis;
-        None is the only array there, or the whole table.
-    split, counts: how the array is cut, by default along axis 0 with the default counts. `split=None` replicates
-        it; so is an array without axes. Any number of ranks may load what any other number saved.
-    dtype: None is that of the file; for CSV, which has none, float64. Big-endian numbers, Fortran order, chunks
-        and compression need no mention.
-    options: `sep` for CSV, the character between its columns.
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file; for Zarr, and tables in Parquet, a folder.
+    dataset : str, optional
+        The name of an array in a file that has several, or of a column, which makes an array of one axis. By
+        default the only array there, or the whole table.
+    split : int or None, default 0
+        The axis to split along; None replicates the array. An array without axes is replicated in any case.
+    counts : sequence of int, optional
+        How many indices of the split axis each rank has. By default the balanced counts.
+    dtype : torch.dtype, optional
+        The dtype of the array. By default that of the file; for CSV, which has none, float64.
+    device : str or torch.device, optional
+        The device of the array. By default the CPU.
+    comm : Communication, optional
+        The ranks that load. By default the communicator in use.
+    format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
+        The format of the file. By default that of the end of its name.
+    **options : Any
+        For CSV `sep`, the character between columns.
 
-    Raises the same on all ranks, before there is an array: OSError for a file that is missing or cannot be read
-    on some rank; ValueError, or the OSError of h5py, for one that is truncated, of another format, or not the same
-    on all ranks; KeyError or ValueError, listing what is there, for a dataset that is not, or is not named;
-    TypeError for what are no numbers (nothing is ever unpickled); ModuleNotFoundError where the packages of
-    `pip install "minisplit[files]"` are missing.
+    Returns
+    -------
+    DNDarray
+        The array.
 
+    Raises
+    ------
+    OSError
+        If the file is missing, or cannot be read, on any rank.
+    ValueError
+        If the file is truncated, of another format, or not the same on all ranks; if it has several arrays and
+        `dataset` does not say which; if `counts` do not fit. Of HDF5 files the library raises OSError for some of
+        that.
+    KeyError
+        If there is no dataset of that name. The text lists those that there are.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the file has no numbers, or for an option that the format does not have.
+    ModuleNotFoundError
+        If the packages of `pip install "minisplit[files]"` are missing.
+
+    Communication
+    -------------
+    Collective: three small messages, for CSV six. One exchange more where parts are short pieces of the file. All
+    ranks raise the same error, or none.
+
+    See Also
+    --------
+    minisplit.open : Leave the array in its file, for `vmap` to read block by block.
+
+    Examples
+    --------
     >>> import minisplit as ms, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.npy"
@@ -63,21 +115,23 @@ def load(
     comm = sanitize_comm(comm)
     with ExitStack() as stack:
         with agreement(comm, f"opening {path}"):
-            place, wanted = sanitize_device(device), sanitize_dtype(dtype)
-            reader = stack.enter_context(closing(opened(path, dataset, format, wanted, options)))
-        check_same(comm, reader)
+            device, dtype = sanitize_device(device), sanitize_dtype(dtype)
+            reader = stack.enter_context(closing(open_reader(path, dataset, format, dtype, options)))
+        check_same_dataset(comm, reader)
+        # `split=0` is the default, so an array without axes must not be an error.
         layout = Layout(reader.shape, split if reader.shape else None, comm.size)
         if counts is not None:
             layout = layout.with_counts(counts)
-        placed = reader.placed(layout)
+        # In this layout each rank reads few long pieces; one exchange then brings them where `layout` has them.
+        read_layout = reader.read_layout(layout)
         with agreement(comm, f"reading its part of {path}"):
-            shard = read_part(reader, placed.box(comm.rank), wanted or reader.dtype, place)
-    return DNDarray(shard, placed, comm).to_layout(layout)
+            shard = read_part(reader, read_layout.box(comm.rank), dtype or reader.dtype, device)
+    return DNDarray(shard, read_layout, comm).to_layout(layout)
 
 
 def save(
     x: DNDarray,
-    path: Path,
+    path: StrPath,
     dataset: str | None = None,
     *,
     mode: Literal["w", "a", "extend"] = "w",
@@ -85,25 +139,53 @@ def save(
     format: str | None = None,
     **options: Any,
 ) -> None:
-    """Save an array to a file, to which all ranks write their parts. Collective.
+    """Save an array to a file, to which all ranks write their parts.
 
-    The end of the name, or `format`, tells the format, as for `load`. The file is written beside `path`, handed to
-    the disk and renamed: whatever happens, there is the whole old file, or the whole new one.
+    The file is written beside `path`, handed to the disk and renamed: whatever happens, there is the whole old
+    file, or the whole new one.
 
-    dataset: the name of the array in the file; by default "data" (HDF5, safetensors) or none (Zarr). Of a
-        table it names the only column.
-    mode: "w" makes a new file; "a" adds the dataset to the file, or replaces that of its name, and keeps the
-        others (HDF5, safetensors, Zarr). HDF5 and safetensors files are copied for that. "extend" adds the rows of
-        `x`, its slices along axis 0, behind those of the dataset, in its dtype, or makes it if there is none. npy
-        files grow in place, Zarr and Parquet by files beside those that are there; others are copied.
-    dtype: what to save it as; None is its own. Only safetensors has bfloat16; tables have no complex numbers.
-    options: those of `h5py.Group.create_dataset`, as `compression`, with which the ranks write in turns, and of
-        `zarr.create_array`, as `chunks`; for CSV and Parquet `columns`, their names, for CSV `sep`.
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts. Of a replicated array rank 0 writes all.
+    path : str or os.PathLike
+        The file; for Zarr and Parquet it becomes a folder.
+    dataset : str, optional
+        The name of the array in the file; by default "data" (HDF5, safetensors) or none (Zarr). Of a table it
+        names the only column.
+    mode : {"w", "a", "extend"}, default "w"
+        "w" makes a new file. "a" adds the dataset to the file, or replaces that of its name, and keeps the others
+        (HDF5, safetensors, Zarr); HDF5 and safetensors files are copied for that. "extend" adds the rows of `x`,
+        its slices along axis 0, behind those of the dataset, in its dtype, or makes it if there is none; npy files
+        grow in place, Zarr and Parquet by files beside those that are there, others are copied.
+    dtype : torch.dtype, optional
+        What to save it as. By default its own dtype. Only safetensors has bfloat16; tables have no complex
+        numbers.
+    format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
+        The format of the file. By default that of the end of its name.
+    **options : Any
+        Those of `h5py.Group.create_dataset`, as `compression`, with which the ranks write one after the other, and
+        of `zarr.create_array`, as `chunks`; for CSV and Parquet `columns`, their names, and for CSV `sep`.
 
-    Of a replicated array rank 0 writes all. Raises the same on all ranks, and leaves no part of a file: OSError
-    where the disk is full or the file cannot be written, TypeError for a dtype that the format has not, ValueError
-    for a shape or a name that cannot be.
+    Raises
+    ------
+    OSError
+        If the disk is full, or the file cannot be written, on any rank. No part of a file is left.
+    TypeError
+        If the format does not have the dtype, or an option.
+    ValueError
+        If the format cannot hold the shape, or a name is impossible.
+    ModuleNotFoundError
+        If the packages of `pip install "minisplit[files]"` are missing.
 
+    Communication
+    -------------
+    Collective: six small messages, with "extend" up to eleven, and one exchange where parts are short pieces of
+    the file. For CSV, and HDF5 with options, one small message more for each rank. All ranks raise the same error,
+    or none.
+
+    Examples
+    --------
     >>> import minisplit as ms, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.safetensors"
@@ -112,48 +194,86 @@ def save(
     ...     sorted(ms.datasets(path))
     ['a', 'b']
     """
-    x, name = as_dndarray(x), path_of(path)
-    row = checked(format_of(name, format), dataset)
+    x, file = as_dndarray(x), path_text(path)
+    chosen = checked_format(file, dataset, format)
     if mode not in {"w", "a", "extend"}:
         raise ValueError(
             f"mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a dataset), "
             f"got {mode!r}"
         )
-    kind, how = sanitize_dtype(dtype) or x.dtype, str(mode)
+    saved_dtype, action = sanitize_dtype(dtype) or x.dtype, str(mode)
     if mode == "extend":
-        how, dataset = find(x.comm, row, name, dataset)
-    if how == "a" and not row.adds:
-        raise ValueError(f"mode 'a' adds a dataset to a file, but to {row.name} files none can be added")
-    if how == "a" and row.folders and dataset is None:
-        raise ValueError(f"mode 'a' adds a dataset to {name}: give its name, dataset=")
+        action, dataset = find_dataset(x.comm, chosen, file, dataset)
+    if action == "a" and chosen.contents != "datasets":
+        raise ValueError(f"mode 'a' adds a dataset to a file, but to {chosen.name} files none can be added")
+    if action == "a" and chosen.chunk_files and dataset is None:
+        raise ValueError(f"mode 'a' adds a dataset to {file}: give its name, dataset=")
     if x.split is None:
         x.comm.check_replicated(x.larray, "the replicated array to save")
+    # What is written, or moved before it, is no part of a graph.
     x = DNDarray(x.larray.detach(), x.layout, x.comm)
-    if how == "extend":
-        extend(x, kind, row, name, dataset, options)
+    target = Target(file, dataset, x.layout, saved_dtype, options)
+    if action == "extend":
+        append_rows(x, chosen, target)
         return
     if mode == "extend":
-        options = row.extensible(x.layout, kind, options)
-    layout = row.placed(x.layout, kind, options)
-    x, copied = x.to_layout(layout), how == "a"
-    if copied and row.folders and dataset is not None:
-        folder = row.folder(name, dataset)
-        with agreement(x.comm, f"adding {dataset!r} to {name}"):
+        # There is nothing yet to add rows to: the first call makes what later calls add to.
+        target = replace(target, options=chosen.resizable_options(target))
+    _save_dataset(x, chosen, target, added=action == "a")
+
+
+def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> None:
+    """Save an array to a new file, or add it to one, and replace the old file by that. Collective."""
+    target = replace(target, layout=format.write_layout(target))
+    x = x.to_layout(target.layout)
+    if added and format.chunk_files and target.dataset is not None:
+        # Its folder is made as a file of its own is: beside an old folder of that name, and not in a copy of all.
+        folder = format.dataset_folder(target.path, target.dataset)
+        with agreement(x.comm, f"adding {target.dataset!r} to {target.path}"):
             if x.comm.rank == 0:
-                row.add(name, dataset)
-        name, dataset, copied = folder, None, False
-    with replacing(x.comm, name, row.check_old, copied=copied) as beside:
-        with agreement(x.comm, f"making {name}"):
+                format.create_parents(target.path, target.dataset)
+        target, added = replace(target, path=folder, dataset=None), False
+    path = target.path
+    with atomic_replacement(x.comm, path, format.check_replaceable, copied=added) as new_path:
+        target = replace(target, path=new_path)
+        with agreement(x.comm, f"making {path}"):
             if x.comm.rank == 0:
-                row.create(beside, dataset, layout, kind, options)
-        write_parts(x, kind, row, beside, dataset, options)
+                format.create(target)
+        write_parts(x, format, target)
 
 
-def datasets(path: Path, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
-    """List the datasets of a file by their names, as rank 0 finds them; the columns of a table. Collective.
+def datasets(path: StrPath, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
+    """List the datasets of a file by their names, or the columns of a table.
 
-    [""] for a file with one array that has no name. Raises as `load` does, on all ranks.
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+    format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
+        The format of the file. By default that of the end of its name.
+    comm : Communication, optional
+        The ranks that get the list. By default the communicator in use.
 
+    Returns
+    -------
+    list of str
+        The names as rank 0 finds them; [""] for a file with one array that has no name.
+
+    Raises
+    ------
+    OSError
+        On all ranks, if rank 0 cannot read the file.
+    ValueError
+        If the file is truncated, or of another format.
+    ModuleNotFoundError
+        If the packages of `pip install "minisplit[files]"` are missing.
+
+    Communication
+    -------------
+    Collective: two small messages.
+
+    Examples
+    --------
     >>> import minisplit as ms, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.npy"
@@ -162,11 +282,81 @@ def datasets(path: Path, *, format: str | None = None, comm: Communication | Non
     ['']
     """
     comm = sanitize_comm(comm)
-    told = b""
-    with agreement(comm, f"listing {path}"):
-        name = path_of(path)
-        row = format_of(name, format)
-        if comm.rank == 0:
-            told = json.dumps(row.names(name)).encode()
-    names: list[str] = json.loads(comm.broadcast_bytes(told))
+
+    def list_names() -> list[str]:
+        file = path_text(path)
+        return format_of(file, format).dataset_names(file)
+
+    names: list[str] = on_rank_0(comm, f"listing {path}", list_names)
     return names
+
+
+def open(
+    path: StrPath,
+    dataset: str | None = None,
+    *,
+    split: int | None = 0,
+    dtype: torch.dtype | None = None,
+    format: str | None = None,
+    comm: Communication | None = None,
+) -> StoredArray:
+    """Open an array in a file, of which nothing is read yet, for `minisplit.vmap` to map over.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file; for Zarr, and tables in Parquet, a folder.
+    dataset : str, optional
+        The name of the array in a file that has several. By default the only array there.
+    split : int or None, default 0
+        The axis along which the ranks share it, evenly; None where every rank is to have all of it.
+    dtype : torch.dtype, optional
+        What elements are converted to as they are read. By default their own dtype.
+    format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
+        The format of the file. By default that of the end of its name.
+    comm : Communication, optional
+        The ranks that share the array. By default the communicator in use.
+
+    Returns
+    -------
+    StoredArray
+        The array in its file. The file is closed with the last reference to it.
+
+    Raises
+    ------
+    OSError
+        If the file is missing, or cannot be read, on any rank.
+    ValueError
+        If the file is truncated, of another format, or not the same on all ranks.
+    KeyError
+        If there is no dataset of that name.
+    IndexError
+        If `split` is out of range.
+
+    Communication
+    -------------
+    Collective: two small messages, for CSV five. All ranks raise the same error, or none.
+
+    See Also
+    --------
+    minisplit.load : Read the array into memory.
+
+    Examples
+    --------
+    >>> import minisplit as ms, numpy as np, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder, "x.npy"), np.arange(6.0).reshape(3, 2))
+    ...     x = ms.open(Path(folder, "x.npy"))
+    ...     ms.vmap(lambda row: row.sum(), chunk_size=2)(x)[0].tolist()
+    [1.0, 5.0, 9.0]
+    """
+    comm = sanitize_comm(comm)
+    with ExitStack() as stack:
+        with agreement(comm, f"opening {path}"):
+            dtype = sanitize_dtype(dtype)
+            reader = stack.enter_context(closing(open_reader(path, dataset, format, dtype, {})))
+        check_same_dataset(comm, reader)
+        layout = Layout(reader.shape, split, comm.size)
+        stack.pop_all()  # the file stays open, and is closed with the array
+    return StoredArray(reader, layout, comm, Path(path), dataset, dtype or reader.dtype)

@@ -1,91 +1,87 @@
-"""Rows that are put behind those of a dataset in a file."""
+"""Rows that are added behind those of a dataset in a file: `save(..., mode="extend")`."""
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack, closing
-from typing import Any
+from dataclasses import replace
 
 import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.io.atomic import behind_the_end, replacing
-from minisplit.io.collective import check_same, write_parts
-from minisplit.io.formats.base import Format, the_one
+from minisplit.io.atomic import append_in_place, atomic_replacement
+from minisplit.io.collective import check_same_dataset, on_rank_0, write_parts
+from minisplit.io.formats.base import Format, Target, only_dataset
 
 
-def find(comm: Communication, format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:
-    """How rows are added to a dataset, and its name, None being the only one of the file. Collective.
+def find_dataset(comm: Communication, format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:
+    """Return how rows are added to a dataset, and its name, None being the only array of the file. Collective.
 
-    "extend" if rank 0 finds it, "a" if it finds the file without it, "w" if there is no file.
+    "extend" if rank 0 finds the dataset, "a" if it finds the file without it, "w" if there is no file.
     """
-    told = b""
-    with agreement(comm, f"looking into {path}"):
-        if comm.rank == 0:
-            told = json.dumps(_found(format, path, dataset)).encode()
-    mode, name = json.loads(comm.broadcast_bytes(told))
+    # Only rank 0 looks: ranks may not yet see a file that another job makes now.
+    mode, name = on_rank_0(comm, f"looking into {path}", lambda: _find_dataset(format, path, dataset))
     return mode, name
 
 
-def _found(format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:
+def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:
     if not os.path.exists(path):
         return "w", dataset
-    if not format.adds:
+    if format.contents != "datasets":
         return "extend", dataset
+    # Of several arrays in a file it must be said to which rows are added; to an empty file one is added.
     if dataset is None:
-        names = format.names(path)
-        return ("extend", the_one(path, names) or None) if names else ("a", None)
+        names = format.dataset_names(path)
+        return ("extend", only_dataset(path, names) or None) if names else ("a", None)
     try:
-        format.open(path, dataset).close()
+        format.open_reader(path, dataset, None).close()
     except KeyError:
         return "a", dataset
     return "extend", dataset
 
 
-def extend(
-    x: DNDarray, dtype: torch.dtype, format: Format, path: str, dataset: str | None, options: dict[str, Any]
-) -> None:
-    """Put the rows of `x` behind those of a dataset that is there, in its own dtype. Collective."""
-    comm = x.comm
-    reading = {name: options[name] for name in format.reading if name in options}
+def append_rows(x: DNDarray, format: Format, target: Target) -> None:
+    """Add the rows of `x` to a dataset that is there, in its dtype. Collective."""
+    comm, path = x.comm, target.path
     with ExitStack() as stack:
         with agreement(comm, f"looking into {path}"):
-            wanted = None if format.typed else dtype
-            there = stack.enter_context(closing(format.open(path, dataset, dtype=wanted, **reading)))
-            column = format.table and x.ndim == 1 and len(there.shape) == 2
-            rows = (1,) if column else x.shape[1:]
-            if not x.ndim or not there.shape or there.shape[1:] != rows:
+            reader = stack.enter_context(closing(format.open_to_append(target)))
+        check_same_dataset(comm, reader)
+        with agreement(comm, f"looking into {path}"):
+            old, dtype = reader.shape, reader.dtype
+            # An array of one axis can be added to a table of one column, which is of two axes.
+            is_column = format.contents == "columns" and x.ndim == 1 and len(old) == 2
+            if not x.ndim or not old or old[1:] != ((1,) if is_column else x.shape[1:]):
                 raise ValueError(
-                    f"rows that are added must be as long as those that are there: {path} has shape "
-                    f"{there.shape}, got shape {x.shape}"
+                    f"rows that are added must be as long as those that are there: {path} has shape {old}, got "
+                    f"shape {x.shape}"
                 )
-            if not torch.can_cast(dtype, there.dtype):
-                raise TypeError(f"{path} holds {there.dtype}, which {dtype} cannot become; convert it before")
-            layout, options = format.extended(path, dataset, x.layout, there.dtype, options)
-            shape = (there.shape[0] + x.shape[0], *x.shape[1:])
-            told = format.told(path, shape)
-        check_same(comm, there)
-    new, old = x.to_layout(layout), there.shape[0]
+            if not torch.can_cast(target.dtype, dtype):
+                raise TypeError(f"{path} holds {dtype}, which {target.dtype} cannot become; convert it before")
+            target = format.append_target(replace(target, dtype=dtype))
+            shape = (old[0] + x.shape[0], *x.shape[1:])
+            header = format.header_of_shape(path, shape)
+    x = x.to_layout(target.layout)
 
-    def check_old(path: str) -> None:
-        format.check_old(path)
-        with closing(format.open(path, dataset)) as now:
-            if now.shape != there.shape:
-                raise ValueError(
-                    f"{path} had the shape {there.shape}, but meanwhile {now.shape}: add the rows again"
-                )
+    # Another job may have added rows since this one looked: it would write over them.
+    def check_unchanged(path: str) -> None:
+        format.check_replaceable(path)
+        with closing(format.open_reader(path, target.dataset, None)) as reader:
+            if reader.shape != old:
+                raise ValueError(f"{path} had the shape {old}, but meanwhile {reader.shape}: add the rows again")
 
-    if told is not None:
-        with behind_the_end(comm, path, check_old, told):
-            write_parts(new, there.dtype, format, path, dataset, options, first=old)
+    if header is not None:
+        with append_in_place(comm, path, check_unchanged, header):
+            write_parts(x, format, target, first_row=old[0])
         return
-    if format.folders and dataset is not None:
-        path, dataset = format.folder(path, dataset), None
-    with replacing(comm, path, format.check_old, copied=True) as beside:
+    if format.chunk_files and target.dataset is not None:
+        # Only the folder of the dataset is replaced, and nothing of what is beside it.
+        target = replace(target, path=format.dataset_folder(path, target.dataset), dataset=None)
+    with atomic_replacement(comm, target.path, format.check_replaceable, copied=True) as new_path:
+        target = replace(target, path=new_path)
         with agreement(comm, f"adding {x.shape[0]} rows to {path}"):
             if comm.rank == 0:
-                format.extend(beside, dataset, shape)
-        write_parts(new, there.dtype, format, beside, dataset, options, first=old)
+                format.resize(target, shape)
+        write_parts(x, format, target, first_row=old[0])

@@ -14,81 +14,89 @@ from contextlib import contextmanager, suppress
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 
-_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+# Of Linux's <fcntl.h>, for `renameat2`: paths as of the current folder, and two names that are exchanged.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def replacing(
-    comm: Communication, path: str, check_old: Callable[[str], None], *, copied: bool = False
+def atomic_replacement(
+    comm: Communication, path: str, check_replaceable: Callable[[str], None], *, copied: bool = False
 ) -> Iterator[str]:
-    """The name of a file beside `path`, which takes its place if the block ends well, else is removed. Collective.
+    """Yield the name of a new file, which replaces that at `path` once the block has ended well. Collective.
 
-    The block makes it, a file or a folder, by calls that raise on all ranks or on none. `copied`: it begins as a
-    copy of what is at `path`, if there is something. `check_old` raises if what is there must not be replaced.
+    The block makes it, a file or a folder, by calls that raise on all ranks or on none; if they raise, it is
+    removed. With `copied` it begins as a copy of what is at `path`, if there is something. `check_replaceable`
+    raises if what is there must stay.
 
     A job that is killed leaves what it had written, under a name that begins with a dot and ends in ".partial".
     """
+    # Behind a symbolic link, as the link is to stay one; in the same folder, as a name moves within a disk only.
     folder, name = os.path.split(os.path.realpath(path))
+    # Two jobs that save to one name must not write to the same new file.
     token = comm.broadcast_bytes(secrets.token_hex(4).encode()).decode()
-    beside = os.path.join(folder, f".{name}.{token}.partial")
+    new = os.path.join(folder, f".{name}.{token}.partial")
     target = os.path.join(folder, name)
     first = comm.rank == 0
     try:
         with agreement(comm, f"preparing to write {path}"):
             if first:
-                check_place(folder, target, check_old)
+                check_target(folder, target, check_replaceable)
             if first and copied and os.path.exists(target):
-                _copy(target, beside)
-        yield beside
+                _copy(target, new)
+        yield new
         with agreement(comm, f"handing {path} to the disk"):
-            sync(beside, comm.rank, comm.size)
+            sync(new, comm.rank, comm.size)
         with agreement(comm, f"putting {path} in its place"):
             if first:
-                replace(beside, target)
-                _sync_folder(folder)
+                move_into_place(new, target)
+                # A rename is on the disk once its folder is.
+                _fsync(folder)
     finally:
         if first:
-            remove(beside)
+            remove(new)
 
 
 @contextmanager
-def behind_the_end(
-    comm: Communication, path: str, check_old: Callable[[str], None], told: tuple[int, bytes]
+def append_in_place(
+    comm: Communication, path: str, check_unchanged: Callable[[str], None], header: tuple[int, bytes]
 ) -> Iterator[None]:
-    """Let the block write behind the end of the file at `path`, which is then told of it. Collective.
+    """Let the block write behind the end of the file at `path`, and then rewrite the header. Collective.
 
-    told: at which byte of the file it says how much of it counts, and what it says after the block. If the block
-    fails, what it wrote is cut off again. `check_old` is called once no other job can do the same.
+    `header` is where in the file it says how much of it counts, and what it says after the block: until then the
+    file is the old one for all who read it. If the block fails, what it wrote is cut off again.
+    `check_unchanged` is called once no other job can do the same.
     """
-    target, handle, end = os.path.realpath(path), -1, 0
+    target, handle, old_size = os.path.realpath(path), -1, 0
     try:
         with agreement(comm, f"preparing to write {path}"):
             if comm.rank == 0:
                 handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
-                _claim(handle, path)
-                check_place(os.path.dirname(target), target, check_old)
-                end = os.path.getsize(target)
+                _lock(handle, path)
+                check_target(os.path.dirname(target), target, check_unchanged)
+                old_size = os.path.getsize(target)
         yield
+        # Before the header: if power fails between the two, the numbers are there but do not count.
         with agreement(comm, f"handing {path} to the disk"):
             sync(target, comm.rank, comm.size)
         with agreement(comm, f"putting what was added to {path} in its place"):
             if comm.rank == 0:
                 if not os.path.samestat(os.fstat(handle), os.stat(target)):
                     raise FileExistsError(errno.EEXIST, "the file was replaced by another while it grew", path)
-                end = 0
-                os.pwrite(handle, told[1], told[0])
+                # Once the header may be the new one the file must not be cut short.
+                old_size = 0
+                os.pwrite(handle, header[1], header[0])
                 os.fsync(handle)
     except BaseException:
-        if end:
-            os.ftruncate(handle, end)
+        if old_size:
+            os.ftruncate(handle, old_size)
         raise
     finally:
         if handle >= 0:
             os.close(handle)
 
 
-def _claim(handle: int, path: str) -> None:
-    """Be the only one who adds to a file, until it is closed; BlockingIOError where another does."""
+def _lock(handle: int, path: str) -> None:
+    """Be the only job that adds to a file, until it is closed; BlockingIOError where another one does."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -98,59 +106,55 @@ def _claim(handle: int, path: str) -> None:
 
 
 def _copy(old: str, new: str) -> None:
-    """Copy a file; of a folder, the files of which are only ever replaced, make another with the same files."""
+    """Copy a file, or a folder by hard links to its files: these are only ever replaced, never changed."""
     if not os.path.isdir(old):
         shutil.copyfile(old, new)
         return
     try:
         shutil.copytree(old, new, copy_function=os.link)
-    except (shutil.Error, OSError):  # not every file system can
+    except (shutil.Error, OSError):  # some file systems have no hard links
         remove(new)
         shutil.copytree(old, new)
 
 
-def check_place(folder: str, target: str, check_old: Callable[[str], None]) -> None:
+def check_target(folder: str, target: str, check_replaceable: Callable[[str], None]) -> None:
+    """Raise an OSError unless `target`, in `folder`, may be written. Local."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}: there is no folder {folder}")
-    if os.path.exists(target) and not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {target} may not be written")
     if os.path.exists(target):
-        check_old(target)
+        # To replace a file its folder must be writable, not the file; but who made it read-only wants to keep it.
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}: {target} may not be written")
+        check_replaceable(target)
 
 
 def sync(path: str, rank: int, size: int) -> None:
-    """Hand what this rank has in memory of a file to the disk, or its share of the files of a folder."""
-    if not os.path.isdir(path):
-        _sync_file(path)
-        return
-    walked = sorted((folder, sorted(names)) for folder, _, names in os.walk(path))
-    files = [os.path.join(folder, name) for folder, names in walked for name in names]
-    for file in files[rank::size]:
-        _sync_file(file)
-    for folder, _ in walked[rank::size]:
-        _sync_folder(folder)
+    """Hand what this rank has in memory of a file to the disk, or its share of the files of a folder. Local."""
+    paths = [path]
+    if os.path.isdir(path):
+        # With "" for the folders themselves, which hold the names of the files.
+        files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in ("", *names))
+        paths = files[rank::size]
+    for each in paths:
+        _fsync(each)
 
 
-def _sync_file(path: str) -> None:
-    handle = os.open(path, os.O_RDWR)
+def _fsync(path: str) -> None:
+    is_folder = os.path.isdir(path)
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError:
+        if not is_folder:  # some file systems cannot sync a folder
+            raise
     finally:
         os.close(handle)
 
 
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every file system can
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def replace(new: str, target: str) -> None:
-    """Put `new` in the place of `target`. What was there has then the name `new`, or is gone."""
+def move_into_place(new: str, target: str) -> None:
+    """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local."""
     if os.path.isfile(new) and not os.path.isdir(target):
+        # The new file is for the same readers: one that only its owner may read stays so.
         if os.path.exists(target):
             shutil.copymode(target, new)
         os.replace(new, target)
@@ -160,7 +164,7 @@ def replace(new: str, target: str) -> None:
     except OSError:
         if not os.path.exists(target):
             raise
-        if not _exchanged(new, target):
+        if not _exchange_names(new, target):
             # No one step for folders here: for a moment there is nothing at `target`.
             aside = f"{new}.old"
             os.rename(target, aside)
@@ -172,14 +176,15 @@ def replace(new: str, target: str) -> None:
             os.rename(aside, new)
 
 
-def _exchanged(one: str, other: str) -> bool:
+def _exchange_names(one: str, other: str) -> bool:
     """Exchange two names in one step, where the system can."""
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    return exchange is not None and not exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+    names = _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other)
+    return exchange is not None and not exchange(*names, _RENAME_EXCHANGE)
 
 
 def remove(path: str) -> None:
-    """Remove what may be there: the rest of a failed save, or what a folder replaced."""
+    """Remove what may be there: the rest of a failed save, or what a folder replaced. Local."""
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,13 +1,14 @@
-"""What all formats have in common: ranks open a dataset, see that it is the same, read and write their parts."""
+"""What is collective in all formats: ranks open a dataset, compare it, read and write their parts."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
@@ -15,92 +16,90 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
+from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
-from minisplit.io.formats.base import Format, Reader, Writer, path_of
+from minisplit.io.formats.base import Format, Target, Writer, path_text
 from minisplit.io.formats.registry import format_of
 
-# What is converted at once.
+StrPath = str | PathLike[str]
+# Bytes that are converted to another dtype, or moved to another device, at once: more memory than that is not
+# used.
 _BLOCK = 64 * 2**20
-Path = str | PathLike[str]
+
+
+def open_reader(
+    path: StrPath, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
+) -> Reader:
+    """Open a dataset in a file whose format its name or `format` tells. Local."""
+    file = path_text(path)
+    return checked_format(file, dataset, format).open_reader(file, dataset, dtype, **options)
+
+
+def checked_format(path: str, dataset: str | None, format: str | None) -> Format:
+    """Return the format of a file; TypeError or ValueError for a name that no dataset of that format can have."""
+    chosen = format_of(path, format)
+    if dataset is not None and not isinstance(dataset, str):
+        raise TypeError(f"dataset must be a str or None, got {short_repr(dataset)}")
+    if dataset is not None and chosen.contents == "array":
+        raise ValueError(f"{chosen.name} files hold one array, which has no name, got dataset={dataset!r}")
+    return chosen
+
+
+def on_rank_0(comm: Communication, doing: str, compute: Callable[[], Any]) -> Any:
+    """Return what rank 0 computes, numbers and texts, on all ranks; its error is raised on all. Collective."""
+    data = b""
+    with agreement(comm, doing):
+        if comm.rank == 0:
+            data = json.dumps(compute()).encode()
+    return json.loads(comm.broadcast_bytes(data))
+
+
+def check_same_dataset(comm: Communication, reader: Reader) -> None:
+    """Raise ValueError on all ranks unless their arrays have the same shape, dtype and order. Collective."""
+    reader.build_index(comm)
+    found = f"{reader.shape} {reader.dtype}"
+    # By the order in which elements lie in the file the ranks choose what each reads: if it differs, they would
+    # send messages that do not fit together.
+    layouts = [reader.read_layout(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
+    hint = "the ranks must see the same file"
+    comm.check_same(f"{found} {layouts}", "the array in the file", description=found, hint=hint)
 
 
 def read_part(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A part of a dataset; a block at a time where it is to have another dtype or device."""
+    """Read a part of a dataset; block by block where it is to have another dtype or device. Local."""
     if dtype == reader.dtype and device.type == "cpu":
         return reader.read(box)
-    found = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)
+    part = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)
     for block, place in blocks(box, reader.dtype.itemsize, _BLOCK):
-        found[place] = reader.read(block).to(device=device, dtype=dtype)
-    return found
+        part[place] = reader.read(block).to(device=device, dtype=dtype)
+    return part
 
 
-def opened(
-    path: Path, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
-) -> Reader:
-    name = path_of(path)
-    row = checked(format_of(name, format), dataset)
-    return row.open(name, dataset, dtype=dtype, **options)
-
-
-def checked(row: Format, dataset: str | None) -> Format:
-    if dataset is not None and not isinstance(dataset, str):
-        raise TypeError(f"dataset must be a str or None, got {short_repr(dataset)}")
-    if dataset is not None and not row.named:
-        raise ValueError(f"{row.name} files hold one array, which has no name, got dataset={dataset!r}")
-    return row
-
-
-def check_same(comm: Communication, reader: Reader) -> None:
-    """ValueError, the same on every rank, unless all ranks have opened an array of the same shape and dtype."""
-    seen = f"{reader.shape} {reader.dtype}"
-    # Also in which order it lies there: by that ranks choose what each reads.
-    ways = [reader.placed(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
-    digest = int.from_bytes(hashlib.blake2b(f"{seen} {ways}".encode(), digest_size=7).digest())
-    found = comm.allgather(np.array([digest]))[:, 0]
-    other = int(np.argmax(found != found[0]))
-    if other:
-        first, second = (comm.broadcast_bytes(seen.encode(), root).decode() for root in (0, other))
-        raise ValueError(
-            f"the ranks must see the same file: rank 0 finds an array of {first}, rank {other} of {second}"
-        )
-
-
-def write_parts(
-    new: DNDarray,
-    dtype: torch.dtype,
-    format: Format,
-    path: str,
-    dataset: str | None,
-    options: dict[str, Any],
-    *,
-    first: int = 0,
-) -> None:
-    """Let every rank write its part of `new`, whose rows are those from `first` on of a dataset. Collective.
+def write_parts(x: DNDarray, format: Format, target: Target, *, first_row: int = 0) -> None:
+    """Let every rank write its part of `x`, whose rows are those from `first_row` on of the dataset. Collective.
 
     Of a replicated array rank 0 writes all.
     """
-    comm, layout = new.comm, new.layout
-    whole = Layout((first + layout.shape[0], *layout.shape[1:]), layout.split, layout.ranks) if first else layout
-    for turn in _turns(layout, format.in_turns(options)):
-        with agreement(comm, f"writing its part of {path}"):
+    comm, layout = x.comm, x.layout
+    if first_row:
+        rows = first_row + layout.shape[0]
+        target = replace(target, layout=Layout((rows, *layout.shape[1:]), layout.split, layout.ranks))
+    # Of an array without elements nobody writes: `create` has made all there is.
+    counts = layout.counts if layout.size else ()
+    writers = [0] if counts is None else [rank for rank, count in enumerate(counts) if count]
+    for turn in [[rank] for rank in writers] if format.serial_writes(target.options) else [writers]:
+        # After each turn, so that a rank that fails ends the turns of all.
+        with agreement(comm, f"writing its part of {target.path}"):
             if comm.rank in turn:
                 box = layout.box(comm.rank)
-                if first:
-                    box = (slice(first + box[0].start, first + box[0].stop), *box[1:])
-                with closing(format.writer(path, dataset, whole, dtype, options)) as writer:
-                    _write(writer, box, new.larray, dtype)
+                if first_row:
+                    box = (slice(first_row + box[0].start, first_row + box[0].stop), *box[1:])
+                with closing(format.open_writer(target)) as writer:
+                    _write_part(writer, box, x.larray, target.dtype)
 
 
-def _turns(layout: Layout, one_by_one: bool) -> list[list[int]]:
-    """Which ranks write at once, one such list after the other. Of a replicated array rank 0 writes all."""
-    counts = layout.counts if layout.size else ()
-    writing = [0] if counts is None else [rank for rank, count in enumerate(counts) if count]
-    return [[rank] for rank in writing] if one_by_one else [writing]
-
-
-def _write(writer: Writer, box: Box, shard: torch.Tensor, dtype: torch.dtype) -> None:
-    """Write a part; a block at a time where it is to be converted."""
+def _write_part(writer: Writer, box: Box, shard: torch.Tensor, dtype: torch.dtype) -> None:
+    """Write a part; block by block where it is to be converted."""
     if dtype == shard.dtype and shard.device.type == "cpu" and not shard.is_conj() and not shard.is_neg():
         writer.write(box, shard)
         return

@@ -1,15 +1,14 @@
-"""Files to which the outputs of a map go, block by block; an interrupted map goes on where it stopped.
+"""Files to which the outputs of a mapped call go, block by block; an interrupted call can be resumed.
 
-While a map runs, `y.npy` is written as `.y.npy.partial`, and beside it a folder `.y.npy.journal` tells what
-has been done: `job` says of which call it is, and each rank adds a line with two numbers, the first global sample
-and the one past the last, to a file of its own there once a block is written. Nothing in it depends on the number
-of ranks.
+While a call runs, `y.npy` is written as `.y.npy.partial`, and beside it is a folder `.y.npy.journal`. There a file
+`job` says which call it is, and each rank has a file of its own, to which it adds a line with two numbers once a
+block is written: the first global sample of the block, and the one past its last. Nothing in the journal depends
+on the number of ranks, so that another number of them may resume the call.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -27,61 +26,62 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, StoredArray
-from minisplit.io.atomic import check_place, remove, replace, sync
-from minisplit.io.chunks import chunks_of
-from minisplit.io.formats.base import Format, Writer, path_of
+from minisplit.io.atomic import check_target, move_into_place, remove, sync
+from minisplit.io.chunks import chunk_shape
+from minisplit.io.collective import on_rank_0
+from minisplit.io.formats.base import Format, Target, Writer, path_text
 from minisplit.io.formats.registry import format_of
 from minisplit.vmap.pytree import input_labels
 
-# What a chunk holds at most, in bytes.
-_MOST = 2**24
+# Bytes of a chunk at most.
+_MAX_CHUNK = 2**24
 
 
 class FileSink:
-    """Outputs in files. See `minisplit.core.storage.Sink`."""
+    """Outputs in files. See `minisplit.core.storage.Sink` and `open_sink`."""
 
     def __init__(self, out: Any, comm: Communication, job: str, resume: bool) -> None:
         self.comm = comm
         labels = zip(input_labels(pytree.tree_structure(out)), pytree.tree_leaves(out), strict=True)
-        self.labelled = {label: Path(path_of(path)) for label, path in labels if path is not None}
-        self.paths = list(self.labelled.values())
-        self.formats = [_format_of(path) for path in self.paths]
-        if len(set(map(os.path.abspath, self.paths))) != len(self.labelled) or not self.paths:
+        self._labelled = {label: Path(path_text(path)) for label, path in labels if path is not None}
+        self._paths = list(self._labelled.values())
+        self._formats = [_format_of(path) for path in self._paths]
+        if len(set(map(os.path.abspath, self._paths))) != len(self._labelled) or not self._paths:
             raise ValueError(f"out must be a path, or a different one for each mapped output, got {out!r}")
-        first = self.paths[0]
-        self.journal = first.with_name(f".{first.name}.journal")
-        self.targets: list[Target] = []
-        self.writers: list[Writer | None] = []
-        self.lines: TextIO | None = None
-        told = b""
-        with agreement(comm, f"looking for an interrupted map to {first.name}"):
-            if comm.rank == 0:
-                told = json.dumps(self._begin(job, resume)).encode()
-        self._done: list[tuple[int, int]] = [(a, b) for a, b in json.loads(comm.broadcast_bytes(told))]
+        first = self._paths[0]
+        self._journal = first.with_name(f".{first.name}.journal")
+        self._outputs: list[FileOutput] = []
+        self._writers: list[Writer | None] = []
+        self._log: TextIO | None = None
+        doing = f"looking for an interrupted map to {first.name}"
+        self._done: list[tuple[int, int]] = [
+            (start, stop) for start, stop in on_rank_0(comm, doing, lambda: self._begin(job, resume))
+        ]
 
     def _begin(self, job: str, resume: bool) -> list[tuple[int, int]]:
-        """What an interrupted call has done; without `resume`, or without one, start afresh. On rank 0."""
-        words = self.journal / "job"
-        if resume and words.exists():
-            before = words.read_text()
-            if before != job:
+        """Return what an interrupted call has done; if nothing is to be resumed, start afresh. On rank 0."""
+        job_file = self._journal / "job"
+        if resume and job_file.exists():
+            interrupted = job_file.read_text()
+            if interrupted != job:
                 raise ValueError(
-                    f"{self.journal} is of another call, so resume=True cannot go on with it: that was {before}, "
-                    f"this is {job}; call without resume= to start afresh"
+                    f"{self._journal} is of another call, so resume=True cannot go on with it: that was "
+                    f"{interrupted}, this is {job}; call without resume= to start afresh"
                 )
-            lines = [
-                line.split() for file in self.journal.glob("done-*") for line in file.read_text().splitlines()
-            ]
+            logs = [file.read_text().splitlines() for file in self._journal.glob("done-*")]
+            # A rank that was killed while it wrote may have left half a line.
+            lines = [line.split() for log in logs for line in log]
             done = sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
-            # A call that was killed before its first block may have left half a file, one before its last all.
-            if done and all(_partial(path).exists() for path in self.paths):
+            # A call that was killed before its first block may have left half a file: `create` writes no journal.
+            if done and all(_partial(path).exists() for path in self._paths):
                 return done
-        shutil.rmtree(self.journal, ignore_errors=True)
-        for path, format in zip(self.paths, self.formats, strict=True):
-            check_place(str(path.absolute().parent), str(path), format.check_old)
+        # The journal first: without it what is left of the files counts for nothing.
+        shutil.rmtree(self._journal, ignore_errors=True)
+        for path, format in zip(self._paths, self._formats, strict=True):
+            check_target(str(path.absolute().parent), str(path), format.check_replaceable)
             remove(str(_partial(path)))
-        self.journal.mkdir()
-        words.write_text(job)
+        self._journal.mkdir()
+        job_file.write_text(job)
         return []
 
     def done(self) -> Sequence[tuple[int, int]]:
@@ -90,129 +90,138 @@ class FileSink:
     def create(
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
     ) -> None:
-        several = len(names) > 1 and len(self.paths) == 1 and self.formats[0].adds
-        one = several or len(self.paths) == len(names) == 1
-        labelled = dict.fromkeys(names, self.paths[0]) if one else self.labelled
+        # One path for several outputs is a file in which each is a dataset, where the format has several.
+        several = len(names) > 1 and len(self._paths) == 1 and self._formats[0].contents == "datasets"
+        one_file = several or len(self._paths) == len(names) == 1
+        labelled = dict.fromkeys(names, self._paths[0]) if one_file else self._labelled
         if set(labelled) != set(names):
             raise ValueError(
-                f"out has {len(self.paths)} paths, but func returns {len(layouts)} mapped outputs: give a path "
+                f"out has {len(self._paths)} paths, but func returns {len(layouts)} mapped outputs: give a path "
                 f"for each, as func returns them ({', '.join(names)}), and None for an output that is not mapped, "
                 "or one file of a format that holds several"
             )
-        paths = [labelled[name] for name in names]
-        formats = [_format_of(path) for path in paths]
-        datasets = [dataset_of(name) if several else None for name in names]
+        datasets = [dataset_name(name) if several else None for name in names]
         if several and len(set(datasets)) != len(names):
             raise ValueError(f"outputs need different names in one file, but theirs would be {datasets}")
-        each = zip(formats, paths, datasets, layouts, dtypes, strict=True)
+        resumed = bool(self._done)
         with agreement(self.comm, "making the output files"):
-            self.targets = [Target(*one, _options(one[0], one[3], one[4].itemsize, block)) for one in each]
+            for name, dataset, layout, dtype in zip(names, datasets, layouts, dtypes, strict=True):
+                path = labelled[name]
+                format = _format_of(path)
+                options = _options(format, layout, dtype.itemsize, block)
+                target = Target(str(_partial(path)), dataset, layout, dtype, options)
+                self._outputs.append(FileOutput(path, format, target))
             if self.comm.rank == 0:
-                for target in self.targets:
-                    target.make(resuming=bool(self._done))
+                for output in self._outputs:
+                    output.create(resumed)
         with agreement(self.comm, "opening the output files"):
-            resuming = bool(self._done)
-            self.writers = [None if target.shared(resuming) else target.writer() for target in self.targets]
-            self.lines = (self.journal / f"done-{self.comm.rank}-{time.time_ns()}").open("x")
+            self._writers = [None if out.shares_chunks(resumed) else out.open_writer() for out in self._outputs]
+            # In nanoseconds, so that ranks of a resumed call do not find a file of this name.
+            self._log = (self._journal / f"done-{self.comm.rank}-{time.time_ns()}").open("x")
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
-        writer = self.writers[output]
+        writer = self._writers[output]
         if writer is not None:
             writer.write(box, part)
             return
-        # Another rank may write what lies in the same chunk of the file.
-        with locked(self.journal / "job"), closing(self.targets[output].writer()) as writer:
+        # Another rank may write what lies in the same chunk of the file: of a chunk all is written again.
+        with locked(self._journal / "job"), closing(self._outputs[output].open_writer()) as writer:
             writer.write(box, part)
 
     def record(self, start: int, stop: int) -> None:
-        assert self.lines is not None, "created before anything is written"
-        self.lines.write(f"{start} {stop}\n")
-        self.lines.flush()
+        assert self._log is not None, "created before anything is written"
+        self._log.write(f"{start} {stop}\n")
+        # A process that is killed loses what Python has in its buffer, but not what the system has.
+        self._log.flush()
 
     def finish(self) -> Sequence[StoredArray]:
-        paths = dict.fromkeys(target.path for target in self.targets)
+        paths = dict.fromkeys(output.path for output in self._outputs)
         with agreement(self.comm, "handing the output files to the disk"):
+            # Libraries may write the last of it when they close a file.
             self.close()
             for path in paths:
                 sync(str(_partial(path)), self.comm.rank, self.comm.size)
         with agreement(self.comm, "putting the output files in their place"):
             if self.comm.rank == 0:
                 for path in paths:
-                    replace(str(_partial(path)), str(path))
+                    move_into_place(str(_partial(path)), str(path))
                     remove(str(_partial(path)))  # what a folder has replaced
-                shutil.rmtree(self.journal, ignore_errors=True)
+                shutil.rmtree(self._journal, ignore_errors=True)
         with agreement(self.comm, "opening the outputs"):
-            return [target.opened(self.comm) for target in self.targets]
+            return [output.open(self.comm) for output in self._outputs]
 
     def close(self) -> None:
+        # All of them, also if one fails to close.
         with ExitStack() as stack:
-            for each in (self.lines, *self.writers):
-                if each is not None:
-                    stack.callback(each.close)
+            for file in (self._log, *self._writers):
+                if file is not None:
+                    stack.callback(file.close)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One output in a file."""
+class FileOutput:
+    """One output: where it is in the end, and the target under another name to which it is written before."""
 
-    format: Format
     path: Path
-    dataset: str | None
-    layout: Layout
-    dtype: torch.dtype
-    options: dict[str, Any]
+    format: Format
+    target: Target
 
-    def shared(self, resuming: bool) -> bool:
-        """Whether writes of ranks could meet in one chunk. What is resumed may have chunks of another size."""
-        placed = self.format.placed(self.layout, self.dtype, self.options)
-        return self.layout.ranks > 1 and self.format.folders and (resuming or placed != self.layout)
+    def shares_chunks(self, resumed: bool) -> bool:
+        """Whether two ranks may write to one chunk. In a file that is resumed chunks may have another size."""
+        if not self.format.chunk_files or self.target.layout.ranks == 1:
+            return False
+        return resumed or self.format.write_layout(self.target) != self.target.layout
 
-    def make(self, resuming: bool) -> None:
-        """Make the file, or see that it is as an interrupted call has made it. On rank 0."""
-        partial = _partial(self.path)
-        if not (resuming and partial.exists()):
-            if self.dataset is not None and self.format.folders:
-                self.format.add(str(partial), self.dataset)
-            self.format.create(str(partial), self.dataset, self.layout, self.dtype, self.options)
+    def create(self, resumed: bool) -> None:
+        """Make the file, or check that it is as an interrupted call has made it. On rank 0."""
+        target, format = self.target, self.format
+        if not (resumed and os.path.exists(target.path)):
+            if target.dataset is not None and format.chunk_files:
+                format.create_parents(target.path, target.dataset)
+            format.create(target)
             return
-        with closing(self.format.open(str(partial), self.dataset)) as there:
-            if (tuple(there.shape), there.dtype) != (self.layout.shape, self.dtype):
+        with closing(format.open_reader(target.path, target.dataset, None)) as reader:
+            if (tuple(reader.shape), reader.dtype) != (target.layout.shape, target.dtype):
                 raise ValueError(
-                    f"{self.path.name} had {there.dtype} {tuple(there.shape)} in the interrupted call, but has "
-                    f"{self.dtype} {self.layout.shape} in this one; call without resume= to start afresh"
+                    f"{self.path.name} had {reader.dtype} {tuple(reader.shape)} in the interrupted call, but has "
+                    f"{target.dtype} {target.layout.shape} in this one; call without resume= to start afresh"
                 )
 
-    def writer(self) -> Writer:
-        return self.format.writer(str(_partial(self.path)), self.dataset, self.layout, self.dtype, self.options)
+    def open_writer(self) -> Writer:
+        """Open the file in which the output is until the call is complete. Local."""
+        return self.format.open_writer(self.target)
 
-    def opened(self, comm: Communication) -> StoredArray:
-        reader = self.format.open(str(self.path), self.dataset)
-        return StoredArray(reader, self.layout, comm, self.path, self.dataset, self.dtype)
+    def open(self, comm: Communication) -> StoredArray:
+        """Open the complete output. Local."""
+        target = self.target
+        reader = self.format.open_reader(str(self.path), target.dataset, None)
+        return StoredArray(reader, target.layout, comm, self.path, target.dataset, target.dtype)
 
 
-def dataset_of(name: str) -> str:
-    """What to call an output in a file.
+def dataset_name(output: str) -> str:
+    """Return the name of the dataset in which an output goes that has this name in the structure of the outputs.
 
-    >>> dataset_of("0['loss']"), dataset_of("1")
+    >>> dataset_name("0['loss']"), dataset_name("1")
     ('0/loss', '1')
     """
-    return "/".join(re.findall(r"[^\[\]'\"/]+", name))
+    return "/".join(re.findall(r"[^\[\]'\"/]+", output))
 
 
 def _options(format: Format, layout: Layout, itemsize: int, block: int) -> dict[str, Any]:
-    """Chunks as long as a block, where files have chunks: longer ones would be written again for each block."""
-    if not format.folders or layout.split is None:
+    """Return options for chunks as long as a block: longer chunks would be written again for each block."""
+    if not format.chunk_files or layout.split is None:
         return {}
-    chunks = list(chunks_of(layout, itemsize, _MOST))
+    chunks = list(chunk_shape(layout, itemsize, _MAX_CHUNK))
+    # But no longer than a rank's part, so that the borders between ranks are borders of chunks.
     chunks[layout.split] = max(1, min(block, -(-layout.extent // layout.ranks)))
     return {"chunks": tuple(chunks)}
 
 
 def _format_of(path: Path) -> Format:
-    found = format_of(str(path))
-    if found.table:
-        raise ValueError(f"out cannot be {path.name}: {found.name} files cannot be written block by block")
-    return found
+    format = format_of(str(path))
+    if format.contents == "columns":
+        raise ValueError(f"out cannot be {path.name}: {format.name} files cannot be written block by block")
+    return format
 
 
 def _partial(path: Path) -> Path:
@@ -221,7 +230,7 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only process of all that come by here, on one machine or on a file system with locks."""
+    """Let one process at a time run the block, of all on this machine or on a file system with locks."""
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

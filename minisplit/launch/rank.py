@@ -1,7 +1,8 @@
 """One rank of `python -m minisplit run`; run as a file: `rank.py SCRIPT ...` or `rank.py -m MODULE ...`.
 
-Runs the program as Python would. What it adds: a rank that fails before it has imported minisplit ends the job,
-also with MPICH, whose launcher would wait for the others for ever.
+Runs the program as Python would. What it adds: a rank that leaves with a failing status ends the job with that
+status, and so does one that fails before it has imported minisplit, also with MPICH, whose launcher would wait for
+the others for ever.
 """
 
 import os
@@ -70,7 +71,9 @@ if __name__ == "__main__":
             runpy.run_path(sys.argv[0], run_name="__main__")
     except BaseException as error:
         error.__traceback__ = remove_own_frames(error.__traceback__)
-        # Once it is imported, minisplit ends the job itself.
         if "minisplit" not in sys.modules:
             end_job(error)
+        elif isinstance(error, SystemExit):
+            # Once it is imported, minisplit ends the job by itself at any other error.
+            sys.modules["minisplit.core.communication.startup"].notice_exit(exit_status(error))
         raise

@@ -1,4 +1,4 @@
-"""What the namespace offers: `__array_namespace_info__` of the Python Array API standard."""
+"""The inspection API of the Python Array API standard: `__array_namespace_info__`."""
 
 from __future__ import annotations
 
@@ -11,28 +11,58 @@ from minisplit.ops.data_types import isdtype
 
 Kind = str | tuple[str, ...]
 
-# uint16, uint32 and uint64 are not among them: torch cannot compute with those.
+# The dtypes of the standard, but for uint16, uint32 and uint64: torch has them, but cannot compute with them.
 _NAMES = "bool int8 int16 int32 int64 uint8 float32 float64 complex64 complex128"
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in _NAMES.split()}
 
 
 class Info:
-    """What minisplit can do, as the standard asks for it. All local."""
+    """What minisplit offers of the Python Array API standard. All methods are local."""
 
     def capabilities(self) -> dict[str, Any]:
-        """Which optional parts of the standard there are."""
+        """Return which optional parts of the standard there are.
+
+        Returns
+        -------
+        dict
+            Whether there is boolean indexing, and functions whose results have shapes that depend on values; and
+            the greatest number of dimensions.
+        """
         return {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
 
     def default_device(self) -> torch.device:
-        """The device of new arrays."""
+        """Return the device of new arrays.
+
+        Returns
+        -------
+        torch.device
+            The CPU.
+        """
         return cpu
 
     def devices(self) -> tuple[torch.device, ...]:
-        """The devices that this rank can use: the CPU, and its GPU."""
+        """Return the devices that this rank can use.
+
+        Returns
+        -------
+        tuple of torch.device
+            The CPU, and this rank's GPU if there is one.
+        """
         return (cpu, sanitize_device("gpu")) if torch.cuda.is_available() else (cpu,)
 
     def default_dtypes(self, *, device: Device = None) -> dict[str, torch.dtype]:
-        """The dtypes of arrays of numbers whose dtype is not said."""
+        """Return the dtypes of new arrays for which none is given.
+
+        Parameters
+        ----------
+        device : str or torch.device, optional
+            The device of the arrays. The dtypes are the same on all.
+
+        Returns
+        -------
+        dict of str to torch.dtype
+            The dtypes of real, complex and integer numbers, and of indices.
+        """
         sanitize_device(device)
         real = torch.get_default_dtype()
         return {
@@ -43,17 +73,43 @@ class Info:
         }
 
     def dtypes(self, *, device: Device = None, kind: Kind | None = None) -> dict[str, torch.dtype]:
-        """The standard's dtypes by name, or those of a kind, or of several: see `minisplit.isdtype`.
+        """Return the dtypes of the standard by their names.
 
-        Raises ValueError for another kind.
+        Parameters
+        ----------
+        device : str or torch.device, optional
+            The device of the arrays. The dtypes are the same on all.
+        kind : str or tuple of str, optional
+            The kinds of dtypes, as for `isdtype`. By default all of them.
+
+        Returns
+        -------
+        dict of str to torch.dtype
+            The dtypes.
+
+        Raises
+        ------
+        ValueError
+            If there is no such kind.
         """
         sanitize_device(device)
         return {name: dtype for name, dtype in DTYPES.items() if kind is None or isdtype(dtype, kind)}
 
 
 def __array_namespace_info__() -> Info:  # noqa: N807 - the standard's name
-    """What minisplit offers of the Python Array API standard: dtypes, devices, capabilities. Local.
+    """Return what minisplit offers of the Python Array API standard: dtypes, devices, capabilities.
 
+    Returns
+    -------
+    Info
+        An object with methods that answer.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.__array_namespace_info__().default_dtypes()["integral"]
     torch.int64

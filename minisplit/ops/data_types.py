@@ -1,4 +1,4 @@
-"""What dtypes are and become: the data type functions of the Python Array API standard, for torch's dtypes."""
+"""The data type functions of the Python Array API standard, for torch's dtypes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.error_text import short_repr
 
+_Number = (bool, int, float, complex)
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    """Return whether a dtype is one of integers, signed or not."""
+    return not (dtype is torch.bool or dtype.is_floating_point or dtype.is_complex)
+
+
 _KINDS: dict[str, Callable[[torch.dtype], bool]] = {
     "bool": lambda d: d is torch.bool,
     "signed integer": lambda d: _is_integer(d) and d.is_signed,
     "unsigned integer": lambda d: _is_integer(d) and not d.is_signed,
-    "integral": lambda d: not (d is torch.bool or d.is_floating_point or d.is_complex),
+    "integral": _is_integer,
     "real floating": lambda d: d.is_floating_point,
     "complex floating": lambda d: d.is_complex,
     "numeric": lambda d: d is not torch.bool,
@@ -27,7 +35,23 @@ _KINDS: dict[str, Callable[[torch.dtype], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finfo:
-    """The limits of a floating-point dtype; of a complex one, those of its parts. `dtype` is the real one."""
+    """The limits of a floating-point dtype, or of the parts of a complex one. `finfo` makes it.
+
+    Parameters
+    ----------
+    bits : int
+        The number of bits.
+    eps : float
+        The difference between 1 and the next greater number.
+    max : float
+        The greatest finite number.
+    min : float
+        The least finite number.
+    smallest_normal : float
+        The least positive number with full precision.
+    dtype : torch.dtype
+        The real dtype.
+    """
 
     bits: int
     eps: float
@@ -39,7 +63,19 @@ class Finfo:
 
 @dataclass(frozen=True, slots=True)
 class Iinfo:
-    """The limits of an integer dtype."""
+    """The limits of an integer dtype. `iinfo` makes it.
+
+    Parameters
+    ----------
+    bits : int
+        The number of bits.
+    max : int
+        The greatest number.
+    min : int
+        The least number.
+    dtype : torch.dtype
+        The dtype.
+    """
 
     bits: int
     max: int
@@ -48,50 +84,130 @@ class Iinfo:
 
 
 def astype(x: DNDarray, dtype: torch.dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
-    """Return `x` with another dtype, in the same layout. Local.
+    """Cast an array to another dtype.
 
-    copy: False returns `x` itself where dtype and device are those that it has.
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    dtype : torch.dtype
+        The dtype of the result.
+    copy : bool, default True
+        Whether the result has memory of its own in any case. False returns `x` itself where it has dtype and
+        device.
+    device : str or torch.device, optional
+        The device of the result. By default that of `x`.
 
-    Raises TypeError for what is no dtype of torch, and for real dtypes of complex arrays: take `real(x)` first.
+    Returns
+    -------
+    DNDarray
+        The elements as `dtype`, in the layout of `x`.
 
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, `dtype` no dtype, or a complex array is to become real.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    real : The real part of a complex array.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> ms.astype(ms.ones(2, split=0), torch.int64).tolist()
     [1, 1]
     """
-    wanted = sanitize_dtype(dtype)
-    if wanted is None:
+    target_dtype = sanitize_dtype(dtype)
+    if target_dtype is None:
         raise TypeError("dtype must be a torch.dtype, got None")
-    if as_dndarray(x).dtype.is_complex and not wanted.is_complex and wanted is not torch.bool:
-        raise TypeError(f"{x.dtype} does not become {wanted}: take minisplit.real(x) or minisplit.imag(x) first")
+    # torch would drop the imaginary parts, with a warning. To bool it means "other than zero".
+    if as_dndarray(x).dtype.is_complex and not target_dtype.is_complex and target_dtype is not torch.bool:
+        raise TypeError(
+            f"{x.dtype} does not become {target_dtype}: take minisplit.real(x) or minisplit.imag(x) first"
+        )
     target = x.device if device is None else sanitize_device(device)
-    if not copy and (wanted, target) == (x.dtype, x.device):
+    if not copy and (target_dtype, target) == (x.dtype, x.device):
         return x
-    return DNDarray(x.larray.to(dtype=wanted, device=target, copy=True), x.layout, x.comm)
+    return DNDarray(x.larray.to(dtype=target_dtype, device=target, copy=True), x.layout, x.comm)
 
 
 def result_type(*arrays_and_dtypes: DNDarray | torch.dtype | complex) -> torch.dtype:
-    """Return the dtype that an operation on these has, by dtypes alone: shapes do not matter. Local.
+    """Return the dtype of the result of an operation on arrays, dtypes and numbers.
 
-    A number counts as torch counts it: it only raises the kind, to the default dtype of that kind. Raises
-    ValueError for nothing, or numbers alone, TypeError for anything else.
+    Parameters
+    ----------
+    *arrays_and_dtypes : DNDarray, torch.dtype or number
+        The operands. At least one is an array or a dtype.
 
+    Returns
+    -------
+    torch.dtype
+        The dtype to which torch promotes the operands' dtypes.
+
+    Raises
+    ------
+    TypeError
+        If an operand is none of these.
+    ValueError
+        If there is no array and no dtype.
+
+    Communication
+    -------------
+    Local.
+
+    Notes
+    -----
+    Dtypes alone decide, also those of 0-d arrays, which for torch count less. A number counts as for torch: it
+    raises the kind only, to the default dtype of that kind.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> ms.result_type(ms.ones(2, split=0), torch.float64), ms.result_type(torch.uint8, 1)
     (torch.float64, torch.uint8)
     """
-    numbers = [x for x in arrays_and_dtypes if isinstance(x, (bool, int, float, complex))]
-    dtypes = [_dtype_of(x) for x in arrays_and_dtypes if not isinstance(x, (bool, int, float, complex))]
+    numbers = [x for x in arrays_and_dtypes if isinstance(x, _Number)]
+    dtypes = [_dtype_of(x) for x in arrays_and_dtypes if not isinstance(x, _Number)]
     if not dtypes:
         raise ValueError(f"result_type needs at least one array or dtype, got {short_repr(arrays_and_dtypes)}")
     result = reduce(torch.promote_types, dtypes)
     for number in numbers:
+        # Beside a tensor with an axis: a 0-d one would count no more than the number.
         result = torch.result_type(torch.empty(1, dtype=result), number)
     return result
 
 
 def can_cast(from_: DNDarray | torch.dtype, to: torch.dtype, /) -> bool:
-    """Whether `result_type(from_, to)` is `to`. Local. TypeError for what is no dtype.
+    """Return whether a dtype can be cast to another by promotion.
 
+    Parameters
+    ----------
+    from_ : DNDarray or torch.dtype
+        The dtype to cast, or an array of it.
+    to : torch.dtype
+        The dtype to cast to.
+
+    Returns
+    -------
+    bool
+        Whether `result_type(from_, to)` is `to`.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no dtype.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> ms.can_cast(torch.int8, torch.int64), ms.can_cast(torch.float64, torch.float32)
     (True, False)
@@ -100,11 +216,34 @@ def can_cast(from_: DNDarray | torch.dtype, to: torch.dtype, /) -> bool:
 
 
 def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | str, ...]) -> bool:
-    """Whether `dtype` is one, or is of the kind, that `kind` or an entry of it names. Local.
+    """Return whether a dtype is another one, or of a kind.
 
-    Kinds are "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating",
-    "numeric". Raises TypeError for what is no dtype, ValueError for another kind.
+    Parameters
+    ----------
+    dtype : torch.dtype
+        The dtype.
+    kind : torch.dtype, str or tuple of these
+        A dtype or a kind: "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex
+        floating" or "numeric". Of a tuple one is enough.
 
+    Returns
+    -------
+    bool
+        Whether `dtype` is that.
+
+    Raises
+    ------
+    TypeError
+        If `dtype` is no dtype.
+    ValueError
+        If there is no such kind.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> ms.isdtype(torch.int8, "integral"), ms.isdtype(torch.bool, ("numeric", torch.float32))
     (True, False)
@@ -112,6 +251,7 @@ def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | st
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype must be a torch.dtype, got {short_repr(dtype)}")
     kinds = kind if isinstance(kind, tuple) else (kind,)
+    # All of them are checked, also behind one that fits: a mistake is one for every dtype.
     for one in kinds:
         if not isinstance(one, torch.dtype) and one not in _KINDS:
             raise ValueError(f"kind must be a torch.dtype or one of {', '.join(_KINDS)}, got {short_repr(one)}")
@@ -119,10 +259,29 @@ def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | st
 
 
 def finfo(type: torch.dtype | DNDarray, /) -> Finfo:
-    """Return `bits`, `eps`, `max`, `min`, `smallest_normal` and `dtype` of a float or complex dtype. Local.
+    """Return the limits of a floating-point or complex dtype.
 
-    TypeError for another.
+    Parameters
+    ----------
+    type : torch.dtype or DNDarray
+        The dtype, or an array of it.
 
+    Returns
+    -------
+    Finfo
+        The limits, of a complex dtype those of its parts: `bits`, `eps`, `max`, `min`, `smallest_normal`, `dtype`.
+
+    Raises
+    ------
+    TypeError
+        If it is no such dtype.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> ms.finfo(torch.complex64).dtype, ms.finfo(torch.bfloat16).bits
     (torch.float32, 16)
@@ -136,8 +295,29 @@ def finfo(type: torch.dtype | DNDarray, /) -> Finfo:
 
 
 def iinfo(type: torch.dtype | DNDarray, /) -> Iinfo:
-    """Return `bits`, `max`, `min` and `dtype` of an integer dtype. Local. TypeError for another.
+    """Return the limits of an integer dtype.
 
+    Parameters
+    ----------
+    type : torch.dtype or DNDarray
+        The dtype, or an array of it.
+
+    Returns
+    -------
+    Iinfo
+        The limits: `bits`, `max`, `min`, `dtype`.
+
+    Raises
+    ------
+    TypeError
+        If it is no such dtype.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms, torch
     >>> ms.iinfo(torch.int8).max
     127
@@ -150,14 +330,8 @@ def iinfo(type: torch.dtype | DNDarray, /) -> Iinfo:
 
 
 def _dtype_of(x: Any) -> torch.dtype:
+    """Return a dtype, or that of an array. TypeError for anything else."""
     dtype = x.dtype if isinstance(x, DNDarray) else x
     if isinstance(dtype, torch.dtype):
         return dtype
     raise TypeError(f"dtypes are asked of a torch.dtype or a DNDarray, got {short_repr(x)}")
-
-
-def _is_integer(dtype: torch.dtype) -> bool:
-    return not (dtype is torch.bool or dtype.is_floating_point or dtype.is_complex)
-
-
-setattr(DNDarray, "astype", astype)  # noqa: B010

@@ -1,4 +1,7 @@
-"""What other libraries ask of an array: its namespace, NumPy, DLPack; and torch's functions of DNDarrays."""
+"""The protocols by which other libraries use a DNDarray: NumPy's, DLPack, the Array API standard, torch functions.
+
+The methods of `DNDarray` call these functions.
+"""
 
 from __future__ import annotations
 
@@ -13,57 +16,42 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.ops.elementwise import functions as elementwise
-from minisplit.ops.elementwise.closeness import allclose, array_equal, isclose
-from minisplit.ops.linalg import products
-from minisplit.ops.linalg.cross_kron import kron
-from minisplit.ops.linalg.einsum import einsum
-from minisplit.ops.reductions import averages as statistics
-from minisplit.ops.reductions import functions as reductions
-from minisplit.ops.reductions.cumulative import cumulative_prod, cumulative_sum
-from minisplit.ops.shape import join as joining
-from minisplit.ops.shape import manipulation
-from minisplit.ops.shape import roll as turning
-from minisplit.ops.shape import tile as spreading
-from minisplit.ops.sorting import search as searching
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
-def array_namespace(self: DNDarray, /, *, api_version: str | None = None) -> ModuleType:
-    """The functions of the Python Array API standard for this array: minisplit. Local.
-
-    Raises ValueError for a version that is not there.
-    """
+def array_namespace(api_version: str | None = None) -> ModuleType:
+    """Return the namespace of the Python Array API standard: minisplit. ValueError for another version."""
     if api_version not in {None, *VERSIONS}:
         raise ValueError(f"minisplit has the standard's versions {', '.join(VERSIONS)}, got {api_version!r}")
     return sys.modules["minisplit"]
 
 
-def to_device(self: DNDarray, device: Device, /, *, stream: None = None) -> DNDarray:
-    """The array on another device; itself where it is there. Local. Raises ValueError for a `stream`."""
+def to_device(x: DNDarray, device: Device, /, *, stream: None = None) -> DNDarray:
+    """Return the array on another device, or itself where it is there. ValueError for a `stream`. Local."""
     if stream is not None:
         raise ValueError(f"to_device takes no stream, got {stream!r}; torch's current stream is used")
     target = sanitize_device(device)
-    return self if target == self.device else DNDarray(self.larray.to(target), self.layout, self.comm)
+    return x if target == x.device else DNDarray(x.larray.to(target), x.layout, x.comm)
 
 
-def to_numpy(self: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]:
-    """What `np.asarray(x)` gives: the global array on every rank. Collective where `x` is split, as `x.numpy()`.
+def to_numpy(x: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]:
+    """Return the global array on every rank, for `np.asarray(x)`. Collective where `x` is split, as `x.numpy()`.
 
-    A replicated array shares its memory, unless `copy`; with `copy=False` another one is a ValueError.
+    A replicated array shares its memory, unless `copy`. With `copy=False` another one is a ValueError.
     """
-    shard = self.larray.detach()
-    shared = self.split is None and shard.device.type == "cpu" and not (shard.is_conj() or shard.is_neg())
-    array = shard.numpy() if shared and not copy else None if copy is False else self.numpy()
+    shard = x.larray.detach()
+    # torch stores conjugates and negatives as a bit beside the memory, which NumPy does not know.
+    can_share = x.split is None and shard.device.type == "cpu" and not (shard.is_conj() or shard.is_neg())
+    array = shard.numpy() if can_share and not copy else None if copy is False else x.numpy()
     if array is None or (copy is False and dtype not in {None, array.dtype}):
-        wanted = dtype or "an array of NumPy"
-        raise ValueError(f"copy=False, but {self.dtype} split along {self.split} becomes {wanted} by a copy")
+        target = dtype or "an array of NumPy"
+        raise ValueError(f"copy=False, but {x.dtype} split along {x.split} becomes {target} by a copy")
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def to_dlpack(
-    self: DNDarray,
+    x: DNDarray,
     /,
     *,
     stream: int | None = None,
@@ -71,137 +59,71 @@ def to_dlpack(
     dl_device: tuple[Any, int] | None = None,
     copy: bool | None = None,
 ) -> Any:
-    """The global array on every rank, by the DLPack protocol, which says what the arguments are.
+    """Export the global array by the DLPack protocol, which says what the arguments are.
 
-    Collective where the array is split: it is gathered. A replicated one shares its memory. Raises BufferError for
-    a split array with `copy=False`, and torch's error for one that requires a gradient.
+    Collective where the array is split: it is gathered. A replicated one shares its memory. BufferError for a
+    split array with `copy=False`, and torch's error for one that requires a gradient.
     """
-    if self.split is not None and copy is False:
+    if x.split is not None and copy is False:
         raise BufferError(
-            f"copy=False, but an array split along {self.split} is gathered; x.larray is this rank's part"
+            f"copy=False, but an array split along {x.split} is gathered; x.larray is this rank's part"
         )
-    whole = self if self.split is None else self.resplit(None)
+    whole = x if x.split is None else x.resplit(None)
     options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+    # Only what was given: older versions of torch do not know all of the options.
     return whole.larray.__dlpack__(**{name: value for name, value in options.items() if value is not None})
 
 
-def dlpack_device(self: DNDarray, /) -> tuple[Any, int]:
-    """The device of `__dlpack__`, as the protocol numbers them. Local."""
-    device: tuple[Any, int] = self.larray.__dlpack_device__()
-    return device
+def to_index(x: DNDarray, /) -> int:
+    """Return the integer of a 0-d array, as in `range(x)`. TypeError for any other array. Local."""
+    # A 0-d array has no axis to split, so every rank has the integer.
+    if x.ndim or x.dtype.is_floating_point or x.dtype.is_complex or x.dtype is torch.bool:
+        raise TypeError(f"only a 0-d array of integers is an index, got shape {x.shape} of {x.dtype}")
+    return int(x.larray)
 
 
-def to_index(self: DNDarray, /) -> int:
-    """An integer of a 0-d array, as in `range(x)`. Local. TypeError for any other array."""
-    if self.ndim or self.dtype.is_floating_point or self.dtype.is_complex or self.dtype is torch.bool:
-        raise TypeError(f"only a 0-d array of integers is an index, got shape {self.shape} of {self.dtype}")
-    return int(self.larray)
-
-
-def _var(x: DNDarray, axis: Any = None, *, correction: float = 1.0, keepdims: bool = False) -> DNDarray:
-    """With torch's default of `correction`."""
-    return reductions.var(x, axis, correction=correction, keepdims=keepdims)
-
-
-def _std(x: DNDarray, axis: Any = None, *, correction: float = 1.0, keepdims: bool = False) -> DNDarray:
-    return reductions.std(x, axis, correction=correction, keepdims=keepdims)
-
-
-# torch's names of parameters, where ours are others.
+# Names of torch's functions that minisplit has too, with the same meaning of the same arguments in the same
+# places.
+_SAME = """
+    abs acos acosh add all allclose any argmax argmin asin asinh atan atan2 atanh bitwise_and
+    bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor broadcast_to ceil clip column_stack concat
+    conj copysign cos cosh count_nonzero deg2rad divide dot einsum exp exp2 expm1 fix flip floor floor_divide
+    fmax fmin fmod gcd greater greater_equal heaviside hstack hypot imag inner isclose isfinite isinf isnan
+    isneginf isposinf isreal kron lcm less less_equal log log10 log1p log2 logaddexp logical_and logical_not
+    logical_or logical_xor logsumexp matmul maximum mean minimum moveaxis multiply nanmean nansum negative
+    nextafter not_equal outer positive pow prod rad2deg ravel real reciprocal remainder reshape roll round sign
+    signbit sin sinc sinh sqrt square squeeze stack std subtract sum swapaxes tan tanh tile tril triu trunc var
+    vstack where
+"""
+# Where minisplit has another name: torch's, and that.
+_RENAMED = """
+    amax:max amin:min bitwise_not:bitwise_invert cat:concat clamp:clip cumprod:cumulative_prod
+    cumsum:cumulative_sum div:divide eq:equal equal:array_equal ge:greater_equal gt:greater le:less_equal
+    lt:less movedim:moveaxis mul:multiply ne:not_equal neg:negative permute:permute_dims sgn:sign sub:subtract
+    transpose:swapaxes unsqueeze:expand_dims
+"""
+_NAMES: dict[Callable[..., Any], str] = {getattr(torch, name): name for name in _SAME.split()}
+_NAMES |= {getattr(torch, name): ours for name, ours in (pair.split(":") for pair in _RENAMED.split())}
+# torch's names of parameters, where minisplit has another.
 _PARAMETERS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
-# torch's functions whose first arguments mean what ours do.
-_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    getattr(torch, name): function
-    for name, function in vars(elementwise).items()
-    if getattr(function, "__module__", None) == "minisplit" and name != "equal" and hasattr(torch, name)
-} | {
-    torch.all: reductions.all,
-    torch.allclose: allclose,
-    torch.amax: reductions.max,
-    torch.amin: reductions.min,
-    torch.any: reductions.any,
-    torch.argmax: searching.argmax,
-    torch.argmin: searching.argmin,
-    torch.bitwise_not: elementwise.bitwise_invert,
-    torch.broadcast_to: spreading.broadcast_to,
-    torch.cat: lambda arrays, axis=0: joining.concat(arrays, axis=axis),
-    torch.clamp: elementwise.clip,
-    torch.clip: elementwise.clip,
-    torch.column_stack: joining.column_stack,
-    torch.concat: lambda arrays, axis=0: joining.concat(arrays, axis=axis),
-    torch.count_nonzero: reductions.count_nonzero,
-    torch.cumprod: lambda x, axis, *, dtype=None: cumulative_prod(x, axis=axis, dtype=dtype),
-    torch.cumsum: lambda x, axis, *, dtype=None: cumulative_sum(x, axis=axis, dtype=dtype),
-    torch.div: elementwise.divide,
-    torch.dot: products.dot,
-    torch.einsum: einsum,
-    torch.eq: elementwise.equal,
-    torch.equal: array_equal,
-    torch.flip: lambda x, axis: manipulation.flip(x, axis=axis),
-    torch.ge: elementwise.greater_equal,
-    torch.gt: elementwise.greater,
-    torch.hstack: joining.hstack,
-    torch.inner: products.inner,
-    torch.isclose: isclose,
-    torch.kron: kron,
-    torch.le: elementwise.less_equal,
-    torch.logsumexp: statistics.logsumexp,
-    torch.lt: elementwise.less,
-    torch.matmul: products.matmul,
-    torch.mean: reductions.mean,
-    torch.moveaxis: manipulation.moveaxis,
-    torch.movedim: manipulation.moveaxis,
-    torch.mul: elementwise.multiply,
-    torch.nanmean: statistics.nanmean,
-    torch.nansum: reductions.nansum,
-    torch.ne: elementwise.not_equal,
-    torch.neg: elementwise.negative,
-    torch.outer: products.outer,
-    torch.permute: manipulation.permute_dims,
-    torch.prod: reductions.prod,
-    torch.ravel: manipulation.ravel,
-    torch.reshape: manipulation.reshape,
-    torch.roll: lambda x, shift, axis=None: turning.roll(x, shift, axis=axis),
-    torch.sgn: elementwise.sign,
-    torch.squeeze: manipulation.squeeze,
-    torch.stack: lambda arrays, axis=0: joining.stack(arrays, axis=axis),
-    torch.std: _std,
-    torch.sub: elementwise.subtract,
-    torch.sum: reductions.sum,
-    torch.swapaxes: manipulation.swapaxes,
-    torch.tile: spreading.tile,
-    torch.transpose: manipulation.swapaxes,
-    torch.tril: manipulation.tril,
-    torch.triu: manipulation.triu,
-    torch.unsqueeze: lambda x, axis: manipulation.expand_dims(x, axis=axis),
-    torch.var: _var,
-    torch.vstack: joining.vstack,
-    torch.where: elementwise.where,
-}
 
 
 def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Do what a function of torch, called with DNDarrays, means. TypeError where minisplit has not the same."""
+    """Do what a function of torch, called with DNDarrays, means. TypeError where minisplit has no such one."""
+    # By name, when all modules are imported: this one is imported first, since methods of arrays call it.
+    minisplit = sys.modules["minisplit"]
+    ours = _NAMES.get(function)
+    if ours is not None:
+        kwargs = {_PARAMETERS.get(key, key): value for key, value in kwargs.items()}
+        if ours in {"std", "var"}:
+            kwargs.setdefault("correction", 1.0)  # torch's default; ours is that of the standard
+        return getattr(minisplit, ours)(*args, **kwargs)
     name = getattr(function, "__name__", str(function))
-    if function in _FUNCTIONS:
-        return _FUNCTIONS[function](*args, **{_PARAMETERS.get(key, key): value for key, value in kwargs.items()})
     space, _, last = name.partition("_") if name.startswith(("linalg_", "fft_")) else ("", "", name)
-    here = sys.modules["minisplit"]
-    ours = f"minisplit.{space and space + '.'}{last}"
-    instead = f"{ours} takes arrays; " if hasattr(getattr(here, space) if space else here, last) else ""
+    suggestion = f"minisplit.{space and space + '.'}{last}"
+    is_there = hasattr(getattr(minisplit, space) if space else minisplit, last)
+    instead = f"{suggestion} takes arrays; " if is_there else ""
     raise TypeError(
         f"torch's {name} takes tensors, got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
         "and minisplit.array(..., split=...) makes a DNDarray of a tensor"
     )
-
-
-for _name, _method in {
-    "__array_namespace__": array_namespace,
-    "__array__": to_numpy,
-    "__dlpack__": to_dlpack,
-    "__dlpack_device__": dlpack_device,
-    "__index__": to_index,
-    "to_device": to_device,
-    "_call_torch": staticmethod(call_torch),
-}.items():
-    setattr(DNDarray, _name, _method)

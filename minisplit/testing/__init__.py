@@ -31,7 +31,7 @@ __all__ = [
     "traffic",
 ]
 
-_OPTIONAL = {"Pool": "minisplit.testing.pool", "spmd": "minisplit.testing.properties", "strategies": ""}
+_OPTIONAL = {"Pool": "pool", "spmd": "properties", "strategies": "strategies"}
 
 
 def __getattr__(name: str) -> Any:
@@ -39,10 +39,9 @@ def __getattr__(name: str) -> Any:
     if name not in _OPTIONAL:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        if name == "strategies":
-            return importlib.import_module(f"{__name__}.strategies")
-        return getattr(importlib.import_module(_OPTIONAL[name]), name)
+        module = importlib.import_module(f"{__name__}.{_OPTIONAL[name]}")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'minisplit.testing.{name} needs {error.name}: pip install "minisplit[test]"', name=error.name
         ) from error
+    return module if name == "strategies" else getattr(module, name)

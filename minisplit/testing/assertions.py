@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,40 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.agreement import ALL_WELL, failure_code
+from minisplit.core.communication.debug import checksum
 
 Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
 
 
 def assert_equal(x: DNDarray, expected: Expected) -> None:
-    """AssertionError on every rank unless `x` has the values, shape and dtype of `expected`. Collective.
+    """Check that an array has the values, shape and dtype of another one.
 
-    `expected` is the global array: a tensor, NumPy array or number that every rank has, or a DNDarray; of
-    lists and numbers the dtype is not compared. NaN equals NaN. The layouts of `x` on the ranks are compared too.
+    NaN equals NaN. The layouts of `x` on the ranks are compared too.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array to check. Any shape, split and counts.
+    expected : torch.Tensor or numpy.ndarray or DNDarray or complex or list
+        The global array, which every rank has, or a DNDarray. Of numbers and lists the dtype is not compared.
+
+    Raises
+    ------
+    AssertionError
+        On every rank, with the same text, if they differ on any.
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Collective: two small messages. One exchange more for an expected DNDarray.
+
+    See Also
+    --------
+    minisplit.testing.assert_close : Compare with tolerances.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.testing.assert_equal(ms.arange(3, split=0), [0, 1, 2])
     """
@@ -29,10 +52,39 @@ def assert_equal(x: DNDarray, expected: Expected) -> None:
 
 
 def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, atol: float | None = None) -> None:
-    """AssertionError on every rank unless `x` is close to `expected`, as `torch.testing.assert_close` has it.
+    """Check that an array has the shape and dtype of another one, and values close to its values.
 
-    Collective. Without `rtol` and `atol` the tolerances of torch for the dtype hold. See `assert_equal`.
+    NaN equals NaN. The layouts of `x` on the ranks are compared too.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array to check. Any shape, split and counts.
+    expected : torch.Tensor or numpy.ndarray or DNDarray or complex or list
+        The global array, which every rank has, or a DNDarray. Of numbers and lists the dtype is not compared.
+    rtol : float, optional
+        The relative tolerance. By default that of `torch.testing.assert_close` for the dtype.
+    atol : float, optional
+        The absolute tolerance. By default that of `torch.testing.assert_close` for the dtype. Both are given, or
+        none.
+
+    Raises
+    ------
+    AssertionError
+        On every rank, with the same text, if they differ on any.
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Collective: two small messages. One exchange more for an expected DNDarray.
+
+    See Also
+    --------
+    minisplit.testing.assert_equal : Compare exactly.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.testing.assert_close(ms.full(3, 0.1, split=0), [0.1, 0.1, 0.1])
     """
@@ -40,12 +92,14 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     array = as_dndarray(x, "x")
     if isinstance(expected, DNDarray):
         expected = expected.to_layout(expected.layout.with_split(None)).larray
+    # Python's numbers and lists have no dtype that anybody has chosen.
     has_dtype = isinstance(expected, (torch.Tensor, np.ndarray, np.generic))
     whole = torch.as_tensor(expected, device=array.device)
     layout, rank = array.layout, array.comm.rank
-    digest = hashlib.blake2b(repr((layout, array.dtype)).encode(), digest_size=7).digest()
-    digests = array.comm.allgather(np.array([int.from_bytes(digest)]))[:, 0].tolist()
-    problem = None
+    # Each rank compares the part that its layout gives it: with different layouts some elements would be in none.
+    digests = array.comm.allgather(np.array([checksum(repr((layout, array.dtype)))]))[:, 0]
+    # Not raised at once: the other ranks would wait in the agreement.
+    failed = None
     try:
         if digests[rank] != digests[0]:
             raise AssertionError(f"rank {rank} has {layout!r} of {array.dtype}, which is not what rank 0 has")
@@ -65,8 +119,8 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
             msg=lambda text: f"{text}\n\nof what rank {rank} of {array.comm.size} holds in {layout!r}",
         )
     except AssertionError as error:
-        problem = error
-    first = -int(array.comm.agree(np.array([failure_code(array.comm, problem)]))[0])
+        failed = error
+    first = -int(array.comm.agree(np.array([failure_code(array.comm, failed)]))[0])
     if first != -ALL_WELL:
-        # Not by `raise_together`: where it was raised tells nothing here, and the text is long enough.
-        raise AssertionError(array.comm.broadcast_bytes(str(problem).encode(), first).decode())
+        # Not by `raise_together`, whose text has the traceback: here it says nothing, and the text is long enough.
+        raise AssertionError(array.comm.broadcast_bytes(str(failed).encode(), first).decode())

@@ -1,9 +1,8 @@
-"""What the controller of a pool and its ranks tell each other."""
+"""The messages between the controller of a pool and its ranks. Tested in tests/testing/test_pool.py."""
 
 from __future__ import annotations
 
-import functools
-import sys
+import io
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -11,7 +10,7 @@ import torch
 
 from minisplit.testing.histories import Progress
 
-# torch pickles tensors of these dtypes, but cannot read them again.
+# torch pickles tensors of these dtypes, but cannot read them again: they are sent as tensors of the others.
 _SENT_AS = {
     torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64,
     torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8,
@@ -19,17 +18,18 @@ _SENT_AS = {
 
 
 class Hello(NamedTuple):
-    """The first word of a rank."""
+    """The first message of a rank: which one it is, and the number of its process."""
 
     rank: int
     size: int
     process: int
 
 
-class Job(NamedTuple):
-    """A function to run on the first `ranks` ranks.
+class Task(NamedTuple):
+    """A function to run on the first `ranks` ranks, and the modes of the caller.
 
-    Examples are numbered; `generation` is the number of the communicator of so many ranks.
+    Each task is an example, with a number of its own. `generation` is the number of the communicator of so many
+    ranks: another one than before where that may not be used again.
     """
 
     example: int
@@ -39,7 +39,7 @@ class Job(NamedTuple):
     arguments: bytes
     debugging: bool
     gradients: bool
-    shown: bool | None
+    is_final: bool | None
 
 
 class Interrupt(NamedTuple):
@@ -48,17 +48,16 @@ class Interrupt(NamedTuple):
     example: int
 
 
-class Failure(NamedTuple):
-    """An exception, pickled where that is possible, and as text."""
+class RaisedError(NamedTuple):
+    """An exception: its pickle, empty where there is none, "type: message", and its traceback as text."""
 
-    pickled: bytes | None
-    kind: str
+    pickled: bytes
     text: str
     trace: str
 
 
 class Report(NamedTuple):
-    """What a rank tells of an example.
+    """How far a rank has come with an example, and what came of it.
 
     `clean` is False where messages of it may still be under way; `abandoned` counts the communicators that the
     rank gave up so far.
@@ -67,29 +66,27 @@ class Report(NamedTuple):
     example: int
     progress: Progress
     result: bytes = b""
-    failure: Failure | None = None
+    error: RaisedError | None = None
     clean: bool = True
     abandoned: int = 0
-
-
-def class_of_controller(module: str, qualname: str) -> Any:
-    """The class of that name in a module that the controller has imported."""
-    return functools.reduce(getattr, qualname.split("."), sys.modules[module])
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles tensors of all dtypes."""
 
+    @classmethod
+    def dumps(cls, value: object) -> bytes:
+        """Return the pickle of a value."""
+        file = io.BytesIO()
+        cls(file).dump(value)
+        return file.getvalue()
+
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is torch.Tensor and obj.dtype in _SENT_AS:
-            return viewed, (obj.detach().view(_SENT_AS[obj.dtype]), obj.dtype)
+            return torch.Tensor.view, (obj.detach().view(_SENT_AS[obj.dtype]), obj.dtype)
         return super().reducer_override(obj)
 
 
-def viewed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.view(dtype)
-
-
-def itself(value: Any) -> Any:
-    """What something is sent as in its place."""
+def identity(value: Any) -> Any:
+    """Return the value: an object whose pickle is that of another one is unpickled by it."""
     return value

@@ -1,9 +1,12 @@
-"""A pool of real MPI ranks, started once and controlled from a process outside of MPI."""
+"""A pool of real MPI ranks, started once and controlled from a process outside of MPI.
+
+The ranks run `minisplit.testing.worker`. They tell the controller what they call (`minisplit.testing.histories`),
+so that it sees at once when they can never go on.
+"""
 
 from __future__ import annotations
 
 import functools
-import io
 import os
 import pickle
 import re
@@ -19,10 +22,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, TracebackType
-from typing import Any, NoReturn, Self
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any, NoReturn
 
 import cloudpickle
 import torch
@@ -31,15 +34,16 @@ from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import debugging, texts_by_rank
 from minisplit.core.layout import as_index
 from minisplit.launch import jobs
-from minisplit.testing.examples import shown
-from minisplit.testing.histories import Progress, mismatch, stuck, unequal
-from minisplit.testing.messages import Failure, Hello, Interrupt, Job, Pickler, Report, itself
-from minisplit.testing.reporting import RETURNED, failure
+from minisplit.testing.examples import example_is_final
+from minisplit.testing.histories import Progress, deadlocked_ranks, different_calls, missing_calls
+from minisplit.testing.messages import Hello, Interrupt, Pickler, RaisedError, Report, Task, identity
+from minisplit.testing.reporting import RETURNED, combined_error
 
 WORKER = "minisplit.testing.worker"
+# Seconds after which ranks that have not come up never will.
 START_LIMIT = 180.0
-# Characters of what the ranks printed that are shown when they have died.
-LAST_WORDS = 4000
+# Characters at the end of what the ranks printed that the error has when they have died.
+OUTPUT_TAIL = 4000
 # Once a rank has failed, seconds for the others to end by themselves; then, interrupted, to leave Python code, and
 # to leave anything else before the pool is given up.
 AFTER_FAILURE = 1.0
@@ -47,24 +51,49 @@ BEFORE_SIGNAL = 0.05
 BEFORE_KILL = 2.0
 # MPI libraries have a limited number of communicators (MPICH: 2048), and one is given up for each fault.
 ABANDONED_LIMIT = 500
-# Set by launchers for their ranks; not what a user sets.
-_LAUNCHER = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
+# What launchers set for their ranks, and not what users set.
+_LAUNCHER_VARIABLE = re.compile(r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL")
+# How many pickled functions are in `_functions`: hypothesis runs one at a time, so the limit only bounds memory.
 CACHED_FUNCTIONS = 64
 _INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib"))
-# What cannot change, or is sent by name.
-_FIXED = (ModuleType, CodeType, BuiltinFunctionType, int, float, str, bytes, type(None), torch.dtype)
+# What cannot change, or is pickled by name.
+_IMMUTABLE = (ModuleType, CodeType, BuiltinFunctionType, int, float, str, bytes, type(None), torch.dtype)
 # Exceptions that would end the controller as well.
 _NOT_TO_BE_RAISED = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
-class Pool:
-    """MPI ranks that run functions: those of one example after another, hundreds per second.
+class Pool(AbstractContextManager["Pool"]):
+    """MPI ranks that run functions, one example after another, hundreds per second.
 
     The ranks are started by `mpiexec` at the first `run` and stay. An example that fails, or whose ranks wait for
     each other for ever, is ended within a fraction of a second, and the next one has a fresh communicator. Where
-    no rank gets on for `patience` seconds, or one dies, the ranks are ended and started anew.
+    no rank gets on for `patience` seconds, or one dies, the ranks are ended and started anew. The ranks end with
+    the process that made the pool, however that ends.
 
-    `mpiexec` is the launcher to use; None is the one that `python -m minisplit run` takes.
+    Parameters
+    ----------
+    ranks : int, default 8
+        How many ranks are started: the largest number that can run an example.
+    mpiexec : str, optional
+        The launcher. By default the one that `python -m minisplit run` takes.
+    patience : float, default 60.0
+        Seconds for which no rank of an example may get on.
+
+    Raises
+    ------
+    ValueError
+        If `ranks` is less than 1.
+
+    See Also
+    --------
+    minisplit.testing.run : The same on threads.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> with ms.testing.Pool(2) as pool:  # doctest: +SKIP
+    ...     pool.run(lambda n: ms.get_comm().rank + n, 10, ranks=2)
+    [10, 11]
     """
 
     def __init__(self, ranks: int = 8, *, mpiexec: str | None = None, patience: float = 60.0) -> None:
@@ -73,39 +102,75 @@ class Pool:
         self.ranks = ranks
         self.patience = patience
         self._mpiexec = mpiexec
-        self._launch: _Launch | None = None
+        self._processes: _PoolProcesses | None = None
         self._end: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._closed = False
         self._example = 0
         self._generations = [0] * (ranks + 1)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the ranks. Also done when the controller ends, however it does."""
+        """End the ranks. A later `run` is a RuntimeError.
+
+        Communication
+        -------------
+        Local: the caller is no rank.
+        """
         self._closed = True
         self._stop()
 
     def run(self, func: Callable[..., Any], /, *args: Any, ranks: int = 4, **kwargs: Any) -> list[Any]:
-        """Call `func(*args, **kwargs)` on each of `ranks` ranks and return what they return, in their order.
+        """Call a function on each of some ranks, and return what they return.
 
         `minisplit.get_comm()` is a communicator of just these ranks there; debug mode and torch's grad mode are
         the caller's. Function, arguments and results are pickled. Random numbers begin anew, with other ones on
         each rank.
 
-        Raises the exception of the lowest rank that failed of itself, or RankError where that one cannot be
-        rebuilt; CollectiveError where the ranks' collective calls do not fit together, even if they came to an
-        end; TimeoutError where no rank got on for `patience` seconds. Notes have the tracebacks of all ranks.
+        Parameters
+        ----------
+        func : callable
+            The function.
+        *args : Any
+            Its arguments, on all ranks.
+        ranks : int, default 4
+            The number of ranks.
+        **kwargs : Any
+            Its keyword arguments, on all ranks.
 
-        >>> with Pool(2) as pool:  # doctest: +SKIP
-        ...     pool.run(lambda n: minisplit.get_comm().rank + n, 10, ranks=2)
+        Returns
+        -------
+        list
+            The results, in the order of the ranks.
+
+        Raises
+        ------
+        Exception
+            What the lowest rank raised that failed by itself. Notes have the tracebacks of all ranks.
+        RankError
+            Where that exception cannot be unpickled here; or if a rank has died.
+        CollectiveError
+            If the ranks' collective calls do not fit together, even if they came to an end.
+        TimeoutError
+            If no rank got on for `patience` seconds.
+        TypeError
+            If an argument or a result cannot be pickled.
+        ValueError
+            If the pool does not have as many ranks.
+        RuntimeError
+            If the ranks cannot be started, or the pool was closed.
+
+        Communication
+        -------------
+        Local: the caller is no rank.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> with ms.testing.Pool(2) as pool:  # doctest: +SKIP
+        ...     pool.run(lambda n: ms.get_comm().rank + n, 10, ranks=2)
         [10, 11]
         """
         __tracebackhide__ = True
@@ -114,143 +179,147 @@ class Pool:
     def _call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ranks: int
     ) -> list[Any]:
-        """`run` for a function that may have an argument `ranks` of its own."""
+        """Do what `run` does, for a function that may have an argument `ranks` of its own."""
         __tracebackhide__ = True
         if not 1 <= as_index(ranks, "ranks") <= self.ranks:
             raise ValueError(f"ranks must be from 1 to the {self.ranks} of the pool, got {ranks}")
         if self._closed:
             raise RuntimeError("the pool was closed")
-        function = _pickled_function(func)
-        arguments = _pickled_arguments(args, kwargs)
+        function = _pickle_function(func)
+        arguments = _pickle_arguments(args, kwargs)
         with self._lock:
             try:
-                reports = self._example_on(ranks, function, arguments)
-            except BaseException:  # Ctrl-C, for one: what the ranks are doing is unknown
+                reports = self._run_example(ranks, function, arguments)
+            except BaseException:
+                # After Ctrl-C, say, it is unknown what the ranks are doing.
                 self._stop()
                 raise
-        error = _judged(reports)
+        error = _error_of(reports)
         if error is None:
             return [pickle.loads(report.result) for report in reports]
         raise error
 
-    def _example_on(self, ranks: int, function: bytes, arguments: bytes) -> list[Report]:
-        if self._launch is not None and not self._launch.sound():
+    def _run_example(self, ranks: int, function: bytes, arguments: bytes) -> list[Report]:
+        if self._processes is not None and not self._processes.are_idle():
             self._stop()
-        launch = self._launch or self._start()
+        processes = self._processes or self._start()
         self._example += 1
-        job = Job(
-            self._example,
-            ranks,
-            self._generations[ranks],
-            function,
-            arguments,
-            debugging(),
-            torch.is_grad_enabled(),
-            shown(),
-        )
-        reports = _Example(launch, job, self.patience).run()
+        modes = debugging(), torch.is_grad_enabled(), example_is_final()
+        task = Task(self._example, ranks, self._generations[ranks], function, arguments, *modes)
+        reports = _Example(processes, task, self.patience).run()
         progresses = [report.progress for report in reports]
-        if not all(report.clean for report in reports) or mismatch(progresses) or unequal(progresses):
+        # Messages that are still under way, or were matched with another call, must not reach the next example.
+        clean = all(report.clean for report in reports)
+        if not clean or different_calls(progresses) or missing_calls(progresses):
             self._generations[ranks] += 1
         if max(report.abandoned for report in reports) > ABANDONED_LIMIT:
             self._stop()
         return reports
 
-    def _start(self) -> _Launch:
-        launch = _Launch(self.ranks, self._mpiexec)
-        self._launch = launch
+    def _start(self) -> _PoolProcesses:
+        processes = _PoolProcesses(self.ranks, self._mpiexec)
+        self._processes = processes
         # Also called when the pool is deleted, and at exit.
-        self._end = weakref.finalize(self, launch.end)
-        launch.connect()
-        return launch
+        self._end = weakref.finalize(self, processes.end)
+        processes.connect()
+        return processes
 
     def _stop(self) -> None:
         self._end()
-        self._launch = None
+        self._processes = None
 
 
 class _Example:
     """One function on some ranks, from its start to the last rank's report."""
 
-    def __init__(self, launch: _Launch, job: Job, patience: float) -> None:
-        self.launch = launch
-        self.job = job
+    def __init__(self, processes: _PoolProcesses, task: Task, patience: float) -> None:
+        self.processes = processes
+        self.task = task
         self.patience = patience
-        self.reports = [Report(job.example, Progress()) for _ in range(job.ranks)]
-        self.running = set(range(job.ranks))
+        self.reports = [Report(task.example, Progress()) for _ in range(task.ranks)]
+        self.running = set(range(task.ranks))
 
     @property
     def progresses(self) -> list[Progress]:
         return [report.progress for report in self.reports]
 
     def run(self) -> list[Report]:
-        for rank in range(self.job.ranks):
-            self.launch.send(rank, self.job)
+        """Return the last report of each rank."""
+        for rank in range(self.task.ranks):
+            self.processes.send(rank, self.task)
+        # When the others are interrupted, once a rank has failed.
         limit: float | None = None
         while self.running:
             heard = self.hear(self.patience if limit is None else max(limit - time.monotonic(), 0.0))
-            if self.hopeless() or (limit is not None and time.monotonic() >= limit):
+            if self.is_stuck() or (limit is not None and time.monotonic() >= limit):
                 self.interrupt()
                 break
+            # The others may fail as well, or be about to end: their reports belong to the error.
             if limit is None and any(progress.state == "raised" for progress in self.progresses):
                 limit = time.monotonic() + AFTER_FAILURE
             if not heard and limit is None:
                 self.give_up()
         return self.reports
 
-    def hopeless(self) -> bool:
+    def is_stuck(self) -> bool:
+        """Whether ranks wait that can never go on."""
         waiting = any(progress.state == "waiting" for progress in self.progresses)
-        return waiting and bool(stuck(self.progresses) or mismatch(self.progresses))
+        return waiting and bool(deadlocked_ranks(self.progresses) or different_calls(self.progresses))
 
     def hear(self, timeout: float) -> bool:
-        """Take in what the ranks tell; False if none does for `timeout` seconds."""
-        told = self.launch.receive(timeout)
-        for rank, report in told:
-            if report.example == self.job.example:
+        """Receive reports of the ranks; False if there is none for `timeout` seconds."""
+        reports = self.processes.receive(timeout)
+        for rank, report in reports:
+            # Not one of an example before, which came late.
+            if report.example == self.task.example:
                 self.reports[rank] = report
                 if report.progress.ended:
                     self.running.discard(rank)
-        return bool(told)
+        return bool(reports)
 
     def interrupt(self) -> None:
         """End the ranks that still run: in a collective call, in Python code, or, at last, with the pool."""
         for rank in self.running:
-            self.launch.send(rank, Interrupt(self.job.example))
+            self.processes.send(rank, Interrupt(self.task.example))
         self.hear_all(BEFORE_SIGNAL)
-        self.launch.signal(self.running, signal.SIGUSR2)
+        self.processes.signal(self.running, signal.SIGUSR2)
         self.hear_all(BEFORE_KILL)
         if self.running:
-            self.launch.end()
+            self.processes.end()
 
     def hear_all(self, seconds: float) -> None:
+        """Receive reports until all ranks have ended, but no longer than that."""
         limit = time.monotonic() + seconds
         while self.running and (left := limit - time.monotonic()) > 0:
             self.hear(left)
 
     def give_up(self) -> NoReturn:
-        self.launch.signal(self.running, signal.SIGUSR1)  # shows their stacks
+        """End the pool, and raise TimeoutError, which shows what each rank does."""
+        self.processes.signal(self.running, signal.SIGUSR1)  # they print their stacks
         time.sleep(0.2)
-        self.launch.end()
-        texts = [_whereabouts(progress) for progress in self.progresses]
+        self.processes.end()
+        texts = [_describe_progress(progress) for progress in self.progresses]
         raise TimeoutError(
             f"no rank got on for {self.patience:g} s, so the pool was ended: {texts_by_rank(texts)}"
-            f"{self.launch.last_words()}"
+            f"{self.processes.output_tail()}"
         )
 
 
-class _Launch:
+class _PoolProcesses:
     """The processes of a pool: `mpiexec`, and its ranks at the other ends of the connections."""
 
     def __init__(self, ranks: int, mpiexec: str | None) -> None:
         self.ranks = ranks
+        # A process that is forked off this one must not end the ranks when it ends.
         self.owner = os.getpid()
         self.ended = False
         self.output = ""
-        self.processes: dict[int, int] = {}
-        self.connections: list[Connection] = []
+        self.process_of_rank: dict[int, int] = {}
+        self.connections: dict[int, Connection] = {}
         self.selector = selectors.DefaultSelector()
         self.launcher = jobs.find_launcher(mpiexec, ranks)
-        # Where nobody else can connect. MPI libraries put files into it too: best where they are in memory.
+        # A folder of this user alone, so that nobody else can connect. MPI libraries put files into it as well,
+        # which are best in memory.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.folder = tempfile.mkdtemp(prefix="minisplit-pool-", dir=memory)
         self.server = socket.socket(socket.AF_UNIX)
@@ -269,7 +338,7 @@ class _Launch:
             start_new_session=True,  # Ctrl-C is for the controller alone
         )
         self.streams = [
-            threading.Thread(target=self.pass_on, args=(n,), daemon=True) for n in ("stdout", "stderr")
+            threading.Thread(target=self.forward, args=(n,), daemon=True) for n in ("stdout", "stderr")
         ]
         for stream in self.streams:
             stream.start()
@@ -278,21 +347,21 @@ class _Launch:
         """Wait for all ranks; RuntimeError if they do not come."""
         self.server.settimeout(0.05)
         limit = time.monotonic() + START_LIMIT
-        arrived: dict[int, Connection] = {}
-        while len(arrived) < self.ranks:
+        while len(self.connections) < self.ranks:
             status = self.mpiexec.poll()
             if status is not None or time.monotonic() > limit:
                 self.end()
                 how = f"ended with status {status}" if status is not None else f"was started {START_LIMIT:g} s ago"
-                raise RuntimeError(
-                    f"mpiexec {how}, and {len(arrived)} of {self.ranks} ranks have reported{self.last_words()}"
-                )
+                arrived = f"{len(self.connections)} of {self.ranks} ranks have reported"
+                raise RuntimeError(f"mpiexec {how}, and {arrived}{self.output_tail()}")
             with suppress(TimeoutError):
                 link, _ = self.server.accept()
                 link.setblocking(True)
                 connection = Connection(link.detach())
                 hello: Hello = connection.recv()
-                self.processes[hello.rank] = hello.process
+                self.connections[hello.rank] = connection
+                self.process_of_rank[hello.rank] = hello.process
+                self.selector.register(connection, selectors.EVENT_READ, hello.rank)
                 if hello.size != self.ranks:
                     self.end()
                     raise RuntimeError(
@@ -300,59 +369,60 @@ class _Launch:
                         f"{hello.size}: they are not of one MPI. Give the pool the mpiexec that belongs to the "
                         "library"
                     )
-                arrived[hello.rank] = connection
-        for rank in range(self.ranks):
-            self.connections.append(arrived[rank])
-            self.selector.register(arrived[rank], selectors.EVENT_READ, rank)
 
-    def pass_on(self, name: str) -> None:
+    def forward(self, name: str) -> None:
         """Write what the ranks print to the controller's stream of this name, and keep the end of it."""
         with getattr(self.mpiexec, name) as pipe:
             while data := os.read(pipe.fileno(), 2**16):
                 text = data.decode(errors="replace")
-                self.output = (self.output + text)[-LAST_WORDS:]
+                self.output = (self.output + text)[-OUTPUT_TAIL:]
                 with suppress(OSError, ValueError, AttributeError):  # no stream, or a closed one
                     if not self.ended:
                         getattr(sys, name).write(text)
                         getattr(sys, name).flush()
 
-    def last_words(self) -> str:
+    def output_tail(self) -> str:
+        """Return the end of what the ranks have printed, on lines of its own."""
         return f"\n{self.output.rstrip()}" if self.output.strip() else ""
 
-    def sound(self) -> bool:
-        """Whether the ranks are there; between examples they have nothing to say."""
+    def are_idle(self) -> bool:
+        """Whether all ranks are there and silent, as they are between examples: one that has died is readable."""
         return not self.ended and not self.selector.select(0)
 
-    def send(self, rank: int, message: Job | Interrupt) -> None:
+    def send(self, rank: int, message: Task | Interrupt) -> None:
+        """Send a message to a rank; RankError if it has died."""
         try:
-            self.connections[rank].send_bytes(pickle.dumps(message))
+            self.connections[rank].send(message)
         except OSError:
             self.lose([rank])
 
     def receive(self, timeout: float) -> list[tuple[int, Report]]:
-        told, lost = [], []
+        """Return reports that come within `timeout` seconds, with their ranks; RankError if a rank has died."""
+        reports, lost = [], []
         for key, _ in self.selector.select(timeout):
             try:
-                told.append((key.data, pickle.loads(self.connections[key.data].recv_bytes())))
+                reports.append((key.data, self.connections[key.data].recv()))
             except (EOFError, OSError):
                 lost.append(key.data)
         if lost:
             self.lose(lost)
-        return told
+        return reports
 
     def lose(self, ranks: list[int]) -> NoReturn:
+        """End the pool, some ranks of which have died, and raise RankError."""
         with suppress(subprocess.TimeoutExpired):
             self.mpiexec.wait(2.0)
         status = self.mpiexec.poll()
         self.end()
         how = "" if status is None else f" (mpiexec ended with status {status})"
         who = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
-        raise RankError(f"{who} of the pool died{how}{self.last_words()}")
+        raise RankError(f"{who} of the pool died{how}{self.output_tail()}")
 
     def signal(self, ranks: Iterable[int], number: int) -> None:
+        """Send a signal to the processes of ranks."""
         for rank in ranks:
             with suppress(ProcessLookupError):
-                os.kill(self.processes[rank], number)
+                os.kill(self.process_of_rank[rank], number)
 
     def end(self) -> None:
         """End all processes, and leave nothing behind."""
@@ -360,16 +430,15 @@ class _Launch:
             return
         self.ended = True
         self.mpiexec.terminate()  # it removes its files
-        self.signal(self.processes, signal.SIGKILL)
+        self.signal(self.process_of_rank, signal.SIGKILL)
         try:
-            self.mpiexec.wait(2.0)
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                self.mpiexec.wait(2.0)
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.mpiexec.pid, signal.SIGKILL)
             self.mpiexec.wait()
-            for connection in self.connections:
+            for connection in self.connections.values():
                 connection.close()
             self.selector.close()
             self.server.close()
@@ -385,7 +454,7 @@ def _environment(launcher: jobs.Launcher, ranks: int, folder: str) -> dict[str, 
     """
     # One thread for each rank by default: the pool may have more ranks than there are cores.
     settings = launcher.environment(ranks, None if jobs.THREADS in os.environ else 1)
-    kept = {name: value for name, value in settings.items() if not _LAUNCHER.match(name)}
+    kept = {name: value for name, value in settings.items() if not _LAUNCHER_VARIABLE.match(name)}
     places = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
     # The pool has its own way to end calls that last too long.
     return {**dict.fromkeys(places, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
@@ -396,25 +465,20 @@ class _Pickler(Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, FunctionType)):
-            _prepare(obj.__module__)
-        if hasattr(obj, "is_hypothesis_test") and hasattr(obj, "hypothesis"):  # a method, say, of a class of tests
-            return itself, (obj.hypothesis.inner_test,)
+            _register_module(obj.__module__)
+        # As in a class of tests, whose methods are pickled with it: hypothesis stays with the controller.
+        if hasattr(obj, "is_hypothesis_test") and hasattr(obj, "hypothesis"):
+            return identity, (obj.hypothesis.inner_test,)
         return super().reducer_override(obj)
 
 
-def _pickled(value: object) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file).dump(value)
-    return file.getvalue()
-
-
-def _pickled_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _pickle_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
-        return _pickled((args, kwargs))
+        return _Pickler.dumps((args, kwargs))
     except Exception:
         for name, value in [*enumerate(args), *kwargs.items()]:
             try:
-                _pickled(value)
+                _Pickler.dumps(value)
             except Exception as error:
                 kind = type(value).__name__
                 text = f"argument {name}, a {kind}, cannot be sent to the ranks of a pool: {error}"
@@ -422,31 +486,34 @@ def _pickled_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         raise
 
 
+# By the id of a function: the function, what it captures, and its pickle. To pickle one takes as long as to run a
+# small example, and hypothesis runs the same function again and again.
 _functions: dict[int, tuple[object, list[object], bytes]] = {}
 
 
-def _pickled_function(function: Callable[..., object]) -> bytes:
-    """A pickled function: that of the time before, as long as all that it captures are the same fixed objects."""
+def _pickle_function(function: Callable[..., object]) -> bytes:
+    """Return a pickled function: the last one, if all that it captures are the same immutable objects."""
     captured: list[object] = []
     if not _capture(function, captured):
-        return _pickled(function)
+        return _Pickler.dumps(function)
     same, before, pickled = _functions.get(id(function), (None, [], b""))
     if same is not function or list(map(id, before)) != list(map(id, captured)):
-        pickled = _pickled(function)
+        pickled = _Pickler.dumps(function)
         if len(_functions) > CACHED_FUNCTIONS:
             _functions.clear()
-        _functions[id(function)] = function, captured, pickled  # which keeps these objects, and so their ids
+        # The entry keeps these objects alive, so that no other ones can have their ids.
+        _functions[id(function)] = function, captured, pickled
     return pickled
 
 
 def _capture(value: object, captured: list[object]) -> bool:
-    """Append what a function depends on; False where some of it could change and stay the same object."""
+    """Append what a function depends on to `captured`; False where some of it could change in place."""
     if any(value is known for known in captured):
         return True
     captured.append(value)
     if not isinstance(value, (FunctionType, type)):
-        return isinstance(value, _FIXED)
-    _prepare(value.__module__)
+        return isinstance(value, _IMMUTABLE)
+    _register_module(value.__module__)
     if value.__module__ != "__main__" and value.__module__ not in cloudpickle.list_registry_pickle_by_value():
         return True
     if isinstance(value, type):
@@ -464,20 +531,21 @@ def _capture(value: object, captured: list[object]) -> bool:
     return not (value.__kwdefaults__ or value.__dict__) and all(_capture(part, captured) for part in parts)
 
 
+# By the name of the module: a module of the same name is the same one for as long as the process runs.
 @functools.cache
-def _prepare(name: str) -> None:
-    """Register a module whose functions are to be sent whole: a test module, or one that ranks cannot import."""
+def _register_module(name: str) -> None:
+    """Register a module whose functions are to be pickled whole: one of tests, or that ranks cannot import."""
     module = sys.modules.get(name)
     if module is None or not getattr(module, "__file__", None) or name == "__main__":
         return
     # pytest loads test modules in its own way, and also installed packages that extend it, such as hypothesis.
     by_pytest = type(module.__loader__).__module__.startswith("_pytest.")
     installed = str(module.__file__).startswith(_INSTALLED)
-    if (by_pytest and not installed) or not _importable(module):
+    if (by_pytest and not installed) or not _is_importable(module):
         cloudpickle.register_pickle_by_value(module)
 
 
-def _importable(module: ModuleType) -> bool:
+def _is_importable(module: ModuleType) -> bool:
     """Whether another process with the same paths imports the same file under this name."""
     name, path = "", None
     for part in module.__name__.split("."):
@@ -490,51 +558,48 @@ def _importable(module: ModuleType) -> bool:
     return spec is not None and spec.origin == module.__file__
 
 
-def _judged(reports: Sequence[Report]) -> BaseException | None:
-    """What came of an example, if it is not that all ranks returned and made the same calls."""
+def _error_of(reports: Sequence[Report]) -> BaseException | None:
+    """Return what an example raises; None if all ranks returned and made the same calls."""
     progresses = [report.progress for report in reports]
-    stories = [_story(report) for report in reports]
-    nobody: list[BaseException | None] = [None] * len(reports)
-    different = mismatch(progresses)
-    if different:
-        return failure(nobody, stories, different)
+    texts = [_describe_report(report) for report in reports]
+    if different := different_calls(progresses):
+        # Whatever they raised then, it came of what MPI made of these calls.
+        return combined_error([None] * len(reports), texts, different)
     errors = [
-        _rebuilt(report.failure) if report.progress.state == "raised" and report.failure else None
+        _unpickle_error(report.error) if report.progress.state == "raised" and report.error else None
         for report in reports
     ]
-    stuck = unequal(progresses)
+    stuck = missing_calls(progresses)
     if not stuck and any(progress.state != "returned" for progress in progresses):
-        texts = [_whereabouts(progress) for progress in progresses]
-        stuck = f"the ranks waited for each other: {texts_by_rank(texts)}"
-    return failure(errors, stories, stuck, traced=False)
+        stuck = f"the ranks waited for each other: {texts_by_rank([_describe_progress(p) for p in progresses])}"
+    return combined_error(errors, texts, stuck, traced=False)
 
 
-def _story(report: Report) -> str:
-    """What is to be told of one rank."""
-    if report.failure:
-        return report.failure.trace
+def _describe_report(report: Report) -> str:
+    """Return what the notes of an exception say of one rank."""
+    if report.error:
+        return report.error.trace
     if report.progress.ended:
         return RETURNED
-    return f"It did not end, so the pool was ended; it {_whereabouts(report.progress)}."
+    return f"It did not end, so the pool was ended; it {_describe_progress(report.progress)}."
 
 
-def _rebuilt(failure: Failure) -> BaseException:
-    """The exception itself, or a RankError with its text."""
-    try:
-        error = pickle.loads(failure.pickled or b"")
-        same = (type(error).__qualname__, str(error)) == (failure.kind, failure.text)
+def _unpickle_error(raised: RaisedError) -> BaseException:
+    """Return the exception itself, or a RankError with its text."""
+    with suppress(Exception):  # classes may be unknown here, and their constructors do what they like
+        error = pickle.loads(raised.pickled)
+        same = f"{type(error).__qualname__}: {error}" == raised.text
         if same and isinstance(error, BaseException) and not isinstance(error, _NOT_TO_BE_RAISED):
             return error
-    except Exception:  # classes may be unknown here, and their constructors do what they like
-        pass
-    return RankError(f"{failure.kind}: {failure.text}")
+    return RankError(raised.text)
 
 
-def _whereabouts(progress: Progress) -> str:
-    latest = progress.latest()
+def _describe_progress(progress: Progress) -> str:
+    """Return how far a rank has come, as the end of a sentence that begins with it."""
+    latest = progress.latest_call()
     if progress.ended:
         return "was interrupted" if progress.state == "interrupted" else progress.state
     if latest is None:
-        return "told of no collective call"
+        return "reported no collective call"
     waits = "waited in" if progress.state == "waiting" else "was last heard of at"
     return f"{waits} {latest.call} at {latest.site}"

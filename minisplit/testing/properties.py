@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from hypothesis.errors import UnsatisfiedAssumption
+from torch.utils import _pytree as pytree
 
 from minisplit.testing import threads
 from minisplit.testing.pool import Pool
-from minisplit.testing.whole import Whole, source_of
+from minisplit.testing.whole import Whole, source
 
 Test = TypeVar("Test", bound=Callable[..., Any])
-_POSTPONED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+# Flags of functions whose body does not run when they are called.
+_DEFERRED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 # torch's comparison imports much at its first call: half a second that would count as that of the first example.
 torch.testing.assert_close(torch.zeros(()), torch.zeros(()))
@@ -32,14 +34,36 @@ def spmd(*, ranks: Sequence[int]) -> Callable[[Test], Test]: ...
 def spmd(test: Any = None, /, *, ranks: Sequence[int] | None = None) -> Any:
     """Run a test function on several ranks: every rank calls it, with a communicator of its own in use.
 
-    The number of ranks is that of the arrays (`Whole`) among the arguments, or the argument `ranks`. Under
-    `hypothesis.given`, which stands above it, both are drawn; `@spmd(ranks=(1, 2, 3))` runs
-    the test once for each of these numbers, under pytest. Every rank has tensors of its own. TypeError
-    for what is no plain function.
+    The number of ranks is that of the arrays (`Whole`) among the arguments, or the argument `ranks` of the test.
+    Under `hypothesis.given`, which stands above it, both are drawn. Every rank has tensors of its own. A failure
+    says what happened on every rank, and how to run the example alone.
 
     The ranks are threads of this process, or with `MINISPLIT_TESTING=pool` in the environment those of an MPI job
-    that is started once. A failure tells what happened on every rank, and how to run the example alone.
+    that is started once.
 
+    Parameters
+    ----------
+    test : callable
+        The test function, which `@spmd` decorates.
+    ranks : sequence of int, optional
+        With `@spmd(ranks=(1, 2, 3))` the test runs once for each of these numbers, under pytest.
+
+    Returns
+    -------
+    callable
+        The test. Its attribute `alone` runs one example, without hypothesis.
+
+    Raises
+    ------
+    TypeError
+        If `test` is no plain function: it is a coroutine, say, or `given` stands below.
+
+    Communication
+    -------------
+    Local: the caller is no rank.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> @ms.testing.spmd
     ... def test_sum(ranks):
@@ -54,29 +78,30 @@ def spmd(test: Any = None, /, *, ranks: Sequence[int] | None = None) -> Any:
 
 
 def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
-    _check(test)
+    _check_test(test)
     signature = inspect.signature(test)
-    wanted = "ranks" in signature.parameters
+    takes_ranks = "ranks" in signature.parameters
 
     def on_ranks(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        ranks = None if wanted else kwargs.pop("ranks", None)
+        ranks = None if takes_ranks else kwargs.pop("ranks", None)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         ranks = bound.arguments.get("ranks", ranks)
-        _check_values(bound.arguments.values())
-        number = _number_of_ranks(ranks, bound.arguments.values())
+        _check_arguments(bound.arguments.values())
+        number = _number_of_ranks(ranks, list(bound.arguments.values()))
         try:
             if on_pool():
                 results = shared_pool()._call(test, args, kwargs, number)
             else:
-                results = threads.run(lambda: test(*_own(args), **_own(kwargs)), ranks=number)
+                results = threads.run(lambda: test(*_copy(args), **_copy(kwargs)), ranks=number)
         except UnsatisfiedAssumption:
+            # No failure: hypothesis draws another example.
             raise
         except BaseException as error:
-            error.add_note(_alone(test, {**bound.arguments, "ranks": number}))
+            error.add_note(_how_to_run_alone(test, {**bound.arguments, "ranks": number}))
             raise
-        # Which pytest and hypothesis find fault with, unless it is None.
+        # pytest and hypothesis complain of a test that returns something, so it must reach them.
         return next((result for result in results if result is not None), None)
 
     # So that a traceback begins in the file of the test.
@@ -84,42 +109,43 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         co_filename=test.__code__.co_filename, co_firstlineno=test.__code__.co_firstlineno
     )
     wrapper: Any = functools.wraps(test)(on_ranks)
-    if fixed and not wanted:
-        ranks_too = inspect.Parameter("ranks", inspect.Parameter.KEYWORD_ONLY)
-        wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), ranks_too])
-    # `hypothesis.given` hands attributes on: this reaches the test with arguments of one's own.
+    if fixed and not takes_ranks:
+        # pytest passes what it has parametrised to tests whose signature has it.
+        parameter = inspect.Parameter("ranks", inspect.Parameter.KEYWORD_ONLY)
+        wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])
+    # `hypothesis.given` hands attributes on: this one reaches the test without hypothesis.
     wrapper.alone = wrapper
     return wrapper
 
 
 @functools.cache
 def shared_pool() -> Pool:
-    """The pool of this process, which starts at its first run and ends with the process."""
+    """Return the pool of this process, which starts at its first run and ends with the process."""
     return Pool()
 
 
 def on_pool() -> bool:
-    """Whether `@spmd` runs tests on MPI ranks: MINISPLIT_TESTING is "pool" rather than "threads"."""
+    """Return whether `@spmd` runs tests on MPI ranks: MINISPLIT_TESTING is "pool" rather than "threads"."""
     chosen = os.environ.get("MINISPLIT_TESTING", "threads")
     if chosen not in {"threads", "pool"}:
         raise ValueError(f"MINISPLIT_TESTING must be threads or pool, got {chosen!r}")
     return chosen == "pool"
 
 
-def _check(test: object) -> None:
-    """TypeError unless every rank can run the body of `test` by calling it."""
+def _check_test(test: object) -> None:
+    """Raise TypeError unless every rank can run the body of `test` by calling it."""
     if not inspect.isfunction(test):
         raise TypeError(f"@spmd stands right above a function, or as @spmd(ranks=(1, 2, 3)); this is {test!r}")
     if hasattr(test, "is_hypothesis_test"):
         raise TypeError(
             f"@spmd stands below @given: above it, every rank of {test.__name__} would draw for itself"
         )
-    if test.__code__.co_flags & _POSTPONED:
+    if test.__code__.co_flags & _DEFERRED:
         raise TypeError(f"{test.__name__} has `async` or `yield`, so that a call would not run its body")
 
 
-def _check_values(values: Iterable[object]) -> None:
-    """TypeError for what hypothesis gives to draw from while a test runs: `data()`, `randoms()`."""
+def _check_arguments(values: Iterable[object]) -> None:
+    """Raise TypeError for what hypothesis gives to draw from while a test runs: `data()`, `randoms()`."""
     for value in values:
         if type(value).__module__.startswith("hypothesis."):
             raise TypeError(
@@ -129,46 +155,37 @@ def _check_values(values: Iterable[object]) -> None:
 
 
 def _number_of_ranks(ranks: int | None, values: Any) -> int:
-    found = {whole.layout.ranks for value in values for whole in _wholes(value)}
+    numbers = {leaf.layout.ranks for leaf in pytree.tree_leaves(values) if isinstance(leaf, Whole)}
     if ranks is not None:
-        found.add(ranks)
-    if len(found) == 1:
-        return found.pop()
-    if not found:
+        numbers.add(ranks)
+    if len(numbers) == 1:
+        return numbers.pop()
+    if not numbers:
         raise TypeError("the number of ranks is unknown: give ranks=, or draw it with strategies.ranks()")
-    raise ValueError(f"the arguments are for different numbers of ranks: {sorted(found)}")
+    raise ValueError(f"the arguments are for different numbers of ranks: {sorted(numbers)}")
 
 
-def _wholes(value: Any) -> Iterator[Whole]:
+def _copy_leaf(value: Any) -> Any:
+    """Return what one rank gets for an argument: also on threads it may change its tensors or call `backward`."""
     if isinstance(value, Whole):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _wholes(item)
-
-
-def _own(value: Any) -> Any:
-    """What one rank gets for an argument: on threads, too, it may change its tensors or call `backward`."""
-    if isinstance(value, Whole):
-        return Whole(_own(value.tensor), value.layout)
+        return Whole(_copy_leaf(value.tensor), value.layout)
+    # `type`: of a subclass nobody knows how to copy it.
     if type(value) is torch.Tensor:
         return value.detach().clone().requires_grad_(value.requires_grad)
-    if type(value) is np.ndarray:
-        return value.copy()
-    if type(value) in {list, tuple}:
-        return type(value)(map(_own, value))
-    if type(value) is dict:
-        return {name: _own(item) for name, item in value.items()}
-    return value
+    return value.copy() if type(value) is np.ndarray else value
 
 
-def _alone(test: Callable[..., Any], arguments: dict[str, Any]) -> str:
+_copy = functools.partial(pytree.tree_map, _copy_leaf)
+
+
+def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> str:
+    """Return lines that run one example, in a Python that is started where pytest was."""
     name = test.__qualname__.rpartition("<locals>.")[2]
     owner = name.rpartition(".")[0]
     given = ", ".join(
-        f"{key}={f'{owner}()' if owner and key == 'self' else _source(value)}" for key, value in arguments.items()
+        f"{key}={f'{owner}()' if owner and key == 'self' else source(value)}" for key, value in arguments.items()
     )
-    folder = _folder(test)
+    folder = _import_folder(test)
     path = "" if folder == "." else f"    import sys; sys.path.insert(0, {folder!r})\n"
     return f"""To run this example alone:
 {path}    from math import inf, nan
@@ -179,26 +196,8 @@ def _alone(test: Callable[..., Any], arguments: dict[str, Any]) -> str:
     {name}.alone({given})"""
 
 
-def _folder(test: Callable[..., Any]) -> str:
-    """From where Python imports the module of `test`, seen from here: pytest adds folders of its choice."""
+def _import_folder(test: Callable[..., Any]) -> str:
+    """Return the folder from which Python imports the module of `test`, relative to the current one."""
     names = tuple(test.__module__.split("."))
     path = Path(test.__code__.co_filename).with_suffix("")
     return os.path.relpath(path.parents[len(names) - 1]) if path.parts[-len(names) :] == names else "."
-
-
-def _source(value: Any) -> str:
-    """The expression that makes an argument again, where there is one."""
-    if type(value) is torch.Tensor:
-        return source_of(value)
-    if type(value) is np.ndarray and value.dtype != object:
-        return f"numpy.array({value.tolist()}, dtype={str(value.dtype)!r})"
-    if type(value) is list:
-        return f"[{', '.join(map(_source, value))}]"
-    if type(value) is tuple:
-        return f"({', '.join(map(_source, value))}{',' * (len(value) == 1)})"
-    if type(value) is dict:
-        return f"{{{', '.join(f'{key!r}: {_source(item)}' for key, item in value.items())}}}"
-    try:
-        return repr(value)
-    except Exception:  # which would hide the failure that is to be told
-        return f"<{type(value).__name__}>"

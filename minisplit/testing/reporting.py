@@ -1,4 +1,7 @@
-"""What a run on several ranks says when it fails: one exception, and what happened on every rank."""
+"""What a run on several ranks raises when it fails: one exception, with what happened on every rank as notes.
+
+Tested in tests/testing/test_threads.py and test_pool.py.
+"""
 
 from __future__ import annotations
 
@@ -9,49 +12,49 @@ from pathlib import Path
 
 from minisplit.core.communication.debug import CollectiveError
 
-_HERE = str(Path(__file__).parent)
-
-
-class UnwoundError(BaseException):
-    """Takes a rank that can never go on out of the function it runs. Not an error of that function's."""
-
-
+_THIS_PACKAGE = str(Path(__file__).parent)
+# The report of a rank that has returned.
 RETURNED = "It returned."
 
 
-def told(error: BaseException) -> str:
-    """The traceback of `error` as text, without the frames of this package."""
+class UnwoundError(BaseException):
+    """Takes a rank that can never go on out of the function it runs. It is no error of that function."""
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of `error` without the frames of this package."""
     try:
-        shown = traceback.TracebackException.from_exception(error)
-        shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(_HERE)]
+        trace = traceback.TracebackException.from_exception(error)
+        trace.stack[:] = [frame for frame in trace.stack if not frame.filename.startswith(_THIS_PACKAGE)]
         if isinstance(error, UnwoundError):
-            return f"It {error}\n{''.join(shown.stack.format())}".rstrip()
-        return "".join(shown.format()).rstrip()
+            return f"It {error}\n{''.join(trace.stack.format())}".rstrip()
+        return "".join(trace.format()).rstrip()
     except Exception as unprintable:  # classes may fail to print themselves
         return f"{type(error).__name__}, which cannot be printed: {unprintable!r}"
 
 
-def failure(
-    errors: Sequence[BaseException | None], stories: Sequence[str], stuck: str, traced: bool = True
+def combined_error(
+    errors: Sequence[BaseException | None], reports: Sequence[str], stuck: str, *, traced: bool = True
 ) -> BaseException | None:
-    """The one exception to raise for what happened on the ranks, None if all is well.
+    """Return the one exception to raise for what happened on the ranks; None if all is well.
 
-    `errors` holds what each rank raised by itself, `stories` what is to be told of each rank (its traceback, say),
-    and `stuck` says why the ranks could not go on, if so. The lowest rank that raised something wins. `traced`:
-    the errors have their tracebacks, which need not be told again.
+    `errors` holds what each rank raised by itself, `reports` what the notes say of each rank (its traceback, say),
+    and `stuck` says why the ranks could not go on, if they could not. The lowest rank that raised something wins.
+    With `traced` the errors have their tracebacks, so that the notes need not repeat that of the winner.
     """
     first = next((rank for rank, error in enumerate(errors) if error is not None), None)
     if first is None and not stuck:
         return None
     error = CollectiveError(stuck) if first is None else errors[first]
     assert error is not None
-    groups: dict[str, list[int]] = {}
-    for rank, story in enumerate(stories):
-        groups.setdefault(story, []).append(rank)
-    for story, ranks in groups.items():
-        who = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} of {len(stories)}"
+    # Ranks that say the same are named together: of many ranks most do.
+    ranks_of: dict[str, list[int]] = {}
+    for rank, report in enumerate(reports):
+        ranks_of.setdefault(report, []).append(rank)
+    for report, ranks in ranks_of.items():
+        who = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} of {len(reports)}"
         if first in ranks and traced:
             error.add_note(f"This was raised on {who}.")
         else:
-            error.add_note(f"{who}:\n{textwrap.indent(story, '    ')}")
+            error.add_note(f"{who}:\n{textwrap.indent(report, '    ')}")
     return error

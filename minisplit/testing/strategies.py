@@ -19,29 +19,35 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from minisplit.core.layout import Layout
 from minisplit.testing.whole import Whole
 
-Drawn = TypeVar("Drawn")
+T = TypeVar("T")
 Shape = tuple[int, ...]
 
 MAX_RANKS = 4
 DTYPES = (
-    torch.float32,
-    torch.float64,
-    torch.int64,
-    torch.int32,
-    torch.int16,
-    torch.int8,
-    torch.uint8,
-    torch.bool,
-    torch.complex64,
-    torch.complex128,
-    torch.bfloat16,
-    torch.float16,
-)
+    torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    torch.complex64, torch.complex128, torch.bfloat16, torch.float16,
+)  # fmt: skip
 
 
 def ranks(maximum: int = MAX_RANKS) -> SearchStrategy[int]:
-    """Numbers of ranks from 1 to `maximum`: one number per example, however often it is drawn in it.
+    """Return a strategy for numbers of ranks: one number per example, however often it is drawn in it.
 
+    Parameters
+    ----------
+    maximum : int, default 4
+        The largest number.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws ints from 1 to `maximum`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.testing.strategies.ranks(2)
     shared(...)
@@ -50,14 +56,66 @@ def ranks(maximum: int = MAX_RANKS) -> SearchStrategy[int]:
 
 
 def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 6) -> SearchStrategy[Shape]:
-    """Shapes of global arrays, with sides of 0 and 1 among them."""
+    """Return a strategy for shapes of global arrays, with extents of 0 and 1 among them.
+
+    Parameters
+    ----------
+    min_dims : int, default 0
+        The smallest number of axes.
+    max_dims : int, default 3
+        The largest number of axes.
+    min_side : int, default 0
+        The smallest extent.
+    max_side : int, default 6
+        The largest extent.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws tuples of int.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> len(ms.testing.strategies.shapes(min_dims=3).example())  # doctest: +SKIP
+    3
+    """
     return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
 
 
 def broadcastable_shapes(
     number: int = 2, max_dims: int = 3, max_side: int = 6
 ) -> SearchStrategy[tuple[Shape, ...]]:
-    """Tuples of `number` shapes that broadcast together."""
+    """Return a strategy for tuples of shapes that broadcast together.
+
+    Parameters
+    ----------
+    number : int, default 2
+        How many shapes a tuple has.
+    max_dims : int, default 3
+        The largest number of axes.
+    max_side : int, default 6
+        The largest extent.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws tuples of shapes.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> len(ms.testing.strategies.broadcastable_shapes(3).example())  # doctest: +SKIP
+    3
+    """
     drawn = hnp.mutually_broadcastable_shapes(
         num_shapes=number, min_dims=0, max_dims=max_dims, min_side=0, max_side=max_side
     )
@@ -65,7 +123,28 @@ def broadcastable_shapes(
 
 
 def dtypes(among: Sequence[torch.dtype] = DTYPES) -> SearchStrategy[torch.dtype]:
-    """torch's dtypes, simple ones first."""
+    """Return a strategy for dtypes.
+
+    Parameters
+    ----------
+    among : sequence of torch.dtype, optional
+        The dtypes to draw from, simple ones first. By default bool, integers, floats and complex numbers.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws a torch.dtype.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.testing.strategies.dtypes([ms.int64, ms.bool])
+    sampled_from([torch.int64, torch.bool])
+    """
     return st.sampled_from(among)
 
 
@@ -76,19 +155,41 @@ def layouts(
     ranks: int | SearchStrategy[int] | None = None,
     split: int | SearchStrategy[int | None] | Literal["any"] | None = "any",
 ) -> Layout:
-    """Layouts of `shape`: balanced, ragged with empty shards, all on one rank, replicated.
+    """Return a strategy for layouts: balanced, ragged with empty shards, all on one rank, replicated.
 
-    Without `shape`, `ranks` or `split` these are drawn too; `split=None` means replicated.
+    Parameters
+    ----------
+    shape : tuple of int or SearchStrategy, optional
+        The shape. By default it is drawn.
+    ranks : int or SearchStrategy, optional
+        The number of ranks. By default that of the example, which is drawn.
+    split : int or None or SearchStrategy or {"any"}, default "any"
+        The split axis; None for replicated layouts. By default it is drawn.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws a Layout.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.testing.strategies.layouts((4, 2), ranks=3, split=0).example().shape  # doctest: +SKIP
+    (4, 2)
     """
-    extents = draw(_SHAPES) if shape is None else _drawn(draw, shape)
-    size = draw(_RANKS) if ranks is None else _drawn(draw, ranks)
+    extents = draw(_SHAPES) if shape is None else _draw(draw, shape)
+    size = draw(_RANKS) if ranks is None else _draw(draw, ranks)
     axis: int | None
     if split == "any":
-        # Not from the axes that there are, so that a shape can lose one while the rest of the example stands.
+        # Not from the axes of this shape, so that a shape can lose one while the rest of the example stays.
         axis = draw(_SPLITS)
         axis = None if axis is None or not extents else axis % len(extents)
     else:
-        axis = _drawn(draw, split)
+        axis = _draw(draw, split)
     balanced = Layout(extents, axis, size)
     if balanced.split is None:
         return balanced
@@ -102,10 +203,35 @@ def tensors(
     dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
     elements: SearchStrategy[Any] | None = None,
 ) -> torch.Tensor:
-    """Plain tensors. Without `elements` these are small integers, whose sums are exact in any order."""
-    extents = draw(_SHAPES) if shape is None else _drawn(draw, shape)
-    kind = draw(_DTYPES) if dtype is None else _drawn(draw, dtype)
-    drawn = draw(_arrays(extents, _small(kind) if elements is None else elements))
+    """Return a strategy for plain tensors.
+
+    Parameters
+    ----------
+    shape : tuple of int or SearchStrategy, optional
+        The shape. By default it is drawn.
+    dtype : torch.dtype or SearchStrategy, optional
+        The dtype. By default it is drawn.
+    elements : SearchStrategy, optional
+        Draws the elements. By default they are small integers, whose sums are exact in any order.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws a torch.Tensor.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.testing.strategies.tensors((2, 3)).example().shape  # doctest: +SKIP
+    torch.Size([2, 3])
+    """
+    extents = draw(_SHAPES) if shape is None else _draw(draw, shape)
+    kind = draw(_DTYPES) if dtype is None else _draw(draw, dtype)
+    drawn = draw(_arrays(extents, _small_numbers(kind) if elements is None else elements))
     return torch.tensor(drawn.tolist(), dtype=kind).reshape(extents)
 
 
@@ -118,7 +244,36 @@ def dndarrays(
     split: int | SearchStrategy[int | None] | Literal["any"] | None = "any",
     elements: SearchStrategy[Any] | None = None,
 ) -> Whole:
-    """Global arrays with a layout, as `Whole`; all of one example are for one number of ranks."""
+    """Return a strategy for global arrays with a layout; all of one example are for one number of ranks.
+
+    Parameters
+    ----------
+    shape : tuple of int or SearchStrategy, optional
+        The shape. By default it is drawn.
+    dtype : torch.dtype or SearchStrategy, optional
+        The dtype. By default it is drawn.
+    ranks : int or SearchStrategy, optional
+        The number of ranks. By default that of the example, which is drawn.
+    split : int or None or SearchStrategy or {"any"}, default "any"
+        The split axis; None for replicated arrays. By default it is drawn.
+    elements : SearchStrategy, optional
+        Draws the elements. By default they are small integers, whose sums are exact in any order.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws a Whole.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.testing.strategies.dndarrays((2, 3), split=1).example().layout.split  # doctest: +SKIP
+    1
+    """
     tensor = draw(tensors(shape, dtype, elements))
     return Whole(tensor, draw(layouts(tuple(tensor.shape), ranks, split)))
 
@@ -131,21 +286,50 @@ def broadcastable_dndarrays(
     ranks: int | SearchStrategy[int] | None = None,
     elements: SearchStrategy[Any] | None = None,
 ) -> tuple[Whole, ...]:
-    """Tuples of `number` global arrays that broadcast together, each with a layout of its own."""
+    """Return a strategy for tuples of global arrays that broadcast together, each with a layout of its own.
+
+    Parameters
+    ----------
+    number : int, default 2
+        How many arrays a tuple has.
+    dtype : torch.dtype or SearchStrategy, optional
+        The dtype. By default it is drawn.
+    ranks : int or SearchStrategy, optional
+        The number of ranks. By default that of the example, which is drawn.
+    elements : SearchStrategy, optional
+        Draws the elements. By default they are small integers, whose sums are exact in any order.
+
+    Returns
+    -------
+    SearchStrategy
+        Draws tuples of Whole.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> len(ms.testing.strategies.broadcastable_dndarrays(3).example())  # doctest: +SKIP
+    3
+    """
     extents = draw(broadcastable_shapes(number))
     return tuple(draw(dndarrays(shape, dtype, ranks, elements=elements)) for shape in extents)
 
 
-# To make a strategy costs more than to draw from one, so those that examples share are made once.
+# To make a strategy takes longer than to draw from one, so those that examples share are made once.
 _SHAPES = shapes()
 _DTYPES = dtypes()
 _RANKS = ranks()
 _SPLITS = st.sampled_from((0, None, 1, 2, 3))
 
 
+# By extent and number of ranks: those of the strategies here are 7 times 4, so that the limit is for others.
 @lru_cache(maxsize=1024)
 def _counts(extent: int, size: int) -> SearchStrategy[tuple[int, ...]]:
-    """Balanced counts, ones between any cuts of the axis, all on one rank."""
+    """Return a strategy for counts: balanced ones, ones between any cuts of the axis, all on one rank."""
+    # Sorted cuts are shares of any size, also none: hypothesis shrinks them to 0, all on the last rank.
     cuts = st.lists(st.integers(0, extent), min_size=size - 1, max_size=size - 1)
     owner = st.integers(0, size - 1)
     return st.one_of(
@@ -155,13 +339,15 @@ def _counts(extent: int, size: int) -> SearchStrategy[tuple[int, ...]]:
     )
 
 
+# By shape and strategy of the elements. Of up to three extents of 0 to 6 there are 400 shapes.
 @lru_cache(maxsize=1024)
 def _arrays(shape: Shape, elements: SearchStrategy[Any]) -> SearchStrategy[Any]:
     return hnp.arrays(object, shape, elements=elements)
 
 
+# By dtype, of which there are few.
 @cache
-def _small(dtype: torch.dtype) -> SearchStrategy[Any]:
+def _small_numbers(dtype: torch.dtype) -> SearchStrategy[Any]:
     if dtype is torch.bool:
         return st.booleans()
     if dtype.is_complex:
@@ -169,5 +355,5 @@ def _small(dtype: torch.dtype) -> SearchStrategy[Any]:
     return st.integers(-8 if dtype.is_signed else 0, 8)
 
 
-def _drawn(draw: DrawFn, value: Drawn | SearchStrategy[Drawn]) -> Drawn:
+def _draw(draw: DrawFn, value: T | SearchStrategy[T]) -> T:
     return draw(value) if isinstance(value, SearchStrategy) else value

@@ -1,7 +1,8 @@
 """Ranks as threads of this process: an SPMD function runs on any number of ranks, and cannot hang.
 
-One rank runs at a time, and hands over where it must wait for others, in an order that depends on nothing but the
-function: a run can be repeated exactly, and when no rank can go on, it is known at once who waits for whom.
+One rank runs at a time, until it must wait for others, and the lowest rank that can go on is next. So the order
+depends on nothing but the function: a run can be repeated exactly, and when no rank can go on, it is known at once
+who waits for whom.
 """
 
 from __future__ import annotations
@@ -10,101 +11,148 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 
-from minisplit.core.communication.debug import CollectiveError, call_site, debugging, describe_call, texts_by_rank
+from minisplit.core.communication.debug import (
+    CollectiveError,
+    call_site,
+    debugging,
+    describe_call,
+    texts_by_rank,
+)
 from minisplit.core.communication.protocol import Call, Communication, Record, use_comm
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
-from minisplit.testing import examples
-from minisplit.testing.reporting import RETURNED, UnwoundError, failure, told
+from minisplit.testing.examples import example_is_final, rank_in_example
+from minisplit.testing.histories import call_title
+from minisplit.testing.reporting import RETURNED, UnwoundError, combined_error, traceback_text
 
+T = TypeVar("T")
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 Pieces = Sequence[tuple[int, torch.Tensor]]
 
 
-def run(func: Callable[..., Result], /, *args: Any, ranks: int = 4, **kwargs: Any) -> list[Result]:
-    """Call `func` once per rank, on threads of this process, and return what each rank returned.
+def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) -> list[T]:
+    """Call a function once per rank, on threads of this process, and return what each rank returned.
 
-    New arrays use a communicator of `ranks` ranks while `func` runs. Where ranks fail, the exception of the
-    lowest one that failed by itself is raised, with every rank's traceback in its notes. When the ranks can never
-    go on, because one has returned while others wait for it, say, `CollectiveError` tells what each rank
-    does; when their collective calls differ, it is raised by those calls, on every rank. TypeError or
-    ValueError where `ranks` is not a number of ranks.
+    New arrays use a communicator of these ranks while the function runs. All ranks share the modules and the torch
+    random generator of the process; the arguments are shared too.
 
-    All ranks share the modules and the torch random generator of the process; the arguments are shared too.
+    Parameters
+    ----------
+    func : callable
+        The function.
+    *args : Any
+        Its arguments, on all ranks.
+    ranks : int, default 4
+        The number of ranks.
+    **kwargs : Any
+        Its keyword arguments, on all ranks.
 
+    Returns
+    -------
+    list
+        The results, in the order of the ranks.
+
+    Raises
+    ------
+    Exception
+        What the lowest rank raised that failed by itself, with every rank's traceback in the notes.
+    CollectiveError
+        If the ranks can never go on, since one has returned while others wait for it, say: the text says what each
+        rank does. Where the collective calls of the ranks differ, these calls raise it, on every rank.
+    TypeError
+        If `ranks` is no int.
+    ValueError
+        If `ranks` is less than 1.
+
+    Communication
+    -------------
+    Local: the ranks are threads of the caller.
+
+    See Also
+    --------
+    minisplit.testing.Pool : The same on ranks of MPI.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.testing.run(lambda: ms.arange(5, split=0).larray.tolist(), ranks=3)
     [[0, 1], [2, 3], [4]]
     """
     __tracebackhide__ = True
-    ranks = checked_ranks(ranks)
-    world = _World(ranks)
-    group = _Group(world, range(ranks))
+    ranks = as_index(ranks, "ranks")
+    if ranks < 1:
+        raise ValueError(f"ranks must be 1 or more, got {ranks}")
+    scheduler = _Scheduler(ranks)
+    group = _SharedCommunicator(scheduler, range(ranks))
     comms = [ThreadCommunication(group, rank) for rank in range(ranks)]
     results: list[Any] = [None] * ranks
-    gradients, shown = torch.is_grad_enabled(), examples.shown()
+    gradients, is_final = torch.is_grad_enabled(), example_is_final()
 
-    def live(rank: int) -> None:
+    def run_rank(rank: int) -> None:
         __tracebackhide__ = True
         try:
-            world.begin(rank)
-            with use_comm(comms[rank]), torch.set_grad_enabled(gradients), examples.in_example(shown):
+            scheduler.take_turn(rank, "was not begun", scheduler.warnings)
+            with use_comm(comms[rank]), torch.set_grad_enabled(gradients), rank_in_example(is_final):
                 results[rank] = func(*args, **kwargs)
         except BaseException as error:
-            world.end(rank, error)
+            scheduler.end(rank, error)
         else:
-            world.end(rank, None)
+            scheduler.end(rank, None)
 
+    # In a copy of the context each: ranks see the caller's debug mode, and what one sets others do not see.
+    # Daemons: a rank that is in an endless loop of its own must not keep the process from ending.
     threads = [
-        Thread(target=copy_context().run, args=(live, rank), name=f"rank {rank} of {ranks}", daemon=True)
+        Thread(target=copy_context().run, args=(run_rank, rank), name=f"rank {rank} of {ranks}", daemon=True)
         for rank in range(ranks)
     ]
     try:
-        world.run(threads)
+        scheduler.run(threads)
     finally:
-        group.close()
-    error = failure(world.errors, world.stories, world.stuck)
+        # Later calls are refused: there are no ranks any more that would make them.
+        for comm in scheduler.comms:
+            comm._close("belonged to a run of minisplit.testing that has ended")
+    error = combined_error(scheduler.errors, scheduler.reports, scheduler.stuck)
     if error is not None:
         raise error
     return results
 
 
-def checked_ranks(ranks: int) -> int:
-    """`ranks` as an int; TypeError or ValueError where it is no number of ranks."""
-    number = as_index(ranks, "ranks")
-    if number < 1:
-        raise ValueError(f"ranks must be 1 or more, got {number}")
-    return number
-
-
-class _World:
-    """The threads of one run, of which one runs at a time."""
+class _Scheduler:
+    """Lets the threads of one run go on, one at a time."""
 
     def __init__(self, ranks: int) -> None:
+        # Each thread waits for its lock, which the thread that has run before it releases; `run` waits for `over`.
         self.turns = [Lock() for _ in range(ranks)]
         self.over = Lock()
         for lock in (*self.turns, self.over):
             lock.acquire()
         self.ready = [True] * ranks
-        # What a rank that is not ready does, and in which call, for people.
+        # Those of all ranks, and the parts that are split off.
+        self.comms: list[ThreadCommunication] = []
+        # What a rank that is not ready does, and in which call, for texts.
         self.doing = [""] * ranks
         self.titles = [""] * ranks
         self.errors: list[BaseException | None] = [None] * ranks
         self.ended = [False] * ranks
-        self.stories = [RETURNED] * ranks
+        self.reports = [RETURNED] * ranks
+        # Why no rank can go on.
         self.stuck = ""
-        # Whoever gets a turn is taken out.
+        # Whether each rank that gets its turn is to be unwound.
         self.stopping = False
-        self.warnings = _warnings()
+        # Each rank has filters of its own while it runs. These are the caller's.
+        self.warnings = _warnings_state()
 
     def run(self, threads: Sequence[Thread]) -> None:
         """Let the ranks run until each has come to its end."""
+        # If not all threads can be started, those that wait already are unwound.
         self.stopping = True
         try:
             try:
@@ -112,57 +160,58 @@ class _World:
                     thread.start()
                 self.stopping = False
             finally:
-                self.pass_on()  # where not all could be started, to those that wait already
-            # In turns: a Ctrl-C that came just before is not seen while waiting.
+                self.next_turn()
+            # Not without a timeout: a Ctrl-C that came just before the wait would not be seen in it.
             while not self.over.acquire(timeout=1):
                 pass
         except BaseException:  # Ctrl-C, which may come as soon as the first rank runs
             self.stopping = True
             raise
         finally:
-            _set_warnings(self.warnings)
-
-    def begin(self, rank: int) -> None:
-        self.take_turn(rank, "was not begun", self.warnings)
+            _set_warnings_state(self.warnings)
 
     def end(self, rank: int, error: BaseException | None) -> None:
+        """Note how a rank has ended, and let another one run."""
         self.doing[rank] = "returned" if error is None else f"raised {type(error).__name__}"
         if error is not None:
-            self.stories[rank] = told(error)
+            self.reports[rank] = traceback_text(error)
             if not isinstance(error, UnwoundError):
                 self.errors[rank] = error
         self.ready[rank] = False
         self.ended[rank] = True
-        self.pass_on()
+        self.next_turn()
 
     def wait(self, rank: int, title: str, doing: str) -> None:
-        """Let others run until somebody makes this rank ready, or nobody can: `doing` it in the call `title`."""
+        """Let others run until one makes this rank ready, or none can: it is `doing` something in call `title`."""
         self.titles[rank], self.doing[rank] = title, doing
         self.ready[rank] = False
-        mine = _warnings()
-        self.pass_on()
-        self.take_turn(rank, f"{doing}, {title}", mine)
+        state = _warnings_state()
+        self.next_turn()
+        self.take_turn(rank, f"{doing}, {title}", state)
 
     def take_turn(self, rank: int, doing: str, state: dict[str, Any]) -> None:
+        """Wait until this rank may run; UnwoundError where it can never go on with what it is `doing`."""
         self.turns[rank].acquire()
-        _set_warnings(state)
+        _set_warnings_state(state)
         if self.stopping:
             raise UnwoundError(doing)
 
-    def pass_on(self) -> None:
+    def next_turn(self) -> None:
+        """Let the lowest rank that is ready run. If none is, unwind those that wait; if all have ended, end."""
+        # Nobody can make a rank ready any more: a deadlock, whatever the ranks would have done next.
         if not any(self.ready) and not all(self.ended):
             waiting = [rank for rank, ended in enumerate(self.ended) if not ended]
             if not self.stopping:
-                self.stuck = self.standstill(waiting)
+                self.stuck = self.describe_deadlock(waiting)
                 self.stopping = True
-            self.wake(waiting)
+            self.ready = [not ended for ended in self.ended]
         if any(self.ready):
             self.turns[self.ready.index(True)].release()
         else:
             self.over.release()
 
-    def standstill(self, waiting: Sequence[int]) -> str:
-        """Who waits for whom."""
+    def describe_deadlock(self, waiting: Sequence[int]) -> str:
+        """Return who waits for whom, as text."""
         titles = {self.titles[rank] for rank in waiting}
         if len(titles) == 1:
             return f"{titles.pop()}: {texts_by_rank(self.doing)}"
@@ -171,209 +220,209 @@ class _World:
             texts[rank] += f", {self.titles[rank]}"
         return f"the ranks waited for each other: {texts_by_rank(texts)}"
 
-    def wake(self, ranks: Sequence[int]) -> None:
-        for rank in ranks:
-            self.ready[rank] = True
 
-
-def _warnings() -> dict[str, Any]:
-    """What `warnings.catch_warnings`, and so `pytest.warns`, sets for the whole process: a rank has its own."""
+def _warnings_state() -> dict[str, Any]:
+    """Return what `warnings.catch_warnings` sets for the whole process, and what is a rank's own here."""
     return {name: getattr(warnings, name) for name in ("filters", "showwarning", "_showwarnmsg_impl")}
 
 
-def _set_warnings(state: dict[str, Any]) -> None:
+def _set_warnings_state(state: dict[str, Any]) -> None:
     if any(getattr(warnings, name) is not value for name, value in state.items()):
         vars(warnings).update(state)
         with warnings.catch_warnings():  # which makes the interpreter forget what it has shown already
             pass
 
 
-class _Meeting:
-    """One collective call: what each rank brought, and what comes of it."""
+@dataclass(slots=True)
+class _PendingCall:
+    """One collective call: for each rank that has come to it call, site and argument, and what each rank gets."""
 
-    __slots__ = ("brought", "calls", "error", "results", "sites")
-
-    def __init__(self, size: int) -> None:
-        self.calls: list[Call] = [()] * size
-        self.sites = [""] * size
-        self.brought: list[Any] = [None] * size
-        self.results: Sequence[Any] = ()
-        self.error = ""
+    arrivals: dict[int, tuple[Call, str, Any]] = field(default_factory=dict)
+    results: Sequence[Any] = ()
+    error: str = ""
 
 
-class _Group:
-    """The ranks of one communicator, as ranks of the world, and the call they make at present."""
+class _SharedCommunicator:
+    """What the communicators of one group of ranks share: its members, and the call that they make now."""
 
-    def __init__(self, world: _World, members: Sequence[int]) -> None:
-        self.world = world
+    def __init__(self, scheduler: _Scheduler, members: Sequence[int]) -> None:
+        self.scheduler = scheduler
         self.members = members
-        self.meeting = _Meeting(len(members))
-        self.arrived = 0
-        self.comms: list[ThreadCommunication] = []
-        self.parts: list[_Group] = []
+        self.pending = _PendingCall()
 
     def title(self, number: int) -> str:
-        """How to call one of its calls in a text."""
-        part = len(self.members) < len(self.world.turns)
-        return (
-            f"collective #{number}" + part * f" on the split-off part of ranks {', '.join(map(str, self.members))}"
-        )
-
-    def close(self) -> None:
-        for comm in self.comms:
-            comm._close("belonged to a run of minisplit.testing that has ended")
-        for part in self.parts:
-            part.close()
+        """Return the name of one of its calls in texts."""
+        return call_title(number, self.members, len(self.members) < len(self.scheduler.turns))
 
 
 class ThreadCommunication(Communication):
-    """The ranks of a `minisplit.testing.run`.
+    """The communicator of a `minisplit.testing.run`, whose ranks are threads.
 
-    Every collective call is a meeting of all ranks, which see to it that they all make the same one, with the
-    same shapes, dtypes and layouts: `CollectiveError` on all of them if not. In debug mode the lines must be the
-    same too.
+    In every collective call the ranks check that all make the same one, with the same shapes, dtypes and layouts:
+    if not, it is a `CollectiveError` on all of them. In debug mode the lines of the program must be the same too.
+    `run` makes these communicators; a program has no need to.
+
+    Parameters
+    ----------
+    group : object
+        What the ranks of the communicator share.
+    rank : int
+        The rank of the thread that uses it.
     """
 
     __slots__ = ("_group",)
 
-    def __init__(self, group: _Group, rank: int) -> None:
+    def __init__(self, group: _SharedCommunicator, rank: int) -> None:
         super().__init__(rank, len(group.members))
         self._group = group
-        group.comms.append(self)
+        group.scheduler.comms.append(self)
 
     def __repr__(self) -> str:
         return f"<ThreadCommunication rank {self.rank} of {self.size}>"
 
     def _compare(self, call: Call) -> None:
-        """Nothing: `_meet` does it for every call."""
+        """Do nothing: `_call_together` compares every call, also without debug mode."""
 
-    def _meet(self, brought: Any, combine: Callable[[list[Any]], Sequence[Any]]) -> Any:
-        """Bring something, and return what `combine` makes of what all brought for this rank."""
+    def _call_together(self, argument: Argument, combine: Callable[[list[Argument]], Sequence[Result]]) -> Result:
+        """Return this rank's part of what `combine` makes of the arguments of all ranks.
+
+        The last rank that comes to the call calls `combine`.
+        """
         group = self._group
-        world, meeting, me = group.world, group.meeting, group.members[self.rank]
-        if world.stopping:
+        scheduler, pending, world_rank = group.scheduler, group.pending, group.members[self.rank]
+        if scheduler.stopping:
             raise UnwoundError("taken out, since the ranks cannot go on")
-        call = self._call or ()
-        meeting.calls[self.rank], meeting.sites[self.rank] = call, call_site()
-        meeting.brought[self.rank] = brought
-        group.arrived += 1
-        if group.arrived < self.size:
-            world.wait(
-                me, group.title(self._calls), f"waited in {describe_call(call)} at {meeting.sites[self.rank]}"
-            )
+        call, site = self._call or (), call_site()
+        pending.arrivals[self.rank] = call, site, argument
+        if len(pending.arrivals) < self.size:
+            scheduler.wait(world_rank, group.title(self._calls), f"waited in {describe_call(call)} at {site}")
         else:
-            group.meeting, group.arrived = _Meeting(self.size), 0
-            self._conclude(meeting, combine)
-            world.wake([other for other in group.members if other != me])
-        if meeting.error:
-            raise CollectiveError(meeting.error)
-        return meeting.results[self.rank]
+            group.pending = _PendingCall()
+            self._complete(pending, combine)
+            # The others go on, each once its turn comes. This rank was not waiting.
+            for member in group.members:
+                scheduler.ready[member] = True
+        if pending.error:
+            raise CollectiveError(pending.error)
+        result: Result = pending.results[self.rank]
+        return result
 
-    def _conclude(self, meeting: _Meeting, combine: Callable[[list[Any]], Sequence[Any]]) -> None:
-        same_lines = not debugging() or len(set(meeting.sites)) == 1
-        if len(set(meeting.calls)) > 1 or not same_lines:
-            texts = [
-                f"{describe_call(call)} at {site}" for call, site in zip(meeting.calls, meeting.sites, strict=True)
-            ]
-            meeting.error = f"{self._group.title(self._calls)}: {texts_by_rank(texts, self._group.members)}"
+    def _complete(self, pending: _PendingCall, combine: Callable[[list[Any]], Sequence[Any]]) -> None:
+        """Set the results of a call to which all ranks have come, or the error that all raise."""
+        title = self._group.title(self._calls)
+        calls, sites, arguments = zip(*(pending.arrivals[rank] for rank in range(self.size)), strict=True)
+        if len(set(calls)) > 1 or (debugging() and len(set(sites)) > 1):
+            texts = [f"{describe_call(call)} at {site}" for call, site in zip(calls, sites, strict=True)]
+            pending.error = f"{title}: {texts_by_rank(texts, self._group.members)}"
             return
         try:
-            meeting.results = combine(meeting.brought)
+            pending.results = combine(list(arguments))
         except CollectiveError as error:
-            meeting.error = f"{self._group.title(self._calls)}, {describe_call(meeting.calls[0])}: {error}"
+            pending.error = f"{title}, {describe_call(calls[0])}: {error}"
 
     def _exchange(self, send: Pieces, recv: Pieces) -> None:
-        self._meet((send, recv), _deliver)
+        self._call_together((send, recv), _deliver)
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         def combine(totals: list[torch.Tensor]) -> list[torch.Tensor]:
-            return [torch.from_numpy(_reduced(totals, op))] * self.size
+            # One for all: each rank copies it.
+            return [torch.from_numpy(_reduce(totals, op))] * self.size
 
-        total.copy_(self._meet(total, combine))
+        total.copy_(self._call_together(total, combine))
 
-    def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+    def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         def combine(parts: list[torch.Tensor]) -> list[torch.Tensor]:
-            return [torch.from_numpy(_reduced(parts[:rank], op)) if rank else before for rank in range(self.size)]
+            return [torch.from_numpy(_reduce(parts[:rank], op)) if rank else before for rank in range(self.size)]
 
-        found = self._meet(mine, combine)
+        result = self._call_together(tensor, combine)
         if self.rank:
-            before.copy_(found)
+            before.copy_(result)
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
         def combine(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
             resolved = tensors[root].detach().resolve_conj().resolve_neg()
+            # Each rank has a copy: on MPI none sees what another one does to it.
             return [resolved.clone(memory_format=torch.contiguous_format) for _ in tensors]
 
-        found: torch.Tensor = self._meet(tensor, combine)
-        return found.to(tensor.device)
+        return self._call_together(tensor, combine).to(tensor.device)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
-        found: bytes = self._meet(data, lambda datas: [datas[root]] * self.size)
-        return found
+        return self._call_together(data, lambda datas: [datas[root]] * self.size)
 
     def _allgather(self, record: Record) -> Record:
-        found: Record = self._meet(record, lambda records: [np.stack(records) for _ in records])
-        return found
+        return self._call_together(record, lambda records: [np.stack(records) for _ in records])
 
     def _allgather_text(self, text: str) -> list[str]:
-        found: list[str] = self._meet(text, lambda texts: [list(texts) for _ in texts])
-        return found
+        return self._call_together(text, lambda texts: [list(texts) for _ in texts])
 
     def _agree(self, record: Record) -> Record:
-        found: Record = self._meet(record, lambda records: [np.max(records, axis=0) for _ in records])
-        return found
+        return self._call_together(record, lambda records: [np.max(records, axis=0) for _ in records])
 
     def _split(self, color: int | None, key: int) -> ThreadCommunication | None:
-        def combine(wishes: list[tuple[int | None, int]]) -> list[ThreadCommunication | None]:
-            made: list[ThreadCommunication | None] = [None] * self.size
-            for chosen in {color for color, _ in wishes if color is not None}:
-                mates = sorted((key, rank) for rank, (color, key) in enumerate(wishes) if color == chosen)
-                part = _Group(self._group.world, [self._group.members[rank] for _, rank in mates])
-                self._group.parts.append(part)
-                for place, (_, rank) in enumerate(mates):
-                    made[rank] = ThreadCommunication(part, place)
-            return made
+        def combine(arguments: list[tuple[int | None, int]]) -> list[ThreadCommunication | None]:
+            comms: list[ThreadCommunication | None] = [None] * self.size
+            for chosen in {color for color, _ in arguments if color is not None}:
+                members = sorted((key, rank) for rank, (color, key) in enumerate(arguments) if color == chosen)
+                part = _SharedCommunicator(group.scheduler, [group.members[rank] for _, rank in members])
+                for part_rank, (_, rank) in enumerate(members):
+                    comms[rank] = ThreadCommunication(part, part_rank)
+            return comms
 
-        found: ThreadCommunication | None = self._meet((color, key), combine)
-        return found
+        group = self._group
+        return self._call_together((color, key), combine)
 
     def _free(self) -> None:
-        self._meet(None, lambda nothing: nothing)
+        self._call_together(None, lambda nothing: nothing)
 
     def abort(self, status: int = 1) -> NoReturn:
+        """Raise SystemExit on this rank, which ends the run.
+
+        Parameters
+        ----------
+        status : int, default 1
+            The status of the job.
+
+        Communication
+        -------------
+        Local.
+        """
         raise SystemExit(status)
 
 
-def _reduced(parts: Sequence[torch.Tensor], op: ReduceOp | MergeOp) -> np.ndarray[Any, np.dtype[Any]]:
+def _reduce(parts: Sequence[torch.Tensor], op: ReduceOp | MergeOp) -> np.ndarray[Any, np.dtype[Any]]:
     # Not `ufunc.reduce`, which would sum small integers in a wider type.
-    with np.errstate(all="ignore"):  # an overflow is no news to torch or MPI
+    with np.errstate(all="ignore"):  # torch and MPI do not warn of an overflow
         return np.array(functools.reduce(RULES[op], [part.numpy() for part in parts]))
 
 
-def _deliver(brought: list[tuple[Pieces, Pieces]]) -> list[None]:
+def _deliver(arguments: list[tuple[Pieces, Pieces]]) -> list[None]:
     """Copy what is sent to where it is awaited; CollectiveError unless each piece has a counterpart that fits."""
-    flying: dict[tuple[int, int], list[torch.Tensor]] = {}
-    for me, (send, _) in enumerate(brought):
+    under_way: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for rank, (send, _) in enumerate(arguments):
         for peer, piece in send:
-            flying.setdefault((me, peer), []).append(piece)
-    for me, (_, recv) in enumerate(brought):
+            under_way.setdefault((rank, peer), []).append(piece)
+    for rank, (_, recv) in enumerate(arguments):
         for peer, target in recv:
-            pieces = flying.get((peer, me))
+            pieces = under_way.get((peer, rank))
             if not pieces:
                 raise CollectiveError(
-                    f"rank {me} awaits {_shown(target)} from rank {peer}, which sends it nothing"
+                    f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it nothing"
                 )
+            # In the order in which they were sent, as MPI has it for messages between two ranks.
             piece = pieces.pop(0)
             if (piece.shape, piece.dtype) != (target.shape, target.dtype):
                 raise CollectiveError(
-                    f"rank {me} awaits {_shown(target)} from rank {peer}, which sends it {_shown(piece)}"
+                    f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it "
+                    f"{_describe_tensor(piece)}"
                 )
             target.copy_(piece.detach())
-    for (me, peer), pieces in flying.items():
+    for (rank, peer), pieces in under_way.items():
         for piece in pieces:
-            raise CollectiveError(f"rank {me} sends {_shown(piece)} to rank {peer}, which does not await it")
-    return [None] * len(brought)
+            raise CollectiveError(
+                f"rank {rank} sends {_describe_tensor(piece)} to rank {peer}, which does not await it"
+            )
+    return [None] * len(arguments)
 
 
-def _shown(tensor: torch.Tensor) -> str:
+def _describe_tensor(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype} of shape {tuple(tensor.shape)}"

@@ -1,4 +1,4 @@
-"""Counting what crosses between ranks."""
+"""Counting collective calls, and what is sent between ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,21 @@ from minisplit.core.communication.protocol import Call, Communication, messages_
 
 
 class Traffic:
-    """The collective calls that this rank makes, by kind, and what it sends to others in exchanges."""
+    """The collective calls that this rank makes, and what it sends to other ranks in exchanges.
+
+    Attributes
+    ----------
+    calls : collections.Counter
+        How many calls there were of each kind, such as "allreduce".
+    messages_sent : int
+        How many messages this rank sent to others in exchanges.
+    bytes_sent : int
+        How many bytes these messages had.
+
+    See Also
+    --------
+    minisplit.testing.traffic : Count the calls in a `with` block.
+    """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -26,19 +40,34 @@ class Traffic:
         """How many collective calls there were."""
         return self.calls.total()
 
-    def _see(self, call: Call, args: tuple[Any, ...]) -> None:
-        self.calls[str(call[0])] += 1
-        messages, size = messages_sent(call, args)
-        self.messages_sent += messages
-        self.bytes_sent += size
-
 
 @contextmanager
 def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
-    """Count the collective calls made on `comm`, the communicator in use by default, in a `with` block. Local.
+    """Count the collective calls made in a `with` block.
 
     What debug mode sends is not counted, nor are calls on one rank, which send nothing.
 
+    Parameters
+    ----------
+    comm : Communication, optional
+        The communicator whose calls are counted. By default that in use.
+
+    Yields
+    ------
+    Traffic
+        The counts, which grow while the block runs.
+
+    Raises
+    ------
+    TypeError
+        If `comm` is no communicator.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> x = ms.ones((4, 4), split=0)
     >>> with ms.testing.traffic() as seen:
@@ -46,15 +75,19 @@ def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     >>> seen.collectives == (x.comm.size > 1)
     True
     """
-    watched, seen = sanitize_comm(comm), Traffic()
-    before = watched._observer
+    watched, counts = sanitize_comm(comm), Traffic()
+    # Blocks may be inside of one another, and of `minisplit.profile`: all see the calls.
+    outer = watched._observer
 
-    def see(call: Call, args: tuple[Any, ...]) -> Callable[[], object] | None:
-        seen._see(call, args)
-        return None if before is None else before(call, args)
+    def observe(call: Call, args: tuple[Any, ...]) -> Callable[[], object] | None:
+        messages, size = messages_sent(call, args)
+        counts.calls[str(call[0])] += 1
+        counts.messages_sent += messages
+        counts.bytes_sent += size
+        return None if outer is None else outer(call, args)
 
-    watched._observer = see
+    watched._observer = observe
     try:
-        yield seen
+        yield counts
     finally:
-        watched._observer = before
+        watched._observer = outer

@@ -1,4 +1,4 @@
-"""Pictures of who holds what."""
+"""`plot_layout`: pictures of which rank holds which part of arrays."""
 
 from __future__ import annotations
 
@@ -7,22 +7,48 @@ from typing import TYPE_CHECKING, Any
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
-from minisplit.viz.layout_figure import NUMBERED, colour_of, draw_layout, new_figure, prepare
+from minisplit.viz.layout_figure import draw_layout, new_figure, prepare_axes, rank_parts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Where the back of a box is, to the right of its front and above it.
-_RIGHT, _ABOVE = 0.45, 0.4
+# How far the back of a box lies to the right of its front, and above it. The front is 1 wide and 1 high.
+_DEPTH_RIGHT, _DEPTH_UP = 0.45, 0.4
 
 
 def plot_layout(*arrays: DNDarray | StoredArray | Layout, names: tuple[str, ...] = ()) -> Figure:
-    """A figure of which rank holds what of each array, a part with a colour for each rank. Local.
+    """Return a figure of which rank holds which part of each array, with a colour for each rank.
 
-    arrays: DNDarrays, arrays in files, or layouts. The last axis goes from left to right, all others from top to
-    bottom; an array of three axes is a box, whose first axis goes back. names: what to call them. Needs
-    matplotlib. Raises TypeError for anything else, ValueError for no array or another number of names.
+    The last axis goes from left to right, all others from top to bottom. An array of three axes is a box, whose
+    first axis goes from the front to the back.
 
+    Parameters
+    ----------
+    *arrays : DNDarray or StoredArray or Layout
+        What to draw, side by side.
+    names : tuple of str, optional
+        What to call them, a name for each. By default they have none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure. Notebooks show it; `savefig` writes it to a file.
+
+    Raises
+    ------
+    TypeError
+        For anything else than an array or a layout.
+    ValueError
+        If there is no array, or another number of names.
+    ImportError
+        If matplotlib is missing.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> figure = ms.plot_layout(ms.zeros((8, 4), split=0), ms.Layout((8, 4), 1, ranks=3))
     >>> [axes.get_title(loc="left") for axes in figure.axes][1]
@@ -45,44 +71,42 @@ def plot_layout(*arrays: DNDarray | StoredArray | Layout, names: tuple[str, ...]
 
 
 def _draw_box(axes: Any, layout: Layout, title: str) -> None:
-    """An array of three axes, seen from the front, the right and above: a slab for each rank."""
-    prepare(axes, title, 1 + _RIGHT, -_ABOVE)
+    """Draw an array of three axes, seen from the front, the right and above: a slab for each rank."""
+    prepare_axes(axes, title, 1 + _DEPTH_RIGHT, -_DEPTH_UP)
     axes.set_axis_off()
     whole = [(0.0, 1.0)] * 3
     if layout.split is None:
-        _draw_slab(axes, whole, (0.83, 0.83, 0.83), "all of it on every rank", front=True)
+        _draw_slab(axes, whole, (0.83, 0.83, 0.83), "all of it on every rank", on_front=True)
         return
-    # The last to be drawn hides what is behind it, below it and to its left.
-    ranks = range(layout.ranks)
-    for rank in ranks if layout.split == 2 else reversed(ranks):
-        start, stop = (place / max(layout.extent, 1) for place in layout.span(rank))
-        if start < stop:
-            spans = [*whole[: layout.split], (start, stop), *whole[layout.split + 1 :]]
-            label = str(rank) if layout.ranks <= NUMBERED else ""
-            _draw_slab(axes, spans, colour_of(rank, layout.ranks)[:3], label, front=layout.split > 0)
+    # A slab hides what is behind it, below it and to its left, so those come first.
+    parts = list(rank_parts(layout))
+    for span, colour, label in parts if layout.split == 2 else reversed(parts):
+        spans = [*whole[: layout.split], span, *whole[layout.split + 1 :]]
+        # Slabs behind one another show only their tops.
+        _draw_slab(axes, spans, colour, label, on_front=layout.split > 0)
 
 
 def _draw_slab(
-    axes: Any, spans: list[tuple[float, float]], colour: tuple[float, ...], label: str, *, front: bool
+    axes: Any, spans: list[tuple[float, float]], colour: tuple[float, ...], label: str, *, on_front: bool
 ) -> None:
-    """Three sides of a part of a box, and a label on the front or on the top."""
+    """Draw three faces of a part of a box, and a label on the front or on the top."""
     from matplotlib.patches import Polygon  # noqa: PLC0415 - an optional dependency
 
     (near, far), (top, bottom), (left, right) = spans
 
-    def side(*corners: tuple[float, float, float]) -> list[tuple[float, float]]:
-        return [(x + _RIGHT * z, y - _ABOVE * z) for z, y, x in corners]
+    def project(*corners: tuple[float, float, float]) -> list[tuple[float, float]]:
+        return [(x + _DEPTH_RIGHT * z, y - _DEPTH_UP * z) for z, y, x in corners]
 
     faces = [
-        side((near, top, left), (near, top, right), (near, bottom, right), (near, bottom, left)),
-        side((near, top, left), (near, top, right), (far, top, right), (far, top, left)),
-        side((near, top, right), (far, top, right), (far, bottom, right), (near, bottom, right)),
+        project((near, top, left), (near, top, right), (near, bottom, right), (near, bottom, left)),
+        project((near, top, left), (near, top, right), (far, top, right), (far, top, left)),
+        project((near, top, right), (far, top, right), (far, bottom, right), (near, bottom, right)),
     ]
+    # The top is lighter than the front, and the right side darker, as if light came from above.
     for face, light in zip(faces, (1.0, 1.12, 0.85), strict=True):
         shade = [min(1.0, part * light) for part in colour]
         axes.add_patch(Polygon(face, facecolor=shade, edgecolor="white", linewidth=1))
-    labelled = faces[0 if front else 1]
-    x, y = (sum(places) / 4 for places in zip(*labelled, strict=True))
+    x, y = (sum(places) / 4 for places in zip(*faces[0 if on_front else 1], strict=True))
     axes.text(x, y, label, ha="center", va="center", fontsize=9)
 
 

@@ -1,4 +1,4 @@
-"""`profile`: where the time of a block went on each rank: computing, moving, or waiting for others."""
+"""`profile`: where the time of a block goes on each rank: computing, moving, or waiting for others."""
 
 from __future__ import annotations
 
@@ -16,15 +16,31 @@ import numpy as np
 
 from minisplit.core.communication.debug import call_site
 from minisplit.core.communication.protocol import Call, Communication, messages_sent, sanitize_comm
-from minisplit.viz.timeline import draw
+from minisplit.viz.timeline import Span, draw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A collective call of one rank: seconds since the block began, of which it waited for others at first."""
+class TimedCall:
+    """A collective call of one rank.
+
+    Parameters
+    ----------
+    kind : str
+        The method of `Communication`, such as "allreduce".
+    site : str
+        The line of the program, as file.py:line.
+    begin : float
+        Seconds from the begin of the block to that of the call.
+    end : float
+        Seconds from the begin of the block to the end of the call.
+    waiting : float
+        Seconds until the last rank had come to the call.
+    bytes_sent : int
+        Bytes sent to other ranks, by exchanges.
+    """
 
     kind: str
     site: str
@@ -35,43 +51,89 @@ class Made:
 
     @property
     def moving(self) -> float:
-        """Seconds from when the last rank had come."""
+        """Seconds from when the last rank had come to the call."""
         return self.end - self.begin - self.waiting
 
 
 @dataclass(frozen=True, slots=True)
 class RankProfile:
-    """One rank's part of a profile. Times are seconds."""
+    """One rank's part of a profile.
+
+    Parameters
+    ----------
+    rank : int
+        The rank.
+    seconds : float
+        How long the block took.
+    calls : tuple of TimedCall
+        Its collective calls, in their order.
+    """
 
     rank: int
     seconds: float
-    calls: tuple[Made, ...]
+    calls: tuple[TimedCall, ...]
 
     @property
     def waiting(self) -> float:
-        """Until the last rank had come to a call."""
+        """Seconds in which the last rank had not come to a call."""
         return sum(call.waiting for call in self.calls)
 
     @property
     def moving(self) -> float:
-        """In calls, once all ranks had come."""
+        """Seconds in calls to which all ranks had come."""
         return sum(call.moving for call in self.calls)
 
     @property
     def computing(self) -> float:
-        """Outside of collective calls."""
+        """Seconds outside of collective calls."""
         return self.seconds - self.waiting - self.moving
 
     @property
     def bytes_sent(self) -> int:
-        """To other ranks, by exchanges."""
+        """Bytes sent to other ranks, by exchanges."""
         return sum(call.bytes_sent for call in self.calls)
+
+    def spans(self) -> list[Span]:
+        """Return what the rank did from when to when: computing, waiting, moving, and in which call.
+
+        Returns
+        -------
+        list of tuple
+            Tuples of what it did, start and stop in seconds, and the call, in the order of time.
+
+        Communication
+        -------------
+        Local.
+        """
+        spans, now = [], 0.0
+        for call in self.calls:
+            text, arrived = f"{call.kind} at {call.site}", call.begin + call.waiting
+            spans.append(("computing", now, call.begin, ""))
+            spans += [("waiting", call.begin, arrived, text), ("moving", arrived, call.end, text)]
+            now = call.end
+        spans.append(("computing", now, self.seconds, ""))
+        return [span for span in spans if span[2] > span[1]]
 
 
 class Profile:
-    """What `profile` has seen: `ranks`, complete on every rank once the block is over, and views of it.
+    """What `profile` has seen, and views of it.
 
-    Where the block raised nothing is known of the other ranks, and `ranks` is empty.
+    Parameters
+    ----------
+    comm : Communication
+        The communicator whose calls are seen.
+
+    Attributes
+    ----------
+    comm : Communication
+        The communicator.
+    ranks : tuple of RankProfile
+        The profiles of all ranks, on every rank, once the block is over. Empty before, and where the block raised:
+        nothing is known of the other ranks then.
+
+    See Also
+    --------
+    minisplit.profile : Make one.
     """
 
     def __init__(self, comm: Communication) -> None:
@@ -79,83 +141,128 @@ class Profile:
         self.ranks: tuple[RankProfile, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Profile of {len(self.ranks)} ranks, {sum(len(one.calls) for one in self.ranks)} calls>"
+        return f"<Profile of {len(self.ranks)} ranks, {sum(len(rank.calls) for rank in self.ranks)} calls>"
 
     def __str__(self) -> str:
         return self.table()
 
     def table(self) -> str:
-        """Seconds of each rank, and of each line of the program that made calls, as the mean over ranks. Local."""
+        """Return the shares of each rank, and the calls of each line of the program, as text.
+
+        Returns
+        -------
+        str
+            Two tables. Seconds of calls are means over the ranks.
+
+        Communication
+        -------------
+        Local.
+        """
         columns = ["rank", "seconds", "computing", "moving", "waiting", "calls", "MB sent"]
         rows = [columns]
-        for one in self.ranks:
-            parts = [
-                f"{share / max(one.seconds, 1e-12):.0%}" for share in (one.computing, one.moving, one.waiting)
-            ]
-            numbers = [str(len(one.calls)), f"{one.bytes_sent / 1e6:.2f}"]
-            rows.append([str(one.rank), f"{one.seconds:.4f}", *parts, *numbers])
+        for rank in self.ranks:
+            times = (rank.computing, rank.moving, rank.waiting)
+            # Not by 0, where the clock did not advance.
+            shares = [f"{seconds / max(rank.seconds, 1e-12):.0%}" for seconds in times]
+            numbers = [str(len(rank.calls)), f"{rank.bytes_sent / 1e6:.2f}"]
+            rows.append([str(rank.rank), f"{rank.seconds:.4f}", *shares, *numbers])
         lines = ["".join(f"{cell:>11}" for cell in row) for row in rows]
         lines += ["", f"{'call':<34} {'times':>6} {'moving':>10} {'waiting':>10} {'MB sent':>9}"]
-        groups: dict[tuple[str, str], list[Made]] = defaultdict(list)
-        for one in self.ranks:
-            for call in one.calls:
-                groups[call.kind, call.site].append(call)
-        ranks = max(len(self.ranks), 1)
-        for (kind, site), calls in sorted(groups.items(), key=lambda item: -sum(map(_length, item[1]))):
-            moving, waiting = sum(c.moving for c in calls) / ranks, sum(c.waiting for c in calls) / ranks
+        calls_of: dict[tuple[str, str], list[TimedCall]] = defaultdict(list)
+        for rank in self.ranks:
+            for call in rank.calls:
+                calls_of[call.kind, call.site].append(call)
+        number = max(len(self.ranks), 1)
+        # The lines that take longest come first.
+        in_order = sorted(calls_of.items(), key=lambda item: -sum(call.end - call.begin for call in item[1]))
+        for (kind, site), calls in in_order:
+            moving, waiting = (sum(c.moving for c in calls) / number, sum(c.waiting for c in calls) / number)
             name, size = f"{kind} at {site}"[-34:], sum(c.bytes_sent for c in calls) / 1e6
-            lines.append(f"{name:<34} {len(calls) // ranks:>6} {moving:>10.5f} {waiting:>10.5f} {size:>9.2f}")
+            lines.append(f"{name:<34} {len(calls) // number:>6} {moving:>10.5f} {waiting:>10.5f} {size:>9.2f}")
         return "\n".join(lines)
 
     def plot(self) -> Figure:
-        """A timeline: a row for each rank, what it did in three colours. Local; needs matplotlib."""
-        return draw([(one.rank, one.seconds, _spans(one)) for one in self.ranks])
+        """Return a timeline: a row for each rank, what it did in three colours.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is missing.
+
+        Communication
+        -------------
+        Local.
+        """
+        return draw([(rank.rank, rank.seconds, rank.spans()) for rank in self.ranks])
 
     def save_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write the calls in Chrome's trace format, for `chrome://tracing` or Perfetto. Rank 0 writes. Local."""
+        """Write the calls in Chrome's trace format, for `chrome://tracing` or Perfetto. Only rank 0 writes.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file, of JSON.
+
+        Raises
+        ------
+        OSError
+            On rank 0, if the file cannot be written.
+
+        Communication
+        -------------
+        Local.
+        """
         if self.comm.rank != 0:
             return
         events: list[dict[str, Any]] = []
-        for one in self.ranks:
-            named = {"name": f"rank {one.rank}"}
-            events.append({"name": "thread_name", "ph": "M", "pid": 0, "tid": one.rank, "args": named})
-            for name, start, stop, details in _spans(one):
-                event = {"name": details or name, "cat": name, "ph": "X", "pid": 0, "tid": one.rank}
+        for rank in self.ranks:
+            # "M" is an event with metadata, "X" one with begin and duration, in microseconds.
+            name = {"name": f"rank {rank.rank}"}
+            events.append({"name": "thread_name", "ph": "M", "pid": 0, "tid": rank.rank, "args": name})
+            for kind, start, stop, call in rank.spans():
+                event = {"name": call or kind, "cat": kind, "ph": "X", "pid": 0, "tid": rank.rank}
                 events.append({**event, "ts": start * 1e6, "dur": (stop - start) * 1e6})
         Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
 
 
-def _length(call: Made) -> float:
-    return call.end - call.begin
-
-
-def _spans(one: RankProfile) -> list[tuple[str, float, float, str]]:
-    """What a rank did from when to when: computing, waiting, moving, and in which call."""
-    spans, now = [], 0.0
-    for call in one.calls:
-        text = f"{call.kind} at {call.site}"
-        spans.append(("computing", now, call.begin, ""))
-        spans.append(("waiting", call.begin, call.begin + call.waiting, text))
-        spans.append(("moving", call.begin + call.waiting, call.end, text))
-        now = call.end
-    spans.append(("computing", now, one.seconds, ""))
-    return [span for span in spans if span[2] > span[1]]
-
-
 class profile:  # noqa: N801 - used like a function
-    """See where the time of a `with` block goes on each rank: `with ms.profile() as p: ...`. Collective.
+    """See where the time of a `with` block goes on each rank: `with ms.profile() as p: ...`.
 
-    comm: whose collective calls are seen, the communicator in use by default. Each is seen with its line in the
-    program. A rank waits in a call until the last one has come, since call number k is the same one on all ranks,
-    and moves data from then on. What lies between calls is computing. The ranks' clocks are set by three small
-    messages at the beginning, so that their times can be compared to some microseconds; what was seen is told to
-    all at the end. In between nothing is sent that would not be sent anyway.
+    A rank waits in a collective call until the last one has come, and moves data from then on. What lies between
+    calls is computing. Each call is seen with its line in the program. A block that raises does so as it would
+    without a profile; then there is none. Ranks that are threads run one at a time, which shows as waiting.
 
-    A block that raises does so as it would without a profile; then there is none.
+    Parameters
+    ----------
+    comm : Communication, optional
+        The communicator whose calls are seen. By default that in use.
 
-    The result has `ranks`, `table()`, `plot()` and `save_trace(path)`. Ranks that are threads run one at a time,
-    which shows as waiting.
+    Raises
+    ------
+    TypeError
+        If `comm` is no communicator.
 
+    Communication
+    -------------
+    Collective: three small messages at the begin of the block, which set the ranks' clocks, so that their times
+    can be compared to some microseconds, and one broadcast for each rank at its end. In between nothing is sent
+    that would not be sent anyway.
+
+    See Also
+    --------
+    minisplit.Profile : What the block gets.
+
+    Notes
+    -----
+    Call number k is the same call on all ranks, so the last rank that begins it is the one for which others wait.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> x = ms.ones((4, 4), split=0)
     >>> with ms.profile() as p:
@@ -168,52 +275,55 @@ class profile:  # noqa: N801 - used like a function
         self.comm = sanitize_comm(comm)
 
     def __enter__(self) -> Profile:
-        self.found = Profile(self.comm)
-        self.seen: list[list[Any]] = []
+        self._profile = Profile(self.comm)
+        self._events: list[list[Any]] = []
+        # All ranks leave an allreduce at about the same time. The first calls may set up connections.
         for _ in range(3):
             self.comm.agree(np.zeros(1, dtype=np.int64))
-        self.before, self.comm._observer = self.comm._observer, self._see
-        self.started = time.perf_counter()
-        return self.found
+        self._outer, self.comm._observer = self.comm._observer, self._observe
+        self._start = time.perf_counter()
+        return self._profile
 
-    def _see(self, call: Call, args: tuple[Any, ...]) -> Callable[[], object]:
-        over = None if self.before is None else self.before(call, args)
-        event = [str(call[0]), call_site(), time.perf_counter() - self.started, 0.0, messages_sent(call, args)[1]]
-        self.seen.append(event)
+    def _observe(self, call: Call, args: tuple[Any, ...]) -> Callable[[], object]:
+        outer_end = None if self._outer is None else self._outer(call, args)
+        event = [str(call[0]), call_site(), time.perf_counter() - self._start, 0.0, messages_sent(call, args)[1]]
+        self._events.append(event)
 
         def end() -> None:
-            event[3] = time.perf_counter() - self.started
-            if over is not None:
-                over()
+            event[3] = time.perf_counter() - self._start
+            if outer_end is not None:
+                outer_end()
 
         return end
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seconds = time.perf_counter() - self.started
-        self.comm._observer = self.before
-        # Else the others may be anywhere: what nobody catches ends the job, as without a profile.
+        seconds = time.perf_counter() - self._start
+        self.comm._observer = self._outer
+        # After an error the others may be anywhere, and would not make these calls: an error that nobody catches
+        # ends the job, as without a profile.
         if error is None:
-            mine = json.dumps([seconds, self.seen]).encode()
-            told = [json.loads(self.comm.broadcast_bytes(mine, root)) for root in range(self.comm.size)]
-            self.found.ranks = _put_together(told)
+            data = json.dumps([seconds, self._events]).encode()
+            events = [json.loads(self.comm.broadcast_bytes(data, root)) for root in range(self.comm.size)]
+            self._profile.ranks = _rank_profiles(events)
 
 
-def _put_together(told: Sequence[tuple[float, list[list[Any]]]]) -> tuple[RankProfile, ...]:
-    """The ranks' profiles: call k is the same one on all, and begins when the last rank has come.
+def _rank_profiles(events: Sequence[tuple[float, list[list[Any]]]]) -> tuple[RankProfile, ...]:
+    """Return the ranks' profiles: call k is the same one on all, and moves data once the last rank has come.
 
     >>> late = [(3.0, [["agree", "a.py:1", 1.0, 2.5, 0]]), (3.0, [["agree", "a.py:1", 2.0, 2.5, 0]])]
-    >>> [round(one.waiting, 1) for one in _put_together(late)]
+    >>> [round(rank.waiting, 1) for rank in _rank_profiles(late)]
     [1.0, 0.0]
     """
-    calls = min((len(seen) for _, seen in told), default=0)
-    last = [max(seen[k][2] for _, seen in told) for k in range(calls)]
+    common = min((len(calls) for _, calls in events), default=0)
+    last_begins = [max(calls[k][2] for _, calls in events) for k in range(common)]
     ranks = []
-    for rank, (seconds, seen) in enumerate(told):
-        made = []
-        for k, (kind, site, begin, end, size) in enumerate(seen):
-            waited = min(max(last[k] - begin, 0.0), end - begin) if k < calls else 0.0
-            made.append(Made(kind, site, begin, end, waited, size))
-        ranks.append(RankProfile(rank, seconds, tuple(made)))
+    for rank, (seconds, calls) in enumerate(events):
+        timed = []
+        for k, (kind, site, begin, end, size) in enumerate(calls):
+            # Not more than the call took: clocks are not quite the same, and a sender need not wait.
+            waiting = min(max(last_begins[k] - begin, 0.0), end - begin) if k < common else 0.0
+            timed.append(TimedCall(kind, site, begin, end, waiting, size))
+        ranks.append(RankProfile(rank, seconds, tuple(timed)))
     return tuple(ranks)

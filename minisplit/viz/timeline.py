@@ -10,14 +10,14 @@ from minisplit.viz.layout_figure import new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Readable on light and on dark paper, and by those who see no difference between red and green.
+# They can be read on light and on dark paper, and by those who see no difference between red and green.
 COLOURS = {"computing": "#4c78a8", "moving": "#f2a541", "waiting": "#b8b8b8"}
 # What a rank did, from when to when in seconds, and in which call.
 Span = tuple[str, float, float, str]
 
 
 def draw(rows: Sequence[tuple[int, float, Sequence[Span]]]) -> Figure:
-    """A row of bars for each (rank, seconds, spans). ImportError without matplotlib."""
+    """Return a figure with a row of bars for each (rank, seconds, spans). ImportError without matplotlib."""
     figure = new_figure(9, 1.4 + 0.42 * max(len(rows), 1))
     from matplotlib.patches import Patch  # noqa: PLC0415 - an optional dependency
 
@@ -29,6 +29,7 @@ def draw(rows: Sequence[tuple[int, float, Sequence[Span]]]) -> Figure:
             bars = [(start * scale, (stop - start) * scale) for kind, start, stop, _ in spans if kind == name]
             axes.broken_barh(bars, (rank - 0.4, 0.8), facecolors=colour)
     axes.set_yticks([rank for rank, *_ in rows], [f"rank {rank}" for rank, *_ in rows])
+    # From top to bottom.
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, longest * scale or 1)
     axes.set_xlabel(unit)

@@ -1,108 +1,168 @@
 """How gradients cross a mapped call.
 
-Autograd runs a backward pass only where a gradient arrives, which may differ between ranks: one without samples
-runs no function, for one. But the moves of the inputs, reversed, are collective. So all inputs go into a call
-through one node of the graph, and all outputs leave it with an edge to that node: where a gradient enters on
-the outputs' side, every rank comes to the inputs' node, once, and after all of its function's own nodes.
+Autograd runs a node of its graph only where a gradient arrives, which may differ between ranks: one without
+samples runs no function, for one. But the moves of the inputs, reversed, are collective. So all inputs come into a
+call through one node, and every output is linked to that node by a token, a number without a meaning: where a
+gradient arrives at an output, every rank comes to the inputs' node, once.
+
+Autograd runs the nodes that could run next in the reverse order of their making. So every rank runs the inputs'
+node after all nodes of its function, and the inputs' nodes of several calls in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from minisplit.core.collectives import redistribute_all
+from minisplit.core.array import DNDarray
+from minisplit.core.collectives import Collective, Gradients, Tensors, apply, redistribute_all
+from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
+from minisplit.core.performance_warning import warn_of_moves
+from minisplit.core.storage import StoredArray
+from minisplit.vmap.batch import Batch
+from minisplit.vmap.pytree import Keywords
 
 
-class Step(NamedTuple):
-    """What happens to an array: the ranks' parts of it are added up if `add`, then it goes to another layout.
+class InputMove(NamedTuple):
+    """From which layout to which an input goes, and what must be added up.
 
-    `shared`: each rank then uses all of it for a part of a result, so that each has a part of its gradient.
+    `reduce`: the ranks' tensors are the parts of a sum, which is made before the move. `reduce_gradient`: each
+    rank uses all of the moved tensor for a part of a result, so that the ranks' gradients are the parts of a sum.
     """
 
     src: Layout
     dst: Layout
-    add: bool = False
-    shared: bool = False
+    reduce: bool = False
+    reduce_gradient: bool = False
 
-    def reversed(self) -> Step:
-        """What happens to the gradient."""
-        return Step(self.dst, self.src, self.shared, self.add)
+    def transpose(self) -> InputMove:
+        """The move of the gradient."""
+        return InputMove(self.dst, self.src, self.reduce_gradient, self.reduce)
+
+
+def move_inputs(
+    arrays: Sequence[DNDarray | StoredArray],
+    batch: Batch,
+    keywords: Keywords | None,
+    traced: bool,
+    comm: Communication,
+) -> tuple[torch.Tensor | None, list[Any]]:
+    """Return each input's shard under its target layout, and a token for `link` if gradients are to flow back.
+
+    If `traced`, gradients are to flow back to inputs or keyword arguments. The keyword arguments are replaced by
+    tensors that come out of the inputs' node.
+
+    Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
+    is read. Collective: one exchange if a shard must move, one agreement if a file is read.
+    """
+    places = [i for i, x in enumerate(arrays) if isinstance(x, DNDarray)]
+    inputs: list[Any] = [x.larray if isinstance(x, DNDarray) else x for x in arrays]
+    src, dst = [x.layout for x in arrays], batch.targets
+    if batch.exchanges:
+        warn_of_moves([(inputs[i].itemsize, src[i], dst[i]) for i in places], comm)
+    if traced:
+        # Every rank makes a part of the result from all of what is replicated.
+        moves = [InputMove(src[i], dst[i], reduce_gradient=dst[i].split is None) for i in places]
+        given = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
+        for x in given:
+            layout = Layout(x.shape, None, comm.size)
+            moves.append(InputMove(layout, layout, reduce_gradient=True))
+        token, moved = enter([*inputs, *given], moves, comm)
+        if keywords is not None:
+            for place, x in zip(keywords.traced, moved[len(inputs) :], strict=True):
+                keywords.leaves[place] = x
+        return token, moved[: len(inputs)]
+    moving = []
+    for i in places:
+        if src[i].split is None and dst[i].split is not None:
+            # A view is enough: a mapped function must not write to its arguments.
+            start, stop = dst[i].span(comm.rank)
+            inputs[i] = inputs[i].narrow(dst[i].split, start, stop - start)
+        elif src[i] != dst[i]:
+            moving.append(i)
+    pairs = [(src[i], dst[i]) for i in moving]
+    for i, x in zip(moving, redistribute_all([inputs[i] for i in moving], pairs, comm), strict=True):
+        inputs[i] = x
+    if any(isinstance(x, StoredArray) and dim is None for x, dim in zip(arrays, batch.in_dims, strict=True)):
+        with agreement(comm, "reading the inputs that every sample gets"):
+            for i, (x, dim) in enumerate(zip(arrays, batch.in_dims, strict=True)):
+                if isinstance(x, StoredArray) and dim is None:
+                    inputs[i] = x.read(tuple(slice(0, n) for n in x.shape))
+    return None, inputs
 
 
 def enter(
-    shards: Sequence[torch.Tensor], steps: Sequence[Step], comm: Communication
+    tensors: Tensors, moves: Sequence[InputMove], comm: Communication
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Take each shard's step, as part of autograd's graph; return a token for `leave`, and what became of them.
+    """Move all tensors as one node of autograd's graph; return a token for `link`, and the moved tensors.
 
-    Collective as the moves are; so is the backward pass. The ranks' shards must agree in whether they
-    require gradients.
+    Collective as the moves are, and so is the backward pass. The ranks' tensors must agree in whether they require
+    gradients.
     """
-    token, *entered = _Enter.apply(comm, tuple(steps), *shards)  # type: ignore[no-untyped-call]
-    return token, entered
+    token, *moved = apply(_Enter(comm, tuple(moves)), *tensors)
+    return token, moved
 
 
-def leave(token: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """An output from which a backward pass comes to the node of the inputs, if by no other way. Local."""
-    left: torch.Tensor = _Leave.apply(token, output)  # type: ignore[no-untyped-call]
-    return left
+def link(token: torch.Tensor, output: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """Return an output from which a backward pass comes to the inputs' node, if by no other way. Local."""
+    return apply(_Link(comm, token), token, output)[0]
 
 
-class _Enter(torch.autograd.Function):
-    """The steps of all inputs; in the backward pass their reverse for the gradients."""
+@dataclass(frozen=True, slots=True)
+class _Enter(Collective):
+    """The moves of all inputs, in one exchange. The backward pass makes the transposed moves, also in one."""
 
-    @staticmethod
-    def forward(
-        ctx: Any, comm: Communication, steps: tuple[Step, ...], *shards: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        ctx.comm = comm
-        ctx.steps = steps
-        added = [comm.allreduce(x) if step.add else x for x, step in zip(shards, steps, strict=True)]
-        moving = [i for i, step in enumerate(steps) if step.src != step.dst]
-        ways = [(steps[i].src, steps[i].dst) for i in moving]
-        moved = dict(zip(moving, redistribute_all([added[i] for i in moving], ways, comm), strict=True))
-        results = [moved[i] if i in moved else _same(x) for i, x in enumerate(added)]
-        ctx.mark_non_differentiable(*[x for x in results if not (x.is_floating_point() or x.is_complex())])
-        return torch.zeros((), device=shards[0].device), *results
+    comm: Communication
+    moves: tuple[InputMove, ...]
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
-        steps = [ctx.steps[i].reversed() for i in wanted]
-        token, *arrived = gradients
-        found = [arrived[i] for i in wanted]
-        if torch.is_grad_enabled():  # so that second derivatives find their way here on every rank, if on any
-            found = [leave(token, gradient) for gradient in found]
-        # On a GPU autograd runs this in a thread of its own, while the one that called backward() waits.
-        with ctx.comm.taken_over():
-            _, found = enter(found, steps, ctx.comm)
-        filled: list[Any] = [None] * len(ctx.steps)
-        for i, gradient in zip(wanted, found, strict=True):
-            filled[i] = gradient
-        return None, None, *filled
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        sums = [self.comm.allreduce(x) if move.reduce else x for x, move in zip(tensors, self.moves, strict=True)]
+        moving = [i for i, move in enumerate(self.moves) if move.src != move.dst]
+        pairs = [(self.moves[i].src, self.moves[i].dst) for i in moving]
+        moved = dict(zip(moving, redistribute_all([sums[i] for i in moving], pairs, self.comm), strict=True))
+        # The token is an output of this node, so that an edge to it is one to this node. Its gradient is zero.
+        token = torch.zeros((), device=tensors[0].device)
+        return [token, *[moved[i] if i in moved else _alias(x) for i, x in enumerate(sums)]]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        # Only what is wanted is sent: an input of integers has a gradient of no use.
+        places = [i for i, needed in enumerate(wanted) if needed]
+        token, *others = gradients
+        selected = [others[i] for i in places]
+        if torch.is_grad_enabled():
+            # For second derivatives: where one arrives on any rank, all ranks must come to this pass' own nodes.
+            selected = [link(token, gradient, self.comm) for gradient in selected]
+        _, moved = enter(selected, [self.moves[i].transpose() for i in places], self.comm)
+        by_place = dict(zip(places, moved, strict=True))
+        return [by_place.get(i) for i in range(len(self.moves))]
 
 
-class _Leave(torch.autograd.Function):
-    """Nothing to an output, nor to its gradient, but a link to the inputs' node, also for second derivatives."""
+@dataclass(frozen=True, slots=True)
+class _Link(Collective):
+    """An output as it is, with an edge of the graph to the token beside its own.
 
-    @staticmethod
-    def forward(ctx: Any, token: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(token)
-        return _same(output)
+    The token is a field, for the backward pass of second derivatives. If all tensors were kept, the output would
+    be too, and autograd would forbid to change it in place, as `y += 1` does after a mapped call.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        (token,) = ctx.saved_tensors
-        both = torch.zeros_like(token), gradients[0]
-        return tuple(leave(token, each) for each in both) if torch.is_grad_enabled() else both
+    comm: Communication
+    token: torch.Tensor
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        return [_alias(tensors[1])]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        both = torch.zeros_like(self.token), gradients[0]
+        return [link(self.token, x, self.comm) for x in both] if torch.is_grad_enabled() else both
 
 
-def _same(x: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, as autograd wants it: one of the same memory that is no view of it."""
+def _alias(x: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same memory that is no view of `x`: autograd forbids to change views of a node in place."""
     plain = x.detach().resolve_conj().resolve_neg()
-    result: torch.Tensor = plain.new_empty(0).set_(plain)  # type: ignore[call-overload]
-    return result
+    alias: torch.Tensor = plain.new_empty(0).set_(plain)  # type: ignore[call-overload]
+    return alias

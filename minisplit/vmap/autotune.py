@@ -13,33 +13,42 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch._C import _functorch as functorch
 from torch.overrides import TorchFunctionMode
 
+from minisplit.vmap.functorch import get_unwrapped, is_functorch_wrapped_tensor
+
 Result = TypeVar("Result")
+# Bytes that a chunk may take on each rank, if the program does not say.
 MEMORY_BUDGET = 2**29
-# Each size is this many times the one before.
+# Each size of the ladder is this many times the one before. A step of 2 would take twice the trials to get as far,
+# and one of 8 could miss the best size by a factor of almost 3. benchmarks/vmap_chunks.py compares the sizes that
+# are found with sizes from 64 to 65536 that were chosen by hand.
 STEP = 4
-# Bytes that the first chunk, which is weighed, and the first that is timed may take: both are in the cache.
+# Bytes that the first chunk, which is weighed, and the first that is timed may take: both fit into the cache.
 _FIRST_BYTES, _START_BYTES = 2**14, 2**16
-# No larger size is tried than one that takes this many times as long per sample as the fastest.
+# The search ends at a size that takes this many times as long per sample as the fastest: less may be noise.
 _SLOWER = 1.1
-# Each size is timed so many times where a chunk takes up to so many seconds. But one that is much slower is left
-# after two: the first chunk of a size may be slow since its memory is new.
-_TIMES = ((0.02, 3), (0.1, 2), (float("inf"), 1))
+# How often each size is timed, for chunks of up to so many seconds: short times are less certain. But a size that
+# is much slower is given up after two: the first chunk of a size may be slow since its memory is new.
+_TRIALS = ((0.02, 3), (0.1, 2), (float("inf"), 1))
 _MUCH_SLOWER = 1.5
 
 
 class Tuner:
-    """Finds the fastest chunk size for one function and one kind of samples; remembers what it has seen."""
+    """Finds the fastest chunk size for one function and one kind of samples, over all runs of that function.
+
+    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed.
+    """
 
     def __init__(self, budget: int, sample_bytes: int) -> None:
         self.budget = budget
-        self.best: int | None = None  # known once larger sizes have been seen to be slower, or are not allowed
-        self._size = _power(_FIRST_BYTES // max(sample_bytes, 1), 64)
-        self._limit: int | None = None
-        self._trial = 0  # the size of the chunk that is to be timed
-        self._tries: dict[int, list[float]] = {}  # seconds per sample for each size
+        self.best: int | None = None
+        self._size = _power(
+            _FIRST_BYTES // max(sample_bytes, 1), 64
+        )  # the rung of the ladder that is measured now
+        self._limit: int | None = None  # the largest size within the budget, known after the first chunk
+        self._trial = 0  # the size of the next chunk to be timed; 0 for a chunk that is not timed
+        self._seconds: dict[int, list[float]] = {}  # per sample, of each trial of each size
 
     def size(self, samples: int, left: int) -> int:
         """The size of the next chunk of a run of so many samples, of which some are left."""
@@ -48,24 +57,24 @@ class Tuner:
         if self._limit is None:
             return min(self._size, left)
         self._trial = self._next_trial(samples)
-        if self._trial > left or self._is_known(self._trial):
+        if self._trial > left or self._is_measured(self._trial):
             self._trial = 0
             return min(self._fastest(), left)
         return self._trial
 
     def settled(self, samples: int) -> int | None:
         """The size of the chunks of a run of so many samples, None while it is being measured."""
-        if self.best is None and (self._limit is None or not self._is_known(self._next_trial(samples))):
+        if self.best is None and (self._limit is None or not self._is_measured(self._next_trial(samples))):
             return None
         return min(self.best or self._fastest(), samples)
 
     def _next_trial(self, samples: int) -> int:
-        """The size to try next: the next one, or all samples at once where they are fewer than two such chunks."""
+        """The size to try next: the next rung, or all samples at once where they make fewer than two chunks."""
         assert self._limit is not None
         return self._size if 2 * self._size <= samples else min(samples, self._limit)
 
     def run(self, samples: int, call: Callable[[], Result], device: torch.device) -> Result:
-        """Make the call for a chunk of so many samples, and learn from it."""
+        """Make the call for a chunk of so many samples, and measure it if need be."""
         if self.best is not None:
             return call()
         if self._limit is None:
@@ -74,24 +83,27 @@ class Tuner:
         started = time.perf_counter()
         result = call()
         _synchronize(device)
-        self._learn(samples, (time.perf_counter() - started) / samples)
+        self._record(samples, (time.perf_counter() - started) / samples)
         return result
 
     def _weigh(self, samples: int, call: Callable[[], Result]) -> Result:
-        """The first chunk: how much memory it takes per sample. Its time, which has much in it, does not count."""
-        with _Weighing() as weighing:
+        """Make the call for the first chunk, and set the limit by the memory that it takes per sample.
+
+        Its time does not count, since it has in it what happens once: compiling, loading, the first allocations.
+        """
+        with _MemoryOfResults() as memory:
             result = call()
-        each = max(weighing.total() // samples, 1)
+        each = max(memory.total() // samples, 1)
         self._limit = max(self.budget // each, 1)
         self._size = min(_power(_START_BYTES // each, self._limit), self._limit)
         return result
 
-    def _learn(self, samples: int, seconds: float) -> None:
-        """Take note of what each sample of a chunk took, and go on to the next size when this one is known."""
+    def _record(self, samples: int, seconds: float) -> None:
+        """Record the seconds per sample of a chunk, and go on to the next size when this one is measured."""
         if samples != self._trial:
             return
-        self._tries.setdefault(samples, []).append(seconds)
-        if samples != self._size or not self._is_known(samples):
+        self._seconds.setdefault(samples, []).append(seconds)
+        if samples != self._size or not self._is_measured(samples):
             return
         assert self._limit is not None
         larger = min(self._size * STEP, self._limit)
@@ -100,36 +112,42 @@ class Tuner:
         else:
             self._size = larger
 
-    def _is_known(self, size: int) -> bool:
+    def _is_measured(self, size: int) -> bool:
         """Whether this size has been timed often enough."""
-        tries = self._tries.get(size, [])
-        if len(tries) >= 2 and self._slowness(size) > _MUCH_SLOWER:
+        seconds = self._seconds.get(size, [])
+        if len(seconds) >= 2 and self._slowness(size) > _MUCH_SLOWER:
             return True
-        return bool(tries) and len(tries) >= next(times for most, times in _TIMES if min(tries) * size <= most)
+        return bool(seconds) and len(seconds) >= next(n for most, n in _TRIALS if min(seconds) * size <= most)
 
     def _slowness(self, size: int) -> float:
-        """The time per sample over that of the fastest other size."""
-        others = [min(tries) for other, tries in self._tries.items() if other != size]
-        mine = min(self._tries[size])
-        return mine / min(others, default=mine)
+        """The least time per sample over that of the fastest other size."""
+        others = [min(seconds) for other, seconds in self._seconds.items() if other != size]
+        own = min(self._seconds[size])
+        return own / min(others, default=own)
 
     def _fastest(self) -> int:
-        return min(self._tries, key=lambda size: min(self._tries[size]), default=self._size)
+        return min(self._seconds, key=lambda size: min(self._seconds[size]), default=self._size)
 
 
-_remembered: weakref.WeakKeyDictionary[object, dict[object, Tuner]] = weakref.WeakKeyDictionary()
+# Key: the function, and then dtypes, shapes and devices of the samples, mapped axes, whether gradients are
+# recorded, the budget, and the number of threads: all that the fastest size depends on. It has no bound, since an
+# entry goes with its function, and to measure anew would cost what the entry is to save.
+_tuners: weakref.WeakKeyDictionary[object, dict[object, Tuner]] = weakref.WeakKeyDictionary()
 
 
-def tuner_for(func: object, instead: object, kind: object, budget: int, sample_bytes: int) -> Tuner:
-    """The tuner of a function and a kind of samples, the same in every call.
+def tuner_for(func: object, owner: object, kind: object, budget: int, sample_bytes: int) -> Tuner:
+    """The tuner of a function and a kind of samples, the same one in every call.
 
-    It is remembered as long as `func` lives, or `instead` where that cannot be referred to weakly, or hashed.
+    It is kept as long as `func` lives, or `owner` where `func` cannot be referred to weakly, or hashed.
     """
     try:
-        tuners = _remembered.setdefault(func, {})
+        tuners = _tuners.setdefault(func, {})
     except TypeError:
-        tuners = _remembered.setdefault(instead, {})
-    return tuners.setdefault((kind, budget, torch.get_num_threads()), Tuner(budget, sample_bytes))
+        tuners = _tuners.setdefault(owner, {})
+    key = kind, budget, torch.get_num_threads()
+    if key not in tuners:
+        tuners[key] = Tuner(budget, sample_bytes)
+    return tuners[key]
 
 
 def _power(number: int, most: int) -> int:
@@ -145,27 +163,28 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class _Weighing(TorchFunctionMode):
-    """Sums up the memory of all that torch's functions return within it.
+class _MemoryOfResults(TorchFunctionMode):
+    """Adds up the memory of all that torch's functions return within a `with` block.
 
-    As much as if nothing were given back: as it is where a gradient is taken, and more than enough elsewhere. What
-    lies within one of torch's functions is not seen.
+    It is as much as if nothing were freed: the truth where a gradient is taken, and more than enough elsewhere.
+    What lies within one of torch's functions is not seen.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: dict[int, torch.Tensor] = {}  # by address, and kept, so that no two have the same
+        # By address. The tensors are kept, so that no address is used a second time.
+        self._results: dict[int, torch.Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         returned = func(*args, **(kwargs or {}))
         for x in _tensors(returned):
-            physical = _physical(x)
-            self._seen.setdefault(physical.untyped_storage().data_ptr(), physical)
+            whole = _unwrap(x)
+            self._results.setdefault(whole.untyped_storage().data_ptr(), whole)
         return returned
 
     def total(self) -> int:
         """Bytes, of a part of an input only those of that part."""
-        return sum(min(x.numel() * x.itemsize, x.untyped_storage().nbytes()) for x in self._seen.values())
+        return sum(min(x.numel() * x.itemsize, x.untyped_storage().nbytes()) for x in self._results.values())
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:
@@ -176,8 +195,8 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-def _physical(x: torch.Tensor) -> torch.Tensor:
+def _unwrap(x: torch.Tensor) -> torch.Tensor:
     """The tensor with the values of all samples, beneath the wrappers of torch.func."""
-    while functorch.is_functorch_wrapped_tensor(x):
-        x = functorch.get_unwrapped(x)
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
     return x

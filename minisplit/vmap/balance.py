@@ -1,8 +1,9 @@
-"""The counts at which the inputs of a mapped call meet: those for which the fewest bytes move. Integers only.
+"""The counts for which the fewest bytes of the inputs of a mapped call move. Integers only.
 
-What moves is a sum over the cuts between neighbouring ranks, each a piecewise linear function of where that cut
-lies, so the best cuts are found by dynamic programming over the places where such a function can have its largest
-value: the ends of the inputs' own parts, and places that lie a multiple of the largest allowed count from them.
+What moves is a sum over the bounds between neighbouring ranks, each a piecewise linear function of where that
+bound lies. So the best bounds are found by dynamic programming over the positions where such a function can have
+its largest value: the ends of the inputs' own parts, and positions that lie a multiple of the largest allowed
+count from them.
 """
 
 from __future__ import annotations
@@ -16,123 +17,139 @@ from numpy.typing import NDArray
 
 from minisplit.core.layout import Layout
 
-Places = NDArray[np.int64]
-# Places for cuts times ranks. Beyond it fewer places are tried, and more than the fewest bytes may move.
+# Numbers of samples from the first one: where a rank's samples begin, or may begin.
+Positions = NDArray[np.int64]
+# Candidates for bounds times ranks, which take as many steps. Up to some 32 ranks, with a few inputs, all
+# candidates fit. Beyond it fewer are tried, and more than the fewest bytes may move, rather than that planning
+# takes seconds.
 WORK = 2**18
-_NEVER = -(2**62)
+_IMPOSSIBLE = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What the ranks hold of one input, in bytes per sample.
+class Parts:
+    """How many bytes of each sample of an input the ranks hold.
 
-    `bounds` says where each rank's samples begin and end if the input is split along its mapped axis. Else it is
-    None, and each rank holds a part of every sample: `parts` bytes, one number per rank.
+    `bounds` says where each rank's samples begin and end if the input is split along its mapped axis: a rank holds
+    `weight` bytes of each of its samples. Else it is None, and each rank holds a part of every sample: `weights`
+    bytes, one number per rank.
     """
 
     weight: int
-    bounds: Places | None = None
-    parts: Places | None = None
+    bounds: Positions | None = None
+    weights: Positions | None = None
 
-    def kept(self, rank: int, places: Places) -> Places:
-        """Bytes that `rank` holds of the samples before each place, counted from the first that it can have."""
+    def bytes_before(self, rank: int, positions: Positions) -> Positions:
+        """Bytes that `rank` holds of the samples before each position, up to a constant."""
         if self.bounds is not None:
-            return cast(Places, places.clip(self.bounds[rank], self.bounds[rank + 1]) * self.weight)
-        assert self.parts is not None
-        return cast(Places, places * self.parts[rank])
+            return cast(Positions, positions.clip(self.bounds[rank], self.bounds[rank + 1]) * self.weight)
+        assert self.weights is not None
+        return cast(Positions, positions * self.weights[rank])
 
-    def stay(self, offsets: Places) -> int:
-        """Bytes that need not move where rank r is to have the samples from `offsets[r]` to `offsets[r + 1]`."""
+    def bytes_kept(self, offsets: Positions) -> int:
+        """Bytes that need not move if rank r is to have the samples from `offsets[r]` to `offsets[r + 1]`."""
         if self.bounds is not None:
             common = np.minimum(self.bounds[1:], offsets[1:]) - np.maximum(self.bounds[:-1], offsets[:-1])
             return int(common.clip(min=0).sum()) * self.weight
-        assert self.parts is not None
-        return int((np.diff(offsets) * self.parts).sum())
+        assert self.weights is not None
+        return int((np.diff(offsets) * self.weights).sum())
 
 
-def held(layout: Layout, axis: int, itemsize: int) -> Held:
-    """What the ranks hold of an input of this layout, mapped along `axis`, which is not replicated."""
+def parts_of(layout: Layout, axis: int, itemsize: int) -> Parts:
+    """The parts of an input of this layout, which is not replicated, mapped along `axis`."""
     extent = layout.shape[axis]
     weight = itemsize * (layout.size // extent if extent else 0)
     if layout.split == axis:
-        return Held(weight, bounds=layout.offsets())
+        return Parts(weight, bounds=layout.offsets())
     counts = np.diff(layout.offsets())
-    return Held(weight, parts=counts * (weight // layout.extent if layout.extent else 0))
+    return Parts(weight, weights=counts * (weight // layout.extent if layout.extent else 0))
 
 
-def cheapest_counts(extent: int, ranks: int, inputs: Sequence[Held], most: int) -> tuple[int, ...] | None:
+def cheapest_counts(extent: int, ranks: int, inputs: Sequence[Parts], most: int) -> tuple[int, ...] | None:
     """Counts of at most `most` samples per rank for which the fewest bytes of all inputs move; None: balanced.
 
     Of counts for which as few move, the more even. `most` is at least the largest of the balanced counts.
 
-    >>> there = held(Layout((8,), 0, ranks=2, ragged=(7, 1)), 0, itemsize=4)
-    >>> cheapest_counts(8, 2, [there], most=6)
+    >>> uneven = parts_of(Layout((8,), 0, ranks=2, ragged=(7, 1)), 0, itemsize=4)
+    >>> cheapest_counts(8, 2, [uneven], most=6)
     (6, 2)
     """
     balanced = Layout((extent,), 0, ranks).offsets()
     own = [each.bounds for each in inputs if each.bounds is not None]
     candidates = [balanced, *(bounds for bounds in own if np.diff(bounds).max() <= most)]
-    best = _best_cuts(extent, ranks, inputs, most, [balanced, *own])
+    best = _best_offsets(extent, ranks, inputs, most, [balanced, *own])
     if best is not None:
         candidates.append(best)
 
-    def cost(offsets: Places) -> tuple[int, int]:
-        return -sum(each.stay(offsets) for each in inputs), int(np.diff(offsets).max())
+    def cost(offsets: Positions) -> tuple[int, int]:
+        return -sum(each.bytes_kept(offsets) for each in inputs), int(np.diff(offsets).max())
 
+    # The first of equals: balanced counts win where they are as cheap and as even.
     chosen = min(candidates, key=cost)
     return None if chosen is balanced else tuple(np.diff(chosen).tolist())
 
 
-def _best_cuts(
-    extent: int, ranks: int, inputs: Sequence[Held], most: int, known: Sequence[Places]
-) -> Places | None:
-    """The offsets for which most bytes stay, among those whose cuts lie at `_places`."""
-    places = _places(extent, ranks, most, known)
-    if len(places) * ranks > WORK:
+def _best_offsets(
+    extent: int, ranks: int, inputs: Sequence[Parts], most: int, known: Sequence[Positions]
+) -> Positions | None:
+    """The offsets for which most bytes stay, among those that lie at `_candidates`; None for too many ranks.
+
+    Rank r that has the samples from a to b keeps bytes_before(r, b) - bytes_before(r, a). So the most that ranks 0
+    to r can keep together, if the samples of r end at b, is bytes_before(r, b) plus the largest, over all a from b
+    - most to b, of what ranks 0 to r - 1 can keep if they end at a, less bytes_before(r, a).
+    """
+    positions = _candidates(extent, ranks, most, known)
+    if len(positions) * ranks > WORK:
         return None
-    # `stays[i]`: bytes that stay with the ranks so far, if the next cut is at `places[i]`.
-    stays = np.where(places == 0, 0, _NEVER)
-    window = _Window(places, most)
-    came_from = []
+    # `kept[i]`: the most bytes that the ranks so far can keep, if their samples end at `positions[i]`.
+    kept = np.where(positions == 0, 0, _IMPOSSIBLE)
+    window = _Window(positions, most)
+    best_starts = []
     for rank in range(ranks):
-        kept = np.sum([each.kept(rank, places) for each in inputs], axis=0) if inputs else np.zeros_like(places)
-        lead = np.where(stays > _NEVER, stays - kept, _NEVER)
-        earlier = window.largest(lead)
-        stays = np.where(lead[earlier] > _NEVER, lead[earlier] + kept, _NEVER)
-        came_from.append(earlier)
-    at = len(places) - 1
-    cuts = [at := int(earlier[at]) for earlier in reversed(came_from)]
-    return np.append(places[cuts[::-1]], extent)
+        before = np.zeros_like(positions)
+        for each in inputs:
+            before = before + each.bytes_before(rank, positions)
+        value = np.where(kept > _IMPOSSIBLE, kept - before, _IMPOSSIBLE)
+        starts = window.argmax(value)
+        kept = np.where(value[starts] > _IMPOSSIBLE, value[starts] + before, _IMPOSSIBLE)
+        best_starts.append(starts)
+    # Back from the end: where the last rank begins, then where the one before it does, and so on.
+    end = len(positions) - 1
+    bounds = [end := int(starts[end]) for starts in reversed(best_starts)]
+    return np.append(positions[bounds[::-1]], extent)
 
 
-def _places(extent: int, ranks: int, most: int, known: Sequence[Places]) -> Places:
-    """Where cuts may lie: at the known ones, and so many multiples of `most` away as `WORK` allows."""
+def _candidates(extent: int, ranks: int, most: int, known: Sequence[Positions]) -> Positions:
+    """Where bounds may lie: the known ones, and as many multiples of `most` from them as `WORK` allows."""
     ends = np.unique(np.concatenate(known))
     steps = min(ranks, max(0, (WORK // ranks // len(ends) - 1) // 2))
     shifts = np.arange(-steps, steps + 1) * most
-    places = np.unique(np.add.outer(ends, shifts))
-    return places[(places >= 0) & (places <= extent)]
+    positions = np.unique(np.add.outer(ends, shifts))
+    return positions[(positions >= 0) & (positions <= extent)]
 
 
 class _Window:
-    """For each of some sorted places: those from `width` before it up to itself."""
+    """For each of some sorted positions: those from `width` before it up to itself."""
 
-    def __init__(self, places: Places, width: int) -> None:
-        self.last = np.arange(len(places))
-        self.first = np.searchsorted(places, places - width)
-        # A window is covered by two blocks of the largest power of two that fits.
+    def __init__(self, positions: Positions, width: int) -> None:
+        self.last = np.arange(len(positions))
+        self.first = np.searchsorted(positions, positions - width)
+        # A window is covered by two blocks, which may overlap, of the largest power of two that fits.
         self.level = np.log2(self.last - self.first + 1).astype(np.int64)
 
-    def largest(self, values: Places) -> Places:
-        """The place of the largest value within each window, the last of equals."""
+    def argmax(self, values: Positions) -> Positions:
+        """The index of the largest value within each window, the last of equals.
+
+        By a sparse table: `blocks[k][i]` is the index of the largest of the 2**k values from i on.
+        """
         blocks = [self.last]
         while len(blocks[-1]) > 2 ** (len(blocks) - 1):
             lower = blocks[-1]
             left, right = lower[: -(2 ** (len(blocks) - 1))], lower[2 ** (len(blocks) - 1) :]
             blocks.append(np.where(values[left] > values[right], left, right))
-        found = np.empty_like(self.last)
+        result = np.empty_like(self.last)
         for level in np.unique(self.level).tolist():
-            here = np.flatnonzero(self.level == level)
-            left, right = blocks[level][self.first[here]], blocks[level][self.last[here] - 2**level + 1]
-            found[here] = np.where(values[left] > values[right], left, right)
-        return found
+            windows = np.flatnonzero(self.level == level)
+            left, right = blocks[level][self.first[windows]], blocks[level][self.last[windows] - 2**level + 1]
+            result[windows] = np.where(values[left] > values[right], left, right)
+        return result

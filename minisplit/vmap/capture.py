@@ -1,35 +1,20 @@
-"""What a mapped function holds beside its arguments, and what tells it from others."""
+"""Numbers that tell mapped functions, with what they captured, and their keyword arguments from others."""
 
 from __future__ import annotations
 
 import hashlib
 import types
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import checksum
 from minisplit.core.communication.protocol import Communication
-
-
-def captured(func: Callable[..., Any]) -> list[torch.Tensor]:
-    """The tensors that a plain Python function refers to by name: in its closure and among its globals."""
-    return [x for x in _named(func) if isinstance(x, torch.Tensor)]
-
-
-def _named(func: Callable[..., Any]) -> list[Any]:
-    if type(func) is not types.FunctionType:
-        return []
-    found = []
-    for cell in func.__closure__ or ():
-        with suppress(ValueError):  # not set yet
-            found.append(cell.cell_contents)
-    return found + [func.__globals__.get(name) for name in func.__code__.co_names]
+from minisplit.vmap.execute import captured_tensors, captured_values
+from minisplit.vmap.functorch import pytree
 
 
 def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, int]:
@@ -37,9 +22,10 @@ def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, 
     return _digest(_code(func)), _digest(_values(kwargs))
 
 
-def settings(func: Callable[..., Any]) -> int:
-    """A number for the numbers and texts that a function captured, which may differ between ranks. Local."""
-    return _digest(_values({"": [x for x in _named(func) if isinstance(x, (int, float, complex, str, bytes))]}))
+def fingerprint_constants(func: Callable[..., Any]) -> int:
+    """A number for the numbers and texts that a function captured. Ranks may differ in them. Local."""
+    constants = [x for x in captured_values(func) if isinstance(x, (int, float, complex, str, bytes))]
+    return _digest(_values({"": constants}))
 
 
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
@@ -54,6 +40,7 @@ def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[
             )
 
 
+# Seven bytes: a digest is a number below 2**56, which fits into the integers of a record.
 def _digest(parts: Iterator[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(errors="replace"), digest_size=7).digest())
 
@@ -61,12 +48,14 @@ def _digest(parts: Iterator[str]) -> int:
 def _code(func: object) -> Iterator[str]:
     """What says which function it is: its name, and its code where that is Python's, with what it captured."""
     yield f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
+    # Of a builtin or a callable object the name must do.
     if isinstance(func, types.FunctionType):
         yield from _bytecode(func.__code__)
-        yield from _values({"captured": captured(func)})
+        yield from _values({"captured": captured_tensors(func)})
 
 
 def _bytecode(code: types.CodeType) -> Iterator[str]:
+    """The instructions of a function and its constants, among which are the functions that it defines."""
     yield code.co_code.hex()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

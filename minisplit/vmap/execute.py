@@ -1,111 +1,293 @@
-"""Running a mapped function on one rank's samples, whole or in chunks written into place."""
+"""Running a mapped function on the samples of one rank, in chunks that are written into place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import types
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
+from minisplit.core.array import DNDarray
+from minisplit.core.collectives import Tensors
+from minisplit.core.communication import inside_vmap
+from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import checksum
+from minisplit.core.storage import StoredArray
 from minisplit.vmap.autotune import Tuner
-from minisplit.vmap.batch import sample_shape
-from minisplit.vmap.functorch import Mapped, Task, Tensors
+from minisplit.vmap.batch import Batch, Dims, sample_shape
+from minisplit.vmap.functorch import (
+    add_batch_dim,
+    begin_vmap_level,
+    end_vmap_level,
+    is_batchedtensor,
+    remove_batch_dim,
+    tensors_without_data,
+)
+from minisplit.vmap.outcome import Outcome, describe, explain, hint_for
+from minisplit.vmap.pytree import OutDims, Structure, flatten_outputs
+from minisplit.vmap.random import RandomSource
 
-# An int, None for all samples at once, or what measures.
+# Samples per `torch.vmap`: an int, None for all at once, or a tuner, which finds the fastest number.
 ChunkSize = int | Tuner | None
-# What is told how many samples have been mapped, since the last time.
+# Some of a rank's samples, from one local number to another, and the inputs of these samples alone.
+Piece = tuple[int, int, Tensors]
+# Called with the number of samples that were mapped since the last time.
 Advance = Callable[[int], object]
-NO_BAR: AbstractContextManager[Advance] = nullcontext(lambda _: None)
+
+
+class Mapped(NamedTuple):
+    """The outputs of a mapped function, and how they lie in what it returned.
+
+    `dims` has the mapped axis of each, None for one that is the same for every sample.
+    """
+
+    outputs: list[torch.Tensor]
+    dims: Dims
+    structure: Structure
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one rank's run gave: its outputs, or the error and the local samples it was mapping.
+class VmapTask:
+    """A function of tensors, the mapped axis of each tensor, and where the outputs are to have theirs.
 
-    `in_func`: whether the error came while the function ran, rather than from what it did or returned.
+    Random functions take their numbers from `random`; without it they raise.
     """
 
-    mapped: Mapped | None
-    error: BaseException | None = None
-    start: int = 0
-    stop: int = 0
-    in_func: bool = False
+    func: Callable[..., Any]
+    in_dims: Dims
+    out_dims: OutDims
+    random: RandomSource | None = None
+
+    def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
+        """Map over all of that many samples, at least one, of which the first is local number `start`.
+
+        Raises what the function raises, and TypeError or ValueError where what it returns is not made of tensors,
+        or does not fit `out_dims`.
+        """
+        # From functorch's parts rather than by torch.vmap: of the 39 us that torch.vmap takes for (x * y).sum() of
+        # two arrays, 30 are its own handling of arguments (benchmarks/vmap_overhead.py), which is done once per
+        # kind of call here.
+        in_func = inside_vmap.begin()
+        # "error" in any case: torch's own random functions would draw the same numbers on every rank.
+        level = begin_vmap_level(samples, "error")
+        try:
+            batched = [
+                x if dim is None else add_batch_dim(x, dim, level)
+                for x, dim in zip(tensors, self.in_dims, strict=True)
+            ]
+            if self.random is None:
+                returned = self.func(*batched)
+            else:
+                with self.random.replace_random_functions(start, samples, level):
+                    returned = self.func(*batched)
+            leaves: Tensors
+            # Most functions return a bare tensor, which takes no walk through a tree.
+            if isinstance(returned, torch.Tensor):
+                leaves, structure = (returned,), None
+            else:
+                leaves, structure = flatten_outputs(returned)
+            dims = self.out_dims.known.get((structure, *[x.ndim for x in leaves]))
+            if dims is None:
+                dims = self.out_dims.flatten(structure, leaves)
+            outputs = [
+                remove_batch_dim(x, level, samples, dim)
+                if dim is not None and is_batchedtensor(x)
+                else _same_for_all(i, x, dim, samples)
+                for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
+            ]
+        finally:
+            # Also after an error: on a level that is left open, everything that follows would be mapped.
+            end_vmap_level()
+            inside_vmap.end(in_func)
+        return Mapped(outputs, dims, structure)
 
 
 def run(
-    task: Task,
-    shards: Tensors,
-    samples: int,
+    task: VmapTask,
+    pieces: Iterable[Piece],
+    count: int,
+    batch: Batch,
+    rank: int,
     chunk_size: ChunkSize = None,
-    watched: Tensors = (),
-    bar: AbstractContextManager[Advance] | None = None,
+    captured: Tensors = (),
+    advance: Advance | None = None,
 ) -> Outcome:
-    """Run `task` on `samples` samples, at least one, `chunk_size` at a time.
+    """Map the consecutive samples of some pieces, `count` in all and at least one, `chunk_size` at a time.
 
-    With more than one chunk the outputs are allocated once, after the first, and each chunk is written into
-    its place: the peak is the output and one chunk, where concatenating chunks needs twice the output. What
-    the function raises is returned, not raised; so is that it has changed an input, or one of the `watched`
-    tensors, in place.
+    Where there is more than one chunk the outputs are allocated once, after the first, and each chunk is written
+    into its place: the peak is the outputs and one chunk, where concatenating chunks needs twice the outputs.
+
+    Nothing is raised but KeyboardInterrupt: what the function raises is in the outcome, since all ranks must hear
+    of it. It is also a failure to change an input, or one of the tensors `captured`, in place.
     """
-    whole: Mapped | None = None
-    versions = _versions(shards), _versions(watched)
-    start, stop, in_func = 0, samples, False
+    doing, whole = "reading", None
+    first = start = stop = begin = 0
+    tensors: Tensors = ()
     try:
-        with bar or NO_BAR as advance:
-            while start < samples:
-                stop = start + _next_size(chunk_size, samples, samples - start)
-                in_func = True
-                part = _run_chunk(task, shards, start, stop, samples, chunk_size)
-                in_func = False
-                _check_versions(versions, shards, watched)
-                if start == 0:
-                    _check_device(part, shards[0].device)
-                if stop - start == samples:
-                    whole = _own_memory(part, shards, samples)
+        for first, last, tensors in pieces:
+            # Tensors of inference mode do not count how often they were written to.
+            watched = [x for x in (*tensors, *captured) if not x.is_inference()]
+            versions = [x._version for x in watched]
+            start = first
+            while start < last:
+                if chunk_size is None:
+                    stop = last
+                elif isinstance(chunk_size, int):
+                    stop = min(start + chunk_size, last)
                 else:
-                    whole = whole or _allocate(part, samples)
-                    _write(part, whole, start, stop)
-                del part  # before the next one is made
-                advance(stop - start)
+                    stop = start + chunk_size.size(last - first, last - start)
+                doing = "mapping"
+                if (start, stop) == (first, last):
+                    chunk = tensors
+                else:
+                    chunk = _narrow(tensors, task.in_dims, start - first, stop - first)
+                if isinstance(chunk_size, Tuner):
+                    call = partial(task.run, chunk, stop - start, start)
+                    part = chunk_size.run(stop - start, call, chunk[0].device)
+                else:
+                    part = task.run(chunk, stop - start, start)
+                doing = "checking"
+                if [x._version for x in watched] != versions:
+                    _raise_changed(watched, versions, tensors)
+                if whole is None:
+                    begin = start
+                    whole = (_own_memory if stop - start == count else _allocate)(part, tensors, count)
+                if stop - start < count:
+                    _write(part, whole, start - begin, stop - begin)
+                del part, chunk  # before the next ones are made
+                if advance is not None:
+                    advance(stop - start)
                 start = stop
+            doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
+        start, doing = begin, "checking"
+        assert whole is not None, "there is at least one sample"
+        # Of an output that is the same for every sample the values, too, must be the same on all ranks.
+        kinds = tuple(
+            [
+                (x.dtype, x.shape, dim, x.requires_grad, checksum(x) if dim is None else 0)
+                for x, dim in zip(whole.outputs, whole.dims, strict=True)
+            ]
+        )
+        outputs = describe(kinds, whole.structure, batch.samples)
+        message = outputs.pickled() if rank == batch.root else b""
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit() on one rank would leave the others waiting
-        return Outcome(None, error, start, stop, in_func)
-    return Outcome(whole, stop=samples)
+        if doing == "reading":
+            return Outcome(failure=Failure(error, "reading the inputs", hint_for(error)))
+        again = partial(_run_again, task, tensors, first) if doing == "mapping" else None
+        return Outcome(failure=explain(error, start, stop, again, batch.samples, rank))
+    return Outcome(whole.outputs, outputs, message=message)
 
 
-def run_part(task: Task, shards: Tensors, start: int, stop: int) -> Mapped:
-    """Run `task` on the samples from `start` to `stop` alone."""
-    parts = [
-        x if dim is None else x.narrow(dim, start, stop - start)
-        for x, dim in zip(shards, task.in_dims, strict=True)
+def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch) -> Outcome:
+    """Find out what the outputs are from a run on one sample without data: for a plan, or for no samples at all.
+
+    The outcome has their description, but no tensors. Local.
+    """
+    # One sample: torch.vmap maps no batch of zero.
+    shapes = [
+        target.shape if dim is None else (*target.shape[:dim], 1, *target.shape[dim + 1 :])
+        for target, dim in zip(batch.targets, batch.in_dims, strict=True)
     ]
-    return task.run(parts, stop - start, start)
+    try:
+        with tensors_without_data():
+            tensors = [
+                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=_requires_grad(x))
+                for shape, x in zip(shapes, arrays, strict=True)
+            ]
+            mapped = task.run(tensors, 1)
+        if batch.size == 0 and None in mapped.dims:
+            raise ValueError(
+                f"out_dims is None for output {mapped.dims.index(None)}, but there is no sample to compute it with"
+            )
+        kinds = [
+            (x.dtype, x.shape, dim, x.requires_grad, 0) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)
+        ]
+        return Outcome(outputs=describe(tuple(kinds), mapped.structure, batch.samples))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        doing = "inferring the outputs of a batch without samples"
+        return Outcome(failure=Failure(error, doing, hint_for(error), {"samples": range(0)}))
 
 
-def _next_size(chunk_size: ChunkSize, samples: int, left: int) -> int:
-    if isinstance(chunk_size, Tuner):
-        return chunk_size.size(samples, left)
-    return left if chunk_size is None else min(chunk_size, left)
+def captured_values(func: Callable[..., Any]) -> list[Any]:
+    """What a plain Python function refers to by name: in its closure and among its globals."""
+    if type(func) is not types.FunctionType:
+        return []
+    # Not what it reaches by attributes, as the parameters of a module: that could be anything.
+    values = []
+    for cell in func.__closure__ or ():
+        with suppress(ValueError):  # not set yet
+            values.append(cell.cell_contents)
+    return values + [func.__globals__.get(name) for name in func.__code__.co_names]
 
 
-def _run_chunk(task: Task, shards: Tensors, start: int, stop: int, samples: int, chunk_size: ChunkSize) -> Mapped:
-    if isinstance(chunk_size, Tuner):
-        return chunk_size.run(stop - start, partial(run_part, task, shards, start, stop), shards[0].device)
-    if stop - start == samples:
-        return task.run(shards, samples)
-    return run_part(task, shards, start, stop)
+def captured_tensors(func: Callable[..., Any]) -> list[torch.Tensor]:
+    """The tensors that a plain Python function refers to by name."""
+    return [x for x in captured_values(func) if isinstance(x, torch.Tensor)]
 
 
-def _allocate(part: Mapped, samples: int) -> Mapped:
+def _requires_grad(x: DNDarray | StoredArray) -> bool:
+    """Whether a gradient is to flow back to an input."""
+    return isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled()
+
+
+def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
+    """Repeat along `dim` an output that is the same for every sample; ValueError if it is not, for None."""
+    if dim is not None:  # torch.vmap repeats along the first axis, whatever out_dims says
+        return x.unsqueeze(dim).expand(*x.shape[:dim], samples, *x.shape[dim:])
+    if is_batchedtensor(x):
+        raise ValueError(
+            f"out_dims is None for output {index}, so it must be the same for every sample, but it was computed "
+            "from mapped inputs; give it an axis in out_dims"
+        )
+    return x
+
+
+def _narrow(tensors: Tensors, dims: Dims, start: int, stop: int) -> Tensors:
+    """The samples from `start` to `stop` of those in `tensors`."""
+    return [x if dim is None else x.narrow(dim, start, stop - start) for x, dim in zip(tensors, dims, strict=True)]
+
+
+def _run_again(task: VmapTask, tensors: Tensors, first: int, start: int, stop: int) -> Mapped:
+    """Run some samples of a piece, which begins at local number `first`, once more."""
+    return task.run(_narrow(tensors, task.in_dims, start - first, stop - first), stop - start, start)
+
+
+def _raise_changed(watched: Tensors, versions: Sequence[int], tensors: Tensors) -> NoReturn:
+    """RuntimeError that names the first of the watched tensors whose version is another one now."""
+    changed = next(x for x, before in zip(watched, versions, strict=True) if x._version != before)
+    for i, x in enumerate(tensors):
+        if x is changed:
+            raise RuntimeError(
+                f"func changed input {i} in place, which changes the caller's array on some ranks; "
+                "use an operation that returns a new tensor, or clone() the argument first"
+            )
+    raise RuntimeError(
+        "func changed in place a tensor that it captured or got by keyword, which each rank and each chunk "
+        "would do for itself; return what is to be kept instead"
+    )
+
+
+def _check_device(part: Mapped, device: torch.device) -> None:
+    for out in part.outputs:
+        if out.device.type != device.type:
+            raise TypeError(f"func must return tensors on its inputs' device, {device}, not {out.device}")
+
+
+def _allocate(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     """Room for the outputs of all samples, given those of some. An output without an axis is there already."""
+    _check_device(part, tensors[0].device)
     wholes = []
     for out, dim in zip(part.outputs, part.dims, strict=True):
         if dim is None:
+            # clone: the output may be a captured tensor, which must not change with the output.
             wholes.append(out.clone(memory_format=torch.contiguous_format))
         else:
             shape = list(out.shape)
@@ -115,14 +297,14 @@ def _allocate(part: Mapped, samples: int) -> Mapped:
 
 
 def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
-    """Put a chunk's outputs in their place; ValueError where they differ in kind from the first chunk's."""
-    first, this = _kinds(whole), _kinds(part)
-    if first != this or part.structure != whole.structure:
-        raise ValueError(f"func must return the same for every chunk, but gave {first} first and then {this}")
+    """Write a chunk's outputs into their place; ValueError where they differ in kind from the first chunk's."""
+    before, now = _kinds(whole), _kinds(part)
+    if before != now or part.structure != whole.structure:
+        raise ValueError(f"func must return the same for every chunk, but gave {before} first and then {now}")
     for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
         if dim is not None:
             room.narrow(dim, start, stop - start).copy_(out)
-        elif start and checksum(out) != checksum(room):
+        elif start and checksum(out) != checksum(room):  # by bytes, as NaN is not equal to itself
             raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
 
 
@@ -131,52 +313,25 @@ def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
     return [(x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
 
 
-def _versions(tensors: Tensors) -> list[int]:
-    """How often each tensor has been written to; those of inference mode do not count."""
-    return [-1 if x.is_inference() else x._version for x in tensors]
-
-
-def _check_versions(before: tuple[list[int], list[int]], shards: Tensors, watched: Tensors) -> None:
-    if _versions(shards) != before[0]:
-        changed = next(i for i, x in enumerate(shards) if not x.is_inference() and x._version != before[0][i])
-        raise RuntimeError(
-            f"func changed input {changed} in place, which changes the caller's array on some ranks; "
-            "use an operation that returns a new tensor, or clone() the argument first"
-        )
-    if watched and _versions(watched) != before[1]:
-        raise RuntimeError(
-            "func changed in place a tensor that it captured or got by keyword, which each rank and each chunk "
-            "would do for itself; return what is to be kept instead"
-        )
-
-
-def _check_device(part: Mapped, device: torch.device) -> None:
-    for out in part.outputs:
-        if out.device.type != device.type:
-            raise TypeError(f"func must return tensors on its inputs' device, {device}, not {out.device}")
-
-
-def _own_memory(part: Mapped, shards: Tensors, samples: int) -> Mapped:
+def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     """The outputs, copied where one is a part of something larger, repeats values, or shares memory.
 
     So no output keeps more memory alive than its own, nor changes when another tensor is written to. A captured
     tensor that `func` returns is repeated for every sample, which shows in its strides, but not for one sample.
     """
-    taken = {x.untyped_storage().data_ptr() for x in shards}
-    own = []
-    for out, dim in zip(part.outputs, part.dims, strict=True):
+    _check_device(part, tensors[0].device)
+    taken = {x.untyped_storage().data_ptr() for x in tensors}
+    for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
         storage = out.untyped_storage()
         address = storage.data_ptr()
-        its_own = (
-            dim is not None
-            and samples > 1
-            and address not in taken
-            and storage.nbytes() == out.numel() * out.element_size()
-            and 0 not in out.stride()
-        )
-        if not its_own:
-            out = out.clone(memory_format=torch.contiguous_format)  # noqa: PLW2901
-            address = out.untyped_storage().data_ptr()
+        if (
+            dim is None
+            or samples == 1
+            or address in taken
+            or storage.nbytes() != out.numel() * out.element_size()
+            or 0 in out.stride()
+        ):
+            part.outputs[i] = out.clone(memory_format=torch.contiguous_format)
+            address = part.outputs[i].untyped_storage().data_ptr()
         taken.add(address)
-        own.append(out)
-    return part._replace(outputs=own)
+    return part

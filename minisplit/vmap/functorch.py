@@ -1,91 +1,79 @@
-"""One `torch.vmap`: a function of one sample run on all samples of some tensors at once.
+"""All names of torch that torch does not promise to keep, as far as `minisplit.vmap` uses them.
 
-Made from the same parts of `torch._C._functorch` as `torch.vmap` itself, without its own handling of structures
-and arguments, which for a small function takes longer than the function.
+Tried with torch 2.13.0. No other module of this package imports a private module of torch, so where another
+version of torch has moved or changed a name, this is the module to mend. They are
+
+- `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
+- `torch._functorch`: decompositions, which `torch.vmap` loads at its first call; leaving all levels for a while;
+- `torch.utils._pytree`: nested tuples, lists and dicts, and the classes that programs register there;
+- `torch._subclasses`: tensors without data, which have shapes and dtypes only.
+
+Two private attributes are used in place: `Tensor._version` in `execute`, and `torch._C.DisableTorchFunction` here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import torch
-from torch._C import _functorch as functorch
+from torch._C import DisableTorchFunction
+from torch._C._functorch import (
+    CVmapInterpreterPtr,
+    RandomnessType,
+    TransformType,
+    get_interpreter_stack,
+    get_unwrapped,
+    is_batchedtensor,
+    is_functorch_wrapped_tensor,
+    maybe_get_level,
+)
+from torch._C._functorch import _add_batch_dim as add_batch_dim
+from torch._C._functorch import _remove_batch_dim as remove_batch_dim
+from torch._C._functorch import _vmap_decrement_nesting as end_vmap_level
+from torch._C._functorch import _vmap_increment_nesting as begin_vmap_level
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
+from torch.utils import _pytree as pytree
+from torch.utils._pytree import TreeSpec
 
-from minisplit.core import inside_vmap
-from minisplit.vmap.batch import Axes
-from minisplit.vmap.pytree import OutDims, Structure, flat_outputs
-from minisplit.vmap.random import Source
+__all__ = [
+    "CVmapInterpreterPtr",
+    "DisableTorchFunction",
+    "RandomnessType",
+    "TransformType",
+    "TreeSpec",
+    "add_batch_dim",
+    "begin_vmap_level",
+    "end_vmap_level",
+    "get_interpreter_stack",
+    "get_unwrapped",
+    "is_batchedtensor",
+    "is_functorch_wrapped_tensor",
+    "maybe_get_level",
+    "pytree",
+    "remove_batch_dim",
+    "temporarily_clear_interpreter_stack",
+    "tensors_without_data",
+]
 
-Tensors = Sequence[torch.Tensor]
-_NO_DRAWS: AbstractContextManager[None] = nullcontext()
+# torch.vmap does this at its first call. Without it operations that have no batching rule of their own, but are
+# made of others that have one, are errors until somebody calls torch.vmap.
 lazy_load_decompositions()
 
 
-class Mapped(NamedTuple):
-    """Outputs of a mapped function, and how they lie in what it returned.
+@contextmanager
+def tensors_without_data() -> Iterator[None]:
+    """Make tensors in a `with` block that have a shape and a dtype, but no memory: torch's fake tensors."""
+    # Not at the top: the import takes a second, and few programs need it.
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
-    `dims` has the mapped axis of each, None for one that is the same for every sample.
-    """
-
-    outputs: list[torch.Tensor]
-    dims: Axes
-    structure: Structure
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is mapped: a function of tensors, the mapped axis of each, and where its outputs are to have it.
-
-    `draws` is what its random functions draw from; they raise without.
-    """
-
-    func: Callable[..., Any]
-    in_dims: Axes
-    out_dims: OutDims
-    draws: Source | None = None
-
-    def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
-        """Map over all of that many samples, at least one, of which the first is local number `start`.
-
-        Raises TypeError or ValueError where what the function returns is not made of tensors, or does not fit
-        `out_dims`, and what the function raises.
-        """
-        inside = inside_vmap.begin()
-        # "error" in any case: torch's own random functions would draw the same on every rank.
-        level = functorch._vmap_increment_nesting(samples, "error")
-        try:
-            with _NO_DRAWS if self.draws is None else self.draws.drawing(start, samples, level):
-                returned = self.func(
-                    *[
-                        x if dim is None else functorch._add_batch_dim(x, dim, level)
-                        for x, dim in zip(tensors, self.in_dims, strict=True)
-                    ]
-                )
-            leaves, structure = flat_outputs(returned)
-            dims = self.out_dims.of(structure, leaves)
-            outputs = [
-                functorch._remove_batch_dim(x, level, samples, dim)
-                if dim is not None and functorch.is_batchedtensor(x)
-                else _same_for_all(i, x, dim, samples)
-                for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
-            ]
-        finally:
-            functorch._vmap_decrement_nesting()
-            inside_vmap.end(inside)
-        return Mapped(outputs, dims, structure)
-
-
-def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
-    """An output that is the same for every sample, repeated along `dim`; ValueError if it is not, for None."""
-    if dim is not None:  # torch.vmap repeats along the first axis, whatever out_dims says
-        return x.unsqueeze(dim).expand(*x.shape[:dim], samples, *x.shape[dim:])
-    if functorch.is_batchedtensor(x):
-        raise ValueError(
-            f"out_dims is None for output {index}, so it must be the same for every sample, but it was computed "
-            "from mapped inputs; give it an axis in out_dims"
-        )
-    return x
+    # torch logs each error of a fake tensor, which here becomes a part of the plan, or is raised on all ranks.
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        # Tensors that the function captured have data, and may be used beside those without.
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            yield
+    finally:
+        log.disabled = before

@@ -1,25 +1,32 @@
-"""What `vmap` is told beside the function, and what is wrong with it."""
+"""The options of `vmap`, validated, and the bar that `progress=True` draws."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from torch.utils import _pytree as pytree
-
+from minisplit.core.devices import rank_environment
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
-from minisplit.vmap import progress
 from minisplit.vmap.batch import MAX_IMBALANCE
-from minisplit.vmap.pytree import checked_dims
+from minisplit.vmap.functorch import pytree
+from minisplit.vmap.pytree import validate_dims
 
 _RANDOMNESS = ("error", "same", "different")
 # in_dims: the mapped axes are the split axes.
 SPLIT = "split"
+# Programs that start ranks, and pass on what these write to standard error.
+_LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prterun", "prte", "srun"}
 
 
 class Options(NamedTuple):
-    """What `vmap` was told beside the function, checked."""
+    """All arguments of `vmap` but the function."""
+
+    # The defaults are those of `vmap`, for the text that leaves them out.
 
     out_dims: Any = 0
     randomness: str = "error"
@@ -31,30 +38,33 @@ class Options(NamedTuple):
     out: Any = None
     resume: bool = False
 
-    @staticmethod
-    def checked(**given: Any) -> Options:
-        """The options; TypeError or ValueError for what is none of their values, ImportError without tqdm."""
-        in_dims, chunk_size = given["in_dims"], given["chunk_size"]
+    def validate(self) -> Options:
+        """Return the options in the types they are to have.
+
+        TypeError or ValueError for what is none of their values, ImportError for a bar without tqdm.
+        """
+        by_split = isinstance(self.in_dims, str) and self.in_dims == SPLIT
         return Options(
-            checked_dims(given["out_dims"], "out_dims"),
-            _checked_randomness(given["randomness"]),
-            in_dims if isinstance(in_dims, str) and in_dims == SPLIT else checked_dims(in_dims, "in_dims"),
-            _checked_chunk_size(chunk_size),
-            _checked_budget(given["memory_budget"], chunk_size),
-            _checked_imbalance(given["max_imbalance"]),
-            _checked_progress(given["progress"]),
-            _checked_out(given["out"]),
-            _checked_resume(given["resume"], given["out"]),
+            validate_dims(self.out_dims, "out_dims"),
+            _validate_randomness(self.randomness),
+            self.in_dims if by_split else validate_dims(self.in_dims, "in_dims"),
+            _validate_chunk_size(self.chunk_size),
+            _validate_budget(self.memory_budget, self.chunk_size),
+            _validate_imbalance(self.max_imbalance),
+            _validate_progress(self.progress),
+            _validate_out(self.out),
+            _validate_resume(self.resume, self.out),
         )
 
-    def told(self) -> str:
-        """`out_dims` and what else is not as by default, for a text."""
-        named = self._asdict().items()
-        told = [f"{name}={x!r}" for name, x in named if name == "out_dims" or x != self._field_defaults[name]]
-        return ", ".join(told)
+    def __str__(self) -> str:
+        """`out_dims`, and every other option that is not as by default."""
+        items = self._asdict().items()
+        return ", ".join(
+            f"{name}={x!r}" for name, x in items if name == "out_dims" or x != self._field_defaults[name]
+        )
 
 
-def _checked_randomness(randomness: Any) -> str:
+def _validate_randomness(randomness: Any) -> str:
     if randomness not in _RANDOMNESS:
         raise ValueError(
             f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {short_repr(randomness)}"
@@ -62,47 +72,51 @@ def _checked_randomness(randomness: Any) -> str:
     return str(randomness)
 
 
-def _checked_chunk_size(chunk_size: Any) -> int | Literal["auto"] | None:
+def _validate_chunk_size(chunk_size: Any) -> int | Literal["auto"] | None:
     if chunk_size is None:
         return None
     if isinstance(chunk_size, str) and chunk_size == "auto":
         return "auto"
     if isinstance(chunk_size, bool) or not hasattr(chunk_size, "__index__"):
         raise TypeError(f"chunk_size must be an int, None or 'auto', got {short_repr(chunk_size)}")
-    checked = as_index(chunk_size, "chunk_size")
-    if checked < 1:
-        raise ValueError(f"chunk_size must be at least 1 (or None for one chunk), got {checked}")
-    return checked
+    size = as_index(chunk_size, "chunk_size")
+    if size < 1:
+        raise ValueError(f"chunk_size must be at least 1 (or None for one chunk), got {size}")
+    return size
 
 
-def _checked_budget(budget: Any, chunk_size: Any) -> int | None:
+def _validate_budget(budget: Any, chunk_size: Any) -> int | None:
     if budget is None:
         return None
-    checked = as_index(budget, "memory_budget")
-    if checked < 1:
-        raise ValueError(f"memory_budget must be a number of bytes, at least 1, got {checked}")
+    size = as_index(budget, "memory_budget")
+    if size < 1:
+        raise ValueError(f"memory_budget must be a number of bytes, at least 1, got {size}")
     if chunk_size != "auto":
         raise ValueError(f"memory_budget goes with chunk_size='auto', got {short_repr(chunk_size)}")
-    return checked
+    return size
 
 
-def _checked_imbalance(max_imbalance: Any) -> float:
+def _validate_imbalance(max_imbalance: Any) -> float:
+    # True is an int for Python, and would pass as 1.
     if isinstance(max_imbalance, bool) or not isinstance(max_imbalance, (int, float)):
         raise TypeError(f"max_imbalance must be a number, got {short_repr(max_imbalance)}")
-    if not max_imbalance >= 1:
+    if not max_imbalance >= 1:  # NaN is refused as well
         raise ValueError(f"max_imbalance must be at least 1, which means balanced, got {max_imbalance}")
     return float(max_imbalance)
 
 
-def _checked_progress(is_shown: Any) -> bool:
-    if not isinstance(is_shown, bool):
-        raise TypeError(f"progress must be True or False, got {short_repr(is_shown)}")
-    if is_shown:
-        progress.check_installed()
-    return is_shown
+def _validate_progress(progress: Any) -> bool:
+    if not isinstance(progress, bool):
+        raise TypeError(f"progress must be True or False, got {short_repr(progress)}")
+    if progress:
+        try:
+            import tqdm  # noqa: F401, PLC0415 - an optional dependency
+        except ImportError:
+            raise ImportError('progress=True draws its bar with tqdm: pip install "minisplit[progress]"') from None
+    return progress
 
 
-def _checked_out(out: Any) -> Any:
+def _validate_out(out: Any) -> Any:
     """Paths, in a structure that is compared with the outputs' once they are known."""
     for path in [] if out is None else pytree.tree_leaves(out):
         if path is not None and not isinstance(path, str | Path):
@@ -110,9 +124,43 @@ def _checked_out(out: Any) -> Any:
     return out
 
 
-def _checked_resume(resume: Any, out: Any) -> bool:
+def _validate_resume(resume: Any, out: Any) -> bool:
     if not isinstance(resume, bool):
         raise TypeError(f"resume must be True or False, got {short_repr(resume)}")
     if resume and out is None:
         raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
     return resume
+
+
+@contextmanager
+def draw_bar(samples: int, name: str) -> Iterator[Callable[[int], object]]:
+    """Draw a bar on standard error; yields what is called with the number of samples that were mapped since."""
+    from tqdm import tqdm  # noqa: PLC0415 - an optional dependency
+
+    with tqdm(total=samples, desc=f"vmap {name}, rank 0", unit=" samples", file=sys.stderr, ncols=80) as bar:
+        yield bar.update
+
+
+def is_on_terminal() -> bool:
+    """Whether standard error ends on a terminal, also by way of a launcher, to which it is a pipe. Local."""
+    if sys.stderr is None or sys.stderr.closed:
+        return False
+    if sys.stderr.isatty():
+        return True
+    # Under a launcher standard error is a pipe, but the launcher may write what comes through it to a terminal.
+    return rank_environment() is not None and _is_launcher_on_terminal()
+
+
+def _is_launcher_on_terminal() -> bool:
+    """Whether the launcher that started this process, on this machine, writes its errors to a terminal. Linux."""
+    process = os.getppid()
+    try:
+        while process > 1:
+            # "pid (name) state parent ...", where the name may have blanks and parentheses in it.
+            name, _, rest = Path(f"/proc/{process}/stat").read_text().partition("(")[2].rpartition(")")
+            if name in _LAUNCHERS:
+                return os.readlink(f"/proc/{process}/fd/2").startswith(("/dev/pts/", "/dev/tty"))
+            process = int(rest.split()[1])
+    except (OSError, ValueError):  # other systems, other users' processes
+        pass
+    return False

@@ -1,46 +1,42 @@
-"""The one small message after a mapped call: did any rank fail, and do all outputs look alike?
+"""How the ranks' runs ended: whether any failed, whether all outputs look alike, and what is said of a failure.
 
-A rank's record is minus its rank if it failed, then its outputs as numbers, then the same numbers negated.
-The elementwise maximum over the ranks holds the first failing rank, and for each number the largest and
-(negated) the smallest: ranks without samples fill in the lowest possible, and so learn what the others have.
+After a mapped call the ranks take the elementwise maximum of their records, three integers each. That is the only
+message of a call whose inputs are in place, if every rank has samples.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import pickle
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
 
 from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication, Record
-from minisplit.core.dtypes import ALL_DTYPES, dtype_code
 from minisplit.core.error_text import short_list
 from minisplit.core.layout import Layout
-from minisplit.vmap.pytree import (
-    Structure,
-    structure_bytes,
-    structure_from_bytes,
-    structure_from_text,
-    structure_text,
-)
+from minisplit.vmap.batch import Batch, output_layout, sample_shape
+from minisplit.vmap.pytree import Structure, example_of, structure_of, structure_text
 
-# Numbers in a record for the outputs; more than that is sent as a digest.
-_WORDS = 48
-_DIGEST = -1
-_MOST_SHOWN = 8
-_TEXT_PER_WORD = 7
+# Lower than any digest: in place of one, from a rank that has no samples, or failed.
+_NO_DIGEST = ALL_WELL
+# How many outputs, and how many kinds of ranks, a message about differing outputs names.
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """What every rank must know of one output, also a rank without samples.
 
-    `dim` is the mapped axis, None for an output that is the same for every sample; that also has a checksum of its
-    values, below 2**62 as all numbers in a record.
+    `shape` is that of one sample. `dim` is the mapped axis, None for an output that is the same for every sample;
+    for such an output there is also a checksum of its values.
     """
 
     dtype: torch.dtype
@@ -56,150 +52,287 @@ class Output:
         return f"{self.dtype} {self.shape} per sample, mapped along axis {self.dim}{grad}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
-    """All outputs of a call, and how they lie in what the function returned."""
+    """All outputs of a call, how they lie in what the function returned, and their layouts.
+
+    `digest` is a number below 2**56 that is the same for the same outputs, on every rank. `record` is what a rank
+    with these outputs puts into the agreement.
+    """
 
     each: tuple[Output, ...]
     structure: Structure
+    layouts: tuple[Layout, ...]
+    digest: int
+    record: Record
 
     def __str__(self) -> str:
-        text = " and ".join(f"({output})" for output in self.each)
-        layout = structure_text(self.structure)
-        return text if layout is None or layout.isdecimal() or not layout else f"{text} as {layout}"
+        return _join(self.texts())
+
+    def texts(self) -> list[str]:
+        """A text for each output, and one for the structure, "" where that is plain."""
+        return [*map(str, self.each), structure_text(self.structure)]
+
+    def pickled(self) -> bytes:
+        """What ranks without samples cannot know by themselves. TypeError if they could not make the structure."""
+        example = example_of(self.structure)
+        try:
+            return pickle.dumps((self.each, example))
+        except Exception as error:
+            raise TypeError(
+                f"func returned a {type(example).__name__} that ranks without samples cannot make, since it "
+                f"cannot be pickled ({error}): define its classes at the top of a module"
+            ) from error
 
 
-def check_tellable(outputs: Outputs, samples: Layout) -> None:
-    """TypeError where ranks without samples could not be told of these outputs. Local, before the agreement."""
-    if _record(outputs)[1] == _DIGEST and _some_empty(samples):
-        _pickled(outputs)
+class Outcome(NamedTuple):
+    """How a run ended on this rank. Nothing is known to a rank without samples.
+
+    `tensors` are the outputs of this rank's samples, `outputs` says what they are; both are None if there is a
+    `failure`. `message` is what this rank tells ranks without samples, if it is the one to do so.
+    """
+
+    tensors: list[torch.Tensor] | None = None
+    outputs: Outputs | None = None
+    failure: Failure | None = None
+    message: bytes = b""
 
 
-def agree_on_outputs(
-    comm: Communication,
-    samples: Layout,
-    mine: Outputs | None,
-    failure: Failure | None,
-) -> Outputs:
+def make_record(code: int, digest: int, negated: int) -> Record:
+    """A rank's record, of which the ranks take the elementwise maximum. There it holds
+
+    - minus the first rank that failed: each that did gives minus its number, and any other one the lowest number;
+    - the largest digest of any rank's outputs;
+    - minus the smallest. Outputs are alike on all ranks if these two add up to 0. Ranks that have no outputs give
+      the lowest number for both, and so do not count.
+    """
+    record = np.array([code, digest, negated], dtype=np.int64)
+    record.flags.writeable = False  # one record serves all calls with such outputs
+    return record
+
+
+def failure_record(comm: Communication, failure: Failure | None) -> Record:
+    """The record of a rank that failed, or has no samples."""
+    return make_record(failure_code(comm, None if failure is None else failure.error), _NO_DIGEST, _NO_DIGEST)
+
+
+# Looked up by each mapped call. Key: dtypes, shapes on this rank, mapped axes, whether gradients are required,
+# checksums of replicated outputs; structure; samples per rank. Building a value takes 20 us, beside a call of 30
+# us. A program has some dozens of mapped functions and shapes, so 256 entries of 1 KiB hold them all. There must
+# be a bound, as each new value of a replicated output makes an entry.
+@lru_cache(maxsize=256)
+def describe(kinds: tuple[Any, ...], structure: Structure, samples: Layout) -> Outputs:
+    """Describe outputs of which `kinds` has dtype, shape on this rank, mapped axis, requires_grad and checksum."""
+    each = [
+        Output(dtype, sample_shape(shape, dim), dim, requires_grad, checksum)
+        for dtype, shape, dim, requires_grad, checksum in kinds
+    ]
+    return _outputs(tuple(each), structure, samples)
+
+
+def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout) -> Outputs:
+    layouts = tuple(output_layout(output.shape, output.dim, samples) for output in each)
+    # The representation of a structure may have addresses in it, which differ between ranks.
+    text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r}")
+    digest = int.from_bytes(blake2b(text.encode(errors="backslashreplace"), digest_size=7).digest())
+    return Outputs(each, structure, layouts, digest, make_record(ALL_WELL, digest, -digest))
+
+
+def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record) -> Outputs:
     """Return the outputs' description, known on every rank, or raise the same error on all. Collective.
 
-    `mine` is None on a rank that has no samples or failed. One agreement of under 1 KiB; a second message only
-    after a failure, or to ranks without samples where the description does not fit (`messages`). Raises
-    ValueError where the ranks' outputs differ.
+    `highest` is the maximum of the ranks' records. Raises the error of the first rank that failed, else ValueError
+    if the ranks' outputs differ. Else there is one more message, where some ranks have no samples: a broadcast
+    that tells them.
     """
-    record = _record(mine) if failure is None else _failed(comm, failure.error)
-    highest = comm.agree(record)
-    # Where the maximum is a rank's own record no rank failed or differs: the common case, and the quick one.
-    if mine is None or highest.tobytes() != record.tobytes():
-        if highest[0] != ALL_WELL:
-            raise_together(comm, -int(highest[0]), failure)
-        if (highest[1 : _WORDS + 1] != -highest[_WORDS + 1 :]).any():
-            _raise_differing(comm, record)
-    return _tell_empty_ranks(comm, samples, mine, highest)
+    # Plain ints, since the exception that names the rank is pickled, and texts show NumPy's types.
+    code, largest, smallest = int(highest[0]), int(highest[1]), -int(highest[2])
+    if code != ALL_WELL:
+        raise_together(comm, -code, outcome.failure)
+    if largest != smallest:
+        _raise_differing(comm, outcome.outputs)
+    if batch.root is not None:
+        message = comm.broadcast_bytes(outcome.message, batch.root)
+        if outcome.outputs is None:
+            each, example = pickle.loads(message)
+            return _outputs(each, structure_of(example), batch.samples)
+    assert outcome.outputs is not None, "every rank with samples describes its outputs"
+    return outcome.outputs
 
 
-def messages(outputs: Outputs, samples: Layout) -> int:
-    """How many collective calls ranks need to know of the outputs and to have those that are replicated."""
-    if samples.ranks == 1:
+def count_messages(batch: Batch, outputs: Outputs | None) -> int:
+    """How many collective calls it takes to agree on the outputs, and to have those that are replicated.
+
+    Without `outputs`, none of them is taken to be replicated.
+    """
+    if batch.samples.ranks == 1:
         return 0
-    if not _some_empty(samples):
+    if batch.root is None:
         return 1
-    return 1 + (_encoded(outputs)[0] == _DIGEST) + sum(output.dim is None for output in outputs.each)
+    return 2 + sum(output.dim is None for output in (outputs.each if outputs else ()))
 
 
-def _some_empty(samples: Layout) -> bool:
-    """Whether some ranks have samples and others have none."""
-    return samples.size > 0 and 0 in (samples.counts or ())
-
-
-def first_with_samples(samples: Layout) -> int:
-    """The first rank that has samples."""
-    return next(rank for rank, count in enumerate(samples.counts or ()) if count)
-
-
-def _tell_empty_ranks(comm: Communication, samples: Layout, mine: Outputs | None, agreed: Record) -> Outputs:
-    words = agreed[1 : _WORDS + 1].tolist()
-    if words[0] != _DIGEST:
-        return mine if mine is not None else _decoded(words)
-    if _some_empty(samples):
-        told = comm.broadcast_bytes(_pickled(mine) if mine is not None else b"", first_with_samples(samples))
-        return mine if mine is not None else _unpickled(told)
-    assert mine is not None, "a rank with samples describes its outputs"
-    return mine
-
-
-def _raise_differing(comm: Communication, record: Record) -> None:
-    table = comm.allgather(record[1 : _WORDS + 1].copy()).tolist()
-    seen: dict[str, list[int]] = {}
-    for rank, words in enumerate(table):
-        if words[0] != ALL_WELL:
-            text = f"outputs with digest {words[1]:x}" if words[0] == _DIGEST else str(_decoded(words))
-            seen.setdefault(text, []).append(rank)
-    texts = [f"{text} on rank{'s' * (len(ranks) > 1)} {short_list(ranks)}" for text, ranks in seen.items()]
-    found = "; ".join(texts[:_MOST_SHOWN]) + "; ..." * (len(texts) > _MOST_SHOWN)
+def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
+    """ValueError that says which ranks have which outputs. Collective: allgather, and a broadcast per kind."""
+    digests = comm.allgather(np.array([_NO_DIGEST if mine is None else mine.digest]))[:, 0].tolist()
+    ranks_by_digest: dict[int, list[int]] = {}
+    for rank, digest in enumerate(digests):
+        if digest != _NO_DIGEST:
+            ranks_by_digest.setdefault(digest, []).append(rank)
+    groups = list(ranks_by_digest.values())
+    kinds = []
+    # The texts go around only now: in the record there is but their digest.
+    for ranks in groups[:_MOST_NAMED]:
+        message = json.dumps(mine.texts()).encode() if mine is not None and comm.rank == ranks[0] else b""
+        kinds.append(json.loads(comm.broadcast_bytes(message, ranks[0])))
+    chosen = None
+    if len({len(texts) for texts in kinds}) == 1 and len(kinds[0]) > _MOST_NAMED:
+        # Of many outputs those that differ: the first ones may all be alike.
+        chosen = [i for i, texts in enumerate(zip(*kinds, strict=True)) if len(set(texts)) > 1]
+    parts = [
+        f"{_join(texts, chosen)} on rank{'s' * (len(ranks) > 1)} {short_list(ranks)}"
+        for texts, ranks in zip(kinds, groups, strict=False)
+    ]
+    listed = "; ".join(parts) + "; ..." * (len(groups) > len(kinds))
     raise ValueError(
         "func must return the same structure, number, shapes and dtypes of outputs on every rank, and where "
-        f"out_dims is None the same values, got {found}"
+        f"out_dims is None the same values, got {listed}"
     )
 
 
-@lru_cache(maxsize=256)
-def _record(mine: Outputs | None) -> Record:
-    record = np.full(2 * _WORDS + 1, ALL_WELL, dtype=np.int64)
-    if mine is not None:
-        words = np.zeros(_WORDS, dtype=np.int64)
-        encoded = _encoded(mine)
-        words[: len(encoded)] = encoded
-        record[1 : _WORDS + 1] = words
-        record[_WORDS + 1 :] = -words
-    record.flags.writeable = False
-    return record
+def _join(texts: Sequence[str], chosen: Sequence[int] | None = None) -> str:
+    """The texts of outputs, all or the `chosen` ones by number, and that of their structure, which is the last."""
+    *outputs, structure = texts
+    if chosen is None:
+        named = [f"({text})" for text in outputs]
+    else:
+        named = [f"output {i} ({outputs[i]})" for i in chosen if i < len(outputs)]
+    more = len(named) - _MOST_NAMED
+    text = " and ".join(named[:_MOST_NAMED] + [f"{more} more"] * (more > 0)) or f"{len(outputs)} outputs"
+    return f"{text} as {structure}" if structure else text
 
 
-def _failed(comm: Communication, error: BaseException) -> Record:
-    record = _record(None).copy()
-    record[0] = failure_code(comm, error)
-    return record
+def explain(
+    error: BaseException,
+    start: int,
+    stop: int,
+    again: Callable[[int, int], object] | None,
+    samples: Layout,
+    rank: int,
+) -> Failure:
+    """What to say on all ranks of an error that came while this rank mapped its samples from `start` to `stop`.
+
+    `again`, which maps the samples from one local number to another, serves to find the first sample that fails.
+    It is None where the function did not fail, but what it did or returned is at fault.
+    """
+    # Not after sys.exit(), nor where memory ran out: fewer samples take less.
+    if again is not None and isinstance(error, Exception) and not _is_about_memory(error):
+        start, stop = narrow(error, start, stop, again)
+    first = samples.span(rank)[0]
+    failing = range(first + start, first + stop)
+    name = f"sample {failing[0]}" if len(failing) == 1 else f"samples {failing[0]} to {failing[-1]}"
+    return Failure(error, f"mapping {name} of {samples.size}", hint_for(error), {"samples": failing})
 
 
-@lru_cache(maxsize=256)
-def _encoded(outputs: Outputs) -> list[int]:
-    """The outputs as at most `_WORDS` numbers, from which `_decoded` makes them again unless they are a digest."""
-    words = [len(outputs.each)]
-    for output in outputs.each:
-        dim = -1 if output.dim is None else output.dim
-        words += [dtype_code(output.dtype), dim, output.requires_grad, output.checksum]
-        words += [len(output.shape), *output.shape]
-    text = structure_text(outputs.structure)
-    if text is not None:
-        data = text.encode()
-        pieces = [data[i : i + _TEXT_PER_WORD] for i in range(0, len(data), _TEXT_PER_WORD)]
-        words += [len(data), *map(int.from_bytes, pieces)]
-    if text is None or len(words) > _WORDS:
-        whole = f"{words} {outputs.structure!r}".encode()
-        return [_DIGEST, int.from_bytes(hashlib.blake2b(whole, digest_size=7).digest())]
-    return words
+def narrow(error: Exception, start: int, stop: int, again: Callable[[int, int], object]) -> tuple[int, int]:
+    """Find the first sample that fails, by bisection; return all if the error does not come again.
+
+    It maps at most about twice as many samples as are given.
+    """
+
+    def fails(first: int, last: int) -> bool:
+        try:
+            again(first, last)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as another:  # also a sys.exit() this time: the other ranks wait
+            return type(another) is type(error)
+        return False
+
+    # Most often all samples fail, so the first one is tried before any bisection.
+    if stop - start > 1 and fails(start, start + 1):
+        stop = start + 1
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        if fails(start, middle):
+            stop = middle
+        elif fails(middle, stop):
+            start = middle
+        else:
+            break
+    return start, stop
 
 
-def _decoded(words: list[int]) -> Outputs:
-    numbers = iter(words)
-    each = []
-    for _ in range(next(numbers)):
-        code, dim, requires_grad, checksum, ndim = (next(numbers) for _ in range(5))
-        shape = tuple(next(numbers) for _ in range(ndim))
-        each.append(Output(ALL_DTYPES[code], shape, None if dim < 0 else dim, bool(requires_grad), checksum))
-    left = next(numbers)
-    text = b""
-    while left > 0:
-        text += next(numbers).to_bytes(min(left, _TEXT_PER_WORD))
-        left -= _TEXT_PER_WORD
-    return Outputs(tuple(each), structure_from_text(text.decode()))
+def hint_for(error: BaseException) -> str:
+    """What may help against an error, or "". Torch's own texts are terse here, or are about one rank's chunk."""
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return _HINTS[-1][1]
+    return next((hint for signs, hint in _HINTS if any(sign in text for sign in signs)), "")
 
 
-def _pickled(outputs: Outputs) -> bytes:
-    return pickle.dumps((outputs.each, structure_bytes(outputs.structure)))
+def _is_about_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _HINTS[-1][0])
 
 
-def _unpickled(data: bytes) -> Outputs:
-    each, structure = pickle.loads(data)
-    return Outputs(each, structure_from_bytes(structure))
+# For parts of an error's text, what helps. The first row that fits counts. The last one is about memory.
+_HINTS = (
+    (
+        ("calling .item() on a Tensor", "Cannot access data pointer of Tensor that doesn't have storage"),
+        "func sees all samples of a chunk as one tensor, so it has no Python number or NumPy array of one of "
+        "them: use torch operations instead of item(), int(), float(), tolist() and numpy(), or pass a number "
+        "that is the same for all samples by keyword",
+    ),
+    (
+        ("data-dependent control flow", "vmap over torch.allclose", "not implemented for aten::equal"),
+        "samples may go different ways: replace `if condition: a else: b` by torch.where(condition, a, b), which "
+        "computes both, and compare with torch.isclose or == instead of allclose or equal",
+    ),
+    (
+        ("dynamic shape", "differently shaped Tensor"),
+        "every sample's result must have the same shape: keep all elements and set the others to a neutral value, "
+        "e.g. torch.where(mask, x, 0) instead of x[mask]",
+    ),
+    (
+        ("Batching rule not implemented",),
+        "torch cannot map this operation: without out=, or from other operations, it may work; or give it a rule "
+        "of your own with torch.library.custom_op and register_vmap",
+    ),
+    (
+        ("inplace arithmetic(self, *extra_args) is not possible", "doesn't match the broadcast shape"),
+        "func changes in place a tensor that has no axis for the samples, as one that it captured or made with "
+        "torch.zeros: write y = y + x instead of y += x, or make the tensor with zeros_like of an argument",
+    ),
+    (
+        ("random operation while in randomness error mode: that of the torch.vmap",),
+        'give that one randomness="different" or "same"; its samples then draw other numbers, or the same',
+    ),
+    (
+        ("random operation while in randomness error mode",),
+        'minisplit.vmap(..., randomness="different") lets each sample draw other numbers, "same" the same, '
+        "whatever the number of ranks",
+    ),
+    (
+        ("but minisplit.vmap has no rule for it",),
+        "draw by torch.rand, randn, randint, normal, bernoulli, multinomial, randperm, exponential_ and the like, "
+        "or outside of func by minisplit.random, one row for each sample, and map over the draws",
+    ),
+    (
+        ("change in place a tensor that is the same for all samples",),
+        "use torch.randn(3) for torch.empty(3).normal_(), or make the tensor from an argument, by "
+        "torch.empty_like or clone",
+    ),
+    (
+        ("Batch norm got a batched tensor", "D input (got 1D input)"),
+        "func sees one sample, and the statistics of a batch are those of samples on all ranks: call the module's "
+        "eval() first, or take a norm of one sample, such as LayerNorm or GroupNorm",
+    ),
+    (
+        ("Batch element",),
+        "torch counts batch elements within one rank's chunk; error.samples has the global index",
+    ),
+    (
+        ("can't allocate memory", "out of memory", "Unable to allocate"),
+        "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget",
+    ),
+)

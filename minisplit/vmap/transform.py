@@ -1,40 +1,43 @@
-"""`vmap` itself: check, plan, move, run, agree, wrap."""
+"""`vmap` itself: a call checks, plans, moves the inputs, runs, agrees and wraps.
+
+There is one pipeline for all calls. Memory is one place for the outputs, and a file is another: outputs in memory
+are one block of all samples of a rank, outputs in files are one block after the other (`minisplit.vmap.stream`).
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
-from torch.utils import _pytree as pytree
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout
 from minisplit.core.random.generator import default
-from minisplit.core.storage import Sink, StoredArray, open_sink
-from minisplit.vmap.arguments import Keywords, check_together, move_inputs
-from minisplit.vmap.autograd import leave
+from minisplit.core.storage import StoredArray, open_sink
+from minisplit.vmap.autograd import link, move_inputs
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
-from minisplit.vmap.batch import MAX_IMBALANCE, Batch, output_layout, plan_batch, sample_shape
-from minisplit.vmap.capture import captured, check_same_call, fingerprint, settings
-from minisplit.vmap.description import described, described_or_failed, failure_of, inferred
-from minisplit.vmap.execute import ChunkSize, Outcome, run
-from minisplit.vmap.functorch import Mapped, Task
-from minisplit.vmap.options import SPLIT, Options
-from minisplit.vmap.outcome import Outputs, agree_on_outputs, first_with_samples
+from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
+from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
+from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, captured_tensors, infer, run
+from minisplit.vmap.functorch import TreeSpec, pytree
+from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
+from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
-from minisplit.vmap.progress import bar, on_a_terminal
-from minisplit.vmap.pytree import OutDims, flat_in_dims, flat_inputs, unflatten
-from minisplit.vmap.random import Source
-from minisplit.vmap.stream import Input, Job, MemorySink, stand_ins, stream
+from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
+from minisplit.vmap.random import RandomSource
+from minisplit.vmap.stream import FileStream
 
 _wrap = DNDarray._wrap
+# What a call opens that has all inputs and outputs in memory, and no bar: no files, and nothing to tell of
+# progress.
+_NOTHING: AbstractContextManager[tuple[FileStream | None, Advance | None]] = nullcontext((None, None))
 
 
 @overload
@@ -78,48 +81,89 @@ def vmap(
     out: Any = None,
     resume: bool = False,
 ) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
-    """Map `func`, plain torch for one sample, over axes of DNDarrays.
+    """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
-    The result is called with DNDarrays, alone or in nested tuples, lists and dicts:
-    `y, z = ms.vmap(f, out_dims=(0, 1))(a, b)`. Each mapped input gives `func` one index of its mapped axis at a
-    time; what is not mapped is given whole to every sample; keyword arguments are passed on unmapped. What `func`
-    computes must not depend on the rank, and it must not change its arguments. Also a decorator: `@ms.vmap`,
-    `@ms.vmap(out_dims=1)`.
+    The result is called with DNDarrays, alone or in nested tuples, lists and dicts: `y, z = ms.vmap(f,
+    out_dims=(0, 1))(a, b)`. Each mapped input gives `func` one index of its mapped axis at a time. What is not
+    mapped is given whole to every sample. Keyword arguments are passed on unmapped. It is also a decorator:
+    `@ms.vmap`, `@ms.vmap(out_dims=1)`.
 
-    out_dims: where the samples lie in each output: an int for all outputs, or a tuple, list or dict that fits what
-        `func` returns, down to any level. It becomes the output's split. Negative values count from the
-        end. None means "the same for every sample": a replicated output.
-    randomness: "error": random functions raise. "different": each sample draws other numbers, by torch's
-        functions, that depend on `minisplit.random.seed`, the call and the global sample alone, not on ranks,
-        counts or chunks; "same": all samples draw what the first would. See docs/random.md.
-    in_dims: the mapped axis of each input: an int or None for all, or a tuple for the positional arguments, down
-        to any level. Without it the mapped axes are the split axes, and replicated inputs are not mapped. An
-        input that is split along another axis is re-split; of a replicated one each rank takes its part, with no
-        message.
-    chunk_size: samples per `torch.vmap` and rank; None runs one on all of a rank's samples; "auto" measures the
-        fastest on the first chunks, and remembers it for `func` and the shapes. The peak
-        memory is the outputs plus one chunk.
-    memory_budget: bytes that a chunk of "auto" may take on each rank, 512 MiB by default.
-    max_imbalance: where inputs must move, no rank gets more than so many times its fair share of the samples.
-    progress: show a bar on rank 0, if its standard error ends on a terminal (needs tqdm).
-    out: a file to which the outputs go, a block after the other, rather than into memory; or a path for each, in
-        the structure that `func` returns. A call then returns StoredArrays. See docs/files.md.
-    resume: go on with what an interrupted call like this one has written, also on another number of ranks.
+    Parameters
+    ----------
+    func : callable, optional
+        A function of torch tensors, which returns tensors, alone or in nested tuples, lists and dicts. What it
+        computes must not depend on the rank, and it must not change its arguments or what it captured. It makes no
+        collective calls. By default `vmap` returns a decorator.
+    out_dims : int, None, or a tuple, list or dict of them, default 0
+        The axis of each output along which the samples lie: one for all outputs, or a structure that fits what
+        `func` returns, down to any level. It becomes the output's split axis. Negative axes count from the end.
+        None is for an output that is the same for every sample, and becomes replicated.
+    randomness : {"error", "different", "same"}, default "error"
+        What torch's random functions do in `func`. "error": they raise. "different": each sample gets other
+        numbers, which depend on `minisplit.random.seed`, the call and the global index of the sample alone, not on
+        ranks, counts or chunks. "same": all samples get the numbers of the first one.
+    in_dims : int, None, or a tuple, list or dict of them, default "split"
+        The mapped axis of each input: one for all inputs, or a tuple for the positional arguments, down to any
+        level. None is for an input that is not mapped. An input that is split along another axis is re-split; of a
+        replicated one each rank takes its part, without a message. By default the mapped axes are the split axes,
+        and replicated inputs are not mapped.
+    chunk_size : int, "auto" or None, default None
+        How many samples each rank maps at a time. The peak of memory is the outputs and one chunk. "auto" measures
+        the fastest size on the first chunks, and keeps it for `func` and the kind of samples. None maps all of a
+        rank's samples at once.
+    memory_budget : int, optional
+        How many bytes a chunk of "auto" may take on each rank. By default 512 MiB.
+    max_imbalance : float, default 1.25
+        Where inputs must move, no rank gets more than so many times its fair share of the samples.
+    progress : bool, default False
+        Whether to show a bar on rank 0, if its standard error ends on a terminal. It needs tqdm.
+    out : str or Path, or a tuple, list or dict of them, optional
+        Files to which the outputs go, block by block, rather than into memory: one file, or a path for each output
+        in the structure that `func` returns.
+    resume : bool, default False
+        Whether to go on with what an interrupted call like this one has written to `out`, also on another number
+        of ranks.
 
-    A call returns DNDarrays in the structure that `func` returns, a bare tensor as a tuple of one, each with as
-    many samples per rank as the inputs have. Inputs that are not aligned are first moved, in one exchange, to the
-    counts for which the fewest bytes move (docs/plans.md); `.plan(...)` tells what will be moved, without a
-    message. Otherwise the call is collective for one small agreement alone. Gradients, Jacobians and nested
-    `torch.vmap` inside `func` work, and autograd flows back through the call, also to keyword arguments: its
-    backward pass is collective where inputs were moved or replicated. See docs/gradients.md.
+    Returns
+    -------
+    MappedFunction
+        A function of DNDarrays, and of the results of `minisplit.open`. It returns DNDarrays in the structure that
+        `func` returns, a bare tensor as a tuple of one, each with as many samples per rank as the inputs have;
+        with `out` it returns StoredArrays. Its method `plan` tells what a call will do. Without `func`, a
+        decorator.
 
-    Raises TypeError or ValueError at once for wrong arguments. A call raises, the same on every
-    rank: TypeError for an input that is no DNDarray or an output that is no tensor; ValueError
-    where no input is mapped, their numbers of samples, communicators or devices
-    differ, or `in_dims` or `out_dims` do not fit; RuntimeError where `func` changes an input or a captured tensor
-    in place; and what `func` raises on any rank, with the rank and its global samples in the text and as its
-    attributes `rank` and `samples` (as a `RankError` where an exception of its class cannot be made from a text).
+    Raises
+    ------
+    TypeError
+        If an argument is of a wrong type. In a call: if an input is no DNDarray, or an output is no tensor.
+    ValueError
+        If an argument has a value that is not allowed. In a call: if no input is mapped, if the inputs differ in
+        their number of samples, communicator or device, or if `in_dims` or `out_dims` do not fit.
+    RuntimeError
+        In a call, if `func` changes an input or a captured tensor in place.
+    Exception
+        In a call, what `func` raises on any rank: on all ranks, with the rank and its global samples in the text
+        and as the attributes `rank` and `samples`; a `RankError` if other ranks cannot make an exception of its
+        class.
 
+    Communication
+    -------------
+    Local. A call of the result is collective: one allreduce of three integers, in which the ranks agree on errors
+    and outputs. Before it there is one exchange for all inputs together, if any must move: to the counts for which
+    the fewest bytes move. If some ranks have no samples, a broadcast tells them what the outputs are, and another
+    one gives them each replicated output. The backward pass is collective if inputs were moved or replicated.
+
+    See Also
+    --------
+    minisplit.open : Open an array in a file, to be mapped over block by block.
+
+    Notes
+    -----
+    Gradients, Jacobians and nested `torch.vmap` inside of `func` work, and autograd flows back through a call,
+    also to keyword arguments.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> a, b = ms.arange(4, split=0), ms.ones((3, 4), split=1)
     >>> y, z = ms.vmap(lambda x, v: (x * 2, x + v), out_dims=(0, 1))(a, b)
@@ -128,22 +172,45 @@ def vmap(
     >>> z.shape, z.split
     ((3, 4), 1)
     """
-    options = Options.checked(
-        out_dims=out_dims,
-        randomness=randomness,
-        in_dims=in_dims,
-        chunk_size=chunk_size,
-        memory_budget=memory_budget,
-        max_imbalance=max_imbalance,
-        progress=progress,
-        out=out,
-        resume=resume,
-    )
+    options = Options(
+        out_dims, randomness, in_dims, chunk_size, memory_budget, max_imbalance, progress, out, resume
+    ).validate()
     return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
 
+class MappedCall(NamedTuple):
+    """What a call and its plan know before any message, from the arguments alone.
+
+    `spec` says how the arrays lie in the arguments; None if they are the arguments themselves. `shards` are those
+    of the arrays; None if an array is in a file. `traced` says whether a gradient is to flow back to any argument.
+    """
+
+    arrays: Sequence[DNDarray | StoredArray]
+    spec: TreeSpec | None
+    comm: Communication
+    keywords: Keywords | None
+    batch: Batch
+    shards: list[torch.Tensor] | None
+    traced: bool
+
+
 class MappedFunction:
-    """What `vmap` returns: a function of DNDarrays, with the name and docstring of the one it maps."""
+    """A function of DNDarrays, with the name and docstring of the one that it maps. Made by `minisplit.vmap`.
+
+    Parameters
+    ----------
+    func : callable
+        The function of one sample.
+    options : Options
+        All arguments of `minisplit.vmap` but the function.
+
+    Attributes
+    ----------
+    func : callable
+        As given.
+    options : Options
+        As given.
+    """
 
     def __init__(self, func: Callable[..., Any], options: Options) -> None:
         if not callable(func):
@@ -152,13 +219,16 @@ class MappedFunction:
             )
         self.func = func
         self.options = options
-        self._out_dims = OutDims(options.out_dims)
-        self._in_dims: dict[Any, tuple[int | None, ...]] = {}
-        # Not the attributes: those of a callable object could be named like the ones above.
+        self._out_dims = OutDims(options.out_dims)  # which has a cache too
+        # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
+        # counts from the end. It has no bound, as a function is called with few kinds of arguments.
+        self._in_dims: dict[tuple[Any, ...], Dims] = {}
+        # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
+        # above.
         functools.update_wrapper(self, func, updated=())
 
     def __repr__(self) -> str:
-        return f"<minisplit.vmap of {self._name}, {self.options.told()}>"
+        return f"<minisplit.vmap of {self._name}, {self.options}>"
 
     @property
     def _name(self) -> str:
@@ -172,202 +242,298 @@ class MappedFunction:
         return MappedFunction, (self.func, self.options)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Map over `args`, passing `kwargs` on. Collective. See `minisplit.vmap`."""
-        arrays, spec = flat_inputs(args)
-        comm = check_together(arrays)
-        keywords = Keywords(kwargs, comm) if kwargs else None
-        batch = self._batch(arrays, spec)
-        if debugging():
-            self._check_replicated(arrays, kwargs, comm)
-        if self.options.out is not None or (spec is not None and any(map(_is_stored, arrays))):
-            return self._streamed(arrays, spec, batch, keywords, kwargs, comm)
-        token, shards = move_inputs(arrays, batch, keywords, comm)
-        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws(batch, comm))
-        outcome = self._run(task, shards, batch, comm.rank, keywords)
-        mine, outcome = described_or_failed(outcome, batch.samples)
-        failure = None if outcome.error is None else failure_of(outcome, task, shards, batch.samples, comm.rank)
-        outputs = agree_on_outputs(comm, batch.samples, mine, failure)
-        larrays = _larrays(outcome.mapped, outputs, batch.samples, shards[0].device, comm)
-        if token is not None:
-            larrays = [leave(token, x) if x.requires_grad else x for x in larrays]
-        layouts = [output_layout(output.shape, output.dim, batch.samples) for output in outputs.each]
-        return unflatten(
-            [_wrap(larray, layout, comm) for larray, layout in zip(larrays, layouts, strict=True)],
-            outputs.structure,
-        )
+        """Map the function over the arguments. See `minisplit.vmap`.
 
-    def _streamed(
-        self,
-        arrays: Sequence[Input],
-        spec: pytree.TreeSpec | None,
-        batch: Batch,
-        keywords: Keywords | None,
-        kwargs: dict[str, Any],
-        comm: Communication,
-    ) -> Any:
-        """Map block by block. Collective."""
-        given = [*[x.larray for x in arrays if isinstance(x, DNDarray)], *(keywords.tensors() if keywords else ())]
-        if torch.is_grad_enabled() and any(x.requires_grad for x in given):
+        Parameters
+        ----------
+        *args : DNDarray, StoredArray, or nested tuples, lists and dicts of them
+            The inputs, of which some or all are mapped.
+        **kwargs : Any
+            Passed on to the function, unmapped; a replicated DNDarray as its tensor.
+
+        Returns
+        -------
+        tuple, list or dict of DNDarray or StoredArray
+            The outputs, in the structure that the function returns, a bare tensor as a tuple of one.
+
+        Raises
+        ------
+        Exception
+            What `minisplit.vmap` lists. The same on all ranks.
+
+        Communication
+        -------------
+        Collective: one allreduce of three integers, and the messages that `minisplit.vmap` lists for inputs that
+        must move and ranks that have no samples.
+        """
+        call = self._prepare(args, kwargs)
+        comm, batch, inputs = call.comm, call.batch, call.shards
+        if debugging():
+            self._check_replicated(call, kwargs)
+        in_files = inputs is None or self.options.out is not None
+        if in_files and call.traced:
             raise ValueError(
                 "no gradient flows through a map over files or into them: detach the inputs that require one, "
                 "or call it in torch.no_grad()"
             )
-        draws, out = self._draws(batch, comm), self.options.out
-        if out is None:
-            sink: Sink = MemorySink(comm)
-        else:
-            sink = open_sink(out, comm, self._job(arrays, draws, kwargs), self.options.resume)
-        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, draws)
-        shards = [x.larray for x in stand_ins(arrays, batch, comm)]
-        watched = captured(self.func) + (keywords.tensors() if keywords else [])
-        start, stop = batch.samples.span(comm.rank)
-        short_repr = self.options.progress and comm.rank == 0 and on_a_terminal()
-        told = bar(stop - start, self._name) if short_repr else None
-        return stream(Job(arrays, batch, task, self._chunk_size(shards, batch), watched, told, sink, comm))
-
-    def _job(self, arrays: Sequence[Input], draws: Source | None, kwargs: dict[str, Any]) -> str:
-        """What tells calls apart whose outputs differ, as text."""
-        told = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None).told()
-        inputs = ", ".join(f"{x.dtype} {x.shape}" for x in arrays)
-        told_apart = (*fingerprint(self.func, kwargs), settings(self.func))
-        drawn = "" if draws is None else f", drawing by {draws.key}"
-        return f"{self._name} [{', '.join(f'{number:x}' for number in told_apart)}] of {inputs}, {told}{drawn}"
+        random = None if self.options.randomness == "error" else self._random_source(call)
+        opened = self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING
+        with opened as (files, advance):
+            token = None
+            if inputs is None or call.traced or not batch.aligned:
+                token, inputs = move_inputs(call.arrays, batch, call.keywords, call.traced, comm)
+            task = VmapTask(self._func_of_tensors(call), batch.in_dims, self._out_dims, random)
+            outcome, outcomes = self._run(task, call, inputs, files, advance)
+            outputs = outcome.outputs
+            record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
+            highest = comm.agree(record)
+            # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
+            # seen.
+            if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
+                outputs = settle(comm, batch, outcome, highest)
+            written = None if files is None or files.sink is None else files.write(outputs, outcome, outcomes)
+            shards = outcome.tensors
+            if shards is None or batch.root is not None:
+                shards = _complete(shards, outputs, call)
+        if token is not None:
+            shards = [link(token, x, comm) if x.requires_grad else x for x in shards]
+        arrays = [_wrap(shard, layout, comm) for shard, layout in zip(shards, outputs.layouts, strict=True)]
+        if written is not None:
+            arrays = [
+                x if output.dim is None else next(written) for x, output in zip(arrays, outputs.each, strict=True)
+            ]
+        return tuple(arrays) if outputs.structure is None else unflatten_outputs(arrays, outputs.structure)
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
-        """What a call with these arguments will do, as data: `print(plan)` is a table. Local: nothing is sent.
+        """Return what a call with these arguments will do, as data. `print` shows it as a table.
 
-        `plan.bytes_moved` is summed over the ranks, `plan.collectives` counts the collective calls, debug mode's
-        own left out; `plan.plot()` draws who holds what before and after. The outputs are inferred by a run of the
-        function on tensors without data (torch's fake tensors); where that fails, `plan.outputs` is None.
+        The outputs are inferred by a run of the function on tensors without data.
 
-        Raises what a call would raise for these arguments before its first message.
+        Parameters
+        ----------
+        *args : DNDarray, StoredArray, or nested tuples, lists and dicts of them
+            The positional arguments of the call.
+        **kwargs : Any
+            Its keyword arguments.
 
+        Returns
+        -------
+        Plan
+            The layouts of inputs and outputs, and the bytes and messages of the call. Its `outputs` are None if
+            the function cannot run without data.
+
+        Raises
+        ------
+        TypeError
+            As a call does before its first message.
+        ValueError
+            As a call does before its first message.
+
+        Communication
+        -------------
+        Local.
+
+        Examples
+        --------
         >>> import minisplit as ms
         >>> x = ms.ones((6, 2), split=0)
         >>> plan = ms.vmap(lambda v: v.sum()).plan(x)
         >>> plan.bytes_moved, plan.samples, [output.shape for output in plan.outputs]
         (0, 6, [(6,)])
         """
-        arrays, spec = flat_inputs(args)
-        comm = check_together(arrays)
+        call = self._prepare(args, kwargs)
+        randomness = self.options.randomness
+        random = None if randomness == "error" else RandomSource(None, same=randomness == "same")
+        task = VmapTask(self._func_of_tensors(call), call.batch.in_dims, self._out_dims, random)
+        outcome = infer(task, call.arrays, call.batch)
+        chunk_size = self._chunk_size(call)
+        if isinstance(chunk_size, Tuner):
+            begin, end = call.batch.samples.span(call.comm.rank)
+            settled: int | Literal["auto"] | None = chunk_size.settled(end - begin) or "auto"
+        else:
+            settled = chunk_size
+        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome)
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
+        """Check the arguments against each other, and decide which rank gets which samples. Local."""
+        arrays: Sequence[Any] = args
+        spec = None
+        if {*map(type, args)} != {DNDarray}:
+            arrays, spec = flatten_inputs(args)
+        layouts, itemsizes, shards, traced = [], [], [], False
+        place: Any = None
+        # Private attributes, not properties: six calls of a property would be a large part of this function, and a
+        # small mapped call takes 30 us.
+        for x in arrays:
+            if isinstance(x, DNDarray):
+                shard = x._larray
+                layouts.append(x._layout)
+                itemsizes.append(shard.itemsize)
+                shards.append(shard)
+                traced = traced or shard.requires_grad
+                where = x._comm, shard.device
+            else:
+                # Every rank may read any part of a file: as of a replicated array, no part of it has to move.
+                layouts.append(x.layout.with_split(None))
+                itemsizes.append(x.dtype.itemsize)
+                where = x.comm, x.device
+            place = place or where
+            if where != place:  # two GPUs differ as well, but only another type of device is an error
+                _check_together(arrays)
+        if place is None:
+            raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
+        comm = place[0]
         keywords = Keywords(kwargs, comm) if kwargs else None
-        batch = self._batch(arrays, spec)
-        arrays = stand_ins(arrays, batch, comm) if any(map(_is_stored, arrays)) else arrays
-        task = Task(self._of_tensors(spec, keywords), batch.in_dims, self._out_dims, self._draws())
-        outcome = inferred(task, [x.larray for x in arrays], targets=batch.targets)
-        chunk_size = self._chunk_size([x.larray for x in arrays], batch)
-        start, stop = batch.samples.span(comm.rank)
-        size: int | Literal["auto"] | None = (
-            (chunk_size.settled(stop - start) or "auto") if isinstance(chunk_size, Tuner) else chunk_size
-        )
-        mine = outcome.error if outcome.mapped is None else described(outcome.mapped, with_values=False)
-        return make_plan(self._name, arrays, spec, batch, size, mine)
-
-    def _draws(self, batch: Batch | None = None, comm: Communication | None = None) -> Source | None:
-        """What the function's random functions draw from: of one call, where it has samples, else nothing."""
-        if self.options.randomness == "error":
-            return None
-        same = self.options.randomness == "same"
-        if batch is None or comm is None:
-            return Source(None, same)
-        key = default.next_key(comm)
-        return Source(key if batch.size else None, same, batch.samples.span(comm.rank)[0])
-
-    def _batch(self, arrays: Sequence[Input], spec: pytree.TreeSpec | None) -> Batch:
-        in_dims = None
-        if spec is not None and any(map(_is_stored, arrays)):
-            return self._batch_of_files(arrays, spec)
+        in_dims: Dims | None = None
         if self.options.in_dims != SPLIT:
-            key = spec, tuple([x.ndim for x in arrays])
+            key = (spec, *[layout.ndim for layout in layouts])
             in_dims = self._in_dims.get(key)
             if in_dims is None:
-                in_dims = self._in_dims[key] = flat_in_dims(self.options.in_dims, spec, arrays)
-        layouts, sizes = tuple([x.layout for x in arrays]), tuple([x.dtype.itemsize for x in arrays])
-        return plan_batch(layouts, sizes, in_dims, self.options.max_imbalance)
+                in_dims = self._in_dims[key] = flatten_in_dims(self.options.in_dims, spec, arrays)
+        elif len(shards) < len(arrays):
+            in_dims = tuple([x.split for x in arrays])
+        batch = plan_batch(tuple(layouts), tuple(itemsizes), in_dims, self.options.max_imbalance)
+        traced = torch.is_grad_enabled() and (traced or (keywords is not None and bool(keywords.traced)))
+        return MappedCall(
+            arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, traced
+        )
 
-    def _batch_of_files(self, arrays: Sequence[Input], spec: pytree.TreeSpec) -> Batch:
-        """Every rank may read any part of a file: as of a replicated array, no part of it has to move."""
-        if self.options.in_dims == SPLIT:
-            in_dims = tuple([x.layout.split for x in arrays])
-        else:
-            in_dims = flat_in_dims(self.options.in_dims, spec, arrays)
-        layouts = [x.layout.with_split(None) if _is_stored(x) else x.layout for x in arrays]
-        sizes = tuple([x.dtype.itemsize for x in arrays])
-        return plan_batch(tuple(layouts), sizes, in_dims, self.options.max_imbalance)
+    def _run(
+        self,
+        task: VmapTask,
+        call: MappedCall,
+        inputs: Sequence[Any],
+        files: FileStream | None,
+        advance: Advance | None,
+    ) -> tuple[Outcome, Iterator[Outcome]]:
+        """Map the first block of this rank's samples; return its outcome, and an iterator for the others.
 
-    def _of_tensors(self, spec: pytree.TreeSpec | None, keywords: Keywords | None) -> Callable[..., Any]:
-        """The mapped function as one of the flat inputs' tensors, with the keyword arguments it is given."""
-        func = self.func
+        The first block has all samples if outputs go into memory. If no rank has samples the outputs are inferred.
+        Local.
+        """
+        batch, rank = call.batch, call.comm.rank
+        if batch.size == 0:
+            return infer(task, call.arrays, batch), iter(())
+        begin, end = batch.samples.span(rank)
+        if begin == end:
+            return Outcome(), iter(())
+        captured = captured_tensors(self.func)
+        if call.keywords is not None:
+            captured += call.keywords.tensors()
+        size = self._chunk_size(call)
+        if files is None:
+            pieces = [(0, end - begin, inputs)]
+            return run(task, pieces, end - begin, batch, rank, size, captured, advance), iter(())
+        outcomes = files.outcomes(
+            inputs, lambda pieces, count: run(task, pieces, count, batch, rank, size, captured, advance)
+        )
+        return next(outcomes), outcomes
+
+    @contextmanager
+    def _open(
+        self, call: MappedCall, random: RandomSource | None, kwargs: dict[str, Any]
+    ) -> Iterator[tuple[FileStream | None, Advance | None]]:
+        """Open the files of a call, if it has any, and the bar. Collective if outputs go to files."""
+        comm, out = call.comm, self.options.out
+        with ExitStack() as stack:
+            advance, files = None, None
+            begin, end = call.batch.samples.span(comm.rank)
+            if self.options.progress and comm.rank == 0 and begin < end and is_on_terminal():
+                advance = stack.enter_context(draw_bar(end - begin, self._name))
+            if call.shards is None or out is not None:
+                # A graph would keep every block in memory.
+                stack.enter_context(torch.no_grad())
+                sink = None
+                if out is not None:
+                    sink = open_sink(out, comm, self._identify(call, random, kwargs), self.options.resume)
+                    stack.enter_context(closing(sink))
+                files = FileStream(call.arrays, call.batch, self.options.chunk_size, sink, comm, advance)
+                stack.enter_context(files)
+            yield files, advance
+
+    def _identify(self, call: MappedCall, random: RandomSource | None, kwargs: dict[str, Any]) -> str:
+        """A text that differs between calls whose outputs differ."""
+        options = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None)
+        inputs = ", ".join(f"{x.dtype} {x.shape}" for x in call.arrays)
+        digests = ", ".join(
+            f"{number:x}" for number in (*fingerprint(self.func, kwargs), fingerprint_constants(self.func))
+        )
+        drawn = "" if random is None else f", drawing by {random.key}"
+        return f"{self._name} [{digests}] of {inputs}, {options}{drawn}"
+
+    def _random_source(self, call: MappedCall) -> RandomSource:
+        """From what the function's random functions take their numbers in this call. Local."""
+        # Also without samples: the number of calls so far must not depend on the data.
+        key = default.next_key(call.comm)
+        samples = call.batch.samples
+        same = self.options.randomness == "same"
+        return RandomSource(key if samples.size else None, same, samples.span(call.comm.rank)[0])
+
+    def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
+        """The mapped function as one of the flat inputs' tensors, with the keyword arguments of this call."""
+        func, spec, keywords = self.func, call.spec, call.keywords
         if spec is None and keywords is None:
             return func
 
-        def of_tensors(*tensors: torch.Tensor) -> Any:
+        def func_of_tensors(*tensors: torch.Tensor) -> Any:
             args = tensors if spec is None else pytree.tree_unflatten(list(tensors), spec)
-            return func(*args, **({} if keywords is None else keywords.filled()))
+            return func(*args, **({} if keywords is None else keywords.unflatten()))
 
-        return of_tensors
+        return func_of_tensors
 
-    def _run(
-        self, task: Task, shards: Sequence[torch.Tensor], batch: Batch, rank: int, keywords: Keywords | None
-    ) -> Outcome:
-        """Run this rank's samples; a rank without any runs nothing, but where no rank has one all infer."""
-        start, stop = batch.samples.span(rank)
-        if batch.size == 0:
-            return inferred(task, shards)
-        if start == stop:
-            return Outcome(None)
-        watched = captured(self.func)
-        if keywords is not None:
-            watched += keywords.tensors()
-        short_repr = self.options.progress and rank == 0 and on_a_terminal()
-        told = bar(stop - start, self._name) if short_repr else None
-        return run(task, shards, stop - start, self._chunk_size(shards, batch), watched, told)
-
-    def _chunk_size(self, shards: Sequence[torch.Tensor], batch: Batch) -> ChunkSize:
+    def _chunk_size(self, call: MappedCall) -> ChunkSize:
+        """The samples of a chunk, or for "auto" the tuner of this function and kind of samples."""
         if self.options.chunk_size != "auto":
             return self.options.chunk_size
+        batch = call.batch
         shapes = [
             sample_shape(target.shape, dim) for target, dim in zip(batch.targets, batch.in_dims, strict=True)
         ]
-        kind = (
-            tuple((x.dtype, shape, x.device.type) for x, shape in zip(shards, shapes, strict=True)),
-            batch.in_dims,
-        )
-        size = sum(
-            x.itemsize * math.prod(shape)
-            for x, shape, dim in zip(shards, shapes, batch.in_dims, strict=True)
+        kinds = tuple((x.dtype, shape, x.device.type) for x, shape in zip(call.arrays, shapes, strict=True))
+        sizes = [
+            x.dtype.itemsize * math.prod(shape)
+            for x, shape, dim in zip(call.arrays, shapes, batch.in_dims, strict=True)
             if dim is not None
-        )
+        ]
         budget = self.options.memory_budget or MEMORY_BUDGET
-        return tuner_for(self.func, self, (kind, torch.is_grad_enabled()), budget, size)
+        return tuner_for(self.func, self, (kinds, batch.in_dims, torch.is_grad_enabled()), budget, sum(sizes))
 
-    def _check_replicated(self, arrays: Sequence[Input], kwargs: dict[str, Any], comm: Communication) -> None:
-        """What debug mode compares between the ranks."""
-        check_same_call(comm, self.func, kwargs)
-        for i, x in enumerate(arrays):
+    def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
+        """Compare between the ranks, in debug mode, what must be the same on all."""
+        check_same_call(call.comm, self.func, kwargs)
+        for i, x in enumerate(call.arrays):
             if isinstance(x, DNDarray) and x.split is None:
-                comm.check_replicated(x.larray, f"replicated input {i}")
+                call.comm.check_replicated(x.larray, f"replicated input {i}")
 
 
-def _is_stored(x: Input) -> bool:
-    return isinstance(x, StoredArray)
+def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:
+    """ValueError where the inputs differ in communicator, or in the type of their device."""
+    comm, device = arrays[0].comm, arrays[0].device
+    for i, x in enumerate(arrays):
+        if x.comm is not comm:
+            raise ValueError(
+                f"all inputs must be on one communicator: input 0 is on one of {comm.size} ranks, "
+                f"input {i} on another of {x.comm.size}; give both the same comm="
+            )
+        if x.device.type != device.type:
+            raise ValueError(f"all inputs must be on one device: input 0 is on {device}, input {i} on {x.device}")
 
 
-def _larrays(
-    mapped: Mapped | None, outputs: Outputs, samples: Layout, device: torch.device, comm: Communication
-) -> list[torch.Tensor]:
-    """This rank's shard of each output. Collective where ranks without samples get a replicated output."""
-    if mapped is not None and samples.size and (None not in mapped.dims or 0 not in (samples.counts or ())):
-        return mapped.outputs
-    larrays = []
-    for i, output in enumerate(outputs.each):
-        if mapped is not None and samples.size:
-            x = mapped.outputs[i]
+def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: MappedCall) -> list[torch.Tensor]:
+    """This rank's shard of each output, where some ranks have no samples, or all have none.
+
+    Collective where ranks without samples get a replicated output: one broadcast for each.
+    """
+    comm, root, device = call.comm, call.batch.root, call.arrays[0].device
+    shards = []
+    for i, (output, layout) in enumerate(zip(outputs.each, outputs.layouts, strict=True)):
+        if tensors is not None:
+            x = tensors[i]
         else:
-            shape = output_layout(output.shape, output.dim, samples).lshape(comm.rank)
+            shape = layout.lshape(comm.rank)
             x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)
-        if output.dim is None and samples.size:
-            there = comm.broadcast(x, first_with_samples(samples))
-            x = x if mapped is not None else there.requires_grad_(output.requires_grad)
-        larrays.append(x)
-    return larrays
+        if output.dim is None and root is not None:
+            received = comm.broadcast(x, root)
+            x = x if tensors is not None else received.requires_grad_(output.requires_grad)
+        shards.append(x)
+    return shards

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minisplit.core.layout import Layout, as_index, normalise_axis, normalise_shape
+from minisplit.core.layout import (
+    Layout,
+    as_index,
+    layout_from_counts,
+    normalise_axes,
+    normalise_axis,
+    normalise_shape,
+    operand_layout,
+)
 
 pytestmark = pytest.mark.serial
 
@@ -172,6 +180,41 @@ def test_normalising() -> None:
     assert as_index(np.int64(4), "n") == 4
     with pytest.raises(IndexError, match="dim 5 is out of range"):
         normalise_axis(5, 2, "dim")
+
+
+def test_normalising_several_axes() -> None:
+    assert normalise_axes((-1, 0), 3) == (2, 0)  # in the order in which they are given
+    assert normalise_axes(-1, 3) == normalise_axes([2], 3) == normalise_axes(np.array([-1]), 3) == (2,)
+    assert normalise_axes((), 3) == normalise_axes(range(0), 0) == ()
+    with pytest.raises(IndexError, match="axes 3 is out of range for 3 dimensions"):
+        normalise_axes((0, 3), 3, "axes")
+    with pytest.raises(ValueError, match=r"axes \(0, -3\) names an axis of 3 dimensions more than once"):
+        normalise_axes([0, -3], 3, "axes")
+    for wrong in (None, 1.0, True, "0"):
+        with pytest.raises(TypeError, match="axis must be an int, got"):
+            normalise_axes(wrong, 3)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9))
+def test_a_layout_from_counts(counts: list[int]) -> None:
+    layout = layout_from_counts(counts)
+    assert layout == Layout((sum(counts),), 0, len(counts), tuple(counts))
+    assert layout.counts == tuple(counts)
+    assert layout_from_counts(counts, (4, 2, 3), 1) == Layout((4, sum(counts), 3), 1, len(counts), tuple(counts))
+
+
+def test_caches_tell_their_arguments_apart() -> None:
+    """Each is asked twice for each of several arguments."""
+    rows, columns = Layout((4, 6), 0, 2), Layout((4, 6), 1, 2)
+    ragged = rows.with_counts((1, 3))
+    for _ in range(2):
+        assert rows.with_split(1) == ragged.with_split(-1) == columns
+        assert ragged.with_split(0) == ragged != rows.with_split(0)
+        assert [x.offsets().tolist() for x in (rows, ragged, columns)] == [[0, 2, 4], [0, 1, 4], [0, 3, 6]]
+        assert Layout((4,), 0, 3).counts == (2, 1, 1) != Layout((5,), 0, 3).counts
+        one = Layout((1, 6), None, 2)
+        assert [operand_layout(one, x).split for x in (rows, columns)] == [None, 1]
+        assert operand_layout(Layout((4, 6), None, 2), ragged) == ragged
 
 
 def test_text_is_short_and_tells_layouts_apart() -> None:

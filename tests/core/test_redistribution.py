@@ -154,7 +154,7 @@ def test_balance_and_redistribute(comm: Comm, size: int, split: int, kind: str) 
         assert_shard(y, whole)
 
 
-def test_A5_0d_arrays(comm: Comm) -> None:
+def test_0d_arrays(comm: Comm) -> None:
     x = ms.array(3.5)
     for y in (ms.resplit(x), ms.resplit(x, None), ms.balance(x)):
         assert y.larray.item() == 3.5

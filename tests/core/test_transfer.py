@@ -192,3 +192,17 @@ def test_layouts_that_do_not_fit_together() -> None:
             call(Layout((4, 3), 0, 2), Layout((3, 4), 0, 2))
     with pytest.raises(ValueError, match=r"got \(4,\) on 2 and \(4,\) on 3"):
         plan(Layout((4,), 0, 2), Layout((4,), 0, 3), 0)
+
+
+def test_caches_tell_their_arguments_apart() -> None:
+    """Each is asked twice for each of several arguments."""
+    rows, columns = Layout((4, 6), 0, 2), Layout((4, 6), 1, 2)
+    ragged = rows.with_counts((1, 3))
+    for _ in range(2):
+        assert [elements_moved(rows, dst) for dst in (rows, columns, ragged)] == [0, 12, 6]
+        assert [list(plan(rows, dst, 1).recv) for dst in (columns, ragged)] == [
+            [(0, 0, 2), (1, 2, 2)],
+            [(0, 0, 1), (1, 1, 2)],
+        ]
+        assert list(plan(rows, ragged, 0).recv) == [(0, 0, 1)]
+        assert list(plan(ragged, rows, 0).recv) == [(0, 0, 1), (1, 1, 1)]

@@ -1,10 +1,11 @@
-"""The layouts on which tests of arrays go through every case."""
+"""The layouts on which tests of arrays go through every case, and the check of an array against a whole tensor."""
 
 from __future__ import annotations
 
 import torch
 
 import minisplit as ms
+from minisplit.core.communication.agreement import agreement
 from minisplit.testing import Whole
 
 KINDS = ["balanced", "ragged", "one rank"]
@@ -30,3 +31,18 @@ def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
 def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication | None = None) -> ms.DNDarray:
     """The array of which every rank has all, cut by this layout."""
     return Whole(whole, layout).cut(comm)
+
+
+def assert_is(
+    x: ms.DNDarray, whole: torch.Tensor, split: int | None, comm: ms.Communication | None = None
+) -> None:
+    """`x` is `whole`, cut along `split` with the default counts."""
+    comm = comm or ms.get_comm()
+    with agreement(comm, "checking"):
+        assert x.layout == ms.Layout(tuple(whole.shape), split, comm.size)
+        assert x.dtype is whole.dtype
+        assert x.comm is comm
+        mine = whole[x.layout.box(comm.rank)]
+        assert torch.equal(x.larray, mine)
+        assert x.lshape == tuple(mine.shape)
+        assert x.device == whole.device

@@ -19,9 +19,9 @@ import torch
 from hypothesis import strategies as st
 
 import minisplit as ms
+from minisplit.core.communication import debug as debug_module
 from minisplit.core.communication.agreement import RankError, agreement
-from minisplit.testing import Pool, histories
-from minisplit.testing.histories import Entry, History, Progress
+from minisplit.testing import Pool
 
 pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
@@ -136,10 +136,10 @@ def test_closures_and_modes_of_the_caller(pool: Pool) -> None:
     def modes() -> tuple[bool, bool]:
         torch.set_grad_enabled(True)
         ms.use_comm(ms.MPI_SELF)
-        return ms.core.debugging.debugging(), torch.zeros(1, requires_grad=True).exp().requires_grad
+        return debug_module.debugging(), torch.zeros(1, requires_grad=True).exp().requires_grad
 
     with ms.debug(), torch.no_grad():
-        assert pool.run(lambda: (ms.core.debugging.debugging(), torch.is_grad_enabled())) == [(True, False)] * 4
+        assert pool.run(lambda: (debug_module.debugging(), torch.is_grad_enabled())) == [(True, False)] * 4
     assert pool.run(modes) == [(False, True)] * 4
     assert_sound(pool)
 
@@ -374,14 +374,14 @@ def test_communicators_given_up_do_not_run_out(small: Pool, monkeypatch: pytest.
             total()
 
     assert_sound(small)
-    launch = small._launch
-    assert launch is not None
+    processes = small._processes
+    assert processes is not None
     monkeypatch.setattr("minisplit.testing.pool.ABANDONED_LIMIT", 0)
     for _ in range(2):
         with pytest.raises(ms.CollectiveError):
             small.run(alone, ranks=2)
-    assert small._launch is None
-    assert launch.mpiexec.poll() is not None
+    assert small._processes is None
+    assert processes.mpiexec.poll() is not None
 
 
 def test_a_rank_that_dies(small: Pool) -> None:
@@ -500,33 +500,3 @@ pool.run(body, True, ranks=1) if {end!r} != "killed while idle" else time.sleep(
     while (left := processes_of(marker)) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not left
-
-
-CALL, OTHER = Entry("agree(1)", "f.py:1"), Entry("split", "f.py:2")
-
-
-def progress(state: Any, *entries: Entry, where: Any = None) -> Progress:
-    return Progress(state, {(): History((0, 1), list(entries))}, where)
-
-
-@pytest.mark.parametrize(
-    ("ranks", "stuck"),
-    [
-        ([progress("waiting", CALL, where=()), progress("running")], []),
-        ([progress("waiting", CALL, where=()), progress("returned")], [0]),
-        ([progress("waiting", CALL, where=()), progress("raised")], [0]),
-        ([progress("waiting", CALL, where=()), progress("waiting", CALL, where=())], []),
-        ([progress("waiting", CALL, CALL, where=()), progress("waiting", CALL, where=())], []),
-        ([progress("waiting", CALL, where=()), progress("returned", CALL)], []),
-    ],
-)
-def test_who_is_stuck(ranks: list[Progress], stuck: list[int]) -> None:
-    assert histories.stuck(ranks) == stuck
-
-
-def test_words_for_calls_that_differ() -> None:
-    ranks = [progress("returned", CALL, CALL), progress("returned", CALL, OTHER)]
-    assert histories.mismatch(ranks) == "collective #2: rank 0 agree(1) at f.py:1, rank 1 split at f.py:2"
-    assert histories.mismatch(ranks[:1] * 2) == ""
-    ranks = [progress("returned", CALL), progress("returned")]
-    assert histories.unequal(ranks) == "collective #1: rank 0 agree(1) at f.py:1, rank 1 returned"

@@ -103,12 +103,15 @@ def test_every_dtype_is_drawn(dtype: torch.dtype) -> None:
     assert smallest(st.dndarrays(), lambda x: x.tensor.dtype is dtype and x.tensor.numel()).tensor.dtype is dtype
 
 
-@given(st.dndarrays())
-def test_the_repr_of_a_whole_makes_it_again(x: Whole) -> None:
-    again = eval(repr(x), {"torch": torch, "Layout": Layout, "Whole": Whole})
-    assert again.layout == x.layout
-    assert again.tensor.dtype is x.tensor.dtype
-    assert torch.equal(again.tensor, x.tensor)
+def test_strategies_that_are_kept_are_those_of_their_arguments() -> None:
+    """They are made once for each shape, extent, number of ranks and dtype."""
+    for extent, size in ((1, 2), (5, 2), (5, 3), (1, 2)):
+        expected = Layout((extent,), 0, size, (0,) * (size - 1) + (extent,))
+        assert smallest(st.layouts((extent,), size, 0), expected.__eq__) == expected
+    for shape, elements in (((2,), just(3)), ((3,), just(3)), ((2,), just(4))):
+        assert smallest(st.tensors(shape, torch.int64, elements)).tolist() == [elements.value] * shape[0]
+    for dtype, number in ((torch.int8, -8), (torch.uint8, 8), (torch.bool, True), (torch.int16, -8)):
+        assert smallest(st.tensors((), dtype), lambda x, number=number: x == number).dtype is dtype
 
 
 def test_pairs_shrink() -> None:

@@ -567,6 +567,67 @@ def test_V10_negative_and_missing_axes():
     assert (x.split, w.split) == (0, 1)
 
 
+def test_one_object_with_a_negative_in_dim_is_called_with_2d_and_3d_arrays():
+    mapped = ms.vmap(lambda v: v.sum(), in_dims=-1)
+    for shape in ((3, 5), (2, 3, 4), (6,), (3, 5)):
+        whole = values(*shape)
+        (y,) = mapped(ms.array(whole, split=0))
+        check([y], [(whole.reshape(-1, shape[-1]).sum(0), 0)], y.counts)
+
+
+def test_one_object_with_a_negative_out_dim_returns_samples_of_1d_and_2d():
+    mapped = ms.vmap(lambda v: v * 2, out_dims=-1)
+    for shape in ((3, 5), (2, 3, 4), (6,), (3, 5)):
+        whole = values(*shape)
+        (y,) = mapped(ms.array(whole, split=0))
+        check([y], [(whole.movedim(0, -1) * 2, len(shape) - 1)], y.counts)
+
+
+def test_one_object_is_called_with_other_arguments_each_time():
+    """What is remembered of one call must not be taken for another: each call follows each other one."""
+
+    def func(a, b, shift=0.0):
+        return {"a": a * b["x"] + shift, "shift": torch.as_tensor(shift)} if isinstance(b, dict) else a * b + shift
+
+    last = here().size - 1
+    x, y = values(6, 2), values(6, 2)
+    calls = {
+        "plain": lambda: (deal(x, 0), deal(y, 0), {}, x * y),
+        "single precision": lambda: (deal(x.float(), 0), deal(y.float(), 0), {}, x.float() * y.float()),
+        "fewer": lambda: (deal(x[:3], 0), deal(y[:3], 0), {}, x[:3] * y[:3]),
+        "none": lambda: (deal(x[:0], 0), deal(y[:0], 0), {}, x[:0] * y[:0]),
+        "one rank": lambda: (deal(x, 0, all_on(last, 6)), deal(y, 0, all_on(last, 6)), {}, x * y),
+        "moved": lambda: (deal(x, 0, all_on(0, 6)), deal(y, 0), {}, x * y),
+        "columns": lambda: (deal(x.T, 1), deal(y.T, 1), {}, x * y),
+        "keyword": lambda: (deal(x, 0), deal(y, 0), {"shift": 3.0}, x * y + 3),
+        "other keyword": lambda: (deal(x, 0), deal(y, 0), {"shift": torch.ones(2)}, x * y + 1),
+        "one not mapped": lambda: (deal(x, 0), ms.array(y[0]), {}, x * y[0]),
+        "structure": lambda: (deal(x, 0), {"x": deal(y, 0)}, {"shift": 3.0}, x * y + 3),
+        "other value": lambda: (deal(x, 0), {"x": deal(y, 0)}, {"shift": 4.0}, x * y + 4),
+    }
+    mapped = ms.vmap(func)
+    trees = ms.vmap(func, {"a": 0, "shift": None})
+    for _ in range(2):
+        for make in calls.values():
+            a, b, keywords, expected = make()
+            if isinstance(b, dict):
+                outputs = trees(a, b, **keywords)
+                assert outputs["shift"].tolist() == keywords["shift"]
+                outputs = (outputs["a"],)
+            else:
+                outputs = mapped(a, b, **keywords)
+            check(outputs, [(expected, 0)], outputs[0].counts)
+
+
+def test_one_object_is_called_with_and_without_gradients():
+    mapped, x = ms.vmap(lambda v: v * 3), ms.ones((4, 2), split=0)
+    for traced in (False, True, False, True):
+        x.larray.requires_grad_(traced)
+        assert mapped(x)[0].larray.requires_grad is traced
+        with torch.no_grad():
+            assert not mapped(x)[0].larray.requires_grad
+
+
 def test_V11_an_output_without_an_axis_that_depends_on_the_samples(raises_alike):
     with raises_alike(ValueError, "out_dims is None for output 1, so it must be the same for every sample"):
         ms.vmap(lambda x: (x, x * 0), (0, None))(ms.ones(5, split=0))

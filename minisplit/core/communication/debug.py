@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
+from typing import Any, Self
 
 import torch
 
@@ -20,45 +20,60 @@ from minisplit.core.error_text import short_list
 OURS = str(Path(__file__).parents[2]) + os.sep
 # Autograd calls a backward pass from its own frames, and contextlib what minisplit does around a block.
 _INSIDE = (OURS, str(Path(torch.__file__).parent) + os.sep, contextlib.__file__)
-_debug: ContextVar[bool] = ContextVar("minisplit_debug")
-_default = os.environ.get("MINISPLIT_DEBUG", "") not in {"", "0"}
+_debug = ContextVar("minisplit_debug", default=os.environ.get("MINISPLIT_DEBUG", "") not in {"", "0"})
+# Whether debug mode is on. It is the variable's own method, without a function around it, since every collective
+# call asks.
+debugging = _debug.get
 
 
-class debug:  # noqa: N801 - used like a function
-    """Check every collective call, from now on or for the length of a `with` block. Local.
+class Setting:
+    """A context variable that was set, from now on or for the length of a `with` block."""
 
-    All ranks must turn it on and off at the same place. While it is on, the ranks compare kind, layout and line
-    of the program before each collective call, and a `CollectiveError` on every rank names the calls that
-    differ; without it an MPI library may take two different calls for one and return garbage. What should be
-    the same on all ranks (the object given to `minisplit.array`, replicated inputs of a mapped function) is
-    compared by checksum, and raises ValueError where it differs: `array` is collective then.
+    __slots__ = ("_token",)
 
-    `MINISPLIT_DEBUG=1` in the environment turns it on for a whole program. The choice holds for the present
-    thread or asynchronous task. It costs a small message for each collective call.
+    def __init__(self, token: Token[Any]) -> None:
+        self._token = token
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._token.var.reset(self._token)
+
+
+class debug(Setting):  # noqa: N801 - used like a function
+    """Check every collective call, from now on or for the length of a `with` block.
+
+    All ranks must turn it on and off at the same place. While it is on, the ranks compare kind, layout and line of
+    the program before each collective call. Where calls differ, a `CollectiveError` on every rank names them;
+    without debug mode an MPI library may take two different calls for one and return garbage. What should be the
+    same on all ranks (the object given to `minisplit.array`, replicated inputs of a mapped function) is compared
+    by checksum, and raises ValueError where it differs: `array` is collective then.
+
+    `MINISPLIT_DEBUG=1` in the environment turns it on for a whole program. The choice holds for the present thread
+    or asynchronous task. It costs a small message for each collective call.
+
+    Parameters
+    ----------
+    on : bool, default True
+        Whether debug mode is on from here.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> with ms.debug():
     ...     ms.arange(4, split=0).tolist()
     [0, 1, 2, 3]
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ()
 
     def __init__(self, on: bool = True) -> None:
-        self._token: Token[bool] = _debug.set(bool(on))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _debug.reset(self._token)
-
-
-def debugging() -> bool:
-    """Whether debug mode is on. Local."""
-    return _debug.get(_default)
+        super().__init__(_debug.set(bool(on)))
 
 
 class CollectiveError(RuntimeError):
@@ -66,30 +81,30 @@ class CollectiveError(RuntimeError):
 
 
 def call_site(frame: FrameType | None = None) -> str:
-    """`file.py:line` of the innermost frame of the program, see `is_inside`, from `frame` or here on."""
-    frame = frame or sys._getframe(1)
-    while frame.f_back is not None and is_inside(frame):
-        frame = frame.f_back
+    """Return `file.py:line` of the innermost frame of the program, from `frame` or here on."""
+    frame = program_frame(frame or sys._getframe(1))
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
-def is_inside(frame: FrameType) -> bool:
-    """Whether this is code of minisplit, torch or contextlib."""
-    return frame.f_code.co_filename.startswith(_INSIDE)
+def program_frame(frame: FrameType) -> FrameType:
+    """Return the innermost frame of the program, from `frame` outwards, or else the outermost frame."""
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame = frame.f_back
+    return frame
 
 
 def describe_call(call: Sequence[object]) -> str:
-    """A call as text: `allreduce(torch.float32, (3,), sum)`."""
+    """Return a call as text: `allreduce(torch.float32, (3,), sum)`."""
     kind, *details = call
     return f"{kind}({', '.join(map(str, details))})" if details else str(kind)
 
 
 def texts_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> str:
-    """`rank 0 TEXT, ranks 1, 2 OTHER TEXT`: what each rank does, said once for ranks that do the same.
+    """Return what each rank does, said once for ranks that do the same. Of many ranks, or texts, the first.
 
-    `names` are the ranks' numbers where they are not 0, 1, 2 ... Of many ranks, or texts, the first are shown.
+    `names` are the ranks' numbers where they are not 0, 1, 2 ...
 
-    >>> named_by_rank(["a", "b", "b"])
+    >>> texts_by_rank(["a", "b", "b"])
     'rank 0 a, ranks 1, 2 b'
     """
     ranks: dict[str, list[int]] = {}
@@ -98,11 +113,18 @@ def texts_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> s
     return short_list([f"rank{'s' * (len(who) > 1)} {short_list(who)} {text}" for text, who in ranks.items()])
 
 
-def checksum(tensor: torch.Tensor) -> int:
-    """A number for dtype, shape and bytes of a tensor, the same for equal tensors only (but for 1 in 2^63)."""
-    host = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    digest = hashlib.blake2b(f"{host.dtype} {tuple(host.shape)}".encode(), digest_size=8)
-    if host.numel():
-        # A tensor of one element is contiguous with any stride, and keeps it where it is reshaped.
-        digest.update(host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy().data)
-    return int.from_bytes(digest.digest()) >> 1
+def checksum(value: torch.Tensor | str) -> int:
+    """Return a number for a text, or for dtype, shape and bytes of a tensor. Others have it once in 2^63."""
+    if isinstance(value, str):
+        return _digest(value)
+    host = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    # torch calls a tensor of one element contiguous whatever its stride, but does not view it as bytes with stride
+    # 0.
+    data = host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy() if host.numel() else b""
+    return _digest(f"{host.dtype} {tuple(host.shape)}", data)
+
+
+def _digest(text: str, data: Any = b"") -> int:
+    digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=8)
+    digest.update(data)
+    return int.from_bytes(digest.digest()) >> 1  # a record holds signed integers of 64 bits

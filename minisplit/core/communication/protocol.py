@@ -1,7 +1,7 @@
-"""The protocol that carries bytes between ranks, and the communicator in use.
+"""`Communication`, what minisplit needs of a message-passing library, and the communicator in use.
 
-`Communication` is what everything above needs of a message-passing library. Its MPI form is
-`minisplit.core.communication.mpi`; `minisplit.testing.threads` is the one for threads of one process.
+Its form for MPI is in `minisplit.core.communication.mpi`, that for threads of one process in
+`minisplit.testing.threads`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from threading import get_ident
-from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
@@ -22,54 +21,78 @@ from numpy.typing import NDArray
 
 from minisplit.core.communication.debug import (
     CollectiveError,
+    Setting,
     call_site,
     checksum,
     debugging,
     describe_call,
     texts_by_rank,
 )
+from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
-from minisplit.core.inside_vmap import inside_vmap, refuse
 from minisplit.core.transfer import TransferPlan
 
+# A few integers.
 Record = NDArray[np.int64]
+# What kind of call a rank makes, then what must be the same on all ranks.
 Call = tuple[object, ...]
-# What goes to, or comes from, which rank.
-Messages = list[tuple[int, torch.Tensor]]
+# Tensors, each with the rank that it goes to or comes from.
+Messages = Sequence[tuple[int, torch.Tensor]]
+# Called before each collective call, with the call and what it carries. What it returns is called after the call.
 # See `minisplit.testing.traffic` and `minisplit.profile`.
 Observer = Callable[[Call, tuple[Any, ...]], Callable[[], object] | None]
 Result = TypeVar("Result")
 
 # The longest text that ranks compare in debug mode.
 TEXT_BYTES = 512
+# The dtypes that both MPI and NumPy can add up.
 REDUCIBLE = frozenset(
     {
         torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64,
         torch.float32, torch.float64, torch.complex64, torch.complex128,
     }
 )  # fmt: skip
-# The type in which another dtype is accumulated.
+# The dtype in which another one is reduced. Halves would be rounded after each rank: 256 + 0.5 is 256 in bfloat16.
 _ACCUMULATE = {
     torch.bool: torch.uint8,
     torch.float16: torch.float32,
     torch.bfloat16: torch.float32,
     torch.complex32: torch.complex64,
 }
-# Of two threads that begin at once one is refused. For all communicators, as each claims few times.
-_claiming = threading.Lock()
+# Of bool a sum is "any" and a product "all". A sum of uint8 would be 0 for True on 256 ranks.
+_BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
 # Numbers per record of a merge, and their dtype.
 RECORDS: dict[MergeOp, tuple[int, torch.dtype]] = {"first": (2, torch.int64), "moments": (3, torch.float64)}
-_BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
+# Of two threads that make a first call at the same time one is refused. One lock serves all communicators, since
+# each takes it a few times in its life.
+_claim_lock = threading.Lock()
 
 
 class Communication(ABC):
-    """A group of ranks that exchange data. All methods but `taken_over` and `abort` are collective.
+    """A group of ranks that exchange data.
 
-    Tensors may have any strides and any dtype; results are on the device of the argument. One thread makes the
-    calls on a communicator: the first that makes one. A RuntimeError meets any other thread, since the
-    calls of two threads could be taken for one another, and all calls once the communicator was freed.
+    Every rank of the group must call the same methods in the same order: they are collective, but for `taken_over`
+    and `abort`. Tensors may have any strides and any dtype, and results are on the device of the argument.
 
-    A new form subclasses it and carries bytes in the methods that begin with an underscore.
+    One thread makes the calls on a communicator: the first that makes one. For any other thread a call is a
+    RuntimeError, since the calls of two threads could be taken for one another. So is any call once the
+    communicator was freed.
+
+    A subclass carries the bytes, in the methods whose names begin with an underscore.
+
+    Parameters
+    ----------
+    rank : int
+        The number of this rank.
+    size : int
+        The number of ranks.
+
+    Attributes
+    ----------
+    rank : int
+        The number of this rank in the group, from 0 to `size - 1`.
+    size : int
+        The number of ranks in the group.
     """
 
     __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_thread", "rank", "size")
@@ -77,49 +100,90 @@ class Communication(ABC):
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
-        # The call that this rank is in, as (kind, what must be alike on all ranks ...), and how many it has made.
+        # The call that this rank is in, and how many it has made: the watchdog and debug mode look at them.
         self._call: Call | None = None
         self._calls = 0
+        # The thread that makes the calls, None before the first one.
         self._thread: int | None = None
+        # Why no call can be made any more, "" while calls can be made.
         self._closed = ""
-        # Called before each collective call, with it and what it carries; what it returns is called after.
         self._observer: Observer | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        """Itself: the copy of an array stays on the array's communicator."""
+        """Return the communicator itself: the copy of an array stays on the array's communicator."""
         return self
 
-    def exchange(
-        self,
-        send: Sequence[tuple[int, torch.Tensor]],
-        recv: Sequence[tuple[int, torch.Tensor]],
-        purpose: Sequence[object] = (),
-    ) -> None:
-        """Send each `(peer, tensor)` of `send` and fill each `(peer, tensor)` of `recv`.
+    def exchange(self, send: Messages, recv: Messages, purpose: Sequence[object] = ()) -> None:
+        """Send tensors to other ranks, and fill tensors with what they send.
 
-        What one rank sends to another, never to itself, arrives in the order in which it is listed, and both
-        sides give the same shapes and dtypes. A rank with nothing to send or receive passes
-        empty lists, and no message is sent for it. `purpose`, the same on all ranks, is compared in debug mode.
+        What one rank sends to another arrives in the order in which it is listed. Both list the same shapes and
+        dtypes. No rank sends to itself.
+
+        Parameters
+        ----------
+        send : sequence of (int, Tensor)
+            The ranks to send to, and what. May be empty.
+        recv : sequence of (int, Tensor)
+            The ranks to receive from, and the tensors to fill. May be empty.
+        purpose : sequence of object, default ()
+            What the exchange is for, the same on all ranks. Debug mode compares it.
+
+        Communication
+        -------------
+        Collective: one exchange. A rank that neither sends nor receives waits for nobody.
         """
         if self.size > 1:
             self._collective(("exchange", *purpose), self._exchange, send, recv)
 
-    def transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
-        """An exchange that fills `target`, this rank's shard under `steps.dst`, from the ranks' shards `source`.
+    def transfer(self, source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) -> None:
+        """Bring an array from one layout to another.
 
-        `target` is contiguous.
+        Parameters
+        ----------
+        source : Tensor
+            This rank's shard under `plan.src`.
+        target : Tensor
+            This rank's shard under `plan.dst`, to be filled. It is contiguous.
+        plan : TransferPlan
+            What this rank sends and receives.
+
+        Communication
+        -------------
+        Collective: one exchange.
         """
         if self.size > 1:
-            call = ("exchange", source.dtype, steps.src, "to", steps.dst)
-            self._collective(call, self._transfer, source, target, steps)
+            call = ("exchange", source.dtype, plan.src, "to", plan.dst)
+            self._collective(call, self._transfer, source, target, plan)
         else:
-            messages_of(source, target, steps)
+            messages_of(source, target, plan)
 
     def allreduce(self, tensor: torch.Tensor, op: ReduceOp = "sum") -> torch.Tensor:
-        """Reduce elementwise over the ranks; `tensor` has one shape and dtype on all.
+        """Reduce tensors of one shape and dtype elementwise over the ranks.
 
-        float16 and bfloat16 are accumulated in float32, bool as "any" (sum, max) or "all" (prod,
-        min); NaN propagates. Complex numbers have no min or max: TypeError.
+        float16 and bfloat16 are accumulated in float32. NaN on any rank gives NaN.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            This rank's contribution.
+        op : {"sum", "prod", "min", "max"}, default "sum"
+            The reduction. Of bool, "sum" and "max" mean any, "prod" and "min" mean all.
+
+        Returns
+        -------
+        Tensor
+            The reduced tensor, the same on all ranks, of the dtype of `tensor`.
+
+        Raises
+        ------
+        ValueError
+            If `op` is no such reduction.
+        TypeError
+            If the dtype cannot be reduced. Complex numbers have no "min" and "max".
+
+        Communication
+        -------------
+        Collective: one allreduce.
         """
         if op not in _BOOL_OPS:
             raise ValueError(f"op must be one of {', '.join(_BOOL_OPS)}, got {op!r}")
@@ -133,10 +197,29 @@ class Communication(ABC):
         return total.to(device=tensor.device, dtype=tensor.dtype)
 
     def merge(self, records: torch.Tensor, op: MergeOp) -> torch.Tensor:
-        """Merge the ranks' records, which lie along the last axis of `records`, of one shape on all.
+        """Merge records of several numbers over the ranks.
 
-        "first" keeps the lexicographically greatest of pairs of int64; "moments" merges count, mean and sum of
-        squared deviations, as float64.
+        Parameters
+        ----------
+        records : Tensor
+            This rank's records, of one shape on all ranks. A record lies along the last axis.
+        op : {"first", "moments"}
+            The rule. "first" keeps the lexicographically greatest pair of int64. "moments" makes count, mean and
+            sum of squared deviations of all samples together from those of each, in float64.
+
+        Returns
+        -------
+        Tensor
+            The merged records, the same on all ranks.
+
+        Raises
+        ------
+        ValueError
+            If the records have another dtype or length than the rule asks for.
+
+        Communication
+        -------------
+        Collective: one allreduce.
         """
         width, dtype = RECORDS[op]
         if records.dtype is not dtype or records.shape[-1:] != (width,):
@@ -150,108 +233,303 @@ class Communication(ABC):
         return merged.to(records.device)
 
     def scan(self, tensor: torch.Tensor, op: Literal["sum", "prod"] = "sum") -> torch.Tensor:
-        """Elementwise sum or product (of bool: "any", "all") over the ranks before this one.
+        """Reduce tensors of one shape and dtype elementwise over the ranks before this one.
 
-        On rank 0 that of nothing: zeros or ones.
+        Parameters
+        ----------
+        tensor : Tensor
+            This rank's contribution.
+        op : {"sum", "prod"}, default "sum"
+            The reduction. Of bool, "sum" means any and "prod" means all.
+
+        Returns
+        -------
+        Tensor
+            The tensors of the lower ranks, reduced, of the dtype of `tensor`. Zeros or ones on rank 0.
+
+        Raises
+        ------
+        ValueError
+            If `op` is no such reduction.
+        TypeError
+            If the dtype cannot be reduced.
+
+        Communication
+        -------------
+        Collective: one exclusive scan.
         """
         if op not in {"sum", "prod"}:
             raise ValueError(f"op of a scan must be sum or prod, got {op!r}")
-        mine = _reducible(tensor)
-        before = torch.zeros_like(mine) if op == "sum" else torch.ones_like(mine)
+        own = _reducible(tensor)
+        before = torch.zeros_like(own) if op == "sum" else torch.ones_like(own)
         if self.size > 1:
             chosen = _BOOL_OPS[op] if tensor.dtype is torch.bool else op
             call = ("scan", tensor.dtype, tuple(tensor.shape), op)
-            self._collective(call, self._scan, mine, before, chosen)
+            self._collective(call, self._scan, own, before, chosen)
         return before.to(device=tensor.device, dtype=tensor.dtype)
 
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
-        """Return the `tensor` of rank `root`; elsewhere it gives the shape and dtype, and is not changed."""
+        """Return the tensor of one rank on all ranks.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            On rank `root`, what to send. On the others its shape and dtype say what comes; it is not changed.
+        root : int, default 0
+            The rank that sends.
+
+        Returns
+        -------
+        Tensor
+            The tensor of rank `root`, in memory of its own.
+
+        Communication
+        -------------
+        Collective: one broadcast.
+        """
         if self.size == 1:
             return tensor.detach().clone()
         call = ("broadcast", tensor.dtype, tuple(tensor.shape), f"from rank {root}")
         return self._collective(call, self._broadcast, tensor, root)
 
     def broadcast_bytes(self, data: bytes, root: int = 0) -> bytes:
-        """Return the `data` of rank `root`, of any length."""
+        """Return the bytes of one rank on all ranks.
+
+        Parameters
+        ----------
+        data : bytes
+            On rank `root`, what to send, of any length. On the others it is not looked at.
+        root : int, default 0
+            The rank that sends.
+
+        Returns
+        -------
+        bytes
+            The bytes of rank `root`.
+
+        Communication
+        -------------
+        Collective: two broadcasts, of the length and of the bytes.
+        """
         if self.size == 1:
             return data
         return self._collective(("broadcast_bytes", f"from rank {root}"), self._broadcast_bytes, data, root)
 
     def allgather(self, record: Record) -> Record:
-        """Return the ranks' records, integers of one length, as the rows of a `(size, length)` array."""
+        """Return the records of all ranks on all ranks.
+
+        Parameters
+        ----------
+        record : ndarray of int64
+            This rank's numbers, as many on all ranks.
+
+        Returns
+        -------
+        ndarray of int64
+            The ranks' numbers as the rows of a `(size, len(record))` array.
+
+        Communication
+        -------------
+        Collective: one allgather.
+        """
         if self.size == 1:
             return record[None].copy()
         return self._collective(("allgather", len(record)), self._allgather, record)
 
     def compare(self, record: Record) -> Record:
-        """`allgather` for what debug mode asks beside the program: an observer does not see it."""
-        observer, self._observer = self._observer, None
-        try:
+        """Do `allgather` for a check of debug mode, which an observer does not see.
+
+        Parameters
+        ----------
+        record : ndarray of int64
+            This rank's numbers, as many on all ranks.
+
+        Returns
+        -------
+        ndarray of int64
+            The ranks' numbers as the rows of a `(size, len(record))` array.
+
+        Communication
+        -------------
+        Collective: one allgather.
+        """
+        with self._unobserved():
             return self.allgather(record)
-        finally:
-            self._observer = observer
 
     def agree(self, record: Record) -> Record:
-        """Return the elementwise maximum of the ranks' records, integers of one length. Small and fast."""
+        """Return the elementwise maximum of the ranks' records: the fastest question to all ranks.
+
+        Parameters
+        ----------
+        record : ndarray of int64
+            This rank's numbers, as many on all ranks.
+
+        Returns
+        -------
+        ndarray of int64
+            The greatest of each, the same on all ranks.
+
+        Communication
+        -------------
+        Collective: one allreduce.
+        """
         if self.size == 1:
             return record
         return self._collective(("agree", len(record)), self._agree, record)
 
+    def check_same(self, value: torch.Tensor | str, name: str, *, description: str = "", hint: str = "") -> None:
+        """Raise an error on all ranks unless a value is the same on all of them.
+
+        Parameters
+        ----------
+        value : Tensor or str
+            The value. Ranks compare its `checksum`.
+        name : str
+            What the error calls it.
+        description : str, default ""
+            What the error shows of it, instead of the checksum.
+        hint : str, default ""
+            What to do, with which the error ends.
+
+        Raises
+        ------
+        ValueError
+            If the values differ. The text has those of rank 0 and of the first rank that differs.
+
+        Communication
+        -------------
+        Collective: one allgather of 8 bytes, and four broadcasts where the values differ.
+        """
+        if self.size == 1:
+            return
+        number = checksum(value)
+        other = first_difference(self.allgather(np.array([number])))
+        if other is None:
+            return
+        description = description or f"checksum {number:x}"
+        first, differing = (self.broadcast_bytes(description.encode(), root).decode() for root in (0, other))
+        raise ValueError(
+            f"{name} must be the same on every rank, but rank 0 has {first}, rank {other} has {differing}"
+            f"{hint and '; '}{hint}"
+        )
+
+    def check_replicated(self, value: torch.Tensor | str, name: str, hint: str = "") -> None:
+        """Do `check_same` in debug mode, and nothing without it.
+
+        Nothing in a mapped function either, which each rank runs by itself. An observer does not see it.
+
+        Parameters
+        ----------
+        value : Tensor or str
+            The value.
+        name : str
+            What the error calls it.
+        hint : str, default ""
+            What to do, with which the error ends.
+
+        Raises
+        ------
+        ValueError
+            If debug mode is on and the values differ.
+
+        Communication
+        -------------
+        Local. Collective in debug mode: one allgather of 8 bytes.
+        """
+        if debugging() and not inside_vmap():
+            with self._unobserved():
+                self.check_same(value, name, hint=hint)
+
     def split(self, color: int | None, key: int = 0) -> Communication | None:
-        """Make one communicator per `color`, its ranks ordered by `key`; None for `color=None`."""
+        """Make communicators of parts of the ranks.
+
+        Parameters
+        ----------
+        color : int or None
+            Ranks that give the same number get one communicator. With None a rank gets none.
+        key : int, default 0
+            By this number the ranks of a communicator are ordered, and by their present rank where it is equal.
+
+        Returns
+        -------
+        Communication or None
+            The new communicator of this rank, None for `color=None`.
+
+        Communication
+        -------------
+        Collective.
+        """
         return self._collective(("split",), self._split, color, key)
 
     def free(self) -> None:
-        """Give back what the communicator holds. A later call on it raises RuntimeError."""
+        """Give back what the communicator holds. A later call on it is a RuntimeError.
+
+        Communication
+        -------------
+        Collective.
+        """
         self._collective(("free",), self._free)
         self._close("was freed")
 
     @contextmanager
     def taken_over(self) -> Iterator[None]:
-        """Let this thread make the calls for the length of a `with` block; their usual thread waits. Local."""
+        """Let the present thread make the calls for the length of a `with` block.
+
+        The thread that made them until then must wait meanwhile.
+
+        Yields
+        ------
+        None
+            Nothing.
+
+        Communication
+        -------------
+        Local.
+        """
         before, self._thread = self._thread, None if self._closed else get_ident()
         try:
             yield
         finally:
             self._thread = None if self._closed else before
 
-    def check_replicated(self, tensor: torch.Tensor, name: str) -> None:
-        """In debug mode ValueError, the same on every rank, unless `tensor` is the same on all; else nothing.
+    @abstractmethod
+    def abort(self, status: int = 1) -> None:
+        """End every rank of the job.
 
-        Nothing in a mapped function either, which ranks run by themselves.
+        Parameters
+        ----------
+        status : int, default 1
+            The exit status of the job.
+
+        Communication
+        -------------
+        Local: it is enough that one rank calls it.
         """
-        if not debugging() or inside_vmap():
-            return
-        sums = self.compare(np.array([checksum(tensor)]))[:, 0]
-        if (sums != sums[0]).any():
-            other = int(np.flatnonzero(sums != sums[0])[0])
-            raise ValueError(
-                f"{name} must be the same on every rank, but that of rank {other} differs from that of rank 0 "
-                f"(checksums {sums[other]:x} and {sums[0]:x}); use is_split= where each rank has a part"
-            )
 
-    def _collective(self, call: Call, carry: Callable[..., Result], *args: Any) -> Result:
-        """Make one call that all ranks make alike."""
+    def _collective(self, call: Call, method: Callable[..., Result], *args: Any) -> Result:
+        """Make one call, `method(*args)`, that all ranks make alike."""
         if self._thread != get_ident():
             self._claim()
-        refuse(call)
+        if inside_vmap():
+            refuse(call)
         self._calls += 1
         self._call = call
-        over = None if self._observer is None else self._observer(call, args)
+        end = None if self._observer is None else self._observer(call, args)
         try:
             if debugging():
                 self._compare(call)
-            return carry(*args)
+            return method(*args)
         finally:
             self._call = None
-            if over is not None:
-                over()
+            if end is not None:
+                end()
 
     def _claim(self) -> None:
         """Make this thread the one that makes the calls, or raise RuntimeError."""
         if self._closed:
             raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}: no call can be made on it")
-        with _claiming:
+        with _claim_lock:
+            # A thread that has ended leaves the communicator to the next one.
             owner = next((thread for thread in threading.enumerate() if thread.ident == self._thread), None)
             if owner is not None:
                 raise RuntimeError(
@@ -263,27 +541,36 @@ class Communication(ABC):
             self._thread = get_ident()
 
     def _close(self, reason: str) -> None:
+        """Refuse all calls from now on: "the communicator {reason}"."""
         self._closed = reason
-        self._thread = None  # which is nobody's, so every call meets `_claim`
+        # No thread has this number, so every call comes to `_claim`: only there `_closed` needs to be looked at.
+        self._thread = None
+
+    @contextmanager
+    def _unobserved(self) -> Iterator[None]:
+        """Hide from the observer what debug mode sends beside the program."""
+        observer, self._observer = self._observer, None
+        try:
+            yield
+        finally:
+            self._observer = observer
 
     def _compare(self, call: Call) -> None:
-        """CollectiveError, the same on every rank, unless all ranks make this call, on the same line."""
-        said, site = describe_call(call), f" at {call_site()[-80:]}"
+        """Raise CollectiveError, the same on every rank, unless all ranks make this call on the same line."""
+        text, site = describe_call(call), f" at {call_site()[-80:]}"
         room = TEXT_BYTES - len(site.encode())
-        if len(said.encode()) > room:  # the counts of many ranks
-            end = f" ... [{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}]"
-            said = said.encode()[: room - len(end)].decode(errors="ignore") + end
-        texts = self._allgather_text(said + site)
+        if len(text.encode()) > room:  # the counts of many ranks: their end is compared by a hash
+            end = f" ... [{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}]"
+            text = text.encode()[: room - len(end)].decode(errors="ignore") + end
+        texts = self._allgather_text(text + site)
         if len(set(texts)) > 1:
             raise CollectiveError(f"collective #{self._calls}: {texts_by_rank(texts)}")
 
     @abstractmethod
-    def _exchange(
-        self, send: Sequence[tuple[int, torch.Tensor]], recv: Sequence[tuple[int, torch.Tensor]]
-    ) -> None: ...
+    def _exchange(self, send: Messages, recv: Messages) -> None: ...
 
-    def _transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
-        self._exchange(*messages_of(source, target, steps))
+    def _transfer(self, source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) -> None:
+        self._exchange(*messages_of(source, target, plan))
 
     @abstractmethod
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
@@ -293,7 +580,7 @@ class Communication(ABC):
         """
 
     @abstractmethod
-    def _scan(self, mine: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+    def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         """Fill `before`, except on rank 0; both are like the argument of `_allreduce`."""
 
     @abstractmethod
@@ -318,27 +605,33 @@ class Communication(ABC):
     @abstractmethod
     def _free(self) -> None: ...
 
-    @abstractmethod
-    def abort(self, status: int = 1) -> None:
-        """End every rank of the job. Not collective: one rank is enough."""
+
+def first_difference(rows: Record) -> int | None:
+    """Return the first rank whose row, of those that all ranks have gathered, is not that of rank 0.
+
+    >>> first_difference(np.array([[1, 2], [1, 2], [1, 3]])), first_difference(np.array([7, 7]))
+    (2, None)
+    """
+    others = np.flatnonzero((rows != rows[0]).reshape(len(rows), -1).any(axis=1))
+    return int(others[0]) if len(others) else None
 
 
 def messages_sent(call: Call, args: tuple[Any, ...]) -> tuple[int, int]:
-    """How many parcels a call sends to other ranks, and their bytes, given what an observer is given."""
+    """How many messages a call sends to other ranks, and their bytes, given what an observer is given."""
     match call, args:
-        case ("exchange", *_), (torch.Tensor() as source, _, TransferPlan() as steps):
-            return steps.messages_sent, steps.elements_sent * source.itemsize
+        case ("exchange", *_), (torch.Tensor() as source, _, TransferPlan() as plan):
+            return plan.messages_sent, plan.elements_sent * source.itemsize
         case ("exchange", *_), (send, _):
             return len(send), sum(tensor.nbytes for _, tensor in send)
     return 0, 0
 
 
-def messages_of(source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> tuple[Messages, Messages]:
+def messages_of(source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) -> tuple[Messages, Messages]:
     """What a plan sends and receives, as views of the shards; what stays on this rank is copied at once."""
-    send = {peer: source.narrow(steps.send.axis, start, length) for peer, start, length in steps.send}
-    recv = {peer: target.narrow(steps.recv.axis, start, length) for peer, start, length in steps.recv}
-    if steps.rank in recv:
-        recv.pop(steps.rank).copy_(send.pop(steps.rank))
+    send = {peer: source.narrow(plan.send.axis, start, length) for peer, start, length in plan.send}
+    recv = {peer: target.narrow(plan.recv.axis, start, length) for peer, start, length in plan.recv}
+    if plan.rank in recv:
+        recv.pop(plan.rank).copy_(send.pop(plan.rank))
     return list(send.items()), list(recv.items())
 
 
@@ -352,22 +645,33 @@ def _reducible(tensor: torch.Tensor) -> torch.Tensor:
 
 
 _current: ContextVar[Communication] = ContextVar("minisplit_comm")
-_defaults: list[Communication] = []
+_default: list[Communication] = []
 
 
 def get_comm() -> Communication:
-    """Return the communicator that new arrays use: the one of `use_comm`, else `MPI_WORLD`. Local.
+    """Return the communicator that new arrays use.
 
+    Returns
+    -------
+    Communication
+        The one of `use_comm`, else `MPI_WORLD`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.get_comm() is ms.MPI_WORLD
     True
     """
-    return _current.get(_defaults[0])
+    return _current.get(_default[0])
 
 
 def set_default_comm(comm: Communication) -> None:
     """Set what `get_comm` returns where `use_comm` was not called."""
-    _defaults[:] = [comm]
+    _default[:] = [comm]
 
 
 def sanitize_comm(comm: Communication | None) -> Communication:
@@ -379,26 +683,34 @@ def sanitize_comm(comm: Communication | None) -> Communication:
     return comm
 
 
-class use_comm:  # noqa: N801 - used like a function
-    """Use `comm` for new arrays, from now on or for the length of a `with` block. Local.
+class use_comm(Setting):  # noqa: N801 - used like a function
+    """Use a communicator for new arrays, from now on or for the length of a `with` block.
 
     The choice holds for the present thread or asynchronous task.
 
+    Parameters
+    ----------
+    comm : Communication
+        The communicator.
+
+    Raises
+    ------
+    TypeError
+        If it is no `Communication`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> with ms.use_comm(ms.MPI_SELF):
     ...     ms.zeros(3, split=0).comm is ms.MPI_SELF
     True
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ()
 
     def __init__(self, comm: Communication) -> None:
-        self._token: Token[Communication] = _current.set(sanitize_comm(comm))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _current.reset(self._token)
+        super().__init__(_current.set(sanitize_comm(comm)))

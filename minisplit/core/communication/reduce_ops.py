@@ -1,6 +1,7 @@
-"""How two ranks' contributions become one, elementwise or record by record. NumPy only.
+"""The rules by which two ranks' contributions become one, elementwise or record by record. NumPy only.
 
-Every rule gives the same bits for `(a, b)` as for `(b, a)`, so that ranks that combine in another order agree.
+MPI combines contributions in an order of its own, which differs between ranks. So every rule gives the same bits
+for `(a, b)` as for `(b, a)`: then what is the same for the ranks stays the same.
 """
 
 from __future__ import annotations
@@ -18,31 +19,36 @@ Rule = Callable[[Values, Values], Values]
 
 
 def first(a: Values, b: Values) -> Values:
-    """The lexicographically greater of two pairs of integers.
+    """Return the lexicographically greater of two pairs of integers.
+
+    With a value and minus its index, that is the first of the greatest values.
 
     >>> first(np.array([[3, -1], [4, -9]]), np.array([[3, -2], [5, 0]])).tolist()
     [[3, -1], [5, 0]]
     """
-    wins = (a[..., 0] > b[..., 0]) | ((a[..., 0] == b[..., 0]) & (a[..., 1] > b[..., 1]))
-    return np.where(wins[..., None], a, b)
+    is_a = (a[..., 0] > b[..., 0]) | ((a[..., 0] == b[..., 0]) & (a[..., 1] > b[..., 1]))
+    return np.where(is_a[..., None], a, b)
 
 
 def moments(a: Values, b: Values) -> Values:
-    """Count, mean and sum of squared deviations of two samples together, from those of each.
+    """Return count, mean and sum of squared deviations of two samples together, from those of each.
 
     Chan, Golub, LeVeque: Algorithms for computing the sample variance, The American Statistician 37 (1983).
 
     >>> moments(np.array([1.0, 5.0, 0.0]), np.array([3.0, 1.0, 2.0])).tolist()
     [4.0, 2.0, 14.0]
     """
-    leads = (a[..., 0] > b[..., 0]) | ((a[..., 0] == b[..., 0]) & (a[..., 1] <= b[..., 1]))
-    big, small = (np.where(x, a, b) for x in (leads[..., None], ~leads[..., None]))
+    # The formula is not symmetric in its rounding, so the larger sample, or else that of the lower mean, comes
+    # first.
+    is_a = (a[..., 0] > b[..., 0]) | ((a[..., 0] == b[..., 0]) & (a[..., 1] <= b[..., 1]))
+    large, small = (np.where(x, a, b) for x in (is_a[..., None], ~is_a[..., None]))
     with np.errstate(all="ignore"):
-        count = big[..., 0] + small[..., 0]
-        share = np.where(count == 0, 0.0, small[..., 0] / count)
-        apart = np.where(small[..., 0] == 0, 0.0, small[..., 1] - big[..., 1])
-        squares = (a[..., 2] + b[..., 2]) + apart * apart * (share * big[..., 0])
-        return np.stack([count, big[..., 1] + apart * share, squares], -1)
+        count = large[..., 0] + small[..., 0]
+        fraction = np.where(count == 0, 0.0, small[..., 0] / count)
+        # An empty sample has no mean: whatever stands there must not count, also NaN.
+        difference = np.where(small[..., 0] == 0, 0.0, small[..., 1] - large[..., 1])
+        squares = (a[..., 2] + b[..., 2]) + difference * difference * (fraction * large[..., 0])
+        return np.stack([count, large[..., 1] + difference * fraction, squares], -1)
 
 
 RULES: dict[ReduceOp | MergeOp, Rule] = {

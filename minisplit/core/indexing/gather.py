@@ -1,4 +1,8 @@
-"""Rows that ranks ask of one another: which go where, and how they get there and back."""
+"""Rows by their numbers, to and from other ranks: which rank asks which other one for which rows.
+
+A row is what one index into each of some axes selects. The first of these axes is the split one, where it is among
+them. Rows are numbered in row-major order over these axes, so that a rank owns a range of numbers.
+"""
 
 from __future__ import annotations
 
@@ -11,124 +15,132 @@ import torch
 
 from minisplit.core.collectives import all_to_all
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.indexing.index_arrays import IndexArrays
 from minisplit.core.layout import Layout
+from minisplit.core.performance_warning import is_large, warn_if_large
 
-# Indices into the axes of an array, by axis; all with as many dimensions, and broadcastable.
-Indices = Mapping[int, torch.Tensor]
+_GATHERED = (
+    "an array of integers selects indices of the split axis, which come from the ranks that have them. Slices and "
+    "masks leave them there, and of an array that is split along another axis nothing moves"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """Which rows each rank asks of each owner, every row once; a row is what one index into each axis selects.
+    """Which rows each rank asks of each owner. A rank asks for a row once, however often it has its number.
 
     asked: the numbers of the rows that this rank is asked for, in order of the asking ranks.
     give: how many of them each rank asks for.
     take: how many rows this rank asks of each owner.
-    inverse: for each position of this rank's indices, which of the rows it takes stands there.
-    moved: how many rows go to other ranks, over all ranks; None where each rank knows only of its own.
+    inverse: for each index of this rank, in row-major order, which of the rows that it takes stands there.
     """
 
     asked: torch.Tensor
     give: list[int]
     take: list[int]
     inverse: torch.Tensor
-    moved: int | None
 
 
-def find_route(
-    mine: Indices, whole: Indices | None, group: Layout, x: Layout, axes: Sequence[int], comm: Communication
-) -> Route:
-    """Find who needs which rows of an array with layout `x`.
+def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: int, comm: Communication) -> Route:
+    """Find which ranks need which rows of an array with layout `x`, given the indices into `axes`.
 
-    mine: the indices into `axes`, of which the first is the split axis, that this rank has under `group`.
-    whole: those of all ranks, where every rank knows them: then there is no message. Else collective: an
-        allgather of counts, and each index travels once.
+    Local where every rank has the whole index arrays. Else collective: an allgather of counts, and an exchange in
+    which each rank sends the numbers of the rows that it needs to their owners. Warns if many rows are to move, of
+    `row_bytes` each: the same on all ranks.
     """
-    numbers = row_numbers(mine, axes, x.shape, group.lshape(comm.rank))
-    wanted, inverse = torch.unique(numbers, return_inverse=True)
-    device = wanted.device
-    row, total = math.prod(x.shape[axis] for axis in axes[1:]), math.prod(x.shape[axis] for axis in axes)
-    take = _lengths(wanted, torch.from_numpy(x.offsets() * row).to(device))
-    if whole is None:
+    numbers = row_numbers(arrays.local, axes, x.shape, arrays.layout.lshape(comm.rank))
+    needed, inverse = torch.unique(numbers, return_inverse=True)
+    device = needed.device
+    per_index = math.prod(x.shape[axis] for axis in axes[1:])
+    take = _count_between(needed, torch.from_numpy(x.offsets() * per_index).to(device))
+    if arrays.whole is None:
         table = comm.allgather(np.array(take))
         give, moved = table[:, comm.rank].tolist(), int(table.sum() - table.trace())
-        asked = all_to_all(wanted, take, give, 0, comm, ("indices split as", group, "into", x))
+        asked = all_to_all(needed, take, give, 0, comm, ("indices split as", arrays.layout, "into", x))
     else:
-        moved = None
-        numbers, positions = rows_of_owner(whole, group, x, axes, comm.rank)
-        ends = torch.from_numpy(group.offsets()[1:].copy()).to(device)
-        asking = torch.searchsorted(ends, positions[group.split or 0].contiguous(), right=True)
-        asked = torch.unique(asking * total + numbers)
-        give = _lengths(asked, torch.arange(comm.size + 1, device=device) * total)
-        asked %= max(total, 1)
-    return Route(asked, give, take, inverse, moved)
+        # The rank and the row that it needs as one number, by which they are sorted.
+        rows = x.extent * per_index
+        numbers, places = rows_of_rank(arrays, x, axes, comm.rank)
+        asked = torch.unique(_owners(places[arrays.layout.split or 0], arrays.layout) * rows + numbers)
+        give = _count_between(asked, torch.arange(comm.size + 1, device=device) * rows)
+        asked %= max(rows, 1)
+        # It takes time to count what moves between the others, so that it is done only if it may be much.
+        is_much = is_large(arrays.layout.size * row_bytes, comm)
+        moved = _count_moved(arrays.whole[axes[0]], arrays.layout, x) if is_much else 0
+    warn_if_large(moved * row_bytes, _GATHERED, comm)
+    return Route(asked, give, take, inverse)
 
 
-def rows_moved(index: torch.Tensor, group: Layout, x: Layout) -> int:
-    """How many of the rows that an `index` into the split axis of `x` selects, all of it, are of another rank than
-    the one that has their place in `group`. Local."""
-    along = group.split or 0
-    owners, askers = (torch.from_numpy(layout.offsets()[1:].copy()).to(index.device) for layout in (x, group))
-    asking = torch.searchsorted(askers, torch.arange(group.shape[along], device=index.device), right=True)
-    there = torch.searchsorted(owners, index.contiguous(), right=True)
-    return int((there != asking.reshape(-1, *[1] * (group.ndim - 1 - along))).expand(group.shape).sum())
-
-
-def rows_of_owner(
-    whole: Indices, group: Layout, x: Layout, axes: Sequence[int], rank: int
+def rows_of_rank(
+    arrays: IndexArrays, x: Layout, axes: Sequence[int], rank: int
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-    """Of all rows that `whole` selects those that `rank` owns: their numbers, and where in the indices they stand.
+    """Find the rows that `rank` owns among all that the whole index arrays select. Local.
 
-    Places are coordinates by axis of `group`, in row-major order. Local.
+    Returns their numbers, and where the index arrays select them: coordinates by axis, in row-major order.
     """
-    # First along one axis, before the indices are combined: of indices that span a grid no rank makes all of it.
-    along = group.split or 0
+    whole, shape = arrays.whole or {}, arrays.layout.shape
+    if axes[0] != x.split or x.ranks == 1:  # the rank owns them all
+        numbers = row_numbers(whole, axes, x.shape, shape)
+        return numbers, torch.unravel_index(torch.arange(len(numbers), device=numbers.device), shape)
+    # First by the indices of the split axis alone, along one axis of the arrays. Where arrays span a grid, as the
+    # arrays of np.ix_ do, no rank then makes the whole grid.
+    split = arrays.layout.split or 0
     start, stop = x.span(rank)
     hits = (whole[axes[0]] >= start) & (whole[axes[0]] < stop)
-    for other in range(group.ndim):
-        hits = hits if other == along else hits.any(other, keepdim=True)
-    picks = hits.flatten().expand(group.shape[along]).nonzero()[:, 0]
-    narrowed = {
-        axis: index if index.shape[along] == 1 else index.index_select(along, picks)
+    for other in range(len(shape)):
+        hits = hits if other == split else hits.any(other, keepdim=True)
+    picks = hits.flatten().expand(shape[split]).nonzero()[:, 0]
+    picked = {
+        axis: index if index.shape[split] == 1 else index.index_select(split, picks)
         for axis, index in whole.items()
     }
-    shape = (*group.shape[:along], len(picks), *group.shape[along + 1 :])
-    numbers = row_numbers(narrowed, axes, x.shape, shape)
-    row = math.prod(x.shape[axis] for axis in axes[1:])
-    inside = ((numbers >= start * row) & (numbers < stop * row)).nonzero()[:, 0]
-    places = list(torch.unravel_index(inside, shape)) if shape else []
-    places[along] = picks[places[along]]
-    return numbers[inside], tuple(places)
+    picked_shape = (*shape[:split], len(picks), *shape[split + 1 :])
+    numbers = row_numbers(picked, axes, x.shape, picked_shape)
+    per_index = math.prod(x.shape[axis] for axis in axes[1:])
+    selected = ((numbers >= start * per_index) & (numbers < stop * per_index)).nonzero()[:, 0]
+    places = list(torch.unravel_index(selected, picked_shape))
+    places[split] = picks[places[split]]
+    return numbers[selected], tuple(places)
 
 
 def row_numbers(
-    indices: Indices, axes: Sequence[int], extents: Sequence[int], shape: Sequence[int]
+    indices: Mapping[int, torch.Tensor], axes: Sequence[int], extents: Sequence[int], shape: Sequence[int]
 ) -> torch.Tensor:
-    """The rows' numbers, row-major over `axes`, for `indices` that are broadcast to `shape` and flattened."""
+    """Return the numbers of the rows that indices into `axes` select, once broadcast to `shape` and flattened."""
     number = indices[axes[0]]
     for axis in axes[1:]:
         number = number * extents[axis] + indices[axis]
     return number.expand(tuple(shape)).reshape(-1)
 
 
-def row_indices(numbers: torch.Tensor, axes: Sequence[int], extents: Sequence[int], start: int) -> Indices:
-    """The indices by axis of numbered rows; those of the split axis, the first of `axes`, counted from `start`."""
-    indices: dict[int, torch.Tensor] = {}
+def local_rows(numbers: torch.Tensor, axes: Sequence[int], x: Layout, rank: int) -> tuple[torch.Tensor, ...]:
+    """Return the indices by which `rank` finds numbered rows that it owns in its shard: one for each of `axes`."""
+    indices = []
     for axis in axes[:0:-1]:
-        indices[axis] = numbers % max(extents[axis], 1)
-        numbers = numbers // max(extents[axis], 1)
-    indices[axes[0]] = numbers - start
-    return indices
+        indices.append(numbers % max(x.shape[axis], 1))
+        numbers = numbers // max(x.shape[axis], 1)
+    start = x.span(rank)[0] if axes[0] == x.split else 0
+    return (numbers - start, *indices[::-1])
 
 
-def last_of_each(numbers: torch.Tensor) -> torch.Tensor:
-    """The place of the last occurrence of every number, in ascending order of the numbers."""
-    distinct, inverse = torch.unique(numbers, return_inverse=True)
-    places = torch.arange(len(numbers), device=numbers.device)
-    return places.new_empty(len(distinct)).scatter_reduce(0, inverse, places, "amax", include_self=False)
+def _count_moved(index: torch.Tensor, arrays: Layout, x: Layout) -> int:
+    """Count the places in index arrays, each of which is on one rank, whose rows are on another one. Local.
+
+    `index` is the whole array of indices into the split axis of `x`.
+    """
+    split = arrays.split or 0
+    askers = _owners(torch.arange(arrays.shape[split], device=index.device), arrays)
+    askers = askers.reshape(-1, *[1] * (arrays.ndim - 1 - split))
+    return int((_owners(index, x) != askers).expand(arrays.shape).sum())
 
 
-def _lengths(ascending: torch.Tensor, bounds: torch.Tensor) -> list[int]:
-    """How many of the `ascending` numbers lie between each two `bounds`."""
-    lengths: list[int] = torch.searchsorted(ascending, bounds).diff().tolist()
-    return lengths
+def _owners(index: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The ranks that have these indices of the split axis."""
+    ends = torch.from_numpy(layout.offsets()[1:].copy()).to(index.device)
+    return torch.searchsorted(ends, index.contiguous(), right=True)
+
+
+def _count_between(ascending: torch.Tensor, bounds: torch.Tensor) -> list[int]:
+    """Count the `ascending` numbers between each two neighbouring `bounds`."""
+    counts: list[int] = torch.searchsorted(ascending, bounds).diff().tolist()
+    return counts

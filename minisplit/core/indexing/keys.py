@@ -1,6 +1,11 @@
-"""What a key selects from an array of a given shape, and which layout the result has.
+"""What a key selects from an array of a given shape, and the layout of the selection.
 
-Integers only: arrays in a key are known here by the shapes of masks alone. No tensors, no MPI.
+This module is pure: it computes with integers, and knows neither torch nor MPI. Of an array in a key it knows
+whether it is a mask, and the shape of the mask.
+
+The axes of a selection have labels. The label of an axis of the indexed array is its number. New axes have the
+labels `x.ndim`, `x.ndim + 1`, ... The arrays of a key broadcast to one shape, whose axes have the labels
+`ARRAY_AXES`, `ARRAY_AXES - 1`, ...
 """
 
 from __future__ import annotations
@@ -15,27 +20,26 @@ import numpy as np
 
 from minisplit.core.layout import Layout, Offsets
 
-# The label of the first axis of the common shape of the key's arrays; the next have `GROUP - 1`, `GROUP - 2` ...
-GROUP = -1
+ARRAY_AXES = -1
+Labels = tuple[int, ...]
 
 
 class Slice(NamedTuple):
-    """A slice as a value that has a hash, which those of Python have from 3.12 on."""
+    """A slice that can be hashed. Python's own can from 3.12 on."""
 
     start: int | None
     stop: int | None
     step: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Fancy:
-    """Stands for an array in a key: a mask of this shape, or for None an array of integers."""
+class Fancy(NamedTuple):
+    """The place of an array in a key: a mask of this shape, or for None an array of integers."""
 
     mask: tuple[int, ...] | None = None
 
     @property
     def axes(self) -> int:
-        """How many axes of the array it indexes."""
+        """How many axes of the indexed array it indexes."""
         return 1 if self.mask is None else len(self.mask)
 
 
@@ -47,54 +51,57 @@ class Selection:
     """What a key selects from an array with the layout `x`.
 
     ints: the index, by axis, where the key has an int.
-    ranges: the indices, by axis, where it has a slice; ascending, also for a negative step.
-    backwards: the axes whose step is negative.
-    fancy: the axes that each array of the key indexes.
-    order: the axes of the result by their labels: an axis of the array has its number, new ones have `x.ndim`,
-        `x.ndim + 1` ..., and `GROUP` stands for all those of the common shape of the key's arrays.
+    ranges: the indices, by axis, where the key has a slice. They ascend, also for a negative step.
+    reversed_axes: the axes whose step is negative.
+    fancy_axes: the axes that each array of the key indexes.
+    order: the labels of the result's axes in their order. `ARRAY_AXES` stands once, for all axes of that kind.
     """
 
     x: Layout
     ints: dict[int, int]
     ranges: dict[int, range]
-    backwards: tuple[int, ...]
-    fancy: tuple[tuple[int, ...], ...]
-    order: tuple[int, ...]
+    reversed_axes: tuple[int, ...]
+    fancy_axes: tuple[tuple[int, ...], ...]
+    order: Labels
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What comes of a selection, once the layout of the common shape of the key's arrays is known.
+    """The result of a selection, once it is known how the key's arrays broadcast, and how they are split.
 
-    labels: what its axes are, see `Selection`.
-    layout: that of the ascending result. A slice leaves indices where they are.
-    backwards: the axes that are to be run through backwards.
+    labels: the labels of its axes.
+    layout: its layout before it is reversed. A slice leaves indices on the ranks that have them.
+    reversed_axes: the axes along which it is to be reversed.
     owner: the rank that has all of it, where the key has an int for the split axis.
     """
 
-    labels: tuple[int, ...]
+    labels: Labels
     layout: Layout
-    backwards: tuple[int, ...]
+    reversed_axes: tuple[int, ...]
     owner: int | None
+
+
+# The three caches below serve the loops of a program, in which few keys and layouts recur. The keys of the first
+# are the entries of a key and a layout, those of the others the selections that the first one keeps.
 
 
 @lru_cache(maxsize=256)
 def select(key: tuple[Entry, ...], x: Layout) -> Selection:
-    """Read a key as NumPy does; IndexError where it does not fit the shape, ValueError for a step of 0.
+    """Read a key as NumPy does. IndexError where it does not fit the shape, ValueError for a step of 0.
 
     >>> s = select((Slice(None, None, -2), None, 1), Layout((5, 3), 0, ranks=2))
-    >>> s.ranges, s.backwards, s.ints, s.order
+    >>> s.ranges, s.reversed_axes, s.ints, s.order
     ({0: range(0, 6, 2)}, (0,), {1: 1}, (0, 2, -1))
     """
     ints: dict[int, int] = {}
     ranges: dict[int, range] = {}
-    backwards: list[int] = []
-    fancy: list[tuple[int, ...]] = []
+    reversed_axes: list[int] = []
+    fancy_axes: list[tuple[int, ...]] = []
     order: list[int] = []
-    # The places of the key's ints and arrays, in the key and in the result.
-    stands: list[tuple[int, int]] = []
+    # Where ints and arrays stand: in the key, and in the result.
+    places: list[tuple[int, int]] = []
     axis, new = 0, x.ndim
-    for place, entry in enumerate(_filled(key, x.shape)):
+    for place, entry in enumerate(_expand_ellipsis(key, x.shape)):
         if entry is None:
             order.append(new)
             new += 1
@@ -102,57 +109,57 @@ def select(key: tuple[Entry, ...], x: Layout) -> Selection:
             ranges[axis] = range(*slice(*entry).indices(x.shape[axis]))
             if ranges[axis].step < 0:
                 ranges[axis] = ranges[axis][::-1]
-                backwards.append(axis)
+                reversed_axes.append(axis)
             order.append(axis)
             axis += 1
         elif isinstance(entry, Fancy):
-            fancy.append(_checked_axes(entry, axis, x.shape))
-            stands.append((place, len(order)))
+            fancy_axes.append(_check_mask(entry, axis, x.shape))
+            places.append((place, len(order)))
             axis += entry.axes
         elif isinstance(entry, int):
             check_bounds(entry, entry, axis, x.shape[axis])
             ints[axis] = entry % x.shape[axis]
-            stands.append((place, len(order)))
+            places.append((place, len(order)))
             axis += 1
-    together = stands and stands[-1][0] - stands[0][0] < len(stands)
-    order.insert(stands[0][1] if together else 0, GROUP)
-    return Selection(x, ints, ranges, tuple(backwards), tuple(fancy), tuple(order))
+    # NumPy's rule: the axes of the arrays replace what they index where arrays and ints stand side by side in the
+    # key. Otherwise (x[[0, 1], :, 2], x[0, None, [1]]) no place is better than another, and they come first.
+    adjacent = places and places[-1][0] - places[0][0] < len(places)
+    order.insert(places[0][1] if adjacent else 0, ARRAY_AXES)
+    return Selection(x, ints, ranges, tuple(reversed_axes), tuple(fancy_axes), tuple(order))
 
 
 @lru_cache(maxsize=256)
-def result_of(selection: Selection, group: Layout) -> Result:
-    """What comes of a selection, given the layout of the common shape of the key's arrays.
+def result_of(selection: Selection, arrays: Layout) -> Result:
+    """Return the result of a selection, given the layout of the shape to which the key's arrays broadcast.
 
     >>> key = (2, Slice(None, None, -1))
     >>> result_of(select(key, Layout((4, 3), 0, ranks=2)), Layout((), None, ranks=2))
-    Result(labels=(1,), layout=Layout(shape=(3,), split=None, ranks=2, ragged=None), backwards=(0,), owner=1)
+    Result(labels=(1,), layout=Layout(shape=(3,), split=None, ranks=2, ragged=None), reversed_axes=(0,), owner=1)
     """
     x = selection.x
-    extents = {GROUP - axis: extent for axis, extent in enumerate(group.shape)}
-    grouped = tuple(extents)
+    extents = {ARRAY_AXES - axis: extent for axis, extent in enumerate(arrays.shape)}
+    array_axes = tuple(extents)
     extents |= {axis: len(indices) for axis, indices in selection.ranges.items()}
     labels: list[int] = []
     for label in selection.order:
-        labels += grouped if label == GROUP else (label,)
+        labels += array_axes if label == ARRAY_AXES else (label,)
     shape = tuple(extents.get(label, 1) for label in labels)
     layout, owner = Layout(shape, None, x.ranks), None
     if x.split in selection.ranges:
-        counts = np.diff(cuts(selection.ranges[x.split], x))
+        counts = np.diff(_selected_offsets(selection.ranges[x.split], x))
         layout = Layout(shape, labels.index(x.split), x.ranks, tuple(counts.tolist()))
-    elif group.split is not None:
-        layout = Layout(shape, labels.index(GROUP - group.split), x.ranks, group.ragged)
+    elif arrays.split is not None:
+        layout = Layout(shape, labels.index(ARRAY_AXES - arrays.split), x.ranks, arrays.ragged)
     elif x.split in selection.ints:
         owner = int(np.searchsorted(x.offsets()[1:], selection.ints[x.split], side="right"))
-    return Result(tuple(labels), layout, tuple(map(labels.index, selection.backwards)), owner)
+    return Result(tuple(labels), layout, tuple(map(labels.index, selection.reversed_axes)), owner)
 
 
 @lru_cache(maxsize=256)
-def window(
-    selection: Selection, rank: int, keep_split: bool
-) -> tuple[tuple[int | slice | None, ...], tuple[int, ...]]:
-    """The key for what the ints, slices and new axes select of the shard of `rank`, and the labels of its axes.
+def shard_key(selection: Selection, rank: int, keep_split: bool) -> tuple[tuple[int | slice | None, ...], Labels]:
+    """Return the key for what ints, slices and new axes select of the shard of `rank`, and the labels of its axes.
 
-    keep_split: leave the split axis whole where the key has an int for it.
+    keep_split: whether to leave the split axis whole where the key has an int for it.
     """
     x = selection.x
     labels = [label for label in selection.order if label >= x.ndim]
@@ -165,19 +172,13 @@ def window(
         labels.append(axis)
         indices = selection.ranges.get(axis)
         if indices is not None and axis == x.split:
-            first, last = cuts(indices, x)[rank : rank + 2].tolist()
+            first, last = _selected_offsets(indices, x)[rank : rank + 2].tolist()
             indices = indices[first:last]
         if indices is None:
             key.append(slice(None))
         else:
             key.append(slice(indices.start - start, indices.stop - start, indices.step) if indices else slice(0))
     return tuple(key), tuple(labels)
-
-
-def cuts(indices: range, layout: Layout) -> Offsets:
-    """How many of the ascending `indices` of the split axis come before each rank's part: `ranks + 1` numbers."""
-    before = -((indices.start - layout.offsets()) // indices.step)
-    return np.clip(before, 0, len(indices))
 
 
 def check_bounds(lowest: int, highest: int, axis: int, extent: int) -> None:
@@ -187,8 +188,14 @@ def check_bounds(lowest: int, highest: int, axis: int, extent: int) -> None:
             raise IndexError(f"index {index} is out of range for axis {axis} of length {extent}")
 
 
-def _filled(key: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:
-    """The key with an entry for every axis: full slices for an Ellipsis, which stays where it stands for none."""
+def _selected_offsets(indices: range, layout: Layout) -> Offsets:
+    """Return where each rank's part of some ascending indices of the split axis starts, and their number."""
+    before = -((indices.start - layout.offsets()) // indices.step)
+    return np.clip(before, 0, len(indices))
+
+
+def _expand_ellipsis(key: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:
+    """Return the key with full slices for an Ellipsis, or behind its end, so that it indexes every axis."""
     dots = [place for place, entry in enumerate(key) if entry is Ellipsis]
     if len(dots) > 1:
         raise IndexError(f"a key can have one Ellipsis (...), got {len(dots)}")
@@ -197,14 +204,16 @@ def _filled(key: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:
     if used > len(shape):
         raise IndexError(f"the key indexes {used} axes, but the array of shape {shape} has {len(shape)}")
     place = dots[0] if dots else len(rest)
-    fill: list[Entry] = [Slice(None, None, None)] * (len(shape) - used)
-    return [*rest[:place], *(fill or [...]), *rest[place:]]
+    # An Ellipsis that stands for no axis stays: the arrays at its sides are not side by side, as in NumPy.
+    slices: list[Entry] = [Slice(None, None, None)] * (len(shape) - used) or [...]
+    return [*rest[:place], *slices, *rest[place:]]
 
 
-def _checked_axes(entry: Fancy, axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _check_mask(entry: Fancy, axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes that an array indexes from `axis` on. IndexError for a mask of another shape than these."""
     axes = tuple(range(axis, axis + entry.axes))
     indexed = shape[axis : axis + entry.axes]
-    # The standard allows an extent of 0 anywhere in a mask: it selects nothing.
+    # The standard allows an extent of 0 anywhere in a mask: it selects nothing. NumPy raises IndexError.
     if entry.mask is not None and not (
         len(entry.mask) == len(indexed) and all(n in {0, m} for n, m in zip(entry.mask, indexed, strict=True))
     ):

@@ -1,13 +1,13 @@
-"""Random arrays that are the same for every number of ranks, split and counts: `minisplit.random`.
+"""The functions of `minisplit.random`: arrays that are the same for every number of ranks, split and counts.
 
-Every value is a function of the seed, the stream, the number of the call and its own place in the global array,
-so each rank makes its shard by itself. See docs/random.md.
+Every number is a function of the seed, the stream, the number of the call and its own place in the global array.
+So each rank makes its shard by itself. See docs/random.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,15 +16,13 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
-from minisplit.core.layout import Layout, as_index, normalise_shape
+from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
+from minisplit.core.layout import Layout, as_count, as_index, layout_from_counts, normalise_shape
+from minisplit.core.performance_warning import requested_move
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
 from minisplit.core.random.philox import Key
-from minisplit.core.random.sampling import IndexGrid
-
-Shape = int | Sequence[int]
-# From a field to its numbers, in the dtype and on the device of the array.
-Draw = Callable[[IndexGrid, torch.dtype, torch.device], torch.Tensor]
+from minisplit.core.random.sampling import IndexGrid, Sampler
 
 
 def rand(
@@ -35,10 +33,45 @@ def rand(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw numbers from 0 to below 1, all multiples of 2^-24 (float32) or 2^-53 (float64) as likely. Local.
+    """Draw numbers from 0 to below 1.
 
-    TypeError for a dtype of integers.
+    Parameters
+    ----------
+    *shape : int or sequence of int
+        The shape of the array: its extents, or one sequence of them. Without any it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A real or complex dtype. By default torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The numbers. All multiples of 2^-24 (float32) or 2^-53 (float64) are as likely. Of a complex dtype this
+        holds for both parts.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is one of integers, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> with ms.random.fork(seed=1):
     ...     x, y = ms.random.rand(2, 3, split=0), ms.random.rand(2, 3, split=1)
@@ -49,7 +82,7 @@ def rand(
     >>> x.tolist() == z.tolist()
     True
     """
-    return _made(sampling.uniform, _given(shape), _real(dtype), split, device, comm, generator)
+    return _draw(sampling.uniform, spec_of(_shape_of(shape), _check_real(dtype), split, device, comm), generator)
 
 
 def randn(
@@ -60,15 +93,54 @@ def randn(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw from the normal distribution of mean 0 and variance 1 (Box and Muller 1958). Local.
+    """Draw from the normal distribution of mean 0 and variance 1.
 
-    Of complex dtypes real and imaginary part have a variance of 1/2 each. TypeError for a dtype of integers.
+    Parameters
+    ----------
+    *shape : int or sequence of int
+        The shape of the array: its extents, or one sequence of them. Without any it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A real or complex dtype. By default torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The numbers. The real and the imaginary part of complex ones have a variance of 1/2 each.
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is one of integers, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Notes
+    -----
+    By Box and Muller, "A note on the generation of random normal deviates", Annals of Mathematical Statistics 29,
+    1958.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.randn(3, 4, split=1).shape
     (3, 4)
     """
-    return _made(sampling.normal, _given(shape), _real(dtype), split, device, comm, generator)
+    return _draw(sampling.normal, spec_of(_shape_of(shape), _check_real(dtype), split, device, comm), generator)
 
 
 def uniform(
@@ -82,23 +154,59 @@ def uniform(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw numbers from `low` to below `high`. Local.
+    """Draw numbers from `low` to below `high`.
 
-    ValueError unless both are finite and `low < high`, TypeError for a dtype that is not real.
+    Parameters
+    ----------
+    low : float, default 0.0
+        The least number.
+    high : float, default 1.0
+        The end. It is not drawn.
+    size : int or sequence of int, default ()
+        The shape of the array. By default it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A real dtype. By default torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The numbers.
+
+    Raises
+    ------
+    ValueError
+        If an end is not finite, `low` is not below `high`, an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is not real, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> x = ms.random.uniform(2, 3, 100, split=0).numpy()
     >>> bool(((2 <= x) & (x < 3)).all())
     True
     """
     low, high = float(low), float(high)
+    # Of infinite ends the width would be infinite, and 0 times that is no number.
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
-
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return sampling.stretched(sampling.uniform(field, dtype, device), low, high)
-
-    return _made(draw, size, _real(dtype, parts=1), split, device, comm, generator)
+    spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
+    return _draw(lambda *where: sampling.scale(sampling.uniform(*where), low, high), spec, generator)
 
 
 def normal(
@@ -112,22 +220,58 @@ def normal(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw from the normal distribution of that mean and standard deviation, two numbers. Local.
+    """Draw from the normal distribution of a mean and a standard deviation.
 
-    ValueError where `std` is negative, TypeError for a dtype of integers.
+    Parameters
+    ----------
+    mean : float, default 0.0
+        The mean.
+    std : float, default 1.0
+        The standard deviation.
+    size : int or sequence of int, default ()
+        The shape of the array. By default it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A real or complex dtype. By default torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The numbers.
+
+    Raises
+    ------
+    ValueError
+        If `std` or an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is one of integers, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.normal(5, 0, 2, split=0).tolist()
     [5.0, 5.0]
     """
     mean, std = float(mean), float(std)
+    # Not `std < 0`, which NaN would pass.
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
-
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return sampling.normal(field, dtype, device).mul_(std).add_(mean)
-
-    return _made(draw, size, _real(dtype), split, device, comm, generator)
+    spec = spec_of(size, _check_real(dtype), split, device, comm)
+    return _draw(lambda *where: sampling.normal(*where).mul_(std).add_(mean), spec, generator)
 
 
 def exponential(
@@ -140,10 +284,46 @@ def exponential(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw from the exponential distribution of mean `1 / rate`, a number; never 0. Local.
+    """Draw from the exponential distribution.
 
-    ValueError unless `rate` is positive, TypeError for a dtype that is not real.
+    Parameters
+    ----------
+    rate : float, default 1.0
+        The rate. The mean is `1 / rate`.
+    size : int or sequence of int, default ()
+        The shape of the array. By default it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A real dtype. By default torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The numbers. None of them is 0.
+
+    Raises
+    ------
+    ValueError
+        If `rate` is not positive, an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is not real, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> bool((ms.random.exponential(2.0, 100, split=0).numpy() > 0).all())
     True
@@ -151,11 +331,8 @@ def exponential(
     rate = float(rate)
     if not rate > 0:
         raise ValueError(f"rate must be positive, got {rate}")
-
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return sampling.exponential(field, dtype, device).div_(rate)
-
-    return _made(draw, size, _real(dtype, parts=1), split, device, comm, generator)
+    spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
+    return _draw(lambda *where: sampling.exponential(*where).div_(rate), spec, generator)
 
 
 def bernoulli(
@@ -168,26 +345,59 @@ def bernoulli(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw 1 with probability `p` and else 0, in torch's default dtype unless given. Local.
+    """Draw 1 with a probability, and else 0.
 
-    `p` is a number, to 2^-32, or an array of which the result has the shape, layout and dtype; there, what is
-    below 0 counts as 0 and what is above 1 as 1. ValueError for a number outside, or where `p` is an array
-    and `size`, `split`, `device` or `comm` are given.
+    Parameters
+    ----------
+    p : float or DNDarray
+        The probability, from 0 to 1, of which 32 bits count. An array has one for each element: what is below 0
+        counts as 0, and what is above 1 as 1.
+    size : int or sequence of int, optional
+        The shape of the array where `p` is a number. By default it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+        Not with an array as `p`, which has all this.
+    dtype : torch.dtype, optional
+        Any dtype. By default that of an array, else torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        Zeros and ones. With an array as `p` it has the shape and the layout of `p`.
+
+    Raises
+    ------
+    ValueError
+        If the number is not from 0 to 1, or `p` is an array and `size`, `split`, `device` or `comm` is given.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.bernoulli(ms.array([0.0, 1.0], split=0)).tolist()
     [0.0, 1.0]
     """
     if isinstance(p, DNDarray):
-        return _from(p, "p", sampling.bernoulli, (size, split, device, comm), dtype or p.dtype, generator)
+        # The elements are not checked: a rank that fails alone would leave the others waiting in a later call.
+        return _draw_like(p, "p", sampling.bernoulli, (size, split, device, comm), dtype, generator)
     p = float(p)
     if not 0 <= p <= 1:
         raise ValueError(f"p must be from 0 to 1, got {p}")
-
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return sampling.bernoulli(field, p, device).to(dtype)
-
-    return _made(draw, size or (), _any(dtype), split, device, comm, generator)
+    spec = spec_of(() if size is None else size, dtype, split, device, comm)
+    return _draw(lambda grid, dtype, device: sampling.bernoulli(grid, p, device).to(dtype), spec, generator)
 
 
 def poisson(
@@ -200,27 +410,67 @@ def poisson(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw counts of the Poisson distribution of that mean, in torch's default dtype unless given. Local.
+    """Draw counts of the Poisson distribution.
 
-    `rate` is a number, or an array of which the result has the shape, layout and dtype; there, what is no positive
-    number gives 0. ValueError for a number that is negative or not finite, or where `rate` is an array and `size`,
-    `split`, `device` or `comm` are given.
+    Parameters
+    ----------
+    rate : float or DNDarray
+        The mean. An array has one for each element: what is no positive number gives 0.
+    size : int or sequence of int, optional
+        The shape of the array where `rate` is a number. By default it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array.
+        Not with an array as `rate`, which has all this.
+    dtype : torch.dtype, optional
+        Any dtype. By default that of an array, else torch's default dtype.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The counts. With an array as `rate` it has the shape and the layout of `rate`.
+
+    Raises
+    ------
+    ValueError
+        If the number is negative or not finite, or `rate` is an array and `size`, `split`, `device` or `comm` is
+        given.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Notes
+    -----
+    Rates from 10 on by rejection: Hörmann, "The transformed rejection method for generating Poisson random
+    variables", Insurance: Mathematics and Economics 12, 1993.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.poisson(0.0, 3, split=0).tolist()
     [0.0, 0.0, 0.0]
     """
     if isinstance(rate, DNDarray):
-        return _from(rate, "rate", sampling.poisson, (size, split, device, comm), dtype or rate.dtype, generator)
+        return _draw_like(rate, "rate", sampling.poisson, (size, split, device, comm), dtype, generator)
     rate = float(rate)
     if not 0 <= rate < math.inf:
         raise ValueError(f"rate must be a finite number and not negative, got {rate}")
 
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        rates = torch.full((field.rows, field.length), rate, dtype=torch.float64, device=device)
-        return sampling.poisson(field, rates, device).to(dtype)
+    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        rates = torch.full((grid.rows, grid.length), rate, dtype=torch.float64, device=device)
+        return sampling.poisson(grid, rates, device).to(dtype)
 
-    return _made(draw, size or (), _any(dtype), split, device, comm, generator)
+    return _draw(sample, spec_of(() if size is None else size, dtype, split, device, comm), generator)
 
 
 def randint(
@@ -234,47 +484,145 @@ def randint(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw integers from `low` to below `high`, or from 0 to below `low`; int64 unless given. Local.
+    """Draw integers from `low` to below `high`.
 
-    All are as likely, without a bias for any number of values (Lemire 2019). ValueError where there is no such
-    integer, or the dtype cannot hold them.
+    Parameters
+    ----------
+    low : int
+        The least integer. It is `high` where that is not given, and the least integer is 0.
+    high : int, optional
+        The end. It is not drawn.
+    size : int or sequence of int, default ()
+        The shape of the array. By default it is 0-d.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A dtype that holds all these integers. By default int64.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The integers. All are as likely, whatever their number is.
+
+    Raises
+    ------
+    ValueError
+        If there is no such integer, the dtype does not hold them, an extent is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Notes
+    -----
+    By Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> with ms.random.fork(seed=1):
     ...     ms.random.randint(0, 10, 8, split=0).tolist()
     [2, 3, 4, 7, 0, 2, 4, 1]
     """
-    low, high = _span(low, high)
-    dtype = _holding(low, high, sanitize_dtype(dtype) or torch.int64)
-
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return sampling.integers(field, low, high, device).to(dtype)
-
-    return _made(draw, size, dtype, split, device, comm, generator)
+    low, high = _read_range(low, high)
+    dtype = _check_holds(low, high, sanitize_dtype(dtype) or torch.int64)
+    spec = spec_of(size, dtype, split, device, comm)
+    return _draw(lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype), spec, generator)
 
 
 def rand_like(
     x: DNDarray, *, dtype: torch.dtype | None = None, split: int | None = None, generator: Generator | None = None
 ) -> DNDarray:
-    """Draw as `rand`, with the shape, dtype, layout, device and communicator of `x`. Local.
+    """Draw numbers from 0 to below 1, in the shape and layout of an array.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+    dtype : torch.dtype, optional
+        A real or complex dtype. By default that of `x`.
+    split : int, optional
+        Another axis to cut over the ranks, with the default counts. By default the result has the layout of `x`.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, as `rand` draws them.
+
+    Raises
+    ------
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is one of integers, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.rand_like(ms.zeros((2, 3), split=1)).split
     1
     """
-    return _like(sampling.uniform, x, _real(dtype or as_dndarray(x).dtype), split, generator)
+    dtype = _check_real(dtype or as_dndarray(x).dtype)
+    return _draw(sampling.uniform, spec_like(x, dtype, split), generator)
 
 
 def randn_like(
     x: DNDarray, *, dtype: torch.dtype | None = None, split: int | None = None, generator: Generator | None = None
 ) -> DNDarray:
-    """Draw as `randn`, with the shape, dtype, layout, device and communicator of `x`. Local.
+    """Draw from the normal distribution of mean 0 and variance 1, in the shape and layout of an array.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+    dtype : torch.dtype, optional
+        A real or complex dtype. By default that of `x`.
+    split : int, optional
+        Another axis to cut over the ranks, with the default counts. By default the result has the layout of `x`.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, as `randn` draws them.
+
+    Raises
+    ------
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If the dtype is one of integers, or another argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.randn_like(ms.zeros((2, 3), split=1)).shape
     (2, 3)
     """
-    return _like(sampling.normal, x, _real(dtype or as_dndarray(x).dtype), split, generator)
+    dtype = _check_real(dtype or as_dndarray(x).dtype)
+    return _draw(sampling.normal, spec_like(x, dtype, split), generator)
 
 
 def randint_like(
@@ -286,19 +634,51 @@ def randint_like(
     split: int | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw as `randint`, with the shape, dtype, layout, device and communicator of `x`. Local.
+    """Draw integers from `low` to below `high`, in the shape and layout of an array.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+    low : int
+        The least integer. It is `high` where that is not given, and the least integer is 0.
+    high : int, optional
+        The end. It is not drawn.
+    dtype : torch.dtype, optional
+        A dtype that holds all these integers. By default that of `x`.
+    split : int, optional
+        Another axis to cut over the ranks, with the default counts. By default the result has the layout of `x`.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
+
+    Returns
+    -------
+    DNDarray
+        The integers, as `randint` draws them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such integer, or the dtype does not hold them.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.randint_like(ms.arange(4, split=0), 1).tolist()
     [0, 0, 0, 0]
     """
-    low, high = _span(low, high)
-    dtype = _holding(low, high, sanitize_dtype(dtype) or as_dndarray(x).dtype)
-
-    def draw(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return sampling.integers(field, low, high, device).to(dtype)
-
-    return _like(draw, x, dtype, split, generator)
+    low, high = _read_range(low, high)
+    dtype = _check_holds(low, high, sanitize_dtype(dtype) or as_dndarray(x).dtype)
+    spec = spec_like(x, dtype, split)
+    return _draw(lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype), spec, generator)
 
 
 def randperm(
@@ -310,28 +690,91 @@ def randperm(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw an order of the integers from 0 to below `n`, all orders as likely; int64 unless given. Local.
+    """Draw an order of the integers from 0 to below `n`.
 
-    Every rank sorts `n` random keys, and keeps its part. ValueError where the dtype cannot hold them.
+    Parameters
+    ----------
+    n : int
+        The number of integers.
+    split : int, optional
+        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
+        number.
+    dtype : torch.dtype, optional
+        A dtype that holds all these integers. By default int64.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The integers in one dimension. All orders are as likely.
+
+    Raises
+    ------
+    ValueError
+        If `n` is negative, the dtype does not hold the integers, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+
+    Notes
+    -----
+    Every rank sorts `n` random numbers, and keeps its part of the order.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> sorted(ms.random.randperm(5, split=0).tolist())
     [0, 1, 2, 3, 4]
     """
-    n = _extent(n, "n")
-    dtype = _holding(0, max(n, 1), sanitize_dtype(dtype) or torch.int64)
-    comm = sanitize_comm(comm)
-    layout = Layout((n,), split, comm.size)
-    order = _order(n, sanitize_generator(generator).next_key(comm), sanitize_device(device))
-    return _part(order.to(dtype), layout, comm)
+    n = as_count(n, "n")
+    dtype = _check_holds(0, max(n, 1), sanitize_dtype(dtype) or torch.int64)
+    spec = spec_of(n, dtype, split, device, comm)
+    order = _random_order(n, sanitize_generator(generator).next_key(spec.comm), spec.device)
+    return _cut(order.to(dtype), spec.layout, spec.comm)
 
 
 def permutation(x: int | DNDarray, *, split: int | None = None, generator: Generator | None = None) -> DNDarray:
-    """Draw an order of the rows (axis 0) of `x`, or of the integers below it.
+    """Draw an order of the rows of an array, or of the integers below a number.
 
-    Local for an int, else collective: the rows come in a new order, in the layout of `x`. TypeError for
-    another thing, ValueError where `x` has no axis, or is an array and `split` is given.
+    Parameters
+    ----------
+    x : int or DNDarray
+        The array, of whose rows (along axis 0) the order is drawn, or the number of integers.
+    split : int, optional
+        0 to cut an order of integers over the ranks. Not with an array.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
+    Returns
+    -------
+    DNDarray
+        The rows of `x` in a new order, in the layout of `x`, or the integers from 0 to below `x`.
+
+    Raises
+    ------
+    ValueError
+        If `x` has no axis or is negative, or is an array and `split` is given.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If `x` is neither an int nor a DNDarray.
+
+    Communication
+    -------------
+    Local for an int. Collective for an array that is split along axis 0: one exchange of rows.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> sorted(ms.random.permutation(ms.arange(2, 6, split=0)).tolist())
     [2, 3, 4, 5]
@@ -341,11 +784,11 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
     if x.ndim == 0 or split is not None:
         given = "a 0-d array" if x.ndim == 0 else f"split={split}"
         raise ValueError(f"permutation needs an array with an axis, whose split it keeps, got {given}")
-    key = sanitize_generator(generator).next_key(x.comm)
-    order = _order(x.shape[0], key, x.device)
-    along = Layout((x.shape[0],), 0, x.comm.size, x.counts) if x.split == 0 else None
-    moved: DNDarray = x[_part(order, along or Layout((x.shape[0],), None, x.comm.size), x.comm)]
-    return moved.to_layout(x.layout)
+    order = _random_order(x.shape[0], sanitize_generator(generator).next_key(x.comm), x.device)
+    # An index with the counts of the rows gives a result with these counts, so that the rows move once.
+    rows = layout_from_counts(x.counts) if x.counts and x.split == 0 else Layout(order.shape, None, x.comm.size)
+    with requested_move():
+        return x[_cut(order, rows, x.comm)].to_layout(x.layout)
 
 
 def choice(
@@ -358,14 +801,51 @@ def choice(
     comm: Communication | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw rows (axis 0) of `a`, or integers below it, each of them at most once unless `replace`.
+    """Draw rows of an array, or integers below a number.
 
-    `p`, as many numbers of any sum that are the same on all ranks, makes some more likely. Local for an
-    int, else collective. Every rank looks at all of `p`, and without `replace` sorts as many keys as there are
-    rows.
+    Parameters
+    ----------
+    a : int or DNDarray
+        The array, whose rows (along axis 0) are drawn, or the number of integers.
+    size : int or sequence of int, default ()
+        The shape of what is drawn. By default one row or one integer.
+    replace : bool, default True
+        Whether a row or an integer may be drawn more than once.
+    p : array_like, optional
+        The weights: as many numbers as there are rows or integers, of any sum, and the same on all ranks. By
+        default all are as likely.
+    split : int, optional
+        The axis of `size` that is cut over the ranks. By default None: every rank holds all that is drawn.
+    comm : Communication, optional
+        The ranks that hold the result. By default those of `a`, or the communicator in use.
+    generator : Generator, optional
+        The stream from which the numbers come. By default that of the module, see `seed`.
 
-    ValueError where there are too few to choose from, or `p` does not fit; TypeError for another `a`.
+    Returns
+    -------
+    DNDarray
+        What is drawn: an array of `size`, with the other axes of `a` behind it.
 
+    Raises
+    ------
+    ValueError
+        If there are too few rows or integers to draw from, `p` does not fit, `a` has no axis, or it is on another
+        communicator than `comm`.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If `a` is neither an int nor a DNDarray.
+
+    Communication
+    -------------
+    Local for an int. Collective for an array that is split along axis 0: one exchange of rows.
+
+    Notes
+    -----
+    Every rank looks at all of `p`, and without `replace` sorts as many random numbers as there are rows.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.choice(3, 4, p=[0, 2, 0], split=0).tolist()
     [1, 1, 1, 1]
@@ -377,52 +857,48 @@ def choice(
             raise ValueError("choice takes an array with an axis, and stays on its communicator")
         n, comm, device = a.shape[0], a.comm, a.device
     else:
-        n, comm, device = _extent(a, "a"), sanitize_comm(comm), sanitize_device(None)
+        n, comm, device = as_count(a, "a"), sanitize_comm(comm), sanitize_device(None)
     shape = normalise_shape(size)
-    layout, wanted = Layout(shape, split, comm.size), math.prod(shape)
-    weights = None if p is None else _weights(p, n, device)
-    there = n if weights is None else int((weights > 0).sum())
-    if wanted > (there if not replace else wanted if there else 0):
+    layout, count = Layout(shape, split, comm.size), math.prod(shape)
+    weights = None if p is None else _read_weights(p, n, device)
+    available = n if weights is None else int((weights > 0).sum())
+    # With replacement there is no limit, if only there is something to draw from.
+    if count > (available if not replace else count if available else 0):
         how = "" if replace else ", as many as there are without replacement"
-        raise ValueError(f"size must be at most {there}{how}, got {wanted}")
+        raise ValueError(f"size must be at most {available}{how}, got {count}")
     key = sanitize_generator(generator).next_key(comm)
     if replace:
-        field = sampling.field_of(layout, comm.rank, key)
+        grid = sampling.shard_grid(layout, comm.rank, key)
         if weights is None:
-            mine = sampling.integers(field, 0, max(n, 1), device)
+            # max: where n is 0 the grid is empty, but a range of integers must not be.
+            numbers = sampling.integers(grid, 0, max(n, 1), device)
         else:
-            drawn = sampling.uniform(field, torch.float64, device)
-            mine = torch.searchsorted(sampling.cumulated(weights), drawn, right=True)
-        index = DNDarray(mine.view(layout.lshape(comm.rank)), layout, comm)
+            u = sampling.uniform(grid, torch.float64, device)
+            # right: a number on a border belongs to the next weight. Otherwise u = 0 would draw the first integer
+            # also where its weight is 0.
+            numbers = torch.searchsorted(sampling.cumulative_shares(weights), u, right=True)
+        index = DNDarray(numbers.view(layout.lshape(comm.rank)), layout, comm)
     else:
-        index = _part(_order(n, key, device, weights)[:wanted].view(shape), layout, comm)
-    return a[index] if isinstance(a, DNDarray) else index
+        index = _cut(_random_order(n, key, device, weights)[:count].view(shape), layout, comm)
+    with requested_move():
+        return a[index] if isinstance(a, DNDarray) else index
 
 
-def _given(shape: tuple[Any, ...]) -> Shape:
-    """A shape, given as ints or as one sequence."""
-    return shape[0] if len(shape) == 1 else shape
+def _shape_of(extents: tuple[Any, ...]) -> Shape:
+    """A shape that is given as ints or as one sequence."""
+    # As in torch: rand(2, 3) and rand((2, 3)) are the same, and rand(2) has one axis.
+    return extents[0] if len(extents) == 1 else extents
 
 
-def _any(dtype: torch.dtype | None) -> torch.dtype:
-    return sanitize_dtype(dtype) or torch.get_default_dtype()
-
-
-def _real(dtype: torch.dtype | None, parts: int = 2) -> torch.dtype:
-    """The dtype, or the default; TypeError unless it is real, or complex where it may have two parts."""
-    chosen = _any(dtype)
+def _check_real(dtype: torch.dtype | None, parts: int = 2) -> torch.dtype:
+    """The dtype, or torch's default. TypeError unless it is real, or complex where numbers may have two parts."""
+    chosen = sanitize_dtype(dtype) or torch.get_default_dtype()
     sampling.check_real(chosen.to_real() if parts == 2 and chosen.is_complex else chosen)
     return chosen
 
 
-def _extent(n: Any, name: str) -> int:
-    extent = as_index(n, name)
-    if extent < 0:
-        raise ValueError(f"{name} must not be negative, got {extent}")
-    return extent
-
-
-def _span(low: Any, high: Any) -> tuple[int, int]:
+def _read_range(low: Any, high: Any) -> tuple[int, int]:
+    """The ends of a range of integers, which begins at 0 if one is given. ValueError for an empty one."""
     low = as_index(low, "low")
     low, high = (0, low) if high is None else (low, as_index(high, "high"))
     if not low < high:
@@ -430,21 +906,24 @@ def _span(low: Any, high: Any) -> tuple[int, int]:
     return low, high
 
 
-def _holding(low: int, high: int, dtype: torch.dtype) -> torch.dtype:
-    """`dtype`, or ValueError where it cannot hold the integers from `low` to below `high`."""
+def _check_holds(low: int, high: int, dtype: torch.dtype) -> torch.dtype:
+    """The dtype. ValueError where it does not hold all integers from `low` to below `high`."""
     if dtype is torch.bool:
         smallest, largest = 0, 1
     elif dtype.is_floating_point or dtype.is_complex:
+        # From here on the gaps between neighbours are larger than 1.
         largest = int(2 / torch.finfo(dtype).eps)
         smallest = -largest
     else:
+        # The integers are drawn as int64, also for uint64.
         smallest, largest = torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, 2**63 - 1)
     if low < smallest or high - 1 > largest:
         raise ValueError(f"{dtype} cannot hold all integers from {low} to {high - 1}")
     return dtype
 
 
-def _weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
+def _read_weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
+    """The weights of a choice in double precision. ValueError for what does not fit."""
     if isinstance(p, DNDarray) and p.split is not None:
         raise ValueError("p must be the same on all ranks: replicate it by minisplit.resplit(p, None)")
     weights = torch.as_tensor(p.larray if isinstance(p, DNDarray) else p, dtype=torch.float64, device=device)
@@ -456,65 +935,47 @@ def _weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
     return weights
 
 
-def _order(n: int, key: Key, device: torch.device, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """All numbers below `n` in random order, heavy ones earlier: as after waiting times of these rates."""
+def _random_order(n: int, key: Key, device: torch.device, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """All numbers below `n` in a random order.
+
+    The order is that of waiting times, which are exponential, and whose rates are the weights. So the first number
+    is each one with a probability in proportion to its weight, and so is the next among those that are left.
+    """
     waiting = sampling.exponential(IndexGrid(key, 1, n), torch.float64, device)[0]
+    # A weight of 0 gives an infinite time, the last place. stable: equal times have the same order on all ranks.
     return (waiting if weights is None else waiting / weights).argsort(stable=True)
 
 
-def _part(whole: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
-    """A whole that every rank has, cut; each part in memory of its own."""
+def _cut(whole: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
+    """The array of a tensor that every rank has whole. Each part is in memory of its own."""
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
+    # clone: otherwise the memory of the whole tensor would live as long as the shard.
     return DNDarray(shard.clone(memory_format=torch.contiguous_format), layout, comm)
 
 
-def _made(
-    draw: Draw,
-    size: Shape,
-    dtype: torch.dtype,
-    split: int | None,
-    device: Device,
-    comm: Communication | None,
-    generator: Generator | None,
-) -> DNDarray:
-    comm = sanitize_comm(comm)
-    layout = Layout(size, split, comm.size)  # type: ignore[arg-type]
-    return _drawn(draw, layout, dtype, sanitize_device(device), comm, generator)
-
-
-def _like(draw: Draw, x: DNDarray, dtype: torch.dtype, split: int | None, generator: Generator | None) -> DNDarray:
-    layout = x.layout if split is None else x.layout.with_split(split)
-    return _drawn(draw, layout, dtype, x.device, x.comm, generator)
-
-
-def _from(
+def _draw_like(
     x: DNDarray,
     name: str,
-    draw: Callable[..., torch.Tensor],
+    sample: Callable[[IndexGrid, torch.Tensor, torch.device], torch.Tensor],
     others: tuple[object, ...],
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     generator: Generator | None,
 ) -> DNDarray:
-    """Numbers of a distribution of which `x` has the parameters."""
+    """Draw from distributions whose parameters are the elements of `x`, the argument `name`."""
     if any(other is not None for other in others):
         raise ValueError(
             f"{name} is an array, which has a size, split, device and comm: give none of them beside it"
         )
 
-    def of(field: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        return draw(field, x.larray.detach().reshape(field.rows, field.length), device).to(dtype)
+    def sample_shard(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        # detach: what is drawn is no differentiable function of the parameters.
+        return sample(grid, x.larray.detach().reshape(grid.rows, grid.length), device).to(dtype)
 
-    return _drawn(of, x.layout, _any(dtype), x.device, x.comm, generator)
+    return _draw(sample_shard, spec_like(x, dtype, None), generator)
 
 
-def _drawn(
-    draw: Draw,
-    layout: Layout,
-    dtype: torch.dtype,
-    device: torch.device,
-    comm: Communication,
-    generator: Generator | None,
-) -> DNDarray:
-    key = sanitize_generator(generator).next_key(comm)
-    shard = draw(sampling.field_of(layout, comm.rank, key), dtype, device)
-    return DNDarray(shard.view(layout.lshape(comm.rank)), layout, comm)
+def _draw(sample: Sampler, spec: ArraySpec, generator: Generator | None) -> DNDarray:
+    """Draw the numbers of one call. Nothing may fail after the call has been counted."""
+    key = sanitize_generator(generator).next_key(spec.comm)
+    shard = sample(sampling.shard_grid(spec.layout, spec.comm.rank, key), spec.dtype, spec.device)
+    return DNDarray(shard.view(spec.layout.lshape(spec.comm.rank)), spec.layout, spec.comm)

@@ -1,19 +1,19 @@
-"""Which numbers come next: seeds, streams, and how many calls have drawn from each."""
+"""The state of random numbers: seeds, streams, and how many calls have drawn from each stream."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minisplit.core.communication.debug import CollectiveError, debugging, texts_by_rank
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.error_text import short_repr
-from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import as_index
 from minisplit.core.random.philox import Key, fold, words_of
 
@@ -21,15 +21,28 @@ _LIMIT = 2**64
 
 
 class State(NamedTuple):
-    """What the next call of a generator draws: a value, to be kept, compared, printed or pickled."""
+    """The state of a generator, which says what its next call draws.
+
+    It is a value that can be kept, compared, printed and pickled. The parameters are its fields.
+
+    Parameters
+    ----------
+    seed : int
+        The seed.
+    stream : int, default 0
+        The stream. Streams of one seed are independent of each other.
+    call : int, default 0
+        How many calls have drawn from the stream.
+    """
 
     seed: int
     stream: int = 0
     call: int = 0
 
 
-def _checked(state: State) -> State:
-    """The state with plain ints; TypeError or ValueError for what is none."""
+def _check_state(state: State) -> State:
+    """The state with plain ints. TypeError or ValueError for what is no state."""
+    # A plain tuple is welcome: that is what some formats of files make of a State.
     if not isinstance(state, tuple) or len(state) != 3:
         raise TypeError(f"state must be what get_state() returns, got {short_repr(state)}")
     numbers = State(*(as_index(number, name) for number, name in zip(state, State._fields, strict=True)))
@@ -40,18 +53,35 @@ def _checked(state: State) -> State:
 
 
 class Generator:
-    """A stream of random numbers of its own: `minisplit.random.rand(3, generator=g)`. Local.
+    """A stream of random numbers of its own.
 
-    Two generators of the same seed and stream draw the same, of different seeds or streams independent numbers;
-    both are numbers from 0 to 2^64 - 1. The functions of `minisplit.random` draw from one of stream 0 where no
-    generator is given. Each call draws other numbers, which depend on seed, stream, call and shape alone: all
-    ranks must make the same calls in the same order (debug mode compares).
+    Generators of the same seed and stream draw the same numbers, those of different seeds or streams independent
+    ones. Each call draws other numbers. They depend on seed, stream, number of the call and shape alone, so that
+    all ranks must make the same calls in the same order. Debug mode compares them.
 
-    What has been drawn is known per thread or asynchronous task: it starts with what its creator had drawn where
-    it takes over the creator's context, and from the first call else.
+    How many calls there were is known for each thread and each asynchronous task. One that takes over the context
+    of its creator starts with the number of that one, any other with 0.
 
-    Raises TypeError or ValueError where `seed` or `stream` are not such numbers.
+    Parameters
+    ----------
+    seed : int
+        The seed, from 0 to 2^64 - 1.
+    stream : int, default 0
+        The stream, from 0 to 2^64 - 1. The functions of `minisplit.random` without a generator use stream 0.
 
+    Raises
+    ------
+    TypeError
+        If one of them is no int.
+    ValueError
+        If one of them is out of range.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> g, h = ms.random.Generator(5, stream=1), ms.random.Generator(5, stream=1)
     >>> ms.random.rand(3, generator=g).tolist() == ms.random.rand(3, generator=h).tolist()
@@ -63,7 +93,9 @@ class Generator:
     __slots__ = ("_first", "_state")
 
     def __init__(self, seed: int, stream: int = 0) -> None:
-        self._first = _checked(State(seed, stream))
+        # The state before the first call. A variable that is set here would be so in this thread only, while ranks
+        # that are threads may share the generator.
+        self._first = _check_state(State(seed, stream))
         self._state: ContextVar[State] = ContextVar("minisplit_random")
 
     def __repr__(self) -> str:
@@ -71,22 +103,51 @@ class Generator:
         return f"Generator({state.seed}, stream={state.stream}) after {state.call} calls"
 
     def __reduce__(self) -> Any:
-        return _restored, (self.get_state(),)
+        return _restore, (self.get_state(),)
 
     def seed(self, seed: int) -> None:
-        """Start again from another seed, in the same stream. Local."""
+        """Start again from another seed, in the same stream. Local, and on all ranks.
+
+        Parameters
+        ----------
+        seed : int
+            The seed, from 0 to 2^64 - 1.
+        """
         self.set_state(State(seed, self.get_state().stream))
 
     def get_state(self) -> State:
-        """What the next call draws. Local."""
+        """Return the state, which says what the next call draws. Local.
+
+        Returns
+        -------
+        State
+            Seed, stream and number of calls.
+        """
         return self._state.get(self._first)
 
     def set_state(self, state: State) -> None:
-        """Go on from what `get_state` gave. Local; all ranks must do it."""
-        self._state.set(_checked(state))
+        """Go on from a state. Local, and on all ranks.
+
+        Parameters
+        ----------
+        state : State
+            What `get_state` has returned.
+        """
+        self._state.set(_check_state(state))
 
     def next_key(self, comm: Communication) -> Key:
-        """The key of one call, and go on to the next. Local; collective in debug mode."""
+        """Return the key of one call, and count the call. Local, but collective in debug mode.
+
+        Parameters
+        ----------
+        comm : Communication
+            The ranks that draw.
+
+        Returns
+        -------
+        tuple of int
+            The key for the Philox function.
+        """
         if inside_vmap():
             raise RuntimeError(
                 "the mapped function draws from minisplit.random, as often as its rank has chunks of samples: "
@@ -94,22 +155,25 @@ class Generator:
             )
         state = self.get_state()
         if debugging():
-            _compare(state, comm)
+            _compare_states(state, comm)
         self._state.set(state._replace(call=state.call + 1))
+        # One key for each call, so that no two calls use the same counter, whatever their shapes are.
         return fold(words_of(state.seed), state.call, state.stream)
 
 
-def _restored(state: State) -> Generator:
+def _restore(state: State) -> Generator:
+    """Make a generator of the state that pickle has kept."""
     generator = Generator(state.seed, state.stream)
     generator.set_state(state)
     return generator
 
 
+# That of all functions without `generator=`.
 default = Generator(0)
 
 
 def sanitize_generator(generator: Generator | None) -> Generator:
-    """Return `generator`, or the one that is used for None; TypeError for anything else."""
+    """Return `generator`, or the default one for None. TypeError for anything else."""
     if generator is None:
         return default
     if isinstance(generator, Generator):
@@ -121,11 +185,35 @@ def sanitize_generator(generator: Generator | None) -> Generator:
 
 
 def seed(seed: int | None = None, *, comm: Communication | None = None) -> int:
-    """Start the draws again from `seed`, a number from 0 to 2^64 - 1, and return it. Local.
+    """Start again from a seed, with the numbers that come without a generator.
 
-    Until it is called the seed is 0. All ranks must give the same one. Without a number rank 0 of `comm` takes a
-    random one for all: this is collective.
+    Until this is called the seed is 0.
 
+    Parameters
+    ----------
+    seed : int, optional
+        The seed, from 0 to 2^64 - 1, and the same on all ranks. By default a random one.
+    comm : Communication, optional
+        The ranks that agree on a random seed. By default the communicator in use.
+
+    Returns
+    -------
+    int
+        The seed.
+
+    Raises
+    ------
+    TypeError
+        If the seed is no int.
+    ValueError
+        If it is out of range.
+
+    Communication
+    -------------
+    Local with a seed. Collective without one: one broadcast.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.seed(7)
     7
@@ -144,8 +232,19 @@ def seed(seed: int | None = None, *, comm: Communication | None = None) -> int:
 
 
 def get_state() -> State:
-    """Return seed, stream and number of calls so far, for `set_state`. Local.
+    """Return the state of the numbers that come without a generator.
 
+    Returns
+    -------
+    State
+        Seed, stream and number of calls, for `set_state`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> state = ms.random.get_state()
     >>> first = ms.random.rand(3).tolist()
@@ -157,22 +256,58 @@ def get_state() -> State:
 
 
 def set_state(state: State) -> None:
-    """Go on from what `get_state` has given, on all ranks. Local.
+    """Go on from a state, with the numbers that come without a generator.
 
-    TypeError or ValueError for what is no such state.
+    Parameters
+    ----------
+    state : State
+        What `get_state` has returned. The same on all ranks.
 
+    Raises
+    ------
+    TypeError
+        If it is no state.
+    ValueError
+        If a number in it is out of range.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.random.set_state(ms.random.get_state())
     """
     default.set_state(state)
 
 
-@contextmanager
-def fork(seed: int | None = None) -> Iterator[None]:
-    """Within a `with` block draw on the side: afterwards the draws go on as if there had been none. Local.
+def fork(seed: int | None = None) -> AbstractContextManager[None]:
+    """Draw without effect on what comes after a `with` block.
 
-    With `seed` the block starts from that seed, else from where the draws are.
+    Parameters
+    ----------
+    seed : int, optional
+        The seed with which the block starts. By default it goes on from where the numbers are.
 
+    Returns
+    -------
+    context manager
+        After its block the numbers go on as if nothing had been drawn in it.
+
+    Raises
+    ------
+    TypeError
+        If the seed is no int.
+    ValueError
+        If it is out of range.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> before = ms.random.get_state()
     >>> with ms.random.fork(seed=3):
@@ -180,6 +315,12 @@ def fork(seed: int | None = None) -> Iterator[None]:
     >>> ms.random.get_state() == before
     True
     """
+    return _restore_afterwards(seed)
+
+
+@contextmanager
+def _restore_afterwards(seed: int | None) -> Iterator[None]:
+    """The context manager of `fork`, which is a plain function so that editors and tracebacks show it as one."""
     before = default.get_state()
     if seed is not None:
         default.seed(seed)
@@ -189,8 +330,9 @@ def fork(seed: int | None = None) -> Iterator[None]:
         default.set_state(before)
 
 
-def _compare(state: State, comm: Communication) -> None:
-    """CollectiveError, the same on every rank, unless all draw from the same state."""
+def _compare_states(state: State, comm: Communication) -> None:
+    """Raise CollectiveError, the same on every rank, unless all draw from the same state."""
+    # Records hold int64, and the numbers of a state go up to 2^64.
     record = np.array([word for number in state for word in words_of(number)], dtype=np.int64)
     table = comm.allgather(record)
     if (table == table[0]).all():

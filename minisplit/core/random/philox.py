@@ -1,8 +1,11 @@
-"""Philox4x32-10: random numbers as a function of their place, not of those drawn before.
+"""Philox4x32-10: random words as a function of a counter, not of the words before.
 
-A block cipher made light: it takes a counter of four 32-bit words and a key of two to four random words. Salmon,
-Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, https://doi.org/10.1145/2063384.2063405.
-Their published answers for known counters and keys are in the tests.
+Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+https://doi.org/10.1145/2063384.2063405. The function resembles a block cipher: ten rounds mix a counter of four
+32-bit words with a key of two, and give four random words. Names and constants are those of the paper. The answers
+that its authors published for some counters and keys are in the tests.
+
+This module is pure: it knows neither torch nor MPI.
 """
 
 from __future__ import annotations
@@ -23,25 +26,25 @@ _WEYL = 0x9E3779B9, 0xBB67AE85
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: Key) -> tuple[Any, Any, Any, Any]:
-    """Four random words for each counter, of four words: ints, or int64 tensors of one shape on any device. Local.
+    """Return four random words for each counter of four words: ints, or int64 tensors of one shape on any device.
 
     >>> [f"{word:08x}" for word in philox((0, 0, 0, 0), (0, 0))]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
     c0, c1, c2, c3 = counter
     for k0, k1 in _round_keys(key):
-        # Of the products, 64 bits long, the upper half is wanted here and the lower half as c1 and c3; what is
-        # above that is masked away a round later.
+        # The upper halves of the products, which are 64 bits long, go into c0 and c2, the lower ones into c1 and
+        # c3. What is above the lower halves is masked away a round later.
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0) & WORD, p1, ((p0 >> 32) ^ c3 ^ k1) & WORD, p0
     return c0, c1 & WORD, c2, c3 & WORD
 
 
 def philox_in_place(planes: Array, key: Key) -> None:
-    """Replace the counters in the first four rows of a `(6, n)` array by their random words. Local.
+    """Replace the counters in the first four rows of a `(6, n)` array by their random words.
 
-    The other two rows are for products. Several times faster than tensors, for some thousand columns that stay in
-    the caches.
+    The other two rows are for products. This is several times faster than tensors, for some thousand columns,
+    which stay in the caches (benchmarks/random_speed.py).
     """
     c0, c1, c2, c3, p0, p1 = planes
     for k0, k1 in _round_constants(key):
@@ -53,12 +56,13 @@ def philox_in_place(planes: Array, key: Key) -> None:
             np.bitwise_xor(c, k, out=c)
             np.bitwise_and(c, _MASK, out=c)
         c1, p1, c3, p0 = p1, c1, p0, c3
-    # After an even number of rounds all are where they were.
+    # The rows change places each round. After an even number of rounds all are where they were.
     np.bitwise_and(planes[1], _MASK, out=planes[1])
     np.bitwise_and(planes[3], _MASK, out=planes[3])
 
 
 def _round_keys(key: Key) -> list[Key]:
+    """The keys of the rounds."""
     return [((key[0] + r * _WEYL[0]) & WORD, (key[1] + r * _WEYL[1]) & WORD) for r in range(ROUNDS)]
 
 
@@ -67,8 +71,11 @@ def _constant(number: int) -> Array:
     return np.array(number, np.uint64)
 
 
+# Key: that of a call. The blocks of one call use the same one, and a call of `vmap` has one for each random
+# function.
 @lru_cache(maxsize=64)
 def _round_constants(key: Key) -> list[tuple[Array, Array]]:
+    """The same keys as arrays."""
     return [(_constant(k0), _constant(k1)) for k0, k1 in _round_keys(key)]
 
 
@@ -76,7 +83,7 @@ _M0, _M1, _SHIFT, _MASK = map(_constant, (*_MULTIPLIERS, 32, WORD))
 
 
 def fold(key: Key, first: int, second: int = 0) -> Key:
-    """A key for two numbers below 2^64, from one for what has such numbers. Local.
+    """Derive a key for two numbers below 2^64 from another key. The keys of different numbers are independent.
 
     >>> fold((0, 0), 0) == (0x6627E8D5, 0xE169C58D)
     True
@@ -85,5 +92,5 @@ def fold(key: Key, first: int, second: int = 0) -> Key:
 
 
 def words_of(number: int) -> Key:
-    """The lower and the upper word of a number below 2^64."""
+    """Return the lower and the upper word of a number below 2^64."""
     return number & WORD, number >> 32

@@ -1,4 +1,8 @@
-"""What a format of files is to the rest of minisplit. Nothing here, nor in a format, sends a message."""
+"""What a format of files is to the rest of minisplit: the base classes of formats and writers.
+
+All functions of a format are local. What is collective is in `minisplit.io.collective`, once for all formats; only
+`Reader.build_index` sends messages. Tested in tests/io/test_api.py, for all formats at once.
+"""
 
 from __future__ import annotations
 
@@ -6,144 +10,147 @@ import errno
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 
-from minisplit.core import error_text, storage
+from minisplit.core.error_text import short_list, short_repr
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
+from minisplit.core.storage import Box, Reader
 
 
-class Reader(storage.Reader, Protocol):
-    """One dataset of one file, opened on this rank. Local."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A dataset that is to be written: file, name in the file, layout, dtype, and options of the format."""
 
-    def placed(self, layout: Layout) -> Layout:
-        """The layout in which the ranks best read an array that is to have `layout`: in long pieces. Pure."""
+    path: str
+    dataset: str | None
+    layout: Layout
+    dtype: torch.dtype
+    options: dict[str, Any]
 
 
-class Writer(Protocol):
-    """A dataset in a file under way that `Format.create` made, opened on this rank. Local."""
+class Writer:
+    """A dataset in a file that `Format.create` has made, opened on this rank. A format subclasses it."""
 
     def write(self, box: Box, part: torch.Tensor) -> None:
-        """Put that part in its place. Boxes of different ranks do not overlap."""
+        """Write a part, which is contiguous and on the CPU, to its place. Boxes of two ranks do not overlap."""
+        raise NotImplementedError
 
     def close(self) -> None:
-        """No more is written; `replacing` then hands the file to the disk."""
+        """Close the file. What was written is handed to the disk later, by `atomic_replacement`."""
 
 
 class Format:
-    """A format of files: how one is opened, made and written. A subclass says what it does otherwise.
+    """A format of files: how a file is opened, made and written. A subclass says what it does otherwise.
 
-    To write one, rank 0 calls `create`; then every rank that has a part calls `writer`, writes and closes, all at
-    once or, where `in_turns` says so, in the order of the ranks. See `minisplit.io.api.save`.
+    To write a file, rank 0 calls `create`. Then every rank that has a part calls `open_writer`, writes, and
+    closes: all ranks at once or, where `serial_writes` is true, one rank after the other.
     """
 
     name: str
+    # How the names of its files end.
     suffixes: tuple[str, ...]
-    # Whether datasets have names; whether one can be added to a file; whether each is a folder of its own; whether
-    # they are the columns of one table.
-    named = False
-    adds = False
-    folders = False
-    table = False
-    # Whether files tell of what dtype their numbers are.
-    typed = True
-    # Those of the options of `writer` that `open` has too.
-    reading: tuple[str, ...] = ()
+    # What a file holds: one array without a name, arrays with names, to which others can be added, or the columns
+    # of one table.
+    contents: Literal["array", "datasets", "columns"]
+    # Whether a dataset is a folder with a file for each chunk. Then a dataset is added without a copy of the
+    # others, and two ranks must not write to one chunk.
+    chunk_files = False
 
-    def names(self, path: str) -> list[str]:
-        """The datasets in a file; [""] for the one that needs no name."""
+    def dataset_names(self, path: str) -> list[str]:
+        """Return the names of the datasets in a file; [""] for an array without a name."""
         raise NotImplementedError
 
-    def open(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
-        """Open a dataset, the only one for None. `dtype`, the wanted one, is for formats without any of their own.
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        """Open a dataset; for None the only one. `dtype` is for formats whose files need not have one themselves.
 
-        KeyError or ValueError, which list what is there, for a name that is missing or is no array's.
+        KeyError or ValueError, which list what is there, for a name that is missing or is not that of an array.
         """
         raise NotImplementedError
 
-    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        """The layout in which an array of this layout is best written: in long pieces, and no chunk for two ranks.
+    def write_layout(self, target: Target) -> Layout:
+        """Return the layout in which ranks best write: in long pieces of the file, and one rank for each chunk.
 
         Pure. TypeError where the format has no such dtype, ValueError for a shape that it cannot hold.
         """
         raise NotImplementedError
 
-    def create(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> None:
-        """Make the file, or add a dataset to the one that is there, with room for an array of this layout."""
+    def create(self, target: Target) -> None:
+        """Make the file, or add a dataset to the file that is there, with room for the whole array."""
         raise NotImplementedError
 
-    def folder(self, path: str, dataset: str) -> str:
-        """The folder of a dataset that has one of its own. Pure; ValueError for a name that cannot be."""
+    def open_writer(self, target: Target) -> Writer:
+        """Open a dataset that `create` or `resize` has made room for."""
         raise NotImplementedError
 
-    def add(self, path: str, dataset: str) -> None:
-        """Make ready for a dataset that has a folder; ValueError if it cannot be there."""
-        raise NotImplementedError
-
-    def check_old(self, path: str) -> None:
-        """Raise an OSError unless what is at `path` may be replaced by a file of this format."""
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, f"{os.strerror(errno.EISDIR)}, no {self.name} file", path)
-
-    def in_turns(self, options: dict[str, Any]) -> bool:
+    def serial_writes(self, options: dict[str, Any]) -> bool:
         """Whether the ranks must write one after the other."""
         return False
 
-    def writer(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> Writer:
+    def check_replaceable(self, path: str) -> None:
+        """Raise an OSError unless a file of this format may replace what is at `path`."""
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, f"{os.strerror(errno.EISDIR)}, no {self.name} file", path)
+
+    def dataset_folder(self, path: str, dataset: str) -> str:
+        """Return the folder of a dataset, where `chunk_files` is true. Pure; ValueError for an impossible name."""
         raise NotImplementedError
 
-    def extensible(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with which a dataset is made to which rows are added later. Pure."""
-        return options
+    def create_parents(self, path: str, dataset: str) -> None:
+        """Make the groups above the folder of a dataset; ValueError if a dataset cannot be there."""
+        raise NotImplementedError
 
-    def extended(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> tuple[Layout, dict[str, Any]]:
-        """The layout and options with which an array of this layout is written behind the rows of a dataset.
+    def resizable_options(self, target: Target) -> dict[str, Any]:
+        """Return the options with which to make a dataset that grows later. Pure."""
+        return target.options
+
+    def open_to_append(self, target: Target) -> Reader:
+        """Open the dataset to which the rows of `target` are to be added."""
+        return self.open_reader(target.path, target.dataset, None)
+
+    def append_target(self, target: Target) -> Target:
+        """Return the target with the layout and options for writing its rows behind those of the dataset.
 
         ValueError if none can be added to it.
         """
-        return self.placed(layout, dtype, options), options
+        return replace(target, layout=self.write_layout(target))
 
-    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
-        """Make the dataset as long as that, in a copy of the file, before rows are written."""
+    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
+        """Give the dataset of a file this shape, before rows are added. By default nothing has to be done."""
 
-    def told(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes] | None:
-        """Where a file says that its array has this shape, and what it says; None if a copy has to be made."""
+    def header_of_shape(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes] | None:
+        """Return the bytes with which a file says that its array has this shape, and where they are in the file.
+
+        None for formats whose files do not grow in place, but as copies.
+        """
         return None
 
 
-def path_of(path: str | os.PathLike[str]) -> str:
-    """`path` as text; TypeError for what is no path, and for bytes."""
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return `path` as a str; TypeError for what is no path, and for bytes."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a pathlib.Path, got {error_text.shown(path)}")
+        raise TypeError(f"path must be a str or a pathlib.Path, got {short_repr(path)}")
     return text
 
 
-def the_one(path: str, names: Sequence[str]) -> str:
-    """The only dataset of a file of which none was named; ValueError, which lists them, if there is not one."""
+def only_dataset(path: str, names: Sequence[str]) -> str:
+    """Return the only name of a list; ValueError, which lists the names, if it is not the only one."""
     if len(names) == 1:
         return names[0]
-    raise ValueError(f"which dataset of {path}? It has {listed(names)}: give dataset=")
+    raise ValueError(f"which dataset of {path}? It has {list_datasets(names)}: give dataset=")
 
 
-def listed(names: Sequence[str]) -> str:
-    """What is in a file, for a text."""
-    return error_text.short_list(list(map(repr, names)), 20) or "no dataset"
+def list_datasets(names: Sequence[str]) -> str:
+    """Return the names of datasets as part of a sentence."""
+    return short_list(list(map(repr, names)), 20) or "no dataset"
 
 
-def needed(module: str, name: str) -> ModuleType:
-    """The package that the format `name` needs; ModuleNotFoundError, which says how to install it, without it."""
+def import_for(module: str, name: str) -> ModuleType:
+    """Import the package that the format `name` needs; ModuleNotFoundError, which says how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -151,7 +158,8 @@ def needed(module: str, name: str) -> ModuleType:
         raise ModuleNotFoundError(text, name=error.name) from error
 
 
-def no_options(name: str, options: Mapping[str, Any]) -> None:
-    """TypeError if there are options, of which this format has none."""
-    if options:
-        raise TypeError(f"{name} files have no option {next(iter(options))!r}")
+def check_options(name: str, options: Mapping[str, Any], known: Sequence[str] = ()) -> None:
+    """Raise TypeError if there is an option that the format `name` does not have."""
+    for option in options:
+        if option not in known:
+            raise TypeError(f"{name} files have no option {option!r}")

@@ -1,6 +1,8 @@
 """CSV: a table of numbers as text, read and written by pyarrow.
 
-To find its lines every rank goes through the file once, a buffer at a time; then it parses its own lines only.
+Where a row begins can be told only by counting the ends of lines before it. Each rank counts those in a share of
+the file, a buffer at a time, and one exchange of the counts tells every rank where its rows are. Then it parses
+these.
 """
 
 from __future__ import annotations
@@ -8,223 +10,214 @@ from __future__ import annotations
 import csv as text_csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from minisplit.core.communication.agreement import agreement
+from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
-from minisplit.io.formats.base import Format, Reader, Writer, needed
+from minisplit.core.storage import Box, Reader
+from minisplit.io.formats.base import Format, Target, Writer, check_options, import_for
 from minisplit.io.formats.numpy_dtypes import numpy_dtype
 from minisplit.io.formats.tables import (
-    arrow,
+    TableReader,
+    arrow_table,
     check_columns,
     column_dtype,
     column_names,
-    fill,
-    numbered,
-    picked,
-    place,
-    rows_whole,
-    table_of,
-    wanted_dtype,
+    default_names,
+    parsed_dtype,
+    pyarrow,
+    row_layout,
 )
 
+# Bytes of text that are searched, or parsed, at once.
 _BUFFER = 4 * 2**20
-_ROWS = 2**14
-# Where empty lines are looked for, at the end.
+# Rows that become text at once.
+_WRITE_ROWS = 2**14
+# In how many bytes at the end of a file empty lines are looked for.
 _TAIL = 4096
-# With which some programs begin a file in UTF-8.
-_MARK = b"\xef\xbb\xbf"
+# Some programs begin a file in UTF-8 with it.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Csv(Format):
-    """See `base.Format`. Options: `sep`, and to write `columns`, the names in the first line."""
+    """See `minisplit.io.formats.base.Format`. Options: `sep`; to write, `columns`, their names."""
 
     name = "csv"
     suffixes = (".csv",)
-    named = True
-    table = True
-    typed = False
-    reading = ("sep",)
+    contents = "columns"
 
-    def names(self, path: str) -> list[str]:
-        with open(path, "rb") as file:
-            return _head(file.readline(), ",")[0]
+    def dataset_names(self, path: str) -> list[str]:
+        return _first_line(path, ",")[0]
 
-    def open(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        check_options(self.name, options, ("sep",))
         # pyarrow parses no float16.
-        chosen = torch.float64 if dtype is torch.float16 else wanted_dtype(dtype, torch.float64)
-        return _Reader(path, dataset, chosen, **_reading(**options))
+        parsed = torch.float64 if dtype is torch.float16 else parsed_dtype(dtype, torch.float64)
+        return CsvReader(path, dataset, parsed, options.get("sep", ","))
 
-    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        _writing(**options)
-        column_dtype(dtype, self.name)
-        return rows_whole(layout, self.name)
+    def write_layout(self, target: Target) -> Layout:
+        check_options(self.name, target.options, ("columns", "sep"))
+        column_dtype(target.dtype, self.name)
+        return row_layout(target.layout, self.name)
 
-    def create(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> None:
-        columns, sep = _writing(**options)
-        names = column_names(layout, dataset, columns)
+    def create(self, target: Target) -> None:
+        names = column_names(target.layout, target.dataset, target.options.get("columns"))
         if names and all(map(_is_number, names)):
             raise ValueError(
                 f"a first line of numbers would be read as a row: name a column by letters, got {names}"
             )
-        needed("pyarrow.csv", "CSV")
-        with open(path, "x", encoding="utf-8", newline="") as file:
+        import_for("pyarrow.csv", "CSV")
+        with open(target.path, "x", encoding="utf-8", newline="") as file:
             if names is not None:
-                text_csv.writer(file, delimiter=sep, lineterminator="\n").writerow(names)
+                separator = target.options.get("sep", ",")
+                text_csv.writer(file, delimiter=separator, lineterminator="\n").writerow(names)
 
-    def in_turns(self, options: dict[str, Any]) -> bool:
+    def open_writer(self, target: Target) -> Writer:
+        return CsvWriter(target)
+
+    def serial_writes(self, options: dict[str, Any]) -> bool:
+        # How many bytes the rows before those of a rank take is known once they are text.
         return True
 
-    def writer(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> Writer:
-        return _Writer(path, numbered(layout), _writing(**options)[1])
+    def open_to_append(self, target: Target) -> Reader:
+        return self.open_reader(target.path, target.dataset, target.dtype, sep=target.options.get("sep", ","))
 
-    def extended(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> tuple[Layout, dict[str, Any]]:
-        columns, sep = _writing(**options)
-        with open(path, "rb") as file:
-            check_columns(path, _head(file.readline(), sep)[0], dataset, columns)
-        return self.placed(layout, dtype, options), options
+    def append_target(self, target: Target) -> Target:
+        names, _ = _first_line(target.path, target.options.get("sep", ","))
+        check_columns(target.path, names, target.dataset, target.options.get("columns"))
+        return super().append_target(target)
 
-    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
-        """End the last line, and cut off the empty ones behind it."""
-        with open(path, "r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = file.seek(max(size - _TAIL, 0))
+    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
+        """End the last line, and cut off the empty lines behind it: rows are added by writing them behind it."""
+        with open(target.path, "r+b") as file:
+            start = file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
             text = file.read().rstrip(b"\r\n")
             file.truncate(start + len(text))
             file.seek(start + len(text))
             file.write(b"\n" if text else b"")
 
 
-def _reading(*, sep: str = ",") -> dict[str, str]:
-    return {"sep": sep}
+class CsvReader(TableReader):
+    """Reads rows of text. Before `build_index` was called it has no shape, and cannot read."""
 
-
-def _writing(*, columns: Sequence[str] | None = None, sep: str = ",") -> tuple[Sequence[str] | None, str]:
-    return columns, sep
-
-
-class _Reader:
-    def __init__(self, path: str, dataset: str | None, dtype: torch.dtype, sep: str) -> None:
-        self._csv = needed("pyarrow.csv", "CSV")
-        self._path, self._sep, self.dtype = path, sep, dtype
+    def __init__(self, path: str, dataset: str | None, dtype: torch.dtype, separator: str) -> None:
+        self._csv = import_for("pyarrow.csv", "CSV")
+        self._names, self._begin = _first_line(path, separator)
+        super().__init__(path, self._names, dataset)
+        self._separator, self.dtype = separator, dtype
         self._file = open(path, "rb")  # noqa: SIM115 - until `close`
-        try:
-            self._lines = _Lines(self._file, sep)
-            self._columns = picked(path, self._lines.names, dataset)
-        except BaseException:
-            self.close()
-            raise
-        rows = self._lines.number
-        self.shape: tuple[int, ...] = (rows, len(self._columns)) if dataset is None else (rows,)
+        # Empty lines at the end are no rows.
+        size = self._file.seek(0, os.SEEK_END)
+        tail = self._text(max(size - _TAIL, self._begin), size)
+        self._end = size - len(tail) + len(tail.rstrip(b"\r\n"))
 
-    def placed(self, layout: Layout) -> Layout:
+    def build_index(self, comm: Communication) -> None:
+        ends = comm.allgather(np.array([self._end]))[:, 0]
+        # Otherwise the shares that the ranks count would not be those of one file.
+        if other := int(np.argmax(ends != ends[0])):
+            raise ValueError(
+                f"the ranks must see the same file: rank 0 finds {ends[0]} bytes of text, rank {other} finds "
+                f"{ends[other]}"
+            )
+        buffers = range(self._begin, self._end, _BUFFER)
+        share = max(1, -(-len(buffers) // comm.size))
+        counts = np.zeros(share, dtype=np.int64)
+        with agreement(comm, f"counting the lines of {self._path}"):
+            for i, start in enumerate(buffers[comm.rank * share : (comm.rank + 1) * share]):
+                counts[i] = self._buffer(start).count(b"\n")
+        # How many lines end before each buffer. Ranks at the end may have fewer buffers: their zeros do no harm.
+        self._lines_before = np.cumsum([0, *comm.allgather(counts).ravel()])
+        self._rows = int(self._lines_before[-1]) + (self._end > self._begin)
+        self._set_rows(self._rows)
+
+    def read_layout(self, layout: Layout) -> Layout:
         return layout if layout.split is None else layout.with_split(0)
 
-    def read(self, box: Box) -> torch.Tensor:
-        rows, columns = place(box)
-        found = torch.empty([len(rows), len(columns)], dtype=self.dtype)
-        chosen = [self._columns[column] for column in columns]
-        step = max(1, _BUFFER * self._lines.number // max(self._lines.length, 1))
-        for start in range(rows.start, rows.stop if chosen else rows.start, step):
+    def _tables(self, rows: range, columns: list[int]) -> Iterator[tuple[int, Any]]:
+        step = max(1, _BUFFER * self._rows // (self._end - self._begin))
+        for start in range(rows.start, rows.stop, step):
             stop = min(start + step, rows.stop)
-            part = found[start - rows.start : stop - rows.start].numpy()
-            fill(part, self._parsed(start, stop, chosen), self._path)
-        return found if len(box) == 2 else found[:, 0]
+            table = self._parse(self._text(self._row_start(start), self._row_start(stop)), columns)
+            if len(table) != stop - start:
+                raise ValueError(
+                    f"rows {start} to {stop} of {self._path} are {len(table)}: are there empty lines?"
+                )
+            yield start, table
 
-    def _parsed(self, start: int, stop: int, chosen: list[int]) -> Any:
-        """An Arrow table of some columns of some rows."""
-        kind = arrow("CSV").from_numpy_dtype(numpy_dtype(self.dtype, "CSV"))
-        # Numbers for names, as those in the file may be the same.
-        names = list(map(str, range(len(self._lines.names))))
-        mine = [names[column] for column in chosen]
-        text = self._lines.rows(start, stop)
+    def _parse(self, text: bytes, columns: list[int]) -> Any:
+        """Return an Arrow table of some columns of rows of text."""
+        kind = pyarrow("CSV").from_numpy_dtype(numpy_dtype(self.dtype, "CSV"))
+        # Numbers for names, as two columns in the file may have the same name.
+        numbers = list(map(str, range(len(self._names))))
+        chosen = [numbers[column] for column in columns]
         table = self._csv.read_csv(
             io.BytesIO(text),
-            # A row must lie within a block.
-            read_options=self._csv.ReadOptions(use_threads=False, column_names=names, block_size=len(text) + 1),
-            parse_options=self._csv.ParseOptions(delimiter=self._sep, ignore_empty_lines=len(names) > 1),
+            # A row must lie within a block. By default a block is 1 MiB.
+            read_options=self._csv.ReadOptions(use_threads=False, column_names=numbers, block_size=len(text) + 1),
+            # In a table of one column an empty line is an empty cell.
+            parse_options=self._csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(numbers) > 1),
             convert_options=self._csv.ConvertOptions(
-                column_types=dict.fromkeys(mine, kind), include_columns=mine, null_values=[""]
+                column_types=dict.fromkeys(chosen, kind), include_columns=chosen, null_values=[""]
             ),
         )
-        if len(table) != stop - start:
-            raise ValueError(f"rows {start} to {stop} of {self._path} are {len(table)}: are there empty lines?")
-        return table.rename_columns([self._lines.names[column] for column in chosen])
+        return table.rename_columns([self._names[column] for column in columns])
+
+    def _row_start(self, row: int) -> int:
+        """Return from which byte on a row is; for the number of rows where the last one ends."""
+        if row in {0, self._rows}:
+            return self._end if row else self._begin
+        buffer = int(np.searchsorted(self._lines_before, row)) - 1
+        start = self._begin + buffer * _BUFFER
+        text: NDArray[np.uint8] = np.frombuffer(self._buffer(start), np.uint8)
+        ends = np.flatnonzero(text == ord("\n"))
+        return start + 1 + int(ends[row - self._lines_before[buffer] - 1])
+
+    def _buffer(self, start: int) -> bytes:
+        return self._text(start, min(start + _BUFFER, self._end))
+
+    def _text(self, start: int, stop: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(stop - start)
 
     def close(self) -> None:
         self._file.close()
 
 
-class _Lines:
-    """Where the rows of a file are: how many lines have ended before the end of each buffer of it."""
+class CsvWriter(Writer):
+    """Writes rows behind those that are in the file."""
 
-    def __init__(self, file: BinaryIO, sep: str) -> None:
-        self._file = file
-        self.names, self._begin = _head(self._file.readline(), sep)
-        size = self._file.seek(0, os.SEEK_END)
-        tail = self._slice(max(size - _TAIL, self._begin), size)
-        self._end = size - len(tail) + len(tail.rstrip(b"\r\n"))
-        starts = range(self._begin, self._end, _BUFFER)
-        ended = [self._slice(start, min(start + _BUFFER, self._end)).count(b"\n") for start in starts]
-        self._ended = np.cumsum([0, *ended])
-        self.number = int(self._ended[-1]) + (self._end > self._begin)
-        self.length = self._end - self._begin
-
-    def rows(self, start: int, stop: int) -> bytes:
-        """The text of some rows."""
-        return self._slice(self._where(start), self._where(stop))
-
-    def _where(self, row: int) -> int:
-        """From which byte on a row is, or where the last one ends."""
-        if row in {0, self.number}:
-            return self._end if row else self._begin
-        buffer = int(np.searchsorted(self._ended, row)) - 1
-        start = self._begin + buffer * _BUFFER
-        text = np.frombuffer(self._slice(start, min(start + _BUFFER, self._end)), np.uint8)
-        return start + 1 + int(np.flatnonzero(text == ord("\n"))[row - self._ended[buffer] - 1])
-
-    def _slice(self, start: int, stop: int) -> bytes:
-        self._file.seek(start)
-        return self._file.read(stop - start)
-
-
-class _Writer:
-    def __init__(self, path: str, names: list[str], sep: str) -> None:
-        self._csv, self._names = needed("pyarrow.csv", "CSV"), names
-        self._options = self._csv.WriteOptions(include_header=False, delimiter=sep)
-        self._file = open(path, "ab")  # noqa: SIM115 - until `close`
+    def __init__(self, target: Target) -> None:
+        self._csv, self._names = import_for("pyarrow.csv", "CSV"), default_names(target.layout)
+        self._options = self._csv.WriteOptions(include_header=False, delimiter=target.options.get("sep", ","))
+        self._file = open(target.path, "ab")  # noqa: SIM115 - until `close`
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         """Add rows: those of a box come after those of the boxes before it. Bools are 0 and 1."""
         if part.dtype is torch.bool:
             part = part.to(torch.uint8)
-        for start in range(0, len(part), _ROWS):
-            table = table_of(part[start : start + _ROWS], self._names, "CSV")
+        for start in range(0, len(part), _WRITE_ROWS):
+            table = arrow_table(part[start : start + _WRITE_ROWS], self._names, "CSV")
             self._csv.write_csv(table, self._file, self._options)
 
     def close(self) -> None:
         self._file.close()
 
 
-def _head(line: bytes, sep: str) -> tuple[list[str], int]:
-    """The names of the columns, and the length of their line: "0", "1" and so on where that has numbers."""
-    marked = len(_MARK) * line.startswith(_MARK)
-    [cells] = list(text_csv.reader([line[marked:].decode()], delimiter=sep)) or [[]]
+def _first_line(path: str, separator: str) -> tuple[list[str], int]:
+    """Return the names of the columns, "0", "1" and so on where the file has none, and where its rows begin."""
+    with open(path, "rb") as file:
+        line = file.readline()
+    mark = len(_BYTE_ORDER_MARK) * line.startswith(_BYTE_ORDER_MARK)
+    [cells] = list(text_csv.reader([line[mark:].decode()], delimiter=separator)) or [[]]
     if all(map(_is_number, cells)):
-        return list(map(str, range(len(cells)))), marked
+        return list(map(str, range(len(cells)))), mark
     return cells, len(line)
 
 

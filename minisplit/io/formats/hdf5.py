@@ -1,7 +1,7 @@
 """HDF5, by h5py, whether that was built with MPI or not.
 
 A plain dataset gets its place in the file when it is made; from then on it is a block of numbers, which all ranks
-fill at once. Those that are compressed or in chunks only the library can write, for one rank at a time.
+write at once. Only the library can write datasets that are compressed or in chunks, for one rank at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -17,128 +18,141 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
-from minisplit.io.chunks import aligned, by_chunks, chunks_of, unending
-from minisplit.io.formats.base import Format, Reader, Writer, listed, needed, no_options, the_one
+from minisplit.core.storage import Box, Reader
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
+from minisplit.io.formats.base import (
+    Format,
+    Target,
+    Writer,
+    check_options,
+    import_for,
+    list_datasets,
+    only_dataset,
+)
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
-from minisplit.io.formats.raw import RawWriter, in_pieces
+from minisplit.io.formats.raw import RawWriter, contiguous_layout
 
-_DEFAULT = "data"
-# What a chunk holds at most, in bytes, unless the caller says otherwise: the library keeps so much of one.
-_MOST = 2**20
+_DEFAULT_NAME = "data"
+# Bytes of a chunk at most, unless the caller says otherwise: the size of the library's cache of chunks, by
+# default.
+_MAX_CHUNK = 2**20
 
 
 class Hdf5(Format):
-    """See `base.Format`. Options are those of `h5py.Group.create_dataset`, as `compression`."""
+    """See `minisplit.io.formats.base.Format`. Options: those of `h5py.Group.create_dataset`."""
 
     name = "hdf5"
     suffixes = (".h5", ".hdf5", ".he5", ".hdf")
-    named = True
-    adds = True
+    contents = "datasets"
 
-    def names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str) -> list[str]:
         with _h5py().File(path, "r") as file:
-            return _names(file)
+            return _dataset_names(file)
 
-    def open(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
-        no_options(self.name, options)
-        return _Reader(path, dataset)
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        check_options(self.name, options)
+        return Hdf5Reader(path, dataset)
 
-    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        numpy_dtype(dtype, self.name)
-        if chosen := _options(layout, dtype, options):
-            return aligned(layout, chosen["chunks"])
-        return in_pieces(layout, dtype.itemsize)
+    def write_layout(self, target: Target) -> Layout:
+        numpy_dtype(target.dtype, self.name)
+        if options := _library_options(target):
+            return chunk_aligned_layout(target.layout, options["chunks"])
+        return contiguous_layout(target.layout, target.dtype.itemsize)
 
-    def create(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> None:
-        h5py, name = _h5py(), dataset or _DEFAULT
-        with _changing(path) as file:
+    def create(self, target: Target) -> None:
+        h5py, name = _h5py(), target.dataset or _DEFAULT_NAME
+        shape, dtype = target.layout.shape, numpy_dtype(target.dtype, self.name)
+        with _open_to_change(target.path) as file:
             if name in file:
                 if not isinstance(file[name], h5py.Dataset):
-                    raise ValueError(f"{name!r} in {path} is a group; the file has {listed(_names(file))}")
+                    names = list_datasets(_dataset_names(file))
+                    raise ValueError(f"{name!r} in {target.path} is a group; the file has {names}")
+                # The library may not use its place again: to replace datasets makes a file grow.
                 del file[name]
-            if chosen := _options(layout, dtype, options):
-                file.create_dataset(name, layout.shape, numpy_dtype(dtype, self.name), **chosen)
+            if options := _library_options(target):
+                file.create_dataset(name, shape, dtype, **options)
             else:
-                _create_plain(h5py, file, name, layout.shape, numpy_dtype(dtype, self.name))
+                _create_plain(h5py, file, name, shape, dtype)
 
-    def in_turns(self, options: dict[str, Any]) -> bool:
+    def open_writer(self, target: Target) -> Writer:
+        name = target.dataset or _DEFAULT_NAME
+        with _h5py().File(target.path, "r") as file:
+            # None for datasets in chunks.
+            offset = file[name].id.get_offset()
+        if offset is None:
+            return Hdf5Writer(target.path, name)
+        return RawWriter(target.path, offset, target.layout.shape)
+
+    def serial_writes(self, options: dict[str, Any]) -> bool:
+        # Two processes that change one file by the library destroy it.
         return bool(options)
 
-    def writer(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> Writer:
-        with _h5py().File(path, "r") as file:
-            offset = file[dataset or _DEFAULT].id.get_offset()
-        return _Writer(path, dataset or _DEFAULT) if offset is None else RawWriter(path, offset, layout.shape)
+    def resizable_options(self, target: Target) -> dict[str, Any]:
+        layout = target.layout
+        chunks = chunk_shape(endless_layout(layout), target.dtype.itemsize, _MAX_CHUNK)
+        return {"chunks": chunks, "maxshape": (None, *layout.shape[1:]), **target.options}
 
-    def extensible(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
-        long = chunks_of(unending(layout), dtype.itemsize, _MOST)
-        return {"chunks": long, "maxshape": (None, *layout.shape[1:]), **options}
+    def append_target(self, target: Target) -> Target:
+        layout = target.layout
+        with _h5py().File(target.path, "r") as file:
+            dataset = file[target.dataset]
+            # A dataset has a limit for each axis that was set when it was made; None is no limit.
+            rows, limit, chunks = dataset.shape[0] + layout.shape[0], dataset.maxshape[0], dataset.chunks
+        if limit is not None and limit < rows:
+            raise ValueError(
+                f"{target.dataset!r} in {target.path} can have {limit} rows at most, not {rows}: make it by "
+                "mode='extend' or with maxshape=(None, ...)"
+            )
+        if chunks:
+            layout = chunk_aligned_layout(layout, chunks, rows - layout.shape[0])
+        return replace(target, layout=layout, options={"chunks": chunks})
 
-    def extended(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> tuple[Layout, dict[str, Any]]:
-        with _h5py().File(path, "r") as file:
-            there = file[dataset]
-            rows, most = there.shape[0] + layout.shape[0], there.maxshape[0]
-            if most is not None and most < rows:
-                raise ValueError(
-                    f"{dataset!r} in {path} can have {most} rows at most, not {rows}: make it by mode='extend' "
-                    "or with maxshape=(None, ...)"
-                )
-            chunks = there.chunks
-            return aligned(layout, chunks, there.shape[0]) if chunks else layout, {"chunks": chunks}
-
-    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
-        with _changing(path) as file:
-            file[dataset].resize(shape)
+    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
+        with _open_to_change(target.path) as file:
+            file[target.dataset].resize(shape)
 
 
-class _Reader:
+class Hdf5Reader(Reader):
+    """Reads a dataset by the library, which knows its chunks and how they are compressed."""
+
     def __init__(self, path: str, dataset: str | None) -> None:
         h5py = _h5py()
-        self._file = h5py.File(path, "r")
-        try:
-            name = the_one(path, _names(self._file)) if dataset is None else dataset
-            found = self._file.get(name)
-            if found is None:
-                raise KeyError(f"{path} has no dataset {name!r}, but {listed(_names(self._file))}")
-            if not isinstance(found, h5py.Dataset):
-                raise ValueError(f"{name!r} in {path} is a group; the file has {listed(_names(self._file))}")
-            if found.shape is None:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(h5py.File(path, "r"))
+            name = only_dataset(path, _dataset_names(self._file)) if dataset is None else dataset
+            item = self._file.get(name)
+            if item is None:
+                raise KeyError(f"{path} has no dataset {name!r}, but {list_datasets(_dataset_names(self._file))}")
+            if not isinstance(item, h5py.Dataset):
+                names = list_datasets(_dataset_names(self._file))
+                raise ValueError(f"{name!r} in {path} is a group; the file has {names}")
+            if item.shape is None:
                 raise ValueError(f"the dataset {name!r} in {path} is empty: it has no shape")
-            self._dataset = found
-            self.shape: tuple[int, ...] = found.shape
-            self.dtype = torch_dtype(found.dtype, f"{name!r} in {path}")
-        except BaseException:
-            self._file.close()
-            raise
+            self._dataset, self.shape = item, item.shape
+            self.dtype = torch_dtype(item.dtype, f"{name!r} in {path}")
+            stack.pop_all()  # the file stays open, until `close`
 
-    def placed(self, layout: Layout) -> Layout:
+    def read_layout(self, layout: Layout) -> Layout:
         chunks = self._dataset.chunks
-        return by_chunks(layout, chunks) if chunks else in_pieces(layout, self.dtype.itemsize)
+        return chunk_read_layout(layout, chunks) if chunks else contiguous_layout(layout, self.dtype.itemsize)
 
     def read(self, box: Box) -> torch.Tensor:
-        found = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
-        if found.numel():
-            self._dataset.read_direct(found.numpy(), box)
-        return found
+        part = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
+        if part.numel():
+            # Into the tensor's own memory: `dataset[box]` would make an array that is copied again.
+            self._dataset.read_direct(part.numpy(), box)
+        return part
 
     def close(self) -> None:
         self._file.close()
 
 
-class _Writer:
+class Hdf5Writer(Writer):
     """Writes by the library: while this is open, no other rank may have the file open."""
 
-    def __init__(self, path: str, dataset: str) -> None:
+    def __init__(self, path: str, name: str) -> None:
         self._stack = ExitStack()
-        self._dataset = self._stack.enter_context(_changing(path))[dataset]
+        self._dataset = self._stack.enter_context(_open_to_change(path))[name]
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         if part.numel():
@@ -148,10 +162,11 @@ class _Writer:
         self._stack.close()
 
 
-class _Disk(io.FileIO):
-    """A file for the library to write into, which is told of no failure.
+class _FailureHidingFile(io.FileIO):
+    """A file for the library to write to, which keeps the first failure to itself.
 
-    For it cannot even close a file after one, as on a full disk, and then the process crashes when it ends.
+    After a failed write, as on a full disk, the library cannot close the file, and the process crashes when it
+    ends. So every write seems to succeed, and the error is raised once the file is closed.
     """
 
     error: OSError | None = None
@@ -167,33 +182,39 @@ class _Disk(io.FileIO):
 
 
 @contextmanager
-def _changing(path: str) -> Iterator[Any]:
-    """The file at `path`, old or new, to be changed by the library; OSError at the end where a write failed."""
-    old = os.path.exists(path)
-    with _Disk(path, "r+" if old else "x+") as disk:
+def _open_to_change(path: str) -> Iterator[Any]:
+    """Open a file, or make it, for the library to change; OSError at the end where a write failed."""
+    exists = os.path.exists(path)
+    with _FailureHidingFile(path, "r+" if exists else "x+") as disk:
         try:
-            with _h5py().File(disk, "r+" if old else "w") as file:
+            with _h5py().File(disk, "r+" if exists else "w") as file:
                 yield file
         finally:
             if disk.error is not None:
                 raise disk.error
 
 
-def _options(layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
-    """The options with which a dataset is made; none for a plain one, as those without elements or axes are."""
+def _library_options(target: Target) -> dict[str, Any]:
+    """Return the options with which the library makes a dataset; none for a plain one.
+
+    A dataset without elements or axes is a plain one, as it cannot have chunks.
+    """
+    options, layout = target.options, target.layout
     if not options or not (layout.size or "maxshape" in options) or not layout.ndim:
         return {}
     chunks = options.get("chunks")
     if chunks is None or chunks is True:
-        chunks = chunks_of(layout, dtype.itemsize, _MOST)
+        chunks = chunk_shape(layout, target.dtype.itemsize, _MAX_CHUNK)
     return {**options, "chunks": chunks}
 
 
 def _create_plain(h5py: ModuleType, file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """A dataset whose numbers have their place in the file at once, and are not set."""
+    """Make a dataset whose numbers have their place in the file at once, and are not set."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
+    # By default the library gives it a place at the first write, and ranks would not find one.
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    # Otherwise rank 0 would write zeros to the whole of it.
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
@@ -202,19 +223,20 @@ def _create_plain(h5py: ModuleType, file: Any, name: str, shape: tuple[int, ...]
     h5py.h5d.create(file.id, name.encode(), kind, space, creation, links)
 
 
-def _names(file: Any) -> list[str]:
-    found: list[str] = []
+def _dataset_names(file: Any) -> list[str]:
+    names: list[str] = []
 
-    def look(name: str, item: Any) -> None:
-        if hasattr(item, "shape"):  # a type in a file has none
-            found.append(name)
+    def visit(name: str, item: Any) -> None:
+        # A named type, which may also be in a file, has no shape.
+        if hasattr(item, "shape"):
+            names.append(name)
 
-    file.visititems(look)
-    return sorted(found)
+    file.visititems(visit)
+    return sorted(names)
 
 
 def _h5py() -> ModuleType:
-    return needed("h5py", "HDF5")
+    return import_for("h5py", "HDF5")
 
 
 HDF5 = Hdf5()

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
-from minisplit.io.formats.base import Format, Reader, Writer, no_options
+from minisplit.core.storage import Reader
+from minisplit.io.formats.base import Format, Target, Writer, check_options
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
-from minisplit.io.formats.raw import RawReader, RawWriter, in_pieces
+from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
+# Version 3.0 is for field names outside of latin1, which arrays of numbers do not have.
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -20,64 +22,60 @@ _HEADERS = {
 
 
 class Npy(Format):
-    """See `minisplit.io.formats.base.Format`."""
+    """See `minisplit.io.formats.base.Format`. No options."""
 
     name = "npy"
     suffixes = (".npy",)
+    contents = "array"
 
-    def names(self, path: str) -> list[str]:
-        self.open(path).close()
+    def dataset_names(self, path: str) -> list[str]:
+        self.open_reader(path, None, None).close()
         return [""]
 
-    def open(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
-        no_options(self.name, options)
-        shape, fortran, stored, offset = _header(path)
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        check_options(self.name, options)
+        shape, fortran, stored, offset = _read_header(path)
         kind = torch_dtype(stored, path)
         return RawReader(path, offset, shape, kind, swapped=not stored.isnative, fortran=fortran)
 
-    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        no_options(self.name, options)
-        numpy_dtype(dtype, self.name)
-        return in_pieces(layout, dtype.itemsize)
+    def write_layout(self, target: Target) -> Layout:
+        check_options(self.name, target.options)
+        numpy_dtype(target.dtype, self.name)
+        return contiguous_layout(target.layout, target.dtype.itemsize)
 
-    def create(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> None:
-        descr = np.lib.format.dtype_to_descr(numpy_dtype(dtype, self.name))
-        with open(path, "xb") as file:
-            header = {"descr": descr, "fortran_order": False, "shape": layout.shape}
+    def create(self, target: Target) -> None:
+        descr = np.lib.format.dtype_to_descr(numpy_dtype(target.dtype, self.name))
+        with open(target.path, "xb") as file:
+            header = {"descr": descr, "fortran_order": False, "shape": target.layout.shape}
             np.lib.format.write_array_header_1_0(file, header)
-            file.truncate(file.tell() + layout.size * dtype.itemsize)
+            # The room for the numbers: ranks write to their places in any order.
+            file.truncate(file.tell() + target.layout.size * target.dtype.itemsize)
 
-    def writer(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> Writer:
-        return RawWriter(path, _header(path)[3], layout.shape)
+    def open_writer(self, target: Target) -> Writer:
+        return RawWriter(target.path, _read_header(target.path)[3], target.layout.shape)
 
-    def extended(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> tuple[Layout, dict[str, Any]]:
-        _, fortran, stored, _ = _header(path)
+    def append_target(self, target: Target) -> Target:
+        _, fortran, stored, _ = _read_header(target.path)
         if fortran or not stored.isnative:
             order = "column-major" if fortran else "big-endian"
-            raise ValueError(f"{path} is {order}, so no rows can be added to it: load it, and save it anew")
-        return self.placed(layout, dtype, options), options
+            raise ValueError(f"{target.path} is {order}, so no rows can be added to it: load it, and save it anew")
+        return super().append_target(target)
 
-    def told(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes]:
-        _, _, stored, end = _header(path)
+    def header_of_shape(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes]:
+        _, _, stored, end = _read_header(path)
         with open(path, "rb") as file:
             start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
-        told = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": shape}
-        text = repr(told).encode().ljust(end - start - 1) + b"\n"
+        header = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": shape}
+        # The header keeps its length, as the numbers behind it stay where they are. NumPy pads headers with
+        # spaces, so that the first axis has room for 21 digits.
+        text = repr(header).encode().ljust(end - start - 1) + b"\n"
         if start + len(text) > end:
             raise ValueError(f"the header of {path} has no room for the shape {shape}: load it, and save it anew")
         return start, text
 
 
-def _header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether in Fortran order, dtype, and where the numbers begin; ValueError for what is no such file."""
+def _read_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Return shape, whether in Fortran order, dtype, and where the numbers begin; ValueError for other files."""
     with open(path, "rb") as file:
         try:
             version = np.lib.format.read_magic(file)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -18,24 +19,22 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
-from minisplit.io.formats.base import Format, Reader, Writer, needed, no_options
+from minisplit.core.storage import Box, Reader
+from minisplit.io.formats.base import Format, Target, Writer, check_options, import_for
 from minisplit.io.formats.numpy_dtypes import torch_dtype
 from minisplit.io.formats.tables import (
+    TableReader,
+    arrow_table,
     check_columns,
     column_dtype,
     column_names,
-    fill,
-    numbered,
-    picked,
-    place,
-    rows_whole,
-    table_of,
-    wanted_dtype,
+    default_names,
+    parsed_dtype,
+    row_layout,
 )
 
-# What the parts are called that are written here.
-_NAMES = re.compile(r"part-[0-9]{15}\.parquet")
+# The names of the parts that are written here, which sort as their first rows do.
+_PART_NAME = re.compile(r"part-[0-9]{15}\.parquet")
 
 
 class Parquet(Format):
@@ -43,144 +42,124 @@ class Parquet(Format):
 
     name = "parquet"
     suffixes = (".parquet", ".pq")
-    named = True
-    table = True
+    contents = "columns"
 
-    def names(self, path: str) -> list[str]:
-        return list(_file(_parts(path)[0]).schema_arrow.names)
+    def dataset_names(self, path: str) -> list[str]:
+        return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
 
-    def open(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
-        no_options(self.name, options)
-        return _Reader(path, dataset, dtype)
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        check_options(self.name, options)
+        return ParquetReader(path, dataset, dtype)
 
-    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        _writing(**options)
-        column_dtype(dtype, self.name)
-        return rows_whole(layout, self.name)
+    def write_layout(self, target: Target) -> Layout:
+        check_options(self.name, target.options, ("columns",))
+        column_dtype(target.dtype, self.name)
+        return row_layout(target.layout, self.name)
 
-    def create(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> None:
-        os.mkdir(path)
-        writer = self.writer(path, dataset, layout, dtype, options)
-        if not layout.size:
-            whole = tuple(slice(0, n) for n in layout.shape)
-            writer.write(whole, torch.empty(layout.shape, dtype=dtype))
+    def create(self, target: Target) -> None:
+        os.mkdir(target.path)
+        writer, shape = self.open_writer(target), target.layout.shape
+        if not target.layout.size:
+            # No rank has rows to write, and a folder without a file has no columns.
+            writer.write(tuple(slice(0, n) for n in shape), torch.empty(shape, dtype=target.dtype))
 
-    def check_old(self, path: str) -> None:
+    def open_writer(self, target: Target) -> Writer:
+        return ParquetWriter(target)
+
+    def check_replaceable(self, path: str) -> None:
         if os.path.isdir(path) and any(not name.startswith("part-") for name in os.listdir(path)):
             raise FileExistsError(errno.EEXIST, "there is something else, which a table must not replace", path)
 
-    def writer(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> Writer:
-        return _Writer(path, column_names(layout, dataset, _writing(**options)) or numbered(layout))
-
-    def extended(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> tuple[Layout, dict[str, Any]]:
+    def append_target(self, target: Target) -> Target:
+        path = target.path
         if not os.path.isdir(path):
             raise ValueError(
                 f"{path} is one file, and only to a folder of them rows are added: load it, and save it"
             )
-        parts = _parts(path)
-        schema = _file(parts[0]).schema_arrow
-        check_columns(path, schema.names, dataset, _writing(**options))
+        parts = _part_paths(path)
+        schema = _open_file(parts[0]).schema_arrow
+        check_columns(path, schema.names, target.dataset, target.options.get("columns"))
         kinds = {str(field.type) for field in schema}
         if len(kinds) > 1:
             raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(kinds)}")
-        if not _NAMES.fullmatch(os.path.basename(parts[-1])):
+        # A new part is named by its first row. Behind names of another form it could come at any place.
+        if not _PART_NAME.fullmatch(os.path.basename(parts[-1])):
             raise ValueError(f"the last part of {path} is {parts[-1]}, and no new one would come behind it")
-        return self.placed(layout, dtype, options), {} if dataset else {"columns": schema.names}
+        options = {} if target.dataset else {"columns": schema.names}
+        return replace(target, layout=self.write_layout(target), options=options)
 
 
-def _writing(*, columns: Sequence[str] | None = None) -> Sequence[str] | None:
-    return columns
+class ParquetReader(TableReader):
+    """Reads the groups of rows, by which Parquet files are compressed, that have rows of a box."""
 
-
-class _Reader:
     def __init__(self, path: str, dataset: str | None, dtype: torch.dtype | None) -> None:
-        self._path = path
-        self._files = [_file(part) for part in _parts(path)]
+        self._files = [_open_file(part) for part in _part_paths(path)]
         schema = self._files[0].schema_arrow
+        super().__init__(path, schema.names, dataset)
         for file in self._files[1:]:
             if not file.schema_arrow.equals(schema):
                 raise ValueError(f"the parts of {path} have different columns")
-        chosen = picked(path, schema.names, dataset)
-        self._columns = [schema.names[column] for column in chosen]
-        kinds = [_kind(schema.field(column), path) for column in chosen]
-        found = torch_dtype(np.result_type(*kinds), path) if kinds else torch.float64
-        self.dtype = wanted_dtype(dtype, found)
-        groups = [
-            (file, group, file.metadata.row_group(group).num_rows)
-            for file in self._files
-            for group in range(file.metadata.num_row_groups)
-        ]
-        ends = list(accumulate(rows for _, _, rows in groups))
-        self._groups = [
-            (end - rows, end, file, group) for end, (file, group, rows) in zip(ends, groups, strict=True)
-        ]
-        rows = ends[-1] if ends else 0
-        self.shape: tuple[int, ...] = (rows, len(chosen)) if dataset is None else (rows,)
+        self._names = schema.names
+        # An array has one dtype: the one that holds the numbers of all of its columns.
+        kinds = [_field_dtype(schema.field(column), path) for column in self._columns]
+        stored = torch_dtype(np.result_type(*kinds), path) if kinds else torch.float64
+        self.dtype = parsed_dtype(dtype, stored)
+        self._groups = [(file, group) for file in self._files for group in range(file.metadata.num_row_groups)]
+        rows = (file.metadata.row_group(group).num_rows for file, group in self._groups)
+        self._starts = [0, *accumulate(rows)]
+        self._set_rows(self._starts[-1])
 
-    def placed(self, layout: Layout) -> Layout:
-        return layout
-
-    def read(self, box: Box) -> torch.Tensor:
-        rows, columns = place(box)
-        found = torch.empty([len(rows), len(columns)], dtype=self.dtype)
-        names = [self._columns[column] for column in columns]
-        for start, end, file, group in self._groups:
-            first, last = max(start, rows.start), min(end, rows.stop)
-            if first < last and names:
+    def _tables(self, rows: range, columns: list[int]) -> Iterator[tuple[int, Any]]:
+        names = [self._names[column] for column in columns]
+        for i, (file, group) in enumerate(self._groups):
+            first, stop = max(self._starts[i], rows.start), min(self._starts[i + 1], rows.stop)
+            if first < stop:
+                # In the order of the file, whatever that of `names`.
                 table = file.read_row_group(group, columns=names, use_threads=False).select(names)
-                part = table.slice(first - start, last - first)
-                fill(found[first - rows.start : last - rows.start].numpy(), part, self._path)
-        return found if len(box) == 2 else found[:, 0]
+                yield first, table.slice(first - self._starts[i], stop - first)
 
     def close(self) -> None:
         for file in self._files:
             file.close()
 
 
-class _Writer:
-    def __init__(self, path: str, names: list[str]) -> None:
-        self._path, self._names = path, names
+class ParquetWriter(Writer):
+    """Writes a file of its own for each box."""
+
+    def __init__(self, target: Target) -> None:
+        names = column_names(target.layout, target.dataset, target.options.get("columns"))
+        self._path, self._names = target.path, names or default_names(target.layout)
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         """Write a file, named by its first row: the order of the names is that of the rows."""
-        table = table_of(part, self._names, "Parquet")
         name = os.path.join(self._path, f"part-{box[0].start:015d}.parquet")
-        needed("pyarrow.parquet", "Parquet").write_table(table, name)
-
-    def close(self) -> None:
-        pass
+        import_for("pyarrow.parquet", "Parquet").write_table(arrow_table(part, self._names, "Parquet"), name)
 
 
-def _kind(field: Any, path: str) -> Any:
+def _field_dtype(field: Any, path: str) -> Any:
     with suppress(NotImplementedError):
         # Not by `to_pandas_dtype`, for which pyarrow before 26 needs pandas.
-        kind = needed("pyarrow", "Parquet").array([], field.type).to_numpy(zero_copy_only=False).dtype
-        if not kind.hasobject:
-            return kind
+        dtype = import_for("pyarrow", "Parquet").array([], field.type).to_numpy(zero_copy_only=False).dtype
+        if not dtype.hasobject:
+            return dtype
     raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")
 
 
-def _parts(path: str) -> list[str]:
-    """The files of a table, in the order of their rows."""
+def _part_paths(path: str) -> list[str]:
+    """Return the files of a table, in the order of their rows."""
     if not os.path.isdir(path):
         return [path]
+    # Other programs put files with metadata beside the parts.
     parts = sorted(name for name in os.listdir(path) if not name.startswith(("_", ".")))
     if not parts:
         raise ValueError(f"{path} is a folder without a part of a table")
     return [os.path.join(path, part) for part in parts]
 
 
-def _file(path: str) -> Any:
-    with open(path, "rb"):  # for the usual errors
-        return needed("pyarrow.parquet", "Parquet").ParquetFile(path)
+def _open_file(path: str) -> Any:
+    # Of a file that is missing pyarrow raises errors of its own, without the path.
+    with open(path, "rb"):
+        return import_for("pyarrow.parquet", "Parquet").ParquetFile(path)
 
 
 PARQUET = Parquet()

@@ -14,7 +14,7 @@ FORMATS: dict[str, Format] = {format.name: format for format in (NPY, HDF5, ZARR
 
 
 def format_of(path: str, format: str | None = None) -> Format:
-    """The format called `format`, or that of files whose names end as `path` does; ValueError where there is none.
+    """Return the format with the name `format`, or that of the end of `path`; ValueError if there is none.
 
     >>> format_of("a/b.npy").name
     'npy'
@@ -23,9 +23,9 @@ def format_of(path: str, format: str | None = None) -> Format:
         if format not in FORMATS:
             raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
         return FORMATS[format]
-    bare = path.rstrip("/").lower()
+    name = path.rstrip("/").lower()  # shells complete the name of a folder with a slash
     for row in FORMATS.values():
-        if bare.endswith(row.suffixes):
+        if name.endswith(row.suffixes):
             return row
     known = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
     raise ValueError(f"the name of {path} does not tell its format: it should end in {known}; or give format=")

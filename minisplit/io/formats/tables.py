@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -12,42 +12,74 @@ from numpy.typing import NDArray
 
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
-from minisplit.io.formats.base import listed, needed
-from minisplit.io.formats.numpy_dtypes import numpy_dtype
+from minisplit.core.storage import Box, Reader
+from minisplit.io.formats.base import import_for, list_datasets
+from minisplit.io.formats.numpy_dtypes import NUMPY_DTYPES, numpy_dtype
 
 
-def arrow(name: str) -> ModuleType:
-    return needed("pyarrow", name)
+class TableReader(Reader):
+    """Reads all columns of a table, as an array of two axes, or the column `dataset`, as one of one axis.
+
+    A format subclasses it: `_tables` yields Arrow tables, and `_set_rows` is called once the rows are counted.
+    """
+
+    def __init__(self, path: str, names: Sequence[str], dataset: str | None) -> None:
+        self._path, self._dataset = path, dataset
+        self._columns = list(range(len(names)))
+        if dataset is not None:
+            if dataset not in names:
+                raise KeyError(f"{path} has no column {dataset!r}, but {list_datasets(names)}")
+            self._columns = [list(names).index(dataset)]
+
+    def _set_rows(self, number: int) -> None:
+        self.shape = (number, len(self._columns)) if self._dataset is None else (number,)
+
+    def _tables(self, rows: range, columns: list[int]) -> Iterator[tuple[int, Any]]:
+        """Yield tables of these columns, which together have these rows, each with its first row."""
+        raise NotImplementedError
+
+    def read(self, box: Box) -> torch.Tensor:
+        rows, *rest = (range(span.start, span.stop) for span in box)
+        columns = [self._columns[column] for column in (rest[0] if rest else [0])]
+        # One axis of rows for a column, which has no axis of columns.
+        part = torch.empty([len(rows), len(columns)], dtype=self.dtype)
+        if part.numel():
+            for start, table in self._tables(rows, columns):
+                first = start - rows.start
+                _fill_columns(part[first : first + len(table)].numpy(), table, self._path)
+        return part if rest else part[:, 0]
+
+
+def pyarrow(name: str) -> ModuleType:
+    """Import pyarrow for the format `name`."""
+    return import_for("pyarrow", name)
 
 
 def column_dtype(dtype: torch.dtype, name: str) -> np.dtype[Any]:
-    """NumPy's dtype of columns that hold `dtype`; TypeError for those that no column has."""
+    """Return NumPy's dtype of columns that hold `dtype`; TypeError for dtypes that no column has."""
     if dtype.is_complex:
         raise TypeError(f"{name} files have no {dtype}: save real and imag, or use .npy, .h5 or .zarr")
     return numpy_dtype(dtype, name)
 
 
-def wanted_dtype(dtype: torch.dtype | None, default: torch.dtype) -> torch.dtype:
-    """The dtype to parse columns as: the one that the caller wants, unless no column can have it."""
-    try:
-        return default if dtype is None or not column_dtype(dtype, "") else dtype
-    except TypeError:
-        return default
+def parsed_dtype(dtype: torch.dtype | None, default: torch.dtype) -> torch.dtype:
+    """Return the dtype to parse columns as: the dtype that the caller asks for, unless no column can have it."""
+    return default if dtype is None or dtype.is_complex or dtype not in NUMPY_DTYPES else dtype
 
 
-def rows_whole(layout: Layout, name: str) -> Layout:
-    """The layout in which every rank has whole rows; ValueError for what is no table. Pure."""
+def row_layout(layout: Layout, name: str) -> Layout:
+    """Return the layout in which every rank has whole rows; ValueError for what is no table. Pure."""
     if layout.ndim not in {1, 2}:
         raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
+    # Rows of no columns are no text, and Parquet counts them by its columns: their number would be lost.
     if layout.ndim == 2 and layout.shape[0] > layout.size:
         raise ValueError(f"{name} files hold no rows without columns, got shape {layout.shape}")
     return layout if layout.split is None else layout.with_split(0)
 
 
 def column_names(layout: Layout, dataset: str | None, columns: Sequence[str] | None) -> list[str] | None:
-    """The names to write, of which `dataset` is that of a single column; None where none were given."""
-    number = len(numbered(layout))
+    """Return the names to write, `dataset` being that of an only column; None where none were given."""
+    number = len(default_names(layout))
     if dataset is not None:
         if columns is not None:
             raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {short_repr(columns)}")
@@ -62,47 +94,35 @@ def column_names(layout: Layout, dataset: str | None, columns: Sequence[str] | N
     return names
 
 
-def numbered(layout: Layout) -> list[str]:
-    """The names of columns that have none: "0", "1" and so on."""
+def default_names(layout: Layout) -> list[str]:
+    """Return the names of columns that have none: "0", "1" and so on."""
     return list(map(str, range(1 if layout.ndim == 1 else layout.shape[1])))
 
 
-def picked(path: str, names: Sequence[str], dataset: str | None) -> list[int]:
-    """The numbers of the columns of a dataset: of all, or of the one that has this name."""
-    if dataset is None:
-        return list(range(len(names)))
-    if dataset not in names:
-        raise KeyError(f"{path} has no column {dataset!r}, but {listed(names)}")
-    return [names.index(dataset)]
-
-
-def check_columns(path: str, there: Sequence[str], dataset: str | None, columns: Sequence[str] | None) -> None:
-    """ValueError unless rows of these columns, where they are named, can be added to a table with those."""
-    wanted = [dataset] if dataset is not None else columns
-    if wanted is not None and list(map(str, wanted)) != list(there):
+def check_columns(path: str, names: Sequence[str], dataset: str | None, columns: Sequence[str] | None) -> None:
+    """Raise ValueError unless rows of these columns, if they have names, fit to a table with `names`."""
+    given = [dataset] if dataset is not None else columns
+    if given is not None and list(map(str, given)) != list(names):
         raise ValueError(
-            f"rows that are added have the columns that are there: {path} has {listed(there)}, got {wanted}"
+            f"rows that are added have the columns that are there: {path} has {list_datasets(names)}, got {given}"
         )
 
 
-def table_of(part: torch.Tensor, names: Sequence[str], name: str) -> Any:
-    """An Arrow table of the rows of `part`."""
+def arrow_table(part: torch.Tensor, names: Sequence[str], name: str) -> Any:
+    """Return an Arrow table of the rows of `part`."""
     rows = part.numpy().reshape(part.shape[0], len(names))
-    return arrow(name).table([arrow(name).array(column) for column in rows.T], names=list(names))
+    arrow = pyarrow(name)
+    return arrow.table([arrow.array(column) for column in rows.T], names=list(names))
 
 
-def fill(target: NDArray[Any], table: Any, path: str) -> None:
+def _fill_columns(target: NDArray[Any], table: Any, path: str) -> None:
     """Set the columns of `target` to those of an Arrow table; empty cells are NaN, or else a ValueError."""
     for column, (name, values) in zip(target.T, zip(table.column_names, table.columns, strict=True), strict=True):
+        # Only floats have a number that means "none".
         if values.null_count and target.dtype.kind != "f":
             raise ValueError(f"the column {name!r} of {path} has empty cells; load it with dtype=torch.float64")
         start = 0
         for chunk in values.chunks:
+            # Bools, of a bit each, and columns with empty cells cannot be views.
             column[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
             start += len(chunk)
-
-
-def place(box: Box) -> tuple[range, range]:
-    """Rows and columns of a box; of a single column it is the first."""
-    rows, columns = box if len(box) == 2 else (box[0], slice(0, 1))
-    return range(rows.start, rows.stop), range(columns.start, columns.stop)

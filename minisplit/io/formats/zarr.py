@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -15,159 +16,175 @@ import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
-from minisplit.core.storage import Box
-from minisplit.io.chunks import aligned, by_chunks, chunks_of, unending
-from minisplit.io.formats.base import Format, Reader, Writer, listed, needed, no_options, the_one
+from minisplit.core.storage import Box, Reader
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
+from minisplit.io.formats.base import (
+    Format,
+    Target,
+    Writer,
+    check_options,
+    import_for,
+    list_datasets,
+    only_dataset,
+)
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
-# What a chunk, a file each, holds at most unless the caller says otherwise.
-_MOST = 16 * 2**20
-# And a chunk of an array to which rows are added, few at a time: the last is written again each time.
-_LEAST = 2**20
-_MARKS = ("zarr.json", ".zarray", ".zgroup")
+# Bytes of a chunk, a file each, at most, unless the caller says otherwise.
+_MAX_CHUNK = 16 * 2**20
+# The same for arrays to which rows are added, few at a time: the last chunk is written again each time.
+_MAX_GROWING_CHUNK = 2**20
+# One of these files makes a folder an array or a group: that of version 3, or those of version 2.
+_METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
 class Zarr(Format):
-    """See `minisplit.io.formats.base.Format`. Options are those of `zarr.create_array`, as `chunks`."""
+    """See `minisplit.io.formats.base.Format`. Options: those of `zarr.create_array`."""
 
     name = "zarr"
     suffixes = (".zarr",)
-    named = True
-    adds = True
-    folders = True
+    contents = "datasets"
+    chunk_files = True
 
-    def names(self, path: str) -> list[str]:
-        return _names(_node(path))
+    def dataset_names(self, path: str) -> list[str]:
+        return _array_names(_open_node(path))
 
-    def open(
-        self, path: str, dataset: str | None = None, *, dtype: torch.dtype | None = None, **options: Any
-    ) -> Reader:
-        no_options(self.name, options)
-        return _Reader(path, dataset)
+    def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
+        check_options(self.name, options)
+        return ZarrReader(path, dataset)
 
-    def placed(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> Layout:
-        numpy_dtype(dtype, self.name)
-        chosen = options.get("shards") or options.get("chunks")
-        return aligned(layout, chosen or chunks_of(layout, dtype.itemsize, _MOST))
+    def write_layout(self, target: Target) -> Layout:
+        numpy_dtype(target.dtype, self.name)
+        # A shard is one file with several chunks, so it is what ranks must not share.
+        chosen = target.options.get("shards") or target.options.get("chunks")
+        return chunk_aligned_layout(target.layout, chosen or _default_chunks(target, _MAX_CHUNK))
 
-    def create(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> None:
-        chosen = {"chunks": chunks_of(layout, dtype.itemsize, _MOST), **options}
-        _zarr().create_array(path, name=dataset, shape=layout.shape, dtype=numpy_dtype(dtype, self.name), **chosen)
+    def create(self, target: Target) -> None:
+        options = {"chunks": _default_chunks(target, _MAX_CHUNK), **target.options}
+        dtype = numpy_dtype(target.dtype, self.name)
+        _zarr().create_array(target.path, name=target.dataset, shape=target.layout.shape, dtype=dtype, **options)
 
-    def folder(self, path: str, dataset: str) -> str:
+    def open_writer(self, target: Target) -> Writer:
+        return ZarrWriter(target)
+
+    def check_replaceable(self, path: str) -> None:
+        if not _has_metadata(path):
+            raise FileExistsError(errno.EEXIST, "what is there is no Zarr array or group", path)
+
+    def dataset_folder(self, path: str, dataset: str) -> str:
         parts = dataset.strip("/").split("/")
+        # As the specification of version 3 has it; zarr-python takes \ for /. Dots could lead out of the folder.
         if any(part.strip(".") == "" or part.startswith("__") or "\\" in part for part in parts):
             raise ValueError(
                 f"dataset must be names with / between them, none of dots or with __ in front, got {dataset!r}"
             )
         return os.path.join(path, *parts)
 
-    def add(self, path: str, dataset: str) -> None:
+    def create_parents(self, path: str, dataset: str) -> None:
         zarr, dataset = _zarr(), dataset.strip("/")
-        if os.path.exists(path) and not isinstance(_node(path), zarr.Group):
+        if os.path.exists(path) and not isinstance(_open_node(path), zarr.Group):
             raise ValueError(f"{path} is an array, and only a group takes one more dataset; mode='w' replaces it")
         root = zarr.open_group(path, mode="a")
         if root.metadata.zarr_format != 3:
+            # zarr-python would make an array of version 3 in it, which readers of version 2 do not find.
             raise ValueError(
                 f"{path} is a group of version 2 of Zarr, to which nothing can be added; save a new one"
             )
         if dataset in root and isinstance(root[dataset], zarr.Group):
-            raise ValueError(f"{dataset!r} in {path} is a group; it has {listed(_names(root))}")
+            raise ValueError(f"{dataset!r} in {path} is a group; it has {list_datasets(_array_names(root))}")
         if "/" in dataset:
             root.require_group(dataset.rpartition("/")[0])
 
-    def check_old(self, path: str) -> None:
-        if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
-            raise FileExistsError(errno.EEXIST, "what is there is no Zarr array or group", path)
+    def resizable_options(self, target: Target) -> dict[str, Any]:
+        endless = replace(target, layout=endless_layout(target.layout))
+        return {"chunks": _default_chunks(endless, _MAX_GROWING_CHUNK), **target.options}
 
-    def writer(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> Writer:
-        return _Writer(path, dataset)
+    def append_target(self, target: Target) -> Target:
+        array = _open_array(target, "r")
+        layout = chunk_aligned_layout(target.layout, array.shards or array.chunks, array.shape[0])
+        return replace(target, layout=layout, options={})
 
-    def extensible(self, layout: Layout, dtype: torch.dtype, options: dict[str, Any]) -> dict[str, Any]:
-        return {"chunks": chunks_of(unending(layout), dtype.itemsize, _LEAST), **options}
-
-    def extended(
-        self, path: str, dataset: str | None, layout: Layout, dtype: torch.dtype, options: dict[str, Any]
-    ) -> tuple[Layout, dict[str, Any]]:
-        there = _zarr().open_array(path, path=dataset or "", mode="r")
-        return aligned(layout, there.shards or there.chunks, there.shape[0]), {}
-
-    def extend(self, path: str, dataset: str | None, shape: tuple[int, ...]) -> None:
-        _zarr().open_array(path, path=dataset or "", mode="r+").resize(shape)
+    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
+        _open_array(target, "r+").resize(shape)
 
 
-class _Reader:
+class ZarrReader(Reader):
+    """Reads an array of a group, or the array that has the path itself."""
+
     def __init__(self, path: str, dataset: str | None) -> None:
-        node, zarr = _node(path), _zarr()
-        name = the_one(path, _names(node)) if dataset is None else dataset.strip("/")
+        node, zarr = _open_node(path), _zarr()
+        name = only_dataset(path, _array_names(node)) if dataset is None else dataset.strip("/")
         if name:
-            found = node.get(name) if isinstance(node, zarr.Group) else None
-            if found is None:
-                raise KeyError(f"{path} has no dataset {name!r}, but {listed(_names(node))}")
-            if not isinstance(found, zarr.Array):
-                raise ValueError(f"{name!r} in {path} is a group; it has {listed(_names(node))}")
-            node = found
-        self._array = node
+            item = node.get(name) if isinstance(node, zarr.Group) else None
+            if item is None:
+                raise KeyError(f"{path} has no dataset {name!r}, but {list_datasets(_array_names(node))}")
+            if not isinstance(item, zarr.Array):
+                raise ValueError(f"{name!r} in {path} is a group; it has {list_datasets(_array_names(node))}")
+            node = item
         where = f"{name!r} in {path}" if name else path
-        if any("pickle" in type(codec).__name__.lower() for codec in _codecs(self._array)):
+        # By version 2 of the format objects may be pickled, and unpickling runs code.
+        codecs = (*(node.filters or ()), *(node.compressors or ()))
+        if any("pickle" in type(codec).__name__.lower() for codec in codecs):
             raise TypeError(f"{where} holds pickled Python objects, which minisplit never unpickles; save numbers")
-        self.dtype = torch_dtype(self._array.dtype, where)
-        self.shape: tuple[int, ...] = tuple(self._array.shape)
+        self._array = node
+        self.dtype = torch_dtype(node.dtype, where)
+        self.shape = tuple(node.shape)
 
-    def placed(self, layout: Layout) -> Layout:
-        return by_chunks(layout, self._array.shards or self._array.chunks)
+    def read_layout(self, layout: Layout) -> Layout:
+        return chunk_read_layout(layout, self._array.shards or self._array.chunks)
 
     def read(self, box: Box) -> torch.Tensor:
-        found = np.asarray(self._array[box])
-        native = np.require(found, dtype=found.dtype.newbyteorder("="), requirements=["C", "W"])
+        part = np.asarray(self._array[box])
+        # Arrays of zarr-python may be big-endian, in Fortran order, or read-only: torch takes none of these.
+        native = np.require(part, dtype=part.dtype.newbyteorder("="), requirements=["C", "W"])
         return torch.from_numpy(native)
 
-    def close(self) -> None:
-        pass
 
+class ZarrWriter(Writer):
+    """Writes whole chunks, and of a chunk that has other numbers as well a part."""
 
-class _Writer:
-    def __init__(self, path: str, dataset: str | None) -> None:
-        self._array = _zarr().open_array(path, path=dataset or "", mode="r+")
+    def __init__(self, target: Target) -> None:
+        self._array = _open_array(target, "r+")
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         if part.numel():
             self._array[box] = part.numpy()
 
-    def close(self) -> None:
-        pass
+
+def _default_chunks(target: Target, max_bytes: int) -> tuple[int, ...]:
+    return chunk_shape(target.layout, target.dtype.itemsize, max_bytes)
 
 
-def _node(path: str) -> Any:
-    """The array or group at the root of a store; an error like that of `open` where there is none."""
+def _open_array(target: Target, mode: str) -> Any:
+    return _zarr().open_array(target.path, path=target.dataset or "", mode=mode)
+
+
+def _open_node(path: str) -> Any:
+    """Open the array or group at the root of a store; an error like that of `open` where there is none."""
     zarr = _zarr()
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
-        raise ValueError(f"{path} is no Zarr array or group: it has none of {', '.join(_MARKS)}")
+    if not _has_metadata(path):
+        raise ValueError(f"{path} is no Zarr array or group: it has none of {', '.join(_METADATA_FILES)}")
     try:
         return zarr.open_array(path, mode="r")
     except (zarr.errors.NodeTypeValidationError, FileNotFoundError):
+        # Without consolidated metadata, which minisplit does not renew when it adds an array.
         return zarr.open_group(path, mode="r", use_consolidated=False)
 
 
-def _names(node: Any) -> list[str]:
+def _has_metadata(path: str) -> bool:
+    return any(os.path.exists(os.path.join(path, file)) for file in _METADATA_FILES)
+
+
+def _array_names(node: Any) -> list[str]:
     zarr = _zarr()
     if isinstance(node, zarr.Array):
         return [""]
     return sorted(name for name, item in node.members(max_depth=None) if isinstance(item, zarr.Array))
 
 
-def _codecs(array: Any) -> list[Any]:
-    return [*(array.filters or ()), *(array.compressors or ())]
-
-
 def _zarr() -> ModuleType:
-    return needed("zarr", "Zarr")
+    return import_for("zarr", "Zarr")
 
 
 ZARR = Zarr()

@@ -1,4 +1,4 @@
-"""Where the operands of an elementwise operation meet. Layouts in, layouts out: no tensors, no MPI."""
+"""The layouts in which the operands of an elementwise operation are computed. Pure: no tensors, no MPI."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from minisplit.core.transfer import elements_moved
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The layout of an operation's result, and the layout that each operand needs for it: None for its own.
+    """The layout of an operation's result, and what its operands need for it.
 
-    `like` is the place of an operand that has the layout of the result, `messages` whether ranks must talk: an
-    operand that is cut needs another layout.
+    Attributes
+    ----------
+    result : Layout
+        The layout of the result.
+    needed : tuple of Layout or None
+        The layout that each operand must have. None where it has that already.
+    like : int or None
+        The index of an operand whose layout is that of the result.
+    messages : bool
+        Whether ranks send messages, because a split operand needs another layout.
     """
 
     result: Layout
@@ -24,20 +32,22 @@ class Alignment:
     messages: bool
 
 
+# The keys of both caches are layouts, with the sizes of elements: all that the answer depends on. 256 entries are
+# more than the different operations in the loop of a program, and layouts are small.
 @lru_cache(maxsize=256)
 def align(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Alignment:
-    """Choose where operands of these layouts and bytes per element meet.
+    """Choose the layouts for operands of these layouts and bytes per element.
 
-    The result is cut as one of the operands is, the one for which the fewest bytes move, and the first of
-    equals; where that operand is broadcast along its split axis, with the default counts. It is replicated
-    only if all operands are. Raises ValueError for shapes that do not broadcast.
+    The result is split as one of the operands is: as that for which the fewest bytes move, and the first of
+    equals. Where that operand is broadcast along its split axis, the result has the default counts. It is
+    replicated only if all operands are. ValueError for shapes that do not broadcast.
 
     >>> rows, columns = Layout((8, 1), 0, ranks=2), Layout((8, 4), 1, ranks=2)
-    >>> meet((rows, columns), (8, 8)).result == columns
+    >>> align((rows, columns), (8, 8)).result == columns
     True
     """
     shape = broadcast_shape([layout.shape for layout in layouts])
-    candidates = [_spread(layout, shape) for layout in layouts if layout.split is not None]
+    candidates = [_broadcast_layout(layout, shape) for layout in layouts if layout.split is not None]
 
     def bytes_moved(result: Layout) -> int:
         return sum(
@@ -45,21 +55,21 @@ def align(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Alignment:
             for layout, size in zip(layouts, itemsizes, strict=True)
         )
 
-    result = min(candidates, key=bytes_moved, default=Layout(shape, None, layouts[0].ranks))
-    return _meeting(layouts, result)
+    return _align_to(layouts, min(candidates, key=bytes_moved, default=Layout(shape, None, layouts[0].ranks)))
 
 
 @lru_cache(maxsize=256)
 def align_in_place(operand: Layout, target: Layout) -> Alignment:
-    """The meeting in which an operand changes an array in place; ValueError where the result would be larger."""
+    """Return what an operand needs to change an array in place. ValueError where the result would be larger."""
     if broadcast_shape([target.shape, operand.shape]) != target.shape:
         raise ValueError(
             f"a change in place keeps the shape {target.shape}, but {operand.shape} would make the result larger"
         )
-    return _meeting((operand,), target)
+    return _align_to((operand,), target)
 
 
-def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Alignment:
+def _align_to(layouts: tuple[Layout, ...], result: Layout) -> Alignment:
+    """Return what operands of these layouts need for a result of this layout."""
     needed = [operand_layout(layout, result) for layout in layouts]
     return Alignment(
         result,
@@ -70,13 +80,14 @@ def _meeting(layouts: tuple[Layout, ...], result: Layout) -> Alignment:
 
 
 def broadcast_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape to which `shapes` broadcast, by NumPy's rule; ValueError where they do not.
+    """Return the shape to which `shapes` broadcast, by NumPy's rule. ValueError where they do not.
 
-    >>> broadcast([(3, 1), (4,)])
+    >>> broadcast_shape([(3, 1), (4,)])
     (3, 4)
     """
     ndim = max(map(len, shapes))
     columns = list(zip(*((1,) * (ndim - len(shape)) + shape for shape in shapes), strict=True))
+    # Not the maximum: an axis of extents 0 and 1 has extent 0.
     result = tuple(next((n for n in extents if n != 1), 1) for extents in columns)
     for axis, extents in enumerate(columns):
         if not {1, result[axis]}.issuperset(extents):
@@ -87,7 +98,8 @@ def broadcast_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return result
 
 
-def _spread(operand: Layout, shape: tuple[int, ...]) -> Layout:
-    """The layout of a result of this shape that is cut as the operand is."""
+def _broadcast_layout(operand: Layout, shape: tuple[int, ...]) -> Layout:
+    """Return the layout of a result of this shape that is split as the operand is."""
     axis = (operand.split or 0) + len(shape) - operand.ndim
+    # Counts of an axis of extent 1 say nothing about an axis that is longer.
     return Layout(shape, axis, operand.ranks, operand.ragged if shape[axis] == operand.extent else None)

@@ -1,235 +1,183 @@
-"""The makers of operations: from a function of torch to the same function of DNDarrays."""
+"""How elementwise functions of torch are applied to DNDarrays.
+
+`unary` and `binary` do it for one and two operands. They are called by every function of this folder, and begin
+with the case that programs meet in loops: arrays of one layout. `apply_elementwise` takes any operands, `in_place`
+changes an array.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
-from typing import Any, TypeVar
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, Operand, as_dndarray, captured_tensor
-from minisplit.core.collectives import all_reduce_gradient
+from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
+from minisplit.core.performance_warning import warn_of_move
+from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.alignment import align, align_in_place
 
 Torch = Callable[..., torch.Tensor]
-Unary = Callable[[DNDarray], DNDarray]
-Binary = Callable[[Operand, Operand], DNDarray]
-Method = Callable[[DNDarray, Any], Any]
 # Whether an operation on these operands may fail on one rank alone, for the values that only this rank has.
 MayFail = Callable[[Any, Any], bool]
-Made = TypeVar("Made", bound=Callable[..., Any])
 
 _PYTHON_NUMBERS = frozenset({int, float, complex, bool})
-# A tensor could be a rank's part or the whole array: `_operand` refuses it and says what to do.
-_SPOKEN_FOR: tuple[type[Any], ...] = (DNDarray, int, float, complex, np.number, np.bool_, torch.Tensor, np.ndarray)
-_FLOATS = "ms.ones(6, split=0)"
-_wrap = DNDarray._wrap
-
-_UNARY_DOC = """Elementwise `torch.{torch}`. Local.
-
-The result has the layout of `x` and memory of its own. Raises TypeError for anything but a DNDarray, and torch's
-error for a dtype that it refuses.
-
->>> import minisplit as ms, torch
->>> ms.{name}({example}).split
-0
-"""
-_BINARY_DOC = """Elementwise `torch.{torch}` of two arrays, or of an array and a number.
-
-Shapes broadcast as in NumPy; dtypes promote as torch's do, whatever the shapes. Local where the layouts agree,
-or where only one operand is split; else collective: of the operands' layouts the result gets the one for which
-the fewest bytes move.{more}
-
-Raises ValueError for shapes that do not broadcast and operands on different communicators, TypeError for
-anything but DNDarrays and numbers, and torch's error for dtypes that it refuses: all on every rank.
-
->>> import minisplit as ms
->>> ms.{name}({example}, 2).split
-0
-"""
-_MAY_FAIL_DOC = """
-
-Integers by integers are collective in any case, but for a divisor that is a number other than 0: one rank alone
-may meet a 0. Then all raise RuntimeError; elsewhere the result is that of torch."""
+_new = object.__new__
 
 
-def unary(function: Torch, name: str | None = None, *, example: str = _FLOATS) -> Unary:
-    """Make the elementwise operation of one array. `example` is an argument for its docstring."""
-
-    def operation(x: DNDarray, /) -> DNDarray:
-        if type(x) is not DNDarray:
-            x = as_dndarray(x)
-        return _wrap(function(x._larray), x._layout, x._comm)
-
-    name = name or function.__name__
-    return named(operation, name, _UNARY_DOC.format(torch=function.__name__, name=name, example=example))
+def unary(function: Torch, x: DNDarray) -> DNDarray:
+    """Apply an elementwise function of torch that returns new memory to one array. Local."""
+    if type(x) is not DNDarray:
+        x = as_dndarray(x)
+    # What `DNDarray._wrap` does, written out here and in `binary`: the call would take 0.06 us more, where `sin`
+    # of a small array takes 0.25 us beside torch's own time.
+    result = _new(DNDarray)
+    result._larray = function(x._larray)
+    result._layout = x._layout
+    result._comm = x._comm
+    return result
 
 
 def binary(
-    function: Torch,
-    name: str | None = None,
-    *,
-    numbers: int = 2,
-    may_fail: MayFail | None = None,
-    example: str = _FLOATS,
-) -> Binary:
-    """Make the elementwise operation of two arrays, or of an array and a number.
+    function: Torch, name: str, x1: Operand, x2: Operand, numbers: int = 2, may_fail: MayFail | None = None
+) -> DNDarray:
+    """Apply an elementwise function of torch to two arrays, or to an array and a number.
 
-    numbers: in how many places torch's function takes a Python number: 2, 1 (the second only) or 0.
-        Elsewhere it is given a 0-d tensor.
-    may_fail: whether the operation may fail on one rank alone, which costs an agreement.
+    `numbers` says in how many places torch's function takes a Python number: 2, 1 (the second only) or 0.
+    Elsewhere it is given a 0-d tensor. `may_fail` says whether the operation may fail on one rank alone: then the
+    ranks agree on that, which costs a message.
     """
-    name = name or function.__name__
-    of_any_shapes = promoting(function)
-
-    def operation(x1: Operand, x2: Operand, /) -> DNDarray:
-        if type(x1) is DNDarray:
-            if type(x2) is DNDarray:
-                y: Any = x2._larray
-                aligned = x1._comm is x2._comm and (x1._layout is x2._layout or x1._layout == x2._layout)
-            else:
-                y, aligned = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
-            if aligned and (may_fail is None or not may_fail(x1, x2)):
-                return _wrap(function(x1._larray, y), x1._layout, x1._comm)
-        elif numbers == 2 and type(x2) is DNDarray and type(x1) in _PYTHON_NUMBERS and may_fail is None:
-            return _wrap(function(x1, x2._larray), x2._layout, x2._comm)
-        native = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
-        return apply_elementwise(of_any_shapes, (x1, x2), name, native=native, may_fail=may_fail)
-
-    more = "" if may_fail is None else _MAY_FAIL_DOC
-    doc = _BINARY_DOC.format(torch=function.__name__, name=name, example=example, more=more)
-    return named(operation, name, doc)
+    if type(x1) is DNDarray:
+        layout, comm = x1._layout, x1._comm
+        if type(x2) is DNDarray:
+            value: Any = x2._larray
+            is_local = comm is x2._comm and (layout is x2._layout or layout == x2._layout)
+        else:
+            value, is_local = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
+        if is_local and (may_fail is None or not may_fail(x1, x2)):
+            result = _new(DNDarray)
+            result._larray = function(x1._larray, value)
+            result._layout = layout
+            result._comm = comm
+            return result
+    elif type(x2) is DNDarray and numbers == 2 and type(x1) in _PYTHON_NUMBERS and may_fail is None:
+        return DNDarray._wrap(function(x1, x2._larray), x2._layout, x2._comm)
+    takes_numbers = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
+    return apply_elementwise(partial(call_promoted, function), (x1, x2), name, takes_numbers, may_fail)
 
 
 def apply_elementwise(
     function: Torch,
     operands: Sequence[Any],
     name: str,
-    *,
-    native: bool = True,
+    takes_numbers: bool = True,
     may_fail: MayFail | None = None,
 ) -> DNDarray:
-    """Apply an elementwise function of torch to DNDarrays and numbers, having aligned the arrays.
+    """Apply an elementwise function of torch to DNDarrays and numbers, where the fewest bytes have to move for it.
 
-    native: whether the function takes the numbers as they are.
+    `takes_numbers` says whether the function takes the numbers as they are. `may_fail`: see `binary`.
     """
-    operands = [_operand(x, place, name) for place, x in enumerate(operands, 1)]
-    arrays = [x for x in operands if isinstance(x, DNDarray)]
+    arguments = [
+        x if type(x) is DNDarray else _check_operand(x, place, name) for place, x in enumerate(operands, 1)
+    ]
+    arrays = [x for x in arguments if isinstance(x, DNDarray)]
     if not arrays:
-        raise TypeError(f"an operand of {name} must be a DNDarray, got {' and '.join(map(repr, operands))}")
+        raise TypeError(f"an operand of {name} must be a DNDarray, got {' and '.join(map(repr, arguments))}")
     check_one_communicator(arrays)
-    agreed = _agreement(arrays[0]._comm, name, may_fail, operands)
-    if not native:
-        operands = [x if isinstance(x, DNDarray) else _scalar(x, arrays[0]._larray) for x in operands]
-
-    def applied(shards: Iterable[torch.Tensor]) -> torch.Tensor:
-        rest = iter(shards)
-        return function(*[next(rest) if isinstance(x, DNDarray) else x for x in operands])
-
-    meeting = align(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
-    if meeting.messages:
-        applied(map(_without_data, arrays))  # what torch refuses, before any message
-    shards = [operand_shard(x, wanted, meeting.result) for x, wanted in zip(arrays, meeting.needed, strict=True)]
+    comm, like = arrays[0]._comm, arrays[0]._larray
+    agreed = _agreement(comm, name, may_fail, arguments)
+    if not takes_numbers:
+        arguments = [x if isinstance(x, DNDarray) else _scalar(x, like) for x in arguments]
+    alignment = align(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
+    if alignment.messages:
+        # What torch refuses for the dtypes alone is refused before any message, and so on all ranks.
+        function(*[_without_data(x) if isinstance(x, DNDarray) else x for x in arguments])
+    needed = iter(alignment.needed)
+    for place, x in enumerate(arguments):
+        if isinstance(x, DNDarray):
+            arguments[place] = operand_shard(x, next(needed), alignment.result)
     with agreed:
-        made = applied(shards)
-    # The operand's own: the next operation sees at once that two are the same.
-    layout = meeting.result if meeting.like is None else arrays[meeting.like]._layout
-    return _wrap(made, layout, arrays[0]._comm)
+        shard = function(*arguments)
+    # The operand's own layout, not an equal one: the next operation sees at once that two are the same.
+    layout = alignment.result if alignment.like is None else arrays[alignment.like]._layout
+    return DNDarray._wrap(shard, layout, comm)
 
 
-def promoting(function: Torch) -> Torch:
-    """`function`, for which a 0-d tensor counts in promotion as one of any other shape: for torch it does not."""
+def call_promoted(function: Torch, *operands: Any) -> torch.Tensor:
+    """Call `function`, having promoted the tensors to one dtype if 0-d tensors are among them.
 
-    def promoted(*operands: Any) -> torch.Tensor:
-        tensors = [x for x in operands if isinstance(x, torch.Tensor)]
-        if len({x.dtype for x in tensors}) > 1 and len({x.ndim == 0 for x in tensors}) > 1:
-            common = reduce(torch.promote_types, [x.dtype for x in tensors])
-            operands = tuple([x.to(common) if isinstance(x, torch.Tensor) else x for x in operands])
-        return function(*operands)
-
-    return promoted
-
-
-def operator(function: Binary) -> Method:
-    """Make the method of `self OP other`; other types than numbers and arrays may answer themselves."""
-
-    def method(self: DNDarray, other: Any) -> Any:
-        return (
-            function(self, other)
-            if isinstance(other, _SPOKEN_FOR) and not _torch_computes(self, other)
-            else NotImplemented
-        )
-
-    return method
-
-
-def reflected(function: Binary) -> Method:
-    """Make the method of `other OP self`."""
-
-    def method(self: DNDarray, other: Any) -> Any:
-        return (
-            function(other, self)
-            if isinstance(other, _SPOKEN_FOR) and not _torch_computes(self, other)
-            else NotImplemented
-        )
-
-    return method
-
-
-def in_place(change: Torch, may_fail: MayFail | None = None) -> Method:
-    """Make the method of `self OP= other` from a method of tensors: layout, dtype and identity of `self` stay."""
-
-    def method(self: DNDarray, other: Any) -> Any:
-        if not isinstance(other, _SPOKEN_FOR):
-            return NotImplemented
-        other = value = _operand(other, 2, change.__name__)
-        if isinstance(other, DNDarray):
-            check_one_communicator([self, other])
-            value = _fitted(other, self, change)
-        with _agreement(self._comm, change.__name__, may_fail, (self, other)):
-            change(self._larray, value)
-        return self
-
-    return method
-
-
-def named(operation: Made, name: str, doc: str, within: str = "minisplit") -> Made:
-    """Give a made function the name under which it is public, and its documentation."""
-    operation.__name__ = operation.__qualname__ = name
-    operation.__module__ = within
-    operation.__doc__ = inspect.cleandoc(doc)
-    return operation
+    For torch a 0-d tensor counts less: float64 of shape () and float32 of shape (5,) give float32. In the Python
+    Array API standard dtypes alone decide, whatever the shapes.
+    """
+    tensors = [x for x in operands if isinstance(x, torch.Tensor)]
+    if len({x.dtype for x in tensors}) > 1 and len({x.ndim == 0 for x in tensors}) > 1:
+        common = reduce(torch.promote_types, [x.dtype for x in tensors])
+        operands = tuple([x.to(common) if isinstance(x, torch.Tensor) else x for x in operands])
+    return function(*operands)
 
 
 def divides_integers(x1: Any, x2: Any) -> bool:
-    """Whether a rank may meet an integer zero divisor, at which torch raises on a CPU."""
+    """Return whether a rank may meet an integer zero divisor, at which torch raises on a CPU."""
     if _is_inexact(x1) or _is_inexact(x2):
         return False
-    # torch takes a number modulo 2**bits: of uint8s 256 is 0.
+    # torch takes a number modulo 2**bits: for uint8 a divisor of 256 is 0.
     return isinstance(x2, DNDarray) or int(x2) % 2 ** (8 * x1.dtype.itemsize) == 0
 
 
 def _is_inexact(x: Any) -> bool:
+    """Return whether an operand is a floating-point or complex array or number."""
     if isinstance(x, DNDarray):
         return x.dtype.is_floating_point or x.dtype.is_complex
     return isinstance(x, (float, complex, np.inexact))
 
 
-def _torch_computes(self: DNDarray, other: object) -> bool:
-    """Whether torch computes with `other`, a tensor within a mapped function, and the tensor of `self`."""
-    return isinstance(other, torch.Tensor) and inside_vmap() and captured_tensor(self) is not None
+# The operators that change an array in place: torch's method, and whether it may fail on one rank alone.
+_IN_PLACE: dict[str, tuple[Torch, MayFail | None]] = {
+    "add": (torch.Tensor.add_, None),
+    "subtract": (torch.Tensor.sub_, None),
+    "multiply": (torch.Tensor.mul_, None),
+    "divide": (torch.Tensor.div_, None),
+    "floor_divide": (special_cases.floor_divide_, divides_integers),
+    "remainder": (special_cases.remainder_, divides_integers),
+    "pow": (torch.Tensor.pow_, None),
+    "bitwise_and": (torch.Tensor.bitwise_and_, None),
+    "bitwise_or": (torch.Tensor.bitwise_or_, None),
+    "bitwise_xor": (torch.Tensor.bitwise_xor_, None),
+    "bitwise_left_shift": (torch.Tensor.bitwise_left_shift_, None),
+    "bitwise_right_shift": (torch.Tensor.bitwise_right_shift_, None),
+}
 
 
-def _operand(x: Any, place: int, name: str) -> Any:
-    """`x`, a number of NumPy as one of Python; TypeError for what is neither number nor DNDarray."""
+def in_place(name: str, x: DNDarray, other: Operand) -> DNDarray:
+    """Change `x` to the operation `name` of `x` and `other`, and return it. Its layout and dtype stay."""
+    change, may_fail = _IN_PLACE[name]
+    other = value = _check_operand(other, 2, name)
+    if isinstance(other, DNDarray):
+        check_one_communicator([x, other])
+        value = other._larray
+        if other._layout is not x._layout:
+            alignment = align_in_place(other._layout, x._layout)
+            if alignment.messages:
+                probe = _without_data(x)
+                # torch lets no leaf that requires a gradient be changed: that is seen before any message, too.
+                probe.requires_grad_(x._larray.is_leaf and x._larray.requires_grad)
+                change(probe, _without_data(other))
+            value = operand_shard(other, alignment.needed[0], x._layout)
+    with _agreement(x._comm, name, may_fail, (x, other)):
+        change(x._larray, value)
+    return x
+
+
+def _check_operand(x: Any, place: int, name: str) -> Any:
+    """Return `x`, or a number of NumPy as one of Python. TypeError for what is neither number nor DNDarray."""
+    # np.float64 is a float of Python as well.
     if isinstance(x, (DNDarray, int, float, complex)) and not isinstance(x, np.generic):
         return x
     if isinstance(x, (np.number, np.bool_)):
@@ -241,7 +189,7 @@ def _operand(x: Any, place: int, name: str) -> Any:
 
 
 def check_one_communicator(arrays: Sequence[DNDarray]) -> None:
-    """ValueError unless all arrays are on one communicator."""
+    """Raise ValueError unless all arrays are on one communicator."""
     first = arrays[0]._comm
     for x in arrays[1:]:
         if x._comm is not first:
@@ -254,43 +202,38 @@ def check_one_communicator(arrays: Sequence[DNDarray]) -> None:
 def _agreement(
     comm: Communication, name: str, may_fail: MayFail | None, operands: Sequence[Any]
 ) -> AbstractContextManager[None]:
+    """Return the agreement within which an operation is computed, if it may fail on one rank alone."""
     if may_fail is None or not may_fail(*operands):
         return nullcontext()
     return agreement(comm, f"computing {name}")
 
 
 def _scalar(number: Any, like: torch.Tensor) -> torch.Tensor:
-    """A number as a tensor that has the same effect on the result's dtype beside `like`."""
+    """Return a number as a tensor that has the same effect on the result's dtype beside `like`."""
     return torch.tensor(number, dtype=torch.result_type(like, number), device=like.device)
 
 
 def _without_data(x: DNDarray) -> torch.Tensor:
-    """A tensor without elements, for which torch's functions raise what they would for the dtype of `x`."""
-    return x._larray.new_empty((0,) * x.ndim)
+    """Return a tensor without elements, for which torch's functions raise what they would for the dtype of `x`."""
+    return x._larray.new_empty((0,) * len(x._layout.shape))
 
 
 def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:
-    """What this rank needs of `x` for its shard of the result; `wanted` is None where it has that."""
-    layout = wanted or x._layout
-    tracked = x._larray.requires_grad and torch.is_grad_enabled()
-    if wanted is None:
-        shard = x._larray
-    elif x.split is None and wanted.split is not None and not tracked:
-        start, stop = wanted.span(x._comm.rank)
-        shard = x._larray.narrow(wanted.split, start, stop - start)
-    else:
-        shard = x.to_layout(wanted)._larray
-    return all_reduce_gradient(shard, x._comm) if layout.split is None and result.split is not None else shard
+    """Return what this rank needs of `x` for its shard of the result. `wanted` is None where it has that.
 
-
-def _fitted(x: DNDarray, target: DNDarray, change: Torch) -> torch.Tensor:
-    """What this rank needs of `x` to change its shard of `target`."""
-    if x._layout is target._layout:
-        return x._larray
-    meeting = align_in_place(x._layout, target._layout)
-    if meeting.messages:
-        probe = _without_data(target)
-        if target._larray.is_leaf:  # which torch does not let be changed
-            probe.requires_grad_(target._larray.requires_grad)
-        change(probe, _without_data(x))
-    return operand_shard(x, meeting.needed[0], meeting.result)
+    Collective where `x` is split and `wanted` is another layout: one exchange.
+    """
+    shard, src = x._larray, x._layout
+    if wanted is not None and wanted != src:
+        # A replicated operand is cut without a copy, but not within autograd: all ranks must send its gradient.
+        if (
+            src.split is None
+            and wanted.split is not None
+            and not (shard.requires_grad and torch.is_grad_enabled())
+        ):
+            start, stop = wanted.span(x._comm.rank)
+            return shard.narrow(wanted.split, start, stop - start)
+        warn_of_move(shard.itemsize, src, wanted, x._comm)
+        shard, src = redistribute(shard, src, wanted, x._comm), wanted
+    # Each rank uses a replicated operand for its part of the result, and so has a part of the gradient only.
+    return all_reduce_gradient(shard, x._comm) if src.split is None and result.split is not None else shard

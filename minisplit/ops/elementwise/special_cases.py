@@ -1,6 +1,8 @@
-"""torch's functions of tensors, with the special cases of the Python Array API standard where torch has others.
+"""Functions of tensors that differ from torch's: in special cases of the Python Array API standard, or in memory.
 
-What they are named is what `torch` has them under. Where nothing is special they are torch's.
+The standard says what functions give at infinities, NaN and signed zeros
+(https://data-apis.org/array-api/2025.12/API_specification/elementwise_functions.html). Where torch gives something
+else, a function here has torch's name and gives what the standard says.
 """
 
 from __future__ import annotations
@@ -10,76 +12,105 @@ from typing import Any
 
 import torch
 
-# A tensor or a number, as the functions of torch take them that have no types for numbers.
+# A tensor or a number. torch's type hints know no numbers where its functions take them.
 Number = Any
 
 
 def floor_divide(x1: Number, x2: Number) -> torch.Tensor:
-    """`torch.floor_divide`, but of or by an infinity the quotient's floor: inf // 2 is inf, 1 // -inf is -0."""
-    whole: torch.Tensor = torch.floor_divide(x1, x2)
-    if not whole.is_floating_point():
-        return whole
-    special: Any = _infinite(x1) | _infinite(x2)
+    """Return `torch.floor_divide`, but of or by an infinity the floor of the quotient, where torch has NaN."""
+    quotient: torch.Tensor = torch.floor_divide(x1, x2)
+    if not quotient.is_floating_point():
+        return quotient
+    special: Any = _is_infinite(x1) | _is_infinite(x2)
+    # Without autograd: the gradient is torch's, also where the value is not.
     with torch.no_grad():
-        return whole.copy_(torch.where(special, torch.divide(x1, x2).floor(), whole))
+        return quotient.copy_(torch.where(special, torch.divide(x1, x2).floor(), quotient))
 
 
 def remainder(x1: Number, x2: Number) -> torch.Tensor:
-    """`torch.remainder`, but a remainder of zero has the sign of the divisor."""
-    left: torch.Tensor = torch.remainder(x1, x2)
-    if not left.is_floating_point():
-        return left
+    """Return `torch.remainder`, but give a remainder of zero the sign of the divisor."""
+    result: torch.Tensor = torch.remainder(x1, x2)
+    if not result.is_floating_point():
+        return result
     with torch.no_grad():
-        return left.copy_(torch.where(left == 0, torch.copysign(torch.zeros_like(left), x2), left))
+        return result.copy_(torch.where(result == 0, torch.copysign(torch.zeros_like(result), x2), result))
 
 
 def floor_divide_(x1: torch.Tensor, x2: Number) -> torch.Tensor:
+    """Do `floor_divide` in place."""
     return x1.copy_(floor_divide(x1, x2)) if x1.is_floating_point() else x1.floor_divide_(x2)
 
 
 def remainder_(x1: torch.Tensor, x2: Number) -> torch.Tensor:
+    """Do `remainder` in place."""
     return x1.copy_(remainder(x1, x2)) if x1.is_floating_point() else x1.remainder_(x2)
 
 
 def sgn(x: torch.Tensor) -> torch.Tensor:
-    """`torch.sgn`, but NaN of NaN."""
-    return torch.where(x.isnan(), x, torch.sgn(x)) if x.is_floating_point() or x.is_complex() else torch.sgn(x)
+    """Return `torch.sgn`, but NaN of NaN, where torch has 0."""
+    sign = torch.sgn(x)
+    return torch.where(x.isnan(), x, sign) if x.is_floating_point() or x.is_complex() else sign
 
 
 def heaviside(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-    """`torch.heaviside`, but also of two dtypes."""
+    """Return `torch.heaviside`, which takes tensors of one dtype only, of any two."""
     common = torch.promote_types(x1.dtype, x2.dtype)
     return torch.heaviside(x1.to(common), x2.to(common))
 
 
 def acos(x: torch.Tensor) -> torch.Tensor:
-    """`torch.acos`, but of a complex zero the imaginary part has the other sign."""
-    found = torch.acos(x)
+    """Return `torch.acos`, but of a complex zero with the other sign of the imaginary part."""
+    result = torch.acos(x)
     if not x.is_complex():
-        return found
-    return torch.where(x == 0, torch.complex(found.real, -x.imag), found)
+        return result
+    return torch.where(x == 0, torch.complex(result.real, -x.imag), result)
 
 
 def expm1(x: torch.Tensor) -> torch.Tensor:
-    """`torch.expm1`, but of complex infinities, NaN and zeros what the exponential function gives."""
-    found = torch.expm1(x)
-    return torch.where(x.isfinite() & (x != 0), found, torch.exp(x) - 1) if x.is_complex() else found
+    """Return `torch.expm1`, but of complex infinities, NaN and zeros what the exponential function gives."""
+    result = torch.expm1(x)
+    return torch.where(x.isfinite() & (x != 0), result, torch.exp(x) - 1) if x.is_complex() else result
 
 
 def log1p(x: torch.Tensor) -> torch.Tensor:
-    """`torch.log1p`, but of complex infinities and NaN what the logarithm gives."""
-    found = torch.log1p(x)
-    return torch.where(x.isfinite(), found, torch.log(x + 1)) if x.is_complex() else found
+    """Return `torch.log1p`, but of complex infinities and NaN what the logarithm gives."""
+    result = torch.log1p(x)
+    return torch.where(x.isfinite(), result, torch.log(x + 1)) if x.is_complex() else result
 
 
 def tanh(x: torch.Tensor) -> torch.Tensor:
-    """`torch.tanh`, but of a complex infinity a zero imaginary part has the sign that the argument's has."""
-    found = torch.tanh(x)
+    """Return `torch.tanh`, but of a complex infinity with a zero imaginary part that has the argument's sign."""
+    result = torch.tanh(x)
     if not x.is_complex():
-        return found
+        return result
     zero = torch.copysign(torch.zeros_like(x.imag), x.imag)
-    return torch.where(x.real.isinf(), torch.complex(torch.sign(x.real), zero), found)
+    return torch.where(x.real.isinf(), torch.complex(torch.sign(x.real), zero), result)
 
 
-def _infinite(x: Number) -> torch.Tensor | bool:
+# torch's own return their argument or a view of it. Without the clone y = ms.real(x) would share memory with x,
+# and y += 1 would change x.
+
+
+def positive(x: torch.Tensor) -> torch.Tensor:
+    """Return a copy. RuntimeError for bools, as torch has it."""
+    return torch.positive(x).clone()
+
+
+def conj(x: torch.Tensor) -> torch.Tensor:
+    """Return `torch.conj` in memory of its own."""
+    return torch.conj(x).clone()
+
+
+def real(x: torch.Tensor) -> torch.Tensor:
+    """Return `torch.real` in memory of its own."""
+    return torch.real(x).clone()
+
+
+def imag(x: torch.Tensor) -> torch.Tensor:
+    """Return `torch.imag` in memory of its own."""
+    return torch.imag(x).clone()
+
+
+def _is_infinite(x: Number) -> torch.Tensor | bool:
+    """Return where a tensor is infinite, or whether a number is."""
     return x.isinf() if isinstance(x, torch.Tensor) else math.isinf(abs(x))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
@@ -12,8 +9,8 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import Device
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.factories import arange
-from minisplit.core.layout import as_index
-from minisplit.ops.shape.layouts import Axes, normalise_axes
+from minisplit.core.layout import as_index, normalise_axes
+from minisplit.ops.shape.layouts import Axes
 from minisplit.ops.shape.roll import roll
 
 
@@ -27,17 +24,48 @@ def fftfreq(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make the frequencies of an `fft` of `n` points that are `d` apart: from 0 up, then the negative ones. Local.
+    """Make the frequencies of `minisplit.fft.fft`: from 0 up, then the negative ones.
 
-    Raises ValueError for fewer than one point, TypeError for a dtype that is not real floating point.
+    Parameters
+    ----------
+    n : int
+        The number of points.
+    d : float, default 1.0
+        The distance of the points.
+    dtype : torch.dtype, optional
+        A real floating point dtype. By default torch's default dtype.
+    split : int, optional
+        The split axis, 0. By default the array is replicated.
+    device : str or torch.device, optional
+        The device of the shards. By default that of the factories.
+    comm : Communication, optional
+        The communicator. By default the current one.
 
+    Returns
+    -------
+    DNDarray
+        The frequencies, of shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If there is not at least one point.
+    TypeError
+        If the dtype is not a real floating point one.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.fft.fftfreq(4, split=0).tolist()
     [0.0, 0.25, -0.5, -0.25]
     """
-    index, dtype = _indices(n, n, dtype, split, device, comm)
+    index = arange(_check_points(n), split=split, device=device, comm=comm)
     k = torch.where(index.larray >= (n + 1) // 2, index.larray - n, index.larray)
-    return DNDarray((k.double() / (n * d)).to(dtype), index.layout, index.comm)
+    return _divide(DNDarray(k, index.layout, index.comm), n * d, dtype)
 
 
 def rfftfreq(
@@ -50,56 +78,136 @@ def rfftfreq(
     device: Device = None,
     comm: Communication | None = None,
 ) -> DNDarray:
-    """Make the frequencies of an `rfft` of `n` points that are `d` apart. Local. Raises what `fftfreq` does.
+    """Make the frequencies of `minisplit.fft.rfft`, from 0 up.
 
+    Parameters
+    ----------
+    n : int
+        The number of points.
+    d : float, default 1.0
+        The distance of the points.
+    dtype : torch.dtype, optional
+        A real floating point dtype. By default torch's default dtype.
+    split : int, optional
+        The split axis, 0. By default the array is replicated.
+    device : str or torch.device, optional
+        The device of the shards. By default that of the factories.
+    comm : Communication, optional
+        The communicator. By default the current one.
+
+    Returns
+    -------
+    DNDarray
+        The frequencies, of shape (n // 2 + 1,).
+
+    Raises
+    ------
+    ValueError
+        If there is not at least one point.
+    TypeError
+        If the dtype is not a real floating point one.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.fft.rfftfreq(4, split=0).tolist()
     [0.0, 0.25, 0.5]
     """
-    index, dtype = _indices(n, as_index(n, "n") // 2 + 1, dtype, split, device, comm)
-    return DNDarray((index.larray.double() / (n * d)).to(dtype), index.layout, index.comm)
+    return _divide(arange(_check_points(n) // 2 + 1, split=split, device=device, comm=comm), n * d, dtype)
 
 
-def _indices(
-    n: Any,
-    length: int,
-    dtype: torch.dtype | None,
-    split: int | None,
-    device: Device,
-    comm: Communication | None,
-) -> tuple[DNDarray, torch.dtype]:
+def _check_points(n: int) -> int:
+    """Return the number of points. ValueError for less than one."""
     if as_index(n, "n") < 1:
         raise ValueError(f"n must be at least 1, got {n}")
+    return n
+
+
+def _divide(index: DNDarray, length: float, dtype: torch.dtype | None) -> DNDarray:
+    """Return the frequencies that have so many periods in a length."""
     dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
     if not dtype.is_floating_point:
         raise TypeError(f"dtype of frequencies must be a real floating point one, got {dtype}")
-    return arange(length, split=split, device=device, comm=comm), dtype
+    # In float64, so that each frequency is rounded once, and is the same whatever other indices a rank has.
+    return DNDarray((index.larray.double() / length).to(dtype), index.layout, index.comm)
 
 
 def fftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
-    """Return `x` with frequency 0 in the middle of `axes`, an int or several; None stands for all.
+    """Move the frequency 0 to the middle.
 
-    Local or collective as `minisplit.roll`, and with its errors.
+    Parameters
+    ----------
+    x : DNDarray
+        An array in the order of `fftfreq`.
+    axes : int or sequence of int, optional
+        The axes. By default all of them.
 
+    Returns
+    -------
+    DNDarray
+        The shifted array, in the layout of `x`.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice.
+
+    Communication
+    -------------
+    Local or collective as `minisplit.roll`, with its messages.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.fft.fftshift(ms.fft.fftfreq(4, split=0)).tolist()
     [-0.5, -0.25, 0.0, 0.25]
     """
-    return _shifted(x, axes, 1)
+    return _shift(x, axes, 1)
 
 
 def ifftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
-    """Return what `fftshift` made of, with frequency 0 first. Local or collective as `minisplit.roll`.
+    """Move the frequency 0 to the front: the inverse of `fftshift`.
 
+    Parameters
+    ----------
+    x : DNDarray
+        An array in the order of the result of `fftshift`.
+    axes : int or sequence of int, optional
+        The axes. By default all of them.
+
+    Returns
+    -------
+    DNDarray
+        The shifted array, in the layout of `x`.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice.
+
+    Communication
+    -------------
+    Local or collective as `minisplit.roll`, with its messages.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.fft.ifftshift(ms.fft.fftshift(ms.arange(5, split=0))).tolist()
     [0, 1, 2, 3, 4]
     """
-    return _shifted(x, axes, -1)
+    return _shift(x, axes, -1)
 
 
-def _shifted(x: DNDarray, axes: Axes | None, sign: int) -> DNDarray:
+def _shift(x: DNDarray, axes: Axes | None, sign: int) -> DNDarray:
+    """Roll by half the extents, rounded down: of an odd extent the two directions are no longer the same."""
     ndim = as_dndarray(x).ndim
-    given = range(ndim) if axes is None else axes if isinstance(axes, Iterable) else (axes,)
-    places = normalise_axes(given, ndim, "axes")
+    places = normalise_axes(range(ndim) if axes is None else axes, ndim, "axes")
     return roll(x, [sign * (x.shape[axis] // 2) for axis in places], places)

@@ -1,206 +1,729 @@
-"""Discrete Fourier transforms: a row per function."""
+"""Discrete Fourier transforms, under NumPy's names.
+
+torch transforms the axes that are not split. For the split axis the array is split along another axis and back,
+or it is transformed by the six-step method (`minisplit.ops.fft.six_step`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
-from minisplit.core.layout import normalise_axis
+from minisplit.core.layout import normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
-from minisplit.ops.elementwise.apply import Torch, named
-from minisplit.ops.fft import six_step
-from minisplit.ops.fft.layouts import Kind, points, stages
-from minisplit.ops.shape.layouts import normalise_axes
+from minisplit.ops.fft.layouts import Kind, count_points, plan_stages
+from minisplit.ops.fft.six_step import transform_split_axis
 
 Norm = Literal["backward", "ortho", "forward"]
-Way = Literal["forward", "back"]
+# Numbers of points, or axes. None stands for those of the array.
+Ints = Sequence[int] | None
+Dims = tuple[int, ...]
+# The sign of the exponent: -1 of a transform, 1 of an inverse one.
+Sign = Literal[-1, 1]
+Torch = Callable[..., torch.Tensor]
 
-# torch's functions along several axes, of which the last one is of that kind.
-_TORCH: dict[tuple[Way, Kind], Torch] = {
-    ("forward", "complex"): torch.fft.fftn,
-    ("forward", "half"): torch.fft.rfftn,
-    ("forward", "real"): torch.fft.hfftn,
-    ("back", "complex"): torch.fft.ifftn,
-    ("back", "half"): torch.fft.ihfftn,
-    ("back", "real"): torch.fft.irfftn,
+# torch's functions along several axes, whose kind is that along the last one.
+_TORCH: dict[tuple[Sign, Kind], Torch] = {
+    (-1, "complex"): torch.fft.fftn,
+    (-1, "half"): torch.fft.rfftn,
+    (-1, "real"): torch.fft.hfftn,
+    (1, "complex"): torch.fft.ifftn,
+    (1, "half"): torch.fft.ihfftn,
+    (1, "real"): torch.fft.irfftn,
 }
-_WHAT: dict[Kind, str] = {
-    "complex": "Complex numbers, as many as there are points.",
-    "half": "Of n points, the first n // 2 + 1 complex numbers{last}: the others are their mirror image.",
-    "real": "Real numbers, of the first n // 2 + 1 numbers{last}, by default all: n = 2 * (extent - 1).",
-}
-_DOC = """The {title}, along {where}.
-
-{what}
-
-{points}: how many points there are; `x` is cut, or filled up with zeros, to that.
-norm: "backward" or "forward", the way that has the factor 1 / n, or "ortho": both have its root.
-
-Bools and integers are taken for torch's default dtype; else the precision is that of `x`.
-
-Local where the split axis is not transformed. Else collective: the split goes to the longest other axis and back,
-by two exchanges. Where no other has an index for every rank, as of 1-d arrays, the split axis is transformed by
-the six-step method, by three exchanges, if its points have two factors that are not smaller than the number of
-ranks. A lone axis without them, of a prime number of points, is gathered on every rank.
-
-The result is split as `x`, with its counts where the extent is the same, and else the default ones.
-
-Raises IndexError for an axis out of range, ValueError for {twice}fewer points than one, and another
-norm, and torch's error for a dtype that it refuses: all on every rank.
-
->>> import minisplit as ms
->>> ms.fft.{name}(ms.ones({shape}, split=0)).shape
-{shown}
-"""
 
 
-class Along(Protocol):
-    """A transform along one axis, as it is called."""
+def fft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+    """Transform along an axis: the discrete Fourier transform.
 
-    def __call__(
-        self, x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward"
-    ) -> DNDarray: ...
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, real or complex.
+    n : int, optional
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
+    axis : int, default -1
+        The axis.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
 
+    Returns
+    -------
+    DNDarray
+        The transform, which is complex, with `n` numbers along the axis. Split as `x`, with its counts where the
+        extent is the same, else the default ones.
 
-class Over(Protocol):
-    """A transform along several axes, as it is called."""
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is not at least one point, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
 
-    def __call__(
-        self,
-        x: DNDarray,
-        /,
-        *,
-        s: Sequence[int] | None = None,
-        axes: Sequence[int] | None = None,
-        norm: Norm = "backward",
-    ) -> DNDarray: ...
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: two exchanges, by which the array is
+    split along the longest other axis, and back. If no other axis has an index for every rank, as of 1-d arrays,
+    there are three exchanges: the split axis is transformed by the six-step method, if the number of points has
+    two factors that are not smaller than the number of ranks. Without such factors, as for a prime number, an
+    array whose other axes have extent 1 is gathered by one exchange.
 
+    Notes
+    -----
+    The six-step method is that of Bailey, "FFTs in external or hierarchical memory" (1990). The precision is that
+    of `x`, of bools and integers that of torch's default dtype.
 
-def _along(name: str, way: Way, kind: Kind, title: str) -> Along:
-    """Make the transform along one axis."""
-
-    def operation(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
-        axes = (normalise_axis(axis, as_dndarray(x).ndim, "axis"),)
-        return _transformed(x, axes, points((n,), (x.shape[axes[0]],), kind, "n"), way, kind, norm)
-
-    shown = {"complex": "(4,)", "half": "(3,)", "real": "(6,)"}[kind]
-    doc = _DOC.format(
-        name=name,
-        title=title,
-        where="an axis",
-        what=_WHAT[kind].format(last=""),
-        points="`n`",
-        twice="",
-        shape=4,
-        shown=shown,
-    )
-    return named(operation, name, doc, "minisplit.ops.fft")
-
-
-def _over(name: str, way: Way, kind: Kind, title: str, default: tuple[int, ...] | None = None) -> Over:
-    """Make the transform along several axes; None for all, or the last ones where `s` is given."""
-
-    def operation(
-        x: DNDarray,
-        /,
-        *,
-        s: Sequence[int] | None = None,
-        axes: Sequence[int] | None = default,
-        norm: Norm = "backward",
-    ) -> DNDarray:
-        ndim = as_dndarray(x).ndim
-        given = range(ndim)[-len(s) :] if axes is None and s else range(ndim) if axes is None else axes
-        places = normalise_axes(given, ndim, "axes")
-        if not places or len(places) != len(places if s is None else s):
-            raise ValueError(
-                f"{name} needs at least one axis, and in s a number of points for each, got axes={axes}, s={s}"
-            )
-        extents = [x.shape[axis] for axis in places]
-        return _transformed(x, places, points(s or [None] * len(places), extents, kind, "s"), way, kind, norm)
-
-    where = "`axes`" if default is None else "two axes"
-    shown = {"complex": "(4, 4)", "half": "(4, 3)", "real": "(4, 6)"}[kind]
-    doc = _DOC.format(
-        name=name,
-        title=title,
-        where=where,
-        what=_WHAT[kind].format(last=" along the last axis"),
-        points="`s`",
-        twice="an axis named twice, ",
-        shape=(4, 4),
-        shown=shown,
-    )
-    return named(operation, name, doc, "minisplit.ops.fft")
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.fft(ms.ones(4, split=0)).shape
+    (4,)
+    """
+    return _transform_axis(x, n, axis, norm, -1, "complex")
 
 
-def _transformed(
-    x: DNDarray, axes: tuple[int, ...], numbers: tuple[int, ...], way: Way, kind: Kind, norm: Norm
-) -> DNDarray:
-    """The transform along `axes`, the last of which is of that kind, with so many points."""
+def ifft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+    """Transform back along an axis: the inverse of `minisplit.fft.fft`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The transform, real or complex.
+    n : int, optional
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
+    axis : int, default -1
+        The axis.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, which are complex, `n` along the axis. Split as `x`, with its counts where the extent
+        is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is not at least one point, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.ifft(ms.ones(4, split=0)).shape
+    (4,)
+    """
+    return _transform_axis(x, n, axis, norm, 1, "complex")
+
+
+def rfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+    """Transform real numbers along an axis: the first half of their discrete Fourier transform.
+
+    The other half is its mirror image, conjugated.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which must be real.
+    n : int, optional
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
+    axis : int, default -1
+        The axis.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
+
+    Returns
+    -------
+    DNDarray
+        The half of the transform, which is complex, with `n // 2 + 1` numbers along the axis. Split as `x`, with
+        its counts where the extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is not at least one point, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.rfft(ms.ones(4, split=0)).shape
+    (3,)
+    """
+    return _transform_axis(x, n, axis, norm, -1, "half")
+
+
+def irfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+    """Transform back to real numbers along an axis: the inverse of `minisplit.fft.rfft`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The first half of the transform, of which `n // 2 + 1` numbers are used.
+    n : int, optional
+        The number of points. The axis is truncated, or padded with zeros, to `n // 2 + 1` numbers.
+        By default 2 * (extent - 1).
+    axis : int, default -1
+        The axis.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, which are real, `n` along the axis. Split as `x`, with its counts where the extent
+        is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is not at least one point, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.irfft(ms.ones(4, split=0)).shape
+    (6,)
+    """
+    return _transform_axis(x, n, axis, norm, 1, "real")
+
+
+def hfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+    """Transform a Hermitian series along an axis, which gives real numbers.
+
+    A Hermitian series is its own mirror image, conjugated, so that its first half is given.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The first half of the series, of which `n // 2 + 1` numbers are used.
+    n : int, optional
+        The number of points. The axis is truncated, or padded with zeros, to `n // 2 + 1` numbers.
+        By default 2 * (extent - 1).
+    axis : int, default -1
+        The axis.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
+
+    Returns
+    -------
+    DNDarray
+        The transform, which is real, with `n` numbers along the axis. Split as `x`, with its counts where the
+        extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is not at least one point, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.hfft(ms.ones(4, split=0)).shape
+    (6,)
+    """
+    return _transform_axis(x, n, axis, norm, -1, "real")
+
+
+def ihfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+    """Transform real numbers back to a Hermitian series: the inverse of `minisplit.fft.hfft`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which must be real.
+    n : int, optional
+        The number of points. The axis is truncated, or padded with zeros, to that. By default its extent.
+    axis : int, default -1
+        The axis.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The first half of the series, which is complex, with `n // 2 + 1` numbers along the axis. Split as `x`,
+        with its counts where the extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is not at least one point, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.ihfft(ms.ones(4, split=0)).shape
+    (3,)
+    """
+    return _transform_axis(x, n, axis, norm, 1, "half")
+
+
+def fftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+    """Transform along several axes: the discrete Fourier transform.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, real or complex.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
+    axes : sequence of int, optional
+        The axes. By default all of them, or the last ones where `s` is given.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
+
+    Returns
+    -------
+    DNDarray
+        The transform, which is complex, with `s` numbers along the axes. Split as `x`, with its counts where the
+        extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.fftn(ms.ones((4, 4), split=0)).shape
+    (4, 4)
+    """
+    return _transform_axes(x, s, axes, norm, -1, "complex", "fftn")
+
+
+def ifftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+    """Transform back along several axes: the inverse of `minisplit.fft.fftn`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The transform, real or complex.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
+    axes : sequence of int, optional
+        The axes. By default all of them, or the last ones where `s` is given.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, which are complex, `s` along the axes. Split as `x`, with its counts where the extent
+        is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.ifftn(ms.ones((4, 4), split=0)).shape
+    (4, 4)
+    """
+    return _transform_axes(x, s, axes, norm, 1, "complex", "ifftn")
+
+
+def rfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+    """Transform real numbers along several axes: the first half of their Fourier transform.
+
+    The half is that along the last one of the axes. The other half is its mirror image, conjugated.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which must be real.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
+    axes : sequence of int, optional
+        The axes. By default all of them, or the last ones where `s` is given.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
+
+    Returns
+    -------
+    DNDarray
+        The half of the transform, which is complex, with `s[-1] // 2 + 1` numbers along the last axis. Split as
+        `x`, with its counts where the extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.rfftn(ms.ones((4, 4), split=0)).shape
+    (4, 3)
+    """
+    return _transform_axes(x, s, axes, norm, -1, "half", "rfftn")
+
+
+def irfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+    """Transform back to real numbers along several axes: the inverse of `minisplit.fft.rfftn`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The first half of the transform, of which `s[-1] // 2 + 1` numbers are used along the last axis.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that, the last one to `s[-1] // 2 + 1` numbers. By default their extents, along the last one
+        2 * (extent - 1).
+    axes : sequence of int, optional
+        The axes. By default all of them, or the last ones where `s` is given.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, which are real, `s` along the axes. Split as `x`, with its counts where the extent
+        is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.irfftn(ms.ones((4, 4), split=0)).shape
+    (4, 6)
+    """
+    return _transform_axes(x, s, axes, norm, 1, "real", "irfftn")
+
+
+def fft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+    """Transform along two axes: the discrete Fourier transform.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, real or complex.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
+    axes : sequence of int, default (-2, -1)
+        The axes.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
+
+    Returns
+    -------
+    DNDarray
+        The transform, which is complex, with `s` numbers along the axes. Split as `x`, with its counts where the
+        extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.fft2(ms.ones((4, 4), split=0)).shape
+    (4, 4)
+    """
+    return _transform_axes(x, s, axes, norm, -1, "complex", "fft2")
+
+
+def ifft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+    """Transform back along two axes: the inverse of `minisplit.fft.fft2`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The transform, real or complex.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
+    axes : sequence of int, default (-2, -1)
+        The axes.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, which are complex, `s` along the axes. Split as `x`, with its counts where the extent
+        is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.ifft2(ms.ones((4, 4), split=0)).shape
+    (4, 4)
+    """
+    return _transform_axes(x, s, axes, norm, 1, "complex", "ifft2")
+
+
+def rfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+    """Transform real numbers along two axes: the first half of their Fourier transform.
+
+    The half is that along the last one of the axes. The other half is its mirror image, conjugated.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which must be real.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that. By default their extents.
+    axes : sequence of int, default (-2, -1)
+        The axes.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: the inverse one, both by its root, or this one.
+
+    Returns
+    -------
+    DNDarray
+        The half of the transform, which is complex, with `s[-1] // 2 + 1` numbers along the last axis. Split as
+        `x`, with its counts where the extent is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.rfft2(ms.ones((4, 4), split=0)).shape
+    (4, 3)
+    """
+    return _transform_axes(x, s, axes, norm, -1, "half", "rfft2")
+
+
+def irfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+    """Transform back to real numbers along two axes: the inverse of `minisplit.fft.rfft2`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The first half of the transform, of which `s[-1] // 2 + 1` numbers are used along the last axis.
+    s : sequence of int, optional
+        The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
+        to that, the last one to `s[-1] // 2 + 1` numbers. By default their extents, along the last one
+        2 * (extent - 1).
+    axes : sequence of int, default (-2, -1)
+        The axes.
+    norm : {"backward", "ortho", "forward"}, default "backward"
+        Which transform is divided by the number of points: this one, both by its root, or the forward one.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, which are real, `s` along the axes. Split as `x`, with its counts where the extent
+        is the same, else the default ones.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is named twice, there is none, there is not at least one point along each, `s` is of another
+        length than `axes`, or the norm is another.
+    RuntimeError
+        If torch refuses the dtype.
+
+    Communication
+    -------------
+    Local where the split axis is not transformed. Otherwise collective: the exchanges of `minisplit.fft.fft`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fft.irfft2(ms.ones((4, 4), split=0)).shape
+    (4, 6)
+    """
+    return _transform_axes(x, s, axes, norm, 1, "real", "irfft2")
+
+
+def _transform_axis(x: DNDarray, n: int | None, axis: int, norm: Norm, sign: Sign, kind: Kind) -> DNDarray:
+    """Transform along one axis."""
+    axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
+    return _transform(x, (axis,), count_points((n,), (x.shape[axis],), kind, "n"), norm, sign, kind)
+
+
+def _transform_axes(x: DNDarray, s: Ints, axes: Ints, norm: Norm, sign: Sign, kind: Kind, name: str) -> DNDarray:
+    """Transform along several axes."""
+    ndim = as_dndarray(x).ndim
+    given = range(ndim)[-len(s) :] if axes is None and s else range(ndim) if axes is None else axes
+    places = normalise_axes(given, ndim, "axes")
+    if not places or len(places) != len(places if s is None else s):
+        raise ValueError(
+            f"{name} needs at least one axis, and in s a number of points for each, got axes={axes}, s={s}"
+        )
+    extents = [x.shape[axis] for axis in places]
+    return _transform(x, places, count_points(s or [None] * len(places), extents, kind, "s"), norm, sign, kind)
+
+
+def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, kind: Kind) -> DNDarray:
+    """Transform along `axes`, with so many points each. `kind` is that along the last one."""
     if norm not in ("backward", "ortho", "forward"):
         raise ValueError(f"norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
     comm, shard, layout = x.comm, x.larray, x.layout
+    # NumPy takes integers for float64. Like torch, we take them for its default dtype.
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
         shard = shard.to(torch.get_default_dtype())
-    _result_dtype(_TORCH[way, kind], shard.dtype, shard.device)  # torch's errors
-    number_of = dict(zip(axes, numbers, strict=True))
-    for stage in stages(layout, axes, numbers, kind):
-        if layout != stage.have:
-            if layout.split == x.split:  # else it goes back
-                warn_of_move(shard.itemsize, layout, stage.have, comm)
-            shard = redistribute(shard, layout, stage.have, comm)
-        layout = stage.result
+    _result_dtype(_TORCH[sign, kind], shard.dtype, shard.device)  # raises torch's errors before any message
+    points = dict(zip(axes, numbers, strict=True))
+    # Each stage begins in a layout of its own, to which the array moves by one exchange if its layout is another.
+    for stage in plan_stages(layout, axes, numbers, kind):
+        if layout != stage.before:
+            if layout.split == x.split:  # the move back is no surprise
+                warn_of_move(shard.itemsize, layout, stage.before, comm)
+            shard = redistribute(shard, layout, stage.before, comm)
+        layout, stage_kind = stage.after, kind if stage.axes[-1:] == axes[-1:] else "complex"
         if stage.factors:
-            last: Kind = kind if stage.is_last_kind else "complex"
-            plain = partial(_locally, _TORCH[way, "complex"], norm)
-            shard = six_step.along(shard, stage, last, -1 if way == "forward" else 1, plain, comm)
+            local = partial(_transform_shard, partial(_TORCH[sign, "complex"], norm=norm))
+            shard = transform_split_axis(shard, stage, stage_kind, sign, local, comm)
         elif stage.axes:
-            function = _TORCH[way, kind if stage.is_last_kind else "complex"]
-            sizes = tuple(number_of[axis] for axis in stage.axes)
-            shard = _locally(function, norm, shard, stage.axes, sizes, layout.lshape(comm.rank))
+            sizes, transform = (
+                tuple(points[axis] for axis in stage.axes),
+                partial(_TORCH[sign, stage_kind], norm=norm),
+            )
+            shard = _transform_shard(transform, shard, stage.axes, sizes, layout.lshape(comm.rank))
     return DNDarray(shard, layout, comm)
 
 
-def _locally(
-    function: Torch,
-    norm: Norm,
-    shard: torch.Tensor,
-    axes: tuple[int, ...],
-    sizes: tuple[int, ...],
-    shape: tuple[int, ...] = (),
+def _transform_shard(
+    transform: Torch, shard: torch.Tensor, axes: Dims, sizes: Dims, shape: Dims = ()
 ) -> torch.Tensor:
-    """torch's function; but it fails where there is nothing to transform. `shape` is that of its result."""
-    if not shape:
-        shape = tuple(sizes[axes.index(axis)] if axis in axes else n for axis, n in enumerate(shard.shape))
+    """Transform this rank's shard. `shape` is that of the result; by default it has `sizes` along `axes`."""
+    shape = shape or tuple(sizes[axes.index(axis)] if axis in axes else n for axis, n in enumerate(shard.shape))
     if 0 not in shape:
-        return function(shard, sizes, axes, norm)
-    dtype = _result_dtype(function, shard.dtype, shard.device)
+        return transform(shard, sizes, axes)
+    # torch refuses to transform an empty tensor.
+    dtype = transform(shard.new_zeros(1), (1,), (0,)).dtype
     return (shard if dtype.is_complex else shard.real).to(dtype).reshape(shape)
 
 
-@lru_cache
+# Key: torch's function, dtype and device, of which there are few.
+@lru_cache(maxsize=128)
 def _result_dtype(function: Torch, dtype: torch.dtype, device: torch.device) -> torch.dtype:
     return function(torch.zeros(1, dtype=dtype, device=device), (1,), (0,)).dtype
-
-
-fft = _along("fft", "forward", "complex", "Fourier transform")
-hfft = _along("hfft", "forward", "real", "Fourier transform of a series that is its own conjugate mirror image")
-ifft = _along("ifft", "back", "complex", "inverse of `fft`")
-ihfft = _along("ihfft", "back", "half", "inverse of `hfft`")
-irfft = _along("irfft", "back", "real", "inverse of `rfft`")
-rfft = _along("rfft", "forward", "half", "Fourier transform of real numbers")
-
-fftn = _over("fftn", "forward", "complex", "Fourier transform")
-ifftn = _over("ifftn", "back", "complex", "inverse of `fftn`")
-irfftn = _over("irfftn", "back", "real", "inverse of `rfftn`")
-rfftn = _over("rfftn", "forward", "half", "Fourier transform of real numbers")
-
-fft2 = _over("fft2", "forward", "complex", "Fourier transform", (-2, -1))
-ifft2 = _over("ifft2", "back", "complex", "inverse of `fft2`", (-2, -1))
-irfft2 = _over("irfft2", "back", "real", "inverse of `rfft2`", (-2, -1))
-rfft2 = _over("rfft2", "forward", "half", "Fourier transform of real numbers", (-2, -1))

@@ -1,4 +1,4 @@
-"""Where the operands of a product meet, be it of matrices or any other that is summed over labelled axes.
+"""Plans of products of arrays, summed over labelled axes: of matrix products, or any einsum.
 
 Layouts in, layouts out: no tensors, no MPI.
 """
@@ -17,10 +17,19 @@ from minisplit.ops.elementwise.alignment import broadcast_shape
 
 @dataclass(frozen=True, slots=True)
 class Contraction:
-    """A way to compute a product: the layout of its result, and what each operand needs: None for its own.
+    """A plan of a product.
 
-    `equation` is what each rank does, as of `torch.einsum`. `summed`: the ranks share out an axis that the result
-    does not have, and what they compute is added up.
+    Attributes
+    ----------
+    equation : str
+        What each rank computes with its shards, in the notation of `torch.einsum`.
+    result : Layout
+        The layout of the result.
+    needed : tuple of Layout or None
+        The layout that each operand needs, or None where it has that.
+    summed : bool
+        Whether the work is split along an axis that the result does not have, so that an allreduce
+        adds up the results of the ranks.
     """
 
     equation: str
@@ -29,81 +38,83 @@ class Contraction:
     summed: bool = False
 
 
+# Key: layouts, element sizes and labels. A loop makes the same few products again and again.
 @lru_cache(maxsize=256)
-def contraction(
+def plan_contraction(
     layouts: tuple[Layout, ...], itemsizes: tuple[int, ...], terms: tuple[str, ...], output: str
 ) -> Contraction:
-    """Choose how operands of these layouts and bytes per element are multiplied: the way that sends least.
+    """Choose the label along which the work is split: the one for which the fewest bytes are sent.
 
-    An axis of an operand has the label that `terms` has for it, no operand one label twice. Axes of one label are
-    of one extent, or 1 and broadcast; the result has those of `output` and is summed over the others.
+    `terms` has a label for each axis of each operand, no operand one label twice. Axes of one label have one
+    extent, or extent 1 and are broadcast. The result has the labels of `output` and is summed over the others.
 
-    The ranks share out one label: operands are cut along it, those without it are needed whole, and the result is
-    cut along it or, where it has it not, replicated and summed. Each part is as that of an operand that is cut
-    there, or else even, and then there must be an index for every rank. Replicated operands make a replicated
-    result. Raises ValueError for extents that do not fit.
+    Operands are split along the chosen label, and operands without it are needed whole. The result is split along
+    it, or, if it does not have the label, replicated and summed. The counts are those of an operand that is split
+    there, or else the balanced ones, and then the axis must have an index for every rank. A product of replicated
+    operands is replicated. Raises ValueError for extents that do not fit.
 
     >>> tall, small = Layout((1000, 4), 0, ranks=2), Layout((4, 4), None, ranks=2)
-    >>> contraction((tall, small), (4, 4), ("ij", "jk"), "ik").result.split
+    >>> plan_contraction((tall, small), (4, 4), ("ij", "jk"), "ik").result.split
     0
-    >>> contraction((tall, tall), (4, 4), ("ij", "ik"), "jk").summed
+    >>> plan_contraction((tall, tall), (4, 4), ("ij", "ik"), "jk").summed
     True
     """
-    extents = extents_of([x.shape for x in layouts], terms)
+    extents = label_extents([x.shape for x in layouts], terms)
     ranks = layouts[0].ranks
-    if ranks == 1:  # nothing is sent: the result is split as it would be on two ranks
+    if ranks == 1:
+        # Nothing is sent. The result is split as it would be on two ranks, so that a program sees the
+        # same splits on any number of ranks.
         on_two = tuple(Layout(x.shape, x.split, 2) for x in layouts)
-        way = contraction(on_two, itemsizes, terms, output)
-        result = Layout(way.result.shape, way.result.split, 1)
-        return Contraction(way.equation, result, (None,) * len(layouts), way.summed)
-    equation = f"{','.join(terms)}->{output}"
+        plan = plan_contraction(on_two, itemsizes, terms, output)
+        result = Layout(plan.result.shape, plan.result.split, 1)
+        return Contraction(plan.equation, result, (None,) * len(layouts), plan.summed)
+    equation, shape = f"{','.join(terms)}->{output}", tuple(extents[label] for label in output)
     if all(x.split is None for x in layouts):
-        shape = tuple(extents[label] for label in output)
         return Contraction(equation, Layout(shape, None, ranks), (None,) * len(layouts))
 
-    def cut(term: str, shape: tuple[int, ...], label: str, ragged: tuple[int, ...] | None) -> Layout:
+    def split_at(term: str, shape: tuple[int, ...], label: str, ragged: tuple[int, ...] | None) -> Layout:
         axis = term.find(label)
-        is_cut = axis >= 0 and shape[axis] == extents[label]
-        return Layout(shape, axis, ranks, ragged) if is_cut else Layout(shape, None, ranks)
+        has_label = axis >= 0 and shape[axis] == extents[label]
+        return Layout(shape, axis, ranks, ragged) if has_label else Layout(shape, None, ranks)
 
-    ways = [
+    candidates = [
         Contraction(
             equation,
-            cut(output, tuple(extents[other] for other in output), label, ragged),
-            tuple(cut(term, x.shape, label, ragged) for term, x in zip(terms, layouts, strict=True)),
+            split_at(output, shape, label, ragged),
+            tuple(split_at(term, x.shape, label, ragged) for term, x in zip(terms, layouts, strict=True)),
             summed=label not in output,
         )
-        for label, ragged in _shares(layouts, terms, output, extents)
+        for label, ragged in _candidate_splits(layouts, terms, output, extents)
     ]
 
-    def bytes_sent(way: Contraction) -> int:
-        moves = zip(itemsizes, layouts, way.needed, strict=True)
-        moved = sum(size * elements_moved(x, wanted or x) for size, x, wanted in moves)
-        # What an allreduce sends at least.
-        return moved + way.summed * 2 * (ranks - 1) * way.result.size * max(itemsizes)
+    def bytes_sent(plan: Contraction) -> int:
+        moves = zip(itemsizes, layouts, plan.needed, strict=True)
+        moved = sum(size * elements_moved(x, needed or x) for size, x, needed in moves)
+        # An allreduce of n bytes sends at least 2 (ranks - 1) n bytes, over all ranks.
+        return moved + plan.summed * 2 * (ranks - 1) * plan.result.size * max(itemsizes)
 
-    best = min(ways, key=bytes_sent)
-    needed = tuple(None if x == wanted else wanted for x, wanted in zip(layouts, best.needed, strict=True))
+    best = min(candidates, key=bytes_sent)
+    needed = tuple(None if x == layout else layout for x, layout in zip(layouts, best.needed, strict=True))
     return Contraction(equation, best.result, needed, best.summed)
 
 
-def _shares(
+def _candidate_splits(
     layouts: Sequence[Layout], terms: Sequence[str], output: str, extents: Mapping[str, int]
 ) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    """The labels that ranks may share out, and the counts to do it by; those of the result first."""
-    own: dict[str, list[tuple[int, ...] | None]] = {}
+    """Yield the labels along which the work may be split, and the counts. Labels of the result come first."""
+    own_counts: dict[str, list[tuple[int, ...] | None]] = {}
     for x, term in zip(layouts, terms, strict=True):
         if x.split is not None and x.extent == extents[term[x.split]]:
-            own.setdefault(term[x.split], []).append(x.ragged)
+            own_counts.setdefault(term[x.split], []).append(x.ragged)
     for label in dict.fromkeys(output + "".join(terms)):
-        if label in own or not own or extents[label] >= layouts[0].ranks:
-            yield from ((label, ragged) for ragged in dict.fromkeys(own.get(label, [None])))
+        if label in own_counts or not own_counts or extents[label] >= layouts[0].ranks:
+            yield from ((label, ragged) for ragged in dict.fromkeys(own_counts.get(label, [None])))
 
 
-def extents_of(shapes: Sequence[tuple[int, ...]], terms: Sequence[str]) -> dict[str, int]:
-    """The extent of every label; ValueError where axes of one label are neither alike nor 1.
+def label_extents(shapes: Sequence[tuple[int, ...]], terms: Sequence[str]) -> dict[str, int]:
+    """Return the extent of every label. Raise a ValueError where axes of one label are neither alike nor 1.
 
-    >>> extents_of([(2, 3), (1, 4)], ["ij", "ik"])
+    >>> label_extents([(2, 3), (1, 4)], ["ij", "ik"])
     {'i': 2, 'j': 3, 'k': 4}
     """
     extents: dict[str, int] = {}
@@ -119,11 +130,12 @@ def extents_of(shapes: Sequence[tuple[int, ...]], terms: Sequence[str]) -> dict[
     return extents
 
 
+# Key: layouts and element sizes. It saves `matmul` the work of making the labels for each call.
 @lru_cache(maxsize=256)
-def matrix_product(left: Layout, right: Layout, itemsizes: tuple[int, int]) -> Contraction:
-    """The contraction that is a product of vectors, matrices or batches of them. ValueError where they do not fit.
+def plan_matmul(left: Layout, right: Layout, itemsizes: tuple[int, int]) -> Contraction:
+    """Plan a product of vectors, matrices or batches of them. Raise a ValueError where they do not fit.
 
-    >>> matrix_product(Layout((4, 1000), 1, ranks=2), Layout((1000, 4), 0, ranks=2), (4, 4)).summed
+    >>> plan_matmul(Layout((4, 1000), 1, ranks=2), Layout((1000, 4), 0, ranks=2), (4, 4)).summed
     True
     """
     if not left.ndim or not right.ndim:
@@ -135,10 +147,11 @@ def matrix_product(left: Layout, right: Layout, itemsizes: tuple[int, int]) -> C
             f"and {right.shape}: {inner[0]} and {inner[1]}"
         )
     broadcast_shape([left.shape[:-2], right.shape[:-2]])
+    # Capital letters label the batch axes, r the rows, i the inner axis, c the columns.
     batch = ascii_uppercase[: max(left.ndim, right.ndim, 2) - 2]
     rows, columns = "r" * (left.ndim > 1), "c" * (right.ndim > 1)
     terms = (
         batch[len(batch) - max(left.ndim - 2, 0) :] + rows + "i",
         batch[len(batch) - max(right.ndim - 2, 0) :] + "i" + columns,
     )
-    return contraction((left, right), itemsizes, terms, batch + rows + columns)
+    return plan_contraction((left, right), itemsizes, terms, batch + rows + columns)

@@ -1,57 +1,102 @@
-"""Products that sum over no axis of two arrays, and powers of matrices: `cross`, `kron`, `matrix_power`."""
+"""Cross products and Kronecker products, which sum over no axis of two arrays."""
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import Layout, as_index
-from minisplit.ops.data_types import astype
+from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import apply_elementwise, check_one_communicator, operand_shard
-from minisplit.ops.linalg.products import along, matmul
-from minisplit.ops.linalg.solvers import inv
-from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
+from minisplit.ops.linalg.products import check_vectors
+from minisplit.ops.shape.dimensions import insert_axes
 from minisplit.ops.shape.layouts import without_axis
-from minisplit.ops.shape.manipulation import of_matrices
-from minisplit.ops.shape.reshape import insert_axes, without_aliasing
 
 
 def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
-    """Cross products of the vectors of length 3 along `axis` of two arrays; other axes broadcast.
+    """Return the cross products of vectors of length 3.
 
-    axis: of both arrays, counted from the back; from the front only where they have as many dimensions.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first vectors.
+    x2 : DNDarray
+        The second vectors. The axes other than `axis` broadcast.
+    axis : int, default -1
+        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
+        dimensions.
 
-    Local or collective as an elementwise function; but an array that is split along `axis` is split along its
-    longest other axis first, by one exchange. Raises ValueError for other vectors and shapes that do not
-    broadcast, IndexError for an axis out of range, and what an elementwise function does.
+    Returns
+    -------
+    DNDarray
+        The cross products, of the broadcast shape. Split as the result of an elementwise function, but not along
+        `axis`.
 
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If vectors are not of length 3, shapes do not broadcast, or the operands are on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+
+    Communication
+    -------------
+    Local where the layouts agree, or only one operand is split. Otherwise collective: one exchange
+    for each operand that moves. An operand that is split along `axis` is split along its longest
+    other axis first, by one exchange.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.cross(ms.array([1, 0, 0], split=0), ms.array([0, 1, 0])).tolist()
     [0, 0, 1]
     """
-    x1, x2, axis = along(x1, x2, axis, "cross")
+    x1, x2, axis = check_vectors(x1, x2, axis, "cross")
     if x1.shape[axis] != 3:
         raise ValueError(f"cross needs vectors of length 3, got {x1.shape[axis]} along axis {axis} of {x1.shape}")
+    operands = [x._align(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)]
+    return apply_elementwise(partial(_cross_shards, axis), operands, "cross")
 
-    def function(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        first, second = a.roll(-1, axis) * b.roll(-2, axis), a.roll(-2, axis) * b.roll(-1, axis)
-        return first - second
 
-    return apply_elementwise(
-        function, [x.to_layout(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)], "cross"
-    )
+def _cross_shards(axis: int, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    # Unlike torch.linalg.cross, this promotes dtypes and broadcasts axes that only one operand has.
+    return a.roll(-1, axis) * b.roll(-2, axis) - a.roll(-2, axis) * b.roll(-1, axis)
 
 
 def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """Kronecker product: each element of `x1`, times all of `x2`, side by side.
+    """Return the Kronecker product: each element of `x1` times all of `x2`, side by side.
 
-    The one with fewer axes gets more, of extent 1, at the front. The result is split as one operand. Where that is
-    `x1`, `x2` is gathered. Where it is `x2`, since `x1` is replicated, or smaller and gathered, each rank gets the
-    indices of `x2` that its part of the result repeats, and the counts are the default ones. Local where `x2` is
-    replicated, else collective. Raises what `matmul` does.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first array. The operand with fewer axes gets axes of extent 1 at the front.
+    x2 : DNDarray
+        The second array.
 
+    Returns
+    -------
+    DNDarray
+        The product, whose extents are the products of those of the operands. Split along the split axis of one
+        operand: of the larger one, if both are split. If that is `x2`, the counts are the default ones.
+
+    Raises
+    ------
+    ValueError
+        If the operands are on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+
+    Communication
+    -------------
+    Local if `x2` is replicated. Otherwise collective: one exchange for each split operand. The operand along which
+    the result is not split is gathered. If the result is split as `x2`, each rank gets the indices of `x2` that
+    its part of the result repeats.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.kron(ms.array([1, 10], split=0), ms.array([1, 2])).tolist()
     [1, 2, 10, 20]
@@ -62,67 +107,32 @@ def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     left, right = insert_axes(x1, range(ndim - x1.ndim)), insert_axes(x2, range(ndim - x2.ndim))
     shape = tuple(n * m for n, m in zip(left.shape, right.shape, strict=True))
     if right.split is not None and (left.split is None or left.nbytes < right.nbytes):
-        return _kron_of_split(left, right, Layout(shape, right.split, x1._comm.size))
+        return _kron_split_as_right(left, right, Layout(shape, right.split, x1._comm.size))
+    # An index of `x1` makes a block of as many indices as `x2` has, which is on the rank of that index.
     counts = left.counts and tuple(n * right.shape[left.split or 0] for n in left.counts)
     result = Layout(shape, left.split, x1._comm.size, counts)
     dtype = torch.promote_types(x1.dtype, x2.dtype)
-    whole = operand_shard(right, None if right.split is None else right.layout.with_split(None), result)
-    return DNDarray(torch.kron(left.larray.to(dtype), whole.to(dtype)), result, x1._comm)
+    return DNDarray(torch.kron(left.larray.to(dtype), _gather(right, result).to(dtype)), result, x1._comm)
 
 
-def _kron_of_split(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:
-    """The product in the layout `result`, which is split as `right` is: `left` is gathered. Collective."""
-    split, extent = right.split or 0, right.layout.extent
+def _gather(x: DNDarray, result: Layout) -> torch.Tensor:
+    """Return a whole operand, all of which each rank uses for its shard. Collective if the operand is split."""
+    return operand_shard(x, x.layout.with_split(None), result)
+
+
+def _kron_split_as_right(left: DNDarray, right: DNDarray, result: Layout) -> DNDarray:
+    """Return the Kronecker product in the layout `result`, whose split axis is that of `right`. Collective."""
+    # Along the split axis, of extent m in `right`, index i of the result is the product of index i // m of `left`
+    # and index i % m of `right`. Along the others it is a product of a column by a row.
+    split, extent = right.split or 0, max(right.layout.extent, 1)
     indices = torch.arange(result.extent, device=right.device)
-    some = right[(slice(None),) * split + (indices % max(extent, 1),)]
-    mine = indices[result.box(right.comm.rank)[split]] // max(extent, 1)
-    whole = operand_shard(left, None if left.split is None else left.layout.with_split(None), result)
-    shapes: list[list[int]] = [[], []]
+    repeated = right[(slice(None),) * split + (indices % extent,)]
+    own = indices[result.box(right.comm.rank)[split]] // extent
+    columns, rows = [], []
     for axis, (n, m) in enumerate(zip(left.shape, right.shape, strict=True)):
-        shapes[0] += [len(mine)] if axis == split else [n, 1]
-        shapes[1] += [len(mine)] if axis == split else [1, m]
+        columns += [len(own)] if axis == split else [n, 1]
+        rows += [len(own)] if axis == split else [1, m]
     dtype = torch.promote_types(left.dtype, right.dtype)
-    factors = whole.index_select(split, mine), some.larray
-    a, b = (factor.to(dtype).reshape(shape) for factor, shape in zip(factors, shapes, strict=True))
+    a = _gather(left, result).index_select(split, own).to(dtype).reshape(columns)
+    b = repeated.larray.to(dtype).reshape(rows)
     return DNDarray((a * b).reshape(result.lshape(right.comm.rank)), result, right.comm)
-
-
-def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
-    """The n-th power of the square matrices in the last two axes; 0 gives the identity, -1 the inverse.
-
-    Local, and split as `x`, where that is along a batch axis, or replicated. Else collective: by repeated squares,
-    each a `matmul`. A negative power is one of the inverse: collective as `minisplit.linalg.inv`.
-
-    Raises ValueError for matrices that are not square, TypeError for an n that is no int and negative powers of a
-    dtype that has no fractions, LinAlgError for those of a singular matrix: all on every rank.
-
-    >>> import minisplit as ms
-    >>> ms.linalg.matrix_power(ms.array([[1, 1], [0, 1]], split=0), 5).tolist()
-    [[1, 5], [0, 1]]
-    """
-    x, n = of_matrices(x), as_index(n, "n")
-    if x.shape[-1] != x.shape[-2]:
-        raise ValueError(f"matrix_power needs square matrices, got shape {x.shape}")
-    layout = without_axis(x.layout, x.ndim - 2, x.ndim - 1)
-    if n > 0 and layout != x.layout:
-        # The powers 1, 2, 4, ... of x, and the product of those that n is the sum of.
-        powers = [x]
-        while 2 ** len(powers) <= n:
-            powers.append(matmul(powers[-1], powers[-1]))
-        return without_aliasing(reduce(matmul, [power for place, power in enumerate(powers) if n >> place & 1]), x)
-    if n == 0:
-        return DNDarray(_identity(x), x.layout, x.comm)
-    if n < 0:
-        check_inexact(x.dtype, "a negative matrix_power")
-        return astype(matrix_power(inv(astype(x, accumulation_dtype(x.dtype))), -n), x.dtype)
-    return DNDarray(
-        torch.linalg.matrix_power(x.larray.to(accumulation_dtype(x.dtype)), n).to(x.dtype), x.layout, x.comm
-    )
-
-
-def _identity(x: DNDarray) -> torch.Tensor:
-    """This rank's part of identity matrices, as many as there are in `x`."""
-    shard = torch.zeros_like(x.larray)
-    rows, columns = x.layout.box(x.comm.rank)[-2:]
-    shard.diagonal(rows.start - columns.start, -2, -1).fill_(1)
-    return shard

@@ -1,4 +1,4 @@
-"""Decompositions of matrices: eigenvalues, singular values, triangles; determinants."""
+"""Decompositions of matrices: Cholesky, QR, singular values, eigenvalues."""
 
 from __future__ import annotations
 
@@ -11,115 +11,286 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.elementwise.functions import conj
-from minisplit.ops.linalg.batched import as_matrices, batched, of_each, one
-from minisplit.ops.linalg.matrix_layouts import is_split_matrix, lengthwise
-from minisplit.ops.linalg.tsqr import by_columns, by_rows, completed, positive, triangle, turned
-from minisplit.ops.shape.manipulation import matrix_transpose
+from minisplit.ops.elementwise.floating import conj
+from minisplit.ops.linalg.batched import apply_to_matrices, apply_to_square, as_matrices
+from minisplit.ops.linalg.matrix_layouts import is_split_matrix, split_longer_axis
+from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
 
 
 class EigResult(NamedTuple):
-    """Eigenvalues, along the last axis, and the eigenvectors, as columns."""
+    """Eigenvalues and eigenvectors.
+
+    Attributes
+    ----------
+    eigenvalues : DNDarray
+        The eigenvalues, along the last axis.
+    eigenvectors : DNDarray
+        The eigenvectors, which are the columns.
+    """
 
     eigenvalues: DNDarray
     eigenvectors: DNDarray
 
 
 class QRResult(NamedTuple):
-    """Orthonormal columns, and an upper triangle: `Q @ R` is the matrix."""
+    """The factors of a QR decomposition: `Q @ R` is the matrix.
+
+    Attributes
+    ----------
+    Q : DNDarray
+        Orthonormal columns.
+    R : DNDarray
+        Upper triangles.
+    """
 
     Q: DNDarray
     R: DNDarray
 
 
-class SlogdetResult(NamedTuple):
-    """The determinant is `sign * exp(logabsdet)`."""
-
-    sign: DNDarray
-    logabsdet: DNDarray
-
-
 class SVDResult(NamedTuple):
-    """`U * S[..., None, :] @ Vh` is the matrix, with as many columns of U and rows of Vh as there are of S."""
+    """The factors of a singular value decomposition.
+
+    The matrix is `U[..., :k] * S[..., None, :] @ Vh[..., :k, :]`.
+
+    Attributes
+    ----------
+    U : DNDarray
+        The left singular vectors, which are the columns.
+    S : DNDarray
+        The k singular values, descending, along the last axis.
+    Vh : DNDarray
+        The conjugates of the right singular vectors, which are the rows.
+    """
 
     U: DNDarray
     S: DNDarray
     Vh: DNDarray
 
 
-det = batched(torch.linalg.det, "The determinants of square matrices", one, ".item()\n1.0")
-slogdet = batched(
-    torch.linalg.slogdet,
-    "Signs, and logarithms of the absolute values, of the determinants of square matrices",
-    SlogdetResult,
-    ".logabsdet.item()\n0.0",
-)
-eig = batched(
-    torch.linalg.eig,
-    "Eigenvalues and eigenvectors of square matrices, complex and in no order",
-    EigResult,
-    ".eigenvalues.tolist()\n[(1+0j), (1+0j)]",
-    may_fail=True,
-)
-eigvals = batched(
-    torch.linalg.eigvals,
-    "Eigenvalues of square matrices, complex and in no order",
-    one,
-    ".tolist()\n[(1+0j), (1+0j)]",
-    may_fail=True,
-)
-eigh = batched(
-    torch.linalg.eigh,
-    "Eigenvalues, ascending, and eigenvectors of symmetric or Hermitian matrices, by their lower triangles",
-    EigResult,
-    ".eigenvalues.tolist()\n[1.0, 1.0]",
-    may_fail=True,
-)
-eigvalsh = batched(
-    torch.linalg.eigvalsh,
-    "Eigenvalues, ascending, of symmetric or Hermitian matrices, by their lower triangles",
-    one,
-    ".tolist()\n[1.0, 1.0]",
-    may_fail=True,
-)
-matrix_exp = batched(torch.linalg.matrix_exp, "The exponentials of square matrices", one, ".shape\n(2, 2)")
+def eig(x: DNDarray, /) -> EigResult:
+    """Return the eigenvalues and eigenvectors of square matrices.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., n, n).
+
+    Returns
+    -------
+    EigResult
+        The fields `eigenvalues`, of shape (..., n), and `eigenvectors`, of the shape of `x`. Both are complex,
+        and in no order. Split along the batch axis along which `x` is split. Where matrices are split, they are
+        split along the longest batch axis. If that has no index for every rank, the vectors are split as `x`
+        and the values are replicated.
+
+    Raises
+    ------
+    ValueError
+        If the last two axes are not square matrices.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If eigenvalues are not found, as for NaN. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: one exchange, by which each rank gets whole matrices,
+    where they are split; and one small message, that no rank failed, where ranks compute different matrices.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.linalg.eig(ms.eye(2, split=0)).eigenvalues.tolist()
+    [(1+0j), (1+0j)]
+    """
+    return EigResult(*apply_to_square(torch.linalg.eig, x, "eig", may_fail=True))
+
+
+def eigvals(x: DNDarray, /) -> DNDarray:
+    """Return the eigenvalues of square matrices.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., n, n).
+
+    Returns
+    -------
+    DNDarray
+        The eigenvalues, of shape (..., n), complex and in no order. Split as those of `minisplit.linalg.eig`.
+
+    Raises
+    ------
+    ValueError
+        If the last two axes are not square matrices.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If eigenvalues are not found, as for NaN. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.linalg.eigvals(ms.eye(2, split=0)).tolist()
+    [(1+0j), (1+0j)]
+    """
+    return apply_to_square(torch.linalg.eigvals, x, "eigvals", may_fail=True)[0]
+
+
+def eigh(x: DNDarray, /) -> EigResult:
+    """Return the eigenvalues and eigenvectors of symmetric or Hermitian matrices.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., n, n). Only their lower triangles are read.
+
+    Returns
+    -------
+    EigResult
+        The fields `eigenvalues`, real and ascending, of shape (..., n), and `eigenvectors`, of the shape and
+        dtype of `x`. Split as those of `minisplit.linalg.eig`. Signs of the vectors are LAPACK's.
+
+    Raises
+    ------
+    ValueError
+        If the last two axes are not square matrices.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If eigenvalues are not found, as for NaN. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.linalg.eigh(ms.eye(2, split=0)).eigenvalues.tolist()
+    [1.0, 1.0]
+    """
+    return EigResult(*apply_to_square(torch.linalg.eigh, x, "eigh", may_fail=True))
+
+
+def eigvalsh(x: DNDarray, /) -> DNDarray:
+    """Return the eigenvalues of symmetric or Hermitian matrices.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., n, n). Only their lower triangles are read.
+
+    Returns
+    -------
+    DNDarray
+        The eigenvalues, real and ascending, of shape (..., n). Split as those of `minisplit.linalg.eig`.
+
+    Raises
+    ------
+    ValueError
+        If the last two axes are not square matrices.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If eigenvalues are not found, as for NaN. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.linalg.eigvalsh(ms.eye(2, split=0)).tolist()
+    [1.0, 1.0]
+    """
+    return apply_to_square(torch.linalg.eigvalsh, x, "eigvalsh", may_fail=True)[0]
 
 
 def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
-    """The lower triangle L with `L @ L^H`, or the upper one U with `U^H @ U`, of positive definite matrices.
+    """Return the Cholesky factors of symmetric or Hermitian positive definite matrices.
 
-    `x` is symmetric or Hermitian. Local where the matrices are whole, but for one small message, that none failed.
-    Where they are cut, collective, by one exchange: the ranks share out the longest batch axis, if it has an index
-    for each; else each rank gets all matrices, and the result is cut as `x`.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., n, n).
+    upper : bool, default False
+        Whether to return upper triangles U, for which `U^H @ U` is `x`, rather than lower ones L, for which
+        `L @ L^H` is `x`.
 
-    Raises torch.linalg.LinAlgError where a matrix is not positive definite, ValueError for what is not a stack of
-    square matrices, TypeError for anything but floating point and complex numbers of at least 32 bits: all on
-    every rank.
+    Returns
+    -------
+    DNDarray
+        The triangles, of the shape of `x`. Split as `x` where the matrices are whole, or are too few to give
+        each rank whole ones. Otherwise split along the longest batch axis.
 
+    Raises
+    ------
+    ValueError
+        If the last two axes are not square matrices.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If a matrix is not positive definite. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.linalg.cholesky(4 * ms.eye(2, split=0)).tolist()
     [[2.0, 0.0], [0.0, 2.0]]
     """
-    x = as_matrices(x, "cholesky", square=True)
-    return one(*of_each(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky"))
+    return apply_to_square(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky", may_fail=True)[0]
 
 
 def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> QRResult:
-    """Orthonormal columns Q and upper triangles R with `Q @ R` equal to `x`, of shape (..., m, n).
+    """Decompose matrices into orthonormal columns and upper triangles.
 
-    Q has min(m, n) columns, with `mode="complete"` m. The diagonal of R is real and not negative: so both are
-    unique, and the same for every layout up to rounding, where the first min(m, n) columns are independent.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
+    mode : {"reduced", "complete"}, default "reduced"
+        Whether Q has min(m, n) columns, or m.
 
-    Local where the matrices are whole. Where they are cut, collective: by one exchange where a batch axis has an
-    index for each rank, along which the matrices are then shared out. Else tall ones cut along their rows take
-    one exchange of the ranks' R (TSQR: Demmel, Grigori, Hoemmen and Langou, 2012), wide ones cut along their
-    columns one of the first m columns, and those cut along the other axis two more. The factor of the shape of `x`
-    is cut as `x`, the other replicated. The complete Q of tall ones is split along its rows, and takes one
-    exchange more, by which each rank gets the reduced one; no gradient flows through the columns that complete it.
+    Returns
+    -------
+    QRResult
+        The fields `Q` and `R`. Where the ranks have parts of one matrix, the factor of the shape of `x` is
+        split as `x` and the other is replicated; the complete Q of tall matrices is split along its rows, the
+        complete R as `x`. Elsewhere both are split along the batch axis along which the matrices are whole.
 
-    Raises ValueError for another mode and less than two dimensions, TypeError for anything but floating point
-    and complex numbers of at least 32 bits: all on every rank.
+    Raises
+    ------
+    ValueError
+        If the mode is another, or there are fewer than two dimensions.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
 
+    Communication
+    -------------
+    Local where the matrices are whole. Otherwise collective. Where a batch axis has an index for every rank:
+    one exchange. Else for tall matrices that are split along their rows: one exchange of the R factors of all
+    ranks. For wide ones that are split along their columns: one exchange of the first m columns. Matrices that
+    are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more.
+
+    Notes
+    -----
+    The diagonal of R is real and not negative, unlike NumPy's and torch's. So both factors are unique where the
+    first min(m, n) columns are independent, and up to rounding the same for any layout and number of ranks.
+    Tall matrices are decomposed by TSQR (Demmel, Grigori, Hoemmen and Langou, 2012). No gradient flows through
+    the columns that make Q complete.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> q, r = ms.linalg.qr(ms.ones((100, 1), split=0))
     >>> q.split, r.split, round(r.item(), 4)
@@ -129,87 +300,151 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     if mode not in {"reduced", "complete"}:
         raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {mode!r}")
     if not is_split_matrix(x._layout):
-        return QRResult(*of_each(lambda a: positive(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False))
+        return QRResult(
+            *apply_to_matrices(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False)
+        )
     rows, columns, comm = *x.shape[-2:], x._comm
-    long = x.to_layout(lengthwise(x._layout))
+    aligned = align_longer_axis(x)
+    layout = aligned._layout
     if rows < columns:
-        lead = long[..., :rows].resplit(None)._larray
-        q, r = by_columns(lead, long._larray, long._layout, comm)
-        return QRResult(_replicated(q, comm), DNDarray(r, long._layout, comm)._back(x._layout))
-    q, r = by_rows(long._larray, long._layout, comm)
+        # The first m columns determine Q, which makes R of the other columns: they stay where they are.
+        lead = aligned[..., :rows].resplit(None)._larray
+        q, r = wide_qr(lead, aligned._larray, layout, comm)
+        return QRResult(_replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
+    q, r = tsqr(aligned._larray, layout, comm)
     if mode == "reduced" or rows == columns:
-        return QRResult(DNDarray(q, long._layout, comm)._back(x._layout), _replicated(r, comm))
-    below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
-    return QRResult(_completed(DNDarray(q, long._layout, comm)), _replicated(below, comm).to_layout(x._layout))
+        return QRResult(DNDarray(q, layout, comm).to_layout(x._layout), _replicated(r, comm))
+    # The columns that complete Q are multiplied by rows of zeros.
+    zeros_below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
+    return QRResult(_with_complete_basis(q, layout, comm), _replicated(zeros_below, comm)._align(x._layout))
 
 
 def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
-    """Singular values S, descending, and vectors: the columns of U and the rows of Vh.
+    """Decompose matrices into singular values and singular vectors.
 
-    Of a matrix (m, n) there are min(m, n); with `full_matrices` U and Vh are square. Signs are LAPACK's.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
+    full_matrices : bool, default True
+        Whether U and Vh are square, rather than of min(m, n) columns and rows.
 
-    Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
-    collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and each rank
-    decomposes the small factor: U of tall matrices, Vh of wide ones, is cut as `x`, the rest is replicated. Where
-    that one is full, it takes one exchange more, as the complete Q of `qr`, and is split along the rows of U, or
-    the columns of Vh.
+    Returns
+    -------
+    SVDResult
+        The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. Where the ranks have
+        parts of one matrix, U of tall matrices or Vh of wide ones is split as `x`, or along the rows of U or
+        the columns of Vh if it is full, and the others are replicated. Elsewhere all are split along the batch
+        axis along which the matrices are whole. Signs of the vectors are LAPACK's.
 
-    Raises torch.linalg.LinAlgError for NaN and infinities, and what `qr` does: all on every rank.
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
 
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
+    `minisplit.linalg.qr`, whose R each rank decomposes, and one exchange more for a full U or Vh. Elsewhere one
+    exchange, by which each rank gets whole matrices, where they are split; and one small message, that no
+    rank failed.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> u, s, vh = ms.linalg.svd(ms.ones((100, 1), split=0), full_matrices=False)
     >>> u.split, vh.shape, round(s.item(), 4)
     (0, (1, 1), 10.0)
     """
     x = as_matrices(x, "svd")
+    # Of square matrices the reduced factors are the full ones, and take no exchange more.
     full = bool(full_matrices) and x.shape[-2] != x.shape[-1]
     if not is_split_matrix(x._layout):
-        return SVDResult(*of_each(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
+        return SVDResult(*apply_to_matrices(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
+    # The adjoint of a wide matrix is tall, and its factors are the adjoints in reverse order.
     if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
-    q, r = qr(x.to_layout(lengthwise(x._layout)))
+    # With R = U S Vh the decomposition of Q R is (Q U) S Vh.
+    q, r = qr(align_longer_axis(x))
     u, s, vh = svd(r)
-    columns = DNDarray(turned(q._larray, all_reduce_gradient(u._larray, x._comm)), q._layout, x._comm)
-    return SVDResult(_completed(columns) if full else columns._back(x._layout), s, vh)
+    columns = multiply_tall(q._larray, all_reduce_gradient(u._larray, x._comm))
+    if full:
+        return SVDResult(_with_complete_basis(columns, q._layout, x._comm), s, vh)
+    return SVDResult(DNDarray(columns, q._layout, x._comm).to_layout(x._layout), s, vh)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:
-    """The singular values of matrices, descending.
+    """Return the singular values of matrices.
 
-    Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
-    collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and the
-    result is replicated. Raises what `svd` does.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
 
+    Returns
+    -------
+    DNDarray
+        The singular values, descending, of shape (..., min(m, n)). Replicated where the ranks have parts of one
+        matrix. Elsewhere split along the batch axis along which the matrices are whole.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
+    `minisplit.linalg.qr`. Elsewhere one exchange where matrices are split, and one small message, that no rank
+    failed.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.linalg.svdvals(2 * ms.eye(2, split=0)).tolist()
     [2.0, 2.0]
     """
-    return one(*of_each(torch.linalg.svdvals, core(as_matrices(x, "svdvals")), "svdvals"))
+    return apply_to_matrices(torch.linalg.svdvals, small_factor(as_matrices(x, "svdvals")), "svdvals")[0]
 
 
-def core(x: DNDarray) -> DNDarray:
-    """Matrices that have the singular values of `x`: its R, replicated, where ranks have parts of one matrix."""
+def small_factor(x: DNDarray) -> DNDarray:
+    """Return matrices with the singular values of `x`.
+
+    They are the R of `x`, or of its adjoint if it is wide, where ranks have parts of one matrix. Else they are
+    `x`.
+    """
     if not is_split_matrix(x._layout):
         return x
     if x.shape[-2] < x.shape[-1]:
-        return core(adjoint(x))
-    long = x.to_layout(lengthwise(x._layout))
-    return _replicated(triangle(long._larray, long._layout, x._comm), x._comm)
+        return small_factor(adjoint(x))
+    aligned = align_longer_axis(x)
+    return _replicated(tsqr_r(aligned._larray, aligned._layout, x._comm), x._comm)
+
+
+def align_longer_axis(x: DNDarray) -> DNDarray:
+    """Return `x` split along the longer axis of its matrices. Collective if it is split along the shorter one."""
+    return x._align(split_longer_axis(x._layout))
 
 
 def adjoint(x: DNDarray) -> DNDarray:
-    """The conjugate transposes of matrices. Local."""
-    transposed = matrix_transpose(x)
-    return conj(transposed) if x.dtype.is_complex else transposed
+    """Return the conjugate transposes of matrices. Local."""
+    return conj(x.mT) if x.dtype.is_complex else x.mT
 
 
 def _replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
     return DNDarray(whole, Layout(tuple(whole.shape), None, comm.size), comm)
 
 
-def _completed(q: DNDarray) -> DNDarray:
-    layout = q._layout
-    shape = (*layout.shape[:-1], layout.shape[-2])
-    rows = completed(q._larray, layout, q._comm)
-    return DNDarray(rows, Layout(shape, layout.split, layout.ranks, layout.ragged), q._comm)
+def _with_complete_basis(q: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
+    """Return the square array whose first columns are those of tall Q factors of this layout. Collective."""
+    square = Layout((*layout.shape[:-1], layout.shape[-2]), layout.split, layout.ranks, layout.ragged)
+    return DNDarray(complete_basis(q, layout, comm), square, comm)

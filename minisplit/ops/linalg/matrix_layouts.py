@@ -1,4 +1,7 @@
-"""Where matrices are, for functions that need each whole. Layouts in, layouts out: no tensors, no MPI."""
+"""Layouts for functions that need each matrix whole on one rank. Layouts in, layouts out: no tensors, no MPI.
+
+A matrix is the last two axes of an array. The axes before them are batch axes.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,40 @@ from minisplit.core.transfer import elements_moved
 from minisplit.ops.elementwise.alignment import broadcast_shape
 
 
+# Key: the layout. A loop calls with the same few layouts again and again; 256 are enough for large programs.
 @lru_cache(maxsize=256)
 def whole_matrices(x: Layout) -> Layout:
-    """The layout in which the ranks share out the matrices of `x`, which are its last two axes.
+    """Return the layout of `x` in which no matrix is split.
 
-    Itself where no matrix is cut. Else evenly along the longest batch axis, if that has an index for every rank,
-    and if not, all on every rank.
+    It is `x` itself where no matrix is split. Otherwise it is split evenly along the longest batch axis, if
+    that has an index for every rank, and if not, it is replicated.
 
-    >>> whole(Layout((6, 3, 3), 1, ranks=2)).split, whole(Layout((6, 3, 3), 1, ranks=8)).split
+    >>> whole_matrices(Layout((6, 3, 3), 1, ranks=2)).split, whole_matrices(Layout((6, 3, 3), 1, ranks=8)).split
     (0, None)
     """
-    if not cuts_matrices(x):
+    if not splits_matrices(x):
         return x
-    batch = range(x.ndim - 2)
-    longest = max(batch, key=lambda axis: x.shape[axis], default=None)
+    longest = max(range(x.ndim - 2), key=lambda axis: x.shape[axis], default=None)
     return x.with_split(None if longest is None or x.shape[longest] < x.ranks else longest)
 
 
-def cuts_matrices(x: Layout) -> bool:
-    """Whether the split axis is one of the last two."""
+def splits_matrices(x: Layout) -> bool:
+    """Return whether the split axis is one of the last two."""
     return x.split is not None and x.split >= x.ndim - 2
 
 
 def is_split_matrix(x: Layout) -> bool:
-    """Whether the ranks have parts of the same matrices and cannot share these out."""
-    return cuts_matrices(x) and whole_matrices(x).split is None
+    """Return whether matrices are split, and there are too few of them to give each rank whole ones."""
+    return splits_matrices(x) and whole_matrices(x).split is None
 
 
-def lengthwise(x: Layout) -> Layout:
-    """Cut along the longer axis of the matrices, rows if they are square: itself where that is its split."""
+def split_longer_axis(x: Layout) -> Layout:
+    """Return a layout of `x` that is split along the longer axis of the matrices, the rows of square ones."""
     return x.with_split(x.ndim - 2 + (x.shape[-2] < x.shape[-1]))
 
 
 @dataclass(frozen=True, slots=True)
-class Solving:
+class SolveLayouts:
     """The layouts of the solutions of linear systems, of the matrices and of the right-hand sides."""
 
     result: Layout
@@ -51,41 +54,45 @@ class Solving:
     right: Layout
 
 
+# Key: the layouts and element sizes of the operands. The size is that of `whole_matrices`.
 @lru_cache(maxsize=256)
-def align_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> Solving:
-    """Choose how ranks share out the systems `a @ x = b`: the fewest bytes are to move.
+def align_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> SolveLayouts:
+    """Choose the layouts in which the ranks solve `a @ x = b`, for which the fewest bytes move.
 
-    By a batch axis, as an operand is cut along one, or evenly where a matrix is cut and there are enough; or by
-    the columns of `b`, for which each rank needs all of `a`. Where there is neither, all ranks solve all.
+    The result is split along a batch axis: one along which an operand is split, or the longest one where a
+    matrix is split and there are enough of them. Or it is split along the columns of `b`; then each rank needs
+    all of `a`. If neither is possible, each rank solves all systems.
 
     >>> matrix = Layout((9, 9), 0, ranks=2)
-    >>> meet_solve(matrix, Layout((9, 5), 1, ranks=2), (8, 8)).result.split
+    >>> align_solve(matrix, Layout((9, 5), 1, ranks=2), (8, 8)).result.split
     1
     """
     shape = (*broadcast_shape([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:])
-    ways = [_solving(a, b, result) for result in _results(a, b, shape)]
 
-    def bytes_moved(way: Solving) -> int:
-        return itemsizes[0] * elements_moved(a, way.left) + itemsizes[1] * elements_moved(b, way.right)
+    def bytes_moved(layouts: SolveLayouts) -> int:
+        return itemsizes[0] * elements_moved(a, layouts.left) + itemsizes[1] * elements_moved(b, layouts.right)
 
-    return min(ways, key=bytes_moved, default=_solving(a, b, Layout(shape, None, a.ranks)))
+    candidates = [_solve_layouts(a, b, result) for result in _candidate_results(a, b, shape)]
+    return min(candidates, key=bytes_moved, default=_solve_layouts(a, b, Layout(shape, None, a.ranks)))
 
 
-def _results(a: Layout, b: Layout, shape: tuple[int, ...]) -> list[Layout]:
-    ndim, found = len(shape), []
+def _candidate_results(a: Layout, b: Layout, shape: tuple[int, ...]) -> list[Layout]:
+    ndim, candidates = len(shape), []
     for operand in (a, b):
         axis = (operand.split or 0) + ndim - operand.ndim
         if operand.split is not None and axis < ndim - 2 and shape[axis] == operand.extent:
-            found.append(Layout(shape, axis, a.ranks, operand.ragged))
-        elif cuts_matrices(operand):
-            spread = whole_matrices(Layout(shape, ndim - 1, a.ranks))
-            found += [spread] if spread.split is not None else []
+            candidates.append(Layout(shape, axis, a.ranks, operand.ragged))
+        elif splits_matrices(operand):
+            batch_split = whole_matrices(Layout(shape, ndim - 1, a.ranks))
+            candidates += [batch_split] if batch_split.split is not None else []
     if b.split == b.ndim - 1 or (b.split == b.ndim - 2 and shape[-1] >= b.ranks):
-        found.append(Layout(shape, ndim - 1, a.ranks, b.ragged if b.split == b.ndim - 1 else None))
-    return found
+        candidates.append(Layout(shape, ndim - 1, a.ranks, b.ragged if b.split == b.ndim - 1 else None))
+    return candidates
 
 
-def _solving(a: Layout, b: Layout, result: Layout) -> Solving:
+def _solve_layouts(a: Layout, b: Layout, result: Layout) -> SolveLayouts:
+    # The columns of `a` are not those of the result, so `operand_layout` does not know that all of `a` is
+    # needed.
     by_columns = result.split == result.ndim - 1
     left = Layout(a.shape, None, a.ranks) if by_columns else operand_layout(a, result)
-    return Solving(result, left, operand_layout(b, result))
+    return SolveLayouts(result, left, operand_layout(b, result))

@@ -1,12 +1,12 @@
-"""Products of two arrays: `matmul`, `tensordot`, `vecdot` and what is made of them.
+"""Products of two arrays: `matmul`, `tensordot`, `vecdot`, and those that are made of them.
 
-Each is a contraction (`minisplit.ops.linalg.contraction`): the ranks share out one of its axes, the one
-for which the fewest bytes are sent, and torch multiplies what each has.
+Each is a contraction (`minisplit.ops.linalg.contraction`): the work is split along the axis for which the fewest
+bytes are sent, and torch multiplies the shards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial, reduce
 from string import ascii_letters
 
@@ -14,108 +14,144 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce, all_reduce_gradient
-from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.layout import as_index, normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
-from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard, operator, reflected
-from minisplit.ops.elementwise.functions import multiply
-from minisplit.ops.linalg.contraction import Contraction, contraction, matrix_product
-from minisplit.ops.shape.layouts import normalise_axes
-from minisplit.ops.shape.manipulation import ravel
+from minisplit.ops.elementwise.apply import Torch, check_one_communicator, operand_shard
+from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
 
-Compute = Callable[..., torch.Tensor]
-
-_ADDED_UP = (
-    "the axis that is summed over is shared out, so that every rank gets all of the result. Split an operand "
-    "along an axis that the result has"
+_SUM_WARNING = (
+    "the work is split along the axis that is summed over, so that every rank gets all of the result. Split an "
+    "operand along an axis that the result has"
 )
-# In halves torch rounds each rank's product, so these are added up in float32 and rounded once.
-_SUMMED_IN = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+# torch rounds each rank's product to half precision. So halves are multiplied and added up in float32, and rounded
+# once: else 257 ones would be 256 in bfloat16.
+_WIDE_SUMS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
-def contracted(compute: Compute, arrays: Sequence[DNDarray], way: Contraction) -> DNDarray:
-    """Bring the arrays where `way` has them, and let torch compute with the shards, in their common dtype."""
-    comm = arrays[0]._comm
-    dtype = arrays[0]._larray.dtype
-    if any(x._larray.dtype is not dtype for x in arrays):
-        dtype = reduce(torch.promote_types, [x._larray.dtype for x in arrays])
-    kind = dtype
-    if dtype is torch.bool:  # of which torch has no products; sums of ones are never 0
-        kind = torch.float32
-    elif way.summed:
-        kind = _SUMMED_IN.get(dtype, dtype)
-    _check_computes(kind, arrays[0]._larray.device)
-    if way.summed:
-        warn_if_large(way.result.size * kind.itemsize * (comm.size - 1), _ADDED_UP, comm)
-    shards = [_part(x, wanted, way).to(kind) for x, wanted in zip(arrays, way.needed, strict=True)]
-    made = compute(*shards)
-    if way.summed:
-        made = all_reduce(made, comm)
-    return DNDarray._wrap(made.to(dtype), way.result, comm)
+def contract(compute: Torch, arrays: Sequence[DNDarray], plan: Contraction) -> DNDarray:
+    """Move the arrays as the plan says, and let torch compute with the shards, in their common dtype."""
+    comm, dtype = arrays[0]._comm, reduce(torch.promote_types, [x._larray.dtype for x in arrays])
+    # torch has no products of bools. In float32 they are right: a sum of ones is never 0.
+    compute_dtype = torch.float32 if dtype is torch.bool else dtype
+    if plan.summed:
+        compute_dtype = _WIDE_SUMS.get(compute_dtype, compute_dtype)
+    _check_multiplies(compute_dtype, arrays[0]._larray.device)
+    if plan.summed:
+        warn_if_large(plan.result.size * compute_dtype.itemsize * (comm.size - 1), _SUM_WARNING, comm)
+    shards = []
+    for x, needed in zip(arrays, plan.needed, strict=True):
+        shard = operand_shard(x, needed, plan.result)
+        if plan.summed and (needed or x._layout).split is None:
+            # Each rank uses all of a replicated operand for its part of the sum.
+            shard = all_reduce_gradient(shard, comm)
+        shards.append(shard.to(compute_dtype))
+    product = compute(*shards)
+    if plan.summed:
+        product = all_reduce(product, comm)
+    return DNDarray._wrap(product.to(dtype), plan.result, comm)
 
 
+# Key: dtype and device, of which there are few.
 @cache
-def _check_computes(dtype: torch.dtype, device: torch.device) -> None:
-    """torch's error for a dtype of which it has no products, before any message."""
+def _check_multiplies(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise torch's error for a dtype of which it has no products, on all ranks and before any message."""
     torch.matmul(*torch.zeros(2, 2, 2, dtype=dtype, device=device))
 
 
-def _part(x: DNDarray, wanted: Layout | None, way: Contraction) -> torch.Tensor:
-    """What this rank needs of an operand."""
-    shard = operand_shard(x, wanted, way.result)
-    # Of what is whole on all ranks each uses all, but for a part of the sum.
-    return all_reduce_gradient(shard, x._comm) if way.summed and (wanted or x._layout).split is None else shard
-
-
-def labelled(
-    arrays: Sequence[DNDarray], terms: tuple[str, ...], output: str, compute: Compute = torch.einsum
+def contract_labels(
+    arrays: Sequence[DNDarray], terms: tuple[str, ...], output: str, compute: Torch = torch.einsum
 ) -> DNDarray:
-    """The contraction of arrays whose axes have these labels; `compute` takes the equation and the shards."""
+    """Contract arrays whose axes have these labels. `compute` takes the equation and the shards."""
     check_one_communicator(arrays)
     itemsizes = tuple(x._larray.itemsize for x in arrays)
-    way = contraction(tuple(x._layout for x in arrays), itemsizes, terms, output)
-    return contracted(partial(compute, way.equation), arrays, way)
+    plan = plan_contraction(tuple(x._layout for x in arrays), itemsizes, terms, output)
+    return contract(partial(compute, plan.equation), arrays, plan)
 
 
 def matmul(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """Matrix product of two arrays; leading axes are batches and broadcast, as in NumPy; `x1 @ x2`.
+    """Multiply matrices: `x1 @ x2`.
 
-    A 1-d operand is a row on the left, a column on the right, and its axis is left out of the result.
-    Local where the operands' layouts allow it: batches that are cut alike, rows of `x1` by a replicated `x2`, a
-    replicated `x1` by columns of `x2`. Else collective: of the ways to share out the work the one that sends the
-    fewest bytes; the result is split along the rows, columns or batch axis that
-    ranks share out, and replicated where they share out the inner axis. dtypes are promoted by dtype alone; of
-    bools it is whether any pair is true.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The left operand, of shape (..., m, k). A 1-d array is a row, whose axis the result does not have.
+    x2 : DNDarray
+        The right operand, of shape (..., k, n). A 1-d array is a column, whose axis the result does not have.
 
-    Raises ValueError for shapes that do not fit, 0-d arrays and operands on different communicators, TypeError for
-    what is no DNDarray, and torch's error for dtypes that it does not multiply: all on every rank.
+    Returns
+    -------
+    DNDarray
+        The products, of shape (..., m, n); leading axes broadcast. Split along the rows, the columns or a batch
+        axis, as the work is. If that is split along the inner axis, replicated. dtypes are promoted by dtype
+        alone. Of bools it is whether any pair is true.
 
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, an operand is 0-d, or the operands are on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+    RuntimeError
+        If torch does not multiply the dtype. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for batches that are split alike, for rows of `x1` by a replicated `x2`, and for a replicated `x1` by
+    columns of `x2`. Otherwise collective: one exchange for each operand that moves, and one allreduce where the
+    work is split along the inner axis. The work is split along the axis for which the fewest bytes are sent.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> a, b = ms.ones((6, 2), split=0), ms.ones((2, 3))
     >>> ms.matmul(a, b).split, (a @ b).shape
     (0, (6, 3))
     """
     x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
-    if x1._comm is not x2._comm:
-        check_one_communicator([x1, x2])
-    way = matrix_product(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
-    return contracted(torch.matmul, (x1, x2), way)
+    check_one_communicator([x1, x2])
+    plan = plan_matmul(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
+    return contract(torch.matmul, (x1, x2), plan)
 
 
 def tensordot(
     x1: DNDarray, x2: DNDarray, /, *, axes: int | tuple[int | Sequence[int], int | Sequence[int]] = 2
 ) -> DNDarray:
-    """Product of two arrays, summed over axes: `axes[0]` of `x1` and `axes[1]` of `x2`, pair by pair.
+    """Multiply two arrays, summed over pairs of axes.
 
-    axes: a number stands for so many last axes of `x1` and first ones of `x2`; 0 for the outer product.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first array.
+    x2 : DNDarray
+        The second array.
+    axes : int or pair of sequences of int, default 2
+        The axes to sum over: those of `x1` and those of `x2`, pair by pair. A number stands for so many last axes
+        of `x1` and first ones of `x2`, 0 for the outer product.
 
-    The result has the other axes of `x1`, then those of `x2`. Collective but where the layouts allow it to be
-    local, as in `matmul`: the ranks share out an axis of the result, which is then split along it, or one of those
-    summed over; then it is replicated, by one allreduce. dtypes as there.
+    Returns
+    -------
+    DNDarray
+        The products. They have the other axes of `x1`, then those of `x2`. Split along an axis, as the work is.
+        If that is split along an axis that is summed over, replicated. dtypes as of `minisplit.matmul`.
 
-    Raises ValueError for axes of different extents or named twice, IndexError for one out of range, and what
-    `matmul` does.
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If paired axes are of different extents, an axis is named twice, or the operands are on different
+        communicators.
+    TypeError
+        If an operand is not a DNDarray.
 
+    Communication
+    -------------
+    Local where the layouts allow it, as in `minisplit.matmul`. Otherwise collective: one exchange for each operand
+    that moves, and one allreduce where the work is split along an axis that is summed over.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.tensordot(ms.ones((2, 3, 4), split=1), ms.ones((4, 2)), axes=((2, 0), (0, 1))).tolist()
     [8.0, 8.0, 8.0]
@@ -136,55 +172,81 @@ def tensordot(
             f"axes that are summed over have one extent, but axes {left} of {x1.shape} and {right} of {x2.shape} "
             "differ"
         )
-    names = ascii_letters[: x1.ndim]
-    others = iter(ascii_letters[x1.ndim :])
-    term = "".join(names[left[right.index(axis)]] if axis in right else next(others) for axis in range(x2.ndim))
-    summed = {names[axis] for axis in left}
-    return labelled((x1, x2), (names, term), "".join(name for name in names + term if name not in summed))
+    labels, others = ascii_letters[: x1.ndim], iter(ascii_letters[x1.ndim :])
+    summed = {labels[axis] for axis in left}
+    term = "".join(labels[left[right.index(axis)]] if axis in right else next(others) for axis in range(x2.ndim))
+    return contract_labels((x1, x2), (labels, term), "".join(x for x in labels + term if x not in summed))
 
 
 def vecdot(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
-    """Products of the vectors along `axis` of two arrays, the conjugates of those of `x1`; other axes broadcast.
+    """Return the dot products of vectors, of which the first is conjugated.
 
-    axis: of both arrays, counted from the back; from the front only where they have as many dimensions.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first vectors, whose conjugates are taken.
+    x2 : DNDarray
+        The second vectors. The axes other than `axis` broadcast.
+    axis : int, default -1
+        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
+        dimensions.
 
-    Collective but where the layouts allow it to be local: arrays that are cut alike along another axis. The result
-    is replicated where the ranks share out the vectors, by one allreduce. dtypes as of `matmul`.
+    Returns
+    -------
+    DNDarray
+        The dot products: the broadcast shape without `axis`. Split along an axis, as the work is. If that is
+        split along `axis`, replicated. dtypes as of `minisplit.matmul`.
 
-    Raises ValueError for vectors of different lengths and shapes that do not broadcast, IndexError for an axis
-    out of range, and what `matmul` does.
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If vectors are of different lengths, shapes do not broadcast, or the operands are on different
+        communicators.
+    TypeError
+        If an operand is not a DNDarray.
 
+    Communication
+    -------------
+    Local for arrays that are split alike along another axis. Otherwise collective: one exchange for each operand
+    that moves, and one allreduce where the work is split along `axis`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.vecdot(ms.array([1j, 2.0], split=0), ms.array([1j, 3.0])).item()
     (7+0j)
     """
-    x1, x2, axis = along(x1, x2, axis, "vecdot")
+    x1, x2, axis = check_vectors(x1, x2, axis, "vecdot")
+    # Labels count from the back, so that axes that broadcast onto each other have the same.
     terms = ascii_letters[: x1.ndim][::-1], ascii_letters[: x2.ndim][::-1]
     output = max(terms, key=len).replace(ascii_letters[-axis - 1], "")
+    return contract_labels((x1, x2), terms, output, partial(_vecdot_shards, axis))
 
-    def compute(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        # Faster, but it keeps all products: of arrays that broadcast too many, and of halves rounded ones.
-        if a.shape == b.shape and a.dtype.itemsize > 2 and (a.is_floating_point() or a.is_complex()):
-            found: torch.Tensor = torch.linalg.vecdot(a, b, dim=axis)
-            return found
-        return _conjugate_einsum(equation, a, b)
 
-    return labelled((x1, x2), terms, output, compute)
+def _vecdot_shards(axis: int, equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    # torch's vecdot is faster than its einsum, but it stores all products: too many for arrays that broadcast, and
+    # rounded ones for halves.
+    if a.shape == b.shape and a.dtype.itemsize > 2 and (a.is_floating_point() or a.is_complex()):
+        products: torch.Tensor = torch.linalg.vecdot(a, b, dim=axis)
+        return products
+    return _conjugate_einsum(equation, a, b)
 
 
 def _conjugate_einsum(equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.einsum(equation, a.conj(), b)
 
 
-def along(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DNDarray, DNDarray, int]:
-    """Two arrays that broadcast, but for an axis of both, and this axis counted from the back."""
+def check_vectors(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DNDarray, DNDarray, int]:
+    """Return two arrays of vectors, and their axis counted from the back. Raise an error unless they fit."""
     x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
-    least = min(x1.ndim, x2.ndim)
     if as_index(axis, "axis") >= 0 and x1.ndim != x2.ndim:
         raise ValueError(
             f"axis {axis} of {name} names different axes of {x1.shape} and {x2.shape}: count it from the back"
         )
-    axis = normalise_axis(axis, least, "axis") - least
+    ndim = min(x1.ndim, x2.ndim)
+    axis = normalise_axis(axis, ndim, "axis") - ndim
     if x1.shape[axis] != x2.shape[axis]:
         raise ValueError(
             f"{name} needs vectors of one length, got {x1.shape[axis]} and {x2.shape[axis]} along axis {axis} of "
@@ -195,42 +257,115 @@ def along(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DNDarray, D
 
 
 def dot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """NumPy's `dot`: summed over the last axis of `x1` and the last but one of `x2`, or its only one.
+    """Multiply arrays as NumPy's `dot`, summed over the last axis of `x1` and the last but one of `x2`.
 
-    So it is `matmul` for vectors and matrices, and `multiply` where one is 0-d. Local or collective as
-    `tensordot`, and with its errors.
+    It is `minisplit.matmul` for vectors and matrices, and `minisplit.multiply` if one is 0-d.
 
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first array.
+    x2 : DNDarray
+        The second array. If it is 1-d, its only axis is summed over.
+
+    Returns
+    -------
+    DNDarray
+        The products. Split as those of `minisplit.tensordot`.
+
+    Raises
+    ------
+    ValueError
+        If the axes are of different extents, or the operands are on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+
+    Communication
+    -------------
+    Local or collective as `minisplit.tensordot`, with its messages.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.dot(ms.arange(3, split=0), ms.arange(3, split=0)).item()
     5
     """
-    return _summed(x1, x2, -2)
+    return _sum_over_last(x1, x2, -2)
 
 
 def inner(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """NumPy's `inner`: summed over the last axes of both, and `multiply` where one is 0-d.
+    """Multiply arrays as NumPy's `inner`, summed over the last axes of both.
 
-    Local or collective as `tensordot`, and with its errors.
+    It is `minisplit.multiply` if one is 0-d.
 
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first array.
+    x2 : DNDarray
+        The second array.
+
+    Returns
+    -------
+    DNDarray
+        The products. Split as those of `minisplit.tensordot`.
+
+    Raises
+    ------
+    ValueError
+        If the axes are of different extents, or the operands are on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+
+    Communication
+    -------------
+    Local or collective as `minisplit.tensordot`, with its messages.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.inner(ms.ones((2, 3), split=0), ms.ones((4, 3))).shape
     (2, 4)
     """
-    return _summed(x1, x2, -1)
+    return _sum_over_last(x1, x2, -1)
 
 
-def _summed(x1: DNDarray, x2: DNDarray, axis: int) -> DNDarray:
+def _sum_over_last(x1: DNDarray, x2: DNDarray, axis: int) -> DNDarray:
+    """Multiply arrays, summed over the last axis of `x1` and this one of `x2`. 0-d arrays are factors."""
     if not as_dndarray(x1, "x1").ndim or not as_dndarray(x2, "x2").ndim:
-        return multiply(x1, x2)
+        return x1 * x2
     return tensordot(x1, x2, axes=(-1, max(axis, -x2.ndim)))
 
 
 def vdot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """The sum of the products of all elements of two arrays of one size, the conjugates of those of `x1`.
+    """Return the sum of the products of all elements of two arrays, of which the first is conjugated.
 
-    Arrays of different shapes are raveled, see `ravel`. Collective where one is split, by one allreduce, and what
-    brings them to one layout; the result is replicated. ValueError for different sizes, and what `matmul` raises.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first array, whose conjugate is taken.
+    x2 : DNDarray
+        The second array, of as many elements. Arrays of different shapes are flattened.
 
+    Returns
+    -------
+    DNDarray
+        The sum, 0-d and replicated.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are of different sizes, or on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: one allreduce, one exchange where an array moves to the
+    layout of the other, and the messages of `minisplit.ravel` where the shapes differ.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.vdot(ms.ones((2, 3), split=1), ms.ones((2, 3), split=1)).item()
     6.0
@@ -238,17 +373,39 @@ def vdot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     if as_dndarray(x1, "x1").size != as_dndarray(x2, "x2").size:
         raise ValueError(f"vdot needs arrays of one size, got shapes {x1.shape} and {x2.shape}")
     if x1.shape != x2.shape:
-        x1, x2 = ravel(x1), ravel(x2)
+        x1, x2 = x1.ravel(), x2.ravel()
     term = ascii_letters[: x1.ndim]
-    return labelled((x1, x2), (term, term), "", _conjugate_einsum)
+    return contract_labels((x1, x2), (term, term), "", _conjugate_einsum)
 
 
 def outer(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """The products of each element of a 1-d array and each of another: `x1[i] * x2[j]` at (i, j).
+    """Return the products of each element of a vector and each of another: `x1[i] * x2[j]` at (i, j).
 
-    The result is split along the axis of one operand, of which no element moves. Local where the other is
-    replicated; else collective: that is gathered. ValueError for other than 1-d arrays, and what `matmul` raises.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The first vector, 1-d.
+    x2 : DNDarray
+        The second vector, 1-d.
 
+    Returns
+    -------
+    DNDarray
+        The matrix of the products. Split along the axis of one operand, of which no element moves.
+
+    Raises
+    ------
+    ValueError
+        If an array is not 1-d, or the operands are on different communicators.
+    TypeError
+        If an operand is not a DNDarray.
+
+    Communication
+    -------------
+    Local if one operand is replicated. Otherwise collective: one exchange, which gathers an operand.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.outer(ms.arange(3, split=0), ms.arange(2)).tolist()
     [[0, 0], [0, 1], [0, 2]]
@@ -256,7 +413,3 @@ def outer(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     if as_dndarray(x1, "x1").ndim != 1 or as_dndarray(x2, "x2").ndim != 1:
         raise ValueError(f"outer needs 1-d arrays, got shapes {x1.shape} and {x2.shape}; ravel them, say")
     return tensordot(x1, x2, axes=0)
-
-
-DNDarray.__matmul__ = operator(matmul)  # type: ignore[method-assign, arg-type]
-DNDarray.__rmatmul__ = reflected(matmul)  # type: ignore[method-assign, arg-type]

@@ -1,27 +1,41 @@
-"""Systems of linear equations, and what solves them: inverses, pseudo-inverses, ranks."""
+"""Systems of linear equations, inverses, pseudo-inverses and ranks of matrices."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient
+from minisplit.core.layout import Layout, operand_layout
+from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.elementwise.functions import abs as magnitude
-from minisplit.ops.elementwise.functions import square, subtract
-from minisplit.ops.linalg.batched import Tolerance, agreed, as_matrices, check_precision, of_each, one, tolerance
-from minisplit.ops.linalg.decompositions import adjoint, core, qr, svdvals
-from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, lengthwise
-from minisplit.ops.linalg.products import matmul
-from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.shape.reshape import insert_axes
+from minisplit.ops.linalg.batched import agreement_on_shards, apply_to_matrices, as_matrices, check_precision
+from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals
+from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, splits_matrices, whole_matrices
+from minisplit.ops.shape.dimensions import insert_axes
+
+# The tolerance below which singular values count as zero: a number, or one for each matrix.
+Tolerance = float | DNDarray | None
 
 
 class LstsqResult(NamedTuple):
-    """The solution, sums of squares of what it leaves, the ranks and the singular values: in NumPy's order."""
+    """The solutions of least squares problems, in NumPy's order.
+
+    Attributes
+    ----------
+    solution : DNDarray
+        The solutions, whose sums of squares are the least of all.
+    residuals : DNDarray
+        The sums of squares of `x1 @ solution - x2`.
+    rank : DNDarray
+        The ranks of the matrices.
+    singular_values : DNDarray
+        The singular values of the matrices, descending.
+    """
 
     solution: DNDarray
     residuals: DNDarray
@@ -30,48 +44,89 @@ class LstsqResult(NamedTuple):
 
 
 def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """The `x` with `x1 @ x` equal to `x2`, for square matrices `x1`.
+    """Solve the linear systems `x1 @ x = x2`.
 
-    `x2` is one vector for all matrices if it is 1-d, and else stacks of columns; leading axes broadcast. dtypes
-    are promoted. The ranks share out a batch axis, as an operand is cut along it, or the columns of `x2`, and then
-    each rank gets all of `x1`: the way for which the fewest bytes move. The result is split along that, and
-    replicated where there is neither. Local where nothing moves, but for one small message, that none failed,
-    where the result is split; else collective, by one exchange for each operand that moves.
+    Parameters
+    ----------
+    x1 : DNDarray
+        Square matrices, of shape (..., n, n).
+    x2 : DNDarray
+        The right-hand sides: one vector for all matrices, of shape (n,), or columns, of shape (..., n, k).
+        Leading axes broadcast.
 
-    Raises torch.linalg.LinAlgError where a matrix is singular, ValueError for shapes that do not fit, TypeError
-    for anything but floating point and complex numbers of at least 32 bits: all on every rank.
+    Returns
+    -------
+    DNDarray
+        The solutions, of shape (..., n) or (..., n, k), in the promoted dtype. Split along a batch axis or the
+        columns, replicated if neither can be split.
 
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the operands are on different communicators.
+    TypeError
+        If a dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If a matrix is singular. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one
+    small message, that no rank failed, where the result is split. The work is split along a batch axis
+    along which an operand is split, or along the columns of `x2`, for which each rank needs all of `x1`:
+    the one for which the fewest bytes move.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.linalg.solve(2 * ms.eye(3, split=0), ms.arange(3.0, split=0)).tolist()
     [0.0, 0.5, 1.0]
     """
-    x1, x2, is_vector = _system(x1, x2, "solve", square=True)
+    x1, x2, is_vector = _check_system(x1, x2, "solve", square=True)
     if is_vector:
         return solve(x1, x2)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
-    way = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
-    a, b = (
-        operand_shard(x, None if needed == x._layout else needed, way.result).to(dtype)
-        for x, needed in ((x1, way.left), (x2, way.right))
-    )
-    # Of fewer axes than `a` torch would take it for vectors, if it fits.
-    b = b[(None,) * (way.result.ndim - b.ndim)]
-    with agreed(x1._comm, "solve", way.result):
-        found = torch.linalg.solve(a, b)
-    return DNDarray(found, way.result, x1._comm)
+    layouts = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
+    a = operand_shard(x1, layouts.left, layouts.result).to(dtype)
+    b = operand_shard(x2, layouts.right, layouts.result).to(dtype)
+    # torch would take a `b` of fewer axes than `a` for vectors, if the shapes allow it.
+    b = b[(None,) * (layouts.result.ndim - b.ndim)]
+    with agreement_on_shards(x1._comm, "solve", layouts.result):
+        solutions = torch.linalg.solve(a, b)
+    return DNDarray(solutions, layouts.result, x1._comm)
 
 
 def inv(x: DNDarray, /) -> DNDarray:
-    """The inverses of square matrices, cut as `x` where these are whole or cannot be shared out.
+    """Return the inverses of square matrices.
 
-    Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
-    collective, by one exchange before that: the ranks share out the longest batch axis, if it has an index for
-    each; else each rank gets all matrices, and solves for its own rows or columns.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., n, n).
 
-    Raises torch.linalg.LinAlgError where a matrix is singular, ValueError for what is not a stack of square
-    matrices, TypeError for anything but floating point and complex numbers of at least 32 bits: all on
-    every rank.
+    Returns
+    -------
+    DNDarray
+        The inverses, of the shape of `x`. Split as `x` where the matrices are whole, or are too few to give each
+        rank whole ones. Otherwise split along the longest batch axis.
 
+    Raises
+    ------
+    ValueError
+        If the last two axes are not square matrices.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If a matrix is singular. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: one exchange where matrices are split, and one small
+    message, that no rank failed. If there are too few matrices to give each rank whole ones, each rank gets
+    all, and solves for its own rows or columns.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.linalg.inv(4 * ms.eye(2, split=0)).tolist()
     [[0.25, 0.0], [0.0, 0.25]]
@@ -79,42 +134,91 @@ def inv(x: DNDarray, /) -> DNDarray:
     x = as_matrices(x, "inv", square=True)
     layout, comm = x._layout, x._comm
     if not is_split_matrix(layout):
-        return one(*of_each(torch.linalg.inv, x, "inv"))
-    whole = all_reduce_gradient(x.to_layout(layout.with_split(None))._larray, comm)
+        return apply_to_matrices(torch.linalg.inv, x, "inv")[0]
+    # Row i of the inverse solves y @ x = e_i, column i solves x @ y = e_i. So each rank computes its own from all
+    # of `x`, of whose gradient it computes a part.
+    whole = all_reduce_gradient(x._align(layout.with_split(None))._larray, comm)
     identity = torch.eye(layout.extent, dtype=x.dtype, device=x.device).expand(x.shape)
-    mine = identity[layout.box(comm.rank)]
-    with agreed(comm, "inv", layout):
-        found = torch.linalg.solve(whole, mine, left=layout.split == x.ndim - 1)
-    return DNDarray(found, layout, comm)
+    with agreement_on_shards(comm, "inv", layout):
+        shard = torch.linalg.solve(whole, identity[layout.box(comm.rank)], left=layout.split == x.ndim - 1)
+    return DNDarray(shard, layout, comm)
 
 
 def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
-    """How many singular values of each matrix are above `rtol` times the largest, as int64.
+    """Return the ranks of matrices: how many singular values are above a tolerance.
 
-    rtol: a number, or an array with one for each matrix; by default the larger extent times the dtype's epsilon.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
+    rtol : float or DNDarray, optional
+        The tolerance relative to the largest singular value, as a number or an array with one for each matrix.
+        By default max(m, n) times the epsilon of the dtype.
 
-    Local or collective, and cut, as `svdvals`. Raises what `svd` does, ValueError for an `rtol` whose shape does
-    not fit, TypeError for one that is no floating point number.
+    Returns
+    -------
+    DNDarray
+        The ranks, int64, of shape (...). Split as `minisplit.linalg.svdvals`.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions, or `rtol` does not broadcast to the batch axes.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits, or `rtol` is not a floating
+        point number or an array of these.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.svdvals`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.linalg.matrix_rank(ms.ones((5, 3), split=0)).item()
     1
     """
     x = as_matrices(x, "matrix_rank")
-    limit = tolerance(rtol, x, "matrix_rank")
-    limit = _default_tolerance(x) if limit is None else limit
-    return one(*of_each(lambda a: torch.linalg.matrix_rank(a, rtol=limit), core(x), "matrix_rank"))
+    function = partial(torch.linalg.matrix_rank, rtol=_local_tolerance(rtol, x, "matrix_rank"))
+    return apply_to_matrices(function, small_factor(x), "matrix_rank")[0]
 
 
 def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
-    """The pseudo-inverses of matrices (Moore, Penrose).
+    """Return the pseudo-inverses of matrices.
 
-    rtol: singular values up to `rtol` times the largest count as zero, as in `matrix_rank`.
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
+    rtol : float or DNDarray, optional
+        The tolerance below which singular values count as zero, as in `minisplit.linalg.matrix_rank`.
 
-    Local where the matrices are whole, but for one small message, that none failed. Where they are cut,
-    collective: they are shared out along a batch axis, or else decomposed by `qr` with its messages, and the
-    result is split along its longer axis. Raises what `matrix_rank` does.
+    Returns
+    -------
+    DNDarray
+        The pseudo-inverses of Moore and Penrose, of shape (..., n, m). Split along their longer axis where the
+        ranks have parts of one matrix. Elsewhere split along the batch axis along which the matrices are whole.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions, or `rtol` does not broadcast to the batch axes.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits, or `rtol` is not a floating
+        point number or an array of these.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
+    `minisplit.linalg.qr`. Elsewhere one exchange where matrices are split, and one small message, that no rank
+    failed.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> y = ms.linalg.pinv(ms.full((4, 1), 2.0, split=0))
     >>> y.split, ms.allclose(y, 0.125)
@@ -123,51 +227,86 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     x = as_matrices(x, "pinv")
     if is_split_matrix(x._layout) and x.shape[-2] < x.shape[-1]:
         return adjoint(pinv(adjoint(x), rtol=rtol))
-    limit = tolerance(rtol, x, "pinv")
-    limit = _default_tolerance(x) if limit is None else limit
-    inverse = partial(torch.linalg.pinv, rtol=limit)
+    inverse = partial(torch.linalg.pinv, rtol=_local_tolerance(rtol, x, "pinv"))
     if not is_split_matrix(x._layout):
-        return one(*of_each(inverse, x, "pinv"))
-    q, r = qr(x.to_layout(lengthwise(x._layout)))
-    right, left = adjoint(q), one(*of_each(inverse, r, "pinv"))
+        return apply_to_matrices(inverse, x, "pinv")[0]
+    # The columns of Q are orthonormal, so that the pseudo-inverse of Q R is that of R by Q^H.
+    q, r = qr(align_longer_axis(x))
+    left, right = apply_to_matrices(inverse, r, "pinv")[0], adjoint(q)
     product = torch.matmul(all_reduce_gradient(left._larray, x._comm), right._larray)
     return DNDarray(product, right._layout, x._comm)
 
 
 def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResult:
-    """The `x` for which `x1 @ x - x2` is least, and of these the least, by sums of squares.
+    """Solve least squares problems: find the `x` for which the sum of squares of `x1 @ x - x2` is least.
 
-    `x2` is one vector for all matrices if it is 1-d, and else stacks of columns; leading axes broadcast. dtypes
-    are promoted. Singular values up to `rtol` times the largest count as zero, as in `matrix_rank`. The residuals
-    are the sums of squares that are left, also where they are zero.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The matrices, of shape (..., m, n).
+    x2 : DNDarray
+        The right-hand sides: one vector for all matrices, of shape (m,), or columns, of shape (..., m, k).
+        Leading axes broadcast.
+    rtol : float or DNDarray, optional
+        The tolerance below which singular values count as zero, as in `minisplit.linalg.matrix_rank`.
 
-    Collective, with the messages of `qr` of `x1`, of products of its factors by `x2`, and of the residuals. The
-    solution is replicated for tall matrices cut along their rows, and split along its rows for wide ones cut along
-    their columns. Raises ValueError for shapes that do not fit, and what `matrix_rank` does.
+    Returns
+    -------
+    LstsqResult
+        The fields `solution`, `residuals`, `rank` and `singular_values`. Of several solutions it is the one
+        whose sum of squares is least. The residuals are returned also where they are zero. The solution is
+        replicated for tall matrices that are split along their rows, and split along its rows for wide ones
+        that are split along their columns.
 
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, the operands are on different communicators, or `rtol` does not broadcast to
+        the batch axes.
+    TypeError
+        If a dtype is not a floating point or complex one of at least 32 bits, or `rtol` is not a floating point
+        number or an array of these.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated operands. Otherwise collective: the messages of `minisplit.linalg.qr` of `x1`, those of
+    the products of its factors by `x2`, and one allreduce of the residuals where rows are split.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> x = ms.linalg.lstsq(ms.ones((4, 1), split=0), ms.arange(4.0, split=0))
     >>> round(x.solution.item(), 4), round(x.residuals.item(), 4)
     (1.5, 5.0)
     """
-    x1, x2, is_vector = _system(x1, x2, "lstsq")
+    x1, x2, is_vector = _check_system(x1, x2, "lstsq")
     dtype = torch.promote_types(x1.dtype, x2.dtype)
     x1, x2 = x1.astype(dtype, copy=False), x2.astype(dtype, copy=False)
-    limit = _default_tolerance(x1) if rtol is None else rtol
+    # The default depends on the extents of x1. Those of its R are smaller.
+    rtol = _default_tolerance(x1) if rtol is None else rtol
     is_tall = x1.shape[-2] >= x1.shape[-1]
     q, r = qr(x1 if is_tall else adjoint(x1))
-    inverse = pinv(r, rtol=limit)
+    inverse = pinv(r, rtol=rtol)
+    # (Q R)^+ = R^+ Q^H. Of a wide matrix it is the adjoint of that of the adjoint.
     left, right = (inverse, adjoint(q)) if is_tall else (q, adjoint(inverse))
-    solution = matmul(left, matmul(right, x2))
-    residuals = sum_of(square(magnitude(subtract(x2, matmul(x1, solution)))), axis=-2)
-    rank, values = matrix_rank(r, rtol=limit), svdvals(r)
+    solution = left @ (right @ x2)
+    residuals = (abs(x2 - x1 @ solution) ** 2).sum(axis=-2)
+    # R has the singular values of x1, and where ranks have parts of one matrix, it is small and replicated.
+    rank, values = matrix_rank(r, rtol=rtol), svdvals(r)
     if is_vector:
         solution, residuals = solution[..., 0], residuals[..., 0]
     return LstsqResult(solution, residuals, rank, values)
 
 
-def _system(x1: DNDarray, x2: DNDarray, name: str, *, square: bool = False) -> tuple[DNDarray, DNDarray, bool]:
-    """The operands, the second with columns, and whether it is a vector; ValueError unless they fit."""
+def _check_system(
+    x1: DNDarray, x2: DNDarray, name: str, *, square: bool = False
+) -> tuple[DNDarray, DNDarray, bool]:
+    """Return the operands of a system, the second one with columns, and whether that was a vector.
+
+    Raise an error unless they fit.
+    """
     x1, x2 = as_matrices(x1, name, "x1", square=square), as_dndarray(x2, "x2")
     check_one_communicator([x1, x2])
     check_precision(x2.dtype, name)
@@ -178,6 +317,27 @@ def _system(x1: DNDarray, x2: DNDarray, name: str, *, square: bool = False) -> t
             f"{name} needs as many rows of x2 as x1 has, got shapes {x1.shape} and {x2.shape}; a vector is 1-d"
         )
     return x1, columns, is_vector
+
+
+def _local_tolerance(rtol: Tolerance, x: DNDarray, name: str) -> float | torch.Tensor:
+    """Return `rtol` as torch takes it for the matrices of `x` that this rank gets. Collective if it moves."""
+    if rtol is None:
+        return _default_tolerance(x)
+    if isinstance(rtol, (int, float, np.floating)):
+        return float(rtol)
+    if not isinstance(rtol, DNDarray) or not rtol.dtype.is_floating_point:
+        kind = rtol.dtype if isinstance(rtol, DNDarray) else type(rtol).__name__
+        raise TypeError(f"rtol of {name} must be a number or a DNDarray of floating point numbers, got {kind}")
+    check_one_communicator([x, rtol])
+    batch = x.shape[:-2]
+    if broadcast_shape([batch, rtol.shape]) != batch:
+        raise ValueError(f"rtol of {name} must broadcast to the batch axes of x, {batch}, got shape {rtol.shape}")
+    # Where matrices are still split each rank needs the tolerances of all, else those
+    # of its part of the batch axis.
+    layout = whole_matrices(x._layout)
+    split = None if splits_matrices(layout) else layout.split
+    target = Layout(batch, split, layout.ranks, None if split is None else layout.ragged)
+    return operand_shard(rtol, operand_layout(rtol._layout, target), target).to(x.dtype.to_real())
 
 
 def _default_tolerance(x: DNDarray) -> float:

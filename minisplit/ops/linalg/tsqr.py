@@ -1,110 +1,131 @@
-"""QR decompositions of matrices of which each rank has rows, or columns."""
+"""QR decompositions of matrices of which each rank has a block of the rows, or of the columns.
+
+Tall matrices are decomposed by the direct TSQR of Demmel, Grigori, Hoemmen and Langou ("Communication-optimal
+parallel and sequential QR and LU factorizations", SIAM J. Sci. Comput. 34, 2012), with one level: each rank
+decomposes its rows, then the stacked R factors of all ranks. What a rank sends does not grow with its rows.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from minisplit.core.collectives import all_reduce, all_reduce_gradient, redistribute
+from minisplit.core.collectives import (
+    Collective,
+    Gradients,
+    Tensors,
+    all_reduce,
+    all_reduce_gradient,
+    apply,
+    redistribute,
+)
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, layout_from_counts
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 
 
-def positive(q: torch.Tensor, r: torch.Tensor) -> Factors:
-    """The same product with a diagonal of R that is real and not negative, which makes the factors unique.
+def normalise_phases(q: torch.Tensor, r: torch.Tensor) -> Factors:
+    """Return the factors of the same product for which the diagonal of R is real and not negative.
 
-    In their memory where no gradient flows, since Q may be large.
+    The factors are changed in place where no gradient flows, since Q may be large.
     """
+    # LAPACK's signs depend on the rows that it is given, so they would depend on the number of ranks. With a
+    # diagonal that is not negative Q and R are unique.
     diagonal = r.detach().diagonal(dim1=-2, dim2=-1)
+    # Zero has the phase 1, not sgn(0): otherwise a column of zeros in the matrix would make one in Q, which has
+    # orthonormal columns, and a row of zeros in R.
     phases = torch.where(diagonal == 0, 1, diagonal.sgn())
     phases = torch.nn.functional.pad(phases, (0, q.shape[-1] - phases.shape[-1]), value=1)
     scale = torch.mul if q.requires_grad else torch.Tensor.mul_
-    # triu: below the diagonal are zeros, of which a phase may make negative ones.
+    # triu: a phase of -1 makes -0.0 of the zeros below the diagonal.
     return scale(q, phases.unsqueeze(-2)), scale(r, phases.conj().unsqueeze(-1)).triu()
 
 
-def turned(q: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    """`q @ by`, column after column, as LAPACK leaves a tall Q: at least twice as fast."""
-    return (by.mT @ q.mT).mT
+def multiply_tall(q: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return `q @ factor` in column-major order, as LAPACK leaves a tall Q: at least twice as fast."""
+    return (factor.mT @ q.mT).mT
 
 
-def by_rows(shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
-    """This rank's rows of Q, and R, of tall matrices that are cut along their rows. Collective: one exchange.
+def tsqr(shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
+    """Return this rank's rows of Q, and R, of tall matrices that are split along their rows.
 
-    Each rank decomposes its rows, and all the R factors of the ranks: the direct TSQR of Demmel, Grigori,
-    Hoemmen and Langou (2012), with one level. What a rank sends does not grow with its rows. The backward pass
-    sends one allreduce.
+    Collective: one exchange. Its backward pass is one allreduce.
     """
+    q, r = apply(_TallQR(comm, layout), shard)
+    return q, r
+
+
+def tsqr_r(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
+    """Return the R of `tsqr`, without the work for Q where no gradient is to flow. Collective: one exchange."""
     if shard.requires_grad and torch.is_grad_enabled():
-        factors: Factors = _ByRows.apply(shard, layout, comm)  # type: ignore[no-untyped-call]
-        return factors
-    first, r = torch.linalg.qr(shard.detach())
-    if comm.size == 1:
-        return positive(first, r)
-    second, r = _of_all(r, layout, comm)
-    return turned(first, second), r
+        return tsqr(shard, layout, comm)[1]
+    return _qr_of_stacked(torch.linalg.qr(shard.detach(), "r")[1], layout, comm)[1]
 
 
-def triangle(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
-    """The R of `by_rows`, for less work where no gradient is to flow. Collective: one exchange."""
-    if shard.requires_grad and torch.is_grad_enabled():
-        return by_rows(shard, layout, comm)[1]
-    return _of_all(torch.linalg.qr(shard.detach(), "r")[1], layout, comm)[1]
+@dataclass(frozen=True, slots=True)
+class _TallQR(Collective):
+    comm: Communication
+    layout: Layout
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        q, r = torch.linalg.qr(tensors[0])
+        if self.comm.size == 1:
+            return normalise_phases(q, r)
+        own_rows, r = _qr_of_stacked(r, self.layout, self.comm)
+        return multiply_tall(q, own_rows), r
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        # The gradient is that of the QR decomposition of the whole matrix: (dQ + Q sym(M)) R^-H, where M is
+        # dR R^H - Q^H dQ, and sym(M) is Hermitian and has the upper triangle of M. The gradients of the two levels
+        # would not do: a rank's own R may be singular, although that of the whole matrix is not.
+        (_, q, r), (dq, dr) = kept, gradients
+        upper = (dr @ r.mH - all_reduce(q.mH @ dq, self.comm)).triu()
+        both = upper + upper.mH
+        hermitian = both - torch.diag_embed(both.diagonal(dim1=-2, dim2=-1) / 2)
+        # Each rank uses these two for its own rows, so that their gradient, for second derivatives, is a sum over
+        # the ranks.
+        hermitian, r = all_reduce_gradient(hermitian, self.comm), all_reduce_gradient(r, self.comm)
+        return [torch.linalg.solve_triangular(r.mH, dq + q @ hermitian, upper=False, left=False)]
 
 
-def _of_all(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
-    """From the R of this rank's rows the rows of the second Q that belong to it, and the R of all."""
+def _qr_of_stacked(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
+    """Decompose the stacked R factors of all ranks. Return the rows of that Q that are this rank's, and R."""
+    # A rank with fewer rows than columns has an R with as many rows as the shard.
     counts = [min(n, layout.shape[-1]) for n in layout.counts or ()]
-    shape = (*layout.shape[:-2], sum(counts), layout.shape[-1])
-    stack = Layout(shape, layout.split, layout.ranks, tuple(counts))
-    q, r = positive(*torch.linalg.qr(redistribute(r, stack, stack.with_split(None), comm)))
-    start, stop = stack.span(comm.rank)
+    stacked = layout_from_counts(counts, layout.shape, layout.ndim - 2)
+    q, r = normalise_phases(*torch.linalg.qr(redistribute(r, stacked, stacked.with_split(None), comm)))
+    start, stop = stacked.span(comm.rank)
     return q[..., start:stop, :], r
 
 
-def completed(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
-    """This rank's rows of unitary matrices whose first columns are those of tall Q. Collective: one exchange.
+def complete_basis(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
+    """Return this rank's rows of unitary matrices whose first columns are those of tall Q factors.
 
-    Each rank gets all of Q, decomposes it into reflections, and applies these to its own rows of the identity.
+    Collective: one exchange, by which each rank gets all of Q.
     """
+    # The reflections that make Q an upper triangle span the missing columns. Each rank applies them to its rows of
+    # the identity only.
     reflectors, scales = torch.geqrf(redistribute(q.detach(), layout, layout.with_split(None), comm))
     start, stop = layout.span(comm.rank)
-    mine = torch.zeros(layout.extent, stop - start, dtype=q.dtype, device=q.device)
-    mine[start:stop].fill_diagonal_(1)
-    mine = mine.expand(*q.shape[:-2], *mine.shape)
-    return torch.cat([q, torch.ormqr(reflectors, scales, mine, transpose=True).mH[..., q.shape[-1] :]], -1)
+    # Not by torch's pad: before torch 2.9 that refuses matrices without elements.
+    identity_rows = torch.zeros(layout.extent, stop - start, dtype=q.dtype, device=q.device)
+    identity_rows[start:stop].fill_diagonal_(1)
+    identity_rows = identity_rows.expand(*q.shape[:-2], *identity_rows.shape)
+    reflected = torch.ormqr(reflectors, scales, identity_rows, transpose=True)
+    return torch.cat([q, reflected.mH[..., q.shape[-1] :]], -1)
 
 
-class _ByRows(torch.autograd.Function):
-    """`by_rows`, and the gradient of the QR decomposition of the whole."""
+def wide_qr(lead: torch.Tensor, shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
+    """Return Q, and this rank's columns of R, of wide matrices that are split along their columns. Local.
 
-    @staticmethod
-    def forward(ctx: Any, shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
-        ctx.comm = comm
-        q, r = by_rows(shard.detach(), layout, comm)
-        ctx.save_for_backward(q, r)
-        return q, r
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """With M = dR R^H - Q^H dQ, and its upper triangle mirrored: (dQ + Q sym(M)) R^-H."""
-        (q, r), (dq, dr), comm = ctx.saved_tensors, gradients, ctx.comm
-        # On a GPU autograd runs this in a thread of its own, while the one that called backward() waits.
-        with comm.taken_over():
-            inner = dr @ r.mH - all_reduce(q.mH @ dq, comm)
-            both = inner.triu() + inner.triu().mH
-            mirrored = all_reduce_gradient(both - torch.diag_embed(both.diagonal(dim1=-2, dim2=-1) / 2), comm)
-            r = all_reduce_gradient(r, comm)
-        found = torch.linalg.solve_triangular(r.mH, dq + q @ mirrored, upper=False, left=False)
-        return found, None, None
-
-
-def by_columns(lead: torch.Tensor, shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
-    """Q, and this rank's columns of R, of wide matrices whose leading columns, a square, all ranks have. Local."""
-    q, r = positive(*torch.linalg.qr(lead))
+    `lead` is the square block of leading columns, which all ranks have. They determine Q.
+    """
+    q, r = normalise_phases(*torch.linalg.qr(lead))
     start, stop = layout.span(comm.rank)
+    # Each rank uses all of the replicated factors for its own columns, so that their gradient is a sum over ranks.
     rest = all_reduce_gradient(q, comm).mH @ shard[..., max(lead.shape[-1] - start, 0) :]
     return q, torch.cat([all_reduce_gradient(r, comm)[..., start:stop], rest], -1)

@@ -1,167 +1,147 @@
-"""What is made of reductions and elementwise functions: each costs the messages of the reductions in it."""
+"""Weighted means, and logarithms of sums of exponentials."""
 
 from __future__ import annotations
-
-from math import inf, nan
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.ops.elementwise.apply import named
-from minisplit.ops.elementwise.functions import (
-    abs,
-    divide,
-    exp,
-    greater,
-    isfinite,
-    isnan,
-    log,
-    logical_not,
-    multiply,
-    sqrt,
-    square,
-    subtract,
-    where,
-)
-from minisplit.ops.reductions import functions as reductions
+from minisplit.ops.data_types import astype
+from minisplit.ops.elementwise.arithmetic import add, divide, multiply, subtract
+from minisplit.ops.elementwise.exponentials import exp, log
+from minisplit.ops.elementwise.floating import isfinite
+from minisplit.ops.elementwise.selection import where
+from minisplit.ops.reductions.functions import max, mean, sum
 from minisplit.ops.reductions.reduce import (
-    ORDERED,
     Axis,
-    Reduce,
     accumulation_dtype,
     check_inexact,
     check_ordered,
-    documentation,
     plan_reduction,
 )
-
-_TWICE = "\n\nA second message tells where there is nothing but NaN."
-
-
-def _without_nan(extreme: Reduce, name: str, fill: float) -> Reduce:
-    """Make min or max of what is not NaN."""
-
-    def operation(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        x = as_dndarray(x)
-        if not x.dtype.is_floating_point:
-            return extreme(x, axis, keepdims=keepdims)
-        gaps = isnan(x)
-        found = extreme(where(gaps, fill, x), axis, keepdims=keepdims)
-        return where(reductions.all(gaps, axis, keepdims=keepdims), nan, found)
-
-    what = f"The {'least' if name == 'nanmin' else 'greatest'} element that is not NaN, or NaN,"
-    return named(operation, name, documentation(name, what, 1.0, more=_TWICE, errors=ORDERED))
-
-
-nanmax = _without_nan(reductions.max, "nanmax", -inf)
-nanmin = _without_nan(reductions.min, "nanmin", inf)
-
-
-def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """The mean of what is not NaN over an axis, a tuple of axes, or all of them (None).
-
-    NaN where there is nothing. Local or collective as `minisplit.mean`, but by two messages where the split axis
-    is reduced. Raises what that does.
-
-    >>> import minisplit as ms
-    >>> ms.nanmean(ms.array([1.0, float("nan"), 3.0], split=0)).item()
-    2.0
-    """
-    x = as_dndarray(x)
-    check_inexact(x.dtype, "nanmean")
-    total = reductions.nansum(x, axis, dtype=accumulation_dtype(x.dtype), keepdims=keepdims)
-    return _cast(divide(total, reductions.sum(logical_not(isnan(x)), axis, keepdims=keepdims)), x.dtype)
-
-
-def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
-    """The variance of what is not NaN over an axis, a tuple of axes, or all of them (None).
-
-    The squared deviations are divided by the number of elements minus `correction`; NaN where that is not above
-    0. Local or collective as `minisplit.var`, but by three messages where the split axis is reduced. Raises what
-    that does.
-
-    >>> import minisplit as ms
-    >>> ms.nanvar(ms.array([1.0, float("nan"), 3.0], split=0)).item()
-    1.0
-    """
-    x, way = plan_reduction(x, axis, keepdims)
-    check_inexact(x.dtype, "nanvar")
-    gaps, real = isnan(x), x.dtype.to_real() if x.dtype.is_complex else x.dtype
-    numbers = where(gaps, 0.0, _cast(x, accumulation_dtype(x.dtype)))
-    count = reductions.sum(logical_not(gaps), axis, keepdims=True)
-    mean = divide(reductions.sum(numbers, axis, keepdims=True), count)
-    deviations = abs(where(gaps, 0.0, subtract(numbers, mean)))
-    squares = reductions.sum(square(deviations), axis, keepdims=True)
-    freedom = subtract(count, correction)
-    found = where(greater(freedom, 0), divide(squares, freedom), nan)
-    shape = way.result.lshape(x.comm.rank)
-    return _cast(DNDarray(found.larray.reshape(shape), way.result, x.comm), real)
-
-
-def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
-    """The standard deviation of what is not NaN: the root of `nanvar`. Local or collective as that.
-
-    >>> import minisplit as ms
-    >>> ms.nanstd(ms.array([1.0, float("nan"), 3.0], split=0)).item()
-    1.0
-    """
-    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
 
 
 def average(
     x: DNDarray, /, axis: Axis = None, *, weights: DNDarray | None = None, keepdims: bool = False
 ) -> DNDarray:
-    """The weighted mean over an axis, a tuple of axes, or all of them (None); without weights the mean.
+    """Compute the weighted mean along axes.
 
-    The weights have the shape of `x`, or are a 1-d array for one axis. They align as in `minisplit.multiply`; then
-    it is local where the split axis stays, and else collective, by two messages. Raises what `minisplit.sum` does,
-    and ValueError for weights of another shape.
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    weights : DNDarray, optional
+        The weights: of the shape of `x`, or 1-d for one axis. By default all are equal.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
 
+    Returns
+    -------
+    DNDarray
+        The sums of `x * weights`, divided by the sums of the weights. The shape of `x` without the reduced axes.
+        Split as `x`, with its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `weights` is no DNDarray, an axis is no int, or, without weights, the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or the weights have another shape, or are on another communicator.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces, of the products and of the weights.
+    Where the weights are split in another way than `x`, `multiply` moves them first.
+
+    See Also
+    --------
+    mean : The mean without weights.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.average(ms.array([1.0, 4.0], split=0), weights=ms.array([2.0, 1.0])).item()
     2.0
     """
-    x, way = plan_reduction(x, axis, keepdims)
+    x, reduced = plan_reduction(x, axis, keepdims)
     if weights is None:
-        return reductions.mean(x, axis, keepdims=keepdims)
+        return mean(x, axis, keepdims=keepdims)
     if as_dndarray(weights, "weights").shape != x.shape:
-        if weights.ndim != 1 or len(way.axes) != 1 or weights.shape[0] != x.shape[way.axes[0]]:
+        if weights.ndim != 1 or len(reduced.axes) != 1 or weights.shape[0] != x.shape[reduced.axes[0]]:
             raise ValueError(
                 f"weights must have the shape of x, {x.shape}, or be 1-d for one axis of that length, "
-                f"got shape {weights.shape} for axes {way.axes}"
+                f"got shape {weights.shape} for axes {reduced.axes}"
             )
-        weights = weights[(slice(None),) + (None,) * (x.ndim - 1 - way.axes[0])]
-    parts = multiply(x, weights)
-    dtype = torch.result_type(parts.larray, 1.0)
-    # So that it is summed over the same axes.
-    weights = multiply(weights, _cast(DNDarray(torch.ones_like(x.larray), x.layout, x.comm), weights.dtype))
-    whole = [reductions.sum(y, axis, dtype=accumulation_dtype(dtype), keepdims=keepdims) for y in (parts, weights)]
-    return _cast(divide(*whole), dtype)
+        weights = weights[(slice(None),) + (None,) * (x.ndim - 1 - reduced.axes[0])]
+    products = multiply(x, weights)
+    dtype = torch.result_type(products.larray, 1.0)
+    # In the shape of x, so that the weights are added up along the same axes: 1-d ones are broadcast.
+    ones = DNDarray(torch.ones_like(x.larray, dtype=weights.dtype), x.layout, x.comm)
+    weights, wide = multiply(weights, ones), accumulation_dtype(dtype)
+    total = sum(products, axis, dtype=wide, keepdims=keepdims)
+    return astype(divide(total, sum(weights, axis, dtype=wide, keepdims=keepdims)), dtype, copy=False)
 
 
 def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """The logarithm of the sum of exponentials over an axis, a tuple of axes, or all of them (None).
+    """Compute the logarithm of the sum of exponentials along axes.
 
-    Without overflow: the greatest element is taken out first. Local or collective as `minisplit.sum`, but by two
-    messages where the split axis is reduced, and of real floating point numbers only: TypeError for others.
+    Parameters
+    ----------
+    x : DNDarray
+        The exponents, which are real floating-point numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
 
+    Returns
+    -------
+    DNDarray
+        The logarithms, without overflow: the greatest element is subtracted first. -inf of no elements. The shape
+        of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
+        replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the dtype is not a real floating-point one.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces, of the greatest elements and of the
+    sums.
+
+    See Also
+    --------
+    logaddexp : The same of two arrays.
+
+    Notes
+    -----
+    Halves are added up in float32, and rounded once.
+
+    Examples
+    --------
     >>> import minisplit as ms
-    >>> ms.logsumexp(ms.array([1000.0, 1000.0], split=0)).item() - 1000 > 0.69
+    >>> ms.logsumexp(ms.array([0.0, 0.0], split=0)).item() > 0.69
     True
     """
-    x, way = plan_reduction(x, axis, keepdims)
+    x, reduced = plan_reduction(x, axis, keepdims)
     check_inexact(x.dtype, "logsumexp")
-    if not way.count:
-        return log(reductions.sum(exp(x), axis, keepdims=keepdims))
-    check_ordered(x, way, "logsumexp")
-    y = _cast(x, accumulation_dtype(x.dtype))
-    still = DNDarray(y.larray.detach(), y.layout, y.comm)
-    peak = reductions.max(still, axis, keepdims=True)
+    if not reduced.count:
+        return log(sum(exp(x), axis, keepdims=keepdims))
+    check_ordered(x, reduced, "logsumexp")
+    y = astype(x, accumulation_dtype(x.dtype), copy=False)
+    # The result does not depend on what is subtracted, and so has no gradient for it.
+    peak = max(DNDarray(y.larray.detach(), y.layout, y.comm), axis, keepdims=True)
+    # An infinite peak would give inf - inf, which is NaN.
     peak = where(isfinite(peak), peak, 0.0)
-    found = log(reductions.sum(exp(y - peak), axis, keepdims=keepdims))
-    shape = way.result.lshape(x.comm.rank)
-    return _cast(found + DNDarray(peak.larray.reshape(shape), way.result, x.comm), x.dtype)
-
-
-def _cast(x: DNDarray, dtype: torch.dtype) -> DNDarray:
-    return DNDarray(x.larray.to(dtype), x.layout, x.comm)
+    result = log(sum(exp(subtract(y, peak)), axis, keepdims=keepdims))
+    shard = peak.larray.reshape(reduced.result.lshape(x.comm.rank))
+    return astype(add(result, DNDarray(shard, reduced.result, x.comm)), x.dtype, copy=False)

@@ -1,91 +1,256 @@
-"""Running sums and products: each rank runs over its part, and a scan tells it what lies before that."""
+"""Running sums and products: each rank computes those of its part, and one scan adds those of the ranks before."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import all_reduce_gradient, redistribute
+from minisplit.core.collectives import LinearCollective, Tensors, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
-from minisplit.ops.elementwise.apply import named
-from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
-from minisplit.ops.shape.manipulation import ravel
-
-# torch's cumsum or cumprod, or sum or prod with the axis kept.
-Along = Callable[[torch.Tensor, int], torch.Tensor]
-# From the total of each rank that of all ranks before this one. Collective, one call.
-Before = Callable[[torch.Tensor, Communication], torch.Tensor]
-Join = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-_DOC = """{what} up to and including each element along an axis, which only a 1-d array need not name.
-
-The result is split as `x`. Local, but where `axis` is the split axis collective, by one scan of what each rank has
-in all. With `include_initial` it begins with {initial}, which rank 0 holds: the axis is longer by 1. Bools and
-integers give int64; halves are accumulated in float32. `dtype` is that of the result, to which `x` is cast first.
-
-Raises ValueError without an axis for other than 1-d arrays, IndexError for one out of range, TypeError for
-anything but a DNDarray: all on every rank.
-
->>> import minisplit as ms
->>> ms.{name}(ms.arange(1, 5, split=0)).tolist()
-{example}
-"""
+from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
-class Cumulate(Protocol):
-    """A cumulative operation, as it is called."""
+def cumulative_sum(
+    x: DNDarray,
+    /,
+    axis: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    include_initial: bool = False,
+) -> DNDarray:
+    """Compute the running sums along an axis.
 
-    def __call__(
-        self,
-        x: DNDarray,
-        /,
-        axis: int | None = None,
-        *,
-        dtype: torch.dtype | None = None,
-        include_initial: bool = False,
-    ) -> DNDarray: ...
+    Parameters
+    ----------
+    x : DNDarray
+        The summands. Any shape, split and counts.
+    axis : int, optional
+        The axis along which to add up. It can be left out for a 1-d array only.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+    include_initial : bool, default False
+        Whether the result begins with 0, and so is longer by one index, which rank 0 holds.
+
+    Returns
+    -------
+    DNDarray
+        For each element the sum of all up to and including it. Split as `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+    ValueError
+        If no axis is given for an array that is not 1-d.
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local where the axis is not the split axis. Otherwise collective: one scan of the sum of each rank's part.
+
+    See Also
+    --------
+    cumsum : The same of the elements in row-major order, by default.
+
+    Notes
+    -----
+    Halves are added up in float32.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.cumulative_sum(ms.arange(1, 5, split=0)).tolist()
+    [1, 3, 6, 10]
+    """
+    return _accumulate_along(_SUM, x, axis, dtype, include_initial)
 
 
-def cumulation(
-    along: Along, ends: Along, before: Before, join: Join, initial: int, name: str, what: str, example: str
-) -> Cumulate:
-    """Make a cumulative operation: `along` an axis of a shard, whose `ends` make what is `before` other ranks."""
+def cumulative_prod(
+    x: DNDarray,
+    /,
+    axis: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    include_initial: bool = False,
+) -> DNDarray:
+    """Compute the running products along an axis.
 
-    def operation(
-        x: DNDarray,
-        /,
-        axis: int | None = None,
-        *,
-        dtype: torch.dtype | None = None,
-        include_initial: bool = False,
-    ) -> DNDarray:
-        x = as_dndarray(x)
-        if axis is None and x.ndim != 1:
-            raise ValueError(f"{name} needs an axis, except for 1-d arrays, got shape {x.shape}")
-        axis = normalise_axis(0 if axis is None else axis, x.ndim, "axis")
-        dtype, layout = sum_dtype(x.dtype, sanitize_dtype(dtype)), x._layout
-        shard = x._larray.to(dtype).to(accumulation_dtype(dtype))
-        found = along(shard, axis)
-        if layout.split == axis and layout.ranks > 1:
-            found = join(before(ends(shard, axis), x._comm), found)
-        found = found.to(dtype)
-        if include_initial:
-            if layout.split != axis or x._comm.rank == 0:
-                row = [1 if place == axis else n for place, n in enumerate(found.shape)]
-                found = torch.cat([found.new_full(row, initial), found], axis)
-            layout = _longer(layout, axis)
-        return DNDarray._wrap(found, layout, x._comm)
+    Parameters
+    ----------
+    x : DNDarray
+        The factors. Any shape, split and counts.
+    axis : int, optional
+        The axis along which to multiply. It can be left out for a 1-d array only.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+    include_initial : bool, default False
+        Whether the result begins with 1, and so is longer by one index, which rank 0 holds.
 
-    return named(operation, name, _DOC.format(name=name, what=what, initial=initial, example=example))
+    Returns
+    -------
+    DNDarray
+        For each element the product of all up to and including it. Split as `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+    ValueError
+        If no axis is given for an array that is not 1-d.
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local where the axis is not the split axis. Otherwise collective: one scan of the product of each rank's part,
+    or one gather of these products where a gradient is required.
+
+    See Also
+    --------
+    cumprod : The same of the elements in row-major order, by default.
+
+    Notes
+    -----
+    Halves are multiplied in float32.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.cumulative_prod(ms.arange(1, 5, split=0)).tolist()
+    [1, 2, 6, 24]
+    """
+    return _accumulate_along(_PRODUCT, x, axis, dtype, include_initial)
 
 
-def _longer(layout: Layout, axis: int) -> Layout:
-    """The layout with one index more in front of an axis."""
+def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+    """Compute the running sums along an axis, or of all elements in row-major order.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The summands. Any shape, split and counts.
+    axis : int, optional
+        The axis along which to add up. By default the elements are flattened first, as by `ravel`.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+
+    Returns
+    -------
+    DNDarray
+        For each element the sum of all up to and including it. Split as `x`, or as `ravel` gives it.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local or collective as `cumulative_sum`, after `ravel` where no axis is given.
+
+    See Also
+    --------
+    cumulative_sum : The same in the Python Array API standard.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.cumsum(ms.arange(1, 5, split=0).reshape((2, 2))).tolist()
+    [1, 3, 6, 10]
+    """
+    return cumulative_sum(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
+
+
+def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+    """Compute the running products along an axis, or of all elements in row-major order.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The factors. Any shape, split and counts.
+    axis : int, optional
+        The axis along which to multiply. By default the elements are flattened first, as by `ravel`.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+
+    Returns
+    -------
+    DNDarray
+        For each element the product of all up to and including it. Split as `x`, or as `ravel` gives it.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local or collective as `cumulative_prod`, after `ravel` where no axis is given.
+
+    See Also
+    --------
+    cumulative_prod : The same in the Python Array API standard.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.cumprod(ms.arange(1, 5, split=0).reshape((2, 2))).tolist()
+    [1, 2, 6, 24]
+    """
+    return cumulative_prod(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
+
+
+class _Rule(NamedTuple):
+    """What sums and products have in common: torch's functions, and the scan over the ranks."""
+
+    name: str
+    run: Callable[[torch.Tensor, int], torch.Tensor]
+    total: Callable[[torch.Tensor, int, bool], torch.Tensor]
+    before: Combine
+    join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    initial: int
+
+
+def _accumulate_along(
+    rule: _Rule, x: DNDarray, axis: int | None, dtype: torch.dtype | None, include_initial: bool
+) -> DNDarray:
+    """Compute running sums or products."""
+    x = as_dndarray(x)
+    if axis is None and x.ndim != 1:
+        raise ValueError(f"{rule.name} needs an axis, except for 1-d arrays, got shape {x.shape}")
+    axis = normalise_axis(0 if axis is None else axis, x.ndim, "axis")
+    dtype, layout = sum_dtype(x.dtype, sanitize_dtype(dtype)), x._layout
+    shard = x._larray.to(dtype).to(accumulation_dtype(dtype))
+    result = rule.run(shard, axis)
+    if layout.split == axis and layout.ranks > 1:
+        result = rule.join(rule.before(rule.total(shard, axis, True), x._comm), result)
+    result = result.to(dtype)
+    if include_initial:
+        # Where the axis is split, only rank 0 holds the first index.
+        if layout.split != axis or x._comm.rank == 0:
+            row = [1 if place == axis else n for place, n in enumerate(result.shape)]
+            result = torch.cat([result.new_full(row, rule.initial), result], axis)
+        layout = _layout_with_initial(layout, axis)
+    return DNDarray._wrap(result, layout, x._comm)
+
+
+def _layout_with_initial(layout: Layout, axis: int) -> Layout:
+    """Return the layout with one more index in front of an axis. Of the split axis rank 0 gets it."""
     shape = tuple(n + (place == axis) for place, n in enumerate(layout.shape))
     if layout.split != axis:
         return Layout(shape, layout.split, layout.ranks, layout.ragged)
@@ -94,81 +259,38 @@ def _longer(layout: Layout, axis: int) -> Layout:
 
 
 def _sums_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    if not (part.requires_grad and torch.is_grad_enabled()):
-        return comm.scan(part)
-    sums: torch.Tensor = _Sums.apply(part, comm, False)  # type: ignore[no-untyped-call]
-    return sums
+    """Return the sum of the parts of the ranks before this one. Collective: one scan."""
+    return apply(_ExclusiveScan(comm, is_reversed=False), part)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _ExclusiveScan(LinearCollective):
+    """The sum of the parts of the ranks before this one, or, if reversed, of those after it: MPI's `Exscan`."""
+
+    comm: Communication
+    is_reversed: bool
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        (part,) = tensors
+        if not self.is_reversed:
+            return [self.comm.scan(part)]
+        # MPI has no reversed scan: what comes after is the total without what comes before. In float64, since the
+        # difference of large sums would have few digits.
+        wide = part.to(torch.complex128 if part.is_complex() else torch.float64)
+        return [(self.comm.allreduce(wide) - self.comm.scan(wide) - wide).to(part.dtype)]
+
+    def transpose(self) -> LinearCollective:
+        return _ExclusiveScan(self.comm, not self.is_reversed)
 
 
 def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """Return the product of the parts of the ranks before this one. Collective: one scan, or one gather."""
     if not (part.requires_grad and torch.is_grad_enabled()):
         return comm.scan(part, "prod")
-    # The gradient of a factor is the product of the others, also where one is zero: so each rank gets them all.
-    factors = Layout((comm.size, *part.shape), 0, comm.size)
-    everywhere = redistribute(part.unsqueeze(0), factors, factors.with_split(None), comm)
-    return all_reduce_gradient(everywhere, comm)[: comm.rank].prod(0)
+    # The gradient of a factor is the product of the others, also where the factor is 0 (see `product`). So each
+    # rank gets the factors of all.
+    return all_reduce_gradient(gather_parts(part, comm), comm)[: comm.rank].prod(0)
 
 
-class _Sums(torch.autograd.Function):
-    """The sum over the ranks before this one, or after it; each is the other's derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, part: torch.Tensor, comm: Communication, is_after: bool) -> torch.Tensor:
-        ctx.of = comm, not is_after
-        # On a GPU autograd runs this in a thread of its own, while the one that called backward() waits.
-        with comm.taken_over():
-            if not is_after:
-                return comm.scan(part)
-            exact = part.to(torch.complex128 if part.is_complex() else torch.float64)
-            return (comm.allreduce(exact) - comm.scan(exact) - exact).to(part.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _Sums.apply(gradients[0], *ctx.of), None, None  # type: ignore[no-untyped-call]
-
-
-def _sum(shard: torch.Tensor, axis: int) -> torch.Tensor:
-    return shard.sum(axis, keepdim=True)
-
-
-def _prod(shard: torch.Tensor, axis: int) -> torch.Tensor:
-    return shard.prod(axis, keepdim=True)
-
-
-cumulative_sum = cumulation(
-    torch.cumsum, _sum, _sums_before, torch.add, 0, "cumulative_sum", "The sums", "[1, 3, 6, 10]"
-)
-cumulative_prod = cumulation(
-    torch.cumprod, _prod, _products_before, torch.mul, 1, "cumulative_prod", "The products", "[1, 2, 6, 24]"
-)
-
-
-class Flattening(Protocol):
-    """A cumulative operation with NumPy's default axis, as it is called."""
-
-    def __call__(
-        self, x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None
-    ) -> DNDarray: ...
-
-
-def _flattening(function: Cumulate, name: str, what: str, example: str) -> Flattening:
-    """Make NumPy's form of a cumulative operation."""
-
-    def operation(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
-        return function(ravel(x), 0, dtype=dtype) if axis is None else function(x, axis, dtype=dtype)
-
-    doc = f"""The {what} along an axis; None takes the elements in row-major order, as `ravel` does.
-
-    Local or collective as that and `cumulative_{name[3:]}`, and with its dtypes and errors.
-
-    >>> import minisplit as ms
-    >>> ms.{name}(ms.arange(1, 5, split=0).reshape((2, 2))).tolist()
-    {example}
-    """
-    return named(operation, name, doc)
-
-
-cumsum = _flattening(cumulative_sum, "cumsum", "running sums", "[1, 3, 6, 10]")
-cumprod = _flattening(cumulative_prod, "cumprod", "running products", "[1, 2, 6, 24]")
-setattr(DNDarray, "cumsum", cumsum)  # noqa: B010
-setattr(DNDarray, "cumprod", cumprod)  # noqa: B010
+_SUM = _Rule("cumulative_sum", torch.cumsum, torch.sum, _sums_before, torch.add, 0)
+_PRODUCT = _Rule("cumulative_prod", torch.cumprod, torch.prod, _products_before, torch.mul, 1)

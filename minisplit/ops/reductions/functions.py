@@ -1,73 +1,540 @@
-"""Reductions: a row per function. Names are those of the Python Array API standard, and NumPy's beside them."""
+"""Reductions, under the names of the Python Array API standard."""
 
 from __future__ import annotations
 
 import torch
 
-from minisplit.core.array import DNDarray
+from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.dtypes import sanitize_dtype
 from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.moments import variance
 from minisplit.ops.reductions.reduce import (
+    Axis,
     Dims,
-    accumulation,
+    accumulate,
+    check_inexact,
     intersection,
     product,
-    reduction,
+    reduce,
     union,
 )
 
 
-def _prod(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
-    # torch's takes one axis.
-    for dim in sorted(dims, reverse=True):
-        shard = torch.prod(shard, dim, keepdim)
-    return shard
+def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return whether all elements along axes are other than zero.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The elements to test. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        Bools; true of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, where
+        its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, or an axis is no int.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result.
+
+    See Also
+    --------
+    any : Whether one element is other than zero.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.all(ms.ones((2, 3), split=0)).item()
+    True
+    """
+    return reduce(_all, intersection, x, axis, keepdims)
 
 
-def _any(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
-    return torch.any(shard != 0, dims, keepdim)
+def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return whether an element along axes is other than zero.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The elements to test. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        Bools; false of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
+        where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, or an axis is no int.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result.
+
+    See Also
+    --------
+    all : Whether all elements are other than zero.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.any(ms.zeros((2, 3), split=0)).item()
+    False
+    """
+    return reduce(_any, union, x, axis, keepdims)
+
+
+def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Count the elements along axes that are other than zero.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The elements to count. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The numbers of elements, int64. The shape of `x` without the reduced axes. Split as `x`, with its counts,
+        where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, or an axis is no int.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.count_nonzero(ms.ones((2, 3), split=0)).item()
+    6
+    """
+    return reduce(_count_nonzero, all_reduce, x, axis, keepdims)
+
+
+def max(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the greatest element along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The greatest elements; NaN where there is one. The shape of `x` without the reduced axes. Split as `x`,
+        with its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or there is no element to choose from.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result. The backward pass sends
+    one allreduce.
+
+    See Also
+    --------
+    maximum : The greater elements of two arrays.
+    argmax : The index of the greatest element.
+    nanmax : The greatest element that is not NaN.
+
+    Notes
+    -----
+    The elements that have the extreme share its gradient evenly, as in `torch.amax`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.max(ms.arange(6, split=0).reshape((2, 3)), axis=0).tolist()
+    [3, 4, 5]
+    """
+    return extreme("max", x, axis, keepdims)
+
+
+def mean(
+    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
+) -> DNDarray:
+    """Compute the mean along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The means; NaN of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
+        where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, `dtype` no dtype, or the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result.
+
+    See Also
+    --------
+    average : The mean with weights.
+    nanmean : The mean of what is not NaN.
+
+    Notes
+    -----
+    Halves are added up in float32, and rounded once.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.mean(ms.arange(6.0, split=0).reshape((2, 3)), axis=1).tolist()
+    [1.0, 4.0]
+    """
+    dtype = sanitize_dtype(dtype) or as_dndarray(x).dtype
+    check_inexact(dtype, "mean")
+    return accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims, is_mean=True)
+
+
+def min(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the least element along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The least elements; NaN where there is one. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or there is no element to choose from.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result. The backward pass sends
+    one allreduce.
+
+    See Also
+    --------
+    minimum : The lesser elements of two arrays.
+    argmin : The index of the least element.
+    nanmin : The least element that is not NaN.
+
+    Notes
+    -----
+    The elements that have the extreme share its gradient evenly, as in `torch.amin`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.min(ms.arange(6, split=0).reshape((2, 3)), axis=0).tolist()
+    [0, 1, 2]
+    """
+    return extreme("min", x, axis, keepdims)
+
+
+def prod(
+    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
+) -> DNDarray:
+    """Multiply the elements along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The factors. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The products; 1 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
+        where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result, or one gather of the
+    ranks' products where a gradient is required.
+
+    See Also
+    --------
+    nanprod : The product of what is not NaN.
+
+    Notes
+    -----
+    Halves are multiplied in float32, and rounded once.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.prod(ms.arange(1, 7, split=0).reshape((2, 3)), axis=0).tolist()
+    [4, 10, 18]
+    """
+    return accumulate(prod_over, product, x, axis, dtype, keepdims)
+
+
+def std(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    """Compute the standard deviation along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    correction : float, default 0.0
+        What is subtracted from the number of elements before the squared deviations are divided by it.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The square roots of the variances. The shape of `x` without the reduced axes. Split as `x`, with its
+        counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, the correction is no number, or or the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of counts, means and squared deviations.
+
+    See Also
+    --------
+    var : The variance, with notes on how it is computed.
+    nanstd : The standard deviation of what is not NaN.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.std(ms.array([1.0, 3.0], split=0)).item()
+    1.0
+    """
+    return variance("std", x, axis, correction, keepdims)
+
+
+def sum(
+    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
+) -> DNDarray:
+    """Add up the elements along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The summands. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The sums; 0 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, where
+        its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result.
+
+    See Also
+    --------
+    cumulative_sum : The running sums.
+    nansum : The sum of what is not NaN.
+
+    Notes
+    -----
+    Halves are added up in float32, and rounded once. Sums of unsigned integers are int64 as well, where the Python
+    Array API standard asks for uint64: torch has no arithmetic of it. By `dtype=torch.uint64` they are exact
+    modulo 2**64.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.sum(ms.arange(6, split=0).reshape((2, 3)), axis=0).tolist()
+    [3, 5, 7]
+    """
+    return accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims)
+
+
+def var(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    """Compute the variance along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    correction : float, default 0.0
+        What is subtracted from the number of elements before the squared deviations are divided by it.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The means of the squared deviations from the mean, which are real; NaN or inf where the divisor is not
+        above 0. The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis
+        stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, the correction is no number, or or the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of counts, means and squared deviations.
+
+    See Also
+    --------
+    std : The square root of the variance.
+    nanvar : The variance of what is not NaN.
+
+    Notes
+    -----
+    Over ranks, counts, means and sums of squared deviations are merged in float64, as in Chan, Golub, LeVeque:
+    Algorithms for computing the sample variance, The American Statistician 37 (1983).
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.var(ms.array([1.0, 3.0], split=0)).item(), ms.var(ms.array([1.0, 3.0], split=0), correction=1).item()
+    (1.0, 2.0)
+    """
+    return variance("var", x, axis, correction, keepdims)
 
 
 def _all(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+    """Return whether all elements of a shard are other than zero."""
+    # Not torch.all(shard): of bytes that would be bytes.
     return torch.all(shard != 0, dims, keepdim)
 
 
+def _any(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+    """Return whether an element of a shard is other than zero."""
+    return torch.any(shard != 0, dims, keepdim)
+
+
 def _count_nonzero(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+    """Count the elements of a shard that are other than zero."""
     return torch.sum(shard != 0, dims, keepdim)
 
 
-def _nansum(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
-    return torch.sum(torch.where(shard.isnan(), 0, shard), dims, keepdim)
-
-
-def _nanprod(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
-    return _prod(torch.where(shard.isnan(), 1, shard), dims, keepdim)
-
-
-all = reduction(_all, intersection, "all", "Whether all elements are other than zero", True)
-any = reduction(_any, union, "any", "Whether an element is other than zero", True)
-count_nonzero = reduction(_count_nonzero, all_reduce, "count_nonzero", "How many elements are other than zero", 6)
-max = extreme("max", "The greatest element", 1.0)
-mean = accumulation(torch.sum, all_reduce, "mean", "The mean", 1.0, is_mean=True)
-min = extreme("min", "The least element", 1.0)
-nanprod = accumulation(_nanprod, product, "nanprod", "The product of what is not NaN", 1.0)
-nansum = accumulation(_nansum, all_reduce, "nansum", "The sum of what is not NaN", 6.0)
-prod = accumulation(_prod, product, "prod", "The product", 1.0)
-std = variance("std", "The standard deviation", 0.0, is_root=True)
-sum = accumulation(torch.sum, all_reduce, "sum", "The sum", 6.0)
-var = variance("var", "The variance", 0.0)
-
-_METHODS = {
-    "all": all,
-    "any": any,
-    "max": max,
-    "mean": mean,
-    "min": min,
-    "prod": prod,
-    "std": std,
-    "sum": sum,
-    "var": var,
-}
-for _name, _method in _METHODS.items():
-    setattr(DNDarray, _name, _method)
+def prod_over(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+    """Multiply the elements of a shard. torch.prod takes one axis."""
+    # The last axis first: then the others keep their numbers.
+    for dim in sorted(dims, reverse=True):
+        shard = torch.prod(shard, dim, keepdim)
+    return shard

@@ -1,4 +1,4 @@
-"""Diagonals: taken from matrices, added up, and made into matrices."""
+"""Diagonals, which are taken from matrices, added up, and made into matrices. Each element stays on its rank."""
 
 from __future__ import annotations
 
@@ -7,20 +7,38 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.layout import Layout, as_index
-from minisplit.ops.reductions.functions import sum as sum_of
-from minisplit.ops.shape.layouts import diagonal_layout
-from minisplit.ops.shape.manipulation import of_matrices
+from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
+from minisplit.ops.shape.transpose import of_matrices
 
 
 def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
-    """The diagonals of the matrices in the last two axes, along a new last axis. Local.
+    """Return the diagonals of the matrices in the last two axes.
 
-    offset: which, counted upward from the main one; there is none, of length 0, beyond the matrix.
+    Parameters
+    ----------
+    x : DNDarray
+        A matrix, or several with batch axes before them.
+    offset : int, default 0
+        The diagonal, counted upward from the main one. Beyond the matrix it has no elements.
 
-    Each rank takes what it has: where the rows or columns are cut the result is split along the diagonal, else as
-    `x`. ValueError for fewer than two dimensions.
+    Returns
+    -------
+    DNDarray
+        The diagonals along a new last axis, in memory of their own. Split along that axis if the rows or columns
+        are, where each rank has the elements that it had. Otherwise split as `x`.
 
+    Raises
+    ------
+    ValueError
+        If `x` has fewer than two dimensions.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.diagonal(ms.reshape(ms.arange(6, split=0), (2, 3)), offset=1).tolist()
     [1, 5]
@@ -29,37 +47,70 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
     return without_aliasing(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), x)
 
 
-def diagonal_of(x: DNDarray, offset: int, rows: int, columns: int) -> DNDarray:
-    """The diagonals of the matrices in any two axes, along a new last axis, as a view. Local."""
-    box = x.layout.box(x.comm.rank)
-    layout = diagonal_layout(x.layout, offset, rows, columns)
-    own = offset + box[rows].start - box[columns].start
-    return DNDarray(x.larray.diagonal(own, rows, columns), layout, x.comm)
-
-
 def trace(x: DNDarray, /, *, offset: int = 0, dtype: torch.dtype | None = None) -> DNDarray:
-    """The sums of the diagonals of the matrices in the last two axes.
+    """Sum the diagonals of the matrices in the last two axes.
 
-    offset: which, counted upward from the main one. dtype: of the result, as in `minisplit.sum`.
+    Parameters
+    ----------
+    x : DNDarray
+        A matrix, or several with batch axes before them.
+    offset : int, default 0
+        The diagonal, counted upward from the main one.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that of `minisplit.sum`.
 
-    Local where a batch axis is cut; else collective, by one message, and the result is replicated. Raises
-    ValueError for fewer than two dimensions.
+    Returns
+    -------
+    DNDarray
+        The sums, one for each matrix. Split as `x` where a batch axis is, otherwise replicated.
 
+    Raises
+    ------
+    ValueError
+        If `x` has fewer than two dimensions.
+
+    Communication
+    -------------
+    Local where a batch axis is split. Collective where the rows or columns are: one allreduce of the result.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.trace(ms.ones((3, 4), split=1)).item()
     3.0
     """
     x, dtype = of_matrices(x), sanitize_dtype(dtype)
-    return sum_of(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), -1, dtype=dtype)
+    # A view of the diagonals is enough: the sum is new memory.
+    return diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1).sum(-1, dtype=dtype)
 
 
 def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
-    """The matrix that has a 1-d array on its diagonal `k`, or the diagonal `k` of a matrix. Local.
+    """Return the matrix that has a 1-d array on a diagonal, or a diagonal of a matrix.
 
-    Diagonals count from the main one, upward. The matrix is split along its rows where `x` is, each where its
-    element is; rows of zeros before and after them are on the first and last rank. ValueError for other than 1-d
-    and 2-d arrays.
+    Parameters
+    ----------
+    x : DNDarray
+        A 1-d array or a matrix.
+    k : int, default 0
+        The diagonal, counted upward from the main one.
 
+    Returns
+    -------
+    DNDarray
+        For a matrix what `diagonal` returns. For a split 1-d array a matrix split along its rows: each row is
+        where its element of `x` is, and rows of zeros before and after them are on the first and last rank.
+
+    Raises
+    ------
+    ValueError
+        If `x` is neither 1-d nor 2-d.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.diag(ms.array([1, 2], split=0), k=-1).tolist()
     [[0, 0, 0], [1, 0, 0], [0, 2, 0]]
@@ -72,14 +123,28 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     extent, rank, ranks = x.size + abs(k), x.comm.rank, x.comm.size
     if x.split is None:
         return DNDarray(torch.diag(x.larray, k), Layout((extent, extent), None, ranks), x.comm)
-    counts = list(x.counts or ())
-    counts[0] += max(-k, 0)
-    counts[-1] += max(k, 0)
-    layout = Layout((extent, extent), 0, ranks, tuple(counts))
+    # Row i has element i of x, so that no element moves. What is left are rows of zeros at both ends.
+    above, below = max(-k, 0), max(k, 0)
     # The first and the last rank also have the rows without an element. Not by torch's pad: before torch 2.9 that
     # refuses matrices without elements.
-    first_column = x.layout.span(rank)[0] + max(k, 0)
-    above = x.larray.new_zeros(max(-k, 0) * (rank == 0), extent)
-    below = x.larray.new_zeros(max(k, 0) * (rank == ranks - 1), extent)
-    rows = x.larray.new_zeros(len(x.larray), extent).diagonal_scatter(x.larray, first_column)
-    return DNDarray(torch.cat([above, rows, below]), layout, x.comm)
+    parts = [
+        x.larray.new_zeros(above * (rank == 0), extent),
+        x.larray.new_zeros(len(x.larray), extent).diagonal_scatter(x.larray, x.layout.span(rank)[0] + below),
+        x.larray.new_zeros(below * (rank == ranks - 1), extent),
+    ]
+    counts = extend_ends(x.layout, 0, above, below).ragged
+    return DNDarray(torch.cat(parts), Layout((extent, extent), 0, ranks, counts), x.comm)
+
+
+def diagonal_of(x: DNDarray, offset: int, rows: int, columns: int) -> DNDarray:
+    """The diagonals of the matrices in any two axes, along a new last axis, in the memory of `x`. Local."""
+    own = x.larray.diagonal(local_offset(x, offset, rows, columns), rows, columns)
+    return DNDarray(own, diagonal_layout(x.layout, offset, rows, columns), x.comm)
+
+
+def local_offset(x: DNDarray, offset: int, rows: int = -2, columns: int = -1) -> int:
+    """Which diagonal of this rank's shard a diagonal of the whole matrices is."""
+    box = x.layout.box(x.comm.rank)
+    row, column = box[rows].start, box[columns].start
+    # The main diagonal of the matrix is diagonal row - column of a shard that begins at (row, column).
+    return int(offset + row - column)

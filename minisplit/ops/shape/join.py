@@ -1,9 +1,8 @@
-"""One array out of several."""
+"""Several arrays joined to one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,38 +12,57 @@ from minisplit.core.collectives import redistribute_all
 from minisplit.core.layout import normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.apply import check_one_communicator, named
-from minisplit.ops.shape.layouts import Joining, concat_layout
-from minisplit.ops.shape.manipulation import ravel, with_dimensions
-from minisplit.ops.shape.reshape import insert_axes
+from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.shape.dimensions import expand_to, insert_axes
+from minisplit.ops.shape.layouts import ConcatPlan, concat_layout
 
-_JOINED = (
+_LARGE_MOVE = (
     "joined arrays go to their places in the result. Those that are split alike, along another axis than the one "
     "along which they are joined, stay where they are"
 )
 
-Joiner = Callable[[Sequence[DNDarray]], DNDarray]
-
 
 def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
-    """Return the arrays joined along `axis`; None joins their elements in row-major order, as `ravel` gives them.
+    """Join arrays along an axis.
 
-    The shapes agree but for that axis; dtypes are promoted as torch does it. Local where the arrays are split
-    alike along another axis, or replicated. Else collective: the result is split as one of the arrays is, the
-    one for which the fewest bytes move, by one exchange. Where that is along `axis`, the counts are the default
-    ones; or those of one array with what comes before and after it on the first and last rank, if thus no rank
-    has more than the fullest had.
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays. Their shapes agree but for that axis.
+    axis : int or None, default 0
+        The axis. With None the elements of the arrays are joined in row-major order, as `ravel` returns them.
 
-    Raises ValueError for no arrays, shapes that do not fit, and arrays on different communicators, IndexError
-    for an axis out of range, TypeError for anything but DNDarrays.
+    Returns
+    -------
+    DNDarray
+        The arrays, one after the other, with the dtype to which torch promotes theirs. Split as one of the arrays,
+        that for which the fewest bytes move and the first of equals; replicated only if all are. Along `axis` it
+        has the default counts, or those of one array with what comes before and after it on the first and last
+        rank, if so no rank has more elements than the fullest had.
 
+    Raises
+    ------
+    ValueError
+        If there are no arrays, their shapes do not fit, or they are on different communicators.
+    IndexError
+        If the axis is out of range.
+    TypeError
+        If one of the arrays is no DNDarray.
+
+    Communication
+    -------------
+    Local where the arrays are split alike along another axis, or replicated. Otherwise collective: one exchange
+    for all of them. With `axis=None` those of `ravel` before it.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.concat([ms.arange(2, split=0), ms.zeros(1, split=0)]).tolist()
     [0.0, 1.0, 0.0]
     """
     arrays = check_arrays(arrays, "concat")
     if axis is None:
-        arrays, axis = [ravel(x) for x in arrays], 0
+        arrays, axis = [x.ravel() for x in arrays], 0
     axis = normalise_axis(axis, arrays[0].ndim, "axis")
     first = arrays[0].shape
     for place, x in enumerate(arrays):
@@ -53,13 +71,37 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
                 f"joined arrays may differ along axis {axis} alone, but array 0 has shape {first} and array "
                 f"{place} has {x.shape}"
             )
+    # Arrays move in their own dtypes, and are promoted by torch.cat once they are there.
     itemsizes = tuple(x.larray.itemsize for x in arrays)
     return concat_as(arrays, axis, concat_layout(tuple(x.layout for x in arrays), axis, itemsizes))
 
 
 def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
-    """Return the arrays joined along `axis`. Local or collective as `concat`, of which this is NumPy's name.
+    """Join arrays along an axis. NumPy's name of `concat`.
 
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays. Their shapes agree but for that axis.
+    axis : int or None, default 0
+        The axis. With None the elements of the arrays are joined in row-major order.
+
+    Returns
+    -------
+    DNDarray
+        The arrays, one after the other. Split as `concat` has it.
+
+    Raises
+    ------
+    ValueError, IndexError, TypeError
+        Where `concat` does.
+
+    Communication
+    -------------
+    Local or collective as `concat`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.concatenate([ms.zeros((1, 3), split=1), ms.ones((2, 3), split=1)]).split
     1
@@ -68,21 +110,71 @@ def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray
 
 
 def append(x: DNDarray, values: DNDarray, /, axis: int | None = None) -> DNDarray:
-    """Return `x` and after it `values`, joined along `axis`. Local or collective as `concat`, and with its errors.
+    """Join two arrays along an axis, or their elements.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The first array.
+    values : DNDarray
+        The second array.
+    axis : int, optional
+        The axis. By default the elements are joined in row-major order.
+
+    Returns
+    -------
+    DNDarray
+        `x` and after it `values`. Split as `concat` has it.
+
+    Raises
+    ------
+    ValueError, IndexError, TypeError
+        Where `concat` does.
+
+    Communication
+    -------------
+    Local or collective as `concat`.
+
+    Examples
+    --------
     >>> import minisplit as ms
-    >>> ms.append(ms.arange(2, split=0), ms.ones((1, 2), dtype=ms.arange(1).dtype)).tolist()
-    [0, 1, 1, 1]
+    >>> ms.append(ms.arange(2, split=0), ms.full((1, 2), 7)).tolist()
+    [0, 1, 7, 7]
     """
     return concat([x, values], axis=axis)
 
 
 def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
-    """Return arrays of one shape joined along a new axis, which stands at `axis` of the result.
+    """Join arrays of one shape along a new axis.
 
-    Local where the arrays are split alike, or replicated; else collective, as `concat`. Raises ValueError for
-    shapes that differ, and what `concat` does.
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays.
+    axis : int, default 0
+        The place of the new axis in the result.
 
+    Returns
+    -------
+    DNDarray
+        The arrays along the new axis, which is not split. Split as one of the arrays, that for which the fewest
+        bytes move; replicated only if all are.
+
+    Raises
+    ------
+    ValueError
+        If there are no arrays, their shapes differ, or they are on different communicators.
+    IndexError
+        If the place of the axis is out of range.
+    TypeError
+        If one of the arrays is no DNDarray.
+
+    Communication
+    -------------
+    Local where the arrays are split alike, or replicated. Otherwise collective: one exchange.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.stack([ms.zeros(3, split=0), ms.ones(3, split=0)], axis=1).shape
     (3, 2)
@@ -96,41 +188,135 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
     return concat([insert_axes(x, axis) for x in arrays], axis=axis)
 
 
-def _stacker(
-    name: str, prepare: Callable[[DNDarray], DNDarray], axis_of: Callable[[int], int], what: str
-) -> Joiner:
-    """Make the function that joins arrays after it has prepared each."""
+def vstack(arrays: Sequence[DNDarray], /) -> DNDarray:
+    """Join arrays along axis 0, 1-d arrays as rows.
 
-    def operation(arrays: Sequence[DNDarray], /) -> DNDarray:
-        prepared = [prepare(x) for x in check_arrays(arrays, name)]
-        return concat(prepared, axis=axis_of(prepared[0].ndim))
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays. Each is made at least 2-d, as by `atleast_2d`.
 
-    doc = f"""Return the arrays joined {what}. Local or collective as `concat`, and with its errors.
+    Returns
+    -------
+    DNDarray
+        The arrays, one below the other. Split as `concat` has it.
 
+    Raises
+    ------
+    ValueError, TypeError
+        Where `concat` does.
+
+    Communication
+    -------------
+    Local or collective as `concat`.
+
+    Examples
+    --------
     >>> import minisplit as ms
-    >>> ms.{name}([ms.zeros(2, split=0), ms.ones(2, split=0)]).size
-    4
+    >>> ms.vstack([ms.zeros(2, split=0), ms.ones(2, split=0)]).tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
     """
-    return named(operation, name, doc)
+    return concat([expand_to(x, 2) for x in check_arrays(arrays, "vstack")], axis=0)
 
 
-def _column(x: DNDarray) -> DNDarray:
-    return insert_axes(x, range(x.ndim, 2))
+def hstack(arrays: Sequence[DNDarray], /) -> DNDarray:
+    """Join arrays along axis 1, or 1-d arrays along axis 0.
+
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays. Those without axes are made 1-d.
+
+    Returns
+    -------
+    DNDarray
+        The arrays, one beside the other. Split as `concat` has it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `concat` does.
+
+    Communication
+    -------------
+    Local or collective as `concat`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.hstack([ms.zeros(2, split=0), ms.ones(2, split=0)]).tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    arrays = [expand_to(x, 1) for x in check_arrays(arrays, "hstack")]
+    # A 1-d array has no axis 1, and is a row for NumPy.
+    return concat(arrays, axis=min(1, arrays[0].ndim - 1))
 
 
-vstack = _stacker("vstack", partial(with_dimensions, ndim=2), lambda ndim: 0, "along axis 0, 1-d ones as rows")
-hstack = _stacker(
-    "hstack",
-    partial(with_dimensions, ndim=1),
-    lambda ndim: min(1, ndim - 1),
-    "along axis 1, or 0 if they are 1-d",
-)
-dstack = _stacker("dstack", partial(with_dimensions, ndim=3), lambda ndim: 2, "along axis 2 of `atleast_3d`")
-column_stack = _stacker("column_stack", _column, lambda ndim: 1, "along axis 1, 1-d ones as columns")
+def dstack(arrays: Sequence[DNDarray], /) -> DNDarray:
+    """Join arrays along axis 2.
+
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays. Each is made at least 3-d, as by `atleast_3d`.
+
+    Returns
+    -------
+    DNDarray
+        The arrays, one behind the other. Split as `concat` has it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `concat` does.
+
+    Communication
+    -------------
+    Local or collective as `concat`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.dstack([ms.zeros(2, split=0), ms.ones(2, split=0)]).tolist()
+    [[[0.0, 1.0], [0.0, 1.0]]]
+    """
+    return concat([expand_to(x, 3) for x in check_arrays(arrays, "dstack")], axis=2)
+
+
+def column_stack(arrays: Sequence[DNDarray], /) -> DNDarray:
+    """Join arrays along axis 1, 1-d arrays as columns.
+
+    Parameters
+    ----------
+    arrays : sequence of DNDarray
+        The arrays.
+
+    Returns
+    -------
+    DNDarray
+        The columns, one beside the other. Split as `concat` has it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `concat` does.
+
+    Communication
+    -------------
+    Local or collective as `concat`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.column_stack([ms.zeros(2, split=0), ms.ones(2, split=0)]).tolist()
+    [[0.0, 1.0], [0.0, 1.0]]
+    """
+    return concat([insert_axes(x, range(x.ndim, 2)) for x in check_arrays(arrays, "column_stack")], axis=1)
 
 
 def check_arrays(arrays: Any, name: str) -> list[DNDarray]:
-    """`arrays`, at least one, all DNDarrays on one communicator; TypeError or ValueError for others."""
+    """`arrays`, at least one, all DNDarrays on one communicator. TypeError or ValueError for others."""
+    # A DNDarray can be iterated over, but that would send a message for each row.
     if isinstance(arrays, DNDarray) or not isinstance(arrays, Iterable):
         raise TypeError(f"{name} needs a sequence of DNDarrays, got {type(arrays).__name__}")
     checked = [as_dndarray(x, f"array {place}") for place, x in enumerate(arrays)]
@@ -140,16 +326,16 @@ def check_arrays(arrays: Any, name: str) -> list[DNDarray]:
     return checked
 
 
-def concat_as(arrays: Sequence[DNDarray], axis: int, joining: Joining) -> DNDarray:
-    """The arrays joined along `axis`, once each is in the layout that it needs."""
+def concat_as(arrays: Sequence[DNDarray], axis: int, plan: ConcatPlan) -> DNDarray:
+    """The arrays joined along `axis`, once each is in the layout that the plan has for it."""
     comm, shards = arrays[0].comm, [x.larray for x in arrays]
-    ways = [(x.layout, need) for x, need in zip(arrays, joining.needed, strict=True)]
-    moving = [place for place, (have, need) in enumerate(ways) if have != need]
+    pairs = [(x.layout, need) for x, need in zip(arrays, plan.needed, strict=True)]
+    moving = [place for place, (have, need) in enumerate(pairs) if have != need]
     if moving:
-        warn_if_large(
-            sum(elements_moved(*ways[place]) * shards[place].itemsize for place in moving), _JOINED, comm
-        )
-        moved = redistribute_all([shards[place] for place in moving], [ways[place] for place in moving], comm)
+        # In one exchange for all of them, in which all messages are under way at once.
+        size = sum(elements_moved(*pairs[place]) * shards[place].itemsize for place in moving)
+        warn_if_large(size, _LARGE_MOVE, comm)
+        moved = redistribute_all([shards[place] for place in moving], [pairs[place] for place in moving], comm)
         for place, shard in zip(moving, moved, strict=True):
             shards[place] = shard
-    return DNDarray(torch.cat(shards, axis), joining.result, comm)
+    return DNDarray(torch.cat(shards, axis), plan.result, comm)

@@ -1,4 +1,4 @@
-"""Where results of shape operations are split, and with which counts. Layouts in and out: no tensors, no MPI."""
+"""The layouts of results of shape operations. Pure: layouts in, layouts out, no tensors and no MPI."""
 
 from __future__ import annotations
 
@@ -10,22 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from minisplit.core.layout import Layout, Offsets, as_index, normalise_axis
+from minisplit.core.layout import Layout, Offsets, as_index
 from minisplit.core.transfer import elements_moved
 
-# How much larger than the largest shard of an array the largest of its reshaped form may be, to save messages.
+# How much larger the largest shard may become by `reshape`, to save messages. Any factor bounds the memory. With 1
+# nearly no reshaped array could keep its elements where they are, since bounds are rounded to whole indices.
 MAX_GROWTH = 1.25
 
 Axes = int | Sequence[int]
-
-
-def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
-    """`axes`, an int or several, counted from the front; IndexError out of range, ValueError for one twice."""
-    given = tuple(axes) if isinstance(axes, Iterable) else (axes,)
-    result = tuple(normalise_axis(axis, ndim, name) for axis in given)
-    if len(set(result)) != len(result):
-        raise ValueError(f"{name} {given} names an axis of {ndim} dimensions more than once")
-    return result
 
 
 def permute_layout(x: Layout, axes: tuple[int, ...]) -> Layout:
@@ -34,25 +26,45 @@ def permute_layout(x: Layout, axes: tuple[int, ...]) -> Layout:
     return Layout(shape, None if x.split is None else axes.index(x.split), x.ranks, x.ragged)
 
 
-def expanded(x: Layout, axes: Iterable[int], extent: int = 1) -> Layout:
-    """The layout of `x` with more axes, which stand at `axes` of the result."""
-    ndim = x.ndim + len(tuple(axes))
-    kept = [axis for axis in range(ndim) if axis not in axes]
-    shape = tuple(x.shape[kept.index(axis)] if axis in kept else extent for axis in range(ndim))
-    return Layout(shape, None if x.split is None else kept[x.split], x.ranks, x.ragged)
+def expand_layout(x: Layout, axes: Iterable[int]) -> Layout:
+    """The layout of `x` with axes of extent 1 more, which stand at `axes` of the result.
+
+    >>> expand_layout(Layout((4, 3), 0, ranks=2), (0, 2))
+    Layout(shape=(1, 4, 1, 3), split=1, ranks=2, ragged=None)
+    """
+    shape, split = list(x.shape), x.split
+    for axis in sorted(axes):
+        shape.insert(axis, 1)
+        if split is not None and axis <= split:
+            split += 1
+    return Layout(tuple(shape), split, x.ranks, x.ragged)
 
 
 def with_extent(x: Layout, axis: int, extent: int, counts: Sequence[int] | None = None) -> Layout:
-    """The layout of `x` with another extent of one axis; `counts`, by default even, are for the split axis."""
+    """The layout of `x` with another extent of one axis. `counts`, by default even, are for the split axis."""
     shape = (*x.shape[:axis], extent, *x.shape[axis + 1 :])
-    given = None if counts is None else tuple(counts)
-    return Layout(shape, x.split, x.ranks, given if axis == x.split else x.ragged)
+    if axis == x.split:
+        return Layout(shape, axis, x.ranks, None if counts is None else tuple(counts))
+    return Layout(shape, x.split, x.ranks, x.ragged)
+
+
+def extend_ends(x: Layout, axis: int, before: int, after: int) -> Layout:
+    """The layout of `x` with more indices before and after those of an axis: on the first and the last rank."""
+    counts = list(x.counts or (0,))
+    counts[0] += before
+    counts[-1] += after
+    return with_extent(x, axis, x.shape[axis] + before + after, counts)
+
+
+def slice_counts(x: Layout, start: int, extent: int) -> tuple[int, ...]:
+    """The counts of `extent` indices of the split axis from `start` on, where each stays on its rank."""
+    return tuple(np.diff(np.clip(x.offsets() - start, 0, extent)).tolist())
 
 
 def without_axis(x: Layout, *axes: int) -> Layout:
     """A layout of `x` that is not split along any of `axes`: itself, or evenly along the longest other axis.
 
-    >>> without(Layout((4, 2, 3), 0, ranks=2), 0).split
+    >>> without_axis(Layout((4, 2, 3), 0, ranks=2), 0).split
     2
     """
     if x.split not in axes:
@@ -62,9 +74,9 @@ def without_axis(x: Layout, *axes: int) -> Layout:
 
 
 def split_elsewhere(x: Layout, axis: int) -> Layout | None:
-    """A layout of `x`, as of `without_axis`, in which all ranks work along a whole `axis`; None where some cannot.
+    """The layout of `without_axis` if it gives each rank something; None where it leaves ranks without work.
 
-    >>> aside(Layout((9, 2), 0, ranks=2), 0).split, aside(Layout((9, 2), 0, ranks=3), 0)
+    >>> split_elsewhere(Layout((9, 2), 0, ranks=2), 0).split, split_elsewhere(Layout((9, 2), 0, ranks=3), 0)
     (1, None)
     """
     if x.split != axis or x.ranks == 1:
@@ -74,7 +86,7 @@ def split_elsewhere(x: Layout, axis: int) -> Layout | None:
 
 
 def diagonal_layout(x: Layout, offset: int, rows: int, columns: int) -> Layout:
-    """The layout of the diagonals of `x` in two axes, along a new last axis: each rank has those of its part.
+    """The layout of the diagonals of `x` in two axes, along a new last axis. Each element stays on its rank.
 
     >>> diagonal_layout(Layout((4, 3), 0, ranks=2), 0, 0, 1).counts
     (2, 1)
@@ -85,75 +97,85 @@ def diagonal_layout(x: Layout, offset: int, rows: int, columns: int) -> Layout:
     shape = (*(x.shape[axis] for axis in kept), extent)
     if x.split not in (rows, columns):
         return Layout(shape, None if x.split is None else kept.index(x.split), x.ranks, x.ragged)
-    first = start[x.split == columns]
-    counts = np.diff(np.clip(x.offsets() - first, 0, extent))
-    return Layout(shape, len(kept), x.ranks, tuple(counts.tolist()))
+    # Of the ranks' rows or columns those that the diagonal crosses.
+    return Layout(shape, len(kept), x.ranks, slice_counts(x, start[x.split == columns], extent))
 
 
 def infer_shape(shape: Any, size: int) -> tuple[int, ...]:
-    """`shape` with its one -1 replaced by what `size` elements leave; ValueError where they do not fit."""
-    extents = tuple(
-        as_index(n, "every extent of a shape") for n in (shape if isinstance(shape, Iterable) else (shape,))
-    )
+    """`shape` with its one -1 replaced, so that it has `size` elements. ValueError where they do not fit."""
+    given = shape if isinstance(shape, Iterable) else (shape,)
+    extents = tuple(as_index(n, "every extent of a shape") for n in given)
     known = math.prod(n for n in extents if n != -1)
     if extents.count(-1) > 1 or any(n < -1 for n in extents):
         raise ValueError(f"extents must not be negative, but for one -1, got shape {extents}")
-    if -1 in extents and known and size % known == 0:
-        return tuple(size // known if n == -1 else n for n in extents)
     if -1 in extents:
-        raise ValueError(
-            f"an array of {size} elements does not fit shape {extents}: {size} is no multiple of {known}"
-        )
+        if not known or size % known:
+            raise ValueError(
+                f"an array of {size} elements does not fit shape {extents}: {size} is no multiple of {known}"
+            )
+        return tuple(size // known if n == -1 else n for n in extents)
     if known != size:
         raise ValueError(f"an array of {size} elements does not fit shape {extents}, which has {known}")
     return extents
 
 
-def flat(x: Layout) -> Layout:
-    """A split layout with two axes: those before the split one, and it with those after it."""
+def merge_axes(x: Layout) -> Layout:
+    """The layout of `x` as a matrix: the axes before the split one are merged, and the split one with those after.
+
+    >>> merge_axes(Layout((2, 3, 4), 1, ranks=2))
+    Layout(shape=(2, 12), split=1, ranks=2, ragged=(8, 4))
+    """
     axis = x.split or 0
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
-    counts = tuple(n * inner for n in x.counts or ())
-    return Layout((outer, x.extent * inner), 1, x.ranks, counts)
+    return Layout((outer, x.extent * inner), 1, x.ranks, tuple(n * inner for n in x.counts or ()))
 
 
-def elements(x: Layout) -> Layout:
-    """The same for any two split layouts that give each rank the same elements in row-major order: `flat`, but for
-    what one rank has all of, of which any axis may be the split one.
+def canonical_layout(x: Layout) -> Layout:
+    """A layout that is equal for any two split arrays in which each rank has the same elements in row-major order.
 
-    >>> elements(Layout((2, 3, 4), 1, ranks=2, ragged=(1, 2))) == elements(Layout((2, 6, 2), 1, 2, ragged=(2, 4)))
+    >>> two, three = Layout((2, 6), 1, ranks=2, ragged=(2, 4)), Layout((2, 3, 2), 1, ranks=2, ragged=(1, 2))
+    >>> canonical_layout(two) == canonical_layout(three)
     True
     """
     if x.size == 0:
         return Layout((1, 0), 1, x.ranks)
     if x.extent in (x.counts or ()):
+        # One rank has all. Along which axis it has all makes no difference.
         return Layout((1, x.size), 1, x.ranks, tuple(x.size if n else 0 for n in x.counts or ()))
-    return flat(x)
+    return merge_axes(x)
 
 
-def fit(outer: int, other: int) -> bool:
-    """Whether one exchange leads from one to another array with so many elements before their split axes."""
+def needs_one_exchange(outer: int, other: int) -> bool:
+    """Whether one exchange reshapes an array. The arguments are the numbers of elements before its split axes."""
     return outer % other == 0 or other % outer == 0
 
 
+# Of this and the two caches below the keys are what an operation is given (layouts, a shape), so that a program's
+# loop asks again for the few that it had. An entry is some numbers, or layouts of all ranks' counts.
+
+
 @lru_cache(maxsize=256)
-def elements_crossing(src: Layout, dst: Layout) -> int:
+def elements_reshaped(src: Layout, dst: Layout) -> int:
     """About how many elements change their rank where those of `src` come, in row-major order, to `dst`.
 
     0 where one of them is replicated: then the array is gathered or cut before its shape changes.
     """
-    if src.split is None or dst.split is None or elements(src) == elements(dst):
+    if src.split is None or dst.split is None or canonical_layout(src) == canonical_layout(dst):
         return 0
-    have, need = flat(src), flat(dst)
-    return elements_moved(have, need) if have.shape == need.shape else src.size - src.size // src.ranks
+    before, after = merge_axes(src), merge_axes(dst)
+    if before.shape == after.shape:
+        return elements_moved(before, after)
+    # A guess that costs nothing, for a warning: each rank keeps its share of what it has.
+    return src.size - src.size // src.ranks
 
 
-def boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tuple[int, int, int, int]]:
-    """The columns `first` to `last` of the elements `start` to `stop` of rows that are `period` long.
+def column_boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tuple[int, int, int, int]]:
+    """The columns `first` to `last` of the elements `start` to `stop` of a matrix with rows of length `period`.
 
-    At most three boxes, none empty: of the first row, whole rows, and the last row; as (row, row, column, column).
+    These are at most three boxes, (row, row, column, column), none of them empty: a part of the first row, whole
+    rows, and a part of the last row.
 
-    >>> boxes(2, 9, 1, 3, 4)
+    >>> column_boxes(2, 9, 1, 3, 4)
     [(0, 1, 2, 3), (1, 2, 1, 3)]
     """
     head, tail = start // period, stop // period
@@ -166,70 +188,70 @@ def boxes(start: int, stop: int, first: int, last: int, period: int) -> list[tup
             (whole, tail, 0, period),
             (tail, tail + 1, 0, stop % period),
         ]
-    cut = [(low, high, max(left, first), min(right, last)) for low, high, left, right in parts]
-    return [(low, high, left, right) for low, high, left, right in cut if low < high and left < right]
+    found = [(low, high, max(left, first), min(right, last)) for low, high, left, right in parts]
+    return [(low, high, left, right) for low, high, left, right in found if low < high and left < right]
 
 
 @lru_cache(maxsize=256)
 def reshape_layout(x: Layout, shape: tuple[int, ...]) -> Layout:
-    """The layout of `x` in another shape of as many elements: the one for which the fewest bytes move.
-
-    Nothing moves where the ranks' parts are whole indices of an axis of the result. Else their bounds go to the
-    next whole index of an axis that has as many elements before it as the split one; but where a rank would have
-    more than `MAX_GROWTH` times what the fullest had, or there is no such axis, the result is split evenly along
-    its longest axis.
+    """The layout of `x` in another shape of as many elements. `minisplit.reshape` documents the rule.
 
     >>> x = Layout((6, 4), 0, ranks=2)
-    >>> reshaped(x, (3, 8)).counts, reshaped(x, (2, 3, 4)).split, reshaped(x.with_split(1), (24,)).split
-    ((2, 1), 0, 0)
+    >>> reshape_layout(x, (3, 8)).counts, reshape_layout(x, (2, 3, 4)).split
+    ((2, 1), 0)
+    >>> reshape_layout(x.with_split(1), (24,)).split
+    0
     """
     if x.split is None or not shape:
         return Layout(shape, None, x.ranks)
     if x.size == 0:
         return Layout(shape, shape.index(max(shape)), x.ranks)
-    before = flat(x).shape[0]
+    before = merge_axes(x).shape[0]
     outers = [math.prod(shape[:axis]) for axis in range(len(shape))]
-    choice = max(
-        range(len(shape)), key=lambda axis: (min(shape[axis], x.ranks), fit(before, outers[axis]), shape[axis])
-    )
-    best = even = Layout(shape, choice, x.ranks)
-    limit = max(MAX_GROWTH * _fullest([x]), _fullest([even]))
-    least = (x.size + 1, True, True, 0)
+
+    def preference(axis: int) -> tuple[int, bool, int]:
+        # An axis that is shorter than the number of ranks leaves ranks without elements.
+        return min(shape[axis], x.ranks), needs_one_exchange(before, outers[axis]), shape[axis]
+
+    even = Layout(shape, max(range(len(shape)), key=preference), x.ranks)
+    limit = max(MAX_GROWTH * _largest_part(x), _largest_part(even))
+    costs: dict[Layout, tuple[int, bool, bool, int]] = {}
     for axis, extent in enumerate(shape):
-        outer, inner = outers[axis], math.prod(shape[axis + 1 :])
-        source = flat(x) if outer == before else elements(x)
-        if outer != source.shape[0]:
+        source = merge_axes(x) if outers[axis] == before else canonical_layout(x)
+        if outers[axis] != source.shape[0]:
             continue
+        inner = math.prod(shape[axis + 1 :])
+        # Rounded to the nearest index, so that as little as possible goes to a neighbour.
         counts = np.diff((source.offsets() + inner // 2) // inner)
         candidate = Layout(shape, axis, x.ranks, tuple(counts.tolist()))
-        # Of equals one that is split as `x` is, else the longest axis.
-        price = (elements_moved(source, flat(candidate)), outer != before, extent != x.extent, -extent)
         # An axis with an index for every rank may be as uneven as it is with the default counts.
-        allowed = max(limit, _fullest([candidate.balanced()]) if extent >= x.ranks else 0)
-        if _fullest([candidate]) <= allowed and price < least:
-            best, least = candidate, price
-    return best
+        allowed = max(limit, _largest_part(candidate.balanced()) if extent >= x.ranks else 0)
+        if _largest_part(candidate) <= allowed:
+            moved = elements_moved(source, merge_axes(candidate))
+            # Of candidates that move as much, the one that is split as `x` is, else along the longest axis.
+            costs[candidate] = moved, outers[axis] != before, extent != x.extent, -extent
+    return min(costs, key=costs.__getitem__, default=even)
 
 
 @dataclass(frozen=True, slots=True)
-class Joining:
-    """The layout of arrays that are joined, and the layout that each needs for it."""
+class ConcatPlan:
+    """The layout of arrays that are joined, and the layout that each of them needs for it."""
 
     result: Layout
     needed: tuple[Layout, ...]
 
 
 @lru_cache(maxsize=256)
-def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> Joining:
-    """Choose the layout of arrays joined along `axis`, of these bytes per element: the fewest bytes are to move.
+def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> ConcatPlan:
+    """Plan to join arrays of these layouts and bytes per element along `axis`, so that the fewest bytes move.
 
-    It is split as one of the arrays is, the first of equals. Where that is along `axis`, the counts are the
-    default ones; or those of the array, with what comes before and after it on the first and last rank, if thus
-    no rank has more than the fullest had. It is replicated only if all are.
+    `minisplit.concat` documents the rule.
 
     >>> rows = Layout((4, 2), 0, ranks=2)
-    >>> joined((rows, rows), 0, (4, 4)).needed[0].counts, joined((rows, rows), 1, (4, 4)).needed[0] == rows
-    ((4, 0), True)
+    >>> concat_layout((rows, rows), 0, (4, 4)).needed[0].counts
+    (4, 0)
+    >>> concat_layout((rows, rows), 1, (4, 4)).needed[0] == rows
+    True
     """
     starts = np.cumsum([0, *(x.shape[axis] for x in layouts)]).tolist()
     shape = (*layouts[0].shape[:axis], starts[-1], *layouts[0].shape[axis + 1 :])
@@ -237,45 +259,41 @@ def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, 
     for x, start in zip(layouts, starts, strict=False):
         if x.split == axis:
             candidates.append(Layout(shape, axis, x.ranks))
-            counts = list(x.counts or ())
-            counts[0] += start
-            counts[-1] += starts[-1] - start - x.extent
-            kept = Layout(shape, axis, x.ranks, tuple(counts))
-            if _fullest([kept]) <= _fullest(layouts):
+            # Or `x` stays, and the first and last rank get what is before and after it: rows appended to a long
+            # array would otherwise shift all bounds of it.
+            kept = extend_ends(x, axis, start, starts[-1] - start - x.extent)
+            if _largest_part(kept) <= _largest_part(*layouts):
                 candidates.append(kept)
         elif x.split is not None:
             candidates.append(Layout(shape, x.split, x.ranks, x.ragged))
 
-    def bytes_moved(joining: Joining) -> int:
-        pairs = zip(layouts, joining.needed, itemsizes, strict=True)
+    def bytes_moved(plan: ConcatPlan) -> int:
+        pairs = zip(layouts, plan.needed, itemsizes, strict=True)
         return sum(size * elements_moved(have, need) for have, need, size in pairs)
 
     candidates = candidates or [Layout(shape, None, layouts[0].ranks)]
     return min((concat_plan(layouts, axis, result) for result in candidates), key=bytes_moved)
 
 
-def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> Joining:
-    """What the arrays need to be joined along `axis` in the layout `result`."""
+def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> ConcatPlan:
+    """Plan to join arrays of these layouts along `axis` in the layout `result`."""
     needed, start = [], 0
     for x in layouts:
-        ragged = result.ragged
-        if result.split == axis:
-            inside = np.clip(result.offsets() - start, 0, x.shape[axis])
-            ragged = tuple(np.diff(inside).tolist())
-        needed.append(Layout(x.shape, result.split, x.ranks, ragged))
+        counts = slice_counts(result, start, x.shape[axis]) if result.split == axis else result.ragged
+        needed.append(Layout(x.shape, result.split, x.ranks, counts))
         start += x.shape[axis]
-    return Joining(result, tuple(needed))
+    return ConcatPlan(result, tuple(needed))
 
 
-def summed(x: Layout, lengths: Offsets) -> tuple[int, ...]:
-    """How many indices each rank has once index i of the split axis has become `lengths[i]` of them."""
-    ends = np.concatenate([[0], np.cumsum(lengths)])
+def repeat_counts(x: Layout, repeats: Offsets) -> tuple[int, ...]:
+    """The counts once index i of the split axis is there `repeats[i]` times."""
+    ends = np.concatenate([[0], np.cumsum(repeats)])
     return tuple(np.diff(ends[x.offsets()]).tolist())
 
 
-def _fullest(layouts: Sequence[Layout]) -> int:
-    """The most elements that one rank has of all the arrays together."""
-    held = np.zeros(layouts[0].ranks, dtype=np.int64)
+def _largest_part(*layouts: Layout) -> int:
+    """The number of elements of the rank that has the most of all the arrays together."""
+    parts = np.zeros(layouts[0].ranks, dtype=np.int64)
     for x in layouts:
-        held += x.size if x.split is None else np.diff(x.offsets()) * (x.size // max(x.extent, 1))
-    return int(held.max())
+        parts += x.size if x.split is None else np.diff(x.offsets()) * (x.size // max(x.extent, 1))
+    return int(parts.max())

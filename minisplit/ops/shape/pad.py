@@ -1,4 +1,4 @@
-"""Elements before and after those of an array."""
+"""`pad`: elements before and after those of an array."""
 
 from __future__ import annotations
 
@@ -7,51 +7,71 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import halo_exchange
-from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.layouts import extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 
-Places = np.ndarray[Any, np.dtype[np.int64]]
+Indices = NDArray[np.int64]
+Source = Callable[[Indices, int], Indices]
 
 
-def _reflected(place: Places, extent: int) -> Places:
-    around = place % max(2 * (extent - 1), 1)
-    return np.minimum(around, 2 * (extent - 1) - around)
+def _mirror(index: Indices, last: int, period: int) -> Indices:
+    # The axis and its mirror image alternate for ever: `index` and `last - index` have one element.
+    index = index % max(period, 1)
+    return np.minimum(index, last - index)
 
 
-def _mirrored(place: Places, extent: int) -> Places:
-    around = place % (2 * extent)
-    return np.minimum(around, 2 * extent - 1 - around)
-
-
-# From where on an axis of that extent the elements at places before and after it come.
-_SOURCES: dict[str, Callable[[Places, int], Places]] = {
-    "edge": lambda place, extent: place.clip(0, extent - 1),
-    "reflect": _reflected,
-    "symmetric": _mirrored,
-    "wrap": lambda place, extent: place % extent,
+# By mode, which index of an axis of that extent has the element for an index before or after it. Indices may be
+# further away than the axis is long.
+_SOURCES: dict[str, Source] = {
+    "edge": lambda index, extent: index.clip(0, extent - 1),
+    # The mirror image shares its ends with the axis. In "symmetric" the ends occur in both.
+    "reflect": lambda index, extent: _mirror(index, 2 * extent - 2, 2 * extent - 2),
+    "symmetric": lambda index, extent: _mirror(index, 2 * extent - 1, 2 * extent),
+    "wrap": lambda index, extent: index % extent,
 }
 
 
 def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values: complex = 0) -> DNDarray:
     """Return `x` with elements before and after it along its axes.
 
-    pad_width: how many, as in NumPy: an int, a pair (before, after) for all axes, or one pair for each.
-    mode: "constant": `constant_values`; "edge": the first and last element; "reflect" and "symmetric": the
-        elements in reverse, without and with the first and last one; "wrap": those of the other end.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    pad_width : int or sequence of int
+        How many, as in NumPy: one number, a pair (before, after) for all axes, or a pair for each.
+    mode : {"constant", "edge", "reflect", "symmetric", "wrap"}, default "constant"
+        Which elements: "constant" those of `constant_values`, "edge" the first and last one, "reflect" and
+        "symmetric" those of `x` in reverse, without and with the first and last one, "wrap" those of the other
+        end.
+    constant_values : complex, default 0
+        The element for mode "constant".
 
-    Along the split axis the first rank gets those before, the last rank those after, and all others keep their
-    counts. Local for constants; in another mode collective along the split axis, by one exchange of what these two
-    need.
+    Returns
+    -------
+    DNDarray
+        The larger array, in memory of its own and split as `x`. Along the split axis the first rank gets what is
+        before, the last rank what is after, and all others keep their counts.
 
-    Raises ValueError for another mode, for widths that do not fit or are negative, and where an axis has no
-    elements to be repeated; TypeError for widths that are no ints.
+    Raises
+    ------
+    ValueError
+        For another mode, if widths do not fit or are negative, or an axis has no elements to repeat.
+    TypeError
+        If the widths are no ints.
 
+    Communication
+    -------------
+    Local for constants, and along axes that are not split. Otherwise collective: one exchange of what the first
+    and last rank need.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.pad(ms.ones(2, split=0), (1, 2), constant_values=7).tolist()
     [7.0, 1.0, 1.0, 7.0, 7.0]
@@ -60,53 +80,47 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
     """
     if mode not in {"constant", *_SOURCES}:
         raise ValueError(f"mode must be one of constant, {', '.join(_SOURCES)}, got {mode!r}")
-    widths = _widths(pad_width, as_dndarray(x).ndim)
+    widths = _read_widths(pad_width, as_dndarray(x).ndim)
     for axis, pair in enumerate(widths):
         if mode != "constant" and any(pair) and not x.shape[axis]:
             raise ValueError(f"axis {axis} of shape {x.shape} has no elements for mode {mode!r}; use 'constant'")
     value = torch.full((), constant_values, dtype=x.dtype, device=x.device)
-    shard, layout = x.larray, x.layout
+    result = x
+    # One axis after the other, as NumPy does it: corners repeat what was added along the axes before.
     for axis, (before, after) in enumerate(widths):
-        counts, mine = list(layout.counts or ()), (before, after)
-        if axis == layout.split:
-            counts[0] += before
-            counts[-1] += after
-            mine = (before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1))
+        own = before, after
+        if axis == x.split:
+            own = before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1)
         if mode == "constant":
-            ends = [value.expand((*shard.shape[:axis], width, *shard.shape[axis + 1 :])) for width in mine]
+            # One element, expanded: torch.cat copies it in any case.
+            ends = [value.expand((*result.lshape[:axis], width, *result.lshape[axis + 1 :])) for width in own]
         else:
-            ends = _ends(_SOURCES[mode], shard, layout, axis, (before, after), x.comm)
-        layout = with_extent(layout, axis, layout.shape[axis] + before + after, counts)
-        shard = torch.cat([ends[0], shard, ends[1]], axis)
-    return without_aliasing(DNDarray(shard, layout, x.comm), x)
+            ends = _repeat_elements(_SOURCES[mode], result, axis, (before, after))
+        shard = torch.cat([ends[0], result.larray, ends[1]], axis)
+        result = DNDarray(shard, extend_ends(result.layout, axis, before, after), x.comm)
+    return without_aliasing(result, x)
 
 
-def _ends(
-    source: Callable[[Places, int], Places],
-    shard: torch.Tensor,
-    layout: Layout,
-    axis: int,
-    widths: tuple[int, int],
-    comm: Communication,
-) -> list[torch.Tensor]:
+def _repeat_elements(source: Source, x: DNDarray, axis: int, widths: tuple[int, int]) -> list[torch.Tensor]:
     """What this rank gets before and after its shard. Collective along the split axis: see `halo_exchange`."""
-    extent = layout.shape[axis]
-    places = [source(np.arange(-widths[0], 0), extent), source(np.arange(extent, extent + widths[1]), extent)]
-    start = 0
-    if axis == layout.split:
-        needed = [[places[0]], *[[]] * (comm.size - 2), [places[1]]] if comm.size > 1 else [places]
-        spans = [_span(np.concatenate([*ends, np.arange(0)])) for ends in needed]
-        shard, start = halo_exchange(shard, layout, spans, comm), spans[comm.rank][0]
-        nothing = np.arange(0)
-        places = [places[0] if comm.rank == 0 else nothing, places[1] if comm.rank == comm.size - 1 else nothing]
-    return [shard.index_select(axis, torch.from_numpy(place - start).to(shard.device)) for place in places]
+    shard, extent, start, comm = x.larray, x.shape[axis], 0, x.comm
+    indices = [source(np.arange(-widths[0], 0), extent), source(np.arange(extent, extent + widths[1]), extent)]
+    if axis == x.split:
+        # All ranks know what the first and the last one need, so that no rank has to ask.
+        nothing = indices[0][:0]
+        needed = [[nothing, nothing] for _ in range(comm.size)]
+        needed[0][0], needed[-1][1] = indices
+        spans = [_span(np.concatenate(ends)) for ends in needed]
+        shard, start, indices = halo_exchange(shard, x.layout, spans, comm), spans[comm.rank][0], needed[comm.rank]
+    return [shard.index_select(axis, torch.from_numpy(index - start).to(shard.device)) for index in indices]
 
 
-def _span(places: Places) -> tuple[int, int]:
-    return (int(places.min()), int(places.max()) + 1) if places.size else (0, 0)
+def _span(indices: Indices) -> tuple[int, int]:
+    """The least index, and the one behind the greatest."""
+    return (int(indices.min()), int(indices.max()) + 1) if indices.size else (0, 0)
 
 
-def _widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
+def _read_widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
     """(before, after) of each axis."""
     given = np.asarray(pad_width)
     if given.dtype.kind not in "iu" and given.size:

@@ -1,18 +1,143 @@
-"""The elements of an array, in row-major order, as those of an array of another shape and layout."""
+"""`reshape`: the elements of an array, in row-major order, in another shape and layout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from minisplit.core.array import DNDarray
-from minisplit.core.collectives import redistribute
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.collectives import LinearCollective, apply, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.shape.layouts import Axes, boxes, elements, expanded, fit, flat, normalise_axes
+from minisplit.core.performance_warning import warn_if_large
+from minisplit.ops.shape.layouts import (
+    Axes,
+    canonical_layout,
+    column_boxes,
+    elements_reshaped,
+    infer_shape,
+    merge_axes,
+    needs_one_exchange,
+    reshape_layout,
+)
+
+_LARGE_MOVE = (
+    "in the new shape ranks have other elements than in the old one. Where x is split along axis 0 most of them "
+    "stay where they are"
+)
+
+
+def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarray:
+    """Return the elements of `x`, in row-major order, in another shape.
+
+    The result is split along its axis that has as many elements before it as the split axis of `x` has (for split
+    0 its first axis longer than 1), but evenly along its longest axis if it has no such axis or that one would
+    overload a rank.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    shape : int or sequence of int
+        The shape. One extent may be -1: it is computed from the others.
+    copy : bool, optional
+        Whether the result gets memory of its own: by default and for True it does. With False it shares the memory
+        of `x`, on all ranks or none.
+
+    Returns
+    -------
+    DNDarray
+        The array. See above for where it is split.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit. With `copy=False` also if elements change their rank, or a shard cannot be
+        viewed in that shape.
+    TypeError
+        If an extent is no int.
+
+    Communication
+    -------------
+    Local where each rank keeps its elements: where axes before the split one are merged or divided, also with each
+    other, and axes after it, also with it. Otherwise collective: one exchange of what changes its rank, and no
+    element is sent twice. Two exchanges where of the numbers of elements before the two split axes neither divides
+    the other. `copy=False` takes an agreement.
+
+    Notes
+    -----
+    The ranks' bounds go to the nearest whole index of the axis along which the result is split, so that what lies
+    between goes to neighbours. A rank is overloaded if it would get more than 1.25 times as many elements as the
+    fullest rank of `x`, and more than default counts would give it. If one rank has all of `x`, it keeps all. Of
+    the axes that have an index for each rank, one to which a single exchange leads counts as longer.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.arange(24, split=0).reshape((4, 6))
+    >>> x.shape, x.split, ms.reshape(x, (2, -1, 3)).shape
+    ((4, 6), 0, (2, 4, 3))
+    """
+    layout = reshape_layout(as_dndarray(x).layout, infer_shape(shape, x.size))
+    if copy is False:
+        return _view_as(x, layout)
+    warn_if_large(elements_reshaped(x.layout, layout) * x.larray.itemsize, _LARGE_MOVE, x.comm)
+    return without_aliasing(reshape_to(x, layout), x)
+
+
+def ravel(x: DNDarray, /) -> DNDarray:
+    """Return the elements of `x`, in row-major order, as a 1-d array.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        The elements, split if `x` is.
+
+    Communication
+    -------------
+    Local if `x` is split along axis 0, or replicated. Otherwise collective: one exchange, as `reshape`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.ravel(ms.zeros((2, 3), split=0)).shape
+    (6,)
+    """
+    return reshape(x, -1)
+
+
+def flatten(x: DNDarray, /) -> DNDarray:
+    """Return the elements of `x`, in row-major order, as a 1-d array. The same as `ravel`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        The elements, split if `x` is.
+
+    Communication
+    -------------
+    Local if `x` is split along axis 0, or replicated. Otherwise collective: one exchange, as `reshape`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.flatten(ms.zeros((2, 3), split=0)).shape
+    (6,)
+    """
+    return reshape(x, -1)
 
 
 def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:
@@ -23,27 +148,35 @@ def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:
     """
     src, comm = x.layout, x.comm
     if src.split is None or dst.split is None:
-        whole = x.to_layout(src.with_split(None)).larray.reshape(dst.shape)
-        return DNDarray(whole, Layout(dst.shape, None, dst.ranks), comm).to_layout(dst)
+        # Every rank has all elements before or after: a gather or a cut, and a local reshape.
+        whole = x._align(src.with_split(None)).larray.reshape(dst.shape)
+        return DNDarray(whole, Layout(dst.shape, None, dst.ranks), comm)._align(dst)
     shard = x.larray
-    if elements(src) != elements(dst):
-        have, need = flat(src), flat(dst)
-        if not fit(have.shape[0], need.shape[0]):
+    # Where each rank keeps its elements its shard has them in order already, and a view does.
+    if canonical_layout(src) != canonical_layout(dst):
+        before, after = merge_axes(src), merge_axes(dst)
+        if not needs_one_exchange(before.shape[0], after.shape[0]):
+            # As a row, before which there is 1 element, which divides both. To send each element at once to its
+            # rank would need an index for each element: that took 100 times as long.
             return reshape_to(reshape_to(x, Layout((src.size,), 0, src.ranks)), dst)
-        change = redistribute if have.shape == need.shape else regroup
-        shard = change(shard.reshape(have.lshape(comm.rank)), have, need, comm)
+        shard = shard.reshape(before.lshape(comm.rank))
+        if before.shape == after.shape:
+            shard = redistribute(shard, before, after, comm)
+        else:
+            (shard,) = apply(_Regroup(comm, before, after), shard)
     return DNDarray(shard.reshape(dst.lshape(comm.rank)), dst, comm)
 
 
-def view_as(x: DNDarray, dst: Layout) -> DNDarray:
+def _view_as(x: DNDarray, dst: Layout) -> DNDarray:
     """Return `x` in the layout `dst`, in the memory of `x`. Collective: the ranks agree on whether all can.
 
     Raises ValueError where elements change their rank, or a shard's strides do not allow it.
     """
     if (dst.split != x.split and None in {dst.split, x.split}) or (
-        dst.split is not None and elements(x.layout) != elements(dst)
+        dst.split is not None and canonical_layout(x.layout) != canonical_layout(dst)
     ):
         raise ValueError(f"copy=False, but elements change their rank from {x.layout} to {dst}: leave copy out")
+    # Strides are a rank's own: one alone may fail.
     with agreement(x.comm, "looking at its shard in another shape"):
         try:
             shard = x.larray.view(dst.lshape(x.comm.rank))
@@ -52,84 +185,72 @@ def view_as(x: DNDarray, dst: Layout) -> DNDarray:
     return DNDarray(shard, dst, x.comm)
 
 
-def insert_axes(x: DNDarray, axis: Axes) -> DNDarray:
-    """`x` with axes of extent 1 at the places `axis` of the result, in the memory of `x`. Local."""
-    more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
-    axes = normalise_axes(axis, x.ndim + more)
-    shard = x.larray
-    for place in sorted(axes):
-        shard = shard.unsqueeze(place)
-    return DNDarray(shard, expanded(x.layout, axes), x.comm)
-
-
-def own_memory(shard: torch.Tensor) -> torch.Tensor:
+def contiguous_clone(shard: torch.Tensor) -> torch.Tensor:
     """`shard` in contiguous memory of its own."""
     return shard.clone(memory_format=torch.contiguous_format)
 
 
 def without_aliasing(result: DNDarray, x: DNDarray) -> DNDarray:
     """`result`, in memory of its own where it has that of `x`."""
+    # Of the storage, as views of one tensor may begin at different addresses.
     if result.larray.untyped_storage().data_ptr() != x.larray.untyped_storage().data_ptr():
         return result
-    return DNDarray(own_memory(result.larray), result.layout, result.comm)
+    return DNDarray(contiguous_clone(result.larray), result.layout, result.comm)
 
 
-def regroup(shard: torch.Tensor, have: Layout, need: Layout, comm: Communication) -> torch.Tensor:
-    """Move a shard between two layouts that `flat` gives, of other shapes. Collective: one exchange.
+@dataclass(frozen=True, slots=True)
+class _Regroup(LinearCollective):
+    """The exchange between two layouts that `merge_axes` makes of different shapes.
 
-    One has more elements before its split axis, by a factor, than the other. Within each of those of the other,
-    a rank has one run of elements under that, and the same columns of all rows under the first. Autograd flows
-    back by the reverse.
+    In one of them rows are longer, by a factor, than in the other. There a rank has a run of each long row, and in
+    the other it has columns of all short rows. What two ranks have in common is where runs and columns meet: at
+    most three boxes in each long row, see `column_boxes`.
     """
-    if torch.is_grad_enabled() and shard.requires_grad:
-        moved: torch.Tensor = _Regroup.apply(shard, have, need, comm)  # type: ignore[no-untyped-call]
-        return moved
-    source = shard.detach().contiguous()
-    target = source.new_empty(need.lshape(comm.rank))
-    send: list[tuple[int, torch.Tensor]] = []
-    recv: list[tuple[int, torch.Tensor]] = []
-    for peer in range(comm.size):
-        outgoing = _shared_with(peer, source, have, need, comm.rank)
-        incoming = _shared_with(peer, target, need, have, comm.rank)
-        if peer == comm.rank:
-            for theirs, mine in zip(incoming, outgoing, strict=True):
-                theirs.copy_(mine)
-            continue
-        send += [(peer, piece) for piece in outgoing]
-        recv += [(peer, piece) for piece in incoming]
-    comm.exchange(send, recv, (shard.dtype, have, "to", need))
-    return target
+
+    comm: Communication
+    src: Layout
+    dst: Layout
+
+    def forward(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+        comm, src, dst = self.comm, self.src, self.dst
+        source = tensors[0].contiguous()
+        target = source.new_empty(dst.lshape(comm.rank))
+        send: list[tuple[int, torch.Tensor]] = []
+        recv: list[tuple[int, torch.Tensor]] = []
+        for peer in range(comm.size):
+            outgoing = _overlaps(source, src, comm.rank, dst, peer)
+            incoming = _overlaps(target, dst, comm.rank, src, peer)
+            if peer == comm.rank:
+                for to, piece in zip(incoming, outgoing, strict=True):
+                    to.copy_(piece)
+                continue
+            send += [(peer, piece) for piece in outgoing]
+            recv += [(peer, piece) for piece in incoming]
+        comm.exchange(send, recv, (source.dtype, src, "to", dst))
+        return [target]
+
+    def transpose(self) -> LinearCollective:
+        return replace(self, src=self.dst, dst=self.src)
 
 
-class _Regroup(torch.autograd.Function):
-    """A change of grouping, and the reverse change of its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, shard: torch.Tensor, have: Layout, need: Layout, comm: Communication) -> torch.Tensor:
-        ctx.reverse = (need, have, comm)
-        return regroup(shard, have, need, comm)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        with ctx.reverse[2].taken_over():
-            return regroup(gradients[0], *ctx.reverse), None, None, None
-
-
-def _shared_with(peer: int, part: torch.Tensor, mine: Layout, other: Layout, rank: int) -> list[torch.Tensor]:
-    """Views of what `rank`, whose part under `mine` is given, has in common with what `peer` has under `other`."""
-    outer, period = min(mine.shape[0], other.shape[0]), min(mine.shape[1], other.shape[1])
-    if mine.shape[1] > period:
-        (start, stop), (first, last) = mine.span(rank), other.span(peer)
+def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: int) -> list[torch.Tensor]:
+    """Views of what the shard of `rank` under `own` has in common with that of `peer` under `other`."""
+    outer, period = min(own.shape[0], other.shape[0]), min(own.shape[1], other.shape[1])
+    # A rank has the run from start to stop of each long row, and the columns from first to last of short ones.
+    if own.shape[1] > period:
+        (start, stop), (first, last) = own.span(rank), other.span(peer)
     else:
-        (start, stop), (first, last) = other.span(peer), mine.span(rank)
+        (start, stop), (first, last) = other.span(peer), own.span(rank)
     views = []
-    for low, high, left, right in boxes(start, stop, first, last, period):
-        if mine.shape[1] == period:
-            rows = part.view(outer, -1, last - first)[:, low:high]
+    for low, high, left, right in column_boxes(start, stop, first, last, period):
+        # Pieces on both sides have the axes (long rows, short rows, columns), and their elements in the same
+        # order.
+        if own.shape[1] == period:
+            rows = shard.view(outer, -1, last - first)[:, low:high]
             views.append(rows[..., left - first : right - first])
         elif high - low == 1:
-            views.append(part[:, None, low * period + left - start : low * period + right - start])
+            views.append(shard[:, None, low * period + left - start : low * period + right - start])
         else:
-            rows = part[:, low * period - start : high * period - start].view(outer, high - low, period)
+            rows = shard[:, low * period - start : high * period - start].view(outer, high - low, period)
             views.append(rows[..., left:right])
     return views

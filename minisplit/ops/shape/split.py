@@ -2,40 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.ops.elementwise.apply import named
-from minisplit.ops.shape.layouts import permute_layout, with_extent, without_axis
-from minisplit.ops.shape.reshape import own_memory
+from minisplit.ops.reductions.axes import reduce_layout
+from minisplit.ops.shape.layouts import without_axis
+from minisplit.ops.shape.reshape import contiguous_clone
 
 
 def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
-    """Return the arrays that `x` has along `axis`, in a tuple.
+    """Return the arrays that `x` has along an axis.
 
-    Local, but along the split axis collective: then `x` is split evenly along its longest other axis first, by
-    one exchange. Raises IndexError for an axis out of range.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    axis : int, default 0
+        The axis.
 
+    Returns
+    -------
+    tuple of DNDarray
+        An array without that axis for each of its indices. Split as `x`; if `x` is split along that axis, evenly
+        along the longest other one.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local unless `axis` is the split axis. Then collective: one exchange.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> [y.tolist() for y in ms.unstack(ms.arange(6, split=0).reshape((3, 2)), axis=1)]
     [[0, 2, 4], [1, 3, 5]]
     """
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
-    whole = x.to_layout(without_axis(x.layout, axis))
-    rest = (*range(axis), *range(axis + 1, x.ndim))
-    like = permute_layout(with_extent(whole.layout, axis, 1), (axis, *rest))
-    split = None if like.split is None else like.split - 1
-    layout = Layout(like.shape[1:], split, like.ranks, like.ragged)
-    return tuple(DNDarray(own_memory(shard), layout, x.comm) for shard in whole.larray.unbind(axis))
+    # Each result would be on one rank alone if the split stayed, and what is done with it the work of that rank.
+    x = x._align(without_axis(x.layout, axis))
+    layout = reduce_layout(x.layout, (axis,), keepdims=False).result
+    return tuple(DNDarray(contiguous_clone(shard), layout, x.comm) for shard in x.larray.unbind(axis))
 
 
 def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 0) -> list[DNDarray]:
-    """Return `x` cut along `axis`: into so many parts, the first ones 1 longer, or before these indices.
+    """Divide `x` along an axis into parts, which need not be equal.
 
-    Local. Each part stays on the ranks that have it. Raises IndexError for an axis out of range, ValueError for
-    fewer than one part.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices_or_sections : int or sequence of int
+        The number of parts, of which the first ones are longer by 1; or the indices before which to divide.
+    axis : int, default 0
+        The axis.
 
+    Returns
+    -------
+    list of DNDarray
+        The parts, in memory of their own and split as `x`. Each index is on the rank that had it.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If the number of parts is less than 1.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> [part.tolist() for part in ms.array_split(ms.arange(5, split=0), 2)]
     [[0, 1, 2], [3, 4]]
@@ -47,18 +90,44 @@ def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: 
         parts = as_index(indices_or_sections, "indices_or_sections")
         if parts < 1:
             raise ValueError(f"indices_or_sections must be at least 1, got {parts}")
-        share, more = divmod(x.shape[axis], parts)
-        bounds = [part * share + min(part, more) for part in range(1, parts)]
-    around: tuple[slice, ...] = (slice(None),) * axis
+        # The rule of balanced layouts.
+        bounds = list(Layout((x.shape[axis],), 0, parts).displs or ())[1:]
+    before: tuple[slice, ...] = (slice(None),) * axis
+    # None, not the extent: bounds may be negative or beyond the axis, as slices have it.
     ends: list[int | None] = [*bounds, None]
-    return [x[(*around, slice(start, stop))] for start, stop in zip([0, *bounds], ends, strict=True)]
+    return [x[(*before, slice(start, stop))] for start, stop in zip([0, *bounds], ends, strict=True)]
 
 
 def split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 0) -> list[DNDarray]:
-    """Return `x` cut along `axis` into so many equal parts, or before each of these indices. Local.
+    """Divide `x` along an axis into equal parts.
 
-    See `array_split`. ValueError where the axis cannot be cut into equal parts.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices_or_sections : int or sequence of int
+        The number of parts; or the indices before which to divide.
+    axis : int, default 0
+        The axis.
 
+    Returns
+    -------
+    list of DNDarray
+        The parts, as those of `array_split`.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If the axis cannot be divided into that number of equal parts, or the number is less than 1.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> [part.shape for part in ms.split(ms.zeros((4, 3), split=0), [1, 3])]
     [(1, 3), (2, 3), (1, 3)]
@@ -74,21 +143,100 @@ def split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 
     return array_split(x, indices_or_sections, axis)
 
 
-def _cutter(name: str, axis_of: Callable[[int], int], what: str) -> Callable[..., list[DNDarray]]:
-    """Make `split` along an axis that depends on the number of dimensions."""
+def vsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
+    """Divide `x` along axis 0 into equal parts.
 
-    def operation(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
-        return split(x, indices_or_sections, axis_of(as_dndarray(x).ndim))
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices_or_sections : int or sequence of int
+        The number of parts; or the indices before which to divide.
 
-    doc = f"""Return `x` cut along {what}. Local. See `split`.
+    Returns
+    -------
+    list of DNDarray
+        The parts, as those of `array_split`.
 
+    Raises
+    ------
+    IndexError, ValueError
+        Where `split` does.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
     >>> import minisplit as ms
-    >>> len(ms.{name}(ms.zeros((2, 2, 2), split=0), 2))
+    >>> len(ms.vsplit(ms.zeros((2, 2), split=0), 2))
     2
     """
-    return named(operation, name, doc)
+    return split(x, indices_or_sections, 0)
 
 
-vsplit = _cutter("vsplit", lambda ndim: 0, "axis 0")
-hsplit = _cutter("hsplit", lambda ndim: min(1, ndim - 1), "axis 1, or 0 of a 1-d array")
-dsplit = _cutter("dsplit", lambda ndim: 2, "axis 2")
+def hsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
+    """Divide `x` along axis 1 into equal parts, or a 1-d array along axis 0.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices_or_sections : int or sequence of int
+        The number of parts; or the indices before which to divide.
+
+    Returns
+    -------
+    list of DNDarray
+        The parts, as those of `array_split`.
+
+    Raises
+    ------
+    IndexError, ValueError
+        Where `split` does.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> [part.shape for part in ms.hsplit(ms.zeros((3, 4), split=0), 2)]
+    [(3, 2), (3, 2)]
+    """
+    return split(x, indices_or_sections, min(1, as_dndarray(x).ndim - 1))
+
+
+def dsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
+    """Divide `x` along axis 2 into equal parts.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices_or_sections : int or sequence of int
+        The number of parts; or the indices before which to divide.
+
+    Returns
+    -------
+    list of DNDarray
+        The parts, as those of `array_split`.
+
+    Raises
+    ------
+    IndexError, ValueError
+        Where `split` does.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> [part.shape for part in ms.dsplit(ms.zeros((2, 1, 4), split=0), 2)]
+    [(2, 1, 2), (2, 1, 2)]
+    """
+    return split(x, indices_or_sections, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,17 +16,38 @@ from minisplit.ops.shape.layouts import with_extent
 
 
 def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, axis: int | None = None) -> DNDarray:
-    """Return what `x` has at `indices` along an axis, which only a 1-d array need not name.
+    """Return what `x` has at indices of an axis. It is `x[indices]` along that axis.
 
-    indices: integers, from -extent on, in an array of any layout, or the same on all ranks in a tensor, NumPy
-        array or list; in several dimensions their axes take the place of `axis`.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices : DNDarray, torch.Tensor, numpy.ndarray or sequence of int
+        The indices, which count from the end if they are negative. A DNDarray of any layout; anything else the
+        same on all ranks.
+    axis : int, optional
+        The axis. Only a 1-d array need not name it.
 
-    Local where that is not the split axis, and the indices are replicated. Else collective: see `x[indices]`,
-    which this is along one axis, for the messages and for how the result is split.
+    Returns
+    -------
+    DNDarray
+        The array with the axes of `indices` in place of `axis`. Split as `x[indices]`.
 
-    Raises ValueError without an axis for other than 1-d arrays, IndexError for an axis or an index out of range
-    and for indices that are no integers: all on every rank.
+    Raises
+    ------
+    ValueError
+        If the axis is missing.
+    IndexError
+        If the axis or an index is out of range, or the indices are no integers.
 
+    Communication
+    -------------
+    Local if `axis` is not the split axis and the indices are replicated. Otherwise collective: one exchange, of
+    the elements along the split axis, or of split indices along another one. If both are split along the axis, one
+    agreement, one allgather and two exchanges.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.take(ms.arange(6, split=0).reshape((2, 3)), [-1, 0], axis=1).tolist()
     [[2, 0], [5, 3]]
@@ -35,7 +55,10 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
     if axis is None and as_dndarray(x).ndim != 1:
         raise ValueError(f"take needs an axis, except for 1-d arrays, got shape {x.shape}")
     axis = normalise_axis(0 if axis is None else axis, as_dndarray(x).ndim, "axis")
-    dtype = str(_dtype(indices))
+    # NumPy takes an empty list for one of float64: it is one of integers here.
+    array = indices if hasattr(indices, "dtype") or not np.size(indices) else np.asarray(indices)
+    dtype = str(getattr(array, "dtype", None))
+    # x[mask] and x[1.0] mean something else, or nothing: here both are mistakes.
     if "bool" in dtype:
         raise IndexError("indices must be integers, got bools; x[mask] takes what a mask selects")
     if "float" in dtype or "complex" in dtype:
@@ -44,18 +67,42 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
 
 
 def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DNDarray:
-    """Return, for each of `indices`, what `x` has there along an axis, and at the same place along all others.
+    """Return what `x` has at indices of an axis that depend on the place along all others.
 
-    The shapes broadcast but for that axis, which has the extent of the indices in the result.
+    With `axis=1` element (i, j) of the result is `x[i, indices[i, j]]`.
 
-    Local where `axis` is not the split axis of `x` and both are cut alike, or one is replicated; split indices
-    take one small message, in which ranks agree that all are in range. Else collective, and the result is split
-    as one of the two: the one for which the fewest bytes move. Along the split axis each rank gets what it needs
-    from its owners, once: see `x[indices]`.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    indices : DNDarray
+        The indices, which count from the end if they are negative. Its shape and that of `x` broadcast but for the
+        axis.
+    axis : int, default -1
+        The axis.
 
-    Raises ValueError for shapes that do not fit, IndexError for an axis or an index out of range and for
-    indices that are no integers: all on every rank.
+    Returns
+    -------
+    DNDarray
+        The elements, as many along the axis as there are indices. Split as `x` or `indices`: as the one for which
+        the fewest bytes move.
 
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the arrays are on different communicators.
+    IndexError
+        If the axis or an index is out of range, or the indices are no integers.
+
+    Communication
+    -------------
+    Local where `axis` is not the split axis of `x` and the indices are replicated. Otherwise collective: split
+    indices take an agreement that all are in range, and one exchange if they are split along another axis than
+    `x`. Along the split axis one exchange of the elements, and for split indices one allgather and one exchange
+    before it.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> x, order = ms.array([[3, 1, 2], [4, 6, 5]], split=0), ms.array([[1, 2, 0], [0, 2, 1]])
     >>> ms.take_along_axis(x, order, axis=1).tolist()
@@ -68,24 +115,20 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
         raise IndexError(f"indices must be integers, got {indices.dtype}")
     if indices.ndim != x.ndim:
         raise ValueError(f"indices must have as many dimensions as x, got shapes {indices.shape} and {x.shape}")
+    # The layout of x with one index along the axis: its split is that of the result, as far as x decides on it.
     one = with_extent(x.layout.with_split(None) if x.split == axis else x.layout, axis, 1)
     broadcast_shape([one.shape, with_extent(indices.layout.with_split(None), axis, 1).shape])
     if x.split == axis:
-        places = [torch.arange(n).reshape(-1, *(1,) * (x.ndim - 1 - place)) for place, n in enumerate(x.shape)]
-        return x[(*places[:axis], indices, *places[axis + 1 :])]
-    inside = in_range([(axis, Part(indices.larray.to(torch.int64), indices.layout))], x.shape, x.comm)[axis]
-    row = max(x.shape[axis], 1) * x.larray.itemsize
-    meeting = align((one, indices.layout), (row, inside.shard.itemsize))
-    wanted, index_wanted = meeting.needed
-    if wanted is not None:
-        wanted = x.layout.with_split(None) if wanted.split == axis else with_extent(wanted, axis, x.shape[axis])
-    shard = operand_shard(x, wanted, meeting.result)
-    index = operand_shard(DNDarray(*inside, x.comm), index_wanted, meeting.result)
-    return DNDarray(torch.take_along_dim(shard, index, axis), meeting.result, x.comm)
-
-
-def _dtype(indices: Any) -> Any:
-    if hasattr(indices, "dtype"):
-        return indices.dtype
-    array = np.asarray(indices)
-    return array.dtype if array.size else None
+        # An index for each axis, which all broadcast: the general indexing finds the owners of the elements.
+        others = [torch.arange(n).reshape(-1, *(1,) * (x.ndim - 1 - place)) for place, n in enumerate(x.shape)]
+        return x[(*others[:axis], indices, *others[axis + 1 :])]
+    checked = in_range([(axis, Part(indices.larray.to(torch.int64), indices.layout))], x.shape, x.comm)[axis]
+    itemsizes = max(x.shape[axis], 1) * x.larray.itemsize, checked.shard.itemsize
+    alignment = align((one, indices.layout), itemsizes)
+    needed, index_needed = alignment.needed
+    if needed is not None:
+        # That of x with its whole axis in place of the one index.
+        needed = x.layout.with_split(None) if needed.split == axis else with_extent(needed, axis, x.shape[axis])
+    shard = operand_shard(x, needed, alignment.result)
+    index = operand_shard(DNDarray(*checked, x.comm), index_needed, alignment.result)
+    return DNDarray(torch.take_along_dim(shard, index, axis), alignment.result, x.comm)

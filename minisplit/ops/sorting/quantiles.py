@@ -19,25 +19,54 @@ from minisplit.ops.sorting.sample_sort import sample_sort
 
 Method = Literal["linear", "lower", "higher", "nearest", "midpoint"]
 Quantiles = float | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
-# From a place between elements the two elements to take, and how far from the first to the second.
-Between = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
-# So many selections of torch.kthvalue take less time than sorting.
-_FEW = 4
-_METHODS: dict[str, Between] = {
+# By method, from a place between two elements of a sorted row: the two, and how far from the first to the second.
+_METHODS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = {
     "linear": lambda at: (at.floor(), at.ceil(), at - at.floor()),
     "lower": lambda at: (at.floor(), at.floor(), torch.zeros_like(at)),
     "higher": lambda at: (at.ceil(), at.ceil(), torch.zeros_like(at)),
     "nearest": lambda at: (at.round(), at.round(), torch.zeros_like(at)),
     "midpoint": lambda at: (at.floor(), at.ceil(), torch.full_like(at, 0.5)),
 }
+# So many calls of torch.kthvalue, each of which takes time in proportion to the row, take less than a sort.
+_FEW = 4
 
 
 def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """The median over an axis, a tuple of axes, or all (None): of an even number the mean of the middle two.
+    """Return the median along axes.
 
-    NaN where there is a NaN. Otherwise as `minisplit.quantile` of 0.5: Local, collective, dtype and errors.
+    Of an even number of elements it is the mean of the middle two. It is NaN where there is a NaN.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The medians, in the dtype of `x`, or torch's default dtype for integers. Split as `x` where its split axis
+        stays, else replicated.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If there is no element.
+    TypeError
+        If the elements are complex numbers, which have no order.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective, as `quantile`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.median(ms.array([4.0, 1.0, 3.0, 9.0], split=0)).item()
     3.5
@@ -46,10 +75,40 @@ def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
 
 
 def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """The median of what is not NaN over an axis, a tuple of axes, or all of them (None).
+    """Return the median of the elements that are not NaN along axes.
 
-    NaN where there is nothing else. Local or collective as `minisplit.median`.
+    It is NaN where there are no others.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The medians, in the dtype of `x`, or torch's default dtype for integers. Split as `x` where its split axis
+        stays, else replicated.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If there is no element.
+    TypeError
+        If the elements are complex numbers, which have no order.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective, as `quantile`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.nanmedian(ms.array([4.0, float("nan"), 3.0], split=0)).item()
     3.5
@@ -60,21 +119,47 @@ def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
 def quantile(
     x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
 ) -> DNDarray:
-    """The quantiles `q`, from 0 to 1, over an axis, a tuple of axes, or all of them (None), as `numpy.quantile`.
+    """Return quantiles along axes.
 
-    q: a number, or several, the same on all ranks; the axes of `q` come first in the result.
-    method: what to take between two elements: "linear", "lower", "higher", "nearest" or "midpoint".
+    They are NaN where there is a NaN.
 
-    NaN where there is a NaN. The result has the dtype of `x`, but torch's default for integers; halves are
-    interpolated in float32. Local where the split axis stays: then the result is split along it, with the counts
-    of `x`. Where that is reduced the result is replicated, and it is collective: two small messages and one
-    exchange sort the elements (two exchanges for more than one row of them), or, where the axes that stay have an
-    index for every rank, one exchange moves the split there; one message more gives the result, and of floating
-    point numbers another counts NaNs.
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    q : float, sequence of float or DNDarray
+        The quantiles, from 0 to 1. The same on all ranks.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    method : {"linear", "lower", "higher", "nearest", "midpoint"}, default "linear"
+        What to return for a quantile that lies between two elements.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
 
-    Raises ValueError for a `q` outside of 0 to 1, another method, or where there is no element, TypeError for
-    complex numbers and anything but a DNDarray, IndexError for an axis out of range: all on every rank.
+    Returns
+    -------
+    DNDarray
+        The quantiles, with the axes of `q` first. In the dtype of `x`, or torch's default dtype for integers.
+        Split as `x` where its split axis stays, else replicated.
 
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If a quantile is not from 0 to 1, for another method, or if there is no element.
+    TypeError
+        If the elements are complex numbers, which have no order.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective. Where the axes that stay have an index for every rank,
+    one exchange moves the split there, and one gathers the result. Otherwise sample sort: two small allgathers,
+    one exchange (two for more than one row of elements), and one allreduce of the result. Floating point numbers
+    take one more allreduce, which counts NaNs.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.quantile(ms.arange(5, split=0), [0.25, 0.9], method="lower").tolist()
     [1.0, 3.0]
@@ -85,10 +170,39 @@ def quantile(
 def nanquantile(
     x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
 ) -> DNDarray:
-    """The quantiles of what is not NaN, as `numpy.nanquantile`.
+    """Return quantiles of the elements that are not NaN along axes.
 
-    NaN where there is nothing else. Local or collective as `minisplit.quantile`.
+    They are NaN where there are no others.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    q : float, sequence of float or DNDarray
+        The quantiles, from 0 to 1. The same on all ranks.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    method : {"linear", "lower", "higher", "nearest", "midpoint"}, default "linear"
+        What to return for a quantile that lies between two elements.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The quantiles, as those of `quantile`.
+
+    Raises
+    ------
+    IndexError, ValueError, TypeError
+        Where `quantile` does.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective, as `quantile`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.nanquantile(ms.array([4.0, float("nan"), 3.0], split=0), 1).item()
     4.0
@@ -99,8 +213,39 @@ def nanquantile(
 def percentile(
     x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
 ) -> DNDarray:
-    """The percentiles `q`, from 0 to 100, as `numpy.percentile`. Local or collective as `minisplit.quantile`.
+    """Return percentiles along axes.
 
+    They are NaN where there is a NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    q : float, sequence of float or DNDarray
+        The percentiles, from 0 to 100. The same on all ranks.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    method : {"linear", "lower", "higher", "nearest", "midpoint"}, default "linear"
+        What to return for a percentile that lies between two elements.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The percentiles, as the quantiles of `quantile`.
+
+    Raises
+    ------
+    IndexError, ValueError, TypeError
+        Where `quantile` does.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective, as `quantile`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.percentile(ms.arange(5, split=0), 50).item()
     2.0
@@ -109,34 +254,35 @@ def percentile(
 
 
 def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: bool, name: str) -> DNDarray:
-    x, way = plan_reduction(x, axis, keepdims)
-    check_ordered(x, way, name)
+    """Compute what the function of this name returns: a name with "nan" skips NaNs, "percentile" is in percent."""
+    x, plan = plan_reduction(x, axis, keepdims)
+    check_ordered(x, plan, name)
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
-    wanted = _fractions(q, 100 if name == "percentile" else 1).to(x.device)
-    rows, line = _as_rows(x, way)
+    fractions = _read_fractions(q, 100 if name == "percentile" else 1).to(x.device)
+    is_floating, skips_nan = x.dtype.is_floating_point, name.startswith("nan")
+    rows, layout = _as_rows(x, plan)
     count = (~rows.isnan()).sum(1)
-    if way.crosses and x.dtype.is_floating_point:
-        count = all_reduce(count, x.comm)
-    elif way.crosses:
-        count = torch.full_like(count, way.count)
-    # In each row, by quantile; where there is nothing but NaN, the place of a NaN.
-    last = (count if name.startswith("nan") else torch.full_like(count, way.count))[:, None] - 1
-    low, high, part = _METHODS[method](wanted.flatten() * last.clamp(min=0))
-    picked = _picked(rows, line, torch.cat([low, high], 1).long(), x.comm)
-    ends = picked.to(accumulation_dtype(x.dtype) if x.dtype.is_floating_point else torch.float64)
-    found = _between(ends[:, : low.shape[1]], ends[:, low.shape[1] :], part.to(ends.dtype))
-    if not name.startswith("nan"):
-        found = torch.where(count[:, None] < way.count, torch.nan, found)
-    dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
-    kept, more = way.result, tuple(wanted.shape)
+    if plan.crosses:
+        count = all_reduce(count, x.comm) if is_floating else torch.full_like(count, plan.count)
+    # In each row, by quantile. Sorted NaNs come last: where there is nothing else, place 0 has one.
+    last = (count if skips_nan else torch.full_like(count, plan.count))[:, None] - 1
+    low, high, part = _METHODS[method](fractions.flatten() * last.clamp(min=0))
+    picked = _pick(rows, layout, torch.cat([low, high], 1).long(), x.comm)
+    ends = picked.to(accumulation_dtype(x.dtype) if is_floating else torch.float64)
+    found = _interpolate(ends[:, : low.shape[1]], ends[:, low.shape[1] :], part.to(ends.dtype))
+    if not skips_nan:
+        found = torch.where(count[:, None] < plan.count, torch.nan, found)
+    # NumPy's order of axes: those of q come first.
+    kept, more = plan.result, tuple(fractions.shape)
     split = None if kept.split is None else kept.split + len(more)
     result = Layout((*more, *kept.shape), split, kept.ranks, kept.ragged)
-    return DNDarray(found.T.to(dtype).reshape(result.lshape(x.comm.rank)), result, x.comm)
+    found = found.T.to(x.dtype if is_floating else torch.get_default_dtype())
+    return DNDarray(found.reshape(result.lshape(x.comm.rank)), result, x.comm)
 
 
-def _fractions(q: Quantiles, whole: int) -> torch.Tensor:
-    """The wanted quantiles, as fractions in float64."""
+def _read_fractions(q: Quantiles, whole: int) -> torch.Tensor:
+    """The quantiles as fractions of `whole`, in float64."""
     given = torch.as_tensor(q.numpy() if isinstance(q, DNDarray) else q, dtype=torch.float64)
     outside = given[~((given >= 0) & (given <= whole))]
     if len(outside):
@@ -144,47 +290,50 @@ def _fractions(q: Quantiles, whole: int) -> torch.Tensor:
     return given / whole
 
 
-def _as_rows(x: DNDarray, way: ReducedLayout) -> tuple[torch.Tensor, Layout | None]:
+def _as_rows(x: DNDarray, plan: ReducedLayout) -> tuple[torch.Tensor, Layout | None]:
     """This rank's elements, a row for each element of the result, and the layout of rows that ranks share.
 
-    In any order within a row, so that what a rank has of the array is what it has of the rows. Local.
+    Local: the elements of a row are in any order, so that each rank has of the rows what it has of the array.
     """
-    kept = [axis for axis in range(x.ndim) if axis not in way.axes]
-    rows = x.larray.permute((*kept, *way.axes))
-    if not way.crosses:
-        return rows.reshape(rows.numel() // way.count, way.count), None
-    counts = tuple(n * (way.count // x.layout.extent) for n in x.counts or ())
-    line = Layout((way.result.size, way.count), 1, x.comm.size, counts)
-    return rows.reshape(line.lshape(x.comm.rank)), line
+    kept = [axis for axis in range(x.ndim) if axis not in plan.axes]
+    rows = x.larray.permute((*kept, *plan.axes))
+    if not plan.crosses:
+        return rows.reshape(rows.numel() // plan.count, plan.count), None
+    counts = tuple(n * (plan.count // x.layout.extent) for n in x.counts or ())
+    layout = Layout((plan.result.size, plan.count), 1, x.comm.size, counts)
+    return rows.reshape(layout.lshape(x.comm.rank)), layout
 
 
-def _picked(rows: torch.Tensor, line: Layout | None, places: torch.Tensor, comm: Communication) -> torch.Tensor:
+def _pick(rows: torch.Tensor, layout: Layout | None, places: torch.Tensor, comm: Communication) -> torch.Tensor:
     """What stands at some places of each row once it is sorted. Collective where ranks share the rows."""
-    if line is None:
-        return _selected(rows, places)
-    home = split_elsewhere(line, 1)
-    if home is not None:
-        mine = torch.sort(redistribute(rows, line, home, comm), dim=1).values
+    if layout is None:
+        return _select(rows, places)
+    by_rows = split_elsewhere(layout, 1)
+    if by_rows is not None:
+        own = torch.sort(redistribute(rows, layout, by_rows, comm), dim=1).values
         part = Layout(tuple(places.shape), 0, comm.size)
-        return redistribute(mine.gather(1, places[part.box(comm.rank)]), part, part.with_split(None), comm)
-    run = sample_sort(rows, line, comm)
-    numbers = (places + torch.arange(len(places), device=places.device)[:, None] * line.extent).flatten()
-    start, stop = run.layout.span(comm.rank)
-    held = ((numbers >= start) & (numbers < stop)).nonzero()[:, 0]
-    found = run.values.new_zeros(len(numbers)).index_copy(0, held, run.values[numbers[held] - start])
-    return all_reduce(found, comm).reshape(places.shape)
+        return redistribute(own.gather(1, places[part.box(comm.rank)]), part, part.with_split(None), comm)
+    found = sample_sort(rows, layout, comm)
+    numbers = (places + torch.arange(len(places), device=places.device)[:, None] * layout.extent).flatten()
+    start, stop = found.layout.span(comm.rank)
+    is_own = ((numbers >= start) & (numbers < stop)).nonzero()[:, 0]
+    # Each place is on one rank, all others add a zero.
+    picked = found.values.new_zeros(len(numbers)).index_copy(0, is_own, found.values[numbers[is_own] - start])
+    return all_reduce(picked, comm).reshape(places.shape)
 
 
-def _selected(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """What stands at some places of each row once it is sorted. Few places are found without sorting."""
-    few = 0 < places.shape[1] <= _FEW and len(rows) and rows.dtype is not torch.bool
-    if few and (places == places[0]).all():
+def _select(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """What stands at some places of each row once it is sorted. Few places are found without sorting. Local."""
+    # torch.kthvalue takes one place for all rows, which differ where NaNs are skipped, and no bools.
+    is_few = 0 < places.shape[1] <= _FEW and len(rows) and rows.dtype is not torch.bool
+    if is_few and (places == places[0]).all():
         return torch.stack([rows.kthvalue(place + 1, 1).values for place in places[0].tolist()], 1)
     return torch.sort(rows, dim=1).values.gather(1, places)
 
 
-def _between(low: torch.Tensor, high: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
-    """From `low` a part of the way to `high`; also where that is infinite."""
-    way = high - low
+def _interpolate(low: torch.Tensor, high: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    """From `low` a part of the distance to `high`."""
+    distance = high - low
+    # Next to an infinite element the distance is infinite or NaN: half-way from 1 to infinity is infinity.
     weighted = torch.where(part > 0, low * (1 - part) + high * part, low)
-    return torch.where(way.isfinite(), low + way * part, weighted)
+    return torch.where(distance.isfinite(), low + distance * part, weighted)

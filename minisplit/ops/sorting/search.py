@@ -4,44 +4,133 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.communication.protocol import Communication
+from minisplit.core.indexing import index_arrays
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
 
-argmax = arg_extreme("max", "Where the greatest element is", 0)
-argmin = arg_extreme("min", "Where the least element is", 0)
+
+def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the index of the greatest element along an axis, or in the whole array.
+
+    The first of equal elements counts, in row-major order of the whole array, and NaN before all, as in NumPy.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    axis : int, optional
+        The axis. By default the array is searched as one row.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The indices, int64. Split as `x` where its split axis stays, else replicated.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is no element.
+    TypeError
+        If the elements are complex numbers, which have no order, or the axis is a tuple.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the extremes and their indices.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.argmax(ms.array([3, 9, 9], split=0)).item()
+    1
+    """
+    return arg_extreme("max", x, axis, keepdims)
+
+
+def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the index of the least element along an axis, or in the whole array.
+
+    The first of equal elements counts, in row-major order of the whole array, and NaN before all, as in NumPy.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    axis : int, optional
+        The axis. By default the array is searched as one row.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The indices, int64. Split as `x` where its split axis stays, else replicated.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is no element.
+    TypeError
+        If the elements are complex numbers, which have no order, or the axis is a tuple.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the extremes and their indices.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.argmin(ms.array([3, 1, 1], split=0)).item()
+    1
+    """
+    return arg_extreme("min", x, axis, keepdims)
 
 
 def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
-    """The indices of elements other than zero: an int64 array per axis, in row-major order.
+    """Return the indices of the elements other than zero.
 
-    Collective: one small message, and before it one move of a mask if `x` is split along another axis than 0. The
-    results of a split array are split; each rank has those of its part. Raises ValueError for a 0-d array,
-    TypeError for anything but a DNDarray: both on every rank.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
 
+    Returns
+    -------
+    tuple of DNDarray
+        For each axis the indices along it, int64 and 1-d, in row-major order of the elements. Split if `x` is:
+        each rank has those of its part.
+
+    Raises
+    ------
+    ValueError
+        If `x` has no axes.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective: one small allgather, and before it one exchange of a mask if
+    `x` is split along another axis than 0.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> [axis.tolist() for axis in ms.nonzero(ms.eye(2, split=0))]
     [[0, 1], [0, 1]]
     """
-    x = as_dndarray(x)
-    if not x.shape:
+    if not as_dndarray(x).shape:
         raise ValueError("nonzero needs at least one axis, got a 0-d array; take x[None]")
-    mask, rank = DNDarray(x._larray != 0, x._layout, x._comm), x._comm.rank
-    if x.split is None:
-        found = mask._larray.nonzero(as_tuple=True)
-        layout = Layout((len(found[0]),), None, x._comm.size)
-    else:
-        mask = mask.to_layout(x._layout.with_split(0))
-        first, *rest = mask._larray.nonzero(as_tuple=True)
-        found = (first + mask._layout.span(rank)[0], *rest)
-        counts = x._comm.allgather(np.array([len(first)]))[:, 0].tolist()
-        layout = Layout((sum(counts),), 0, x._comm.size, tuple(counts))
-    return tuple(DNDarray(indices.contiguous(), layout, x._comm) for indices in found)
+    found = index_arrays.nonzero(index_arrays.Part(x._larray != 0, x._layout), x._comm)
+    return tuple(DNDarray(index.contiguous(), layout, x._comm) for index, layout in found)
 
 
 def searchsorted(
@@ -52,16 +141,40 @@ def searchsorted(
     side: Literal["left", "right"] = "left",
     sorter: DNDarray | None = None,
 ) -> DNDarray:
-    """Where to insert each element of `x2`, an array or a number, in the 1-d array `x1`, so that it stays sorted.
+    """Return where to insert elements in a sorted array, so that it stays sorted.
 
-    Before equal elements (`side="left"`) or after them; NaN is the greatest, as in `minisplit.sort`.
-    `sorter` are the indices that sort `x1`, where it is not sorted. The result is int64 and has the layout of
-    `x2`, but is replicated where `x2` is a number. Local where `x1` is replicated; else collective, by one
-    message: each rank counts for a replicated `x2`, but for a split one `x1` is gathered.
+    NaN counts as the greatest element, as in `minisplit.sort`.
 
-    Raises ValueError for an `x1` that is not 1-d, another `side` and arrays on different communicators, TypeError
-    for anything but DNDarrays and for complex numbers: all on every rank.
+    Parameters
+    ----------
+    x1 : DNDarray
+        The sorted array, 1-d.
+    x2 : DNDarray or float
+        The elements to insert.
+    side : {"left", "right"}, default "left"
+        Whether they come before equal elements of `x1`, or after them.
+    sorter : DNDarray, optional
+        The indices that sort `x1`. By default it is sorted.
 
+    Returns
+    -------
+    DNDarray
+        The indices in `x1`, int64, with the shape and layout of `x2`. Replicated where that is a number.
+
+    Raises
+    ------
+    ValueError
+        If `x1` is not 1-d, for another side, or if the arrays are on different communicators.
+    TypeError
+        If the elements are complex numbers, which have no order, or `x2` is neither an array nor a number.
+
+    Communication
+    -------------
+    Local if `x1` is replicated. Otherwise collective. For a replicated `x2` one allreduce of the ranks' own
+    results, for a split one `x1` is gathered: one exchange.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.searchsorted(ms.arange(0, 10, 2, split=0), ms.array([3, 4, 99])).tolist()
     [2, 2, 5]
@@ -70,8 +183,8 @@ def searchsorted(
     if not isinstance(x2, DNDarray):
         if not isinstance(x2, (int, float)):
             as_dndarray(x2, "x2")
-        value = torch.tensor(x2, dtype=torch.result_type(x1._larray, x2), device=x1.device)
-        x2 = DNDarray(value, Layout((), None, x1._comm.size), x1._comm)
+        value = torch.tensor(x2, dtype=torch.result_type(x1.larray, x2), device=x1.device)
+        x2 = replicated(value, x1.comm)
     check_one_communicator([x1, x2])
     if x1.ndim != 1:
         raise ValueError(f"searchsorted looks into a 1-d array, got x1 of shape {x1.shape}")
@@ -82,19 +195,23 @@ def searchsorted(
         raise TypeError(f"searchsorted needs numbers that have an order, got {x1.dtype} and {x2.dtype}")
     if sorter is not None:
         x1 = x1[sorter]
+    # The ranks have parts of both, so each needs all of one. The table is the smaller one as a rule.
     if x1.split is not None and x2.split is not None:
-        x1 = x1.to_layout(x1._layout.with_split(None))
-    table, wanted = (_bytes(comparable(x._larray.detach().to(dtype))) for x in (x1, x2))
-    if table.isnan().any():  # behind which torch finds no order
+        x1 = x1._align(x1.layout.with_split(None))
+    table, wanted = (searchable(x.larray.detach().to(dtype)) for x in (x1, x2))
+    if table.isnan().any():
+        # torch's binary search takes no number for less than NaN, and so goes wrong where it meets one.
         table, wanted = ordinal(table), ordinal(wanted)
     found = torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
-    return DNDarray(all_reduce(found, x1._comm) if x1.split is not None else found, x2._layout, x1._comm)
+    # The elements that come before, on this rank: those of all ranks add up to the place in the whole array.
+    return DNDarray(all_reduce(found, x1.comm) if x1.split is not None else found, x2.layout, x1.comm)
 
 
-def _bytes(values: torch.Tensor) -> torch.Tensor:
-    """Bools, in which torch does not search, as bytes."""
-    return values.to(torch.uint8) if values.dtype is torch.bool else values
+def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
+    """Return a tensor that is the same on all ranks as an array."""
+    return DNDarray(whole, Layout(tuple(whole.shape), None, comm.size), comm)
 
 
-for _name, _method in {"argmax": argmax, "argmin": argmin, "nonzero": nonzero}.items():
-    setattr(DNDarray, _name, _method)
+def searchable(values: torch.Tensor) -> torch.Tensor:
+    """Numbers in the order of the values, of a dtype in which torch can search: bools as bytes."""
+    return values.to(torch.uint8) if values.dtype is torch.bool else comparable(values)

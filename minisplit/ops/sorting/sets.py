@@ -10,15 +10,29 @@ import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.indexing.index_arrays import gather_counts
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.reductions.extremes import comparable, global_index, ordinal
+from minisplit.ops.reductions.extremes import global_index, ordinal
 from minisplit.ops.reductions.reduce import union
-from minisplit.ops.sorting.sample_sort import Deal, deal
+from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
+from minisplit.ops.sorting.search import replicated, searchable
 
 
 class UniqueAll(NamedTuple):
-    """What `unique_all` returns."""
+    """The results of `unique_all`.
+
+    Attributes
+    ----------
+    values : DNDarray
+        The distinct elements.
+    indices : DNDarray
+        Where each of them is first in the array as one row.
+    inverse_indices : DNDarray
+        For each element of the array which of the distinct ones it is.
+    counts : DNDarray
+        How often each distinct element occurs.
+    """
 
     values: DNDarray
     indices: DNDarray
@@ -27,73 +41,154 @@ class UniqueAll(NamedTuple):
 
 
 class UniqueCounts(NamedTuple):
-    """What `unique_counts` returns."""
+    """The results of `unique_counts`.
+
+    Attributes
+    ----------
+    values : DNDarray
+        The distinct elements.
+    counts : DNDarray
+        How often each distinct element occurs.
+    """
 
     values: DNDarray
     counts: DNDarray
 
 
 class UniqueInverse(NamedTuple):
-    """What `unique_inverse` returns."""
+    """The results of `unique_inverse`.
+
+    Attributes
+    ----------
+    values : DNDarray
+        The distinct elements.
+    inverse_indices : DNDarray
+        For each element of the array which of the distinct ones it is.
+    """
 
     values: DNDarray
     inverse_indices: DNDarray
 
 
 def unique_values(x: DNDarray, /) -> DNDarray:
-    """Return the distinct elements of `x`, in ascending order, as a 1-d array.
+    """Return the distinct elements of an array.
 
-    Every NaN is distinct, and the last; signed zeros are one. Complex numbers are in order of their real, then
-    their imaginary parts. Of a split array the result is split, with the counts that come of it: about equal where
-    the ranks have many distinct elements. Collective then: three small messages, and one exchange of what is
-    distinct on each rank. Raises TypeError for anything but a DNDarray, on every rank.
+    Every NaN is distinct, and signed zeros are one element.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        The distinct elements, 1-d and in ascending order: NaNs last, complex numbers by their real, then their
+        imaginary parts. Split if `x` is, with about equal counts where the ranks have many distinct elements.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective: three small allgathers and one exchange of what is distinct
+    on each rank.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.unique_values(ms.array([3, 1, 3], split=0)).tolist()
     [1, 3]
     """
-    return _unique(x).values()
+    return _unique(x)[0]
 
 
 def unique_counts(x: DNDarray, /) -> UniqueCounts:
-    """Return the distinct elements of `x`, and how often each occurs, int64: `(values, counts)`.
+    """Return the distinct elements of an array, and how often each occurs.
 
-    Both as `minisplit.unique_values` has them. Collective for a split array, with one exchange more.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
 
+    Returns
+    -------
+    values : DNDarray
+        The distinct elements, as those of `unique_values`.
+    counts : DNDarray
+        How often each occurs, int64.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective: three small allgathers and two exchanges of what is distinct
+    on each rank.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.unique_counts(ms.array([3, 1, 3], split=0)).counts.tolist()
     [1, 2]
     """
-    found = _unique(x)
-    return UniqueCounts(found.values(), found.counts())
+    return UniqueCounts(*_unique(x, "counts"))
 
 
 def unique_inverse(x: DNDarray, /) -> UniqueInverse:
-    """Return the distinct elements of `x`, and for each element of `x` which of them it is.
+    """Return the distinct elements of an array, and for each of its elements which of them it is.
 
-    `(values, inverse_indices)`: the first as `minisplit.unique_values` has them, the second int64 with the shape
-    and layout of `x`. Collective for a split array, with two exchanges more: there and back.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
 
+    Returns
+    -------
+    values : DNDarray
+        The distinct elements, as those of `unique_values`.
+    inverse_indices : DNDarray
+        For each element of `x` its index in `values`, int64, with the layout of `x`.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective: three small allgathers and three exchanges of what is
+    distinct on each rank, the last one back.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.unique_inverse(ms.array([3, 1, 3], split=0)).inverse_indices.tolist()
     [1, 0, 1]
     """
-    found = _unique(x, placed=True)
-    return UniqueInverse(found.values(), found.inverse())
+    return UniqueInverse(*_unique(x, "inverse"))
 
 
 def unique_all(x: DNDarray, /) -> UniqueAll:
-    """Return the distinct elements of `x` and all about them: `(values, indices, inverse_indices, counts)`.
+    """Return the distinct elements of an array, where they are and how often each occurs.
 
-    As `minisplit.unique_counts` and `minisplit.unique_inverse`; `indices`, int64, are where each occurs first in
-    the array as one row. Collective for a split array, by three small messages and four exchanges.
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
 
+    Returns
+    -------
+    values : DNDarray
+        The distinct elements, as those of `unique_values`.
+    indices : DNDarray
+        Where each of them is first in the array as one row, int64.
+    inverse_indices : DNDarray
+        For each element of `x` its index in `values`, int64, with the layout of `x`.
+    counts : DNDarray
+        How often each occurs, int64.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective: three small allgathers and four exchanges of what is distinct
+    on each rank.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.unique_all(ms.array([3, 1, 3], split=0)).indices.tolist()
     [1, 0]
     """
-    found = _unique(x, placed=True)
-    return UniqueAll(found.values(), found.indices(), found.inverse(), found.counts())
+    return UniqueAll(*_unique(x, "indices", "inverse", "counts"))
 
 
 def unique(
@@ -103,11 +198,41 @@ def unique(
     return_counts: bool = False,
     axis: None = None,
 ) -> Any:
-    """Return the distinct elements of `x`, and what else is asked for in a tuple, as `numpy.unique`.
+    """Return the distinct elements of an array, and what else is asked for.
 
-    Local or collective as `minisplit.unique_all`, whose results these are: NaNs are distinct. Raises ValueError
-    for an `axis` other than None, TypeError for anything but a DNDarray.
+    It is `numpy.unique` with `equal_nan=False`.
 
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    return_index : bool, default False
+        Whether to return where each distinct element is first.
+    return_inverse : bool, default False
+        Whether to return which of them each element is.
+    return_counts : bool, default False
+        Whether to return how often each occurs.
+    axis : None, optional
+        Always None: elements are compared, not rows.
+
+    Returns
+    -------
+    DNDarray or tuple of DNDarray
+        The distinct elements. With what else is asked for, in this order, in a tuple, as those of `unique_all`.
+
+    Raises
+    ------
+    ValueError
+        If an axis is given.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective: three small allgathers, and exchanges of what is distinct on
+    each rank: one for the elements, one for their places if the index or the inverse is asked for, and one each
+    for the inverse and the counts.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> values, counts = ms.unique(ms.array([3, 1, 3], split=0), return_counts=True)
     >>> values.tolist(), counts.tolist()
@@ -117,57 +242,79 @@ def unique(
         raise ValueError(
             f"axis of unique must be None: it compares elements, not rows, got {axis!r}; number the rows first"
         )
-    found = _unique(x, placed=return_index or return_inverse)
-    more = [(found.indices, return_index), (found.inverse, return_inverse), (found.counts, return_counts)]
-    results = [found.values(), *(part() for part, wanted in more if wanted)]
+    asked = {"indices": return_index, "inverse": return_inverse, "counts": return_counts}
+    results = _unique(x, *(name for name in asked if asked[name]))
     return tuple(results) if len(results) > 1 else results[0]
 
 
 def isin(x1: Operand, x2: Operand, /, *, assume_unique: bool = False, invert: bool = False) -> DNDarray:
-    """Whether each element of `x1` is in `x2`; with `invert` whether it is not. One of the two may be a number.
+    """Test whether each element of one array is in another.
 
-    bool, with the shape and layout of `x1`. NaN is in nothing. Local where `x2` is replicated; else collective:
-    one allreduce for a replicated `x1`, and for a split one two small messages and three exchanges of what is
-    distinct on each rank, so that no rank needs all of `x2`. `assume_unique` changes nothing.
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The elements to look for.
+    x2 : DNDarray or number
+        The elements among which to look. One of the two is an array.
+    assume_unique : bool, default False
+        Without effect.
+    invert : bool, default False
+        Whether to test that it is not in the other.
 
-    Raises ValueError for arrays on different communicators, TypeError for anything but DNDarrays and numbers.
+    Returns
+    -------
+    DNDarray
+        The answers, bool, with the layout of `x1`. NaN is in nothing.
 
+    Raises
+    ------
+    ValueError
+        If the arrays are on different communicators.
+    TypeError
+        If neither is an array, or one is neither array nor number.
+
+    Communication
+    -------------
+    Local if `x2` is replicated. Otherwise collective: one allreduce of the answers for a replicated `x1`. For a
+    split one two small allgathers and three exchanges of what is distinct on each rank, so that no rank needs all
+    of `x2`.
+
+    Examples
+    --------
     >>> import minisplit as ms
     >>> ms.isin(ms.arange(4, split=0), ms.array([3, 1, 7], split=0)).tolist()
     [False, True, False, True]
     """
-    first, second = _arrays(x1, x2)
-    is_shared = first.split is not None and second.split is not None and first.comm.size > 1
-    found = _among(first.larray, second.larray, first.comm if is_shared else None)
+    first, second = _read_operands(x1, x2)
+    are_split = first.split is not None and second.split is not None and first.comm.size > 1
+    found = _is_among(first.larray, second.larray, first.comm if are_split else None)
     if first.split is None and second.split is not None:
         found = union(found, first.comm)
     return DNDarray(~found if invert else found, first.layout, first.comm)
 
 
-def _among(values: torch.Tensor, others: torch.Tensor, comm: Communication | None) -> torch.Tensor:
-    """Whether each element is in another tensor, or, with `comm`, in any rank's. Collective then."""
+def _is_among(values: torch.Tensor, others: torch.Tensor, comm: Communication | None) -> torch.Tensor:
+    """Whether each element is in another tensor, or, with `comm`, in that of any rank. Collective then."""
     if comm is None and not values.is_complex():
-        return torch.isin(
-            *(comparable(x.to(torch.uint8) if x.dtype is torch.bool else x) for x in (values, others))
-        )
+        return torch.isin(searchable(values), searchable(others))
     number = values.numel()
     own = _distinct(torch.cat([values.flatten(), others.flatten()]))
-    has = _marked(own.inverse[number:], len(own.values))
+    is_in = _mask(own.inverse[number:], len(own.values))
     if comm is not None:
-        way = _way(own.values, torch.arange(len(own.values), device=values.device), comm)
-        there = _distinct(way.carry(own.values))
-        has = way.back(_marked(there.inverse[way.carry(has)], len(there.values))[there.inverse])
-    return has[own.inverse[:number]].reshape(values.shape)
+        # Equal elements meet on one rank. If one of them was in the others of its rank, all of them are.
+        partition = _partition(own.values, torch.arange(len(own.values), device=values.device), comm)
+        met = _distinct(partition.exchange(own.values))
+        is_in = _mask(met.inverse[partition.exchange(is_in)], len(met.values))
+        is_in = partition.exchange_back(is_in[met.inverse])
+    return is_in[own.inverse[:number]].reshape(values.shape)
 
 
-def _marked(places: torch.Tensor, number: int) -> torch.Tensor:
+def _mask(places: torch.Tensor, number: int) -> torch.Tensor:
     """A mask of a number of elements that is true at some places."""
-    mask = torch.zeros(number, dtype=torch.bool, device=places.device)
-    mask[places] = True
-    return mask
+    return torch.zeros(number, dtype=torch.bool, device=places.device).index_fill(0, places, True)
 
 
-def _arrays(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
+def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
     """The operands, numbers as replicated arrays, in one dtype in which equal values stay equal."""
     given: list[Any] = [x.item() if isinstance(x, (np.number, np.bool_)) else x for x in (x1, x2)]
     arrays = [
@@ -178,107 +325,86 @@ def _arrays(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
     check_one_communicator(arrays)
     dtypes = [x.dtype if isinstance(x, DNDarray) else _dtype_beside(arrays[0].dtype, x) for x in given]
     dtype, comm = torch.promote_types(*dtypes), arrays[0].comm
-    made = [
+    first, second = (
         DNDarray(x.larray.detach().to(dtype), x.layout, comm)
         if isinstance(x, DNDarray)
-        else DNDarray(torch.tensor(x, dtype=dtype, device=arrays[0].device), Layout((), None, comm.size), comm)
+        else replicated(torch.tensor(x, dtype=dtype, device=arrays[0].device), comm)
         for x in given
-    ]
-    return made[0], made[1]
+    )
+    return first, second
 
 
 def _dtype_beside(dtype: torch.dtype, number: complex) -> torch.dtype:
-    """In which dtype a number is compared with an array's elements: of integers in one that holds any number."""
+    """The dtype in which a number is compared with an array's elements."""
     if dtype.is_floating_point or dtype.is_complex:
         return torch.result_type(torch.empty(1, dtype=dtype), number)
+    # One that holds any number: 257 as a byte would be 1, and so be found among bytes.
     return {float: torch.float64, complex: torch.complex128}.get(type(number), torch.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Distinct:
-    """The distinct elements of a row, in order; where each is first; and for every element of the row which it
-    is."""
+    """The distinct elements of a 1-d tensor in order, where each is first, and which of them each element is."""
 
     values: torch.Tensor
     first: torch.Tensor
     inverse: torch.Tensor
 
 
-def _distinct(row: torch.Tensor, numbers: torch.Tensor | None = None) -> _Distinct:
-    """The distinct elements of a row; of equals and of NaNs the first is that with the least of the `numbers`."""
-    order = torch.arange(len(row), device=row.device) if numbers is None else torch.argsort(numbers)
-    for part in (row.imag, row.real) if row.is_complex() else (row,):
+def _distinct(elements: torch.Tensor, numbers: torch.Tensor | None = None) -> _Distinct:
+    """The distinct elements of a 1-d tensor. Of equals and of NaNs the first is that with the least number."""
+    order = torch.arange(len(elements), device=elements.device) if numbers is None else torch.argsort(numbers)
+    # Stable sorts by what counts less first: the number, the imaginary part, the real part.
+    for part in (elements.imag, elements.real) if elements.is_complex() else (elements,):
         order = order[torch.sort(part[order], stable=True).indices]
-    ordered = row[order]
-    begins = torch.ones(len(row), dtype=torch.bool, device=row.device)
+    ordered = elements[order]
+    begins = torch.ones(len(elements), dtype=torch.bool, device=elements.device)
     begins[1:] = ordered[1:] != ordered[:-1]
     inverse = torch.empty_like(order)
     inverse[order] = begins.cumsum(0) - 1
     return _Distinct(ordered[begins], order[begins], inverse)
 
 
-def _way(values: torch.Tensor, numbers: torch.Tensor, comm: Communication) -> Deal:
-    """Where each rank's distinct values go: equal ones to one rank, but NaNs, which their numbers tell apart."""
+def _partition(values: torch.Tensor, numbers: torch.Tensor, comm: Communication) -> Partition:
+    """Which of this rank's distinct values go to which rank: equal ones to one, NaNs by their numbers."""
 
-    def key_at(places: torch.Tensor) -> torch.Tensor:
+    def keys_at(places: torch.Tensor) -> torch.Tensor:
         some = values[places]
+        # Real numbers go without the first key, which is 0 for all.
         major, minor = (some.real, some.imag) if some.is_complex() else (torch.zeros_like(places), some)
+        # The third key is the same for equal values, so that no splitter divides them. NaNs equal nothing, and an
+        # array may be full of them: they are shared out.
         tie = torch.where(some.isnan(), numbers[places], 0)
         return torch.stack([ordinal(major), ordinal(minor), tie], -1)
 
-    return deal(len(values), key_at, values.device, comm)
+    return partition_by_samples(len(values), keys_at, values.device, comm)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Unique:
-    """The distinct elements of `x` on this rank, and those of all ranks of which this one has a part.
-
-    `way` leads from the first to the second, `numbers` are the places in `x` of what came. Without ranks to talk
-    to both are the same, and `way` is None.
-    """
-
-    x: DNDarray
-    mine: _Distinct
-    way: Deal | None
-    numbers: torch.Tensor
-    part: _Distinct
-    layout: Layout
-
-    def _wrapped(self, elements: torch.Tensor) -> DNDarray:
-        return DNDarray(elements, self.layout, self.x.comm)
-
-    def values(self) -> DNDarray:
-        return self._wrapped(self.part.values)
-
-    def indices(self) -> DNDarray:
-        return self._wrapped(self.numbers[self.part.first])
-
-    def counts(self) -> DNDarray:
-        counts = torch.bincount(self.mine.inverse, minlength=len(self.mine.values))
-        if self.way is not None:
-            came = self.way.carry(counts)
-            counts = came.new_zeros(len(self.part.values)).index_add(0, self.part.inverse, came)
-        return self._wrapped(counts)
-
-    def inverse(self) -> DNDarray:
-        which = self.mine.inverse
-        if self.way is not None:
-            start, _ = self.layout.span(self.x.comm.rank)
-            which = self.way.back(self.part.inverse + start)[which]
-        return DNDarray(which.reshape(self.x.lshape), self.x.layout, self.x.comm)
-
-
-def _unique(x: DNDarray, placed: bool = False) -> _Unique:
-    """The distinct elements of `x`; `placed` if their places are asked for, or which of them each element is."""
+def _unique(x: DNDarray, *names: str) -> list[DNDarray]:
+    """The distinct elements of `x`, and those of "indices", "inverse" and "counts" that are named."""
     x = as_dndarray(x)
-    comm, mine = x.comm, _distinct(x.larray.detach().flatten())
-    if x.split is None or comm.size == 1:
-        layout = Layout((len(mine.values),), None if x.split is None else 0, comm.size)
-        return _Unique(x, mine, None, torch.arange(x.size, device=x.device), mine, layout)
-    numbers = global_index(mine.first, x.layout, comm.rank, x.layout.span(comm.rank)[0])
-    way = _way(mine.values, numbers, comm)
-    came = way.carry(mine.values)
-    numbers = way.carry(numbers) if placed else numbers
-    part = _distinct(came, numbers if placed else None)
-    counts = comm.allgather(np.array([len(part.values)]))[:, 0].tolist()
-    return _Unique(x, mine, way, numbers, part, Layout((sum(counts),), 0, comm.size, tuple(counts)))
+    comm, own = x.comm, _distinct(x.larray.detach().flatten())
+    found = {"values": own.values, "indices": own.first, "inverse": own.inverse}
+    if "counts" in names:
+        found["counts"] = torch.bincount(own.inverse, minlength=len(own.values))
+    layout = Layout((len(own.values),), None if x.split is None else 0, comm.size)
+    if x.split is not None and comm.size > 1:
+        numbers = global_index(own.first, x.layout, comm.rank, x.layout.span(comm.rank)[0])
+        partition = _partition(own.values, numbers, comm)
+        received = partition.exchange(own.values)
+        # Places matter where NaNs are told apart, and where it is asked which of equal elements is the first.
+        has_places = "indices" in names or "inverse" in names
+        numbers = partition.exchange(numbers) if has_places else numbers
+        part = _distinct(received, numbers if has_places else None)
+        layout = gather_counts(len(part.values), comm)
+        found["values"] = part.values
+        if "indices" in names:
+            found["indices"] = numbers[part.first]
+        if "inverse" in names:
+            answers = partition.exchange_back(part.inverse + layout.span(comm.rank)[0])
+            found["inverse"] = answers[own.inverse]
+        if "counts" in names:
+            counts = partition.exchange(found["counts"])
+            found["counts"] = counts.new_zeros(len(part.values)).index_add(0, part.inverse, counts)
+    found["inverse"] = found["inverse"].reshape(x.lshape)
+    return [DNDarray(found[name], x.layout if name == "inverse" else layout, comm) for name in ("values", *names)]

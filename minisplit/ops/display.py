@@ -1,0 +1,97 @@
+"""Output once, not once for each rank: `print0`, and the values of an array as NumPy shows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.communication.protocol import get_comm
+from minisplit.ops.shape.take import take
+
+
+def print0(*values: Any, **options: Any) -> None:
+    """Print on rank 0 of the communicator in use, and nothing on the other ranks.
+
+    Every rank calls it, without asking for its rank first: what makes the values may be collective.
+
+    Parameters
+    ----------
+    *values : Any
+        What to print.
+    **options : Any
+        The options of `print`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.print0("sum:", 3, sep=" ")  # doctest: +SKIP
+    sum: 3
+    """
+    if get_comm().rank == 0:
+        print(*values, **options)
+
+
+def show(x: DNDarray) -> None:
+    """Print the values of the global array on rank 0, as NumPy shows them. Also a method: `x.show()`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Collective: one broadcast of NumPy's options, and one exchange, which gathers what is shown. Of an array with
+    more elements than the threshold of `numpy.printoptions`, only those at the edges are shown and sent.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.arange(2000, split=0).reshape((1000, 2)).show()  # doctest: +SKIP
+    [[   0    1]
+     [   2    3]
+     [   4    5]
+     ...
+     [1994 1995]
+     [1996 1997]
+     [1998 1999]]
+    (1000, 2) split 0 over 1 rank, torch.int64
+    """
+    x = as_dndarray(x)
+    options = np.get_printoptions()
+    # Those of rank 0 for all ranks: a program may have set them there alone, and they decide which calls are made.
+    record = json.dumps([options["threshold"], options["edgeitems"]]).encode()
+    threshold, edge = json.loads(x.comm.broadcast_bytes(record))
+    is_summarised, part = x.size > threshold, x
+    if is_summarised:
+        # The split axis last: then little of the array is left to move.
+        for axis in sorted(range(x.ndim), key=lambda axis: axis == x.split):
+            n = x.shape[axis]
+            # NumPy leaves out at least one index, and must be given one in the middle to know that it does.
+            if n > 2 * edge + 1:
+                part = take(part, [*range(edge + 1), *range(n - edge, n)], axis=axis)
+    values = part.astype(_numpy_dtype(x.dtype), copy=False).numpy()
+    if x.comm.rank == 0:
+        with np.printoptions(threshold=0 if is_summarised else values.size):
+            print(f"{values}\n{x.layout}, {x.dtype}")
+
+
+def _numpy_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype itself, or a wider one with the same values where only torch has it."""
+    if dtype is torch.complex32:
+        return torch.complex64
+    is_short = dtype.is_floating_point and dtype.itemsize <= 2
+    return torch.float32 if is_short and dtype is not torch.float16 else dtype

@@ -1,0 +1,585 @@
+"""Arithmetic of arrays: sums, products, quotients, remainders, signs.
+
+Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from minisplit.core.array import DNDarray, Operand
+from minisplit.ops.elementwise import special_cases
+from minisplit.ops.elementwise.apply import binary, divides_integers, unary
+
+
+def abs(x: DNDarray, /) -> DNDarray:
+    """Compute the absolute value of each element.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The absolute values, in the layout of `x`. Those of complex numbers are real.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are bools.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.abs(ms.array([-2, 0, 3], split=0)).tolist()
+    [2, 0, 3]
+    """
+    return unary(torch.abs, x)
+
+
+def add(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Add two arrays, element by element.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray or number
+        The summands. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The sums. The dtype is that of `result_type`. Split as one of the operands, as that for which the fewest
+        bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    See Also
+    --------
+    result_type : The dtype of the result.
+
+    Notes
+    -----
+    A 0-d array counts for the dtype as any other array, as the Python Array API standard has it. For torch it
+    counts less.
+
+    Of the operands' layouts the result gets the one for which the fewest bytes move, and the first of equals. This
+    holds for all functions of several arrays.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.arange(3, split=0) + 2).tolist()
+    [2, 3, 4]
+    """
+    return binary(torch.add, "add", x1, x2)
+
+
+def divide(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Divide two arrays, element by element.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The dividends.
+    x2 : DNDarray or number
+        The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The quotients. The dtype is that of `result_type`. Bools and integers give torch's default floating-point
+        dtype. Split as one of the operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    See Also
+    --------
+    floor_divide : Round the quotients down.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.arange(3, split=0) / 2).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return binary(torch.divide, "divide", x1, x2)
+
+
+def floor_divide(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Divide two arrays and round down, element by element.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The dividends.
+    x2 : DNDarray or number
+        The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The greatest whole numbers that are not above the quotients. The dtype is that of `result_type`. Split as
+        one of the operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are bools or complex.
+    RuntimeError
+        If integers are divided by zero, on any rank.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast. Integers divided by an array of integers, or by 0: one allreduce more, by which the ranks agree on
+    whether one of them met a zero.
+
+    Notes
+    -----
+    Of infinities the results are those of the Python Array API standard, where torch has NaN: inf // 2 is inf, 1
+    // -inf is -0.0.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.arange(-3, 3, split=0) // 2).tolist()
+    [-2, -1, -1, 0, 0, 1]
+    """
+    # A zero divisor raises on the ranks that meet it. Without an agreement the others would go on alone.
+    return binary(special_cases.floor_divide, "floor_divide", x1, x2, may_fail=divides_integers)
+
+
+def fmod(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Compute the remainders of divisions that round towards zero.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The dividends.
+    x2 : DNDarray or number
+        The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The remainders, with the signs of the dividends. The dtype is that of `result_type`. Split as one of the
+        operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are bools or complex.
+    RuntimeError
+        If integers are divided by zero, on any rank.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast. Integers divided by an array of integers, or by 0: one allreduce more, by which the ranks agree on
+    whether one of them met a zero.
+
+    See Also
+    --------
+    remainder : Remainders with the signs of the divisors.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fmod(ms.array([-3, 3], split=0), 2).tolist()
+    [-1, 1]
+    """
+    return binary(torch.fmod, "fmod", x1, x2, numbers=1, may_fail=divides_integers)
+
+
+def gcd(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Compute the greatest common divisor of two arrays, element by element.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray or number
+        The integers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The greatest common divisors, which are not negative. The dtype is that of `result_type`. Split as one of
+        the operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are no integers.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    See Also
+    --------
+    lcm : The least common multiple.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.gcd(ms.array([12, 18, 0], split=0), 8).tolist()
+    [4, 2, 8]
+    """
+    return binary(torch.gcd, "gcd", x1, x2, numbers=0)
+
+
+def heaviside(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Compute the Heaviside step function.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The arguments of the function.
+    x2 : DNDarray or number
+        The values of the function at 0. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        0 where `x1` is negative, `x2` where it is 0, 1 where it is positive. The dtype is that of `result_type`.
+        Split as one of the operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    RuntimeError
+        If the elements are complex.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.heaviside(ms.array([-2.0, 0.0, 3.0], split=0), 0.5).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return binary(special_cases.heaviside, "heaviside", x1, x2, numbers=0)
+
+
+def lcm(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Compute the least common multiple of two arrays, element by element.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray or number
+        The integers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The least common multiples, which are not negative. The dtype is that of `result_type`. Split as one of the
+        operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are no integers.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    See Also
+    --------
+    gcd : The greatest common divisor.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.lcm(ms.array([12, 18, 0], split=0), 8).tolist()
+    [24, 72, 0]
+    """
+    return binary(torch.lcm, "lcm", x1, x2, numbers=0)
+
+
+def multiply(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Multiply two arrays, element by element.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray or number
+        The factors. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The products. The dtype is that of `result_type`. Split as one of the operands, as that for which the
+        fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    See Also
+    --------
+    matmul : The product of matrices.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.arange(3, split=0) * 2).tolist()
+    [0, 2, 4]
+    """
+    return binary(torch.multiply, "multiply", x1, x2)
+
+
+def negative(x: DNDarray, /) -> DNDarray:
+    """Negate each element.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The numbers with the other sign, in the layout of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    RuntimeError
+        If the elements are bools.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.negative(ms.array([-2, 0, 3], split=0)).tolist()
+    [2, 0, -3]
+    """
+    return unary(torch.negative, x)
+
+
+def positive(x: DNDarray, /) -> DNDarray:
+    """Copy each element, as the operator `+x` does.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The same numbers, in the layout of `x` and in memory of their own.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    RuntimeError
+        If the elements are bools.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.positive(ms.array([-2, 0, 3], split=0)).tolist()
+    [-2, 0, 3]
+    """
+    return unary(special_cases.positive, x)
+
+
+def remainder(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Compute the remainders of divisions that round down, as the operator `%` does.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The dividends.
+    x2 : DNDarray or number
+        The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The remainders, with the signs of the divisors. The dtype is that of `result_type`. Split as one of the
+        operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are bools or complex.
+    RuntimeError
+        If integers are divided by zero, on any rank.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast. Integers divided by an array of integers, or by 0: one allreduce more, by which the ranks agree on
+    whether one of them met a zero.
+
+    See Also
+    --------
+    fmod : Remainders with the signs of the dividends.
+
+    Notes
+    -----
+    A remainder of zero has the sign of the divisor, as the Python Array API standard has it.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.arange(-3, 3, split=0) % 2).tolist()
+    [1, 0, 1, 0, 1, 0]
+    """
+    return binary(special_cases.remainder, "remainder", x1, x2, may_fail=divides_integers)
+
+
+def sign(x: DNDarray, /) -> DNDarray:
+    """Return the sign of each element.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        -1, 0 or 1, in the layout of `x`. Of a complex number the number of absolute value 1 in its direction, or
+        0; of NaN NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.sign(ms.array([-2.5, 0.0, 3.0], split=0)).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    # Not torch.sign, which takes no complex numbers.
+    return unary(special_cases.sgn, x)
+
+
+def subtract(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Subtract two arrays, element by element.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The minuends.
+    x2 : DNDarray or number
+        The subtrahends. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The differences. The dtype is that of `result_type`. Split as one of the operands, as that for which the
+        fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    RuntimeError
+        If the elements are bools.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.arange(3, split=0) - 2).tolist()
+    [-2, -1, 0]
+    """
+    return binary(torch.subtract, "subtract", x1, x2)

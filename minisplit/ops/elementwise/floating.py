@@ -1,0 +1,454 @@
+"""What floating-point and complex numbers consist of: signs, parts, NaN and infinities.
+
+Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from minisplit.core.array import DNDarray, Operand
+from minisplit.ops.elementwise import special_cases
+from minisplit.ops.elementwise.apply import binary, unary
+
+
+def conj(x: DNDarray, /) -> DNDarray:
+    """Compute the complex conjugate of each element.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The numbers with the negated imaginary part, in the layout of `x` and in memory of their own.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.conj(ms.array([1 + 2j, 3 - 1j], split=0)).tolist()
+    [(1-2j), (3+1j)]
+    """
+    return unary(special_cases.conj, x)
+
+
+def copysign(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Give the numbers of one array the signs of those of another.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The numbers.
+    x2 : DNDarray or number
+        The numbers whose signs to take, also those of zeros. At least one of both is a DNDarray. The shapes
+        broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The absolute values of `x1` with the signs of `x2`. The dtype is that of `result_type`. Bools and integers
+        give torch's default floating-point dtype. Split as one of the operands, as that for which the fewest bytes
+        move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are complex.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.copysign(ms.array([1.0, -2.0], split=0), -0.0).tolist()
+    [-1.0, -2.0]
+    """
+    return binary(torch.copysign, "copysign", x1, x2, numbers=1)
+
+
+def imag(x: DNDarray, /) -> DNDarray:
+    """Return the imaginary part of each element.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The complex numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The imaginary parts, in the layout of `x` and in memory of their own.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    RuntimeError
+        If the elements are not complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.imag(ms.array([1 + 2j, 3 - 1j], split=0)).tolist()
+    [2.0, -1.0]
+    """
+    return unary(special_cases.imag, x)
+
+
+def isfinite(x: DNDarray, /) -> DNDarray:
+    """Return whether each element is a finite number.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: whether the element is neither infinite nor NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.isfinite(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
+    [True, False, False, False]
+    """
+    return unary(torch.isfinite, x)
+
+
+def isinf(x: DNDarray, /) -> DNDarray:
+    """Return whether each element is infinite.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: whether the element, or a part of it, is inf or -inf.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.isinf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
+    [False, True, True, False]
+    """
+    return unary(torch.isinf, x)
+
+
+def isnan(x: DNDarray, /) -> DNDarray:
+    """Return whether each element is NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: whether the element, or a part of it, is NaN.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.isnan(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
+    [False, False, False, True]
+    """
+    return unary(torch.isnan, x)
+
+
+def isneginf(x: DNDarray, /) -> DNDarray:
+    """Return whether each element is -inf.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    RuntimeError
+        If the elements are complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.isneginf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
+    [False, False, True, False]
+    """
+    return unary(torch.isneginf, x)
+
+
+def isposinf(x: DNDarray, /) -> DNDarray:
+    """Return whether each element is inf.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    RuntimeError
+        If the elements are complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.isposinf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
+    [False, True, False, False]
+    """
+    return unary(torch.isposinf, x)
+
+
+def isreal(x: DNDarray, /) -> DNDarray:
+    """Return whether the imaginary part of each element is 0.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: all true for a real dtype.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.isreal(ms.array([1 + 2j, 3 + 0j], split=0)).tolist()
+    [False, True]
+    """
+    return unary(torch.isreal, x)
+
+
+def nan_to_num(
+    x: DNDarray, /, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> DNDarray:
+    """Replace NaN and infinities by numbers.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    nan : float, default 0.0
+        What to put in place of NaN.
+    posinf : float, optional
+        What to put in place of inf. By default the greatest number of the dtype.
+    neginf : float, optional
+        What to put in place of -inf. By default the least number of the dtype.
+
+    Returns
+    -------
+    DNDarray
+        The numbers, in the layout of `x` and in memory of their own.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nan_to_num(ms.array([float('nan'), 1.0], split=0), nan=7.0).tolist()
+    [7.0, 1.0]
+    """
+    return unary(partial(torch.nan_to_num, nan=nan, posinf=posinf, neginf=neginf), x)
+
+
+def nextafter(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Return the next floating-point number after each element.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The numbers.
+    x2 : DNDarray or number
+        The numbers in whose direction to go. At least one of both is a DNDarray. The shapes broadcast, as in
+        NumPy.
+
+    Returns
+    -------
+    DNDarray
+        The neighbours of the elements of `x1` towards those of `x2`. The dtype is that of `result_type`. Split as
+        one of the operands, as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are no floating-point numbers.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> (ms.nextafter(ms.zeros(1, split=0), 1.0) > 0).tolist()
+    [True]
+    """
+    return binary(torch.nextafter, "nextafter", x1, x2, numbers=0)
+
+
+def real(x: DNDarray, /) -> DNDarray:
+    """Return the real part of each element.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The real parts, in the layout of `x` and in memory of their own.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.real(ms.array([1 + 2j, 3 - 1j], split=0)).tolist()
+    [1.0, 3.0]
+    """
+    return unary(special_cases.real, x)
+
+
+def signbit(x: DNDarray, /) -> DNDarray:
+    """Return whether the sign bit of each element is set.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: true for negative numbers and for -0.0.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.signbit(ms.array([-1.0, -0.0, 0.0], split=0)).tolist()
+    [True, True, False]
+    """
+    return unary(torch.signbit, x)

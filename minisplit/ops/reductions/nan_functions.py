@@ -1,0 +1,399 @@
+"""Reductions of the elements that are not NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+
+import torch
+
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.collectives import all_reduce
+from minisplit.ops.data_types import astype
+from minisplit.ops.elementwise.arithmetic import abs, divide, subtract
+from minisplit.ops.elementwise.comparison import greater
+from minisplit.ops.elementwise.exponentials import sqrt, square
+from minisplit.ops.elementwise.floating import isnan
+from minisplit.ops.elementwise.logic import logical_not
+from minisplit.ops.elementwise.selection import where
+from minisplit.ops.reductions.functions import all, max, min, prod_over, sum
+from minisplit.ops.reductions.reduce import (
+    Axis,
+    Dims,
+    accumulate,
+    accumulation_dtype,
+    check_inexact,
+    plan_reduction,
+    product,
+)
+
+
+def nanmax(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the greatest element along axes that is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The greatest elements; NaN where there is nothing else. The shape of `x` without the reduced axes. Split as
+        `x`, with its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or there is no element to choose from.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
+    all elements are NaN; one for integers.
+
+    See Also
+    --------
+    max : NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanmax(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    3.0
+    """
+    return _extreme_without_nan(max, -inf, x, axis, keepdims)
+
+
+def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Compute the mean along axes of what is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The means; NaN where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
+        counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces, of the sums and of the numbers of
+    elements.
+
+    See Also
+    --------
+    mean : NaN where there is one.
+
+    Notes
+    -----
+    Halves are added up in float32, and rounded once.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanmean(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    2.0
+    """
+    x = as_dndarray(x)
+    check_inexact(x.dtype, "nanmean")
+    total = nansum(x, axis, dtype=accumulation_dtype(x.dtype), keepdims=keepdims)
+    count = sum(logical_not(isnan(x)), axis, keepdims=keepdims)
+    return astype(divide(total, count), x.dtype, copy=False)
+
+
+def nanmin(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the least element along axes that is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The least elements; NaN where there is nothing else. The shape of `x` without the reduced axes. Split as
+        `x`, with its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or there is no element to choose from.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
+    all elements are NaN; one for integers.
+
+    See Also
+    --------
+    min : NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanmin(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    1.0
+    """
+    return _extreme_without_nan(min, inf, x, axis, keepdims)
+
+
+def nanprod(
+    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
+) -> DNDarray:
+    """Multiply the elements along axes that are not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The factors. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The products; 1 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
+        counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result, or one gather of the
+    ranks' products where a gradient is required.
+
+    See Also
+    --------
+    prod : NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanprod(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    3.0
+    """
+    return accumulate(_nanprod, product, x, axis, dtype, keepdims)
+
+
+def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    """Compute the standard deviation along axes of what is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    correction : float, default 0.0
+        What is subtracted from the number of elements before the squared deviations are divided by it.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The square roots of what `nanvar` gives. Split as `x`, with its counts, where its split axis stays, else
+        replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: three allreduces.
+
+    See Also
+    --------
+    std : NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanstd(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    1.0
+    """
+    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
+
+
+def nansum(
+    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
+) -> DNDarray:
+    """Add up the elements along axes that are not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The summands. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
+        integers.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The sums; 0 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
+        counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: one allreduce of the result.
+
+    See Also
+    --------
+    sum : NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nansum(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    4.0
+    """
+    return accumulate(_nansum, all_reduce, x, axis, dtype, keepdims)
+
+
+def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    """Compute the variance along axes of what is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    correction : float, default 0.0
+        What is subtracted from the number of elements before the squared deviations are divided by it.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The means of the squared deviations from the mean; NaN where the divisor is not above 0. The shape of `x`
+        without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: three allreduces, of the numbers of elements, the sums
+    and the squared deviations.
+
+    See Also
+    --------
+    var : NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanvar(ms.array([1.0, float('nan'), 3.0], split=0)).item()
+    1.0
+    """
+    x, reduced = plan_reduction(x, axis, keepdims)
+    check_inexact(x.dtype, "nanvar")
+    is_nan, dtype = isnan(x), x.dtype.to_real() if x.dtype.is_complex else x.dtype
+    numbers = where(is_nan, 0.0, astype(x, accumulation_dtype(x.dtype), copy=False))
+    # With the reduced axes, so that the mean broadcasts to the numbers.
+    count = sum(logical_not(is_nan), axis, keepdims=True)
+    mean = divide(sum(numbers, axis, keepdims=True), count)
+    deviations = abs(where(is_nan, 0.0, subtract(numbers, mean)))
+    squares = sum(square(deviations), axis, keepdims=True)
+    freedom = subtract(count, correction)
+    # A negative divisor would give a negative variance.
+    result = where(greater(freedom, 0), divide(squares, freedom), nan)
+    shard = result.larray.reshape(reduced.result.lshape(x.comm.rank))
+    return DNDarray(shard.to(dtype), reduced.result, x.comm)
+
+
+def _extreme_without_nan(
+    extreme: Callable[..., DNDarray], fill: float, x: DNDarray, axis: Axis, keepdims: bool
+) -> DNDarray:
+    """Return the extremes of an array in which NaN is replaced by `fill`, which loses to all numbers."""
+    x = as_dndarray(x)
+    if not x.dtype.is_floating_point:
+        return extreme(x, axis, keepdims=keepdims)
+    is_nan = isnan(x)
+    result = extreme(where(is_nan, fill, x), axis, keepdims=keepdims)
+    # Where all are NaN the result is `fill`, but so it is where all numbers are that.
+    return where(all(is_nan, axis, keepdims=keepdims), nan, result)
+
+
+def _nansum(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+    """Add up the elements of a shard that are not NaN."""
+    return torch.sum(torch.where(shard.isnan(), 0, shard), dims, keepdim)
+
+
+def _nanprod(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+    """Multiply the elements of a shard that are not NaN."""
+    return prod_over(torch.where(shard.isnan(), 1, shard), dims, keepdim)

@@ -1,0 +1,229 @@
+"""Stencils: operations that make an element from its neighbours along an axis. Ranks exchange halos for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import conv1d, pad
+
+from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.collectives import all_reduce_gradient, halo_exchange
+from minisplit.core.layout import as_index, normalise_axis
+from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.shape.join import concat
+from minisplit.ops.shape.layouts import with_extent
+
+Mode = Literal["full", "same", "valid"]
+
+
+def diff(
+    x: DNDarray,
+    /,
+    *,
+    axis: int = -1,
+    n: int = 1,
+    prepend: DNDarray | None = None,
+    append: DNDarray | None = None,
+) -> DNDarray:
+    """Return the differences of neighbours along an axis.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Neighbours that are bools differ by whether they are unequal.
+    axis : int, default -1
+        The axis.
+    n : int, default 1
+        How often to take differences. Each time the axis is shorter by 1.
+    prepend : DNDarray, optional
+        What is joined to `x` before it first, as by `concat`.
+    append : DNDarray, optional
+        What is joined to `x` after it first.
+
+    Returns
+    -------
+    DNDarray
+        The differences. Split as `x`, with its counts but for the last `n` indices of all.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If `n` is negative, or what is joined does not fit.
+
+    Communication
+    -------------
+    Local unless `axis` is the split axis. Then collective: one exchange, in which each rank gets the `n` indices
+    after its own. With `prepend` or `append` the exchange of `concat` before it.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.diff(ms.array([1, 4, 9, 16], split=0)).tolist()
+    [3, 5, 7]
+    """
+    axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
+    if as_index(n, "n") < 0:
+        raise ValueError(f"n must not be negative, got {n}")
+    if prepend is not None or append is not None:
+        x = concat([part for part in (prepend, x, append) if part is not None], axis=axis)
+    return _apply_stencil(lambda rows, n: torch.diff(rows, n, axis), x, axis, min(n, x.shape[axis]))
+
+
+def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: int = -1) -> DNDarray:
+    """Integrate `y` along an axis by the trapezoidal rule.
+
+    Parameters
+    ----------
+    y : DNDarray
+        The values of the function.
+    x : DNDarray, optional
+        The points at which it has them, in the shape of `y`, or 1-d for all. By default they are `dx` apart.
+    dx : float, default 1.0
+        The distance of the points.
+    axis : int, default -1
+        The axis.
+
+    Returns
+    -------
+    DNDarray
+        The integrals: the shape of `y` without the axis. Split as `y` where its split axis stays, else replicated.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If the points do not fit.
+
+    Communication
+    -------------
+    Local without points, if `axis` is not the split axis. Along the split axis collective: one exchange with
+    neighbours and one allreduce. Split points take one more exchange with neighbours, and one that brings them to
+    the layout of `y` if theirs is another.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.trapezoid(ms.array([0.0, 1.0, 4.0], split=0), dx=2.0).item()
+    6.0
+    """
+    axis = normalise_axis(axis, as_dndarray(y, "y").ndim, "axis")
+    if x is not None and as_dndarray(x).shape not in (y.shape, y.shape[axis : axis + 1]):
+        raise ValueError(f"x must have shape {y.shape}, as y, or {y.shape[axis : axis + 1]}, got shape {x.shape}")
+
+    def mean_of_neighbours(rows: torch.Tensor, n: int) -> torch.Tensor:
+        length = rows.shape[axis] - n
+        return (rows.narrow(axis, n, length) + rows.narrow(axis, 0, length)) / 2
+
+    heights = _apply_stencil(mean_of_neighbours, y, axis, min(1, y.shape[axis]))
+    if x is None:
+        return (heights * dx).sum(axis)
+    widths = diff(x, axis=axis if x.ndim == y.ndim else 0)
+    if x.ndim < y.ndim:
+        # Points for all get axes of extent 1 behind theirs, so that they broadcast.
+        widths = widths[(slice(None), *(None,) * (y.ndim - 1 - axis))]
+    return (heights * widths).sum(axis)
+
+
+def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
+    """Return the convolution of two 1-d arrays.
+
+    Its element k is the sum over j of `a[k - j] * v[j]`.
+
+    Parameters
+    ----------
+    a : DNDarray
+        One of the arrays.
+    v : DNDarray
+        The other one.
+    mode : {"full", "same", "valid"}, default "full"
+        Where: "full" wherever they overlap, "same" the middle of that, as long as the longer one, "valid" where
+        all of the shorter one overlaps.
+
+    Returns
+    -------
+    DNDarray
+        The convolution. Split as the longer array, with its counts, except that in mode "full" the last rank has
+        the additional elements, and in mode "valid" the last elements are missing.
+
+    Raises
+    ------
+    ValueError
+        If an array is not 1-d or has no elements, for another mode, or if they are on different communicators.
+    RuntimeError
+        If torch has no convolution of their dtype.
+
+    Communication
+    -------------
+    Local if both are replicated. Otherwise collective: one exchange of the halos if the longer one is split, and
+    one that gathers the shorter one if that is.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.convolve(ms.array([1.0, 2.0, 3.0], split=0), ms.array([1.0, 1.0])).tolist()
+    [1.0, 3.0, 5.0, 3.0]
+    """
+    check_one_communicator([as_dndarray(a, "a"), as_dndarray(v, "v")])
+    if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
+        raise ValueError(f"convolve needs 1-d arrays that have elements, got shapes {a.shape} and {v.shape}")
+    if mode not in ("full", "same", "valid"):
+        raise ValueError(f"mode must be 'full', 'same' or 'valid', got {mode!r}")
+    long, short = (a, v) if a.size >= v.size else (v, a)
+    reach, comm = short.size - 1, long.comm
+    # Where the result begins in that of mode "full", and its length.
+    first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
+    length = long.size + {"full": reach, "same": 0, "valid": -reach}[mode]
+    dtype = torch.promote_types(a.dtype, v.dtype)
+    one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
+    conv1d(one, one)  # raises where torch refuses the dtype, on all ranks and before any message
+    kernel = short._align(short.layout.with_split(None)).larray
+    rows, layout = long.larray, with_extent(long.layout, 0, length)
+    start, stop = 0, length
+    if long.split is not None:
+        kernel = all_reduce_gradient(kernel, comm)
+        bounds = long.layout.offsets()[:-1].clip(max=length)
+        layout = layout.with_counts(np.diff(bounds, append=length).tolist())
+        halos = [_halo(*layout.span(rank), first, reach, long.size) for rank in range(comm.size)]
+        rows = halo_exchange(rows, long.layout, [halo[:2] for halo in halos], comm)
+        start, stop = layout.span(comm.rank)
+    before, after = _halo(start, stop, first, reach, long.size)[2:]
+    # A rank without a part of the result computes one too: its backward pass must run, since it is collective.
+    rows = pad(rows.to(dtype), (before, after if start < stop else short.size))
+    # torch's convolution is a correlation: its kernel is not reversed.
+    result = conv1d(rows[None, None], kernel.to(dtype).flip(0)[None, None])
+    return DNDarray(result[0, 0, : stop - start], layout, comm)
+
+
+def _halo(start: int, stop: int, first: int, reach: int, extent: int) -> tuple[int, int, int, int]:
+    """The span of the longer array that elements `start` to `stop` of a convolution need, and zeros around it.
+
+    Element k of the result, which is element k + `first` in mode "full", is made from that element and the `reach`
+    ones before it.
+    """
+    if start == stop:
+        return 0, 0, 0, 0
+    low, high = start + first - reach, stop + first
+    return max(low, 0), min(high, extent), max(-low, 0), max(high - extent, 0)
+
+
+def _apply_stencil(
+    function: Callable[[torch.Tensor, int], torch.Tensor], x: DNDarray, axis: int, n: int
+) -> DNDarray:
+    """Apply a function that makes an element of each index along an axis and the `n` indices after it."""
+    layout, comm, extent = x.layout, x.comm, x.shape[axis] - n
+    if layout.split != axis:
+        return DNDarray(function(x.larray, n), with_extent(layout, axis, extent), comm)
+    # The result is shorter at its end. So all ranks but the last ones keep their counts, and most their rows.
+    bounds = layout.offsets().clip(max=extent)
+    counts = np.diff(bounds).tolist()
+    stops = np.where(counts, bounds[1:] + n, bounds[:-1]).tolist()
+    rows = halo_exchange(x.larray, layout, list(zip(bounds.tolist(), stops, strict=False)), comm)
+    result = with_extent(layout, axis, extent, counts)
+    # A rank without a part of the result has no rows, of which torch takes no differences.
+    return DNDarray(function(rows, n if counts[comm.rank] else 0), result, comm)

@@ -1,0 +1,60 @@
+"""HDF5 files: what is no array of numbers in them, and datasets that grow. A full disk: tests/test_jobs.py."""
+
+import h5py
+import numpy as np
+import pytest
+from files import on_rank_0
+
+import minisplit as ms
+from minisplit.io.formats import raw
+from minisplit.io.formats.base import Target
+from minisplit.io.formats.hdf5 import HDF5, Hdf5Writer
+
+
+def test_F5_no_numbers(comm, folder, raises_alike):
+    path = folder / "x.h5"
+
+    def make():
+        with h5py.File(path, "w") as file:
+            file["text"] = "words"
+            file["void"] = h5py.Empty("f8")
+
+    on_rank_0(comm, make)
+    with raises_alike(TypeError, "'text' in .*x.h5"):
+        ms.load(path, "text")
+    with raises_alike(ValueError, "has no shape"):
+        ms.load(path, "void")
+
+
+@pytest.mark.serial
+def test_F5_a_type_is_no_dataset(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["kind"] = np.dtype("f8")
+        file["x"] = np.arange(3)
+    assert ms.datasets(tmp_path / "x.h5") == ["x"]
+    assert ms.load(tmp_path / "x.h5").tolist() == [0, 1, 2]
+
+
+def test_a_dataset_that_cannot_grow(folder, raises_alike):
+    ms.save(ms.ones((2, 3), split=0), folder / "x.h5")
+    with raises_alike(ValueError, "'data' in .* can have 2 rows at most, not 4"):
+        ms.save(ms.ones((2, 3), split=0), folder / "x.h5", mode="extend")
+
+
+@pytest.mark.serial
+def test_a_last_chunk_that_is_more_than_half_full(tmp_path):
+    for rows, options in ((3, {"chunks": (4,), "maxshape": (None,)}), (1, {}), (2, {})):
+        ms.save(ms.ones(rows, split=0), tmp_path / "x.h5", mode="extend", **options)
+    assert ms.load(tmp_path / "x.h5").tolist() == [1.0] * 6
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("options", "writer"), [({}, raw.RawWriter), ({"compression": "gzip"}, Hdf5Writer)])
+def test_who_writes(tmp_path, options, writer):
+    """All ranks at once, to the place that the library has given to a plain dataset; else the library."""
+    target = Target(str(tmp_path / "x.h5"), None, ms.Layout((40, 3), 0, 2), ms.float32, options)
+    HDF5.create(target)
+    opened = HDF5.open_writer(target)
+    opened.close()
+    assert type(opened) is writer
+    assert HDF5.serial_writes(options) == (writer is Hdf5Writer)

@@ -1,0 +1,59 @@
+"""Parquet files and folders of them, as others write them."""
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import minisplit as ms
+
+pytestmark = pytest.mark.serial
+
+
+def write_table(path, columns, **options):
+    path.parent.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, **options)
+
+
+@pytest.mark.parametrize("column", [["text"], [[1.0, 2.0]], [None]], ids=str)
+def test_F1_columns_of_something_else(tmp_path, column):
+    write_table(tmp_path / "x.parquet", {"a": [1.0], "b": column})
+    with pytest.raises(TypeError, match=r"the column 'b' of .* holds (string|list|null).*, no numbers"):
+        ms.load(tmp_path / "x.parquet")
+    assert ms.load(tmp_path / "x.parquet", "a").tolist() == [1.0]
+
+
+def test_rows_lie_in_groups_of_several_files(tmp_path):
+    columns = {"a": list(range(20)), "b": [0.5 * i for i in range(20)]}
+    for part in range(3):
+        write_table(tmp_path / f"x.pq/part-{part}", columns, row_group_size=7)
+    (tmp_path / "x.pq" / "_metadata").write_text("of another program")
+    rows = [[i, 0.5 * i] for i in range(20)] * 3
+    for loaded in ms.testing.run(lambda: ms.load(tmp_path / "x.pq").tolist(), ranks=4):
+        assert loaded == rows
+    assert ms.load(tmp_path / "x.pq", "b", split=None).tolist() == [row[1] for row in rows]
+
+
+def test_parts_that_do_not_fit_together(tmp_path):
+    write_table(tmp_path / "x.pq/part-0", {"a": [1.0]})
+    write_table(tmp_path / "x.pq/part-1", {"b": [1.0]})
+    with pytest.raises(ValueError, match=r"the parts of .* have different columns"):
+        ms.load(tmp_path / "x.pq")
+    (tmp_path / "y.pq").mkdir()
+    with pytest.raises(ValueError, match="is a folder without a part of a table"):
+        ms.load(tmp_path / "y.pq")
+
+
+def test_what_cannot_grow(tmp_path):
+    write_table(tmp_path / "one.parquet", {"a": [1.0]})
+    with pytest.raises(ValueError, match="is one file"):
+        ms.save(ms.ones(2, dtype=ms.float64), tmp_path / "one.parquet", mode="extend")
+    write_table(tmp_path / "m.pq/part-0", {"a": [1.0], "b": [1]})
+    with pytest.raises(TypeError, match="of one dtype"):
+        ms.save(ms.ones((2, 2), dtype=ms.float64), tmp_path / "m.pq", mode="extend")
+
+
+def test_parts_that_others_have_named(tmp_path):
+    for i in range(2):
+        write_table(tmp_path / f"x.parquet/part-0000{i}-ab.parquet", {"a": [float(i)]})
+    with pytest.raises(ValueError, match="no new one would come behind it"):
+        ms.save(ms.ones((1, 1)), tmp_path / "x.parquet", mode="extend")
