@@ -53,10 +53,10 @@ class Venv:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
-    def call(self, *arguments: object, environment: dict[str, str] | None = None) -> int:
+    def call(self, *arguments: object, environment: dict[str, str]) -> int:
         """Run Python in the root of the checkout and return its exit status."""
         command = [str(self.python), *map(str, arguments)]
-        return subprocess.run(command, env=os.environ | (environment or {}), cwd=ROOT, check=False).returncode
+        return subprocess.run(command, env=os.environ | environment, cwd=ROOT, check=False).returncode
 
     def become(self, *arguments: object, environment: dict[str, str]) -> NoReturn:
         """Replace this process by Python, whose signals and exit status are then those of dev.py."""
@@ -162,7 +162,7 @@ def test(chosen: argparse.Namespace) -> NoReturn:
     venv.become(ROOT / "tests" / "parts.py", json.dumps(what), environment={})
 
 
-def lint() -> int:
+def lint(environment: dict[str, str]) -> int:
     """Run every check, also after one that finds something."""
     checks = (
         ("-m", "ruff", "check", "."),
@@ -171,7 +171,7 @@ def lint() -> int:
         (NEWEST.folder / "bin" / "lint-imports", "--no-logo"),
         *((script,) for script in ROOT.glob("docs/check_docstrings.py")),
     )
-    return max(NEWEST.call(*check) for check in checks)
+    return max(NEWEST.call(*check, environment=environment) for check in checks)
 
 
 def docs(environment: dict[str, str]) -> int:
@@ -191,7 +191,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="run examples/digits.py")
     tests = commands.add_parser("test", help="run all tests, on 1 to 4 ranks and on threads")
-    commands.add_parser("lint", help="ruff, mypy, import-linter and the check of docstrings")
+    checks = commands.add_parser("lint", help="ruff, mypy, import-linter and the check of docstrings")
     site = commands.add_parser("docs", help="build the documentation's pages as a site")
     bench = commands.add_parser("bench", help="measure beside torch, raw MPI, Heat, DTensor and JAX")
     mutate = commands.add_parser("mutate", help="break modules at random places, and list what no test notices")
@@ -200,7 +200,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         command.add_argument("-n", type=positive, metavar="RANKS", help="only on this many ranks")
     for command in (demo, run):
         command.add_argument("-n", type=positive, default=4, metavar="RANKS", help="default: 4")
-    for command in (demo, run, bench, site, mutate):
+    for command in (demo, run, bench, checks, site, mutate):
         command.add_argument("--mpi", choices=("auto", *WHEELS), default="auto", help="default: auto")
     tests.add_argument("--mpi", choices=("auto", *WHEELS, "all"), default="auto", help="default: auto")
     tests.add_argument("--oldest", action="store_true", help="with the oldest packages; threads and 1 to 3 ranks")
@@ -225,10 +225,10 @@ def main() -> int:
     if chosen.command == "test":
         return test(chosen)
     NEWEST.set_up()
-    if chosen.command == "lint":
-        return lint()
     ranks = getattr(chosen, "n", None)
     [environment] = NEWEST.mpi(chosen.mpi, ranks or 4).values()
+    if chosen.command == "lint":
+        return lint(environment)
     if chosen.command == "docs":
         return docs(environment)
     if chosen.command == "mutate":

@@ -1,7 +1,7 @@
 """Break modules at random places, and show what no test notices: `dev.py mutate core/transfer io/chunks`.
 
-The mutations are Cosmic Ray's, made in a copy of the checkout. Each is tested on threads as ranks, with the tests of
-its module: core/transfer with tests/core/test_transfer.py, or with tests/core where there is no such file.
+The mutations are Cosmic Ray's, made in a copy of the checkout. Each is tested on threads, by the tests of its
+module: tests/core/test_transfer.py for core/transfer, or all of tests/core where there is no such file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cosmic_ray.commands.init import init
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.work_db import use_db
-from cosmic_ray.work_item import MutationSpec
+if TYPE_CHECKING:
+    from cosmic_ray.work_item import MutationSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 # What nearly always leaves the meaning as it is: `int | None` in an annotation. Decorators are left out as well:
@@ -49,6 +48,9 @@ def tests_of(file: Path) -> Path:
 
 def choose(file: Path, number: int, seed: int, folder: Path) -> list[MutationSpec]:
     """Choose mutations of a file: places in it first, all with the same probability, then one mutation of each."""
+    from cosmic_ray.commands.init import init
+    from cosmic_ray.work_db import use_db
+
     lines = file.read_text().splitlines()
     by_place: dict[tuple[int, int], list[MutationSpec]] = defaultdict(list)
     with use_db(folder / "session.sqlite") as session:
@@ -87,6 +89,8 @@ def main() -> int:
 
 def test_mutations(original: Path, folder: Path, chosen: argparse.Namespace) -> int:
     """Test mutations of one module, show those that survive, and return how many did."""
+    from cosmic_ray.mutating import mutate_and_test
+
     file, tests = folder / original.relative_to(ROOT), tests_of(original)
     command = [sys.executable, *shlex.split(PYTEST), chosen.marks, str(tests)]
     started = time.monotonic()

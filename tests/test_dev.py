@@ -220,7 +220,7 @@ def test_lint_runs_every_check(
 ) -> None:
     program(venv.python, f'echo "$*" >> {tmp_path}/checks; case "$*" in *"{failing}"*) exit 1; esac')
     monkeypatch.setattr(dev, "NEWEST", venv)
-    assert dev.lint() == expected
+    assert dev.lint({}) == expected
     checks = (tmp_path / "checks").read_text()
     assert all(name in checks for name in ("ruff check", "ruff format", "mypy", "lint-imports"))
 
