@@ -194,11 +194,12 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
         target.shape if dim is None else (*target.shape[:dim], 1, *target.shape[dim + 1 :])
         for target, dim in zip(batch.targets, batch.in_dims, strict=True)
     ]
+    traced = [isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled() for x in arrays]
     try:
         with tensors_without_data():
             tensors = [
-                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=_requires_grad(x))
-                for shape, x in zip(shapes, arrays, strict=True)
+                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+                for shape, x, requires_grad in zip(shapes, arrays, traced, strict=True)
             ]
             mapped = task.run(tensors, 1)
         if batch.size == 0 and None in mapped.dims:
@@ -231,11 +232,6 @@ def captured_values(func: Callable[..., Any]) -> list[Any]:
 def captured_tensors(func: Callable[..., Any]) -> list[torch.Tensor]:
     """The tensors that a plain Python function refers to by name."""
     return [x for x in captured_values(func) if isinstance(x, torch.Tensor)]
-
-
-def _requires_grad(x: DNDarray | StoredArray) -> bool:
-    """Whether a gradient is to flow back to an input."""
-    return isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled()
 
 
 def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:

@@ -226,7 +226,7 @@ def explain(
     It is None where the function did not fail, but what it did or returned is at fault.
     """
     # Not after sys.exit(), nor where memory ran out: fewer samples take less.
-    if again is not None and isinstance(error, Exception) and not _is_about_memory(error):
+    if again is not None and isinstance(error, Exception) and hint_for(error) != _MEMORY_HINT:
         start, stop = narrow(error, start, stop, again)
     first = samples.span(rank)[0]
     failing = range(first + start, first + stop)
@@ -267,16 +267,17 @@ def hint_for(error: BaseException) -> str:
     """What may help against an error, or "". Torch's own texts are terse here, or are about one rank's chunk."""
     text = str(error)
     if isinstance(error, MemoryError):
-        return _HINTS[-1][1]
+        return _MEMORY_HINT
     return next((hint for signs, hint in _HINTS if any(sign in text for sign in signs)), "")
 
 
-def _is_about_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _HINTS[-1][0])
-
-
-# For parts of an error's text, what helps. The first row that fits counts. The last one is about memory.
+_MEMORY_HINT = (
+    "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget"
+)
+# For parts of an error's text, what helps. The first row that fits counts. Memory comes first, as `explain` runs
+# nothing again where it ran out.
 _HINTS = (
+    (("can't allocate memory", "out of memory", "Unable to allocate"), _MEMORY_HINT),
     (
         ("calling .item() on a Tensor", "Cannot access data pointer of Tensor that doesn't have storage"),
         "func sees all samples of a chunk as one tensor, so it has no Python number or NumPy array of one of "
@@ -330,9 +331,5 @@ _HINTS = (
     (
         ("Batch element",),
         "torch counts batch elements within one rank's chunk; error.samples has the global index",
-    ),
-    (
-        ("can't allocate memory", "out of memory", "Unable to allocate"),
-        "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget",
     ),
 )

@@ -196,17 +196,12 @@ def _creation_rule(sampler: Sampler) -> Callable[..., torch.Tensor]:
 def _like_rule(sampler: Sampler) -> Callable[..., torch.Tensor]:
     """A rule for a function that makes a tensor like another one, as `torch.rand_like`."""
 
+    create = _creation_rule(sampler)
+
     def rule(
-        mode: _RandomFunctions,
-        input: torch.Tensor,
-        *,
-        dtype: torch.dtype | None = None,
-        device: Any = None,
-        requires_grad: bool = False,
-        **_: Any,
+        mode: _RandomFunctions, input: torch.Tensor, *, dtype: Any = None, device: Any = None, **kwargs: Any
     ) -> torch.Tensor:
-        numbers = mode.draw(sampler, input.shape, dtype or input.dtype, device or input.device)
-        return numbers.requires_grad_() if requires_grad else numbers
+        return create(mode, size=input.shape, dtype=dtype or input.dtype, device=device or input.device, **kwargs)
 
     return rule
 
@@ -215,26 +210,22 @@ def _like_rule(sampler: Sampler) -> Callable[..., torch.Tensor]:
 def _randint(
     mode: _RandomFunctions, *args: Any, low: Any = None, high: Any = None, size: Any = None, **kwargs: Any
 ) -> Any:
-    numbers = list(args)
-    size = numbers.pop() if size is None else size
-    high = numbers.pop() if high is None else high
-    low = numbers.pop() if numbers else low or 0
-    return mode.draw(
-        _integers(low, high), _size((), size), kwargs.get("dtype") or torch.int64, kwargs.get("device")
-    )
+    *bounds, size = args if size is None else (*args, size)
+    dtype = kwargs.pop("dtype", None) or torch.int64
+    return _creation_rule(_integers(bounds, low, high))(mode, size=size, dtype=dtype, **kwargs)
 
 
 def _randint_like(
-    mode: _RandomFunctions, input: torch.Tensor, *args: Any, low: Any = 0, high: Any = None, **kwargs: Any
+    mode: _RandomFunctions, input: torch.Tensor, *args: Any, low: Any = None, high: Any = None, **kwargs: Any
 ) -> Any:
-    numbers = list(args)
-    high = numbers.pop() if high is None else high
-    low = numbers.pop() if numbers else low
-    return _like_rule(_integers(low, high))(mode, input, **kwargs)
+    return _like_rule(_integers(args, low, high))(mode, input, **kwargs)
 
 
-def _integers(low: Any, high: Any) -> Sampler:
-    low, high = int(low), int(high)
+def _integers(given: Sequence[Any], low: Any, high: Any) -> Sampler:
+    """A sampler of integers. The bounds are `given` by place, as (high,) or (low, high), or by keyword."""
+    bounds = list(given)
+    high = int(bounds.pop() if high is None else high)
+    low = int(bounds.pop() if bounds else low or 0)
     if not low < high:
         raise RuntimeError(f"low must be below high, got {low} and {high}")
     return lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype)
@@ -286,15 +277,14 @@ def _random_(
     numbers = list(args)
     if to is None and numbers:
         to = numbers.pop()
-    low = numbers.pop() if numbers else kwargs.get("from", 0)
+    low = numbers.pop() if numbers else kwargs.get("from")
     dtype = input.dtype
-    if to is not None:
-        high = int(to)
-    elif dtype.is_floating_point:  # the integers that the dtype has all of, as torch does
-        high = int(2 / torch.finfo(dtype).eps) + 1
-    else:
-        high = 2 if dtype is torch.bool else torch.iinfo(dtype).max + 1
-    return mode.fill(input, mode.draw(_integers(low, high), input.shape, dtype, input.device))
+    if to is None:
+        if dtype.is_floating_point:  # the integers that the dtype has all of, as torch does
+            to = int(2 / torch.finfo(dtype).eps) + 1
+        else:
+            to = 2 if dtype is torch.bool else torch.iinfo(dtype).max + 1
+    return mode.fill(input, mode.draw(_integers((), low, to), input.shape, dtype, input.device))
 
 
 def _in_place_rule(sampler_of: Callable[..., Sampler]) -> Callable[..., torch.Tensor]:
