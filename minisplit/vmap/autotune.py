@@ -43,9 +43,8 @@ class Tuner:
     def __init__(self, budget: int, sample_bytes: int) -> None:
         self.budget = budget
         self.best: int | None = None
-        self._size = _power(
-            _FIRST_BYTES // max(sample_bytes, 1), 64
-        )  # the rung of the ladder that is measured now
+        # The rung of the ladder that is measured now.
+        self._size = _power(_FIRST_BYTES // max(sample_bytes, 1), 64)
         self._limit: int | None = None  # the largest size within the budget, known after the first chunk
         self._trial = 0  # the size of the next chunk to be timed; 0 for a chunk that is not timed
         self._seconds: dict[int, list[float]] = {}  # per sample, of each trial of each size

@@ -518,15 +518,17 @@ def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: Ma
     Collective where ranks without samples get a replicated output: one broadcast for each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
-    shards = []
-    for i, (output, layout) in enumerate(zip(outputs.each, outputs.layouts, strict=True)):
-        if tensors is not None:
-            x = tensors[i]
-        else:
-            shape = layout.lshape(comm.rank)
-            x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)
+    if tensors is not None:
+        shards = list(tensors)
+    else:
+        shapes = [layout.lshape(comm.rank) for layout in outputs.layouts]
+        shards = [
+            torch.empty(shape, dtype=x.dtype, device=device, requires_grad=x.requires_grad)
+            for shape, x in zip(shapes, outputs.each, strict=True)
+        ]
+    for i, output in enumerate(outputs.each):
         if output.dim is None and root is not None:
-            received = comm.broadcast(x, root)
-            x = x if tensors is not None else received.requires_grad_(output.requires_grad)
-        shards.append(x)
+            received = comm.broadcast(shards[i], root)
+            if tensors is None:
+                shards[i] = received.requires_grad_(output.requires_grad)
     return shards
