@@ -77,22 +77,19 @@ def move_inputs(
             for place, x in zip(keywords.traced, moved[len(inputs) :], strict=True):
                 keywords.leaves[place] = x
         return token, moved[: len(inputs)]
-    moving = []
     for i in places:
         if src[i].split is None and dst[i].split is not None:
             # A view is enough: a mapped function must not write to its arguments.
-            start, stop = dst[i].span(comm.rank)
-            inputs[i] = inputs[i].narrow(dst[i].split, start, stop - start)
-        elif src[i] != dst[i]:
-            moving.append(i)
-    pairs = [(src[i], dst[i]) for i in moving]
-    for i, x in zip(moving, redistribute_all([inputs[i] for i in moving], pairs, comm), strict=True):
+            inputs[i] = inputs[i][dst[i].box(comm.rank)]
+            src[i] = dst[i]
+    shards = _move([inputs[i] for i in places], [InputMove(src[i], dst[i]) for i in places], comm)
+    for i, x in zip(places, shards, strict=True):
         inputs[i] = x
-    if any(isinstance(x, StoredArray) and dim is None for x, dim in zip(arrays, batch.in_dims, strict=True)):
+    whole = [i for i, dim in enumerate(batch.in_dims) if dim is None and isinstance(arrays[i], StoredArray)]
+    if whole:
         with agreement(comm, "reading the inputs that every sample gets"):
-            for i, (x, dim) in enumerate(zip(arrays, batch.in_dims, strict=True)):
-                if isinstance(x, StoredArray) and dim is None:
-                    inputs[i] = x.read(tuple(slice(0, n) for n in x.shape))
+            for i in whole:
+                inputs[i] = inputs[i].read(dst[i].box(comm.rank))
     return None, inputs
 
 
@@ -122,12 +119,10 @@ class _Enter(Collective):
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         sums = [self.comm.allreduce(x) if move.reduce else x for x, move in zip(tensors, self.moves, strict=True)]
-        moving = [i for i, move in enumerate(self.moves) if move.src != move.dst]
-        pairs = [(self.moves[i].src, self.moves[i].dst) for i in moving]
-        moved = dict(zip(moving, redistribute_all([sums[i] for i in moving], pairs, self.comm), strict=True))
+        moved = _move(sums, self.moves, self.comm)
         # The token is an output of this node, so that an edge to it is one to this node. Its gradient is zero.
         token = torch.zeros((), device=tensors[0].device)
-        return [token, *[moved[i] if i in moved else _alias(x) for i, x in enumerate(sums)]]
+        return [token, *[_alias(x) if y is x else y for x, y in zip(sums, moved, strict=True)]]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         # Only what is wanted is sent: an input of integers has a gradient of no use.
@@ -159,6 +154,14 @@ class _Link(Collective):
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         both = torch.zeros_like(self.token), gradients[0]
         return [link(self.token, x, self.comm) for x in both] if torch.is_grad_enabled() else both
+
+
+def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> Tensors:
+    """The tensors, in one exchange for those whose layout changes. The others are returned as they are."""
+    moving = [i for i, move in enumerate(moves) if move.src != move.dst]
+    pairs = [(moves[i].src, moves[i].dst) for i in moving]
+    moved = dict(zip(moving, redistribute_all([tensors[i] for i in moving], pairs, comm), strict=True))
+    return [moved.get(i, x) for i, x in enumerate(tensors)]
 
 
 def _alias(x: torch.Tensor) -> torch.Tensor:

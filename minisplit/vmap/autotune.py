@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minisplit.vmap.functorch import get_unwrapped, is_functorch_wrapped_tensor
+from minisplit.vmap.functorch import get_unwrapped, is_functorch_wrapped_tensor, pytree
 
 Result = TypeVar("Result")
 # Bytes that a chunk may take on each rank, if the program does not say.
@@ -43,9 +43,8 @@ class Tuner:
     def __init__(self, budget: int, sample_bytes: int) -> None:
         self.budget = budget
         self.best: int | None = None
-        self._size = _power(
-            _FIRST_BYTES // max(sample_bytes, 1), 64
-        )  # the rung of the ladder that is measured now
+        # The rung of the ladder that is measured now.
+        self._size = _power(_FIRST_BYTES // max(sample_bytes, 1), 64)
         self._limit: int | None = None  # the largest size within the budget, known after the first chunk
         self._trial = 0  # the size of the next chunk to be timed; 0 for a chunk that is not timed
         self._seconds: dict[int, list[float]] = {}  # per sample, of each trial of each size
@@ -177,22 +176,15 @@ class _MemoryOfResults(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         returned = func(*args, **(kwargs or {}))
-        for x in _tensors(returned):
-            whole = _unwrap(x)
-            self._results.setdefault(whole.untyped_storage().data_ptr(), whole)
+        for x in pytree.tree_leaves(returned):
+            if isinstance(x, torch.Tensor):
+                whole = _unwrap(x)
+                self._results.setdefault(whole.untyped_storage().data_ptr(), whole)
         return returned
 
     def total(self) -> int:
         """Bytes, of a part of an input only those of that part."""
         return sum(min(x.numel() * x.itemsize, x.untyped_storage().nbytes()) for x in self._results.values())
-
-
-def _tensors(value: object) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _unwrap(x: torch.Tensor) -> torch.Tensor:

@@ -30,39 +30,33 @@ _IMPOSSIBLE = -(2**62)
 class Parts:
     """How many bytes of each sample of an input the ranks hold.
 
-    `bounds` says where each rank's samples begin and end if the input is split along its mapped axis: a rank holds
-    `weight` bytes of each of its samples. Else it is None, and each rank holds a part of every sample: `weights`
-    bytes, one number per rank.
+    Rank r holds `weights[r]` bytes of each sample from `starts[r]` to `stops[r]`. If the input is split along its
+    mapped axis, these are the rank's own samples, else all samples.
     """
 
-    weight: int
-    bounds: Positions | None = None
-    weights: Positions | None = None
+    weights: Positions
+    starts: Positions
+    stops: Positions
 
     def bytes_before(self, rank: int, positions: Positions) -> Positions:
         """Bytes that `rank` holds of the samples before each position, up to a constant."""
-        if self.bounds is not None:
-            return cast(Positions, positions.clip(self.bounds[rank], self.bounds[rank + 1]) * self.weight)
-        assert self.weights is not None
-        return cast(Positions, positions * self.weights[rank])
+        return cast(Positions, positions.clip(self.starts[rank], self.stops[rank]) * self.weights[rank])
 
     def bytes_kept(self, offsets: Positions) -> int:
         """Bytes that need not move if rank r is to have the samples from `offsets[r]` to `offsets[r + 1]`."""
-        if self.bounds is not None:
-            common = np.minimum(self.bounds[1:], offsets[1:]) - np.maximum(self.bounds[:-1], offsets[:-1])
-            return int(common.clip(min=0).sum()) * self.weight
-        assert self.weights is not None
-        return int((np.diff(offsets) * self.weights).sum())
+        common = np.minimum(self.stops, offsets[1:]) - np.maximum(self.starts, offsets[:-1])
+        return int((common.clip(min=0) * self.weights).sum())
 
 
 def parts_of(layout: Layout, axis: int, itemsize: int) -> Parts:
     """The parts of an input of this layout, which is not replicated, mapped along `axis`."""
-    extent = layout.shape[axis]
+    extent, offsets = layout.shape[axis], layout.offsets()
     weight = itemsize * (layout.size // extent if extent else 0)
+    counts = np.diff(offsets)
     if layout.split == axis:
-        return Parts(weight, bounds=layout.offsets())
-    counts = np.diff(layout.offsets())
-    return Parts(weight, weights=counts * (weight // layout.extent if layout.extent else 0))
+        return Parts(np.full_like(counts, weight), offsets[:-1], offsets[1:])
+    weights = counts * (weight // layout.extent if layout.extent else 0)
+    return Parts(weights, np.zeros_like(counts), np.full_like(counts, extent))
 
 
 def cheapest_counts(extent: int, ranks: int, inputs: Sequence[Parts], most: int) -> tuple[int, ...] | None:
@@ -75,7 +69,9 @@ def cheapest_counts(extent: int, ranks: int, inputs: Sequence[Parts], most: int)
     (6, 2)
     """
     balanced = Layout((extent,), 0, ranks).offsets()
-    own = [each.bounds for each in inputs if each.bounds is not None]
+    # Of an input that is split along another axis these bounds give the last rank all samples, which costs no more
+    # to try.
+    own = [np.append(each.starts, extent) for each in inputs]
     candidates = [balanced, *(bounds for bounds in own if np.diff(bounds).max() <= most)]
     best = _best_offsets(extent, ranks, inputs, most, [balanced, *own])
     if best is not None:
@@ -103,14 +99,14 @@ def _best_offsets(
         return None
     # `kept[i]`: the most bytes that the ranks so far can keep, if their samples end at `positions[i]`.
     kept = np.where(positions == 0, 0, _IMPOSSIBLE)
-    window = _Window(positions, most)
+    first = np.searchsorted(positions, positions - most)
     best_starts = []
     for rank in range(ranks):
         before = np.zeros_like(positions)
         for each in inputs:
             before = before + each.bytes_before(rank, positions)
         value = np.where(kept > _IMPOSSIBLE, kept - before, _IMPOSSIBLE)
-        starts = window.argmax(value)
+        starts = _argmax_of_windows(value, first)
         kept = np.where(value[starts] > _IMPOSSIBLE, value[starts] + before, _IMPOSSIBLE)
         best_starts.append(starts)
     # Back from the end: where the last rank begins, then where the one before it does, and so on.
@@ -128,28 +124,21 @@ def _candidates(extent: int, ranks: int, most: int, known: Sequence[Positions]) 
     return positions[(positions >= 0) & (positions <= extent)]
 
 
-class _Window:
-    """For each of some sorted positions: those from `width` before it up to itself."""
+def _argmax_of_windows(values: Positions, first: Positions) -> Positions:
+    """For each index i that of the largest value from `first[i]` to i, the last of equals.
 
-    def __init__(self, positions: Positions, width: int) -> None:
-        self.last = np.arange(len(positions))
-        self.first = np.searchsorted(positions, positions - width)
-        # A window is covered by two blocks, which may overlap, of the largest power of two that fits.
-        self.level = np.log2(self.last - self.first + 1).astype(np.int64)
+    By a sparse table: `blocks[k][i]` is the index of the largest of the 2**k values from i on. A window is covered
+    by two blocks, which may overlap, of the largest power of two that fits.
+    """
+    last = np.arange(len(values))
+    level = np.log2(last - first + 1).astype(np.int64)
 
-    def argmax(self, values: Positions) -> Positions:
-        """The index of the largest value within each window, the last of equals.
+    def larger(left: Positions, right: Positions) -> Positions:
+        return np.where(values[left] > values[right], left, right)
 
-        By a sparse table: `blocks[k][i]` is the index of the largest of the 2**k values from i on.
-        """
-        blocks = [self.last]
-        while len(blocks[-1]) > 2 ** (len(blocks) - 1):
-            lower = blocks[-1]
-            left, right = lower[: -(2 ** (len(blocks) - 1))], lower[2 ** (len(blocks) - 1) :]
-            blocks.append(np.where(values[left] > values[right], left, right))
-        result = np.empty_like(self.last)
-        for level in np.unique(self.level).tolist():
-            windows = np.flatnonzero(self.level == level)
-            left, right = blocks[level][self.first[windows]], blocks[level][self.last[windows] - 2**level + 1]
-            result[windows] = np.where(values[left] > values[right], left, right)
-        return result
+    blocks = [last]
+    for k in range(level.max()):
+        # Blocks that reach over the end lie in no window, so any value does for them.
+        blocks.append(larger(blocks[k], blocks[k][np.minimum(last + 2**k, last[-1])]))
+    table = np.stack(blocks)
+    return larger(table[level, first], table[level, last - 2**level + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +32,8 @@ class Batch:
     root: int | None
     # Number of samples on all ranks.
     size: int
+    # Bytes of one sample of all mapped inputs together.
+    sample_bytes: int
 
 
 # Looked up by each mapped call. Key: layouts and bytes per element of the inputs, mapped axes, bound on the
@@ -69,7 +72,12 @@ def plan_batch(
     counts = samples.counts or ()
     root = next(rank for rank, count in enumerate(counts) if count) if extent and 0 in counts else None
     exchanges = any(map(elements_moved, layouts, targets))
-    return Batch(axes, targets, samples, layouts == targets, exchanges, root, extent)
+    sample_bytes = sum(
+        itemsize * math.prod(sample_shape(layout.shape, axis))
+        for layout, axis, itemsize in zip(layouts, axes, itemsizes, strict=True)
+        if axis is not None
+    )
+    return Batch(axes, targets, samples, layouts == targets, exchanges, root, extent, sample_bytes)
 
 
 def _number_of_samples(layouts: Sequence[Layout], axes: Dims, given: bool) -> int:
@@ -123,6 +131,11 @@ def _target(layout: Layout, axis: int | None, ragged: tuple[int, ...] | None) ->
 def sample_shape(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
     """The shape of one sample, of an array of this shape with the samples along `axis`; None: all of it."""
     return tuple(shape) if axis is None else (*shape[:axis], *shape[axis + 1 :])
+
+
+def box(shape: Sequence[int], axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    """The part of an array of this shape from `start` to `stop` along `axis`, as `StoredArray.read` takes it."""
+    return tuple(slice(start, stop) if i == axis else slice(0, n) for i, n in enumerate(shape))
 
 
 def output_layout(shape: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:

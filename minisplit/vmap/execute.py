@@ -17,16 +17,9 @@ from minisplit.core.communication import inside_vmap
 from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import checksum
 from minisplit.core.storage import StoredArray
+from minisplit.vmap import functorch
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import Batch, Dims, sample_shape
-from minisplit.vmap.functorch import (
-    add_batch_dim,
-    begin_vmap_level,
-    end_vmap_level,
-    is_batchedtensor,
-    remove_batch_dim,
-    tensors_without_data,
-)
 from minisplit.vmap.outcome import Outcome, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, Structure, flatten_outputs
 from minisplit.vmap.random import RandomSource
@@ -73,10 +66,10 @@ class VmapTask:
         # kind of call here.
         in_func = inside_vmap.begin()
         # "error" in any case: torch's own random functions would draw the same numbers on every rank.
-        level = begin_vmap_level(samples, "error")
+        level = functorch.begin_vmap_level(samples, "error")
         try:
             batched = [
-                x if dim is None else add_batch_dim(x, dim, level)
+                x if dim is None else functorch.add_batch_dim(x, dim, level)
                 for x, dim in zip(tensors, self.in_dims, strict=True)
             ]
             if self.random is None:
@@ -94,14 +87,14 @@ class VmapTask:
             if dims is None:
                 dims = self.out_dims.flatten(structure, leaves)
             outputs = [
-                remove_batch_dim(x, level, samples, dim)
-                if dim is not None and is_batchedtensor(x)
+                functorch.remove_batch_dim(x, level, samples, dim)
+                if dim is not None and functorch.is_batchedtensor(x)
                 else _same_for_all(i, x, dim, samples)
                 for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
             ]
         finally:
             # Also after an error: on a level that is left open, everything that follows would be mapped.
-            end_vmap_level()
+            functorch.end_vmap_level()
             inside_vmap.end(in_func)
         return Mapped(outputs, dims, structure)
 
@@ -155,6 +148,7 @@ def run(
                     _raise_changed(watched, versions, tensors)
                 if whole is None:
                     begin = start
+                    _check_device(part, tensors[0].device)
                     whole = (_own_memory if stop - start == count else _allocate)(part, tensors, count)
                 if stop - start < count:
                     _write(part, whole, start - begin, stop - begin)
@@ -194,11 +188,12 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
         target.shape if dim is None else (*target.shape[:dim], 1, *target.shape[dim + 1 :])
         for target, dim in zip(batch.targets, batch.in_dims, strict=True)
     ]
+    traced = [isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled() for x in arrays]
     try:
-        with tensors_without_data():
+        with functorch.tensors_without_data():
             tensors = [
-                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=_requires_grad(x))
-                for shape, x in zip(shapes, arrays, strict=True)
+                torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+                for shape, x, requires_grad in zip(shapes, arrays, traced, strict=True)
             ]
             mapped = task.run(tensors, 1)
         if batch.size == 0 and None in mapped.dims:
@@ -233,16 +228,11 @@ def captured_tensors(func: Callable[..., Any]) -> list[torch.Tensor]:
     return [x for x in captured_values(func) if isinstance(x, torch.Tensor)]
 
 
-def _requires_grad(x: DNDarray | StoredArray) -> bool:
-    """Whether a gradient is to flow back to an input."""
-    return isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled()
-
-
 def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
     """Repeat along `dim` an output that is the same for every sample; ValueError if it is not, for None."""
     if dim is not None:  # torch.vmap repeats along the first axis, whatever out_dims says
         return x.unsqueeze(dim).expand(*x.shape[:dim], samples, *x.shape[dim:])
-    if is_batchedtensor(x):
+    if functorch.is_batchedtensor(x):
         raise ValueError(
             f"out_dims is None for output {index}, so it must be the same for every sample, but it was computed "
             "from mapped inputs; give it an axis in out_dims"
@@ -283,7 +273,6 @@ def _check_device(part: Mapped, device: torch.device) -> None:
 
 def _allocate(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     """Room for the outputs of all samples, given those of some. An output without an axis is there already."""
-    _check_device(part, tensors[0].device)
     wholes = []
     for out, dim in zip(part.outputs, part.dims, strict=True):
         if dim is None:
@@ -319,7 +308,6 @@ def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     So no output keeps more memory alive than its own, nor changes when another tensor is written to. A captured
     tensor that `func` returns is repeated for every sample, which shows in its strides, but not for one sample.
     """
-    _check_device(part, tensors[0].device)
     taken = {x.untyped_storage().data_ptr() for x in tensors}
     for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
         storage = out.untyped_storage()

@@ -17,45 +17,29 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch._C import DisableTorchFunction
-from torch._C._functorch import (
-    CVmapInterpreterPtr,
-    RandomnessType,
-    TransformType,
-    get_interpreter_stack,
-    get_unwrapped,
-    is_batchedtensor,
-    is_functorch_wrapped_tensor,
-    maybe_get_level,
-)
-from torch._C._functorch import _add_batch_dim as add_batch_dim
-from torch._C._functorch import _remove_batch_dim as remove_batch_dim
-from torch._C._functorch import _vmap_decrement_nesting as end_vmap_level
-from torch._C._functorch import _vmap_increment_nesting as begin_vmap_level
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+import torch
+from torch._C import _functorch
+from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
-from torch.utils import _pytree as pytree
-from torch.utils._pytree import TreeSpec
+from torch.utils import _pytree
 
-__all__ = [
-    "CVmapInterpreterPtr",
-    "DisableTorchFunction",
-    "RandomnessType",
-    "TransformType",
-    "TreeSpec",
-    "add_batch_dim",
-    "begin_vmap_level",
-    "end_vmap_level",
-    "get_interpreter_stack",
-    "get_unwrapped",
-    "is_batchedtensor",
-    "is_functorch_wrapped_tensor",
-    "maybe_get_level",
-    "pytree",
-    "remove_batch_dim",
-    "temporarily_clear_interpreter_stack",
-    "tensors_without_data",
-]
+# Assignments, so that each name stands here once: names that are imported are private for type checkers.
+DisableTorchFunction = torch._C.DisableTorchFunction
+pytree = _pytree
+TreeSpec = _pytree.TreeSpec
+CVmapInterpreterPtr = _functorch.CVmapInterpreterPtr
+RandomnessType = _functorch.RandomnessType
+TransformType = _functorch.TransformType
+add_batch_dim = _functorch._add_batch_dim
+begin_vmap_level = _functorch._vmap_increment_nesting
+end_vmap_level = _functorch._vmap_decrement_nesting
+get_interpreter_stack = _functorch.get_interpreter_stack
+get_unwrapped = _functorch.get_unwrapped
+is_batchedtensor = _functorch.is_batchedtensor
+is_functorch_wrapped_tensor = _functorch.is_functorch_wrapped_tensor
+maybe_get_level = _functorch.maybe_get_level
+remove_batch_dim = _functorch._remove_batch_dim
+temporarily_clear_interpreter_stack = pyfunctorch.temporarily_clear_interpreter_stack
 
 # torch.vmap does this at its first call. Without it operations that have no batching rule of their own, but are
 # made of others that have one, are errors until somebody calls torch.vmap.

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -44,16 +45,27 @@ class Options(NamedTuple):
         TypeError or ValueError for what is none of their values, ImportError for a bar without tqdm.
         """
         by_split = isinstance(self.in_dims, str) and self.in_dims == SPLIT
-        return Options(
-            validate_dims(self.out_dims, "out_dims"),
-            _validate_randomness(self.randomness),
-            self.in_dims if by_split else validate_dims(self.in_dims, "in_dims"),
-            _validate_chunk_size(self.chunk_size),
-            _validate_budget(self.memory_budget, self.chunk_size),
-            _validate_imbalance(self.max_imbalance),
-            _validate_progress(self.progress),
-            _validate_out(self.out),
-            _validate_resume(self.resume, self.out),
+        if self.randomness not in _RANDOMNESS:
+            raise ValueError(
+                f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {short_repr(self.randomness)}"
+            )
+        for name, flag in (("progress", self.progress), ("resume", self.resume)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} must be True or False, got {short_repr(flag)}")
+        if self.progress and find_spec("tqdm") is None:
+            raise ImportError('progress=True draws its bar with tqdm: pip install "minisplit[progress]"')
+        # A structure of paths, which is compared with the outputs' once they are known.
+        for path in pytree.tree_leaves(self.out):
+            if path is not None and not isinstance(path, str | Path):
+                raise TypeError(f"out must be a path, or one for each output, got {short_repr(path)}")
+        if self.resume and self.out is None:
+            raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
+        return self._replace(
+            out_dims=validate_dims(self.out_dims, "out_dims"),
+            in_dims=self.in_dims if by_split else validate_dims(self.in_dims, "in_dims"),
+            chunk_size=_validate_chunk_size(self.chunk_size),
+            memory_budget=_validate_budget(self.memory_budget, self.chunk_size),
+            max_imbalance=_validate_imbalance(self.max_imbalance),
         )
 
     def __str__(self) -> str:
@@ -62,14 +74,6 @@ class Options(NamedTuple):
         return ", ".join(
             f"{name}={x!r}" for name, x in items if name == "out_dims" or x != self._field_defaults[name]
         )
-
-
-def _validate_randomness(randomness: Any) -> str:
-    if randomness not in _RANDOMNESS:
-        raise ValueError(
-            f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {short_repr(randomness)}"
-        )
-    return str(randomness)
 
 
 def _validate_chunk_size(chunk_size: Any) -> int | Literal["auto"] | None:
@@ -103,33 +107,6 @@ def _validate_imbalance(max_imbalance: Any) -> float:
     if not max_imbalance >= 1:  # NaN is refused as well
         raise ValueError(f"max_imbalance must be at least 1, which means balanced, got {max_imbalance}")
     return float(max_imbalance)
-
-
-def _validate_progress(progress: Any) -> bool:
-    if not isinstance(progress, bool):
-        raise TypeError(f"progress must be True or False, got {short_repr(progress)}")
-    if progress:
-        try:
-            import tqdm  # noqa: F401, PLC0415 - an optional dependency
-        except ImportError:
-            raise ImportError('progress=True draws its bar with tqdm: pip install "minisplit[progress]"') from None
-    return progress
-
-
-def _validate_out(out: Any) -> Any:
-    """Paths, in a structure that is compared with the outputs' once they are known."""
-    for path in [] if out is None else pytree.tree_leaves(out):
-        if path is not None and not isinstance(path, str | Path):
-            raise TypeError(f"out must be a path, or one for each output, got {short_repr(path)}")
-    return out
-
-
-def _validate_resume(resume: Any, out: Any) -> bool:
-    if not isinstance(resume, bool):
-        raise TypeError(f"resume must be True or False, got {short_repr(resume)}")
-    if resume and out is None:
-        raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
-    return resume
 
 
 @contextmanager

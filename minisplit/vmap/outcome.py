@@ -226,7 +226,7 @@ def explain(
     It is None where the function did not fail, but what it did or returned is at fault.
     """
     # Not after sys.exit(), nor where memory ran out: fewer samples take less.
-    if again is not None and isinstance(error, Exception) and not _is_about_memory(error):
+    if again is not None and isinstance(error, Exception) and hint_for(error) != _MEMORY_HINT:
         start, stop = narrow(error, start, stop, again)
     first = samples.span(rank)[0]
     failing = range(first + start, first + stop)
@@ -267,72 +267,58 @@ def hint_for(error: BaseException) -> str:
     """What may help against an error, or "". Torch's own texts are terse here, or are about one rank's chunk."""
     text = str(error)
     if isinstance(error, MemoryError):
-        return _HINTS[-1][1]
-    return next((hint for signs, hint in _HINTS if any(sign in text for sign in signs)), "")
+        return _MEMORY_HINT
+    return next((hint for signs, hint in _HINTS.items() if any(sign in text for sign in signs)), "")
 
 
-def _is_about_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _HINTS[-1][0])
-
-
-# For parts of an error's text, what helps. The first row that fits counts. The last one is about memory.
-_HINTS = (
-    (
-        ("calling .item() on a Tensor", "Cannot access data pointer of Tensor that doesn't have storage"),
+_MEMORY_HINT = (
+    "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget"
+)
+# For parts of an error's text, what helps. The first row that fits counts. Memory comes first, as `explain` runs
+# nothing again where it ran out.
+_HINTS = {
+    ("can't allocate memory", "out of memory", "Unable to allocate"): _MEMORY_HINT,
+    ("calling .item() on a Tensor", "Cannot access data pointer of Tensor that doesn't have storage"): (
         "func sees all samples of a chunk as one tensor, so it has no Python number or NumPy array of one of "
         "them: use torch operations instead of item(), int(), float(), tolist() and numpy(), or pass a number "
-        "that is the same for all samples by keyword",
+        "that is the same for all samples by keyword"
     ),
-    (
-        ("data-dependent control flow", "vmap over torch.allclose", "not implemented for aten::equal"),
+    ("data-dependent control flow", "vmap over torch.allclose", "not implemented for aten::equal"): (
         "samples may go different ways: replace `if condition: a else: b` by torch.where(condition, a, b), which "
-        "computes both, and compare with torch.isclose or == instead of allclose or equal",
+        "computes both, and compare with torch.isclose or == instead of allclose or equal"
     ),
-    (
-        ("dynamic shape", "differently shaped Tensor"),
+    ("dynamic shape", "differently shaped Tensor"): (
         "every sample's result must have the same shape: keep all elements and set the others to a neutral value, "
-        "e.g. torch.where(mask, x, 0) instead of x[mask]",
+        "e.g. torch.where(mask, x, 0) instead of x[mask]"
     ),
-    (
-        ("Batching rule not implemented",),
+    ("Batching rule not implemented",): (
         "torch cannot map this operation: without out=, or from other operations, it may work; or give it a rule "
-        "of your own with torch.library.custom_op and register_vmap",
+        "of your own with torch.library.custom_op and register_vmap"
     ),
-    (
-        ("inplace arithmetic(self, *extra_args) is not possible", "doesn't match the broadcast shape"),
+    ("inplace arithmetic(self, *extra_args) is not possible", "doesn't match the broadcast shape"): (
         "func changes in place a tensor that has no axis for the samples, as one that it captured or made with "
-        "torch.zeros: write y = y + x instead of y += x, or make the tensor with zeros_like of an argument",
+        "torch.zeros: write y = y + x instead of y += x, or make the tensor with zeros_like of an argument"
     ),
-    (
-        ("random operation while in randomness error mode: that of the torch.vmap",),
-        'give that one randomness="different" or "same"; its samples then draw other numbers, or the same',
+    ("random operation while in randomness error mode: that of the torch.vmap",): (
+        'give that one randomness="different" or "same"; its samples then draw other numbers, or the same'
     ),
-    (
-        ("random operation while in randomness error mode",),
+    ("random operation while in randomness error mode",): (
         'minisplit.vmap(..., randomness="different") lets each sample draw other numbers, "same" the same, '
-        "whatever the number of ranks",
+        "whatever the number of ranks"
     ),
-    (
-        ("but minisplit.vmap has no rule for it",),
+    ("but minisplit.vmap has no rule for it",): (
         "draw by torch.rand, randn, randint, normal, bernoulli, multinomial, randperm, exponential_ and the like, "
-        "or outside of func by minisplit.random, one row for each sample, and map over the draws",
+        "or outside of func by minisplit.random, one row for each sample, and map over the draws"
     ),
-    (
-        ("change in place a tensor that is the same for all samples",),
+    ("change in place a tensor that is the same for all samples",): (
         "use torch.randn(3) for torch.empty(3).normal_(), or make the tensor from an argument, by "
-        "torch.empty_like or clone",
+        "torch.empty_like or clone"
     ),
-    (
-        ("Batch norm got a batched tensor", "D input (got 1D input)"),
+    ("Batch norm got a batched tensor", "D input (got 1D input)"): (
         "func sees one sample, and the statistics of a batch are those of samples on all ranks: call the module's "
-        "eval() first, or take a norm of one sample, such as LayerNorm or GroupNorm",
+        "eval() first, or take a norm of one sample, such as LayerNorm or GroupNorm"
     ),
-    (
-        ("Batch element",),
-        "torch counts batch elements within one rank's chunk; error.samples has the global index",
+    ("Batch element",): (
+        "torch counts batch elements within one rank's chunk; error.samples has the global index"
     ),
-    (
-        ("can't allocate memory", "out of memory", "Unable to allocate"),
-        "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget",
-    ),
-)
+}

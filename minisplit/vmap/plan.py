@@ -224,11 +224,8 @@ def make_plan(
         inputs.append(InputPlan(label, _dtype_name(x.dtype), axis, layout, target, moved))
     # All inputs that move do so in one exchange, and the files that every sample gets are read under one
     # agreement.
-    collectives = int(batch.exchanges) + count_messages(batch, outcome.outputs)
-    if batch.samples.ranks > 1:
-        collectives += any(
-            isinstance(x, StoredArray) and dim is None for x, dim in zip(arrays, batch.in_dims, strict=True)
-        )
+    reads = any(isinstance(x, StoredArray) and dim is None for x, dim in zip(arrays, batch.in_dims, strict=True))
+    collectives = batch.exchanges + count_messages(batch, outcome.outputs) + (reads and batch.samples.ranks > 1)
     outputs, unknown = None, ""
     if outcome.outputs is not None:
         each, layouts = outcome.outputs.each, outcome.outputs.layouts

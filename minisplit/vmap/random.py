@@ -20,19 +20,7 @@ from torch.overrides import TorchFunctionMode
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
 from minisplit.core.random.sampling import Sampler
-from minisplit.vmap.functorch import (
-    CVmapInterpreterPtr,
-    DisableTorchFunction,
-    RandomnessType,
-    TransformType,
-    add_batch_dim,
-    get_interpreter_stack,
-    get_unwrapped,
-    is_batchedtensor,
-    is_functorch_wrapped_tensor,
-    maybe_get_level,
-    temporarily_clear_interpreter_stack,
-)
+from minisplit.vmap import functorch
 
 # Part of the text of torch's error for a random function in a vmap of randomness "error".
 _REFUSED = "random operation while in randomness error mode"
@@ -75,7 +63,6 @@ class _RandomFunctions(TorchFunctionMode):
     def __init__(self, source: RandomSource, first: int, samples: int, level: int) -> None:
         super().__init__()
         self.source, self.level = source, level
-        # With "same" the numbers of one sample serve all, and are not mapped.
         self.first, self.samples = (0, 1) if source.same else (first, samples)
         self.position = 0
 
@@ -103,18 +90,19 @@ class _RandomFunctions(TorchFunctionMode):
 
     def draw(self, sampler: Sampler, shape: Sequence[int], dtype: torch.dtype, device: Any) -> torch.Tensor:
         """Draw numbers of that shape for each sample."""
+        # With "same" the numbers of one sample serve all, and are not mapped over the samples.
+        outer = [] if self.source.same else [(self.level, self.samples)]
         inner = self._inner_levels()
         device = torch.get_default_device() if device is None else torch.device(device)
-        sizes = [size for _, size in inner]
-        each = math.prod(sizes) * math.prod(shape)
-        with temporarily_clear_interpreter_stack():
-            with DisableTorchFunction():
+        each = math.prod(size for _, size in inner) * math.prod(shape)
+        with functorch.temporarily_clear_interpreter_stack():
+            with functorch.DisableTorchFunction():
                 numbers = self._numbers(sampler, each, dtype, device)
             # Torch functions are on again, so that the tuner of chunk sizes counts the memory of the numbers.
-            numbers = numbers.view([*([] if self.source.same else [self.samples]), *sizes, *shape])
+            numbers = numbers.view([*(size for _, size in outer + inner), *shape])
         self.position += 1
-        for level in [*([] if self.source.same else [self.level]), *(level for level, _ in inner)]:
-            numbers = add_batch_dim(numbers, 0, level)
+        for level, _ in outer + inner:
+            numbers = functorch.add_batch_dim(numbers, 0, level)
         return numbers
 
     def fill(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
@@ -136,16 +124,16 @@ class _RandomFunctions(TorchFunctionMode):
     def _inner_levels(self) -> list[tuple[int, int]]:
         """Level and size of each `torch.vmap` within the mapped function whose samples are to differ."""
         levels = []
-        for interpreter in get_interpreter_stack() or ():
-            if interpreter.level() <= self.level or interpreter.key() != TransformType.Vmap:
+        for interpreter in functorch.get_interpreter_stack() or ():
+            if interpreter.level() <= self.level or interpreter.key() != functorch.TransformType.Vmap:
                 continue
-            vmap = CVmapInterpreterPtr(interpreter)
-            if vmap.randomness() == RandomnessType.Error:
+            vmap = functorch.CVmapInterpreterPtr(interpreter)
+            if vmap.randomness() == functorch.RandomnessType.Error:
                 raise RuntimeError(
                     f"vmap: called {_REFUSED}: that of the torch.vmap (or jacrev, hessian ...) within func, which "
                     "takes randomness= as well"
                 )
-            if vmap.randomness() == RandomnessType.Different:
+            if vmap.randomness() == functorch.RandomnessType.Different:
                 levels.append((interpreter.level(), vmap.batchSize()))
         return levels
 
@@ -157,10 +145,10 @@ def _name(func: Any) -> str:
 def _mapped_levels(x: torch.Tensor) -> set[int]:
     """The levels of `vmap` at which a tensor is mapped."""
     levels = set()
-    while is_functorch_wrapped_tensor(x):
-        if is_batchedtensor(x):
-            levels.add(maybe_get_level(x))
-        x = get_unwrapped(x)
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            levels.add(functorch.maybe_get_level(x))
+        x = functorch.get_unwrapped(x)
     return levels
 
 
@@ -196,17 +184,12 @@ def _creation_rule(sampler: Sampler) -> Callable[..., torch.Tensor]:
 def _like_rule(sampler: Sampler) -> Callable[..., torch.Tensor]:
     """A rule for a function that makes a tensor like another one, as `torch.rand_like`."""
 
+    create = _creation_rule(sampler)
+
     def rule(
-        mode: _RandomFunctions,
-        input: torch.Tensor,
-        *,
-        dtype: torch.dtype | None = None,
-        device: Any = None,
-        requires_grad: bool = False,
-        **_: Any,
+        mode: _RandomFunctions, input: torch.Tensor, *, dtype: Any = None, device: Any = None, **kwargs: Any
     ) -> torch.Tensor:
-        numbers = mode.draw(sampler, input.shape, dtype or input.dtype, device or input.device)
-        return numbers.requires_grad_() if requires_grad else numbers
+        return create(mode, size=input.shape, dtype=dtype or input.dtype, device=device or input.device, **kwargs)
 
     return rule
 
@@ -215,28 +198,29 @@ def _like_rule(sampler: Sampler) -> Callable[..., torch.Tensor]:
 def _randint(
     mode: _RandomFunctions, *args: Any, low: Any = None, high: Any = None, size: Any = None, **kwargs: Any
 ) -> Any:
-    numbers = list(args)
-    size = numbers.pop() if size is None else size
-    high = numbers.pop() if high is None else high
-    low = numbers.pop() if numbers else low or 0
-    return mode.draw(
-        _integers(low, high), _size((), size), kwargs.get("dtype") or torch.int64, kwargs.get("device")
-    )
+    *bounds, size = args if size is None else (*args, size)
+    dtype = kwargs.pop("dtype", None) or torch.int64
+    return _creation_rule(_integers(bounds, low, high))(mode, size=size, dtype=dtype, **kwargs)
 
 
 def _randint_like(
-    mode: _RandomFunctions, input: torch.Tensor, *args: Any, low: Any = 0, high: Any = None, **kwargs: Any
+    mode: _RandomFunctions, input: torch.Tensor, *args: Any, low: Any = None, high: Any = None, **kwargs: Any
 ) -> Any:
-    numbers = list(args)
-    high = numbers.pop() if high is None else high
-    low = numbers.pop() if numbers else low
-    return _like_rule(_integers(low, high))(mode, input, **kwargs)
+    return _like_rule(_integers(args, low, high))(mode, input, **kwargs)
 
 
-def _integers(low: Any, high: Any) -> Sampler:
-    low, high = int(low), int(high)
-    if not low < high:
-        raise RuntimeError(f"low must be below high, got {low} and {high}")
+def _require(condition: bool, rule: str, *given: object) -> None:
+    """RuntimeError, as torch raises it, where the arguments of a random function break a rule."""
+    if not condition:
+        raise RuntimeError(f"{rule}, got {' and '.join(map(str, given))}")
+
+
+def _integers(given: Sequence[Any], low: Any, high: Any) -> Sampler:
+    """A sampler of integers. The bounds are `given` by place, as (high,) or (low, high), or by keyword."""
+    bounds = list(given)
+    high = int(bounds.pop() if high is None else high)
+    low = int(bounds.pop() if bounds else low or 0)
+    _require(low < high, "low must be below high", low, high)
     return lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype)
 
 
@@ -248,8 +232,7 @@ def _randperm(
 
 
 def _normal(mode: _RandomFunctions, mean: Any = 0.0, std: Any = 1.0, size: Any = None, **kwargs: Any) -> Any:
-    if not isinstance(std, torch.Tensor) and not std >= 0:
-        raise RuntimeError(f"std of normal must not be negative, got {std}")
+    _require(isinstance(std, torch.Tensor) or std >= 0, "std of normal must not be negative", std)
     tensors = [x for x in (mean, std) if isinstance(x, torch.Tensor)]
     if not tensors:
         return _creation_rule(sampling.normal)(mode, size=size, **kwargs) * std + mean
@@ -263,8 +246,7 @@ def _bernoulli_like(mode: _RandomFunctions, p: Any, like: torch.Tensor) -> torch
     if isinstance(p, torch.Tensor):
         fine = torch.float64 if p.dtype is torch.float64 else torch.float32
         return mode.draw(sampling.uniform, like.shape, fine, like.device).lt(p).to(like.dtype)
-    if not 0 <= p <= 1:
-        raise RuntimeError(f"p must be from 0 to 1, got {p}")
+    _require(0 <= p <= 1, "p must be from 0 to 1", p)
     return mode.draw(_bernoulli_sampler(float(p)), like.shape, like.dtype, like.device)
 
 
@@ -286,15 +268,14 @@ def _random_(
     numbers = list(args)
     if to is None and numbers:
         to = numbers.pop()
-    low = numbers.pop() if numbers else kwargs.get("from", 0)
+    low = numbers.pop() if numbers else kwargs.get("from")
     dtype = input.dtype
-    if to is not None:
-        high = int(to)
-    elif dtype.is_floating_point:  # the integers that the dtype has all of, as torch does
-        high = int(2 / torch.finfo(dtype).eps) + 1
-    else:
-        high = 2 if dtype is torch.bool else torch.iinfo(dtype).max + 1
-    return mode.fill(input, mode.draw(_integers(low, high), input.shape, dtype, input.device))
+    if to is None:
+        if dtype.is_floating_point:  # the integers that the dtype has all of, as torch does
+            to = int(2 / torch.finfo(dtype).eps) + 1
+        else:
+            to = 2 if dtype is torch.bool else torch.iinfo(dtype).max + 1
+    return mode.fill(input, mode.draw(_integers((), low, to), input.shape, dtype, input.device))
 
 
 def _in_place_rule(sampler_of: Callable[..., Sampler]) -> Callable[..., torch.Tensor]:
@@ -309,26 +290,22 @@ def _in_place_rule(sampler_of: Callable[..., Sampler]) -> Callable[..., torch.Te
 
 
 def _normal_(mean: float = 0.0, std: float = 1.0) -> Sampler:
-    if not std >= 0:
-        raise RuntimeError(f"std of normal_ must not be negative, got {std}")
+    _require(std >= 0, "std of normal_ must not be negative", std)
     return lambda *where: sampling.normal(*where).mul_(std).add_(mean)
 
 
 def _uniform_(low: float = 0.0, to: float = 1.0) -> Sampler:
-    if not low <= to:
-        raise RuntimeError(f"uniform_ needs numbers with from <= to, got {low} and {to}")
+    _require(low <= to, "uniform_ needs numbers with from <= to", low, to)
     return lambda *where: sampling.scale(sampling.uniform(*where), low, to)
 
 
 def _exponential_(lambd: float = 1.0) -> Sampler:
-    if not lambd > 0:
-        raise RuntimeError(f"lambd of exponential_ must be positive, got {lambd}")
+    _require(lambd > 0, "lambd of exponential_ must be positive", lambd)
     return lambda *where: sampling.exponential(*where).div_(lambd)
 
 
 def _log_normal_(mean: float = 1.0, std: float = 2.0) -> Sampler:
-    if not std > 0:
-        raise RuntimeError(f"std of log_normal_ must be positive, got {std}")
+    _require(std > 0, "std of log_normal_ must be positive", std)
     return lambda grid, dtype, device: sampling.log_normal(grid, dtype, device, mean, std)
 
 
@@ -337,8 +314,7 @@ def _cauchy_(median: float = 0.0, sigma: float = 1.0) -> Sampler:
 
 
 def _geometric_(p: float) -> Sampler:
-    if not 0 < p < 1:
-        raise RuntimeError(f"p of geometric_ must be above 0 and below 1, got {p}")
+    _require(0 < p < 1, "p of geometric_ must be above 0 and below 1", p)
     scale = -math.log1p(-p)
     return lambda grid, dtype, device: (
         sampling.exponential(grid, torch.float64, device).div_(scale).ceil_().to(dtype)
@@ -353,8 +329,8 @@ def _multinomial(
     Of exponential waiting times with these rates the order is that of drawing without replacement.
     """
     shape, kinds = input.shape[:-1], input.shape[-1]
-    if not replacement and num_samples > kinds:
-        raise RuntimeError(f"num_samples must be at most {kinds} without replacement, got {num_samples}")
+    enough = replacement or num_samples <= kinds
+    _require(enough, f"num_samples must be at most {kinds} without replacement", num_samples)
     if replacement:
         numbers = mode.draw(sampling.uniform, [*shape, num_samples], torch.float64, input.device)
         shares = sampling.cumulative_shares(input)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.storage import Sink, StoredArray
-from minisplit.vmap.batch import Batch, sample_shape
+from minisplit.vmap.batch import Batch, box
 from minisplit.vmap.execute import Advance, Piece
 from minisplit.vmap.outcome import Outcome, Outputs, hint_for
 from minisplit.vmap.pytree import output_labels
@@ -35,21 +33,22 @@ class FileStream:
     Outputs that go into memory are held for all samples at once, so that there is one outcome. Of outputs that go
     to files one block is held at a time, and there is an outcome for each. A thread reads a block ahead.
 
-    Used as a context manager, which ends the thread.
+    `close` ends the thread.
     """
 
     def __init__(
         self,
-        arrays: Sequence[DNDarray | StoredArray],
         batch: Batch,
         chunk_size: object,
         sink: Sink | None,
         comm: Communication,
         advance: Advance | None,
     ) -> None:
-        self.arrays, self.batch, self.sink, self.comm, self.advance = arrays, batch, sink, comm, advance
+        self.batch, self.sink, self.comm, self.advance = batch, sink, comm, advance
         self.first, self.end = batch.samples.span(comm.rank)
-        self.block = chunk_size if isinstance(chunk_size, int) else self._samples_of_a_block()
+        # At least 1: a sample may have more bytes than a block, or none.
+        samples_of_a_block = max(1, BLOCK_BYTES // max(1, batch.sample_bytes))
+        self.block = chunk_size if isinstance(chunk_size, int) else samples_of_a_block
         done = () if sink is None else sink.done()
         # In local numbers, as those of the pieces that are mapped.
         self.left = [
@@ -59,21 +58,9 @@ class FileStream:
         # lock.
         self.thread = ThreadPoolExecutor(1, "minisplit-reader")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the thread, without the reads that have not begun."""
         self.thread.shutdown(cancel_futures=True)
-
-    def _samples_of_a_block(self) -> int:
-        sizes = [
-            x.dtype.itemsize * torch.Size(sample_shape(x.shape, dim)).numel()
-            for x, dim in zip(self.arrays, self.batch.in_dims, strict=True)
-            if dim is not None
-        ]
-        return max(1, BLOCK_BYTES // max(1, sum(sizes)))
 
     def outcomes(self, inputs: Sequence[Any], run: RunPieces) -> Iterator[Outcome]:
         """Map this rank's samples, at least one. `inputs` are shards, or stored arrays to read samples from."""
@@ -129,9 +116,8 @@ class FileStream:
                     f"func must return the same for every chunk, but gave {outputs} and {outcome.outputs}"
                 )
             for place, i in enumerate(mapped):
-                spans = [slice(0, n) for n in outputs.layouts[i].shape]
-                spans[outputs.each[i].dim or 0] = slice(start, stop)
-                self.sink.write(place, tuple(spans), outcome.tensors[i])
+                part = box(outputs.layouts[i].shape, outputs.each[i].dim or 0, start, stop)
+                self.sink.write(place, part, outcome.tensors[i])
                 outcome.tensors[i] = torch.empty(0)  # so that its memory is free before the next block is mapped
             self.sink.record(start, stop)
         except KeyboardInterrupt:
@@ -143,25 +129,24 @@ class FileStream:
 
     def _pieces(self, inputs: Sequence[Any], intervals: Iterator[Interval]) -> Iterator[Piece]:
         """The inputs of the samples of each interval of local numbers, in order."""
-        following = next(intervals, None)
-        ahead = self.thread.submit(self._read, inputs, *following) if following else None
-        while following and ahead:
-            (start, stop), tensors = following, ahead.result()
-            following = next(intervals, None)
-            ahead = self.thread.submit(self._read, inputs, *following) if following else None
-            yield start, stop, tensors
+        # Not map(submit, intervals) as a whole: a future is made when the one before it is done, so that no more
+        # than one block is read ahead.
+        futures = (self.thread.submit(self._read, inputs, *interval) for interval in intervals)
+        ahead = next(futures, None)
+        while ahead is not None:
+            piece = ahead.result()
+            ahead = next(futures, None)
+            yield piece
 
-    def _read(self, inputs: Sequence[Any], start: int, stop: int) -> list[torch.Tensor]:
+    def _read(self, inputs: Sequence[Any], start: int, stop: int) -> Piece:
         """The inputs of some samples. An input that is not mapped is whole."""
         tensors = []
         for x, dim in zip(inputs, self.batch.in_dims, strict=True):
             if isinstance(x, StoredArray):
-                spans = [slice(0, n) for n in x.shape]
-                spans[dim or 0] = slice(start + self.first, stop + self.first)
-                tensors.append(x.read(tuple(spans)))
+                tensors.append(x.read(box(x.shape, dim or 0, start + self.first, stop + self.first)))
             else:
                 tensors.append(x if dim is None else x.narrow(dim, start, stop - start))
-        return tensors
+        return start, stop, tensors
 
 
 def subtract(done: Sequence[Interval], begin: int, end: int) -> Iterator[Interval]:

@@ -7,7 +7,6 @@ are one block of all samples of a rank, outputs in files are one block after the
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
@@ -267,7 +266,8 @@ class MappedFunction:
         must move and ranks that have no samples.
         """
         call = self._prepare(args, kwargs)
-        comm, batch, inputs = call.comm, call.batch, call.shards
+        comm, batch = call.comm, call.batch
+        inputs: Sequence[Any] | None = call.shards
         if debugging():
             self._check_replicated(call, kwargs)
         in_files = inputs is None or self.options.out is not None
@@ -346,12 +346,10 @@ class MappedFunction:
         random = None if randomness == "error" else RandomSource(None, same=randomness == "same")
         task = VmapTask(self._func_of_tensors(call), call.batch.in_dims, self._out_dims, random)
         outcome = infer(task, call.arrays, call.batch)
-        chunk_size = self._chunk_size(call)
-        if isinstance(chunk_size, Tuner):
-            begin, end = call.batch.samples.span(call.comm.rank)
-            settled: int | Literal["auto"] | None = chunk_size.settled(end - begin) or "auto"
-        else:
-            settled = chunk_size
+        size, (begin, end) = self._chunk_size(call), call.batch.samples.span(call.comm.rank)
+        settled: Any = size.settled(end - begin) if isinstance(size, Tuner) else size
+        if settled is None:
+            settled = self.options.chunk_size  # not measured yet: "auto"
         return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
@@ -421,12 +419,12 @@ class MappedFunction:
         if call.keywords is not None:
             captured += call.keywords.tensors()
         size = self._chunk_size(call)
-        if files is None:
-            pieces = [(0, end - begin, inputs)]
-            return run(task, pieces, end - begin, batch, rank, size, captured, advance), iter(())
-        outcomes = files.outcomes(
-            inputs, lambda pieces, count: run(task, pieces, count, batch, rank, size, captured, advance)
+        run_pieces = functools.partial(
+            run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, advance=advance
         )
+        if files is None:
+            return run_pieces([(0, end - begin, inputs)], end - begin), iter(())
+        outcomes = files.outcomes(inputs, run_pieces)
         return next(outcomes), outcomes
 
     @contextmanager
@@ -447,8 +445,8 @@ class MappedFunction:
                 if out is not None:
                     sink = open_sink(out, comm, self._identify(call, random, kwargs), self.options.resume)
                     stack.enter_context(closing(sink))
-                files = FileStream(call.arrays, call.batch, self.options.chunk_size, sink, comm, advance)
-                stack.enter_context(files)
+                files = FileStream(call.batch, self.options.chunk_size, sink, comm, advance)
+                stack.enter_context(closing(files))
             yield files, advance
 
     def _identify(self, call: MappedCall, random: RandomSource | None, kwargs: dict[str, Any]) -> str:
@@ -486,17 +484,12 @@ class MappedFunction:
         if self.options.chunk_size != "auto":
             return self.options.chunk_size
         batch = call.batch
-        shapes = [
-            sample_shape(target.shape, dim) for target, dim in zip(batch.targets, batch.in_dims, strict=True)
-        ]
-        kinds = tuple((x.dtype, shape, x.device.type) for x, shape in zip(call.arrays, shapes, strict=True))
-        sizes = [
-            x.dtype.itemsize * math.prod(shape)
-            for x, shape, dim in zip(call.arrays, shapes, batch.in_dims, strict=True)
-            if dim is not None
-        ]
-        budget = self.options.memory_budget or MEMORY_BUDGET
-        return tuner_for(self.func, self, (kinds, batch.in_dims, torch.is_grad_enabled()), budget, sum(sizes))
+        kinds = tuple(
+            (x.dtype, sample_shape(x.shape, dim), x.device.type)
+            for x, dim in zip(call.arrays, batch.in_dims, strict=True)
+        )
+        kind = kinds, batch.in_dims, torch.is_grad_enabled()
+        return tuner_for(self.func, self, kind, self.options.memory_budget or MEMORY_BUDGET, batch.sample_bytes)
 
     def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
         """Compare between the ranks, in debug mode, what must be the same on all."""
@@ -525,15 +518,17 @@ def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: Ma
     Collective where ranks without samples get a replicated output: one broadcast for each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
-    shards = []
-    for i, (output, layout) in enumerate(zip(outputs.each, outputs.layouts, strict=True)):
-        if tensors is not None:
-            x = tensors[i]
-        else:
-            shape = layout.lshape(comm.rank)
-            x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)
+    if tensors is not None:
+        shards = list(tensors)
+    else:
+        shapes = [layout.lshape(comm.rank) for layout in outputs.layouts]
+        shards = [
+            torch.empty(shape, dtype=x.dtype, device=device, requires_grad=x.requires_grad)
+            for shape, x in zip(shapes, outputs.each, strict=True)
+        ]
+    for i, output in enumerate(outputs.each):
         if output.dim is None and root is not None:
-            received = comm.broadcast(x, root)
-            x = x if tensors is not None else received.requires_grad_(output.requires_grad)
-        shards.append(x)
+            received = comm.broadcast(shards[i], root)
+            if tensors is None:
+                shards[i] = received.requires_grad_(output.requires_grad)
     return shards
