@@ -28,7 +28,7 @@ from minisplit.io.collective import (
     read_part,
     write_parts,
 )
-from minisplit.io.formats.base import Format, Target, path_text
+from minisplit.io.formats.base import Format, Target, check_options, path_text
 from minisplit.io.formats.registry import format_of
 
 
@@ -201,6 +201,8 @@ def save(
             f"mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a dataset), "
             f"got {mode!r}"
         )
+    if chosen.write_options is not None:
+        check_options(chosen.name, options, chosen.write_options)
     saved_dtype, action = sanitize_dtype(dtype) or x.dtype, str(mode)
     if mode == "extend":
         action, dataset = find_dataset(x.comm, chosen, file, dataset)
@@ -233,13 +235,12 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
             if x.comm.rank == 0:
                 format.create_parents(target.path, target.dataset)
         target, added = replace(target, path=folder, dataset=None), False
-    path = target.path
-    with atomic_replacement(x.comm, path, format.check_replaceable, copied=added) as new_path:
-        target = replace(target, path=new_path)
-        with agreement(x.comm, f"making {path}"):
-            if x.comm.rank == 0:
-                format.create(target)
-        write_parts(x, format, target)
+
+    def create(new_path: str) -> None:
+        format.create(replace(target, path=new_path))
+
+    with atomic_replacement(x.comm, target.path, format.check_replaceable, create, copied=added) as new_path:
+        write_parts(x, format, replace(target, path=new_path))
 
 
 def datasets(path: StrPath, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
@@ -281,13 +282,11 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
     ...     ms.datasets(path)
     ['']
     """
-    comm = sanitize_comm(comm)
-
-    def list_names() -> list[str]:
-        file = path_text(path)
-        return format_of(file, format).dataset_names(file)
-
-    names: list[str] = on_rank_0(comm, f"listing {path}", list_names)
+    names: list[str] = on_rank_0(
+        sanitize_comm(comm),
+        f"listing {path}",
+        lambda: format_of(path_text(path), format).dataset_names(path_text(path)),
+    )
     return names
 
 

@@ -79,9 +79,9 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
     if format.chunk_files and target.dataset is not None:
         # Only the folder of the dataset is replaced, and nothing of what is beside it.
         target = replace(target, path=format.dataset_folder(path, target.dataset), dataset=None)
-    with atomic_replacement(comm, target.path, format.check_replaceable, copied=True) as new_path:
-        target = replace(target, path=new_path)
-        with agreement(comm, f"adding {x.shape[0]} rows to {path}"):
-            if comm.rank == 0:
-                format.resize(target, shape)
-        write_parts(x, format, target, first_row=old[0])
+
+    def resize(new_path: str) -> None:
+        format.resize(replace(target, path=new_path), shape)
+
+    with atomic_replacement(comm, target.path, format.check_replaceable, resize, copied=True) as new_path:
+        write_parts(x, format, replace(target, path=new_path), first_row=old[0])

@@ -8,8 +8,10 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
@@ -20,13 +22,18 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @contextmanager
 def atomic_replacement(
-    comm: Communication, path: str, check_replaceable: Callable[[str], None], *, copied: bool = False
+    comm: Communication,
+    path: str,
+    check_replaceable: Callable[[str], None],
+    create: Callable[[str], None],
+    *,
+    copied: bool = False,
 ) -> Iterator[str]:
     """Yield the name of a new file, which replaces that at `path` once the block has ended well. Collective.
 
-    The block makes it, a file or a folder, by calls that raise on all ranks or on none; if they raise, it is
-    removed. With `copied` it begins as a copy of what is at `path`, if there is something. `check_replaceable`
-    raises if what is there must stay.
+    `create` makes it, a file or a folder, on rank 0; with `copied` it changes a copy of what is at `path`, if
+    there is something. The block writes to it, by calls that raise on all ranks or on none; if they raise, it is
+    removed. `check_replaceable` raises if what is at `path` must stay.
 
     A job that is killed leaves what it had written, under a name that begins with a dot and ends in ".partial".
     """
@@ -43,6 +50,13 @@ def atomic_replacement(
                 check_target(folder, target, check_replaceable)
             if first and copied and os.path.exists(target):
                 _copy(target, new)
+        with agreement(comm, f"making {path}"):
+            if first:
+                create(new)
+                if os.path.isfile(target) and os.path.isfile(new):
+                    # Before it has numbers: those of a file that only its owner may read are for nobody else while
+                    # they are written either. The owner must be able to write them.
+                    os.chmod(new, stat.S_IMODE(os.stat(target).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
         yield new
         with agreement(comm, f"handing {path} to the disk"):
             sync(new, comm.rank, comm.size)
@@ -108,6 +122,8 @@ def _lock(handle: int, path: str) -> None:
 def _copy(old: str, new: str) -> None:
     """Copy a file, or a folder by hard links to its files: these are only ever replaced, never changed."""
     if not os.path.isdir(old):
+        # The copy is for the readers of the old file from the beginning.
+        Path(new).touch(os.stat(old).st_mode, exist_ok=False)
         shutil.copyfile(old, new)
         return
     try:

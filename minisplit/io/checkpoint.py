@@ -8,7 +8,6 @@ numbers and texts are as they are. Everything else is an object with one of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -98,10 +97,11 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
         if layout.split is None:
             comm.check_replicated(shard, f"the replicated array {name!r} of a checkpoint")
     file = path_text(path)
-    with atomic_replacement(comm, file, SAFETENSORS.check_replaceable) as new_path:
-        with agreement(comm, f"making {file}"):
-            if comm.rank == 0:
-                create_file(new_path, arrays, {_KEY: text})
+
+    def create(new_path: str) -> None:
+        create_file(new_path, arrays, {_KEY: text})
+
+    with atomic_replacement(comm, file, SAFETENSORS.check_replaceable, create) as new_path:
         _write_shards(comm, new_path, file, packer.shards)
 
 
@@ -153,11 +153,13 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
         device, file = sanitize_device(device), path_text(path)
         tensors, metadata = read_header(file)
         text = metadata.get(_KEY, "")
-        structure = _parse_structure(text, tensors, file)
+        nodes = _array_nodes(text, tensors, file)
     comm.check_same(f"{text} {tensors}", "the checkpoint to load")
     parts: list[tuple[str, DNDarray, Layout]] = []
     with agreement(comm, f"reading its part of {path}"):
-        for name, layout in _array_layouts(structure, tensors, comm.size):
+        for node in nodes:
+            name = node["array"]
+            layout = _array_layout(node, tensors[name].shape, comm.size)
             read_layout = contiguous_layout(layout, DTYPES[tensors[name].code].itemsize)
             with closing(open_array(file, tensors, name)) as reader:
                 shard = reader.read(read_layout.box(comm.rank)).to(device)
@@ -167,7 +169,7 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     while parts:
         name, x, layout = parts.pop()
         arrays[name] = x.to_layout(layout)
-    return _unpack(structure, arrays)
+    return json.loads(text, object_hook=lambda node: _unpack(node, arrays))
 
 
 class _Packer:
@@ -246,53 +248,45 @@ def _write_shards(comm: Communication, new_path: str, path: str, shards: Shards)
             raise error
 
 
-def _parse_structure(text: str, tensors: dict[str, TensorInfo], path: str) -> Any:
-    """Return the structure of the state; ValueError where the file does not have it."""
+def _array_nodes(text: str, tensors: dict[str, TensorInfo], path: str) -> list[dict[str, Any]]:
+    """Return the nodes of a structure that are arrays; ValueError where the file does not have them."""
+    nodes: list[dict[str, Any]] = []
+
+    def collect(node: dict[str, Any]) -> dict[str, Any]:
+        nodes.extend([node] if "array" in node else [])
+        return node
+
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_hook=collect)
         if content["version"] != _VERSION:
             raise ValueError(f"its version is {content['version']!r}, here is {_VERSION}")
-        if missing := [node["array"] for node in _array_nodes(content["state"]) if node["array"] not in tensors]:
+        if missing := [node["array"] for node in nodes if node["array"] not in tensors]:
             raise ValueError(f"the array {missing[0]!r} is missing")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is no checkpoint of minisplit ({error}); load its arrays by load()") from error
-    return content["state"]
+    return nodes
 
 
-def _array_nodes(structure: Any) -> Iterator[dict[str, Any]]:
-    """Yield the nodes of a structure that are arrays."""
-    if isinstance(structure, dict):
-        if "array" in structure:
-            yield structure
-        for item in structure.get("dict", ()):
-            yield from _array_nodes(item[1])
-        for item in (*structure.get("list", ()), *structure.get("tuple", ())):
-            yield from _array_nodes(item)
+def _array_layout(node: dict[str, Any], shape: tuple[int, ...], size: int) -> Layout:
+    """Return the layout of an array on `size` ranks."""
+    split, ranks, ragged = node.get("cut", (None, size, None))
+    # Counts of another number of ranks mean nothing here.
+    return Layout(shape, split, size, tuple(ragged) if ragged and ranks == size else None)
 
 
-def _array_layouts(structure: Any, tensors: dict[str, TensorInfo], size: int) -> Iterator[tuple[str, Layout]]:
-    """Yield the name of each array, and its layout on `size` ranks."""
-    for node in _array_nodes(structure):
-        split, ranks, ragged = node.get("cut", (None, size, None))
-        # Counts of another number of ranks mean nothing here.
-        counts = tuple(ragged) if ragged and ranks == size else None
-        yield node["array"], Layout(tensors[node["array"]].shape, split, size, counts)
-
-
-def _unpack(structure: Any, arrays: dict[str, DNDarray]) -> Any:
-    """Return the state that has this structure and these arrays."""
-    if not isinstance(structure, dict):
-        return structure
-    if "array" in structure:
-        x = arrays[structure["array"]]
-        if structure["real"]:
+def _unpack(node: dict[str, Any], arrays: dict[str, DNDarray]) -> Any:
+    """Return the value of a node, whose own nodes are values already: JSON is read from the inside out."""
+    if "array" in node:
+        x = arrays[node["array"]]
+        if node["real"]:
             layout = Layout(x.shape[:-1], x.split, x.comm.size, x.layout.ragged)
             x = DNDarray(torch.view_as_complex(x.larray), layout, x.comm)
-        return x if "cut" in structure else x.larray
-    if "complex" in structure:
-        return complex(*structure["complex"])
-    if "dict" in structure:
-        return {key: _unpack(item, arrays) for key, item in structure["dict"]}
-    if "tuple" in structure:
-        return tuple(_unpack(item, arrays) for item in structure["tuple"])
-    return [_unpack(item, arrays) for item in structure["list"]]
+        return x if "cut" in node else x.larray
+    if "complex" in node:
+        return complex(*node["complex"])
+    if "dict" in node:
+        return dict(node["dict"])
+    if "tuple" in node:
+        return tuple(node["tuple"])
+    # The outermost node has the version and the state.
+    return node["state"] if "state" in node else node["list"]

@@ -18,7 +18,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
-from minisplit.io.formats.base import Format, Target, Writer, path_text
+from minisplit.io.formats.base import Format, Target, Writer, check_options, path_text
 from minisplit.io.formats.registry import format_of
 
 StrPath = str | PathLike[str]
@@ -32,7 +32,9 @@ def open_reader(
 ) -> Reader:
     """Open a dataset in a file whose format its name or `format` tells. Local."""
     file = path_text(path)
-    return checked_format(file, dataset, format).open_reader(file, dataset, dtype, **options)
+    chosen = checked_format(file, dataset, format)
+    check_options(chosen.name, options, chosen.read_options)
+    return chosen.open_reader(file, dataset, dtype, **options)
 
 
 def checked_format(path: str, dataset: str | None, format: str | None) -> Format:

@@ -13,8 +13,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -44,11 +44,10 @@ class FileSink:
         self.comm = comm
         labels = zip(input_labels(pytree.tree_structure(out)), pytree.tree_leaves(out), strict=True)
         self._labelled = {label: Path(path_text(path)) for label, path in labels if path is not None}
-        self._paths = list(self._labelled.values())
-        self._formats = [_format_of(path) for path in self._paths]
-        if len(set(map(os.path.abspath, self._paths))) != len(self._labelled) or not self._paths:
+        self._formats = {path: _format_of(path) for path in self._labelled.values()}
+        if len(set(map(os.path.abspath, self._formats))) != len(self._labelled) or not self._labelled:
             raise ValueError(f"out must be a path, or a different one for each mapped output, got {out!r}")
-        first = self._paths[0]
+        first = next(iter(self._formats))
         self._journal = first.with_name(f".{first.name}.journal")
         self._outputs: list[FileOutput] = []
         self._writers: list[Writer | None] = []
@@ -73,11 +72,11 @@ class FileSink:
             lines = [line.split() for log in logs for line in log]
             done = sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
             # A call that was killed before its first block may have left half a file: `create` writes no journal.
-            if done and all(_partial(path).exists() for path in self._paths):
+            if done and all(_partial(path).exists() for path in self._formats):
                 return done
         # The journal first: without it what is left of the files counts for nothing.
         shutil.rmtree(self._journal, ignore_errors=True)
-        for path, format in zip(self._paths, self._formats, strict=True):
+        for path, format in self._formats.items():
             check_target(str(path.absolute().parent), str(path), format.check_replaceable)
             remove(str(_partial(path)))
         self._journal.mkdir()
@@ -91,12 +90,13 @@ class FileSink:
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
     ) -> None:
         # One path for several outputs is a file in which each is a dataset, where the format has several.
-        several = len(names) > 1 and len(self._paths) == 1 and self._formats[0].contents == "datasets"
-        one_file = several or len(self._paths) == len(names) == 1
-        labelled = dict.fromkeys(names, self._paths[0]) if one_file else self._labelled
+        first, *others = self._formats
+        several = len(names) > 1 and not others and self._formats[first].contents == "datasets"
+        one_file = several or (len(names) == 1 and not others)
+        labelled = dict.fromkeys(names, first) if one_file else self._labelled
         if set(labelled) != set(names):
             raise ValueError(
-                f"out has {len(self._paths)} paths, but func returns {len(layouts)} mapped outputs: give a path "
+                f"out has {len(self._formats)} paths, but func returns {len(layouts)} mapped outputs: give a path "
                 f"for each, as func returns them ({', '.join(names)}), and None for an output that is not mapped, "
                 "or one file of a format that holds several"
             )
@@ -107,7 +107,7 @@ class FileSink:
         with agreement(self.comm, "making the output files"):
             for name, dataset, layout, dtype in zip(names, datasets, layouts, dtypes, strict=True):
                 path = labelled[name]
-                format = _format_of(path)
+                format = self._formats[path]
                 options = _options(format, layout, dtype.itemsize, block)
                 target = Target(str(_partial(path)), dataset, layout, dtype, options)
                 self._outputs.append(FileOutput(path, format, target))
@@ -115,7 +115,9 @@ class FileSink:
                 for output in self._outputs:
                     output.create(resumed)
         with agreement(self.comm, "opening the output files"):
-            self._writers = [None if out.shares_chunks(resumed) else out.open_writer() for out in self._outputs]
+            self._writers = [
+                None if out.shares_chunks(resumed) else out.format.open_writer(out.target) for out in self._outputs
+            ]
             # In nanoseconds, so that ranks of a resumed call do not find a file of this name.
             self._log = (self._journal / f"done-{self.comm.rank}-{time.time_ns()}").open("x")
 
@@ -124,9 +126,13 @@ class FileSink:
         if writer is not None:
             writer.write(box, part)
             return
+        shared = self._outputs[output]
         # Another rank may write what lies in the same chunk of the file: of a chunk all is written again.
-        with locked(self._journal / "job"), closing(self._outputs[output].open_writer()) as writer:
-            writer.write(box, part)
+        with (self._journal / "job").open() as lock:
+            # One rank at a time, of all on this machine or on a file system with locks.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with closing(shared.format.open_writer(shared.target)) as writer:
+                writer.write(box, part)
 
     def record(self, start: int, stop: int) -> None:
         assert self._log is not None, "created before anything is written"
@@ -187,10 +193,6 @@ class FileOutput:
                     f"{target.dtype} {target.layout.shape} in this one; call without resume= to start afresh"
                 )
 
-    def open_writer(self) -> Writer:
-        """Open the file in which the output is until the call is complete. Local."""
-        return self.format.open_writer(self.target)
-
     def open(self, comm: Communication) -> StoredArray:
         """Open the complete output. Local."""
         target = self.target
@@ -226,11 +228,3 @@ def _format_of(path: Path) -> Format:
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time run the block, of all on this machine or on a file system with locks."""
-    with path.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

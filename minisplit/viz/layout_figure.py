@@ -70,10 +70,8 @@ def prepare_axes(axes: Any, title: str, right: float, top: float) -> None:
 
 
 def _draw_part(axes: Any, box: tuple[float, float, float, float], colour: Any, label: str) -> None:
-    from matplotlib.patches import Rectangle  # noqa: PLC0415 - an optional dependency
-
     x, y, width, height = box
-    axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1))
+    axes.bar(x, height, width, y, align="edge", color=colour, edgecolor="white", linewidth=1)
     axes.text(x + width / 2, y + height / 2, label, ha="center", va="center", fontsize=9)
 
 

@@ -90,8 +90,6 @@ def _draw_slab(
     axes: Any, spans: list[tuple[float, float]], colour: tuple[float, ...], label: str, *, on_front: bool
 ) -> None:
     """Draw three faces of a part of a box, and a label on the front or on the top."""
-    from matplotlib.patches import Polygon  # noqa: PLC0415 - an optional dependency
-
     (near, far), (top, bottom), (left, right) = spans
 
     def project(*corners: tuple[float, float, float]) -> list[tuple[float, float]]:
@@ -105,7 +103,7 @@ def _draw_slab(
     # The top is lighter than the front, and the right side darker, as if light came from above.
     for face, light in zip(faces, (1.0, 1.12, 0.85), strict=True):
         shade = [min(1.0, part * light) for part in colour]
-        axes.add_patch(Polygon(face, facecolor=shade, edgecolor="white", linewidth=1))
+        axes.fill(*zip(*face, strict=True), facecolor=shade, edgecolor="white", linewidth=1)
     x, y = (sum(places) / 4 for places in zip(*faces[0 if on_front else 1], strict=True))
     axes.text(x, y, label, ha="center", va="center", fontsize=9)
 

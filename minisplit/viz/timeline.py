@@ -33,8 +33,7 @@ def draw(rows: Sequence[tuple[int, float, Sequence[Span]]]) -> Figure:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, longest * scale or 1)
     axes.set_xlabel(unit)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     handles = [Patch(color=colour, label=name) for name, colour in COLOURS.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False)

@@ -13,6 +13,7 @@ import torch
 from files import on_rank_0, wait_for_all
 
 import minisplit as ms
+from minisplit.io import atomic
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
@@ -25,6 +26,30 @@ def test_the_new_file_is_for_the_same_users_as_the_old_one(comm, folder, mode, h
         ms.save(ms.ones(4, split=0), folder / name, mode=how)
         assert stat.S_IMODE((folder / name).stat().st_mode) == mode
         wait_for_all(comm)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("name", ["x.npy", "x.h5", "x.safetensors", "x.csv", "checkpoint"])
+@pytest.mark.parametrize("mode", ["w", "a", "extend"])
+def test_what_only_its_owner_may_read_nobody_else_may_while_it_is_written(tmp_path, monkeypatch, name, mode):
+    path, real, modes = tmp_path / name, atomic.sync, []
+
+    def sync(new, *args):
+        modes.append(stat.S_IMODE(os.stat(new).st_mode))
+        real(new, *args)
+
+    def save(x):
+        if name == "checkpoint":
+            ms.save_checkpoint({"x": x}, path)
+        else:
+            ms.save(x, path, mode="w" if mode == "a" and path.suffix in {".npy", ".csv"} else mode, **more)
+
+    more = {"dataset": "y"} if mode == "a" and path.suffix in {".h5", ".safetensors"} else {}
+    save(ms.zeros(3))
+    path.chmod(0o600)
+    monkeypatch.setattr(atomic, "sync", sync)
+    save(ms.ones(3))
+    assert modes == [0o600]
 
 
 def test_a_link_stays_a_link(comm, folder):

@@ -81,7 +81,7 @@ def test_what_a_checkpoint_cannot_hold(raises_alike, state, match):
 def test_ranks_save_different_states(rank, raises_alike):
     with raises_alike(ValueError, "the state of a checkpoint must be the same on every rank"):
         ms.save_checkpoint({"loss": rank}, "never.ckpt")
-    with raises_alike(ValueError, "but that of rank 1 is not that of rank 0"):
+    with raises_alike(ValueError, "but rank 0 has checksum [0-9a-f]+, rank 1 has checksum"):
         ms.save_checkpoint({"w": torch.zeros(1 + rank)}, "never.ckpt")
     with ms.debug(), raises_alike(ValueError, "the replicated array 'w'"):
         ms.save_checkpoint({"w": torch.full((2,), rank)}, "never.ckpt")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from mpi4py import MPI
 
-from minisplit.core.communication.protocol import RECORDS
+from minisplit.core.communication.protocol import RECORDS, REDUCIBLE
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.transfer import Pieces, TransferPlan
 
@@ -18,20 +20,13 @@ from minisplit.core.transfer import Pieces, TransferPlan
 # several.
 MESSAGE_LIMIT = 2**30
 
-DATATYPES = {
-    torch.uint8: MPI.UINT8_T,
-    torch.int8: MPI.INT8_T,
-    torch.int16: MPI.INT16_T,
-    torch.int32: MPI.INT32_T,
-    torch.int64: MPI.INT64_T,
-    torch.uint16: MPI.UINT16_T,
-    torch.uint32: MPI.UINT32_T,
-    torch.uint64: MPI.UINT64_T,
-    torch.float32: MPI.FLOAT,
-    torch.float64: MPI.DOUBLE,
-    torch.complex64: MPI.C_FLOAT_COMPLEX,
-    torch.complex128: MPI.C_DOUBLE_COMPLEX,
-}
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    return torch.empty(0, dtype=dtype).numpy().dtype
+
+
+# NumPy's name of a type of numbers is one that mpi4py knows as well.
+DATATYPES = {dtype: MPI.Datatype.fromcode(_numpy_dtype(dtype).char) for dtype in REDUCIBLE}
 _OPERATIONS = {"sum": MPI.SUM, "prod": MPI.PROD, "min": MPI.MIN, "max": MPI.MAX}
 
 
@@ -53,7 +48,7 @@ def reduction(op: ReduceOp | MergeOp, dtype: torch.dtype) -> tuple[MPI.Op, MPI.D
 
 def _numpy_operation(op: ReduceOp | MergeOp, dtype: torch.dtype, width: int) -> MPI.Op:
     """An MPI operation that combines records of so many numbers by the rule of `reduce_ops`."""
-    numbers = torch.empty(0, dtype=dtype).numpy().dtype
+    numbers = _numpy_dtype(dtype)
 
     def combine(new: Any, total: Any, _: MPI.Datatype) -> None:
         values = np.frombuffer(total, numbers).reshape(-1, width)
@@ -81,12 +76,14 @@ class PieceTypes:
                 by_length[length] = MPI.BYTE.Create_hvector(outer, length * inner, stride).Commit()
             counts[peer], displs[peer], types[peer] = 1, start * inner, by_length[length]
         self.message = (counts, displs), types
-        self._derived = list(by_length.values())
+        # Not by `__del__`: when the interpreter ends, that finds the module empty. What is left then MPI frees.
+        weakref.finalize(self, _free, by_length.values()).atexit = False
 
-    def __del__(self) -> None:
-        if not MPI.Is_finalized():
-            for datatype in self._derived:
-                datatype.Free()
+
+def _free(datatypes: Iterable[MPI.Datatype]) -> None:
+    if not MPI.Is_finalized():
+        for datatype in datatypes:
+            datatype.Free()
 
 
 # The key is a plan, of which `minisplit.core.transfer.plan` keeps 64 as well, and the bytes of an element.

@@ -115,16 +115,16 @@ def texts_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> s
 
 def checksum(value: torch.Tensor | str) -> int:
     """Return a number for a text, or for dtype, shape and bytes of a tensor. Others have it once in 2^63."""
+    data: Any = b""
     if isinstance(value, str):
-        return _digest(value)
-    host = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    # torch calls a tensor of one element contiguous whatever its stride, but does not view it as bytes with stride
-    # 0.
-    data = host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy() if host.numel() else b""
-    return _digest(f"{host.dtype} {tuple(host.shape)}", data)
-
-
-def _digest(text: str, data: Any = b"") -> int:
+        text = value
+    else:
+        host = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        text = f"{host.dtype} {tuple(host.shape)}"
+        # torch calls a tensor of one element contiguous whatever its stride, but does not view it as bytes with
+        # stride 0.
+        if host.numel():
+            data = host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy()
     digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=8)
     digest.update(data)
     return int.from_bytes(digest.digest()) >> 1  # a record holds signed integers of 64 bits

@@ -49,6 +49,7 @@ def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: i
     `row_bytes` each: the same on all ranks.
     """
     numbers = row_numbers(arrays.local, axes, x.shape, arrays.layout.lshape(comm.rank))
+    # A row that is needed often is sent once: `inverse` then puts it to all of its places.
     needed, inverse = torch.unique(numbers, return_inverse=True)
     device = needed.device
     per_index = math.prod(x.shape[axis] for axis in axes[1:])
@@ -63,6 +64,7 @@ def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: i
         numbers, places = rows_of_rank(arrays, x, axes, comm.rank)
         asked = torch.unique(_owners(places[arrays.layout.split or 0], arrays.layout) * rows + numbers)
         give = _count_between(asked, torch.arange(comm.size + 1, device=device) * rows)
+        # The modulus must not be 0, also for an array without rows, of which nobody asks for any.
         asked %= max(rows, 1)
         # It takes time to count what moves between the others, so that it is done only if it may be much.
         is_much = is_large(arrays.layout.size * row_bytes, comm)
@@ -117,6 +119,7 @@ def local_rows(numbers: torch.Tensor, axes: Sequence[int], x: Layout, rank: int)
     """Return the indices by which `rank` finds numbered rows that it owns in its shard: one for each of `axes`."""
     indices = []
     for axis in axes[:0:-1]:
+        # There are no numbers where an axis has no indices, but 0 as a modulus is an error even then.
         indices.append(numbers % max(x.shape[axis], 1))
         numbers = numbers // max(x.shape[axis], 1)
     start = x.span(rank)[0] if axes[0] == x.split else 0

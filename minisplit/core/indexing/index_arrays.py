@@ -185,6 +185,7 @@ def in_range(indexes: list[AxisIndex], shape: tuple[int, ...], comm: Communicati
         low, extent = ~inverted_low, shape[axis]
         if low <= high:  # else there are no indices
             check_bounds(low, high, axis, extent)
+        # Without negative indices, as mostly, there is no copy.
         checked[axis] = Part(torch.where(shard < 0, shard + extent, shard) if low < 0 else shard, layout)
     return checked
 
@@ -254,6 +255,7 @@ def _broadcast_layout(indexes: list[AxisIndex], x: Layout, writing: bool) -> Lay
     split, ragged = None, None
     for axis, (_, layout) in indexes:
         offset = len(shape) - layout.ndim
+        # An array that is split stays where it is, unless it is the one that is repeated along its split axis.
         if layout.split is not None and layout.extent == shape[offset + layout.split]:
             split, ragged = offset + layout.split, layout.ragged
             break

@@ -151,6 +151,7 @@ def result_of(selection: Selection, arrays: Layout) -> Result:
     elif arrays.split is not None:
         layout = Layout(shape, labels.index(ARRAY_AXES - arrays.split), x.ranks, arrays.ragged)
     elif x.split in selection.ints:
+        # "right" passes over ranks without indices, which end where the rank before them does.
         owner = int(np.searchsorted(x.offsets()[1:], selection.ints[x.split], side="right"))
     return Result(tuple(labels), layout, tuple(map(labels.index, selection.reversed_axes)), owner)
 

@@ -116,6 +116,7 @@ def as_bits(shard: torch.Tensor) -> torch.Tensor:
 
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether the memory of two tensors overlaps."""
+    # By addresses, as two tensors made from one NumPy array have storages of their own.
     first, second = a.untyped_storage(), b.untyped_storage()
     return (
         a.device == b.device

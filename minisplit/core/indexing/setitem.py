@@ -12,13 +12,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.gather import find_route, local_rows, rows_of_rank
 from minisplit.core.indexing.index_arrays import Part, distribute_arrays, operand_shard, read_key, replicate
 from minisplit.core.indexing.keys import ARRAY_AXES, result_of
-from minisplit.core.indexing.selection import (
-    Selected,
-    as_bits,
-    permute,
-    reverse,
-    share_memory,
-)
+from minisplit.core.indexing.selection import Selected, as_bits, permute, reverse, share_memory
 from minisplit.core.layout import Layout
 
 
@@ -121,6 +115,7 @@ def _move_to(owner: int, value: Part, comm: Communication) -> Part:
     """The whole value on the rank `owner`. Collective where it is split."""
     if value.layout.split is None:
         return value
+    # To move it costs one rank's memory; to replicate it would cost that of all, of which only one sets anything.
     counts = [value.layout.extent if rank == owner else 0 for rank in range(comm.size)]
     shard = redistribute(value.shard, value.layout, value.layout.with_counts(counts), comm)
     return Part(shard, value.layout.with_split(None))

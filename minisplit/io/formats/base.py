@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
@@ -56,6 +56,9 @@ class Format:
     # What a file holds: one array without a name, arrays with names, to which others can be added, or the columns
     # of one table.
     contents: Literal["array", "datasets", "columns"]
+    # The options of `load` and of `save`; None where the library that writes the file checks its own.
+    read_options: tuple[str, ...] = ()
+    write_options: tuple[str, ...] | None = ()
     # Whether a dataset is a folder with a file for each chunk. Then a dataset is added without a copy of the
     # others, and two ranks must not write to one chunk.
     chunk_files = False
@@ -158,8 +161,16 @@ def import_for(module: str, name: str) -> ModuleType:
         raise ModuleNotFoundError(text, name=error.name) from error
 
 
-def check_options(name: str, options: Mapping[str, Any], known: Sequence[str] = ()) -> None:
+def check_options(name: str, options: Iterable[str], known: Sequence[str]) -> None:
     """Raise TypeError if there is an option that the format `name` does not have."""
     for option in options:
         if option not in known:
             raise TypeError(f"{name} files have no option {option!r}")
+
+
+def check_item(item: Any, array_type: type, name: str, path: str, names: Callable[[], Sequence[str]]) -> None:
+    """KeyError or ValueError, which list `names()`, unless what a file has under a name is an array."""
+    if item is None:
+        raise KeyError(f"{path} has no dataset {name!r}, but {list_datasets(names())}")
+    if not isinstance(item, array_type):
+        raise ValueError(f"{name!r} in {path} is a group; the file has {list_datasets(names())}")

@@ -22,17 +22,15 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.formats.base import Format, Target, Writer, check_options, import_for
+from minisplit.io.formats.base import Format, Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import numpy_dtype
 from minisplit.io.formats.tables import (
     TableReader,
     arrow_table,
     check_columns,
-    column_dtype,
     column_names,
     default_names,
     parsed_dtype,
-    pyarrow,
     row_layout,
 )
 
@@ -52,20 +50,19 @@ class Csv(Format):
     name = "csv"
     suffixes = (".csv",)
     contents = "columns"
+    read_options = ("sep",)
+    write_options = ("columns", "sep")
 
     def dataset_names(self, path: str) -> list[str]:
         return _first_line(path, ",")[0]
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        check_options(self.name, options, ("sep",))
         # pyarrow parses no float16.
         parsed = torch.float64 if dtype is torch.float16 else parsed_dtype(dtype, torch.float64)
         return CsvReader(path, dataset, parsed, options.get("sep", ","))
 
     def write_layout(self, target: Target) -> Layout:
-        check_options(self.name, target.options, ("columns", "sep"))
-        column_dtype(target.dtype, self.name)
-        return row_layout(target.layout, self.name)
+        return row_layout(target.layout, target.dtype, self.name)
 
     def create(self, target: Target) -> None:
         names = column_names(target.layout, target.dataset, target.options.get("columns"))
@@ -153,7 +150,7 @@ class CsvReader(TableReader):
 
     def _parse(self, text: bytes, columns: list[int]) -> Any:
         """Return an Arrow table of some columns of rows of text."""
-        kind = pyarrow("CSV").from_numpy_dtype(numpy_dtype(self.dtype, "CSV"))
+        kind = import_for("pyarrow", "CSV").from_numpy_dtype(numpy_dtype(self.dtype, "CSV"))
         # Numbers for names, as two columns in the file may have the same name.
         numbers = list(map(str, range(len(self._names))))
         chosen = [numbers[column] for column in columns]

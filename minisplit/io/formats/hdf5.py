@@ -24,9 +24,8 @@ from minisplit.io.formats.base import (
     Format,
     Target,
     Writer,
-    check_options,
+    check_item,
     import_for,
-    list_datasets,
     only_dataset,
 )
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
@@ -44,13 +43,13 @@ class Hdf5(Format):
     name = "hdf5"
     suffixes = (".h5", ".hdf5", ".he5", ".hdf")
     contents = "datasets"
+    write_options = None
 
     def dataset_names(self, path: str) -> list[str]:
         with _h5py().File(path, "r") as file:
             return _dataset_names(file)
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        check_options(self.name, options)
         return Hdf5Reader(path, dataset)
 
     def write_layout(self, target: Target) -> Layout:
@@ -64,9 +63,7 @@ class Hdf5(Format):
         shape, dtype = target.layout.shape, numpy_dtype(target.dtype, self.name)
         with _open_to_change(target.path) as file:
             if name in file:
-                if not isinstance(file[name], h5py.Dataset):
-                    names = list_datasets(_dataset_names(file))
-                    raise ValueError(f"{name!r} in {target.path} is a group; the file has {names}")
+                check_item(file[name], h5py.Dataset, name, target.path, lambda: _dataset_names(file))
                 # The library may not use its place again: to replace datasets makes a file grow.
                 del file[name]
             if options := _library_options(target):
@@ -121,11 +118,7 @@ class Hdf5Reader(Reader):
             self._file = stack.enter_context(h5py.File(path, "r"))
             name = only_dataset(path, _dataset_names(self._file)) if dataset is None else dataset
             item = self._file.get(name)
-            if item is None:
-                raise KeyError(f"{path} has no dataset {name!r}, but {list_datasets(_dataset_names(self._file))}")
-            if not isinstance(item, h5py.Dataset):
-                names = list_datasets(_dataset_names(self._file))
-                raise ValueError(f"{name!r} in {path} is a group; the file has {names}")
+            check_item(item, h5py.Dataset, name, path, lambda: _dataset_names(self._file))
             if item.shape is None:
                 raise ValueError(f"the dataset {name!r} in {path} is empty: it has no shape")
             self._dataset, self.shape = item, item.shape
@@ -226,12 +219,8 @@ def _create_plain(h5py: ModuleType, file: Any, name: str, shape: tuple[int, ...]
 def _dataset_names(file: Any) -> list[str]:
     names: list[str] = []
 
-    def visit(name: str, item: Any) -> None:
-        # A named type, which may also be in a file, has no shape.
-        if hasattr(item, "shape"):
-            names.append(name)
-
-    file.visititems(visit)
+    # A named type, which may also be in a file, has no shape.
+    file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
     return sorted(names)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
-from minisplit.io.formats.base import Format, Target, Writer, check_options
+from minisplit.io.formats.base import Format, Target, Writer
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
@@ -33,13 +33,11 @@ class Npy(Format):
         return [""]
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        check_options(self.name, options)
         shape, fortran, stored, offset = _read_header(path)
         kind = torch_dtype(stored, path)
         return RawReader(path, offset, shape, kind, swapped=not stored.isnative, fortran=fortran)
 
     def write_layout(self, target: Target) -> Layout:
-        check_options(self.name, target.options)
         numpy_dtype(target.dtype, self.name)
         return contiguous_layout(target.layout, target.dtype.itemsize)
 

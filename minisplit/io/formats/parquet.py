@@ -20,13 +20,12 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.formats.base import Format, Target, Writer, check_options, import_for
+from minisplit.io.formats.base import Format, Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import torch_dtype
 from minisplit.io.formats.tables import (
     TableReader,
     arrow_table,
     check_columns,
-    column_dtype,
     column_names,
     default_names,
     parsed_dtype,
@@ -43,18 +42,16 @@ class Parquet(Format):
     name = "parquet"
     suffixes = (".parquet", ".pq")
     contents = "columns"
+    write_options = ("columns",)
 
     def dataset_names(self, path: str) -> list[str]:
         return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        check_options(self.name, options)
         return ParquetReader(path, dataset, dtype)
 
     def write_layout(self, target: Target) -> Layout:
-        check_options(self.name, target.options, ("columns",))
-        column_dtype(target.dtype, self.name)
-        return row_layout(target.layout, self.name)
+        return row_layout(target.layout, target.dtype, self.name)
 
     def create(self, target: Target) -> None:
         os.mkdir(target.path)

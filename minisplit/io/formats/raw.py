@@ -47,8 +47,8 @@ class RawReader(Reader):
         self.shape = shape
         self.dtype = dtype
         self._offset, self._swapped, self._fortran = offset, swapped, fortran
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        end, size = offset + math.prod(shape) * dtype.itemsize, os.fstat(self._file).st_size
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - until `close`
+        end, size = offset + math.prod(shape) * dtype.itemsize, os.fstat(self._file.fileno()).st_size
         if size < end:
             self.close()
             raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {size}")
@@ -89,17 +89,14 @@ class RawReader(Reader):
     def _read_at(self, target: NDArray[np.uint8], start: int) -> None:
         done = 0
         while done < len(target):
-            count = os.preadv(self._file, [target[done : done + _MAX_CALL].data], start + done)
+            count = os.preadv(self._file.fileno(), [target[done : done + _MAX_CALL].data], start + done)
             # It was long enough when it was opened: another program has cut it short since.
             if not count:
                 raise ValueError(f"the file ends at byte {start + done}, where an array should go on")
             done += count
 
     def close(self) -> None:
-        # Also called by the finalizer of a StoredArray, when another file may have the same number.
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
+        self._file.close()
 
 
 class RawWriter(Writer):
@@ -107,7 +104,7 @@ class RawWriter(Writer):
 
     def __init__(self, path: str, offset: int, shape: tuple[int, ...]) -> None:
         self._shape, self._offset = shape, offset
-        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - until `close`
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         if not part.numel():
@@ -115,12 +112,10 @@ class RawWriter(Writer):
         source = _bytes(part.contiguous())
         starts, length = pieces(self._shape, box, part.element_size())
         for i, start in enumerate(starts.tolist()):
-            write_at(self._file, source[i * length : (i + 1) * length], self._offset + start)
+            write_at(self._file.fileno(), source[i * length : (i + 1) * length], self._offset + start)
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
+        self._file.close()
 
 
 def write_at(file: int, data: Any, start: int) -> None:

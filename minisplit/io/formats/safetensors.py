@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
-from minisplit.io.formats.base import Format, Target, Writer, check_options, list_datasets, only_dataset
+from minisplit.io.formats.base import Format, Target, Writer, list_datasets, only_dataset
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
 _DEFAULT_NAME = "data"
@@ -55,12 +56,10 @@ class Safetensors(Format):
         return list(read_header(path)[0])
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        check_options(self.name, options)
         tensors, _ = read_header(path)
         return open_array(path, tensors, only_dataset(path, list(tensors)) if dataset is None else dataset)
 
     def write_layout(self, target: Target) -> Layout:
-        check_options(self.name, target.options)
         dtype_code(target.dtype)
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
@@ -127,6 +126,7 @@ def _rewrite(path: str, arrays: Arrays, resized: str | None = None) -> None:
     new_path = f"{path}.new"
     try:
         create_file(new_path, {**others, **arrays}, metadata)
+        shutil.copymode(path, new_path)
         new, _ = read_header(new_path)
         with open(path, "rb") as source, open(new_path, "r+b") as target:
             for name in (*others, *([resized] if resized else ())):

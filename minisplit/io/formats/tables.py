@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -50,25 +48,19 @@ class TableReader(Reader):
         return part if rest else part[:, 0]
 
 
-def pyarrow(name: str) -> ModuleType:
-    """Import pyarrow for the format `name`."""
-    return import_for("pyarrow", name)
-
-
-def column_dtype(dtype: torch.dtype, name: str) -> np.dtype[Any]:
-    """Return NumPy's dtype of columns that hold `dtype`; TypeError for dtypes that no column has."""
-    if dtype.is_complex:
-        raise TypeError(f"{name} files have no {dtype}: save real and imag, or use .npy, .h5 or .zarr")
-    return numpy_dtype(dtype, name)
-
-
 def parsed_dtype(dtype: torch.dtype | None, default: torch.dtype) -> torch.dtype:
     """Return the dtype to parse columns as: the dtype that the caller asks for, unless no column can have it."""
     return default if dtype is None or dtype.is_complex or dtype not in NUMPY_DTYPES else dtype
 
 
-def row_layout(layout: Layout, name: str) -> Layout:
-    """Return the layout in which every rank has whole rows; ValueError for what is no table. Pure."""
+def row_layout(layout: Layout, dtype: torch.dtype, name: str) -> Layout:
+    """Return the layout in which every rank has whole rows. Pure.
+
+    TypeError for a dtype that no column has, ValueError for a shape that is no table.
+    """
+    if dtype.is_complex:
+        raise TypeError(f"{name} files have no {dtype}: save real and imag, or use .npy, .h5 or .zarr")
+    numpy_dtype(dtype, name)
     if layout.ndim not in {1, 2}:
         raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
     # Rows of no columns are no text, and Parquet counts them by its columns: their number would be lost.
@@ -111,7 +103,7 @@ def check_columns(path: str, names: Sequence[str], dataset: str | None, columns:
 def arrow_table(part: torch.Tensor, names: Sequence[str], name: str) -> Any:
     """Return an Arrow table of the rows of `part`."""
     rows = part.numpy().reshape(part.shape[0], len(names))
-    arrow = pyarrow(name)
+    arrow = import_for("pyarrow", name)
     return arrow.table([arrow.array(column) for column in rows.T], names=list(names))
 
 

@@ -22,9 +22,8 @@ from minisplit.io.formats.base import (
     Format,
     Target,
     Writer,
-    check_options,
+    check_item,
     import_for,
-    list_datasets,
     only_dataset,
 )
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
@@ -43,13 +42,13 @@ class Zarr(Format):
     name = "zarr"
     suffixes = (".zarr",)
     contents = "datasets"
+    write_options = None
     chunk_files = True
 
     def dataset_names(self, path: str) -> list[str]:
         return _array_names(_open_node(path))
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        check_options(self.name, options)
         return ZarrReader(path, dataset)
 
     def write_layout(self, target: Target) -> Layout:
@@ -89,8 +88,8 @@ class Zarr(Format):
             raise ValueError(
                 f"{path} is a group of version 2 of Zarr, to which nothing can be added; save a new one"
             )
-        if dataset in root and isinstance(root[dataset], zarr.Group):
-            raise ValueError(f"{dataset!r} in {path} is a group; it has {list_datasets(_array_names(root))}")
+        if dataset in root:
+            check_item(root[dataset], zarr.Array, dataset, path, lambda: _array_names(root))
         if "/" in dataset:
             root.require_group(dataset.rpartition("/")[0])
 
@@ -115,10 +114,7 @@ class ZarrReader(Reader):
         name = only_dataset(path, _array_names(node)) if dataset is None else dataset.strip("/")
         if name:
             item = node.get(name) if isinstance(node, zarr.Group) else None
-            if item is None:
-                raise KeyError(f"{path} has no dataset {name!r}, but {list_datasets(_array_names(node))}")
-            if not isinstance(item, zarr.Array):
-                raise ValueError(f"{name!r} in {path} is a group; it has {list_datasets(_array_names(node))}")
+            check_item(item, zarr.Array, name, path, lambda: _array_names(node))
             node = item
         where = f"{name!r} in {path}" if name else path
         # By version 2 of the format objects may be pickled, and unpickling runs code.

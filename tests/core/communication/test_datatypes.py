@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from mpi4py import MPI
 
 import minisplit as ms
 from minisplit.core.communication import datatypes
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.communication.datatypes import piece_types, reduction
+from minisplit.core.communication.datatypes import PieceTypes, piece_types, reduction
 from minisplit.core.transfer import plan
 
 Comm = ms.Communication
@@ -94,3 +95,13 @@ def test_datatypes_are_made_once_for_each_plan_and_element_size(rank: int, size:
         assert large_displs == [2 * place for place in displs]
         sizes = [2 * datatype.Get_size() if count else 1 for count, datatype in zip(counts, types, strict=True)]
         assert [datatype.Get_size() for datatype in large_types] == sizes
+
+
+def test_datatypes_are_freed_with_what_they_are_for(rank: int, size: int) -> None:
+    layout = ms.Layout((6, 5), 0, size)
+    steps = plan(layout, layout, rank)
+    pieces = PieceTypes(steps.send, layout.lshape(rank), size, 4)
+    kept = [datatype for count, datatype in zip(pieces.message[0][0], pieces.message[1], strict=True) if count]
+    assert MPI.DATATYPE_NULL not in kept
+    del pieces
+    assert all(datatype == MPI.DATATYPE_NULL for datatype in kept)
