@@ -178,17 +178,12 @@ class _MemoryOfResults(TorchFunctionMode):
         returned = func(*args, **(kwargs or {}))
         for x in pytree.tree_leaves(returned):
             if isinstance(x, torch.Tensor):
-                whole = _unwrap(x)
+                whole = x  # with the values of all samples, beneath the wrappers of torch.func
+                while is_functorch_wrapped_tensor(whole):
+                    whole = get_unwrapped(whole)
                 self._results.setdefault(whole.untyped_storage().data_ptr(), whole)
         return returned
 
     def total(self) -> int:
         """Bytes, of a part of an input only those of that part."""
         return sum(min(x.numel() * x.itemsize, x.untyped_storage().nbytes()) for x in self._results.values())
-
-
-def _unwrap(x: torch.Tensor) -> torch.Tensor:
-    """The tensor with the values of all samples, beneath the wrappers of torch.func."""
-    while is_functorch_wrapped_tensor(x):
-        x = get_unwrapped(x)
-    return x

@@ -271,13 +271,9 @@ def _bytes_text(number: float) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as lines with columns, of which the last is aligned to the right."""
     cells = [[_shorten(cell, width) for cell, width in zip(row, _WIDTHS, strict=True)] for row in rows]
-    *widths, last = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        " ".join(
-            [*(f"{cell:{width}}" for cell, width in zip(row[:-1], widths, strict=True)), f"{row[-1]:>{last}}"]
-        )
-        for row in cells
-    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    template = " ".join(f"{{:{align}{width}}}" for align, width in zip("<<<<<<>", widths, strict=True))
+    return [template.format(*row) for row in cells]
 
 
 def _shorten(text: str, width: int) -> str:

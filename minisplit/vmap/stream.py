@@ -93,7 +93,7 @@ class FileStream:
         # before.
         for (start, stop), block in zip(cut(self.left, self.block), chain([outcome], outcomes), strict=False):
             failure = block.failure or self._write_block(
-                outputs, block, mapped, start + self.first, stop + self.first
+                self.sink, outputs, block, mapped, start + self.first, stop + self.first
             )
             if failure is not None:
                 break
@@ -104,22 +104,20 @@ class FileStream:
         return iter(self.sink.finish())
 
     def _write_block(
-        self, outputs: Outputs, outcome: Outcome, mapped: Sequence[int], start: int, stop: int
+        self, sink: Sink, outputs: Outputs, outcome: Outcome, mapped: Sequence[int], start: int, stop: int
     ) -> Failure | None:
         """Write the outputs of the global samples from `start` to `stop`, and record that. Local."""
-        assert self.sink is not None
-        assert outcome.outputs is not None
-        assert outcome.tensors is not None
+        tensors, described = outcome.tensors, outcome.outputs
+        assert tensors is not None, "a block that did not fail has outputs"
+        assert described is not None
         try:
-            if outcome.outputs.digest != outputs.digest:
-                raise ValueError(
-                    f"func must return the same for every chunk, but gave {outputs} and {outcome.outputs}"
-                )
+            if described.digest != outputs.digest:
+                raise ValueError(f"func must return the same for every chunk, but gave {outputs} and {described}")
             for place, i in enumerate(mapped):
                 part = box(outputs.layouts[i].shape, outputs.each[i].dim or 0, start, stop)
-                self.sink.write(place, part, outcome.tensors[i])
-                outcome.tensors[i] = torch.empty(0)  # so that its memory is free before the next block is mapped
-            self.sink.record(start, stop)
+                sink.write(place, part, tensors[i])
+                tensors[i] = torch.empty(0)  # so that its memory is free before the next block is mapped
+            sink.record(start, stop)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -347,9 +347,8 @@ class MappedFunction:
         task = VmapTask(self._func_of_tensors(call), call.batch.in_dims, self._out_dims, random)
         outcome = infer(task, call.arrays, call.batch)
         size, (begin, end) = self._chunk_size(call), call.batch.samples.span(call.comm.rank)
-        settled: Any = size.settled(end - begin) if isinstance(size, Tuner) else size
-        if settled is None:
-            settled = self.options.chunk_size  # not measured yet: "auto"
+        # "auto" until the size is measured.
+        settled: Any = (size.settled(end - begin) or "auto") if isinstance(size, Tuner) else size
         return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
@@ -518,17 +517,15 @@ def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: Ma
     Collective where ranks without samples get a replicated output: one broadcast for each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
-    if tensors is not None:
-        shards = list(tensors)
-    else:
-        shapes = [layout.lshape(comm.rank) for layout in outputs.layouts]
-        shards = [
-            torch.empty(shape, dtype=x.dtype, device=device, requires_grad=x.requires_grad)
-            for shape, x in zip(shapes, outputs.each, strict=True)
-        ]
-    for i, output in enumerate(outputs.each):
+    shards = []
+    for i, (output, layout) in enumerate(zip(outputs.each, outputs.layouts, strict=True)):
+        if tensors is not None:
+            x = tensors[i]
+        else:
+            shape = layout.lshape(comm.rank)
+            x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)
         if output.dim is None and root is not None:
-            received = comm.broadcast(shards[i], root)
-            if tensors is None:
-                shards[i] = received.requires_grad_(output.requires_grad)
+            received = comm.broadcast(x, root)
+            x = x if tensors is not None else received.requires_grad_(output.requires_grad)
+        shards.append(x)
     return shards
