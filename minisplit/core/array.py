@@ -542,7 +542,7 @@ class DNDarray:
         ([5, 3, 1], 5, [3, 3, 0], (1, 2))
         """
         shard, layout = get(self._part, self._parts(key), self._comm)
-        return DNDarray(shard, layout, self._comm)
+        return self._wrap(shard, layout, self._comm)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Set what `key` selects to a value that broadcasts to it.
