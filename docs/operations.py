@@ -33,9 +33,16 @@ def page() -> str:
 
 
 def row(name: str, function: Callable[..., Any]) -> str:
-    """Return the row of a table for one function."""
+    """Return the row of a table for one function, with its names in other namespaces."""
     first = (inspect.getdoc(function) or "").split("\n\n")[0]
-    return f"| `{name}{arguments(function)}` | {cell(first)} | {cell(communication_of(function))} |"
+    others = [
+        f"{space}.{each}"
+        for space, module in reference.SPACES.items()
+        for each in module.__all__
+        if getattr(module, each) is function and f"{space}.{each}" != name
+    ]
+    also = "".join(f", `{other}`" for other in others)
+    return f"| `{name}{arguments(function)}`{also} | {cell(first)} | {cell(communication_of(function))} |"
 
 
 def arguments(function: Callable[..., Any]) -> str:
