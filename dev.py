@@ -102,7 +102,7 @@ class Venv:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
             say("\n".join([line for line in done.stdout.splitlines() if not line.startswith("WARNING")][-15:]))
-            stop(f"installing failed with status {done.returncode}, as above. The command was: {' '.join(command)}")
+            stop(f"pip failed with status {done.returncode}, as above. The command was: {' '.join(command)}")
 
     def pip_once(self, name: str, what: str, *arguments: str) -> None:
         """Install `what`, unless the stamp of that name says that it was done with these arguments."""
