@@ -101,8 +101,8 @@ class Venv:
         command = [str(self.python), "-m", "pip", "install", *options, *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
-            say("\n".join(done.stdout.rstrip().splitlines()[-15:]))
-            stop(f"installing failed, as above. Can pip reach its index? The command was: {' '.join(command)}")
+            say("\n".join([line for line in done.stdout.splitlines() if not line.startswith("WARNING")][-15:]))
+            stop(f"pip failed with status {done.returncode}, as above. The command was: {' '.join(command)}")
 
     def pip_once(self, name: str, what: str, *arguments: str) -> None:
         """Install `what`, unless the stamp of that name says that it was done with these arguments."""

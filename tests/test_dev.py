@@ -79,8 +79,8 @@ def test_fingerprint_follows_requirements_only(tmp_path: Path, monkeypatch: pyte
 def test_pip_failure_is_one_sentence_below_its_last_lines(
     venv: dev.Venv, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program(venv.python, "seq 100; echo no route to host >&2; exit 1")
-    with pytest.raises(SystemExit, match=r"^dev.py: installing failed, as above\. .* pip install .* torch$"):
+    program(venv.python, "seq 100; echo no route to host >&2; echo WARNING: no such folder; exit 1")
+    with pytest.raises(SystemExit, match=r"^dev.py: pip failed with status 1, as above\. .* install .* torch$"):
         venv.pip("torch")
     assert capsys.readouterr().out.splitlines()[-2:] == ["100", "no route to host"]
 

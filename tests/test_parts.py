@@ -34,10 +34,16 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {}
+    monkeypatch.setattr(parts, "CORES", 2)
     monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
     assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"]) == 1
     assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"])
     assert calls["a, threads, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
+
+
+def test_ranks_that_outnumber_the_cores_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "CORES", 2)
+    assert [parts.SLEEP in parts.on_mpi(ranks).settings for ranks in (1, 2, 3, 4)] == [False, False, True, True]
 
 
 def test_all_runs_with_debug_mode_and_without() -> None:
