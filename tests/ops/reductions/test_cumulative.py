@@ -123,3 +123,17 @@ def test_running_totals_as_numpy(size: int, name: str) -> None:
                     assert_equal(getattr(ms, name)(x, axis), torch.from_numpy(plain))
                     assert_equal(getattr(x, name)(axis), torch.from_numpy(plain))
     assert ms.cumsum(ms.ones(3, dtype=torch.int8), dtype=torch.int16).dtype is torch.int16
+
+
+def test_gradients_of_running_sums_keep_small_numbers_beside_large_ones(size: int) -> None:
+    """What comes after a rank is a difference of sums, of which float32 would leave nothing beside 1e8."""
+    weights = torch.ones(2 * size)
+    weights[0] = 1e8
+    x = ms.ones(2 * size, split=0)
+    x.larray.requires_grad_()
+    result = ms.cumulative_sum(x)
+    result.larray.backward(weights[result.layout.box(x.comm.rank)])
+    assert x.larray.grad is not None
+    wanted = torch.arange(2.0 * size, 0, -1)
+    wanted[0] = 1e8
+    assert_equal(ms.DNDarray(x.larray.grad, x.layout, x.comm), wanted)

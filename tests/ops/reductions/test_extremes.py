@@ -43,6 +43,9 @@ def test_A15_equal_zeros_and_extremes_on_several_ranks(size: int) -> None:
     zeros = torch.tensor([-0.0, 0.0] * size, dtype=torch.float64)
     assert ms.argmax(ms.array(zeros, split=0)).item() == 0
     assert ms.argmin(ms.array(-zeros, split=0)).item() == 0
+    zeros = torch.cat([-torch.zeros(2), torch.zeros(2 * size - 2)])  # of one sign on each rank
+    assert ms.argmax(ms.array(zeros, split=0)).item() == 0
+    assert ms.argmin(ms.array(-zeros, split=0)).item() == 0
     for name, bound in (("max", -math.inf), ("min", math.inf)):
         assert getattr(ms, f"arg{name}")(ms.full((2 * size,), bound, split=0)).item() == 0
     lowest = ms.full((2 * size,), -(2**63), dtype=torch.int64, split=0)

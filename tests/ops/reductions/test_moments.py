@@ -68,3 +68,15 @@ def test_moments_block_by_block(
         wanted = x.astype(np.float64).var(axes, keepdims=True) * count.numpy()
         np.testing.assert_allclose(squares, wanted, rtol=1e-9, atol=1e-12)
     assert (_records(torch.full(shape, 0.1), axes)[..., 2] == 0).all()
+
+
+@pytest.mark.several
+def test_gradients_where_the_divisor_is_not_above_0(size: int) -> None:
+    """As torch's: NaN where an element does not deviate, infinite where it does."""
+    whole = torch.tensor([1.0, 2.0, 3.0] * size, dtype=torch.float64)
+    x = ms.array(whole, split=0)
+    x.larray.requires_grad_()
+    ms.var(x, correction=3 * size).larray.backward()
+    assert x.larray.grad is not None
+    wanted = torch.where(whole == 2, torch.nan, torch.inf).double()
+    assert_equal(ms.DNDarray(x.larray.grad.abs(), x.layout, x.comm), wanted)
