@@ -44,6 +44,7 @@ def run_beside_others(*arguments):
     watcher = subprocess.Popen([sys.executable, "-c", watch], cwd=TESTS, stderr=subprocess.DEVNULL)
     while not job.rank_processes(tmp_path):
         time.sleep(0.01)
+    time.sleep(1)  # on a busy machine a rank may write its file before Popen has returned
     watcher.send_signal(signal.SIGINT)
     assert watcher.wait() != 0
     assert all_ended(tmp_path)
