@@ -49,7 +49,8 @@ def test_where_results_are_split(size: int) -> None:
     x = ms.zeros((2, 6 * size), split=1)
     assert x.reshape(2, 3 * size, 2).split == 1  # 2 elements are before axis 1 of both
     assert x.reshape(12 * size).split == 0  # no axis has 2 elements before it
-    assert ms.zeros((size, 6), split=0).reshape(1, 6 * size).split == 1
+    if size > 1:  # on one rank the shape, and with it the split, stays as it was
+        assert ms.zeros((size, 6), split=0).reshape(1, 6 * size).split == 1
     if size > 2:
         assert ms.zeros((6 * size, 2), split=0).reshape(2, -1).split == 1  # axis 0 would overload two ranks
 
