@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -18,6 +16,7 @@ from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import checksum
 from minisplit.core.storage import StoredArray
 from minisplit.vmap import functorch
+from minisplit.vmap.autograd import check_gradients
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import Batch, Dims, sample_shape
 from minisplit.vmap.outcome import Outcome, describe, explain, hint_for
@@ -107,6 +106,7 @@ def run(
     rank: int,
     chunk_size: ChunkSize = None,
     captured: Tensors = (),
+    token: torch.Tensor | None = None,
     advance: Advance | None = None,
 ) -> Outcome:
     """Map the consecutive samples of some pieces, `count` in all and at least one, `chunk_size` at a time.
@@ -159,10 +159,11 @@ def run(
             doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
         start, doing = begin, "checking"
         assert whole is not None, "there is at least one sample"
+        check_gradients(whole.outputs, token)
         # Of an output that is the same for every sample the values, too, must be the same on all ranks.
         kinds = tuple(
             [
-                (x.dtype, x.shape, dim, x.requires_grad, checksum(x) if dim is None else 0)
+                (x.dtype, x.shape, dim, x.requires_grad, checksum(functorch.unwrap(x)) if dim is None else 0)
                 for x, dim in zip(whole.outputs, whole.dims, strict=True)
             ]
         )
@@ -209,23 +210,6 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
     except BaseException as error:
         doing = "inferring the outputs of a batch without samples"
         return Outcome(failure=Failure(error, doing, hint_for(error), {"samples": range(0)}))
-
-
-def captured_values(func: Callable[..., Any]) -> list[Any]:
-    """What a plain Python function refers to by name: in its closure and among its globals."""
-    if type(func) is not types.FunctionType:
-        return []
-    # Not what it reaches by attributes, as the parameters of a module: that could be anything.
-    values = []
-    for cell in func.__closure__ or ():
-        with suppress(ValueError):  # not set yet
-            values.append(cell.cell_contents)
-    return values + [func.__globals__.get(name) for name in func.__code__.co_names]
-
-
-def captured_tensors(func: Callable[..., Any]) -> list[torch.Tensor]:
-    """The tensors that a plain Python function refers to by name."""
-    return [x for x in captured_values(func) if isinstance(x, torch.Tensor)]
 
 
 def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
@@ -293,7 +277,9 @@ def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
     for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
         if dim is not None:
             room.narrow(dim, start, stop - start).copy_(out)
-        elif start and checksum(out) != checksum(room):  # by bytes, as NaN is not equal to itself
+        elif start and checksum(functorch.unwrap(out)) != checksum(
+            functorch.unwrap(room)
+        ):  # by bytes, as NaN is not equal to itself
             raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
 
 
@@ -308,9 +294,9 @@ def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     So no output keeps more memory alive than its own, nor changes when another tensor is written to. A captured
     tensor that `func` returns is repeated for every sample, which shows in its strides, but not for one sample.
     """
-    taken = {x.untyped_storage().data_ptr() for x in tensors}
+    taken = {functorch.unwrap(x).untyped_storage().data_ptr() for x in tensors}
     for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
-        storage = out.untyped_storage()
+        storage = functorch.unwrap(out).untyped_storage()
         address = storage.data_ptr()
         if (
             dim is None
@@ -320,6 +306,6 @@ def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
             or 0 in out.stride()
         ):
             part.outputs[i] = out.clone(memory_format=torch.contiguous_format)
-            address = part.outputs[i].untyped_storage().data_ptr()
+            address = functorch.unwrap(part.outputs[i]).untyped_storage().data_ptr()
         taken.add(address)
     return part

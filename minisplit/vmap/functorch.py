@@ -46,6 +46,13 @@ temporarily_clear_interpreter_stack = pyfunctorch.temporarily_clear_interpreter_
 lazy_load_decompositions()
 
 
+def unwrap(x: torch.Tensor) -> torch.Tensor:
+    """The tensor with the values, beneath the wrappers that `torch.func` puts around it. They have no memory."""
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
+    return x
+
+
 @contextmanager
 def tensors_without_data() -> Iterator[None]:
     """Make tensors in a `with` block that have a shape and a dtype, but no memory: torch's fake tensors."""
