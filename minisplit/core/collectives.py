@@ -261,8 +261,9 @@ class Broadcast(LinearCollective):
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         (x,) = tensors
-        is_of_this_shape = self.shape is None or self.comm.rank == self.root
-        return [self.comm.broadcast(x if is_of_this_shape else x.new_empty(self.shape), self.root)]
+        if self.shape is not None and self.comm.rank != self.root:
+            x = x.new_empty(self.shape)
+        return [self.comm.broadcast(x, self.root)]
 
     def transpose(self) -> LinearCollective:
         return KeepOnRoot(self.comm, self.root, self.shape, self.own_shape)

@@ -102,7 +102,8 @@ def array(
         # Not a plain view, of whose gradient each rank would have its own part, and zeros elsewhere.
         if copy is False:
             raise ValueError(
-                "copy=False, but the parts of a tensor that requires a gradient are copied; use copy=None or detach()"
+                "copy=False, but the parts of a tensor that requires a gradient are copied; "
+                "use copy=None or detach()"
             )
         return DNDarray(redistribute(whole, layout.with_split(None), layout, comm), layout, comm)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole

@@ -216,7 +216,7 @@ def _reduce(wanted: Sequence[bool], tensors: Tensors, comm: Communication) -> Te
             by_dtype.setdefault(x.dtype, []).append(i)
     for places in by_dtype.values():
         total = comm.allreduce(torch.cat([tensors[i].reshape(-1) for i in places]))
-        for i, part in zip(places, total.split([tensors[i].numel() for i in places]), strict=True):
+        for i, part in zip(places, torch.split(total, [tensors[i].numel() for i in places]), strict=True):
             # Memory of its own, if there are several: else each gradient would keep all of them alive.
             sums[i] = part.view(tensors[i].shape) if len(places) == 1 else part.reshape(tensors[i].shape).clone()
     return sums
@@ -259,6 +259,14 @@ class _Substitution(TorchFunctionMode):
         return type(x)(map(self.replace, x)) if type(x) in (list, tuple) else x
 
 
+def describe_gradients(call_inputs: Sequence[Any], keywords: Keywords | None, captured: Tensors) -> str:
+    """A text that says to what gradients flow back, the same on all ranks if they agree in it. Local."""
+    inputs = [i for i, x in enumerate(call_inputs) if isinstance(x, DNDarray) and x.larray.requires_grad]
+    others = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
+    tensors = ", ".join(f"{x.dtype} {tuple(x.shape)}" for x in (*others, *captured))
+    return f"gradients to inputs {inputs} and to tensors by keyword or captured [{tensors}]"
+
+
 def check_gradients(outputs: Sequence[torch.Tensor], token: torch.Tensor | None) -> None:
     """RuntimeError if a gradient of the outputs flows to a tensor past the inputs' node, which made the token.
 
@@ -266,7 +274,7 @@ def check_gradients(outputs: Sequence[torch.Tensor], token: torch.Tensor | None)
     rank it would get the gradient of that rank's samples alone. Local.
     """
     entry = None if token is None else token.grad_fn
-    nodes = [x.grad_fn or x for x in outputs if x.requires_grad]
+    nodes: list[Any] = [x.grad_fn or x for x in outputs if x.requires_grad]
     seen = set()
     while nodes:
         node = nodes.pop()
@@ -280,8 +288,8 @@ def check_gradients(outputs: Sequence[torch.Tensor], token: torch.Tensor | None)
         # are `leaf` and the argument here.
         elif sys.getrefcount(leaf) > 2:
             raise RuntimeError(
-                f"func uses a tensor of shape {tuple(leaf.shape)} and {leaf.dtype} that requires a gradient, in a way "
-                "that minisplit cannot follow, so that each rank would get the gradient of its own samples alone: "
+                f"func uses a tensor of shape {tuple(leaf.shape)} and {leaf.dtype} that requires a gradient, in a "
+                "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
                 "give it to the mapped function by keyword, or detach() it"
             )
 

@@ -32,16 +32,16 @@ _SLOWER = 1.1
 # is much slower is given up after two: the first chunk of a size may be slow since its memory is new.
 _TRIALS = ((0.02, 3), (0.1, 2), (float("inf"), 1))
 _MUCH_SLOWER = 1.5
-# What is computed within a captured graph is not seen. It is taken for so many times its inputs and outputs: a layer
-# of some dozens of operations.
+# What is computed within a captured graph is not seen. It is taken for so many times its inputs and outputs: a
+# layer of some dozens of operations.
 _HIDDEN = 16
 
 
 class Tuner:
     """Finds the fastest chunk size for one function and one kind of samples, over all runs of that function.
 
-    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed. `is_captured`:
-    the function has parts that torch captures as a graph.
+    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed.
+    `is_captured` says whether the function has parts that torch captures as a graph.
     """
 
     def __init__(self, budget: int, sample_bytes: int, is_captured: bool = False) -> None:

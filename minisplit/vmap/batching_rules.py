@@ -9,6 +9,7 @@ in torch 2.13 with a loop). The results would depend on ranks and chunks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,22 +19,24 @@ _TRIANGLES = frozenset(
     {torch.triu, torch.tril, torch.Tensor.triu, torch.Tensor.tril, torch.Tensor.triu_, torch.Tensor.tril_}
 )
 _ROLLS = frozenset({torch.roll, torch.Tensor.roll})
-# By these names a function calls them. A mode takes a microsecond per operation, so it is only on where one of them
-# is in reach.
+# By these names a function calls them. A mode takes a microsecond per operation, so it is only on where one of
+# them is in reach.
 MIXING = frozenset({"triu", "tril", "triu_", "tril_", "roll"})
 
 
-def with_right_rules(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function like `func`, in which they do for each sample what they do for one."""
+def inside(context: Callable[[], AbstractContextManager[Any]], func: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function like `func`, which runs in a new one of these contexts each time."""
 
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        with _RightRules():
+    def func_inside(*args: Any, **kwargs: Any) -> Any:
+        with context():
             return func(*args, **kwargs)
 
-    return checked
+    return func_inside
 
 
-class _RightRules(TorchFunctionMode):
+class right_rules(TorchFunctionMode):  # noqa: N801 - used like a function
+    """Do for each sample what these functions do for one, within a `with` block."""
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _TRIANGLES or func in _ROLLS:

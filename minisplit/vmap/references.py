@@ -19,6 +19,7 @@ import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.error_text import short_repr
+from minisplit.vmap.functorch import is_compiled
 
 # How many objects are looked at for one function, those that are reached in the fewest steps first. It bounds the
 # time at some 5 ms: a function may have a list of a million numbers among its globals, which is walked in each
@@ -38,7 +39,7 @@ CAPTURING = frozenset(
 
 
 class Reference(NamedTuple):
-    """Something that a function refers to, and how: `trail` has the names of the steps, of which it is the last."""
+    """Something that a function refers to, and how: `trail` ends with the name of the last step to it."""
 
     value: Any
     trail: tuple[Any, str]
@@ -158,7 +159,7 @@ def names_in_reach(func: Any) -> frozenset[str]:
             names.update(*names_of(value.__code__))
         elif isinstance(value, _FUNCTIONS):
             names.add(value.__name__)
-            if getattr(value, "__globals__", {}).get("__name__", "").startswith("torch._dynamo"):
+            if is_compiled(value):
                 names.add("compile")
     return frozenset(names)
 

@@ -20,13 +20,13 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
-from minisplit.vmap.autograd import count_once, link, move_inputs, substitute
+from minisplit.vmap.autograd import count_once, describe_gradients, link, move_inputs, substitute
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
-from minisplit.vmap.batching_rules import MIXING, with_right_rules
+from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
 from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, infer, run
-from minisplit.vmap.functorch import TreeSpec, pytree
+from minisplit.vmap.functorch import TreeSpec, pytree, without_compilation
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
@@ -287,13 +287,14 @@ class MappedFunction:
         func = self._func_of_tensors(call)
         with opened as (files, advance):
             token = None
+            followed = [x for x in call.captured if x.requires_grad] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
-                followed = [x for x in call.captured if x.requires_grad] if call.traced else []
                 token, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
                 if followed:
                     func = substitute(func, followed, moved)
                     call.captured.extend(moved)  # they are watched too
-            task = VmapTask(func, batch.in_dims, self._out_dims, random)
+            gradients = describe_gradients(call.arrays, call.keywords, followed) if call.traced else ""
+            task = VmapTask(func, batch.in_dims, self._out_dims, random, gradients)
             outcome, outcomes = self._run(task, call, inputs, token, files, advance)
             outputs = outcome.outputs
             record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
@@ -407,9 +408,12 @@ class MappedFunction:
             in_dims = tuple([x.split for x in arrays])
         batch = plan_batch(tuple(layouts), tuple(itemsizes), in_dims, self.options.max_imbalance)
         captured = find_captured(self.func, [] if keywords is None else keywords.objects)
-        traced = torch.is_grad_enabled() and (
-            traced or (keywords is not None and bool(keywords.traced)) or any([x.requires_grad for x in captured])
-        )
+        if not traced and keywords is not None:
+            traced = bool(keywords.traced)
+        # What goes to files needs no gradient: a trained network may be mapped into them as it is.
+        if not traced and captured and self.options.out is None:
+            traced = any(x.requires_grad for x in captured)
+        traced = traced and torch.is_grad_enabled()
         return MappedCall(
             arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, captured, traced
         )
@@ -490,7 +494,10 @@ class MappedFunction:
         if self._names is None:
             self._names = names_in_reach(func)
         if not self._names.isdisjoint(MIXING):
-            func = with_right_rules(func)
+            func = inside(right_rules, func)
+        if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
+            # torch would compile what stands in the place of its random functions, which draws by NumPy.
+            func = inside(without_compilation, func)
         if spec is None and keywords is None:
             return func
 
