@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -18,6 +19,9 @@ from minisplit.core.layout import as_index
 from minisplit.core.random.philox import Key, fold, words_of
 
 _LIMIT = 2**64
+# The states of all generators that have drawn. One variable, since a context keeps each variable that was set in it
+# for ever. Its value is replaced, not changed: another context may have it as well.
+_states: ContextVar[weakref.WeakKeyDictionary[Generator, State]] = ContextVar("minisplit_random")
 
 
 class State(NamedTuple):
@@ -90,13 +94,12 @@ class Generator:
     State(seed=5, stream=1, call=1)
     """
 
-    __slots__ = ("_first", "_state")
+    __slots__ = ("__weakref__", "_first")
 
     def __init__(self, seed: int, stream: int = 0) -> None:
         # The state before the first call. A variable that is set here would be so in this thread only, while ranks
         # that are threads may share the generator.
         self._first = _check_state(State(seed, stream))
-        self._state: ContextVar[State] = ContextVar("minisplit_random")
 
     def __repr__(self) -> str:
         state = self.get_state()
@@ -123,7 +126,8 @@ class Generator:
         State
             Seed, stream and number of calls.
         """
-        return self._state.get(self._first)
+        states = _states.get(None)
+        return self._first if states is None else states.get(self, self._first)
 
     def set_state(self, state: State) -> None:
         """Go on from a state. Local, and on all ranks.
@@ -133,7 +137,12 @@ class Generator:
         state : State
             What `get_state` has returned.
         """
-        self._state.set(_check_state(state))
+        self._set_state(_check_state(state))
+
+    def _set_state(self, state: State) -> None:
+        states = weakref.WeakKeyDictionary(_states.get({}))
+        states[self] = state
+        _states.set(states)
 
     def next_key(self, comm: Communication) -> Key:
         """Return the key of one call, and count the call. Local, but collective in debug mode.
@@ -156,7 +165,7 @@ class Generator:
         state = self.get_state()
         if debugging():
             _compare_states(state, comm)
-        self._state.set(state._replace(call=state.call + 1))
+        self._set_state(state._replace(call=state.call + 1))
         # One key for each call, so that no two calls use the same counter, whatever their shapes are.
         return fold(words_of(state.seed), state.call, state.stream)
 

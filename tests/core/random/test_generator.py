@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import weakref
 from contextvars import copy_context
 
 import pytest
@@ -120,3 +121,17 @@ def test_what_is_no_state_is_refused(raises_alike, wrong, kind, text):
     with raises_alike(kind, text):
         wrong()
     assert ms.random.get_state() == before
+
+
+def test_a_generator_that_has_drawn_is_freed() -> None:
+    """A context keeps each of its variables for ever, so that the generators have one in common."""
+    before = len(copy_context())
+    for seed in range(3):
+        generator = ms.random.Generator(seed)
+        freed = weakref.ref(generator)
+        ms.random.rand(4, generator=generator)
+        assert generator.get_state().call == 1
+        del generator
+        assert freed() is None
+    ms.random.rand(4)
+    assert len(copy_context()) <= before + 1
