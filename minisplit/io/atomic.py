@@ -18,16 +18,13 @@ from minisplit.core.communication.protocol import Communication
 
 # Of Linux's <fcntl.h>, for `renameat2`: paths as of the current folder, and two names that are exchanged.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# What is done to a path, or checked of it.
+PathAction = Callable[[str], None]
 
 
 @contextmanager
 def atomic_replacement(
-    comm: Communication,
-    path: str,
-    check_replaceable: Callable[[str], None],
-    create: Callable[[str], None],
-    *,
-    copied: bool = False,
+    comm: Communication, path: str, check_replaceable: PathAction, create: PathAction, *, copied: bool = False
 ) -> Iterator[str]:
     """Yield the name of a new file, which replaces that at `path` once the block has ended well. Collective.
 
@@ -72,7 +69,7 @@ def atomic_replacement(
 
 @contextmanager
 def append_in_place(
-    comm: Communication, path: str, check_unchanged: Callable[[str], None], header: tuple[int, bytes]
+    comm: Communication, path: str, check_unchanged: PathAction, header: tuple[int, bytes]
 ) -> Iterator[None]:
     """Let the block write behind the end of the file at `path`, and then rewrite the header. Collective.
 
@@ -133,7 +130,7 @@ def _copy(old: str, new: str) -> None:
         shutil.copytree(old, new)
 
 
-def check_target(folder: str, target: str, check_replaceable: Callable[[str], None]) -> None:
+def check_target(folder: str, target: str, check_replaceable: PathAction) -> None:
     """Raise an OSError unless `target`, in `folder`, may be written. Local."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}: there is no folder {folder}")

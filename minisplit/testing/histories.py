@@ -58,9 +58,9 @@ def different_calls(ranks: Sequence[Progress]) -> str:
     # On the communicator of all ranks first: what differs there may be why its parts differ.
     for key, members, histories in _by_communicator(ranks):
         for index in range(max(map(len, histories))):
-            calls = {place: history[index] for place, history in enumerate(histories) if index < len(history)}
+            calls = {rank: history[index] for rank, history in enumerate(histories) if index < len(history)}
             if len({record.call for record in calls.values()}) > 1:
-                texts = [_describe(calls.get(place)) for place in range(len(members))]
+                texts = [_describe(calls.get(rank)) for rank in range(len(members))]
                 return f"{call_title(index + 1, members, bool(key))}: {texts_by_rank(texts, members)}"
             for fault in _unmatched_messages(calls, members):
                 return f"{call_title(index + 1, members, bool(key))}: {fault}"

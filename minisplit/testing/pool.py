@@ -18,12 +18,12 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection
+from threading import Lock, Thread
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
@@ -104,7 +104,7 @@ class Pool(AbstractContextManager["Pool"]):
         self._mpiexec = mpiexec
         self._processes: _PoolProcesses | None = None
         self._end: Callable[[], object] = lambda: None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._closed = False
         self._example = 0
         self._generations = [0] * (ranks + 1)
@@ -328,18 +328,13 @@ class _PoolProcesses:
         self.mpiexec = subprocess.Popen(
             # -P: the ranks find the modules that the controller finds, and no others.
             self.launcher.command(ranks, "-P", "-m", WORKER, f"{self.folder}/socket"),
-            env={
-                **_environment(self.launcher, ranks, self.folder),
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
+            env={**_environment(self.launcher, ranks, self.folder), "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the controller alone
         )
-        self.streams = [
-            threading.Thread(target=self.forward, args=(n,), daemon=True) for n in ("stdout", "stderr")
-        ]
+        self.streams = [Thread(target=self.forward, args=(name,), daemon=True) for name in ("stdout", "stderr")]
         for stream in self.streams:
             stream.start()
 
@@ -453,9 +448,9 @@ def _environment(launcher: jobs.Launcher, ranks: int, folder: str) -> dict[str, 
     # One thread for each rank by default: the pool may have more ranks than there are cores.
     settings = launcher.environment(ranks, None if jobs.THREADS in os.environ else 1)
     kept = {name: value for name, value in settings.items() if not _LAUNCHER_VARIABLE.match(name)}
-    places = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
-    # The pool has its own way to end calls that last too long.
-    return {**dict.fromkeys(places, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
+    folders = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
+    # No limit to a call: the pool ends calls that last too long itself, without its ranks.
+    return {**dict.fromkeys(folders, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
 
 
 class _Pickler(Pickler):
@@ -478,8 +473,7 @@ def _pickle_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
             try:
                 _Pickler.dumps(value)
             except Exception as error:
-                kind = type(value).__name__
-                text = f"argument {name}, a {kind}, cannot be sent to the ranks of a pool: {error}"
+                text = f"argument {name}, a {type(value).__name__}, cannot be sent to the ranks of a pool: {error}"
                 raise TypeError(text) from None
         raise
 
@@ -549,7 +543,7 @@ def _is_importable(module: ModuleType) -> bool:
     for part in module.__name__.split("."):
         name = f"{name}.{part}".lstrip(".")
         finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
-        spec = next((found for find in finders if find and (found := find(name, path, None))), None)
+        spec = next(filter(None, (find_spec(name, path, None) for find_spec in finders if find_spec)), None)
         if spec is None:
             return False
         path = spec.submodule_search_locations
@@ -563,10 +557,7 @@ def _error_of(reports: Sequence[Report]) -> BaseException | None:
     if different := different_calls(progresses):
         # Whatever they raised then, it came of what MPI made of these calls.
         return combined_error([None] * len(reports), texts, different)
-    errors = [
-        _unpickle_error(report.error) if report.progress.state == "raised" and report.error else None
-        for report in reports
-    ]
+    errors = [_unpickle_error(r.error) if r.progress.state == "raised" and r.error else None for r in reports]
     stuck = missing_calls(progresses)
     if not stuck and any(progress.state != "returned" for progress in progresses):
         stuck = f"the ranks waited for each other: {texts_by_rank([_describe_progress(p) for p in progresses])}"

@@ -317,11 +317,8 @@ class ThreadCommunication(Communication):
         self._call_together((send, recv), _deliver)
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
-        def combine(totals: list[torch.Tensor]) -> list[torch.Tensor]:
-            # One for all: each rank copies it.
-            return [torch.from_numpy(_reduce(totals, op))] * self.size
-
-        total.copy_(self._call_together(total, combine))
+        # One for all: each rank copies it.
+        total.copy_(self._call_together(total, lambda totals: [torch.from_numpy(_reduce(totals, op))] * self.size))
 
     def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         def combine(parts: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -396,26 +393,19 @@ def _deliver(arguments: list[tuple[Pieces, Pieces]]) -> list[None]:
             under_way.setdefault((rank, peer), []).append(piece)
     for rank, (_, recv) in enumerate(arguments):
         for peer, target in recv:
-            pieces = under_way.get((peer, rank))
-            if not pieces:
-                raise CollectiveError(
-                    f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it nothing"
-                )
             # In the order in which they were sent, as MPI has it for messages between two ranks.
-            piece = pieces.pop(0)
-            if (piece.shape, piece.dtype) != (target.shape, target.dtype):
-                raise CollectiveError(
-                    f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it "
-                    f"{_describe_tensor(piece)}"
-                )
-            target.copy_(piece.detach())
+            pieces = under_way.get((peer, rank))
+            sent = pieces.pop(0) if pieces else None
+            if sent is None or (sent.shape, sent.dtype) != (target.shape, target.dtype):
+                awaited, what = _describe_tensor(target), _describe_tensor(sent)
+                raise CollectiveError(f"rank {rank} awaits {awaited} from rank {peer}, which sends it {what}")
+            target.copy_(sent.detach())
     for (rank, peer), pieces in under_way.items():
         for piece in pieces:
-            raise CollectiveError(
-                f"rank {rank} sends {_describe_tensor(piece)} to rank {peer}, which does not await it"
-            )
+            what = _describe_tensor(piece)
+            raise CollectiveError(f"rank {rank} sends {what} to rank {peer}, which does not await it")
     return [None] * len(arguments)
 
 
-def _describe_tensor(tensor: torch.Tensor) -> str:
-    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+def _describe_tensor(tensor: torch.Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"

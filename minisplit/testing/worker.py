@@ -126,7 +126,7 @@ class WorkerCommunication(MPICommunication):
         self._worker.wait(requests)
 
     def _wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
-        return self._worker.wait_for_some(requests)
+        return self._worker.wait_until(lambda: MPI.Request.Testsome(requests) or [], requests)
 
     def _split(self, color: int | None, key: int) -> WorkerCommunication | None:
         # MPI_Comm_split cannot be interrupted. Once all ranks know each other's colors, all have come, and to make
@@ -229,10 +229,6 @@ class Worker:
     def wait(self, requests: list[MPI.Request]) -> None:
         """Wait for all requests, or until the example is interrupted."""
         self.wait_until(lambda: MPI.Request.Testall(requests), requests)
-
-    def wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
-        """Wait for one request at least, or until the example is interrupted. Returns which are done."""
-        return self.wait_until(lambda: MPI.Request.Testsome(requests) or [], requests)
 
     def wait_until(self, test: Callable[[], T], requests: list[MPI.Request]) -> T:
         """Wait for a true result of `test`, or until the example is interrupted, with `requests` unfinished."""

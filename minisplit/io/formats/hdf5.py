@@ -1,6 +1,6 @@
 """HDF5, by h5py, whether that was built with MPI or not.
 
-A plain dataset gets its place in the file when it is made; from then on it is a block of numbers, which all ranks
+A plain dataset gets its bytes in the file when it is made; from then on it is a block of numbers, which all ranks
 write at once. Only the library can write datasets that are compressed or in chunks, for one rank at a time.
 """
 
@@ -21,7 +21,11 @@ from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
 from minisplit.io.formats.base import (
+    DEFAULT_NAME,
+    ArrayWriter,
     Format,
+    OpenFile,
+    Shape,
     Target,
     Writer,
     check_item,
@@ -31,7 +35,6 @@ from minisplit.io.formats.base import (
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
 
-_DEFAULT_NAME = "data"
 # Bytes of a chunk at most, unless the caller says otherwise: the size of the library's cache of chunks, by
 # default.
 _MAX_CHUNK = 2**20
@@ -59,7 +62,7 @@ class Hdf5(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        h5py, name = _h5py(), target.dataset or _DEFAULT_NAME
+        h5py, name = _h5py(), target.dataset or DEFAULT_NAME
         shape, dtype = target.layout.shape, numpy_dtype(target.dtype, self.name)
         with _open_to_change(target.path) as file:
             if name in file:
@@ -72,7 +75,7 @@ class Hdf5(Format):
                 _create_plain(h5py, file, name, shape, dtype)
 
     def open_writer(self, target: Target) -> Writer:
-        name = target.dataset or _DEFAULT_NAME
+        name = target.dataset or DEFAULT_NAME
         with _h5py().File(target.path, "r") as file:
             # None for datasets in chunks.
             offset = file[name].id.get_offset()
@@ -104,12 +107,12 @@ class Hdf5(Format):
             layout = chunk_aligned_layout(layout, chunks, rows - layout.shape[0])
         return replace(target, layout=layout, options={"chunks": chunks})
 
-    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
+    def resize(self, target: Target, shape: Shape) -> None:
         with _open_to_change(target.path) as file:
             file[target.dataset].resize(shape)
 
 
-class Hdf5Reader(Reader):
+class Hdf5Reader(OpenFile, Reader):
     """Reads a dataset by the library, which knows its chunks and how they are compressed."""
 
     def __init__(self, path: str, dataset: str | None) -> None:
@@ -136,20 +139,13 @@ class Hdf5Reader(Reader):
             self._dataset.read_direct(part.numpy(), box)
         return part
 
-    def close(self) -> None:
-        self._file.close()
 
-
-class Hdf5Writer(Writer):
+class Hdf5Writer(ArrayWriter):
     """Writes by the library: while this is open, no other rank may have the file open."""
 
     def __init__(self, path: str, name: str) -> None:
         self._stack = ExitStack()
-        self._dataset = self._stack.enter_context(_open_to_change(path))[name]
-
-    def write(self, box: Box, part: torch.Tensor) -> None:
-        if part.numel():
-            self._dataset[box] = part.numpy()
+        super().__init__(self._stack.enter_context(_open_to_change(path))[name])
 
     def close(self) -> None:
         self._stack.close()
@@ -201,19 +197,18 @@ def _library_options(target: Target) -> dict[str, Any]:
     return {**options, "chunks": chunks}
 
 
-def _create_plain(h5py: ModuleType, file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Make a dataset whose numbers have their place in the file at once, and are not set."""
+def _create_plain(h5py: ModuleType, file: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Make a contiguous dataset, HDF5's default, with room in the file at once. Its values are not set."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_layout(h5py.h5d.CONTIGUOUS)
-    # By default the library gives it a place at the first write, and ranks would not find one.
+    # By default the library allocates the bytes at the first write: `get_offset` would be None for every rank.
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     # Otherwise rank 0 would write zeros to the whole of it.
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     links.set_create_intermediate_group(True)
     space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    h5py.h5d.create(file.id, name.encode(), kind, space, creation, links)
+    datatype = h5py.h5t.py_create(dtype, logical=True)
+    h5py.h5d.create(file.id, name.encode(), datatype, space, creation, links)
 
 
 def _dataset_names(file: Any) -> list[str]:

@@ -19,10 +19,9 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
-from minisplit.io.formats.base import Format, Target, Writer, list_datasets, only_dataset
+from minisplit.io.formats.base import DEFAULT_NAME, Format, Shape, Target, Writer, list_datasets, only_dataset
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
-_DEFAULT_NAME = "data"
 # The longest header that the library of the format reads.
 _MAX_HEADER = 100_000_000
 _CODES = {
@@ -33,13 +32,13 @@ _CODES = {
 }  # fmt: skip
 DTYPES = {code: dtype for dtype, code in _CODES.items()}
 # Shape and dtype of arrays, by their names.
-Arrays = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+Arrays = Mapping[str, tuple[Shape, torch.dtype]]
 
 
 class TensorInfo(NamedTuple):
     """What a header says of an array: shape, the code of its dtype, its first byte in the file, and its length."""
 
-    shape: tuple[int, ...]
+    shape: Shape
     code: str
     offset: int
     nbytes: int
@@ -64,19 +63,19 @@ class Safetensors(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        array = {target.dataset or _DEFAULT_NAME: (target.layout.shape, target.dtype)}
+        array = {target.dataset or DEFAULT_NAME: (target.layout.shape, target.dtype)}
         if os.path.exists(target.path):
             _rewrite(target.path, array)
         else:
             create_file(target.path, array, {})
 
-    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
-        name = target.dataset or _DEFAULT_NAME
+    def resize(self, target: Target, shape: Shape) -> None:
+        name = target.dataset or DEFAULT_NAME
         info = read_header(target.path)[0][name]
         _rewrite(target.path, {name: (shape, array_dtype(name, info, target.path))}, resized=name)
 
     def open_writer(self, target: Target) -> Writer:
-        info = read_header(target.path)[0][target.dataset or _DEFAULT_NAME]
+        info = read_header(target.path)[0][target.dataset or DEFAULT_NAME]
         return RawWriter(target.path, info.offset, target.layout.shape)
 
 

@@ -18,14 +18,7 @@ import torch
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
-from minisplit.io.formats.base import (
-    Format,
-    Target,
-    Writer,
-    check_item,
-    import_for,
-    only_dataset,
-)
+from minisplit.io.formats.base import ArrayWriter, Format, Target, Writer, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
 # Bytes of a chunk, a file each, at most, unless the caller says otherwise.
@@ -63,7 +56,8 @@ class Zarr(Format):
         _zarr().create_array(target.path, name=target.dataset, shape=target.layout.shape, dtype=dtype, **options)
 
     def open_writer(self, target: Target) -> Writer:
-        return ZarrWriter(target)
+        # Of a chunk that has other numbers as well only the part is changed.
+        return ArrayWriter(_open_array(target, "r+"))
 
     def check_replaceable(self, path: str) -> None:
         if not _has_metadata(path):
@@ -133,17 +127,6 @@ class ZarrReader(Reader):
         # Arrays of zarr-python may be big-endian, in Fortran order, or read-only: torch takes none of these.
         native = np.require(part, dtype=part.dtype.newbyteorder("="), requirements=["C", "W"])
         return torch.from_numpy(native)
-
-
-class ZarrWriter(Writer):
-    """Writes whole chunks, and of a chunk that has other numbers as well a part."""
-
-    def __init__(self, target: Target) -> None:
-        self._array = _open_array(target, "r+")
-
-    def write(self, box: Box, part: torch.Tensor) -> None:
-        if part.numel():
-            self._array[box] = part.numpy()
 
 
 def _default_chunks(target: Target, max_bytes: int) -> tuple[int, ...]:
