@@ -23,8 +23,6 @@ from minisplit.core.storage import Box, Reader
 
 StrPath = str | PathLike[str]
 Shape = tuple[int, ...]
-# The name of a dataset in a file whose arrays have names, where the caller gives none.
-DEFAULT_NAME = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +34,11 @@ class Target:
     layout: Layout
     dtype: torch.dtype
     options: dict[str, Any]
+
+    @property
+    def array_name(self) -> str:
+        """The name of the dataset in a file where every array has one, also if the caller gave none."""
+        return self.dataset or "data"
 
 
 class Writer:

@@ -14,24 +14,12 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
-from minisplit.io.formats.base import (
-    DEFAULT_NAME,
-    ArrayWriter,
-    Format,
-    OpenFile,
-    Shape,
-    Target,
-    Writer,
-    check_item,
-    import_for,
-    only_dataset,
-)
+from minisplit.io.formats.base import ArrayWriter, Format, OpenFile, Target, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
 
@@ -62,25 +50,26 @@ class Hdf5(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        h5py, name = _h5py(), target.dataset or DEFAULT_NAME
+        h5py, name = _h5py(), target.array_name
         shape, dtype = target.layout.shape, numpy_dtype(target.dtype, self.name)
         with _open_to_change(target.path) as file:
             if name in file:
                 check_item(file[name], h5py.Dataset, name, target.path, lambda: _dataset_names(file))
                 # The library may not use its place again: to replace datasets makes a file grow.
                 del file[name]
-            if options := _library_options(target):
-                file.create_dataset(name, shape, dtype, **options)
-            else:
-                _create_plain(h5py, file, name, shape, dtype)
+            options = _library_options(target)
+            dataset = file.create_dataset(name, shape, dtype, **options)
+            if not options and dataset.size:
+                # The first write allocates the bytes of all elements, which are not set: before it a plain dataset
+                # has no offset, and ranks would not find where to write.
+                dataset[(0,) * dataset.ndim] = 0
 
-    def open_writer(self, target: Target) -> Writer:
-        name = target.dataset or DEFAULT_NAME
+    def open_writer(self, target: Target) -> Hdf5Writer | RawWriter:
         with _h5py().File(target.path, "r") as file:
             # None for datasets in chunks.
-            offset = file[name].id.get_offset()
+            offset = file[target.array_name].id.get_offset()
         if offset is None:
-            return Hdf5Writer(target.path, name)
+            return Hdf5Writer(target.path, target.array_name)
         return RawWriter(target.path, offset, target.layout.shape)
 
     def serial_writes(self, options: dict[str, Any]) -> bool:
@@ -107,7 +96,7 @@ class Hdf5(Format):
             layout = chunk_aligned_layout(layout, chunks, rows - layout.shape[0])
         return replace(target, layout=layout, options={"chunks": chunks})
 
-    def resize(self, target: Target, shape: Shape) -> None:
+    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
         with _open_to_change(target.path) as file:
             file[target.dataset].resize(shape)
 
@@ -195,20 +184,6 @@ def _library_options(target: Target) -> dict[str, Any]:
     if chunks is None or chunks is True:
         chunks = chunk_shape(layout, target.dtype.itemsize, _MAX_CHUNK)
     return {**options, "chunks": chunks}
-
-
-def _create_plain(h5py: ModuleType, file: Any, name: str, shape: Shape, dtype: np.dtype[Any]) -> None:
-    """Make a contiguous dataset, HDF5's default, with room in the file at once. Its values are not set."""
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    # By default the library allocates the bytes at the first write: `get_offset` would be None for every rank.
-    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    # Otherwise rank 0 would write zeros to the whole of it.
-    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    datatype = h5py.h5t.py_create(dtype, logical=True)
-    h5py.h5d.create(file.id, name.encode(), datatype, space, creation, links)
 
 
 def _dataset_names(file: Any) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
-from minisplit.io.formats.base import DEFAULT_NAME, Format, Shape, Target, Writer, list_datasets, only_dataset
+from minisplit.io.formats.base import Format, Shape, Target, Writer, list_datasets, only_dataset
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
 # The longest header that the library of the format reads.
@@ -63,19 +63,19 @@ class Safetensors(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        array = {target.dataset or DEFAULT_NAME: (target.layout.shape, target.dtype)}
+        array = {target.array_name: (target.layout.shape, target.dtype)}
         if os.path.exists(target.path):
             _rewrite(target.path, array)
         else:
             create_file(target.path, array, {})
 
     def resize(self, target: Target, shape: Shape) -> None:
-        name = target.dataset or DEFAULT_NAME
-        info = read_header(target.path)[0][name]
-        _rewrite(target.path, {name: (shape, array_dtype(name, info, target.path))}, resized=name)
+        path, name = target.path, target.array_name
+        dtype = array_dtype(name, read_header(path)[0][name], path)
+        _rewrite(path, {name: (shape, dtype)}, resized=name)
 
     def open_writer(self, target: Target) -> Writer:
-        info = read_header(target.path)[0][target.dataset or DEFAULT_NAME]
+        info = read_header(target.path)[0][target.array_name]
         return RawWriter(target.path, info.offset, target.layout.shape)
 
 
