@@ -50,13 +50,17 @@ class Hdf5(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        h5py, name = _h5py(), target.array_name
+        h5py, name = _h5py(), target.array_name.rstrip("/") or "/"
         shape, dtype = target.layout.shape, numpy_dtype(target.dtype, self.name)
         with _open_to_change(target.path) as file:
             if name in file:
                 check_item(file[name], h5py.Dataset, name, target.path, lambda: _dataset_names(file))
                 # The library may not use its place again: to replace datasets makes a file grow.
                 del file[name]
+            try:
+                file.require_group(os.path.dirname(name) or "/")
+            except TypeError as error:  # there is a dataset where a group would have to be
+                raise ValueError(f"{name!r} in {target.path} cannot be a dataset: {error}") from error
             options = _library_options(target)
             dataset = file.create_dataset(name, shape, dtype, **options)
             if not options and dataset.size:
