@@ -44,7 +44,7 @@ def atomic_replacement(
     try:
         with agreement(comm, f"preparing to write {path}"):
             if first:
-                check_target(folder, target, check_replaceable)
+                check_target(target, check_replaceable)
             if first and copied and os.path.exists(target):
                 _copy(target, new)
         with agreement(comm, f"making {path}"):
@@ -83,7 +83,7 @@ def append_in_place(
             if comm.rank == 0:
                 handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
                 _lock(handle, path)
-                check_target(os.path.dirname(target), target, check_unchanged)
+                check_target(target, check_unchanged)
                 old_size = os.path.getsize(target)
         yield
         # Before the header: if power fails between the two, the numbers are there but do not count.
@@ -130,8 +130,9 @@ def _copy(old: str, new: str) -> None:
         shutil.copytree(old, new)
 
 
-def check_target(folder: str, target: str, check_replaceable: PathAction) -> None:
-    """Raise an OSError unless `target`, in `folder`, may be written. Local."""
+def check_target(target: str, check_replaceable: PathAction) -> None:
+    """Raise an OSError unless `target` may be written. Local."""
+    folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}: there is no folder {folder}")
     if os.path.exists(target):

@@ -82,7 +82,7 @@ def chunk_read_layout(layout: Layout, chunks: Sequence[int]) -> Layout:
 
 
 def blocks(box: Box, itemsize: int, max_bytes: int) -> Iterator[tuple[Box, Box]]:
-    """Yield parts of a box of at most `max_bytes`, or one index of its first axis, and their places in the box.
+    """Yield parts of a box of at most `max_bytes`, or one index of its first axis, and where they are in it.
 
     >>> [block[0] for block, _ in blocks((slice(3, 8), slice(0, 2)), 8, 32)]
     [slice(3, 5, None), slice(5, 7, None), slice(7, 8, None)]

@@ -75,7 +75,7 @@ class FileSink:
         # The journal first: without it what is left of the files counts for nothing.
         shutil.rmtree(self._journal, ignore_errors=True)
         for path, format in self._formats.items():
-            check_target(str(path.absolute().parent), str(path), format.check_replaceable)
+            check_target(str(path.absolute()), format.check_replaceable)
             remove(str(_partial(path)))
         self._journal.mkdir()
         job_file.write_text(job)

@@ -36,11 +36,11 @@ class History(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a rank has come. In the latest call on the communicator `where` it waits, or was interrupted."""
+    """How far a rank has come. In the latest call on the communicator `waits_on` it waits, or was interrupted."""
 
     state: State = "running"
     histories: dict[Key, History] = field(default_factory=dict)
-    where: Key | None = None
+    waits_on: Key | None = None
 
     @property
     def ended(self) -> bool:
@@ -49,7 +49,7 @@ class Progress:
 
     def latest_call(self) -> CallRecord | None:
         """Return the call in which the rank waits; where it waits in none, the last one that it made."""
-        history = self.histories.get(() if self.where is None else self.where)
+        history = self.histories.get(() if self.waits_on is None else self.waits_on)
         return history.calls[-1] if history and history.calls else None
 
 
@@ -89,7 +89,7 @@ def deadlocked_ranks(ranks: Sequence[Progress]) -> list[int]:
 
 def _awaited_ranks(ranks: Sequence[Progress], rank: int) -> Iterator[int]:
     """Yield the ranks that have not come to the call in which `rank` waits."""
-    key = ranks[rank].where
+    key = ranks[rank].waits_on
     if key is None:
         return
     members, calls = ranks[rank].histories[key]
@@ -131,10 +131,10 @@ def _describe_rank(progress: Progress, key: Key, index: int) -> str:
     """Describe what a rank did instead of, or in, the call with this index."""
     history = progress.histories.get(key)
     if history and index < len(history.calls):
-        waits = progress.where == key and index == len(history.calls) - 1
+        waits = progress.waits_on == key and index == len(history.calls) - 1
         return "waited in " * waits + _describe(history.calls[index])
     if progress.state in {"returned", "raised"}:
         return progress.state
-    if progress.where is not None:
+    if progress.waits_on is not None:
         return f"waited in {_describe(progress.latest_call())}, on another communicator"
     return _describe(None)

@@ -208,7 +208,7 @@ class Pool(AbstractContextManager["Pool"]):
         task = Task(self._example, ranks, self._generations[ranks], function, arguments, *modes)
         reports = _Example(processes, task, self.patience).run()
         progresses = [report.progress for report in reports]
-        # Messages that are still under way, or were matched with another call, must not reach the next example.
+        # Messages that are in flight, or were matched with another call, must not reach the next example.
         clean = all(report.clean for report in reports)
         if not clean or different_calls(progresses) or missing_calls(progresses):
             self._generations[ranks] += 1
@@ -250,23 +250,23 @@ class _Example:
         # When the others are interrupted, once a rank has failed.
         limit: float | None = None
         while self.running:
-            heard = self.hear(self.patience if limit is None else max(limit - time.monotonic(), 0.0))
-            if self.is_stuck() or (limit is not None and time.monotonic() >= limit):
+            received = self.receive_reports(self.patience if limit is None else max(limit - time.monotonic(), 0.0))
+            if self.is_deadlocked() or (limit is not None and time.monotonic() >= limit):
                 self.interrupt()
                 break
             # The others may fail as well, or be about to end: their reports belong to the error.
             if limit is None and any(progress.state == "raised" for progress in self.progresses):
                 limit = time.monotonic() + AFTER_FAILURE
-            if not heard and limit is None:
-                self.give_up()
+            if not received and limit is None:
+                self.time_out()
         return self.reports
 
-    def is_stuck(self) -> bool:
+    def is_deadlocked(self) -> bool:
         """Whether ranks wait that can never go on."""
         waiting = any(progress.state == "waiting" for progress in self.progresses)
         return waiting and bool(deadlocked_ranks(self.progresses) or different_calls(self.progresses))
 
-    def hear(self, timeout: float) -> bool:
+    def receive_reports(self, timeout: float) -> bool:
         """Receive reports of the ranks; False if there is none for `timeout` seconds."""
         reports = self.processes.receive(timeout)
         for rank, report in reports:
@@ -281,19 +281,19 @@ class _Example:
         """End the ranks that still run: in a collective call, in Python code, or, at last, with the pool."""
         for rank in self.running:
             self.processes.send(rank, Interrupt(self.task.example))
-        self.hear_all(BEFORE_SIGNAL)
+        self.receive_until_ended(BEFORE_SIGNAL)
         self.processes.signal(self.running, signal.SIGUSR2)
-        self.hear_all(BEFORE_KILL)
+        self.receive_until_ended(BEFORE_KILL)
         if self.running:
             self.processes.end()
 
-    def hear_all(self, seconds: float) -> None:
+    def receive_until_ended(self, seconds: float) -> None:
         """Receive reports until all ranks have ended, but no longer than that."""
         limit = time.monotonic() + seconds
         while self.running and (left := limit - time.monotonic()) > 0:
-            self.hear(left)
+            self.receive_reports(left)
 
-    def give_up(self) -> NoReturn:
+    def time_out(self) -> NoReturn:
         """End the pool, and raise TimeoutError, which shows what each rank does."""
         self.processes.signal(self.running, signal.SIGUSR1)  # they print their stacks
         time.sleep(0.2)
@@ -387,7 +387,7 @@ class _PoolProcesses:
         try:
             self.connections[rank].send(message)
         except OSError:
-            self.lose([rank])
+            self.report_deaths([rank])
 
     def receive(self, timeout: float) -> list[tuple[int, Report]]:
         """Return reports that come within `timeout` seconds, with their ranks; RankError if a rank has died."""
@@ -398,10 +398,10 @@ class _PoolProcesses:
             except (EOFError, OSError):
                 lost.append(key.data)
         if lost:
-            self.lose(lost)
+            self.report_deaths(lost)
         return reports
 
-    def lose(self, ranks: list[int]) -> NoReturn:
+    def report_deaths(self, ranks: list[int]) -> NoReturn:
         """End the pool, some ranks of which have died, and raise RankError."""
         with suppress(subprocess.TimeoutExpired):
             self.mpiexec.wait(2.0)
@@ -558,10 +558,10 @@ def _error_of(reports: Sequence[Report]) -> BaseException | None:
         # Whatever they raised then, it came of what MPI made of these calls.
         return combined_error([None] * len(reports), texts, different)
     errors = [_unpickle_error(r.error) if r.progress.state == "raised" and r.error else None for r in reports]
-    stuck = missing_calls(progresses)
-    if not stuck and any(progress.state != "returned" for progress in progresses):
-        stuck = f"the ranks waited for each other: {texts_by_rank([_describe_progress(p) for p in progresses])}"
-    return combined_error(errors, texts, stuck, traced=False)
+    deadlock = missing_calls(progresses)
+    if not deadlock and any(progress.state != "returned" for progress in progresses):
+        deadlock = f"the ranks waited for each other: {texts_by_rank([_describe_progress(p) for p in progresses])}"
+    return combined_error(errors, texts, deadlock, traced=False)
 
 
 def _describe_report(report: Report) -> str:

@@ -91,7 +91,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         number = _number_of_ranks(ranks, list(bound.arguments.values()))
         try:
             if on_pool():
-                results = shared_pool()._call(test, args, kwargs, number)
+                results = default_pool()._call(test, args, kwargs, number)
             else:
                 results = threads.run(lambda: test(*_copy(args), **_copy(kwargs)), ranks=number)
         except UnsatisfiedAssumption:
@@ -118,7 +118,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
 
 
 @functools.cache
-def shared_pool() -> Pool:
+def default_pool() -> Pool:
     """Return the pool of this process, which starts at its first run and ends with the process."""
     return Pool()
 

@@ -16,7 +16,7 @@ class Traffic:
     Attributes
     ----------
     calls : collections.Counter
-        How many calls there were of each kind, such as "allreduce".
+        How many calls there were of each method, such as "allreduce".
     messages_sent : int
         How many messages this rank sent to others in exchanges.
     bytes_sent : int

@@ -104,7 +104,7 @@ def _draw_slab(
     for face, light in zip(faces, (1.0, 1.12, 0.85), strict=True):
         shade = [min(1.0, part * light) for part in colour]
         axes.fill(*zip(*face, strict=True), facecolor=shade, edgecolor="white", linewidth=1)
-    x, y = (sum(places) / 4 for places in zip(*faces[0 if on_front else 1], strict=True))
+    x, y = (sum(corners) / 4 for corners in zip(*faces[0 if on_front else 1], strict=True))
     axes.text(x, y, label, ha="center", va="center", fontsize=9)
 
 

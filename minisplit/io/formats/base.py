@@ -45,7 +45,7 @@ class Writer:
     """A dataset in a file that `Format.create` has made, opened on this rank. A format subclasses it."""
 
     def write(self, box: Box, part: torch.Tensor) -> None:
-        """Write a part, which is contiguous and on the CPU, to its place. Boxes of two ranks do not overlap."""
+        """Write a part, contiguous and on the CPU, to its box of the dataset. Two ranks never overlap."""
         raise NotImplementedError
 
     def close(self) -> None:

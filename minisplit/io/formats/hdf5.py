@@ -55,7 +55,7 @@ class Hdf5(Format):
         with _open_to_change(target.path) as file:
             if name in file:
                 check_item(file[name], h5py.Dataset, name, target.path, lambda: _dataset_names(file))
-                # The library may not use its place again: to replace datasets makes a file grow.
+                # The library may not use its bytes again: to replace datasets makes a file grow.
                 del file[name]
             try:
                 file.require_group(os.path.dirname(name) or "/")

@@ -43,7 +43,7 @@ class Npy(Format):
         with open(target.path, "xb") as file:
             header = {"descr": descr, "fortran_order": False, "shape": target.layout.shape}
             np.lib.format.write_array_header_1_0(file, header)
-            # The room for the numbers: ranks write to their places in any order.
+            # Room for all numbers: ranks write them in any order.
             file.truncate(file.tell() + target.layout.size * target.dtype.itemsize)
 
     def open_writer(self, target: Target) -> Writer:

@@ -1,4 +1,4 @@
-"""Arrays that lie in a file as in memory: a rank reads and writes its part of the bytes, at their place.
+"""Arrays that lie in a file as in memory: a rank reads and writes its part of the bytes, at their offset.
 
 npy, safetensors and the plain datasets of HDF5 are such a block of bytes each, behind a header. Files are read and
 written by `pread` and `pwrite`, which any number of ranks may call at once, and not by memory maps: in a map a

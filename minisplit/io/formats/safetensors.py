@@ -12,13 +12,14 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple
+from contextlib import ExitStack, closing, suppress
+from typing import Any, NamedTuple
 
 import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
+from minisplit.io.chunks import blocks
 from minisplit.io.formats.base import Format, Shape, Target, Writer, list_datasets, only_dataset
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
@@ -127,11 +128,13 @@ def _rewrite(path: str, arrays: Arrays, resized: str | None = None) -> None:
         create_file(new_path, {**others, **arrays}, metadata)
         shutil.copymode(path, new_path)
         new, _ = read_header(new_path)
-        with open(path, "rb") as source, open(new_path, "r+b") as target:
-            for name in (*others, *([resized] if resized else ())):
-                source.seek(old[name].offset)
-                target.seek(new[name].offset)
-                _copy_bytes(source, target, old[name].nbytes)
+        for name in (*others, *([resized] if resized else ())):
+            nbytes = old[name].nbytes
+            with ExitStack() as stack:
+                source = stack.enter_context(closing(RawReader(path, old[name].offset, (nbytes,), torch.uint8)))
+                target = stack.enter_context(closing(RawWriter(new_path, new[name].offset, (nbytes,))))
+                for block, _ in blocks((slice(0, nbytes),), 1, 2**22):
+                    target.write(block, source.read(block))
         # `path` is itself a copy beside the file that it replaces, so nobody sees this.
         os.replace(new_path, path)
     finally:
@@ -181,15 +184,6 @@ def _tensor_info(item: dict[str, Any], start: int) -> TensorInfo:
     if min(info.shape, default=0) < 0 or begin < 0 or info.nbytes < 0 or info.nbytes != nbytes:
         raise ValueError(f"an array {info.shape} of {info.code} has {info.nbytes} bytes")
     return info
-
-
-def _copy_bytes(source: BinaryIO, target: BinaryIO, length: int) -> None:
-    while length:
-        block = source.read(min(length, 2**22))
-        if not block:
-            raise ValueError("the file ends within an array")
-        target.write(block)
-        length -= len(block)
 
 
 SAFETENSORS = Safetensors()
