@@ -151,7 +151,10 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     with agreement(comm, f"reading its part of {path}"):
         for node in nodes:
             name = node["array"]
-            layout = _array_layout(node, tensors[name].shape, comm.size)
+            split, ranks, ragged = node.get("cut", (None, comm.size, None))
+            # Counts of another number of ranks mean nothing here.
+            counts = tuple(ragged) if ragged and ranks == comm.size else None
+            layout = Layout(tensors[name].shape, split, comm.size, counts)
             read_layout = contiguous_layout(layout, safetensors.DTYPES[tensors[name].code].itemsize)
             with closing(safetensors.open_array(file, tensors, name)) as reader:
                 shard = reader.read(read_layout.box(comm.rank)).to(device)
@@ -257,13 +260,6 @@ def _array_nodes(text: str, tensors: dict[str, TensorInfo], path: str) -> list[d
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is no checkpoint of minisplit ({error}); load its arrays by load()") from error
     return nodes
-
-
-def _array_layout(node: dict[str, Any], shape: tuple[int, ...], size: int) -> Layout:
-    """Return the layout of an array on `size` ranks."""
-    split, ranks, ragged = node.get("cut", (None, size, None))
-    # Counts of another number of ranks mean nothing here.
-    return Layout(shape, split, size, tuple(ragged) if ragged and ranks == size else None)
 
 
 def _unpack(node: dict[str, Any], arrays: dict[str, DNDarray]) -> Any:

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         if not chosen.module and not Path(chosen.script).is_file():
             sys.stderr.write(f"minisplit: there is no script {chosen.script}\n")
             return 2
-        # Only now: to find a launcher takes a second, in which a wrong name of a script would not be reported.
+        # Last: to find a launcher other programs are started, for which a wrong name of a script need not wait.
         launcher = jobs.find_launcher(chosen.mpi, chosen.n)
         program = [*["-m"] * chosen.module, chosen.script, *chosen.arguments]
         jobs.exec_job(launcher, chosen.n, chosen.threads, program)

@@ -143,7 +143,7 @@ def query_library(environment: Mapping[str, str] | None = None) -> dict[str, Any
     dict
         Its "vendor", "version", "standard" and "path"; or the "error" where there is none.
     """
-    # -P: a file mpi4py.py, or json.py, in the current folder is not to be imported.
+    # -P: Python would look for modules in the folder of the probe first, and our `info` hide one of that name.
     command = [sys.executable, "-P", PROBE, "library"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     reports = parse_reports(done.stdout)

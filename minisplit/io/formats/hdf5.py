@@ -18,7 +18,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
 from minisplit.io.formats.base import ArrayWriter, Format, OpenFile, Target, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
@@ -82,7 +82,7 @@ class Hdf5(Format):
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
         layout = target.layout
-        chunks = chunk_shape(endless_layout(layout), target.dtype.itemsize, _MAX_CHUNK)
+        chunks = growing_chunk_shape(layout, target.dtype.itemsize, _MAX_CHUNK)
         return {"chunks": chunks, "maxshape": (None, *layout.shape[1:]), **target.options}
 
     def append_target(self, target: Target) -> Target:

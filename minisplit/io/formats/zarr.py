@@ -17,7 +17,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
 from minisplit.io.formats.base import ArrayWriter, Format, Target, Writer, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
@@ -48,10 +48,10 @@ class Zarr(Format):
         numpy_dtype(target.dtype, self.name)
         # A shard is one file with several chunks, so it is what ranks must not share.
         chosen = target.options.get("shards") or target.options.get("chunks")
-        return chunk_aligned_layout(target.layout, chosen or _default_chunks(target, _MAX_CHUNK))
+        return chunk_aligned_layout(target.layout, chosen or _default_chunks(target))
 
     def create(self, target: Target) -> None:
-        options = {"chunks": _default_chunks(target, _MAX_CHUNK), **target.options}
+        options = {"chunks": _default_chunks(target), **target.options}
         dtype = numpy_dtype(target.dtype, self.name)
         _zarr().create_array(target.path, name=target.dataset, shape=target.layout.shape, dtype=dtype, **options)
 
@@ -88,8 +88,8 @@ class Zarr(Format):
             root.require_group(dataset.rpartition("/")[0])
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
-        endless = replace(target, layout=endless_layout(target.layout))
-        return {"chunks": _default_chunks(endless, _MAX_GROWING_CHUNK), **target.options}
+        chunks = growing_chunk_shape(target.layout, target.dtype.itemsize, _MAX_GROWING_CHUNK)
+        return {"chunks": chunks, **target.options}
 
     def append_target(self, target: Target) -> Target:
         array = _open_array(target, "r")
@@ -129,8 +129,8 @@ class ZarrReader(Reader):
         return torch.from_numpy(native)
 
 
-def _default_chunks(target: Target, max_bytes: int) -> tuple[int, ...]:
-    return chunk_shape(target.layout, target.dtype.itemsize, max_bytes)
+def _default_chunks(target: Target) -> tuple[int, ...]:
+    return chunk_shape(target.layout, target.dtype.itemsize, _MAX_CHUNK)
 
 
 def _open_array(target: Target, mode: str) -> Any:
