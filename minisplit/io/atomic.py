@@ -60,8 +60,6 @@ def atomic_replacement(
         with agreement(comm, f"putting {path} in its place"):
             if first:
                 move_into_place(new, target)
-                # A rename is on the disk once its folder is.
-                _fsync(folder)
     finally:
         if first:
             remove(new)
@@ -167,6 +165,12 @@ def _fsync(path: str) -> None:
 
 def move_into_place(new: str, target: str) -> None:
     """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local."""
+    _rename(new, target)
+    # A rename is on the disk once its folder is.
+    _fsync(os.path.dirname(os.path.abspath(target)))
+
+
+def _rename(new: str, target: str) -> None:
     if os.path.isfile(new) and not os.path.isdir(target):
         # The new file is for the same readers: one that only its owner may read stays so.
         if os.path.exists(target):

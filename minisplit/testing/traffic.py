@@ -79,6 +79,7 @@ def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     # Blocks may be inside of one another, and of `minisplit.profile`: all see the calls.
     outer = watched._observer
 
+    # Counted as a call begins: one that raises, on all ranks, was made as well.
     def observe(call: Call, args: tuple[Any, ...]) -> Callable[[], object] | None:
         messages, size = messages_sent(call, args)
         counts.calls[str(call[0])] += 1

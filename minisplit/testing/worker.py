@@ -203,9 +203,8 @@ class Worker:
     def watch(self) -> None:
         """End this process once the controller has ended."""
         poll = select.poll()
-        poll.register(self.connection.fileno(), select.POLLHUP)
-        while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
-            pass
+        poll.register(self.connection.fileno(), 0)  # what it reports without being asked: hang-ups and errors
+        poll.poll()
         shutil.rmtree(self.folder, ignore_errors=True)  # the controller would have done it
         os._exit(0)
 
@@ -334,10 +333,7 @@ class Worker:
 
 
 # By the pickle of a function, which is another one where what it captures has changed. As many as the pool keeps.
-@functools.lru_cache(maxsize=64)
-def _unpickle_function(pickled: bytes) -> Callable[..., object]:
-    function: Callable[..., object] = pickle.loads(pickled)
-    return function
+_unpickle_function: Callable[[bytes], Callable[..., object]] = functools.lru_cache(maxsize=64)(pickle.loads)
 
 
 class _Pickler(Pickler):
@@ -392,9 +388,8 @@ def main(address: str) -> None:
     _unlink_shared_memory()
     connection = Client(address, family="AF_UNIX")
     try:
-        Worker(connection, os.path.dirname(address)).serve()
-    except (EOFError, OSError):
-        pass
+        with suppress(EOFError, OSError):
+            Worker(connection, os.path.dirname(address)).serve()
     finally:
         if sys.exc_info()[0] is not None:
             traceback.print_exc()

@@ -115,8 +115,4 @@ def _fill_columns(target: NDArray[Any], table: Any, path: str) -> None:
         # Only floats have a number that means "none".
         if values.null_count and target.dtype.kind != "f":
             raise ValueError(f"the column {name!r} of {path} has empty cells; load it with dtype=torch.float64")
-        start = 0
-        for chunk in values.chunks:
-            # Bools, of a bit each, and columns with empty cells cannot be views.
-            column[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-            start += len(chunk)
+        column[:] = values.to_numpy()
