@@ -106,8 +106,8 @@ def wrap(text: str) -> str:
     lines = []
     for line in text.splitlines():
         # A NUL is no blank for textwrap, so it breaks no line within a command.
-        whole = re.sub("`.*?`", lambda command: command[0].replace(" ", "\0"), line)
-        lines.append(textwrap.fill(whole, 110, break_long_words=False, break_on_hyphens=False))
+        unbroken = re.sub("`.*?`", lambda command: command[0].replace(" ", "\0"), line)
+        lines.append(textwrap.fill(unbroken, 110, break_long_words=False, break_on_hyphens=False))
     return "\n".join(lines).replace("\0", " ")
 
 

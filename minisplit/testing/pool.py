@@ -454,7 +454,7 @@ def _environment(launcher: jobs.Launcher, ranks: int, folder: str) -> dict[str, 
 
 
 class _Pickler(Pickler):
-    """Sends functions and classes of test modules whole, and others by name."""
+    """Pickles functions and classes of test modules by value, and others by name."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, FunctionType)):
@@ -526,7 +526,7 @@ def _capture(value: object, captured: list[object]) -> bool:
 # By the name of the module: a module of the same name is the same one for as long as the process runs.
 @functools.cache
 def _register_module(name: str) -> None:
-    """Register a module whose functions are to be pickled whole: one of tests, or that ranks cannot import."""
+    """Register a module whose functions are to be pickled by value: one of tests, or that ranks cannot import."""
     module = sys.modules.get(name)
     if module is None or not getattr(module, "__file__", None) or name == "__main__":
         return

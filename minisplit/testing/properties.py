@@ -179,7 +179,7 @@ def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> st
     """Return lines that run one example, in a Python that is started where pytest was."""
     name = test.__qualname__.rpartition("<locals>.")[2]
     owner = name.rpartition(".")[0]
-    given = ", ".join(
+    call_arguments = ", ".join(
         f"{key}={f'{owner}()' if owner and key == 'self' else source(value)}" for key, value in arguments.items()
     )
     folder = _import_folder(test)
@@ -190,7 +190,7 @@ def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> st
     from minisplit import Layout
     from minisplit.testing import Whole
     from {test.__module__} import {name.partition(".")[0]}
-    {name}.alone({given})"""
+    {name}.alone({call_arguments})"""
 
 
 def _import_folder(test: Callable[..., Any]) -> str:

@@ -157,7 +157,7 @@ class _Scheduler:
                 self.stopping = False
             finally:
                 self.next_turn()
-            # Not without a timeout: a Ctrl-C that came just before the wait would not be seen in it.
+            # Not without a timeout: a Ctrl-C that came just before the wait would go unnoticed in it.
             while not self.over.acquire(timeout=1):
                 pass
         except BaseException:  # Ctrl-C, which may come as soon as the first rank runs
@@ -222,7 +222,7 @@ def _warnings_state() -> dict[str, Any]:
 def _set_warnings_state(state: dict[str, Any]) -> None:
     if any(getattr(warnings, name) is not value for name, value in state.items()):
         vars(warnings).update(state)
-        with warnings.catch_warnings():  # which makes the interpreter forget what it has shown already
+        with warnings.catch_warnings():  # which makes the interpreter forget which warnings it has printed
             pass
 
 

@@ -70,9 +70,9 @@ def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     --------
     >>> import minisplit as ms
     >>> x = ms.ones((4, 4), split=0)
-    >>> with ms.testing.traffic() as seen:
+    >>> with ms.testing.traffic() as counts:
     ...     y = x.resplit(1)
-    >>> seen.collectives == (x.comm.size > 1)
+    >>> counts.collectives == (x.comm.size > 1)
     True
     """
     watched, counts = sanitize_comm(comm), Traffic()

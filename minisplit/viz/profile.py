@@ -116,12 +116,12 @@ class RankProfile:
 
 
 class Profile:
-    """What `profile` has seen, and views of it.
+    """What `profile` has recorded, and views of it.
 
     Parameters
     ----------
     comm : Communication
-        The communicator whose calls are seen.
+        The communicator whose calls are recorded.
 
     Attributes
     ----------
@@ -234,13 +234,13 @@ class profile:  # noqa: N801 - used like a function
     """See where the time of a `with` block goes on each rank: `with ms.profile() as p: ...`.
 
     A rank waits in a collective call until the last one has come, and moves data from then on. What lies between
-    calls is computing. Each call is seen with its line in the program. A block that raises does so as it would
+    calls is computing. Each call is recorded with its line in the program. A block that raises does so as it would
     without a profile; then there is none. Ranks that are threads run one at a time, which shows as waiting.
 
     Parameters
     ----------
     comm : Communication, optional
-        The communicator whose calls are seen. By default that in use.
+        The communicator whose calls are recorded. By default that in use.
 
     Raises
     ------

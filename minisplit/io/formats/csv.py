@@ -1,6 +1,6 @@
 """CSV: a table of numbers as text, read and written by pyarrow.
 
-Where a row begins can be told only by counting the ends of lines before it. Each rank counts those in a share of
+Where a row begins is known only once the ends of lines before it are counted. Each rank counts those in a share of
 the file, a buffer at a time, and one exchange of the counts tells every rank where its rows are. Then it parses
 these.
 """

@@ -64,7 +64,9 @@ class RawReader(OpenFile, Reader):
         if part.numel():
             self._read_pieces(_bytes(part), shape, box)
         if self._swapped:
-            _swap_bytes(part)
+            # Of a complex number the bytes of each part: it is two numbers.
+            word = part.element_size() // (1 + part.dtype.is_complex)
+            _bytes(part).view(f"u{word}").byteswap(inplace=True)
         return part.permute(list(reversed(range(part.ndim)))).contiguous() if self._fortran else part
 
     def _read_pieces(self, target: NDArray[np.uint8], shape: Shape, box: Box) -> None:
@@ -175,9 +177,3 @@ def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
     # refuses to view it as bytes.
     memory: NDArray[np.uint8] = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
     return memory
-
-
-def _swap_bytes(tensor: torch.Tensor) -> None:
-    """Reverse the bytes of each number; of complex numbers those of both parts."""
-    word = tensor.element_size() // (1 + tensor.dtype.is_complex)
-    _bytes(tensor).view(f"u{word}").byteswap(inplace=True)
