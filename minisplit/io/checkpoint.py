@@ -198,8 +198,7 @@ class _Packer:
             if value.comm is not self.comm:
                 raise ValueError(f"the arrays of a checkpoint are on one communicator, {name!r} is on another")
             layout = value.layout
-            node = self._add(value.larray, layout, name)
-            return {**node, "cut": [layout.split, layout.ranks, layout.ragged]}
+            return self._add(value.larray, layout, name) | {"cut": [layout.split, layout.ranks, layout.ragged]}
         if isinstance(value, torch.Tensor):
             return self._add(value, Layout(tuple(value.shape), None, self.comm.size), name)
         raise TypeError(

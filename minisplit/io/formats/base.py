@@ -59,7 +59,6 @@ class ArrayWriter(Writer):
         self._array = array
 
     def write(self, box: Box, part: torch.Tensor) -> None:
-        # For a box without elements the libraries raise an error, or write a chunk with nothing new in it.
         if part.numel():
             self._array[box] = part.numpy()
 
