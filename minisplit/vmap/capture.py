@@ -13,18 +13,18 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import checksum
 from minisplit.core.communication.protocol import Communication
-from minisplit.vmap.execute import captured_tensors, captured_values
 from minisplit.vmap.functorch import pytree
+from minisplit.vmap.references import NUMBERS_AND_TEXTS, find_references
 
 
 def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, int]:
-    """A number for a function, with what it captured, and one for keyword arguments. Local."""
-    return _digest(_code(func)), _digest(_values(kwargs))
+    """A number for a function, with what it refers to, and one for keyword arguments. Local."""
+    return _digest(_references(("func", func))), _digest(_values(kwargs))
 
 
 def fingerprint_constants(func: Callable[..., Any]) -> int:
-    """A number for the numbers and texts that a function captured. Ranks may differ in them. Local."""
-    constants = [x for x in captured_values(func) if isinstance(x, (int, float, complex, str, bytes))]
+    """A number for the numbers and texts that a function refers to. Ranks may differ in them. Local."""
+    constants = [x.value for x in find_references(("func", func)) if isinstance(x.value, NUMBERS_AND_TEXTS)]
     return _digest(_values({"": constants}))
 
 
@@ -45,13 +45,15 @@ def _digest(parts: Iterator[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(errors="replace"), digest_size=7).digest())
 
 
-def _code(func: object) -> Iterator[str]:
-    """What says which function it is: its name, and its code where that is Python's, with what it captured."""
-    yield f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', type(func).__qualname__)}"
-    # Of a builtin or a callable object the name must do.
-    if isinstance(func, types.FunctionType):
-        yield from _bytecode(func.__code__)
-        yield from _values({"captured": captured_tensors(func)})
+def _references(*roots: tuple[str, object]) -> Iterator[str]:
+    """What says which function or object it is: names, code, and the tensors that it refers to."""
+    for name, root in roots:
+        yield f"{name}={getattr(root, '__module__', '')}.{getattr(root, '__qualname__', type(root).__qualname__)}"
+    for reference in find_references(*roots):
+        if isinstance(reference.value, torch.Tensor):
+            yield f"{reference.path()}={checksum(reference.value):x}"
+        elif isinstance(reference.value, types.FunctionType):
+            yield from _bytecode(reference.value.__code__)
 
 
 def _bytecode(code: types.CodeType) -> Iterator[str]:
@@ -73,6 +75,8 @@ def _values(tree: dict[str, Any]) -> Iterator[str]:
             x = x.larray  # noqa: PLW2901
         if isinstance(x, torch.Tensor) and x.layout is torch.strided:
             value = f"{checksum(x):x}"
+        elif isinstance(x, NUMBERS_AND_TEXTS):
+            value = repr(x)
         else:
-            value = repr(x) if isinstance(x, (int, float, complex, str, bytes, type(None))) else type(x).__name__
+            value = "\0".join(_references(("", x)))
         yield f"{pytree.keystr(path)}={value}"
