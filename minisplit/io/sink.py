@@ -139,15 +139,14 @@ class FileSink:
         self._log.flush()
 
     def finish(self) -> Sequence[StoredArray]:
-        paths = dict.fromkeys(output.path for output in self._outputs)
         with agreement(self.comm, "handing the output files to the disk"):
             # Libraries may write the last of it when they close a file.
             self.close()
-            for path in paths:
+            for path in self._formats:
                 sync(str(_partial(path)), self.comm.rank, self.comm.size)
         with agreement(self.comm, "putting the output files in their place"):
             if self.comm.rank == 0:
-                for path in paths:
+                for path in self._formats:
                     move_into_place(str(_partial(path)), str(path))
                     remove(str(_partial(path)))  # what a folder has replaced
                 shutil.rmtree(self._journal, ignore_errors=True)

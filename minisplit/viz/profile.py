@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -296,9 +295,7 @@ class profile:  # noqa: N801 - used like a function
 
         return end
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, error_type: object, error: BaseException | None, trace: object) -> None:
         seconds = time.perf_counter() - self._start
         self.comm._observer = self._outer
         # After an error the others may be anywhere, and would not make these calls: an error that nobody catches
