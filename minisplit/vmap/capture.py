@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.communication.debug import checksum
 from minisplit.core.communication.protocol import Communication
-from minisplit.vmap.functorch import pytree
+from minisplit.vmap.functorch import checksum, pytree
 from minisplit.vmap.references import NUMBERS_AND_TEXTS, find_references
 
 
@@ -23,8 +22,12 @@ def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, 
 
 
 def fingerprint_constants(func: Callable[..., Any]) -> int:
-    """A number for the numbers and texts that a function refers to. Ranks may differ in them. Local."""
-    constants = [x.value for x in find_references(("func", func)) if isinstance(x.value, NUMBERS_AND_TEXTS)]
+    """A number for the numbers and texts that a function refers to. Ranks may differ in them. Local.
+
+    Not for those in containers and objects, as a counter: a call that goes on finds it where the last one ended.
+    """
+    references = find_references(("func", func))
+    constants = [x.value for x in references if x.is_fixed and isinstance(x.value, NUMBERS_AND_TEXTS)]
     return _digest(_values({"": constants}))
 
 

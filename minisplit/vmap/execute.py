@@ -14,7 +14,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
 from minisplit.core.communication import inside_vmap
 from minisplit.core.communication.agreement import Failure
-from minisplit.core.communication.debug import checksum, debugging
+from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap import functorch
 from minisplit.vmap.autograd import check_gradients
@@ -244,7 +244,7 @@ def _describe(whole: Mapped, batch: Batch, gradients: str) -> Outputs:
     # Of an output that is the same for every sample the values, too, must be the same on all ranks.
     kinds = tuple(
         [
-            (x.dtype, x.shape, dim, x.requires_grad, checksum(functorch.unwrap(x)) if dim is None else 0)
+            (x.dtype, x.shape, dim, x.requires_grad, functorch.checksum(x) if dim is None else 0)
             for x, dim in zip(whole.outputs, whole.dims, strict=True)
         ]
     )
@@ -336,9 +336,8 @@ def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
     for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
         if dim is not None:
             room.narrow(dim, start, stop - start).copy_(out)
-        elif start and checksum(functorch.unwrap(out)) != checksum(
-            functorch.unwrap(room)
-        ):  # by bytes, as NaN is not equal to itself
+        # By bytes, as NaN is not equal to itself.
+        elif start and functorch.checksum(out) != functorch.checksum(room):
             raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
 
 

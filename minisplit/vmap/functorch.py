@@ -25,6 +25,8 @@ from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 from torch.utils import _pytree
 
+from minisplit.core.communication import debug
+
 # Assignments, so that each name stands here once: names that are imported are private for type checkers.
 DisableTorchFunction = torch._C.DisableTorchFunction
 pytree = _pytree
@@ -59,6 +61,13 @@ def unwrap(x: torch.Tensor) -> torch.Tensor:
     while is_functorch_wrapped_tensor(x):
         x = get_unwrapped(x)
     return x
+
+
+def checksum(x: torch.Tensor) -> int:
+    """The checksum of the values of a tensor, which may have wrappers around it."""
+    # Within a transform even `detach` would put a wrapper around its result.
+    with temporarily_clear_interpreter_stack():
+        return debug.checksum(unwrap(x))
 
 
 # How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and

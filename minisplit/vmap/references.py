@@ -30,6 +30,7 @@ LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "numpy", "mpi4py", "mi
 NUMBERS_AND_TEXTS = (bool, int, float, complex, str, bytes, type(None))
 _ATOMS = frozenset(NUMBERS_AND_TEXTS)
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType)
+_FIXED = (*_FUNCTIONS, types.MethodType, functools.partial, tuple, frozenset)
 # Of a class these are functions of the user in disguise, by which an object reaches its globals and closures.
 _DESCRIPTORS = (staticmethod, classmethod, functools.cached_property, property)
 # By these names a function calls what torch captures as a graph. "compile" stands for a compiled function.
@@ -39,10 +40,14 @@ CAPTURING = frozenset(
 
 
 class Reference(NamedTuple):
-    """Something that a function refers to, and how: `trail` ends with the name of the last step to it."""
+    """Something that a function refers to, and how: `trail` ends with the name of the last step to it.
+
+    `is_fixed` says that it lies in no container or object, of which an item or attribute may be set at any time.
+    """
 
     value: Any
     trail: tuple[Any, str]
+    is_fixed: bool = True
 
     def path(self) -> str:
         """How the function comes by it, as Python would write it: `net.layers[0].weight`."""
@@ -98,7 +103,7 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if not queue:
             break
         reference = queue.popleft()
-        value, trail = reference
+        value, trail, is_fixed = reference
         if type(value) in _ATOMS:
             found.append(reference)
             continue
@@ -108,7 +113,8 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if isinstance(value, (torch.Tensor, *_FUNCTIONS)):
             found.append(reference)
         if not isinstance(value, torch.Tensor):
-            queue.extend([Reference(x, (trail, name)) for name, x in _children(value)])
+            is_fixed = is_fixed and isinstance(value, _FIXED)
+            queue.extend([Reference(x, (trail, name), is_fixed) for name, x in _children(value)])
     return found
 
 
@@ -183,7 +189,8 @@ def _children(x: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(x, functools.partial):
         yield ".func", x.func
         yield ".args", x.args
-        yield ".keywords", x.keywords
+        for name, value in x.keywords.items():
+            yield f".{name}", value
     elif isinstance(x, (dict, types.MappingProxyType)):
         for key, value in list(x.items()):
             yield f"[{short_repr(key)}]", value
@@ -234,7 +241,8 @@ def _children_of_function(x: types.FunctionType) -> Iterator[tuple[str, Any]]:
     if is_library(variables.get("__name__")):
         return
     yield ".__defaults__", x.__defaults__
-    yield ".__kwdefaults__", x.__kwdefaults__
+    for name, value in (x.__kwdefaults__ or {}).items():
+        yield f".{name}", value
     names = names_of(x.__code__)
     for name in names.globals:
         value = variables.get(name)

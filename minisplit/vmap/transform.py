@@ -26,7 +26,13 @@ from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
 from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, infer, run
-from minisplit.vmap.functorch import TreeSpec, pytree, without_compilation
+from minisplit.vmap.functorch import (
+    TreeSpec,
+    pytree,
+    temporarily_clear_interpreter_stack,
+    unwrap,
+    without_compilation,
+)  # fmt: skip
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
@@ -526,7 +532,8 @@ class MappedFunction:
         check_same_call(call.comm, self.func, kwargs)
         for i, x in enumerate(call.arrays):
             if isinstance(x, DNDarray) and x.split is None:
-                call.comm.check_replicated(x.larray, f"replicated input {i}")
+                with temporarily_clear_interpreter_stack():  # see `functorch.checksum`
+                    call.comm.check_replicated(unwrap(x.larray), f"replicated input {i}")
 
 
 def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:
