@@ -24,7 +24,6 @@ from minisplit.vmap.autograd import count_once, describe_gradients, link, move_i
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
-from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
 from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, infer, run
 from minisplit.vmap.functorch import (
     TreeSpec,
@@ -38,7 +37,14 @@ from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
 from minisplit.vmap.random import RandomSource
-from minisplit.vmap.references import CAPTURING, find_captured, names_in_reach
+from minisplit.vmap.references import (
+    CAPTURING,
+    check_same_call,
+    find_captured,
+    fingerprint,
+    fingerprint_constants,
+    names_in_reach,
+)  # fmt: skip
 from minisplit.vmap.stream import FileStream
 
 _wrap = DNDarray._wrap
