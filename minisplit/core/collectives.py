@@ -21,7 +21,7 @@ import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import TransferPlan, check_compatible, elements_moved, plan
+from minisplit.core.transfer import elements_moved, plan
 
 # From which layout, and to which.
 LayoutPair = tuple[Layout, Layout]
@@ -136,7 +136,17 @@ def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communicat
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
+    if shard.requires_grad and torch.is_grad_enabled():
+        return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
+    moved = elements_moved(src, dst)
+    if src == dst or comm.size == 1:
+        return shard.clone(memory_format=torch.contiguous_format)
+    target = torch.empty(dst.lshape(comm.rank), dtype=shard.dtype, device=shard.device)
+    if moved:
+        comm.transfer(shard, target, plan(src, dst, comm.rank))
+    else:
+        messages_of(shard, target, plan(src, dst, comm.rank))  # copies what stays on this rank, which is all
+    return target
 
 
 def redistribute_all(shards: Tensors, pairs: Sequence[LayoutPair], comm: Communication) -> Tensors:
@@ -155,28 +165,22 @@ class _Redistribute(Collective):
     pairs: tuple[LayoutPair, ...]
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        comm = self.comm
-        results: list[torch.Tensor] = []
-        moving: list[tuple[torch.Tensor, torch.Tensor, TransferPlan]] = []
-        for source, (src, dst) in zip(tensors, self.pairs, strict=True):
-            check_compatible(src, dst)
-            if src == dst or comm.size == 1:
-                results.append(source.clone(memory_format=torch.contiguous_format))
+        comm, triples = self.comm, [(x, *pair) for x, pair in zip(tensors, self.pairs, strict=True)]
+        moving = [place for place, (_, src, dst) in enumerate(triples) if elements_moved(src, dst)]
+        if len(moving) < 2:
+            return [redistribute(x, src, dst, comm) for x, src, dst in triples]
+        # What moves goes by one exchange for all of it.
+        results, send, recv, purpose = [], [], [], []
+        for place, (x, src, dst) in enumerate(triples):
+            if place not in moving:
+                results.append(redistribute(x, src, dst, comm))
                 continue
-            target = torch.empty(dst.lshape(comm.rank), dtype=source.dtype, device=source.device)
-            results.append(target)
-            steps = plan(src, dst, comm.rank)
-            if elements_moved(src, dst):
-                moving.append((source, target, steps))
-            else:
-                messages_of(source, target, steps)  # copies what stays on this rank, which is all
-        if len(moving) == 1:
-            comm.transfer(*moving[0])
-        elif moving:
-            parts = [messages_of(*each) for each in moving]
-            send, recv = ([message for part in parts for message in part[side]] for side in (0, 1))
-            purpose = [word for x, _, steps in moving for word in (x.dtype, steps.src, "to", steps.dst)]
-            comm.exchange(send, recv, purpose)
+            results.append(torch.empty(dst.lshape(comm.rank), dtype=x.dtype, device=x.device))
+            sent, received = messages_of(x, results[-1], plan(src, dst, comm.rank))
+            send += sent
+            recv += received
+            purpose += [x.dtype, src, "to", dst]
+        comm.exchange(send, recv, purpose)
         return results
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
