@@ -170,7 +170,8 @@ class _Redistribute(Collective):
         if len(moving) < 2:
             return [redistribute(x, src, dst, comm) for x, src, dst in triples]
         # What moves goes by one exchange for all of it.
-        results, send, recv, purpose = [], [], [], []
+        results, purpose = [], list[object]()
+        send, recv = list[tuple[int, torch.Tensor]](), list[tuple[int, torch.Tensor]]()
         for place, (x, src, dst) in enumerate(triples):
             if place not in moving:
                 results.append(redistribute(x, src, dst, comm))

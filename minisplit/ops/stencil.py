@@ -20,13 +20,7 @@ Mode = Literal["full", "same", "valid"]
 
 
 def diff(
-    x: DNDarray,
-    /,
-    *,
-    axis: int = -1,
-    n: int = 1,
-    prepend: DNDarray | None = None,
-    append: DNDarray | None = None,
+    x: DNDarray, /, *, axis: int = -1, n: int = 1, prepend: DNDarray | None = None, append: DNDarray | None = None
 ) -> DNDarray:
     """Return the differences of neighbours along an axis.
 

@@ -11,13 +11,7 @@ from minisplit.ops.elementwise.exponentials import exp, log
 from minisplit.ops.elementwise.floating import isfinite
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.functions import max, mean, sum
-from minisplit.ops.reductions.reduce import (
-    Axis,
-    accumulation_dtype,
-    check_inexact,
-    check_ordered,
-    plan_reduction,
-)
+from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_inexact, check_ordered, plan_reduction
 
 
 def average(

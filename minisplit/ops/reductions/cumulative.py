@@ -17,12 +17,7 @@ from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_
 
 
 def cumulative_sum(
-    x: DNDarray,
-    /,
-    axis: int | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    include_initial: bool = False,
+    x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None, include_initial: bool = False
 ) -> DNDarray:
     """Compute the running sums along an axis.
 
@@ -74,12 +69,7 @@ def cumulative_sum(
 
 
 def cumulative_prod(
-    x: DNDarray,
-    /,
-    axis: int | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    include_initial: bool = False,
+    x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None, include_initial: bool = False
 ) -> DNDarray:
     """Compute the running products along an axis.
 
