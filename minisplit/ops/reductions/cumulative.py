@@ -11,13 +11,13 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import LinearCollective, Tensors, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
 def cumulative_sum(
-    x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None, include_initial: bool = False
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, include_initial: bool = False
 ) -> DNDarray:
     """Compute the running sums along an axis.
 
@@ -69,7 +69,7 @@ def cumulative_sum(
 
 
 def cumulative_prod(
-    x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None, include_initial: bool = False
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, include_initial: bool = False
 ) -> DNDarray:
     """Compute the running products along an axis.
 
@@ -121,7 +121,7 @@ def cumulative_prod(
     return _accumulate_along(_PRODUCT, x, axis, dtype, include_initial)
 
 
-def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
     """Compute the running sums along an axis, or of all elements in row-major order.
 
     Parameters
@@ -163,7 +163,7 @@ def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None
     return cumulative_sum(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
 
 
-def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
     """Compute the running products along an axis, or of all elements in row-major order.
 
     Parameters
@@ -216,9 +216,7 @@ class _Rule(NamedTuple):
     initial: int
 
 
-def _accumulate_along(
-    rule: _Rule, x: DNDarray, axis: int | None, dtype: torch.dtype | None, include_initial: bool
-) -> DNDarray:
+def _accumulate_along(rule: _Rule, x: DNDarray, axis: int | None, dtype: Dtype, include_initial: bool) -> DNDarray:
     """Compute running sums or products."""
     x = as_dndarray(x)
     if axis is None and x.ndim != 1:

@@ -6,7 +6,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.moments import variance
 from minisplit.ops.reductions.reduce import (
@@ -200,9 +200,7 @@ def max(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     return extreme("max", x, axis, keepdims)
 
 
-def mean(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def mean(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Compute the mean along axes.
 
     Parameters
@@ -306,9 +304,7 @@ def min(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     return extreme("min", x, axis, keepdims)
 
 
-def prod(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def prod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Multiply the elements along axes.
 
     Parameters
@@ -407,9 +403,7 @@ def std(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
     return variance("std", x, axis, correction, keepdims)
 
 
-def sum(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Add up the elements along axes.
 
     Parameters

@@ -9,6 +9,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.dtypes import Dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.arithmetic import abs, divide, subtract
 from minisplit.ops.elementwise.comparison import greater
@@ -171,9 +172,7 @@ def nanmin(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     return _extreme_without_nan(min, inf, x, axis, keepdims)
 
 
-def nanprod(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def nanprod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Multiply the elements along axes that are not NaN.
 
     Parameters
@@ -267,9 +266,7 @@ def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
 
 
-def nansum(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Add up the elements along axes that are not NaN.
 
     Parameters

@@ -15,7 +15,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.reductions.axes import ReducedLayout, reduce_layout
@@ -52,13 +52,7 @@ def reduce(local: Local, combine: Combine, x: DNDarray, axis: Axis, keepdims: bo
 
 
 def accumulate(
-    local: Local,
-    combine: Combine,
-    x: DNDarray,
-    axis: Axis,
-    dtype: torch.dtype | None,
-    keepdims: bool,
-    is_mean: bool = False,
+    local: Local, combine: Combine, x: DNDarray, axis: Axis, dtype: Dtype, keepdims: bool, is_mean: bool = False
 ) -> DNDarray:
     """Add up or multiply numbers in a wide dtype, and round once, to `dtype`. `is_mean` divides by the count."""
     x, reduced = plan_reduction(x, axis, keepdims)

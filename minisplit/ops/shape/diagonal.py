@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, as_index
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
@@ -47,7 +47,7 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
     return without_aliasing(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), x)
 
 
-def trace(x: DNDarray, /, *, offset: int = 0, dtype: torch.dtype | None = None) -> DNDarray:
+def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None) -> DNDarray:
     """Sum the diagonals of the matrices in the last two axes.
 
     Parameters

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.protocol import Comm
 from minisplit.core.devices import Device
+from minisplit.core.dtypes import Dtype
 from minisplit.core.factories import ones
 from minisplit.core.layout import as_index
 from minisplit.ops.shape.diagonal import local_offset
@@ -88,10 +89,10 @@ def tri(
     /,
     k: int = 0,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make a matrix with ones on and below a diagonal, and zeros above it.
 
