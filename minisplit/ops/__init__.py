@@ -35,10 +35,9 @@ from minisplit.ops.elementwise.trigonometry import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, deg2rad, hypot, rad2deg, sin, sinc, sinh, tan, tanh,
 )
 from minisplit.ops.linalg.covariance import corrcoef, cov
-from minisplit.ops.linalg.cross_kron import cross, kron
 from minisplit.ops.linalg.einsum import einsum
 from minisplit.ops.linalg.norms import norm
-from minisplit.ops.linalg.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
+from minisplit.ops.linalg.products import cross, dot, inner, kron, matmul, outer, tensordot, vdot, vecdot
 from minisplit.ops.reductions.averages import average, logsumexp
 from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
 from minisplit.ops.reductions.equality import allclose, array_equal
@@ -47,18 +46,16 @@ from minisplit.ops.reductions.functions import (
 )
 from minisplit.ops.reductions.nan_functions import nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar
 from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
-from minisplit.ops.shape.diagonal import diag, diagonal, trace
+from minisplit.ops.shape.diagonal import diag, diagonal, trace, tri, tril, triu
 from minisplit.ops.shape.dimensions import atleast_1d, atleast_2d, atleast_3d, expand_dims, squeeze
-from minisplit.ops.shape.flip import flip, fliplr, flipud, rot90
+from minisplit.ops.shape.flip import flip, fliplr, flipud, roll, rot90
 from minisplit.ops.shape.join import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
 from minisplit.ops.shape.pad import pad
 from minisplit.ops.shape.reshape import flatten, ravel, reshape
-from minisplit.ops.shape.roll import roll
 from minisplit.ops.shape.split import array_split, dsplit, hsplit, split, unstack, vsplit
 from minisplit.ops.shape.take import take, take_along_axis
 from minisplit.ops.shape.tile import repeat, tile
 from minisplit.ops.shape.transpose import matrix_transpose, moveaxis, permute_dims, swapaxes, transpose
-from minisplit.ops.shape.triangle import tri, tril, triu
 from minisplit.ops.sorting.histograms import bincount, bucketize, digitize, histogram
 from minisplit.ops.sorting.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.sorting.search import argmax, argmin, nonzero, searchsorted

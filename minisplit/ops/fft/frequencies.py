@@ -10,8 +10,8 @@ from minisplit.core.devices import Device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.factories import arange
 from minisplit.core.layout import as_index, normalise_axes
+from minisplit.ops.shape.flip import roll
 from minisplit.ops.shape.layouts import Axes
-from minisplit.ops.shape.roll import roll
 
 
 def fftfreq(
