@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from string import ascii_letters, ascii_uppercase
 
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.alignment import broadcast_shape
+from minisplit.ops.elementwise.alignment import LayoutPlan, broadcast_shape
 
 # A step multiplies some operands. It has their places in the list, from which they are taken, and the labels of
 # their product, which is put at the end of the list.
@@ -23,25 +22,19 @@ Step = tuple[tuple[int, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Contraction:
+class Contraction(LayoutPlan):
     """A plan of a product.
 
     Attributes
     ----------
     equation : str
         What each rank computes with its shards, in the notation of `torch.einsum`.
-    result : Layout
-        The layout of the result.
-    needed : tuple of Layout or None
-        The layout that each operand needs, or None where it has that.
     summed : bool
         Whether the work is split along an axis that the result does not have, so that an allreduce
         adds up the results of the ranks.
     """
 
     equation: str
-    result: Layout
-    needed: tuple[Layout | None, ...]
     summed: bool = False
 
 
@@ -74,10 +67,10 @@ def plan_contraction(
         on_two = tuple(Layout(x.shape, x.split, 2) for x in layouts)
         plan = plan_contraction(on_two, itemsizes, terms, output)
         result = Layout(plan.result.shape, plan.result.split, 1)
-        return Contraction(plan.equation, result, (None,) * len(layouts), plan.summed)
+        return Contraction(result, (None,) * len(layouts), plan.equation, plan.summed)
     equation, shape = f"{','.join(terms)}->{output}", tuple(extents[label] for label in output)
     if all(x.split is None for x in layouts):
-        return Contraction(equation, Layout(shape, None, ranks), (None,) * len(layouts))
+        return Contraction(Layout(shape, None, ranks), (None,) * len(layouts), equation)
 
     def split_at(term: str, shape: tuple[int, ...], label: str, ragged: tuple[int, ...] | None) -> Layout:
         axis = term.find(label)
@@ -86,23 +79,22 @@ def plan_contraction(
 
     candidates = [
         Contraction(
-            equation,
             split_at(output, shape, label, ragged),
             tuple(split_at(term, x.shape, label, ragged) for term, x in zip(terms, layouts, strict=True)),
+            equation,
             summed=label not in output,
         )
         for label, ragged in _candidate_splits(layouts, terms, output, extents)
     ]
 
     def bytes_sent(plan: Contraction) -> int:
-        moves = zip(itemsizes, layouts, plan.needed, strict=True)
-        moved = sum(size * elements_moved(x, needed or x) for size, x, needed in moves)
         # An allreduce of n bytes sends at least 2 (ranks - 1) n bytes, over all ranks.
-        return moved + plan.summed * 2 * (ranks - 1) * plan.result.size * max(itemsizes)
+        reduced = plan.summed * 2 * (ranks - 1) * plan.result.size * max(itemsizes)
+        return plan.bytes_moved(layouts, itemsizes) + reduced
 
     best = min(candidates, key=bytes_sent)
     needed = tuple(None if x == layout else layout for x, layout in zip(layouts, best.needed, strict=True))
-    return Contraction(equation, best.result, needed, best.summed)
+    return replace(best, needed=needed)
 
 
 def _candidate_splits(

@@ -5,12 +5,10 @@ A matrix is the last two axes of an array. The axes before them are batch axes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from minisplit.core.layout import Layout, operand_layout
-from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.alignment import broadcast_shape
+from minisplit.ops.elementwise.alignment import LayoutPlan, broadcast_shape
 
 
 # Key: the layout. A loop calls with the same few layouts again and again; 256 are enough for large programs.
@@ -45,18 +43,9 @@ def split_longer_axis(x: Layout) -> Layout:
     return x.with_split(x.ndim - 2 + (x.shape[-2] < x.shape[-1]))
 
 
-@dataclass(frozen=True, slots=True)
-class SolveLayouts:
-    """The layouts of the solutions of linear systems, of the matrices and of the right-hand sides."""
-
-    result: Layout
-    left: Layout
-    right: Layout
-
-
 # Key: the layouts and element sizes of the operands. The size is that of `whole_matrices`.
 @lru_cache(maxsize=256)
-def align_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> SolveLayouts:
+def align_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> LayoutPlan:
     """Choose the layouts in which the ranks solve `a @ x = b`, for which the fewest bytes move.
 
     The result is split along a batch axis: one along which an operand is split, or the longest one where a
@@ -68,12 +57,10 @@ def align_solve(a: Layout, b: Layout, itemsizes: tuple[int, int]) -> SolveLayout
     1
     """
     shape = (*broadcast_shape([a.shape[:-2], b.shape[:-2]]), *b.shape[-2:])
-
-    def bytes_moved(layouts: SolveLayouts) -> int:
-        return itemsizes[0] * elements_moved(a, layouts.left) + itemsizes[1] * elements_moved(b, layouts.right)
-
-    candidates = [_solve_layouts(a, b, result) for result in _candidate_results(a, b, shape)]
-    return min(candidates, key=bytes_moved, default=_solve_layouts(a, b, Layout(shape, None, a.ranks)))
+    results = _candidate_results(a, b, shape) or [Layout(shape, None, a.ranks)]
+    return min(
+        (_solve_plan(a, b, result) for result in results), key=lambda plan: plan.bytes_moved((a, b), itemsizes)
+    )
 
 
 def _candidate_results(a: Layout, b: Layout, shape: tuple[int, ...]) -> list[Layout]:
@@ -90,9 +77,9 @@ def _candidate_results(a: Layout, b: Layout, shape: tuple[int, ...]) -> list[Lay
     return candidates
 
 
-def _solve_layouts(a: Layout, b: Layout, result: Layout) -> SolveLayouts:
+def _solve_plan(a: Layout, b: Layout, result: Layout) -> LayoutPlan:
     # The columns of `a` are not those of the result, so `operand_layout` does not know that all of `a` is
     # needed.
     by_columns = result.split == result.ndim - 1
     left = Layout(a.shape, None, a.ranks) if by_columns else operand_layout(a, result)
-    return SolveLayouts(result, left, operand_layout(b, result))
+    return LayoutPlan(result, (left, operand_layout(b, result)))

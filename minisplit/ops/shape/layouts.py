@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from minisplit.core.layout import Layout, Offsets, as_index
 from minisplit.core.transfer import elements_moved
+from minisplit.ops.elementwise.alignment import LayoutPlan
 
 # How much larger the largest shard may become by `reshape`, to save messages. Any factor bounds the memory. With 1
 # nearly no reshaped array could keep its elements where they are, since bounds are rounded to whole indices.
@@ -233,16 +233,8 @@ def reshape_layout(x: Layout, shape: tuple[int, ...]) -> Layout:
     return min(costs, key=costs.__getitem__, default=even)
 
 
-@dataclass(frozen=True, slots=True)
-class ConcatPlan:
-    """The layout of arrays that are joined, and the layout that each of them needs for it."""
-
-    result: Layout
-    needed: tuple[Layout, ...]
-
-
 @lru_cache(maxsize=256)
-def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> ConcatPlan:
+def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> LayoutPlan:
     """Plan to join arrays of these layouts and bytes per element along `axis`, so that the fewest bytes move.
 
     `minisplit.concat` documents the rule.
@@ -267,22 +259,19 @@ def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, 
         elif x.split is not None:
             candidates.append(Layout(shape, x.split, x.ranks, x.ragged))
 
-    def bytes_moved(plan: ConcatPlan) -> int:
-        pairs = zip(layouts, plan.needed, itemsizes, strict=True)
-        return sum(size * elements_moved(have, need) for have, need, size in pairs)
-
     candidates = candidates or [Layout(shape, None, layouts[0].ranks)]
-    return min((concat_plan(layouts, axis, result) for result in candidates), key=bytes_moved)
+    plans = [concat_plan(layouts, axis, result) for result in candidates]
+    return min(plans, key=lambda plan: plan.bytes_moved(layouts, itemsizes))
 
 
-def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> ConcatPlan:
+def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> LayoutPlan:
     """Plan to join arrays of these layouts along `axis` in the layout `result`."""
     needed, start = [], 0
     for x in layouts:
         counts = slice_counts(result, start, x.shape[axis]) if result.split == axis else result.ragged
         needed.append(Layout(x.shape, result.split, x.ranks, counts))
         start += x.shape[axis]
-    return ConcatPlan(result, tuple(needed))
+    return LayoutPlan(result, tuple(needed))
 
 
 def repeat_counts(x: Layout, repeats: Offsets) -> tuple[int, ...]:

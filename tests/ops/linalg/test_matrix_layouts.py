@@ -30,11 +30,11 @@ def test_the_longer_axis() -> None:
 
 def test_the_smaller_operand_moves() -> None:
     matrices, columns = ms.Layout((8, 50, 50), 0, ranks=4), ms.Layout((50, 40), 1, ranks=4)
-    assert align_solve(matrices, columns, (8, 8)).left == matrices
+    assert align_solve(matrices, columns, (8, 8)).needed[0] == matrices
     few = ms.Layout((50, 3), 0, ranks=4)
     assert align_solve(ms.Layout((50, 50), None, ranks=4), few, (8, 8)).result.split is None
     many = ms.Layout((50, 40_000), 1, ranks=4)
-    assert align_solve(matrices, many, (8, 8)).right == many
+    assert align_solve(matrices, many, (8, 8)).needed[1] == many
     ragged = ms.Layout((8, 50, 50), 0, ranks=4, ragged=(5, 0, 3, 0))
     assert align_solve(ragged, columns, (8, 8)).result == ms.Layout((8, 50, 40), 0, ranks=4, ragged=(5, 0, 3, 0))
 
