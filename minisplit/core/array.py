@@ -944,3 +944,8 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
     # An array in a file, of a class above this one, can be loaded.
     made = f"{name}.load() is one" if hasattr(x, "load") else "make one with minisplit.array(..., split=...)"
     raise TypeError(f"{name} must be a DNDarray, got {type(x).__name__}; {made}")
+
+
+def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
+    """Return the array of a tensor that is the same on all ranks. Local."""
+    return DNDarray._wrap(whole, Layout(tuple(whole.shape), None, comm.size), comm)

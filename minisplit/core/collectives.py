@@ -2,8 +2,8 @@
 
 Every collective here is linear in its tensors. So its backward pass is another collective, its transpose: that of
 a gather is a cut, that of an all-to-all is the reverse all-to-all, that of a sum over the ranks is a copy.
-One autograd function, `_Apply`, serves them all; a collective that is not linear (the extremes, the variance, QR)
-subclasses `Collective` where it is computed, and says what its gradient is.
+`linear` makes such a pair. One autograd function, `_Apply`, serves them all; a collective that is not linear (the
+extremes, the variance, QR) subclasses `Collective` where it is computed, and says what its gradient is.
 
 A replicated tensor has a replicated gradient: each rank has the whole of it, and it counts once.
 """
@@ -11,9 +11,10 @@ A replicated tensor has a replicated gradient: each rank has the whole of it, an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,7 @@ from minisplit.core.transfer import elements_moved, plan
 LayoutPair = tuple[Layout, Layout]
 Tensors = Sequence[torch.Tensor]
 Gradients = Sequence[torch.Tensor | None]
+Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Collective(ABC):
@@ -56,17 +58,6 @@ class Collective(ABC):
         It is differentiable itself, since its own parts are. `kept` has inputs, then outputs, if `keeps_tensors`;
         `wanted` says which inputs require a gradient.
         """
-
-
-class LinearCollective(Collective):
-    """A collective whose gradient is another one, its transpose."""
-
-    @abstractmethod
-    def transpose(self) -> LinearCollective:
-        """Return the collective that takes the gradients of the outputs to those of the inputs."""
-
-    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return apply(self.transpose(), *gradients)
 
 
 def apply(collective: Collective, *tensors: torch.Tensor) -> Tensors:
@@ -124,6 +115,29 @@ def taking_over(comm: Communication) -> AbstractContextManager[None]:
     one rank no call is made, and a communicator that was freed has nobody to take it over from.
     """
     return comm.taken_over() if comm.size > 1 else nullcontext()
+
+
+def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose: Linear) -> torch.Tensor:
+    """Return `forward(tensor)`, a collective whose gradient is another one, its transpose.
+
+    `transpose` is differentiable itself: most often it is made by this function too.
+    """
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return apply(_Linear(comm, forward, transpose), tensor)[0]
+    return forward(tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear(Collective):
+    comm: Communication
+    function: Linear
+    transpose: Linear
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        return [self.function(tensors[0])]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        return [self.transpose(gradients[0])]
 
 
 def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
@@ -200,7 +214,7 @@ def all_reduce(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     -------------
     Collective: one allreduce. Its backward pass is local, since the gradient of a replicated array is replicated.
     """
-    return apply(_AllReduce(comm), part)[0]
+    return linear(part, comm, comm.allreduce, partial(all_reduce_gradient, comm=comm))
 
 
 def all_reduce_gradient(whole: torch.Tensor, comm: Communication) -> torch.Tensor:
@@ -214,29 +228,7 @@ def all_reduce_gradient(whole: torch.Tensor, comm: Communication) -> torch.Tenso
     """
     if not (whole.requires_grad and torch.is_grad_enabled()):
         return whole
-    return apply(_AllReduceGradient(comm), whole)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _AllReduce(LinearCollective):
-    comm: Communication
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [self.comm.allreduce(tensors[0])]
-
-    def transpose(self) -> LinearCollective:
-        return _AllReduceGradient(self.comm)
-
-
-@dataclass(frozen=True, slots=True)
-class _AllReduceGradient(LinearCollective):
-    comm: Communication
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [tensors[0].view_as(tensors[0])]
-
-    def transpose(self) -> LinearCollective:
-        return _AllReduce(self.comm)
+    return linear(whole, comm, lambda x: x.view_as(x), partial(all_reduce, comm=comm))
 
 
 def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Communication) -> torch.Tensor:
@@ -247,40 +239,22 @@ def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Comm
     Collective: one broadcast. Its backward pass is local: the gradient is replicated, and that of the root flows
     back.
     """
-    return apply(_Broadcast(comm, shape, root, tuple(piece.shape)), piece)[0]
+    own_shape = tuple(piece.shape)
+
+    def send(piece: torch.Tensor) -> torch.Tensor:
+        return comm.broadcast(piece if comm.rank == root else piece.new_empty(shape), root)
+
+    return linear(piece, comm, send, lambda gradient: _keep_on_root(gradient, own_shape, root, comm))
 
 
-@dataclass(frozen=True, slots=True)
-class _Broadcast(LinearCollective):
-    comm: Communication
-    shape: tuple[int, ...]
-    root: int
-    # Of the tensor that this rank passes, for its gradient.
-    own_shape: tuple[int, ...]
+def _keep_on_root(whole: torch.Tensor, shape: tuple[int, ...], root: int, comm: Communication) -> torch.Tensor:
+    """Return what all ranks have on the root, and zeros of `shape` elsewhere: the transpose of a broadcast."""
+    whole_shape = tuple(whole.shape)
 
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        mine = tensors[0] if self.comm.rank == self.root else tensors[0].new_empty(self.shape)
-        return [self.comm.broadcast(mine, self.root)]
+    def keep(whole: torch.Tensor) -> torch.Tensor:
+        return whole.clone() if comm.rank == root else whole.new_zeros(shape)
 
-    def transpose(self) -> LinearCollective:
-        return _KeepOnRoot(self.comm, self.shape, self.root, self.own_shape)
-
-
-@dataclass(frozen=True, slots=True)
-class _KeepOnRoot(LinearCollective):
-    """What all ranks have, on the root alone, and zeros elsewhere: the transpose of a broadcast."""
-
-    comm: Communication
-    shape: tuple[int, ...]
-    root: int
-    own_shape: tuple[int, ...]
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        whole = tensors[0]
-        return [whole.clone() if self.comm.rank == self.root else whole.new_zeros(self.own_shape)]
-
-    def transpose(self) -> LinearCollective:
-        return _Broadcast(self.comm, self.shape, self.root, self.own_shape)
+    return linear(whole, comm, keep, lambda gradient: broadcast(gradient, whole_shape, root, comm))
 
 
 def all_to_all(
@@ -299,32 +273,23 @@ def all_to_all(
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    return apply(_AllToAll(comm, send_counts, recv_counts, axis, purpose), blocks)[0]
 
-
-@dataclass(frozen=True, slots=True)
-class _AllToAll(LinearCollective):
-    comm: Communication
-    send_counts: list[int]
-    recv_counts: list[int]
-    axis: int
-    purpose: tuple[object, ...]
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        (blocks,), axis, me = tensors, self.axis, self.comm.rank
-        shape = (*blocks.shape[:axis], sum(self.recv_counts), *blocks.shape[axis + 1 :])
+    def exchange(blocks: torch.Tensor) -> torch.Tensor:
+        shape = (*blocks.shape[:axis], sum(recv_counts), *blocks.shape[axis + 1 :])
         out = torch.empty(shape, dtype=blocks.dtype, device=blocks.device)
-        send, recv = torch.split(blocks, self.send_counts, axis), torch.split(out, self.recv_counts, axis)
-        recv[me].copy_(send[me])
-        self.comm.exchange(
-            [(peer, piece) for peer, piece in enumerate(send) if peer != me and piece.numel()],
-            [(peer, piece) for peer, piece in enumerate(recv) if peer != me and piece.numel()],
-            (blocks.dtype, *self.purpose),
+        send, recv = torch.split(blocks, send_counts, axis), torch.split(out, recv_counts, axis)
+        recv[comm.rank].copy_(send[comm.rank])
+        comm.exchange(
+            [(peer, piece) for peer, piece in enumerate(send) if peer != comm.rank and piece.numel()],
+            [(peer, piece) for peer, piece in enumerate(recv) if peer != comm.rank and piece.numel()],
+            (blocks.dtype, *purpose),
         )
-        return [out]
+        return out
 
-    def transpose(self) -> LinearCollective:
-        return replace(self, send_counts=self.recv_counts, recv_counts=self.send_counts)
+    def send_back(gradient: torch.Tensor) -> torch.Tensor:
+        return all_to_all(gradient, recv_counts, send_counts, axis, comm, purpose)
+
+    return linear(blocks, comm, exchange, send_back)
 
 
 def reverse_ranks(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:

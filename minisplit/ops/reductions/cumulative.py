@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import LinearCollective, Tensors, all_reduce_gradient, apply
+from minisplit.core.collectives import all_reduce_gradient, linear
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
@@ -247,28 +247,20 @@ def _layout_with_initial(layout: Layout, axis: int) -> Layout:
 
 
 def _sums_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Return the sum of the parts of the ranks before this one. Collective: one scan."""
-    return apply(_ExclusiveScan(comm, is_reversed=False), part)[0]
+    """Return the sum of the parts of the ranks before this one. Collective: one scan, MPI's `Exscan`."""
+    return linear(part, comm, comm.scan, partial(_sums_after, comm=comm))
 
 
-@dataclass(frozen=True, slots=True)
-class _ExclusiveScan(LinearCollective):
-    """The sum of the parts of the ranks before this one, or, if reversed, of those after it: MPI's `Exscan`."""
+def _sums_after(part: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """Return the sum of the parts of the ranks after this one. Collective: one allreduce and one scan."""
 
-    comm: Communication
-    is_reversed: bool
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        (part,) = tensors
-        if not self.is_reversed:
-            return [self.comm.scan(part)]
+    def reversed_scan(part: torch.Tensor) -> torch.Tensor:
         # MPI has no reversed scan: what comes after is the total without what comes before. In float64, since the
         # difference of large sums would have few digits.
         wide = part.to(torch.complex128 if part.is_complex() else torch.float64)
-        return [(self.comm.allreduce(wide) - self.comm.scan(wide) - wide).to(part.dtype)]
+        return (comm.allreduce(wide) - comm.scan(wide) - wide).to(part.dtype)
 
-    def transpose(self) -> LinearCollective:
-        return _ExclusiveScan(self.comm, not self.is_reversed)
+    return linear(part, comm, reversed_scan, partial(_sums_before, comm=comm))
 
 
 def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:

@@ -9,16 +9,7 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.moments import variance
-from minisplit.ops.reductions.reduce import (
-    Axis,
-    Dims,
-    accumulate,
-    check_inexact,
-    intersection,
-    product,
-    reduce,
-    union,
-)
+from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce
 
 
 def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -62,7 +53,7 @@ def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.all(ms.ones((2, 3), split=0)).item()
     True
     """
-    return reduce(_all, intersection, x, axis, keepdims)
+    return reduce(_all, product, x, axis, keepdims)
 
 
 def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -106,7 +97,7 @@ def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.any(ms.zeros((2, 3), split=0)).item()
     False
     """
-    return reduce(_any, union, x, axis, keepdims)
+    return reduce(_any, all_reduce, x, axis, keepdims)
 
 
 def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:

@@ -87,7 +87,10 @@ def with_axes(shard: torch.Tensor, reduced: ReducedLayout) -> tuple[torch.Tensor
 
 
 def product(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Multiply the ranks' parts. Collective: one allreduce, or one gather where a gradient is required."""
+    """Multiply the ranks' parts. Collective: one allreduce, or one gather where a gradient is required.
+
+    The product of bools is whether all are true, as their sum (`all_reduce`) is whether any is.
+    """
     if not (part.requires_grad and torch.is_grad_enabled()):
         return comm.allreduce(part, "prod")
     # The gradient of one factor is the product of the others. The total divided by the factor is that only where
@@ -99,16 +102,6 @@ def gather_parts(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     """Return the parts of all ranks along a new first axis. Collective: one exchange."""
     parts = Layout((comm.size, *part.shape), 0, comm.size)
     return redistribute(part.unsqueeze(0), parts, parts.with_split(None), comm)
-
-
-def union(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Return whether bools are true on any rank. Collective: one allreduce."""
-    return comm.allreduce(part)
-
-
-def intersection(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Return whether bools are true on all ranks. Collective: one allreduce."""
-    return comm.allreduce(part, "prod")
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.communication.protocol import Comm
 from minisplit.core.devices import Device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
@@ -125,7 +125,7 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
         raise ValueError(f"diag needs a 1-d array or a matrix, got shape {x.shape}")
     extent, rank, ranks = x.size + abs(k), x.comm.rank, x.comm.size
     if x.split is None:
-        return DNDarray(torch.diag(x.larray, k), Layout((extent, extent), None, ranks), x.comm)
+        return replicated(torch.diag(x.larray, k), x.comm)
     # Row i has element i of x, so that no element moves. What is left are rows of zeros at both ends.
     above, below = max(-k, 0), max(k, 0)
     # The first and the last rank also have the rows without an element. Not by torch's pad: before torch 2.9 that
