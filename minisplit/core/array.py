@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils import _pytree as pytree
 
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.inside_vmap import inside_vmap
@@ -27,6 +26,7 @@ from minisplit.core.indexing.setitem import put
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
+from minisplit.core.pytree import pytree
 
 Axis = int | tuple[int, ...] | None
 # The types for which an operator answers itself. A tensor is among them because it is refused with an explanation:

@@ -13,8 +13,8 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import checksum
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.pytree import pytree
 from minisplit.vmap.execute import captured_tensors, captured_values
-from minisplit.vmap.functorch import pytree
 
 
 def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, int]:

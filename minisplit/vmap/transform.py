@@ -18,6 +18,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytree import TreeSpec, pytree
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import link, move_inputs
@@ -25,7 +26,6 @@ from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
 from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, captured_tensors, infer, run
-from minisplit.vmap.functorch import TreeSpec, pytree
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
