@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
@@ -315,32 +315,19 @@ def halo_exchange(
     Collective: one exchange, of what ranks do not have of their own; no message where all have all. Its backward
     pass is the reverse exchange.
     """
-    axis, held = layout.split or 0, list(pairwise(layout.offsets().tolist()))
-    mine, wanted = held[comm.rank], spans[comm.rank]
-    own = _intersection(wanted, mine)
-    kept = shard.narrow(axis, own[0] - mine[0], own[1] - own[0])
-    if all(
-        start >= stop or (first <= start and stop <= last)
-        for (start, stop), (first, last) in zip(spans, held, strict=True)
-    ):
+    axis, rank, bounds, wanted = layout.split or 0, comm.rank, layout.offsets(), np.array(spans)
+    begin, end = bounds[:-1], bounds[1:]
+    # What the ranks want of this rank's part, and what this rank wants of theirs. What it has of its own stays.
+    give, take = wanted.clip(bounds[rank], bounds[rank + 1]), wanted[rank, :, None].clip(begin, end)
+    kept = shard.narrow(axis, int(give[rank, 0] - bounds[rank]), int(give[rank, 1] - give[rank, 0]))
+    if ((wanted[:, 0] >= wanted[:, 1]) | ((begin <= wanted[:, 0]) & (wanted[:, 1] <= end))).all():
         return kept
-    pieces, send_counts, recv_counts = [shard.narrow(axis, 0, 0)], [0] * comm.size, [0] * comm.size
-    for peer in range(comm.size):
-        if peer == comm.rank:
-            continue
-        start, stop = _intersection(spans[peer], mine)
-        pieces.append(shard.narrow(axis, start - mine[0], stop - start))
-        send_counts[peer] = stop - start
-        start, stop = _intersection(wanted, held[peer])
-        recv_counts[peer] = stop - start
+    give[rank], take[:, rank] = bounds[rank], 0
+    send_counts, recv_counts = np.diff(give)[:, 0].tolist(), np.diff(take, axis=0)[0].tolist()
+    starts = (give[:, 0] - bounds[rank]).tolist()
+    pieces = [shard.narrow(axis, start, count) for start, count in zip(starts, send_counts, strict=True)]
     purpose = ("spans of", layout, *spans)
     halo = all_to_all(torch.cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
-    before = sum(recv_counts[: comm.rank])
+    before = sum(recv_counts[:rank])
     after = sum(recv_counts) - before
     return torch.cat([halo.narrow(axis, 0, before), kept, halo.narrow(axis, before, after)], axis)
-
-
-def _intersection(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    """What two spans have in common; within `b`, also where that is nothing."""
-    start = min(max(a[0], b[0]), b[1])
-    return start, max(start, min(a[1], b[1]))

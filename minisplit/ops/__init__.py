@@ -7,8 +7,9 @@ import sys
 
 from minisplit.core.array import bind_operations
 from minisplit.ops import fft, interop, linalg  # noqa: F401 - methods call `interop`
-from minisplit.ops.array_api import __array_namespace_info__
-from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
+from minisplit.ops.data_types import (
+    Finfo, Iinfo, __array_namespace_info__, astype, can_cast, finfo, iinfo, isdtype, result_type,
+)
 from minisplit.ops.display import print0, show
 from minisplit.ops.elementwise.apply import in_place  # noqa: F401 - as `x += y` does
 from minisplit.ops.elementwise.arithmetic import (
@@ -38,13 +39,13 @@ from minisplit.ops.linalg.covariance import corrcoef, cov
 from minisplit.ops.linalg.einsum import einsum
 from minisplit.ops.linalg.norms import norm
 from minisplit.ops.linalg.products import cross, dot, inner, kron, matmul, outer, tensordot, vdot, vecdot
-from minisplit.ops.reductions.averages import average, logsumexp
+from minisplit.ops.reductions.composed import (
+    allclose, array_equal, average, logsumexp, nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar,
+)
 from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
-from minisplit.ops.reductions.equality import allclose, array_equal
 from minisplit.ops.reductions.functions import (
     all, any, count_nonzero, max, mean, min, prod, std, sum, var,
 )
-from minisplit.ops.reductions.nan_functions import nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar
 from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
 from minisplit.ops.shape.diagonal import diag, diagonal, trace, tri, tril, triu
 from minisplit.ops.shape.dimensions import atleast_1d, atleast_2d, atleast_3d, expand_dims, squeeze
