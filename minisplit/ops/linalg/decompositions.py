@@ -12,8 +12,13 @@ from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
-from minisplit.ops.linalg.batched import apply_to_matrices, apply_to_square, as_matrices
-from minisplit.ops.linalg.matrix_layouts import is_split_matrix, split_longer_axis
+from minisplit.ops.linalg.batched import (
+    apply_to_matrices,
+    apply_to_square,
+    as_matrices,
+    is_split_matrix,
+    split_longer_axis,
+)
 from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
 
 

@@ -19,7 +19,7 @@ from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import Torch, apply_elementwise, check_one_communicator, operand_shard
 from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
-from minisplit.ops.shape.dimensions import insert_axes
+from minisplit.ops.shape.axes import insert_axes
 from minisplit.ops.shape.layouts import without_axis
 
 _SUM_WARNING = (

@@ -13,10 +13,18 @@ from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.linalg.batched import agreement_on_shards, apply_to_matrices, as_matrices, check_precision
+from minisplit.ops.linalg.batched import (
+    agreement_on_shards,
+    align_solve,
+    apply_to_matrices,
+    as_matrices,
+    check_precision,
+    is_split_matrix,
+    splits_matrices,
+    whole_matrices,
+)
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals
-from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, splits_matrices, whole_matrices
-from minisplit.ops.shape.dimensions import insert_axes
+from minisplit.ops.shape.axes import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.
 Tolerance = float | DNDarray | None

@@ -12,10 +12,9 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.dtypes import Dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.arithmetic import abs, add, divide, multiply, subtract
-from minisplit.ops.elementwise.comparison import equal, greater, isclose
+from minisplit.ops.elementwise.comparison import equal, greater, isclose, logical_not
 from minisplit.ops.elementwise.exponentials import exp, log, sqrt, square
 from minisplit.ops.elementwise.floating import isfinite, isnan
-from minisplit.ops.elementwise.logic import logical_not
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.functions import all, max, mean, min, prod_over, sum
 from minisplit.ops.reductions.reduce import (

@@ -10,9 +10,9 @@ from minisplit.core.devices import Device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index
+from minisplit.ops.shape.axes import of_matrices
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
-from minisplit.ops.shape.transpose import of_matrices
 
 
 def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import as_index, normalise_axes, normalise_axis
+from minisplit.ops.shape.axes import swapaxes
 from minisplit.ops.shape.join import concat_as
 from minisplit.ops.shape.layouts import Axes, concat_plan
 from minisplit.ops.shape.reshape import ravel, reshape_to, without_aliasing
-from minisplit.ops.shape.transpose import swapaxes
 
 
 def flip(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:

@@ -14,7 +14,7 @@ from minisplit.core.performance_warning import warn_if_large
 from minisplit.core.transfer import elements_moved
 from minisplit.ops.elementwise.alignment import LayoutPlan
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.shape.dimensions import expand_to, insert_axes
+from minisplit.ops.shape.axes import expand_to, insert_axes
 from minisplit.ops.shape.layouts import concat_layout
 
 _LARGE_MOVE = (
