@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -103,18 +103,12 @@ class _Apply(torch.autograd.Function):
         # Not asked for in vain: after a first backward pass autograd refuses, which a second one through another
         # output must survive.
         kept = ctx.saved_tensors if ctx.collective.keeps_tensors else ()
-        with taking_over(ctx.collective.comm):
+        comm = ctx.collective.comm
+        # On a GPU autograd runs this in a thread of its own, while the one that called `backward()` waits. On one
+        # rank no call is made, and a communicator that was freed has nobody to take it over from.
+        with comm.taken_over() if comm.size > 1 else nullcontext():
             found = ctx.collective.backward(kept, gradients, wanted)
         return None, *found
-
-
-def taking_over(comm: Communication) -> AbstractContextManager[None]:
-    """Let this thread make the calls on `comm`, where it is autograd's.
-
-    On a GPU autograd runs a backward pass in a thread of its own, while the one that called `backward()` waits. On
-    one rank no call is made, and a communicator that was freed has nobody to take it over from.
-    """
-    return comm.taken_over() if comm.size > 1 else nullcontext()
 
 
 def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose: Linear) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The axes of an array: in another order, and those of extent 1, which come and go. The split goes with its axis."""
+"""The axes of an array: in another order, and those of extent 1, which come and go. The split goes with them."""
 
 from __future__ import annotations
 
