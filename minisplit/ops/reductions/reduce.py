@@ -18,7 +18,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
-from minisplit.ops.reductions.axes import ReducedLayout, reduce_layout
+from minisplit.ops.shape.layouts import ReducedLayout, reduce_layout
 
 Axis = int | tuple[int, ...] | None
 Dims = tuple[int, ...]

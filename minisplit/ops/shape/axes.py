@@ -7,8 +7,7 @@ from typing import Any
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import normalise_axes, normalise_axis
-from minisplit.ops.reductions.axes import reduce_layout
-from minisplit.ops.shape.layouts import Axes, expand_layout, permute_layout, reshape_layout
+from minisplit.ops.shape.layouts import Axes, expand_layout, permute_layout, reduce_layout, reshape_layout
 from minisplit.ops.shape.reshape import contiguous_clone, reshape_to, without_aliasing
 
 
