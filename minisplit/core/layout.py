@@ -137,6 +137,7 @@ class Layout:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # The class is frozen, since layouts are keys of caches: so its fields are set past it, and only here.
         object.__setattr__(self, "shape", normalise_shape(self.shape))
         if as_index(self.ranks, "ranks") < 1:
             raise ValueError(f"a layout needs at least one rank, got {self.ranks}")
@@ -373,6 +374,7 @@ def layout_from_counts(counts: Sequence[int], shape: Sequence[int] = (0,), split
 def _with_split(layout: Layout, split: int | None) -> Layout:
     """`Layout.with_split`, cached."""
     target = Layout(layout.shape, split, layout.ranks)
+    # The axis that it has already keeps its counts: `balance` evens them out, `resplit` does not.
     return layout if target.split == layout.split else target
 
 

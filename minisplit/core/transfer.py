@@ -110,11 +110,13 @@ def elements_moved(src: Layout, dst: Layout) -> int:
     if src.split is None or src == dst or src.size == 0:
         return 0
     if dst.split is None:
+        # Each element goes to all ranks but the one that has it.
         return src.size * (src.ranks - 1)
     old, new = src.offsets(), dst.offsets()
     if src.split == dst.split:
         kept = np.minimum(old[1:], new[1:]) - np.maximum(old[:-1], new[:-1])
         return (src.extent - int(kept.clip(min=0).sum())) * (src.size // src.extent)
+    # A rank keeps where its rows and its columns cross.
     kept = np.diff(old) * np.diff(new)
     return src.size - int(kept.sum()) * (src.size // (src.extent * dst.extent))
 
