@@ -173,15 +173,14 @@ class _Redistribute(Collective):
     pairs: tuple[LayoutPair, ...]
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        comm, triples = self.comm, [(x, *pair) for x, pair in zip(tensors, self.pairs, strict=True)]
-        moving = [place for place, (_, src, dst) in enumerate(triples) if elements_moved(src, dst)]
-        if len(moving) < 2:
-            return [redistribute(x, src, dst, comm) for x, src, dst in triples]
+        comm, moves = self.comm, [elements_moved(src, dst) > 0 for src, dst in self.pairs]
+        if sum(moves) < 2:
+            return [redistribute(x, *pair, comm) for x, pair in zip(tensors, self.pairs, strict=True)]
         # What moves goes by one exchange for all of it.
         results, purpose = [], list[object]()
         send, recv = list[tuple[int, torch.Tensor]](), list[tuple[int, torch.Tensor]]()
-        for place, (x, src, dst) in enumerate(triples):
-            if place not in moving:
+        for x, (src, dst), is_moving in zip(tensors, self.pairs, moves, strict=True):
+            if not is_moving:
                 results.append(redistribute(x, src, dst, comm))
                 continue
             results.append(torch.empty(dst.lshape(comm.rank), dtype=x.dtype, device=x.device))
