@@ -25,7 +25,7 @@ PAGES = {
     "linalg": ("Linear algebra", ("minisplit.ops.linalg",)),
     "fft": ("Fourier transforms", ("minisplit.ops.fft",)),
     "stencil": ("Differences and convolution", ("minisplit.ops.stencil",)),
-    "dtypes": ("dtypes, and what other libraries ask", ("minisplit.ops.data_types", "minisplit.ops.array_api")),
+    "dtypes": ("dtypes, and what other libraries ask", ("minisplit.ops.data_types",)),
     "files": ("Files", ("minisplit.io",)),
     "communication": ("Communicators, debug mode, errors", ("minisplit.core.communication",)),
     "testing": ("Testing", ("minisplit.testing",)),

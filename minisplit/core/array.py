@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils import _pytree as pytree
 
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import Device
+from minisplit.core.dtypes import Dtype
 from minisplit.core.indexing.getitem import get
 from minisplit.core.indexing.index_arrays import Part
 from minisplit.core.indexing.setitem import put
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
+from minisplit.core.pytree import pytree
 
 Axis = int | tuple[int, ...] | None
 # The types for which an operator answers itself. A tensor is among them because it is refused with an explanation:
@@ -829,15 +830,15 @@ class DNDarray:
         """Return the least element along axes. See `minisplit.min`."""
         return _ops.min(self, axis, keepdims=keepdims)
 
-    def mean(self, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False) -> DNDarray:
+    def mean(self, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
         """Return the mean along axes. See `minisplit.mean`."""
         return _ops.mean(self, axis, dtype=dtype, keepdims=keepdims)
 
-    def prod(self, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False) -> DNDarray:
+    def prod(self, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
         """Return the product along axes. See `minisplit.prod`."""
         return _ops.prod(self, axis, dtype=dtype, keepdims=keepdims)
 
-    def sum(self, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False) -> DNDarray:
+    def sum(self, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
         """Return the sum along axes. See `minisplit.sum`."""
         return _ops.sum(self, axis, dtype=dtype, keepdims=keepdims)
 
@@ -857,11 +858,11 @@ class DNDarray:
         """Return the index of the least element along an axis. See `minisplit.argmin`."""
         return _ops.argmin(self, axis, keepdims=keepdims)
 
-    def cumprod(self, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+    def cumprod(self, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
         """Return the running products along an axis. See `minisplit.cumprod`."""
         return _ops.cumprod(self, axis, dtype=dtype)
 
-    def cumsum(self, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+    def cumsum(self, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
         """Return the running sums along an axis. See `minisplit.cumsum`."""
         return _ops.cumsum(self, axis, dtype=dtype)
 
@@ -943,3 +944,8 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
     # An array in a file, of a class above this one, can be loaded.
     made = f"{name}.load() is one" if hasattr(x, "load") else "make one with minisplit.array(..., split=...)"
     raise TypeError(f"{name} must be a DNDarray, got {type(x).__name__}; {made}")
+
+
+def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
+    """Return the array of a tensor that is the same on all ranks. Local."""
+    return DNDarray._wrap(whole, Layout(tuple(whole.shape), None, comm.size), comm)

@@ -2,8 +2,8 @@
 
 Every collective here is linear in its tensors. So its backward pass is another collective, its transpose: that of
 a gather is a cut, that of an all-to-all is the reverse all-to-all, that of a sum over the ranks is a copy.
-One autograd function, `_Apply`, serves them all; a collective that is not linear (the extremes, the variance, QR)
-subclasses `Collective` where it is computed, and says what its gradient is.
+`linear` makes such a pair. One autograd function, `_Apply`, serves them all; a collective that is not linear (the
+extremes, the variance, QR) subclasses `Collective` where it is computed, and says what its gradient is.
 
 A replicated tensor has a replicated gradient: each rank has the whole of it, and it counts once.
 """
@@ -11,22 +11,24 @@ A replicated tensor has a replicated gradient: each rank has the whole of it, an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import TransferPlan, check_compatible, elements_moved, plan
+from minisplit.core.transfer import elements_moved, plan
 
 # From which layout, and to which.
 LayoutPair = tuple[Layout, Layout]
 Tensors = Sequence[torch.Tensor]
 Gradients = Sequence[torch.Tensor | None]
+Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Collective(ABC):
@@ -56,17 +58,6 @@ class Collective(ABC):
         It is differentiable itself, since its own parts are. `kept` has inputs, then outputs, if `keeps_tensors`;
         `wanted` says which inputs require a gradient.
         """
-
-
-class LinearCollective(Collective):
-    """A collective whose gradient is another one, its transpose."""
-
-    @abstractmethod
-    def transpose(self) -> LinearCollective:
-        """Return the collective that takes the gradients of the outputs to those of the inputs."""
-
-    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        return apply(self.transpose(), *gradients)
 
 
 def apply(collective: Collective, *tensors: torch.Tensor) -> Tensors:
@@ -116,18 +107,35 @@ class _Apply(torch.autograd.Function):
         # Not asked for in vain: after a first backward pass autograd refuses, which a second one through another
         # output must survive.
         kept = ctx.saved_tensors if ctx.collective.keeps_tensors else ()
-        with taking_over(ctx.collective.comm):
+        comm = ctx.collective.comm
+        # On a GPU autograd runs this in a thread of its own, while the one that called `backward()` waits. On one
+        # rank no call is made, and a communicator that was freed has nobody to take it over from.
+        with comm.taken_over() if comm.size > 1 else nullcontext():
             found = ctx.collective.backward(kept, gradients, wanted)
         return None, *found
 
 
-def taking_over(comm: Communication) -> AbstractContextManager[None]:
-    """Let this thread make the calls on `comm`, where it is autograd's.
+def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose: Linear) -> torch.Tensor:
+    """Return `forward(tensor)`, a collective whose gradient is another one, its transpose.
 
-    On a GPU autograd runs a backward pass in a thread of its own, while the one that called `backward()` waits. On
-    one rank no call is made, and a communicator that was freed has nobody to take it over from.
+    `transpose` is differentiable itself: most often it is made by this function too.
     """
-    return comm.taken_over() if comm.size > 1 else nullcontext()
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return apply(_Linear(comm, forward, transpose), tensor)[0]
+    return forward(tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear(Collective):
+    comm: Communication
+    function: Linear
+    transpose: Linear
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        return [self.function(tensors[0])]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        return [self.transpose(gradients[0])]
 
 
 def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
@@ -140,7 +148,17 @@ def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communicat
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
+    if shard.requires_grad and torch.is_grad_enabled():
+        return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
+    moved = elements_moved(src, dst)
+    if src == dst or comm.size == 1:
+        return shard.clone(memory_format=torch.contiguous_format)
+    target = torch.empty(dst.lshape(comm.rank), dtype=shard.dtype, device=shard.device)
+    if moved:
+        comm.transfer(shard, target, plan(src, dst, comm.rank))
+    else:
+        messages_of(shard, target, plan(src, dst, comm.rank))  # copies what stays on this rank, which is all
+    return target
 
 
 def redistribute_all(shards: Tensors, pairs: Sequence[LayoutPair], comm: Communication) -> Tensors:
@@ -159,28 +177,22 @@ class _Redistribute(Collective):
     pairs: tuple[LayoutPair, ...]
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        comm = self.comm
-        results: list[torch.Tensor] = []
-        moving: list[tuple[torch.Tensor, torch.Tensor, TransferPlan]] = []
-        for source, (src, dst) in zip(tensors, self.pairs, strict=True):
-            check_compatible(src, dst)
-            if src == dst or comm.size == 1:
-                results.append(source.clone(memory_format=torch.contiguous_format))
+        comm, moves = self.comm, [elements_moved(src, dst) > 0 for src, dst in self.pairs]
+        if sum(moves) < 2:
+            return [redistribute(x, *pair, comm) for x, pair in zip(tensors, self.pairs, strict=True)]
+        # What moves goes by one exchange for all of it.
+        results, purpose = [], list[object]()
+        send, recv = list[tuple[int, torch.Tensor]](), list[tuple[int, torch.Tensor]]()
+        for x, (src, dst), is_moving in zip(tensors, self.pairs, moves, strict=True):
+            if not is_moving:
+                results.append(redistribute(x, src, dst, comm))
                 continue
-            target = torch.empty(dst.lshape(comm.rank), dtype=source.dtype, device=source.device)
-            results.append(target)
-            steps = plan(src, dst, comm.rank)
-            if elements_moved(src, dst):
-                moving.append((source, target, steps))
-            else:
-                messages_of(source, target, steps)  # copies what stays on this rank, which is all
-        if len(moving) == 1:
-            comm.transfer(*moving[0])
-        elif moving:
-            parts = [messages_of(*each) for each in moving]
-            send, recv = ([message for part in parts for message in part[side]] for side in (0, 1))
-            purpose = [word for x, _, steps in moving for word in (x.dtype, steps.src, "to", steps.dst)]
-            comm.exchange(send, recv, purpose)
+            results.append(torch.empty(dst.lshape(comm.rank), dtype=x.dtype, device=x.device))
+            sent, received = messages_of(x, results[-1], plan(src, dst, comm.rank))
+            send += sent
+            recv += received
+            purpose += [x.dtype, src, "to", dst]
+        comm.exchange(send, recv, purpose)
         return results
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
@@ -199,7 +211,7 @@ def all_reduce(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     -------------
     Collective: one allreduce. Its backward pass is local, since the gradient of a replicated array is replicated.
     """
-    return apply(_AllReduce(comm), part)[0]
+    return linear(part, comm, comm.allreduce, partial(all_reduce_gradient, comm=comm))
 
 
 def all_reduce_gradient(whole: torch.Tensor, comm: Communication) -> torch.Tensor:
@@ -213,29 +225,7 @@ def all_reduce_gradient(whole: torch.Tensor, comm: Communication) -> torch.Tenso
     """
     if not (whole.requires_grad and torch.is_grad_enabled()):
         return whole
-    return apply(_AllReduceGradient(comm), whole)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _AllReduce(LinearCollective):
-    comm: Communication
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [self.comm.allreduce(tensors[0])]
-
-    def transpose(self) -> LinearCollective:
-        return _AllReduceGradient(self.comm)
-
-
-@dataclass(frozen=True, slots=True)
-class _AllReduceGradient(LinearCollective):
-    comm: Communication
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [tensors[0].view_as(tensors[0])]
-
-    def transpose(self) -> LinearCollective:
-        return _AllReduce(self.comm)
+    return linear(whole, comm, lambda x: x.view_as(x), partial(all_reduce, comm=comm))
 
 
 def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Communication) -> torch.Tensor:
@@ -246,46 +236,22 @@ def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Comm
     Collective: one broadcast. Its backward pass is local: the gradient is replicated, and that of the root flows
     back.
     """
-    return apply(Broadcast(comm, root, shape, tuple(piece.shape)), piece)[0]
+    own_shape = tuple(piece.shape)
+
+    def send(piece: torch.Tensor) -> torch.Tensor:
+        return comm.broadcast(piece if comm.rank == root else piece.new_empty(shape), root)
+
+    return linear(piece, comm, send, lambda gradient: keep_on_root(gradient, own_shape, root, comm))
 
 
-@dataclass(frozen=True, slots=True)
-class Broadcast(LinearCollective):
-    """What the root has, on all ranks. Its `shape` is that of the other ranks' tensors, unless they differ."""
+def keep_on_root(whole: torch.Tensor, shape: tuple[int, ...], root: int, comm: Communication) -> torch.Tensor:
+    """Return what all ranks have on the root, and zeros of `shape` elsewhere: the transpose of a broadcast."""
+    whole_shape = tuple(whole.shape)
 
-    comm: Communication
-    root: int
-    shape: tuple[int, ...] | None = None
-    # Of the tensor that this rank passes, for its gradient.
-    own_shape: tuple[int, ...] | None = None
+    def keep(whole: torch.Tensor) -> torch.Tensor:
+        return whole.clone() if comm.rank == root else whole.new_zeros(shape)
 
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        (x,) = tensors
-        if self.shape is not None and self.comm.rank != self.root:
-            x = x.new_empty(self.shape)
-        return [self.comm.broadcast(x, self.root)]
-
-    def transpose(self) -> LinearCollective:
-        return KeepOnRoot(self.comm, self.root, self.shape, self.own_shape)
-
-
-@dataclass(frozen=True, slots=True)
-class KeepOnRoot(LinearCollective):
-    """What all ranks have, on the root alone, and zeros elsewhere: the transpose of a broadcast. Local."""
-
-    comm: Communication
-    root: int
-    shape: tuple[int, ...] | None = None
-    own_shape: tuple[int, ...] | None = None
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        (whole,) = tensors
-        if self.comm.rank == self.root:
-            return [whole.clone()]
-        return [whole.new_zeros(whole.shape if self.own_shape is None else self.own_shape)]
-
-    def transpose(self) -> LinearCollective:
-        return Broadcast(self.comm, self.root, self.shape, self.own_shape)
+    return linear(whole, comm, keep, lambda gradient: broadcast(gradient, whole_shape, root, comm))
 
 
 def all_to_all(
@@ -304,32 +270,23 @@ def all_to_all(
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    return apply(_AllToAll(comm, send_counts, recv_counts, axis, purpose), blocks)[0]
 
-
-@dataclass(frozen=True, slots=True)
-class _AllToAll(LinearCollective):
-    comm: Communication
-    send_counts: list[int]
-    recv_counts: list[int]
-    axis: int
-    purpose: tuple[object, ...]
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        (blocks,), axis, me = tensors, self.axis, self.comm.rank
-        shape = (*blocks.shape[:axis], sum(self.recv_counts), *blocks.shape[axis + 1 :])
+    def exchange(blocks: torch.Tensor) -> torch.Tensor:
+        shape = (*blocks.shape[:axis], sum(recv_counts), *blocks.shape[axis + 1 :])
         out = torch.empty(shape, dtype=blocks.dtype, device=blocks.device)
-        send, recv = torch.split(blocks, self.send_counts, axis), torch.split(out, self.recv_counts, axis)
-        recv[me].copy_(send[me])
-        self.comm.exchange(
-            [(peer, piece) for peer, piece in enumerate(send) if peer != me and piece.numel()],
-            [(peer, piece) for peer, piece in enumerate(recv) if peer != me and piece.numel()],
-            (blocks.dtype, *self.purpose),
+        send, recv = torch.split(blocks, send_counts, axis), torch.split(out, recv_counts, axis)
+        recv[comm.rank].copy_(send[comm.rank])
+        comm.exchange(
+            [(peer, piece) for peer, piece in enumerate(send) if peer != comm.rank and piece.numel()],
+            [(peer, piece) for peer, piece in enumerate(recv) if peer != comm.rank and piece.numel()],
+            (blocks.dtype, *purpose),
         )
-        return [out]
+        return out
 
-    def transpose(self) -> LinearCollective:
-        return replace(self, send_counts=self.recv_counts, recv_counts=self.send_counts)
+    def send_back(gradient: torch.Tensor) -> torch.Tensor:
+        return all_to_all(gradient, recv_counts, send_counts, axis, comm, purpose)
+
+    return linear(blocks, comm, exchange, send_back)
 
 
 def reverse_ranks(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
@@ -355,32 +312,19 @@ def halo_exchange(
     Collective: one exchange, of what ranks do not have of their own; no message where all have all. Its backward
     pass is the reverse exchange.
     """
-    axis, held = layout.split or 0, list(pairwise(layout.offsets().tolist()))
-    mine, wanted = held[comm.rank], spans[comm.rank]
-    own = _intersection(wanted, mine)
-    kept = shard.narrow(axis, own[0] - mine[0], own[1] - own[0])
-    if all(
-        start >= stop or (first <= start and stop <= last)
-        for (start, stop), (first, last) in zip(spans, held, strict=True)
-    ):
+    axis, rank, bounds, wanted = layout.split or 0, comm.rank, layout.offsets(), np.array(spans)
+    begin, end = bounds[:-1], bounds[1:]
+    # What the ranks want of this rank's part, and what this rank wants of theirs. What it has of its own stays.
+    give, take = wanted.clip(bounds[rank], bounds[rank + 1]), wanted[rank, :, None].clip(begin, end)
+    kept = shard.narrow(axis, int(give[rank, 0] - bounds[rank]), int(give[rank, 1] - give[rank, 0]))
+    if ((wanted[:, 0] >= wanted[:, 1]) | ((begin <= wanted[:, 0]) & (wanted[:, 1] <= end))).all():
         return kept
-    pieces, send_counts, recv_counts = [shard.narrow(axis, 0, 0)], [0] * comm.size, [0] * comm.size
-    for peer in range(comm.size):
-        if peer == comm.rank:
-            continue
-        start, stop = _intersection(spans[peer], mine)
-        pieces.append(shard.narrow(axis, start - mine[0], stop - start))
-        send_counts[peer] = stop - start
-        start, stop = _intersection(wanted, held[peer])
-        recv_counts[peer] = stop - start
+    give[rank], take[:, rank] = bounds[rank], 0
+    send_counts, recv_counts = np.diff(give)[:, 0].tolist(), np.diff(take, axis=0)[0].tolist()
+    starts = (give[:, 0] - bounds[rank]).tolist()
+    pieces = [shard.narrow(axis, start, count) for start, count in zip(starts, send_counts, strict=True)]
     purpose = ("spans of", layout, *spans)
     halo = all_to_all(torch.cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
-    before = sum(recv_counts[: comm.rank])
+    before = sum(recv_counts[:rank])
     after = sum(recv_counts) - before
     return torch.cat([halo.narrow(axis, 0, before), kept, halo.narrow(axis, before, after)], axis)
-
-
-def _intersection(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    """What two spans have in common; within `b`, also where that is nothing."""
-    start = min(max(a[0], b[0]), b[1])
-    return start, max(start, min(a[1], b[1]))

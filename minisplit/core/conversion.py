@@ -14,22 +14,22 @@ from torch.utils import dlpack
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import Failure, failure_code, raise_together
-from minisplit.core.communication.protocol import Communication, Record, first_difference, sanitize_comm
+from minisplit.core.communication.protocol import Comm, Communication, Record, first_difference, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import ALL_DTYPES, dtype_code, sanitize_dtype
+from minisplit.core.dtypes import ALL_DTYPES, Dtype, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
 
 
 def array(
     obj: Any,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     *,
     split: int | None = None,
     is_split: int | None = None,
     copy: bool | None = True,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make an array from a tensor, a NumPy array, nested sequences, a number or an array.
 
@@ -112,13 +112,13 @@ def array(
 
 def asarray(
     obj: Any,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     *,
     split: int | None = None,
     is_split: int | None = None,
     copy: bool | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make an array, without a copy where that is possible.
 
@@ -163,12 +163,7 @@ def asarray(
 
 
 def from_numpy(
-    obj: NDArray[Any],
-    *,
-    split: int | None = None,
-    dtype: torch.dtype | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    obj: NDArray[Any], *, split: int | None = None, dtype: Dtype = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array from a NumPy array, whose memory it shares where that is possible.
 
@@ -214,13 +209,7 @@ def from_numpy(
 
 
 def from_dlpack(
-    x: Any,
-    /,
-    *,
-    split: int | None = None,
-    device: Device = None,
-    copy: bool | None = None,
-    comm: Communication | None = None,
+    x: Any, /, *, split: int | None = None, device: Device = None, copy: bool | None = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array from one of another library, by the DLPack protocol.
 
@@ -273,12 +262,12 @@ def from_dlpack(
 
 def _from_dndarray(
     x: DNDarray,
-    dtype: torch.dtype | None,
+    dtype: Dtype,
     split: int | None,
     is_split: int | None,
     copy: bool | None,
     device: Device,
-    comm: Communication | None,
+    comm: Comm,
 ) -> DNDarray:
     """`array` of an array. Collective where its split changes."""
     if comm is not None and comm is not x.comm:
@@ -295,7 +284,7 @@ def _from_dndarray(
     return DNDarray(_apply_copy(shard, copy, shard is moved.larray), moved.layout, x.comm)
 
 
-def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: bool = False) -> torch.Tensor:
+def _as_tensor(obj: Any, dtype: Dtype, device: Device, *, is_part: bool = False) -> torch.Tensor:
     """Return `obj` as a tensor, which shares its memory where that is possible.
 
     is_part: whether each rank has another `obj`. Then arrays in it cannot be gathered, since other ranks may not
@@ -385,7 +374,7 @@ _SHOW: dict[str, Callable[[int], Any]] = {
 
 
 def _join_parts(
-    obj: Any, dtype: torch.dtype | None, is_split: int, copy: bool | None, device: Device, comm: Communication
+    obj: Any, dtype: Dtype, is_split: int, copy: bool | None, device: Device, comm: Communication
 ) -> DNDarray:
     """Join the ranks' own parts to one array. Collective: one allgather, two for more than 8 dimensions."""
     axis, part, error = 0, torch.empty(0), None

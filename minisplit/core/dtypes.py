@@ -12,6 +12,8 @@ from minisplit.core.error_text import short_repr
 ALL_DTYPES: tuple[torch.dtype, ...] = tuple(
     sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 )
+# As an argument: None stands for a default, which depends on the function.
+Dtype = torch.dtype | None
 _CODES = {dtype: code for code, dtype in enumerate(ALL_DTYPES)}
 
 
@@ -20,7 +22,7 @@ def dtype_code(dtype: torch.dtype) -> int:
     return _CODES[dtype]
 
 
-def sanitize_dtype(dtype: Any) -> torch.dtype | None:
+def sanitize_dtype(dtype: Any) -> Dtype:
     """Return `dtype` if it is a torch dtype or None; else TypeError."""
     if dtype is None or isinstance(dtype, torch.dtype):
         return dtype

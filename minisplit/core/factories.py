@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.communication.protocol import Communication, sanitize_comm
+from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, as_count, as_index
 
@@ -47,9 +47,7 @@ class ArraySpec(NamedTuple):
         return DNDarray._wrap(function(index).to(self.dtype), self.layout, self.comm)
 
 
-def spec_of(
-    shape: Shape, dtype: torch.dtype | None, split: int | None, device: Device, comm: Communication | None
-) -> ArraySpec:
+def spec_of(shape: Shape, dtype: Dtype, split: int | None, device: Device, comm: Comm) -> ArraySpec:
     """Check the arguments that all factories have in common."""
     comm = sanitize_comm(comm)
     # The layout checks shape and split, so that all factories raise the same errors for them.
@@ -58,13 +56,7 @@ def spec_of(
     return ArraySpec(layout, dtype, sanitize_device(device), comm)
 
 
-def spec_like(
-    x: DNDarray,
-    dtype: torch.dtype | None,
-    split: int | None,
-    device: Device = None,
-    comm: Communication | None = None,
-) -> ArraySpec:
+def spec_like(x: DNDarray, dtype: Dtype, split: int | None, device: Device = None, comm: Comm = None) -> ArraySpec:
     """Check the same arguments. Those that are None are taken from `x`, for its split also its counts."""
     x = as_dndarray(x)
     dtype = sanitize_dtype(dtype) or x.dtype
@@ -80,10 +72,10 @@ def full(
     shape: Shape,
     fill_value: complex | DNDarray,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make an array of one value.
 
@@ -132,12 +124,7 @@ def full(
 
 
 def zeros(
-    shape: Shape,
-    *,
-    dtype: torch.dtype | None = None,
-    split: int | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    shape: Shape, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array of zeros.
 
@@ -182,12 +169,7 @@ def zeros(
 
 
 def ones(
-    shape: Shape,
-    *,
-    dtype: torch.dtype | None = None,
-    split: int | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    shape: Shape, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array of ones.
 
@@ -232,12 +214,7 @@ def ones(
 
 
 def empty(
-    shape: Shape,
-    *,
-    dtype: torch.dtype | None = None,
-    split: int | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    shape: Shape, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array whose elements are not set.
 
@@ -285,10 +262,10 @@ def full_like(
     x: DNDarray,
     fill_value: complex | DNDarray,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make an array of one value with the shape and the layout of another array.
 
@@ -336,12 +313,7 @@ def full_like(
 
 
 def zeros_like(
-    x: DNDarray,
-    *,
-    dtype: torch.dtype | None = None,
-    split: int | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    x: DNDarray, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array of zeros with the shape and the layout of another array.
 
@@ -387,12 +359,7 @@ def zeros_like(
 
 
 def ones_like(
-    x: DNDarray,
-    *,
-    dtype: torch.dtype | None = None,
-    split: int | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    x: DNDarray, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array of ones with the shape and the layout of another array.
 
@@ -438,12 +405,7 @@ def ones_like(
 
 
 def empty_like(
-    x: DNDarray,
-    *,
-    dtype: torch.dtype | None = None,
-    split: int | None = None,
-    device: Device = None,
-    comm: Communication | None = None,
+    x: DNDarray, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
     """Make an array whose elements are not set with the shape and the layout of another array.
 
@@ -493,10 +455,10 @@ def arange(
     stop: float | None = None,
     step: float = 1,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make the numbers `start`, `start + step`, ... that lie before `stop`.
 
@@ -568,10 +530,10 @@ def linspace(
     num: int,
     *,
     endpoint: bool = True,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make evenly spaced numbers.
 
@@ -650,10 +612,10 @@ def eye(
     n_cols: int | None = None,
     *,
     k: int = 0,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make a matrix with ones on a diagonal, and zeros elsewhere.
 

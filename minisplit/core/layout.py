@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from minisplit.core.error_text import FEW, short_repr
 
 Offsets = NDArray[np.int64]
+_INTS = frozenset({int})
 
 
 def as_index(value: Any, name: str) -> int:
@@ -67,9 +68,10 @@ def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
 
 def normalise_shape(shape: Any) -> tuple[int, ...]:
     """Return `shape`, an int or a sequence of ints, as a tuple. ValueError for negative extents."""
-    extents = shape if isinstance(shape, Iterable) else (shape,)
+    result = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     # Every operation makes layouts, and nearly all extents are ints already: a call for each would show.
-    result = tuple([n if type(n) is int else as_index(n, "every extent of a shape") for n in extents])
+    if not _INTS.issuperset(map(type, result)):
+        result = tuple([as_index(n, "every extent of a shape") for n in result])
     if min(result, default=0) < 0:
         raise ValueError(f"extents must not be negative, got shape {short_repr(result)}")
     return result
@@ -135,6 +137,7 @@ class Layout:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # The class is frozen, since layouts are keys of caches: so its fields are set past it, and only here.
         object.__setattr__(self, "shape", normalise_shape(self.shape))
         if as_index(self.ranks, "ranks") < 1:
             raise ValueError(f"a layout needs at least one rank, got {self.ranks}")
@@ -154,7 +157,9 @@ class Layout:
             raise ValueError("counts need a split axis, but split is None (replicated)")
         if not isinstance(counts, Iterable):
             raise TypeError(f"counts must be a sequence of ints, one per rank, got {short_repr(counts)}")
-        checked = tuple([n if type(n) is int else as_index(n, "every count") for n in counts])
+        checked = tuple(counts)
+        if not _INTS.issuperset(map(type, checked)):
+            checked = tuple([as_index(n, "every count") for n in checked])
         if len(checked) != self.ranks:
             raise ValueError(
                 f"counts must be {self.ranks} ints, one per rank, got {len(checked)}: {short_repr(checked)}"
@@ -369,6 +374,7 @@ def layout_from_counts(counts: Sequence[int], shape: Sequence[int] = (0,), split
 def _with_split(layout: Layout, split: int | None) -> Layout:
     """`Layout.with_split`, cached."""
     target = Layout(layout.shape, split, layout.ranks)
+    # The axis that it has already keeps its counts: `balance` evens them out, `resplit` does not.
     return layout if target.split == layout.split else target
 
 

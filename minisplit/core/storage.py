@@ -174,6 +174,7 @@ class StoredArray:
         -------------
         Collective: one small message.
         """
+        # A disk may fail under one rank alone, while the others would wait in the next collective call.
         with agreement(self.comm, f"reading {self.path.name}"):
             shard = self.read(self.layout.box(self.comm.rank))
         return DNDarray(shard, self.layout, self.comm)

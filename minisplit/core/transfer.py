@@ -66,11 +66,6 @@ class TransferPlan:
         """The number of elements that this rank sends to others."""
         return self.send.elements_off(self.rank)
 
-    @property
-    def elements_received(self) -> int:
-        """The number of elements that this rank receives from others."""
-        return self.recv.elements_off(self.rank)
-
 
 # Key: two layouts, and the rank. There are few entries, since one has an array entry for each rank.
 @lru_cache(maxsize=64)
@@ -88,7 +83,9 @@ def plan(src: Layout, dst: Layout, rank: int) -> TransferPlan:
     """
     check_compatible(src, dst)
     if src.split is None:
-        return TransferPlan(src, dst, rank, _own_piece(src, dst, rank), _own_piece(dst, dst, rank))
+        # Any rank could send any part: so none does.
+        own = _overlaps(src, dst, rank, only_own=True), _overlaps(dst, dst, rank, only_own=True)
+        return TransferPlan(src, dst, rank, *own)
     return TransferPlan(src, dst, rank, _overlaps(src, dst, rank), _overlaps(dst, src, rank))
 
 
@@ -113,46 +110,30 @@ def elements_moved(src: Layout, dst: Layout) -> int:
     if src.split is None or src == dst or src.size == 0:
         return 0
     if dst.split is None:
+        # Each element goes to all ranks but the one that has it.
         return src.size * (src.ranks - 1)
     old, new = src.offsets(), dst.offsets()
     if src.split == dst.split:
         kept = np.minimum(old[1:], new[1:]) - np.maximum(old[:-1], new[:-1])
         return (src.extent - int(kept.clip(min=0).sum())) * (src.size // src.extent)
+    # A rank keeps where its rows and its columns cross.
     kept = np.diff(old) * np.diff(new)
     return src.size - int(kept.sum()) * (src.size // (src.extent * dst.extent))
 
 
-def _overlaps(held: Layout, other: Layout, rank: int) -> Pieces:
-    """The parts of the shard that `rank` has under `held` which lie in each rank's box under `other`."""
+def _overlaps(held: Layout, other: Layout, rank: int, only_own: bool = False) -> Pieces:
+    """The parts of the shard of `rank` under `held` that lie in each rank's box under `other`, or in its own."""
     shard = held.lshape(rank)
+    axis, start = other.split or 0, 0
     if other.split is None:
-        peers = np.arange(held.ranks if math.prod(shard) else 0)
-        return _pieces(shard, 0, peers, np.zeros_like(peers), np.full_like(peers, shard[0]))
-    axis = other.split
-    start, stop = held.span(rank) if axis == held.split else (0, held.shape[axis])
-    bounds = other.offsets()
-    low = np.maximum(bounds[:-1], start)
-    lengths = np.minimum(bounds[1:], stop) - low
+        low, lengths = np.zeros(held.ranks, np.int64), np.full(held.ranks, shard[0] if shard else 1)
+    else:
+        start, stop = held.span(rank) if axis == held.split else (0, held.shape[axis])
+        bounds = other.offsets()
+        low = np.maximum(bounds[:-1], start)
+        lengths = np.minimum(bounds[1:], stop) - low
     peers = np.flatnonzero(lengths > 0) if math.prod(shard) else np.arange(0)
-    return _pieces(shard, axis, peers, low[peers] - start, lengths[peers])
-
-
-def _own_piece(held: Layout, part: Layout, rank: int) -> Pieces:
-    """The part of the shard of `rank` under `held` that is its box under `part`, which the rank itself gets."""
-    shard = held.lshape(rank)
-    axis = part.split or 0
-    start, stop = part.span(rank) if part.split is not None else (0, shard[0] if shard else 1)
-    offset = 0 if held.split is None else start
-    peers = np.array([rank] if math.prod(part.lshape(rank)) else [], dtype=np.int64)
-    return _pieces(shard, axis, peers, np.full_like(peers, start - offset), np.full_like(peers, stop - start))
-
-
-def _pieces(
-    shard: tuple[int, ...],
-    axis: int,
-    peers: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-) -> Pieces:
-    """Pieces of a shard of this shape."""
-    return Pieces(axis, peers, starts, lengths, math.prod(shard[:axis]) * math.prod(shard[axis + 1 :]))
+    if only_own:
+        peers = peers[peers == rank]
+    per_index = math.prod(shard[:axis]) * math.prod(shard[axis + 1 :])
+    return Pieces(axis, peers, low[peers] - start, lengths[peers], per_index)

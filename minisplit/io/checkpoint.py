@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.layout import Layout
+from minisplit.core.pytree import pytree
 from minisplit.io.atomic import atomic_replacement
 from minisplit.io.formats import safetensors
 from minisplit.io.formats.base import StrPath, path_text

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch.utils import _pytree as pytree
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
+from minisplit.core.pytree import pytree
 from minisplit.core.storage import Box, StoredArray
 from minisplit.io.atomic import check_target, move_into_place, remove, sync
 from minisplit.io.chunks import chunk_shape

@@ -7,16 +7,18 @@ import sys
 
 from minisplit.core.array import bind_operations
 from minisplit.ops import fft, interop, linalg  # noqa: F401 - methods call `interop`
-from minisplit.ops.array_api import __array_namespace_info__
-from minisplit.ops.data_types import Finfo, Iinfo, astype, can_cast, finfo, iinfo, isdtype, result_type
+from minisplit.ops.data_types import (
+    Finfo, Iinfo, __array_namespace_info__, astype, can_cast, finfo, iinfo, isdtype, result_type,
+)
 from minisplit.ops.display import print0, show
 from minisplit.ops.elementwise.apply import in_place  # noqa: F401 - as `x += y` does
 from minisplit.ops.elementwise.arithmetic import (
-    abs, add, divide, floor_divide, fmod, gcd, heaviside, lcm, multiply, negative, positive, remainder, sign,
-    subtract,
+    abs, add, ceil, divide, fix, floor, floor_divide, fmod, gcd, heaviside, lcm, multiply, negative, positive,
+    remainder, round, sign, subtract, trunc,
 )
 from minisplit.ops.elementwise.comparison import (
-    equal, greater, greater_equal, isclose, less, less_equal, not_equal,
+    bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, equal, greater,
+    greater_equal, isclose, less, less_equal, logical_and, logical_not, logical_or, logical_xor, not_equal,
 )
 from minisplit.ops.elementwise.exponentials import (
     exp, exp2, expm1, log, log1p, log2, log10, logaddexp, pow, reciprocal, sqrt, square,
@@ -25,40 +27,32 @@ from minisplit.ops.elementwise.floating import (
     conj, copysign, imag, isfinite, isinf, isnan, isneginf, isposinf, isreal, nan_to_num, nextafter, real,
     signbit,
 )
-from minisplit.ops.elementwise.logic import (
-    bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, logical_and,
-    logical_not, logical_or, logical_xor,
-)
-from minisplit.ops.elementwise.rounding import ceil, fix, floor, round, trunc
 from minisplit.ops.elementwise.selection import clip, fmax, fmin, maximum, minimum, where
 from minisplit.ops.elementwise.trigonometry import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, deg2rad, hypot, rad2deg, sin, sinc, sinh, tan, tanh,
 )
 from minisplit.ops.linalg.covariance import corrcoef, cov
-from minisplit.ops.linalg.cross_kron import cross, kron
 from minisplit.ops.linalg.einsum import einsum
 from minisplit.ops.linalg.norms import norm
-from minisplit.ops.linalg.products import dot, inner, matmul, outer, tensordot, vdot, vecdot
-from minisplit.ops.reductions.averages import average, logsumexp
-from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
-from minisplit.ops.reductions.equality import allclose, array_equal
-from minisplit.ops.reductions.functions import (
-    all, any, count_nonzero, max, mean, min, prod, std, sum, var,
+from minisplit.ops.linalg.products import cross, dot, inner, kron, matmul, outer, tensordot, vdot, vecdot
+from minisplit.ops.reductions.composed import (
+    allclose, array_equal, average, logsumexp, nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar,
 )
-from minisplit.ops.reductions.nan_functions import nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar
+from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
+from minisplit.ops.reductions.functions import all, any, count_nonzero, max, mean, min, prod, std, sum, var
+from minisplit.ops.shape.axes import (
+    atleast_1d, atleast_2d, atleast_3d, expand_dims, matrix_transpose, moveaxis, permute_dims, squeeze, swapaxes,
+    transpose,
+)
 from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
-from minisplit.ops.shape.diagonal import diag, diagonal, trace
-from minisplit.ops.shape.dimensions import atleast_1d, atleast_2d, atleast_3d, expand_dims, squeeze
-from minisplit.ops.shape.flip import flip, fliplr, flipud, rot90
+from minisplit.ops.shape.diagonal import diag, diagonal, trace, tri, tril, triu
+from minisplit.ops.shape.flip import flip, fliplr, flipud, roll, rot90
 from minisplit.ops.shape.join import append, column_stack, concat, concatenate, dstack, hstack, stack, vstack
 from minisplit.ops.shape.pad import pad
 from minisplit.ops.shape.reshape import flatten, ravel, reshape
-from minisplit.ops.shape.roll import roll
 from minisplit.ops.shape.split import array_split, dsplit, hsplit, split, unstack, vsplit
 from minisplit.ops.shape.take import take, take_along_axis
 from minisplit.ops.shape.tile import repeat, tile
-from minisplit.ops.shape.transpose import matrix_transpose, moveaxis, permute_dims, swapaxes, transpose
-from minisplit.ops.shape.triangle import tri, tril, triu
 from minisplit.ops.sorting.histograms import bincount, bucketize, digitize, histogram
 from minisplit.ops.sorting.quantiles import median, nanmedian, nanquantile, percentile, quantile
 from minisplit.ops.sorting.search import argmax, argmin, nonzero, searchsorted

@@ -50,15 +50,7 @@ def to_numpy(x: DNDarray, dtype: np.dtype[Any] | None = None, *, copy: bool | No
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
-def to_dlpack(
-    x: DNDarray,
-    /,
-    *,
-    stream: int | None = None,
-    max_version: tuple[int, int] | None = None,
-    dl_device: tuple[Any, int] | None = None,
-    copy: bool | None = None,
-) -> Any:
+def to_dlpack(x: DNDarray, *, copy: bool | None, **options: Any) -> Any:
     """Export the global array by the DLPack protocol, which says what the arguments are.
 
     Collective where the array is split: it is gathered. A replicated one shares its memory. BufferError for a
@@ -69,7 +61,7 @@ def to_dlpack(
             f"copy=False, but an array split along {x.split} is gathered; x.larray is this rank's part"
         )
     whole = x if x.split is None else x.resplit(None)
-    options: dict[str, Any] = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+    options["copy"] = copy
     # Only what was given: older versions of torch do not know all of the options.
     return whole.larray.__dlpack__(**{name: value for name, value in options.items() if value is not None})
 

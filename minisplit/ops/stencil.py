@@ -11,7 +11,7 @@ from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
-from minisplit.core.layout import as_index, normalise_axis
+from minisplit.core.layout import as_count, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.layouts import with_extent
@@ -20,13 +20,7 @@ Mode = Literal["full", "same", "valid"]
 
 
 def diff(
-    x: DNDarray,
-    /,
-    *,
-    axis: int = -1,
-    n: int = 1,
-    prepend: DNDarray | None = None,
-    append: DNDarray | None = None,
+    x: DNDarray, /, *, axis: int = -1, n: int = 1, prepend: DNDarray | None = None, append: DNDarray | None = None
 ) -> DNDarray:
     """Return the differences of neighbours along an axis.
 
@@ -67,8 +61,7 @@ def diff(
     [3, 5, 7]
     """
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
-    if as_index(n, "n") < 0:
-        raise ValueError(f"n must not be negative, got {n}")
+    n = as_count(n, "n")
     if prepend is not None or append is not None:
         x = concat([part for part in (prepend, x, append) if part is not None], axis=axis)
     return _apply_stencil(lambda rows, n: torch.diff(rows, n, axis), x, axis, min(n, x.shape[axis]))

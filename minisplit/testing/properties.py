@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis.errors import UnsatisfiedAssumption
-from torch.utils import _pytree as pytree
 
+from minisplit.core.pytree import pytree
 from minisplit.testing import threads
 from minisplit.testing.pool import Pool
 from minisplit.testing.whole import Whole, source

@@ -22,19 +22,19 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import (
     Collective,
     Gradients,
-    KeepOnRoot,
-    LinearCollective,
     Tensors,
     apply,
+    keep_on_root,
+    linear,
     redistribute_all,
 )  # fmt: skip
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
+from minisplit.core.pytree import pytree
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Batch
-from minisplit.vmap.functorch import pytree
 from minisplit.vmap.pytree import Keywords
 
 
@@ -186,21 +186,8 @@ def count_once(output: torch.Tensor, root: int, comm: Communication) -> torch.Te
     -------------
     Local. The backward pass of a backward pass is one broadcast.
     """
-    return apply(_CountOnce(comm, root), output)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _CountOnce(LinearCollective):
-    """A broadcast of what all ranks have already, so that no message is sent."""
-
-    comm: Communication
-    root: int
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [_alias(tensors[0])]
-
-    def transpose(self) -> LinearCollective:
-        return KeepOnRoot(self.comm, self.root)
+    # A broadcast of what all ranks have already, so that no message is sent.
+    return linear(output, comm, _alias, lambda gradient: keep_on_root(gradient, tuple(gradient.shape), root, comm))
 
 
 def _reduce(wanted: Sequence[bool], tensors: Tensors, comm: Communication) -> Tensors:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minisplit.vmap.functorch import pytree, unwrap
+from minisplit.core.pytree import pytree
+from minisplit.vmap.functorch import unwrap
 
 Result = TypeVar("Result")
 # Bytes that a chunk may take on each rank, if the program does not say.

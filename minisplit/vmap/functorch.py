@@ -1,11 +1,11 @@
 """All names of torch that torch does not promise to keep, as far as `minisplit.vmap` uses them.
 
-Tried with torch 2.13.0. No other module of this package imports a private module of torch, so where another
-version of torch has moved or changed a name, this is the module to mend. They are
+Tried with torch 2.13.0. No other module imports a private module of torch, but `minisplit.core.pytree`, which
+other packages use too. So where another version of torch has moved or changed a name, this is the module to mend.
+They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call; leaving all levels for a while;
-- `torch.utils._pytree`: nested tuples, lists and dicts, and the classes that programs register there;
 - `torch._subclasses`: tensors without data, which have shapes and dtypes only.
 
 Two private attributes are used in place: `Tensor._version` in `execute`, and `torch._C.DisableTorchFunction` here.
@@ -23,14 +23,11 @@ import torch
 from torch._C import _functorch
 from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
-from torch.utils import _pytree
 
 from minisplit.core.communication import debug
 
 # Assignments, so that each name stands here once: names that are imported are private for type checkers.
 DisableTorchFunction = torch._C.DisableTorchFunction
-pytree = _pytree
-TreeSpec = _pytree.TreeSpec
 CVmapInterpreterPtr = _functorch.CVmapInterpreterPtr
 RandomnessType = _functorch.RandomnessType
 TransformType = _functorch.TransformType

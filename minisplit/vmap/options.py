@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 from minisplit.core.devices import rank_environment
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
+from minisplit.core.pytree import pytree
 from minisplit.vmap.batch import MAX_IMBALANCE
-from minisplit.vmap.functorch import pytree
 from minisplit.vmap.pytree import validate_dims
 
 _RANDOMNESS = ("error", "same", "different")

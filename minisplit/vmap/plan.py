@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import Layout
+from minisplit.core.pytree import TreeSpec
 from minisplit.core.storage import StoredArray
 from minisplit.core.transfer import elements_moved
 from minisplit.viz.layout_figure import draw
 from minisplit.vmap.batch import Batch
-from minisplit.vmap.functorch import TreeSpec
 from minisplit.vmap.outcome import Outcome, count_messages
 from minisplit.vmap.pytree import input_labels, output_labels
 

@@ -11,9 +11,9 @@ from minisplit.core.array import DNDarray
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
+from minisplit.core.pytree import TreeSpec, pytree
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Dims
-from minisplit.vmap.functorch import TreeSpec, pytree
 from minisplit.vmap.references import NUMBERS_AND_TEXTS
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many

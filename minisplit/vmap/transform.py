@@ -18,6 +18,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytree import TreeSpec, pytree
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import count_once, describe_gradients, link, move_inputs, substitute
@@ -26,8 +27,6 @@ from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, infer, run
 from minisplit.vmap.functorch import (
-    TreeSpec,
-    pytree,
     temporarily_clear_interpreter_stack,
     unwrap,
     without_compilation,

@@ -9,7 +9,7 @@ import torch
 from layouts import layouts
 
 import minisplit as ms
-from minisplit.ops.linalg.matrix_layouts import is_split_matrix, whole_matrices
+from minisplit.ops.linalg.batched import is_split_matrix, whole_matrices
 from minisplit.testing import Whole, assert_close
 
 Shape = tuple[int, ...]

@@ -15,7 +15,7 @@ from hypothesis import strategies as hs
 from hypothesis.extra.array_api import make_strategies_namespace
 
 import minisplit as ms
-from minisplit.ops.array_api import DTYPES
+from minisplit.ops.data_types import DTYPES
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
 

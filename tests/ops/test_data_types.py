@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import minisplit as ms
+from minisplit.ops.data_types import DTYPES
 from minisplit.testing import assert_equal, traffic
 
 FLOATS = [torch.float32, torch.float64]
@@ -114,3 +115,17 @@ def test_gradients_pass_a_cast(size: int) -> None:
 def test_errors(call: Any, kind: Any, words: str, raises_alike: Any) -> None:
     with raises_alike(kind, match=words):
         call(ms.ones(3, split=0))
+
+
+def test_what_the_namespace_offers(size: int) -> None:
+    info = ms.__array_namespace_info__()
+    assert info.capabilities() == {"boolean indexing": True, "data-dependent shapes": True, "max dimensions": 64}
+    assert info.default_device() == ms.zeros(1).device
+    assert info.default_device() in info.devices()
+    defaults = info.default_dtypes()
+    assert defaults["real floating"] is ms.zeros(1).dtype
+    assert defaults["integral"] is ms.arange(1).dtype
+    assert info.dtypes() == DTYPES == {name: getattr(ms, name) for name in DTYPES}
+    assert set(info.dtypes(kind=("bool", "unsigned integer"))) == {"bool", "uint8"}
+    with pytest.raises(ValueError, match="integers"):
+        info.dtypes(kind="integers")

@@ -10,8 +10,8 @@ import torch
 
 import minisplit as ms
 from minisplit.core.layout import Layout
+from minisplit.core.pytree import pytree
 from minisplit.testing import run, traffic
-from minisplit.vmap.functorch import pytree
 from minisplit.vmap.outcome import describe, explain, hint_for, narrow
 
 pytestmark = pytest.mark.serial

@@ -149,7 +149,9 @@ def new_buffer(like: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
 def send_buffer(source: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
     """A tensor as contiguous memory that MPI can read: itself where it is that."""
     packed = source.detach().resolve_conj().resolve_neg().contiguous()
-    if not is_accessible(packed, cuda_aware):
+    if packed.device.type == "cpu":
+        return packed
+    if not cuda_aware:
         return new_buffer(packed, cuda_aware).copy_(packed)
     synchronise(packed)
     return packed

@@ -674,7 +674,11 @@ def set_default_comm(comm: Communication) -> None:
     _default[:] = [comm]
 
 
-def sanitize_comm(comm: Communication | None) -> Communication:
+# As an argument: None stands for the communicator in use.
+Comm = Communication | None
+
+
+def sanitize_comm(comm: Comm) -> Communication:
     """Return `comm`, or the one in use for None; TypeError for anything else."""
     if comm is None:
         return get_comm()

@@ -92,8 +92,12 @@ def distribute_arrays(selection: Selection, arrays: list[Part], writing: bool, c
         is_aligned = (mask.layout.split, mask.layout.ragged) == (0, x.ragged)
         aligned = mask.layout if is_aligned else Layout(mask.layout.shape, 0, comm.size, x.ragged)
         indices = operand_shard(mask, aligned, comm).nonzero(as_tuple=True)
-        is_known = mask.layout.split is None
-        layout = _count_true(mask.shard, aligned) if is_known else gather_counts(indices[0].numel(), comm)
+        if mask.layout.split is None:
+            bounds = pairwise(aligned.offsets().tolist())
+            counts = torch.stack([mask.shard[start:stop].count_nonzero() for start, stop in bounds]).tolist()
+        else:
+            counts = comm.allgather(np.array([len(indices[0])]))[:, 0].tolist()
+        layout = layout_from_counts(counts)
         return IndexArrays(layout, dict(zip(axes, indices, strict=True)), None, is_aligned=True)
     # Where a slice leaves the split axis cut, or a replicated array is written, every rank needs all arrays whole.
     needs_whole = writing if x.split is None else x.split in selection.ranges
@@ -137,12 +141,6 @@ def nonzero(mask: Part, comm: Communication) -> list[Part]:
 def gather_counts(count: int, comm: Communication) -> Layout:
     """Return the layout of a 1-d array of which this rank has `count` elements. Collective: one allgather."""
     return layout_from_counts(comm.allgather(np.array([count]))[:, 0].tolist())
-
-
-def _count_true(mask: torch.Tensor, rows: Layout) -> Layout:
-    """The layout of what a mask selects, which every rank has whole, where it is cut by `rows`. Local."""
-    bounds = pairwise(rows.offsets().tolist())
-    return layout_from_counts(torch.stack([mask[start:stop].count_nonzero() for start, stop in bounds]).tolist())
 
 
 def operand_shard(part: Part, target: Layout, comm: Communication) -> torch.Tensor:

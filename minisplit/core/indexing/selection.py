@@ -22,11 +22,9 @@ _REVERSED = (
 )
 # torch cannot index these dtypes in every way. Indexing only copies elements, so that the same bits of another
 # dtype serve.
-_SAME_BITS = {
-    torch.uint16: torch.int16,
-    torch.uint32: torch.int32,
-    torch.uint64: torch.int64,
-} | {dtype: torch.uint8 for dtype in ALL_DTYPES if str(dtype).startswith("torch.float8")}
+_SAME_BITS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64} | {
+    dtype: torch.uint8 for dtype in ALL_DTYPES if str(dtype).startswith("torch.float8")
+}
 
 
 class Selected(NamedTuple):

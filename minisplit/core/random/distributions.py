@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.communication.protocol import Communication, sanitize_comm
+from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
 from minisplit.core.layout import Layout, as_count, as_index, layout_from_counts, normalise_shape
 from minisplit.core.performance_warning import requested_move
@@ -28,9 +28,9 @@ from minisplit.core.random.sampling import IndexGrid, Sampler
 def rand(
     *shape: Any,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw numbers from 0 to below 1.
@@ -88,9 +88,9 @@ def rand(
 def randn(
     *shape: Any,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw from the normal distribution of mean 0 and variance 1.
@@ -149,9 +149,9 @@ def uniform(
     size: Shape = (),
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw numbers from `low` to below `high`.
@@ -215,9 +215,9 @@ def normal(
     size: Shape = (),
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw from the normal distribution of a mean and a standard deviation.
@@ -279,9 +279,9 @@ def exponential(
     size: Shape = (),
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw from the exponential distribution.
@@ -340,9 +340,9 @@ def bernoulli(
     size: Shape | None = None,
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw 1 with a probability, and else 0.
@@ -405,9 +405,9 @@ def poisson(
     size: Shape | None = None,
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw counts of the Poisson distribution.
@@ -479,9 +479,9 @@ def randint(
     size: Shape = (),
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw integers from `low` to below `high`.
@@ -542,7 +542,7 @@ def randint(
 
 
 def rand_like(
-    x: DNDarray, *, dtype: torch.dtype | None = None, split: int | None = None, generator: Generator | None = None
+    x: DNDarray, *, dtype: Dtype = None, split: int | None = None, generator: Generator | None = None
 ) -> DNDarray:
     """Draw numbers from 0 to below 1, in the shape and layout of an array.
 
@@ -584,7 +584,7 @@ def rand_like(
 
 
 def randn_like(
-    x: DNDarray, *, dtype: torch.dtype | None = None, split: int | None = None, generator: Generator | None = None
+    x: DNDarray, *, dtype: Dtype = None, split: int | None = None, generator: Generator | None = None
 ) -> DNDarray:
     """Draw from the normal distribution of mean 0 and variance 1, in the shape and layout of an array.
 
@@ -630,7 +630,7 @@ def randint_like(
     low: int,
     high: int | None = None,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
@@ -685,9 +685,9 @@ def randperm(
     n: int,
     *,
     split: int | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw an order of the integers from 0 to below `n`.
@@ -798,7 +798,7 @@ def choice(
     p: Any = None,
     *,
     split: int | None = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
     """Draw rows of an array, or integers below a number.
@@ -890,7 +890,7 @@ def _shape_of(extents: tuple[Any, ...]) -> Shape:
     return extents[0] if len(extents) == 1 else extents
 
 
-def _check_real(dtype: torch.dtype | None, parts: int = 2) -> torch.dtype:
+def _check_real(dtype: Dtype, parts: int = 2) -> torch.dtype:
     """The dtype, or torch's default. TypeError unless it is real, or complex where numbers may have two parts."""
     chosen = sanitize_dtype(dtype) or torch.get_default_dtype()
     sampling.check_real(chosen.to_real() if parts == 2 and chosen.is_complex else chosen)
@@ -958,7 +958,7 @@ def _draw_like(
     name: str,
     sample: Callable[[IndexGrid, torch.Tensor, torch.device], torch.Tensor],
     others: tuple[object, ...],
-    dtype: torch.dtype | None,
+    dtype: Dtype,
     generator: Generator | None,
 ) -> DNDarray:
     """Draw from distributions whose parameters are the elements of `x`, the argument `name`."""

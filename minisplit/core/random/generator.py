@@ -13,14 +13,14 @@ import numpy as np
 
 from minisplit.core.communication.debug import CollectiveError, debugging, texts_by_rank
 from minisplit.core.communication.inside_vmap import inside_vmap
-from minisplit.core.communication.protocol import Communication, sanitize_comm
+from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.random.philox import Key, fold, words_of
 
 _LIMIT = 2**64
-# The states of all generators that have drawn. One variable, since a context keeps each variable that was set in it
-# for ever. Its value is replaced, not changed: another context may have it as well.
+# The states of all generators that have drawn. One variable, since a context keeps each variable that was set in
+# it for ever. Its value is replaced, not changed: another context may have it as well.
 _states: ContextVar[weakref.WeakKeyDictionary[Generator, State]] = ContextVar("minisplit_random")
 
 
@@ -193,7 +193,7 @@ def sanitize_generator(generator: Generator | None) -> Generator:
     )
 
 
-def seed(seed: int | None = None, *, comm: Communication | None = None) -> int:
+def seed(seed: int | None = None, *, comm: Comm = None) -> int:
     """Start again from a seed, with the numbers that come without a generator.
 
     Until this is called the seed is 0.

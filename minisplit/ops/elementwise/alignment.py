@@ -11,7 +11,7 @@ from minisplit.core.transfer import elements_moved
 
 
 @dataclass(frozen=True, slots=True)
-class Alignment:
+class LayoutPlan:
     """The layout of an operation's result, and what its operands need for it.
 
     Attributes
@@ -20,14 +20,29 @@ class Alignment:
         The layout of the result.
     needed : tuple of Layout or None
         The layout that each operand must have. None where it has that already.
+    """
+
+    result: Layout
+    needed: tuple[Layout | None, ...]
+
+    def bytes_moved(self, layouts: Sequence[Layout], itemsizes: Sequence[int]) -> int:
+        """Return how many bytes of operands of these layouts and bytes per element change their rank."""
+        moves = zip(itemsizes, layouts, self.needed, strict=True)
+        return sum(size * elements_moved(layout, needed or layout) for size, layout, needed in moves)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment(LayoutPlan):
+    """A plan of an elementwise operation.
+
+    Attributes
+    ----------
     like : int or None
         The index of an operand whose layout is that of the result.
     messages : bool
         Whether ranks send messages, because a split operand needs another layout.
     """
 
-    result: Layout
-    needed: tuple[Layout | None, ...]
     like: int | None
     messages: bool
 
@@ -47,15 +62,9 @@ def align(layouts: tuple[Layout, ...], itemsizes: tuple[int, ...]) -> Alignment:
     True
     """
     shape = broadcast_shape([layout.shape for layout in layouts])
-    candidates = [_broadcast_layout(layout, shape) for layout in layouts if layout.split is not None]
-
-    def bytes_moved(result: Layout) -> int:
-        return sum(
-            size * elements_moved(layout, operand_layout(layout, result))
-            for layout, size in zip(layouts, itemsizes, strict=True)
-        )
-
-    return _align_to(layouts, min(candidates, key=bytes_moved, default=Layout(shape, None, layouts[0].ranks)))
+    results = [_broadcast_layout(layout, shape) for layout in layouts if layout.split is not None]
+    plans = [_align_to(layouts, result) for result in results or [Layout(shape, None, layouts[0].ranks)]]
+    return min(plans, key=lambda plan: plan.bytes_moved(layouts, itemsizes))
 
 
 @lru_cache(maxsize=256)

@@ -138,26 +138,15 @@ def _is_inexact(x: Any) -> bool:
     return isinstance(x, (float, complex, np.inexact))
 
 
-# The operators that change an array in place: torch's method, and whether it may fail on one rank alone.
-_IN_PLACE: dict[str, tuple[Torch, MayFail | None]] = {
-    "add": (torch.Tensor.add_, None),
-    "subtract": (torch.Tensor.sub_, None),
-    "multiply": (torch.Tensor.mul_, None),
-    "divide": (torch.Tensor.div_, None),
-    "floor_divide": (special_cases.floor_divide_, divides_integers),
-    "remainder": (special_cases.remainder_, divides_integers),
-    "pow": (torch.Tensor.pow_, None),
-    "bitwise_and": (torch.Tensor.bitwise_and_, None),
-    "bitwise_or": (torch.Tensor.bitwise_or_, None),
-    "bitwise_xor": (torch.Tensor.bitwise_xor_, None),
-    "bitwise_left_shift": (torch.Tensor.bitwise_left_shift_, None),
-    "bitwise_right_shift": (torch.Tensor.bitwise_right_shift_, None),
-}
+# The operators that change an array in place and are not torch's method of their name. They may fail on one rank
+# alone, for the zeros that only this rank divides by.
+_DIVISIONS: dict[str, Torch] = {"floor_divide": special_cases.floor_divide_, "remainder": special_cases.remainder_}
 
 
 def in_place(name: str, x: DNDarray, other: Operand) -> DNDarray:
     """Change `x` to the operation `name` of `x` and `other`, and return it. Its layout and dtype stay."""
-    change, may_fail = _IN_PLACE[name]
+    may_fail = divides_integers if name in _DIVISIONS else None
+    change = _DIVISIONS.get(name) or getattr(torch.Tensor, f"{name}_")
     other = value = _check_operand(other, 2, name)
     if isinstance(other, DNDarray):
         check_one_communicator([x, other])

@@ -1,4 +1,4 @@
-"""Arithmetic of arrays: sums, products, quotients, remainders, signs.
+"""Arithmetic of arrays: sums, products, quotients, remainders, signs, and whole numbers near each element.
 
 Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
 """
@@ -228,6 +228,7 @@ def fmod(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.fmod(ms.array([-3, 3], split=0), 2).tolist()
     [-1, 1]
     """
+    # numbers=1: torch takes a number in the second place only.
     return binary(torch.fmod, "fmod", x1, x2, numbers=1, may_fail=divides_integers)
 
 
@@ -270,6 +271,7 @@ def gcd(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.gcd(ms.array([12, 18, 0], split=0), 8).tolist()
     [4, 2, 8]
     """
+    # numbers=0: torch has this function for two tensors only.
     return binary(torch.gcd, "gcd", x1, x2, numbers=0)
 
 
@@ -352,6 +354,7 @@ def lcm(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.lcm(ms.array([12, 18, 0], split=0), 8).tolist()
     [24, 72, 0]
     """
+    # numbers=0: torch has this function for two tensors only.
     return binary(torch.lcm, "lcm", x1, x2, numbers=0)
 
 
@@ -583,3 +586,173 @@ def subtract(x1: Operand, x2: Operand, /) -> DNDarray:
     [-2, -1, 0]
     """
     return binary(torch.subtract, "subtract", x1, x2)
+
+
+def ceil(x: DNDarray, /) -> DNDarray:
+    """Round each element up.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The least whole numbers that are not below, in the layout of `x` and with the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are bools or complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.ceil(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
+    [-1.0, 1.0, 2.0]
+    """
+    return unary(torch.ceil, x)
+
+
+def fix(x: DNDarray, /) -> DNDarray:
+    """Round each element towards zero, under NumPy's name for `trunc`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The nearest whole numbers towards zero, in the layout of `x` and with the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are bools or complex.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    trunc : The same.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.fix(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
+    [-1.0, 0.0, 2.0]
+    """
+    return unary(torch.fix, x)
+
+
+def floor(x: DNDarray, /) -> DNDarray:
+    """Round each element down.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The greatest whole numbers that are not above, in the layout of `x` and with the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are bools or complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.floor(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
+    [-2.0, 0.0, 2.0]
+    """
+    return unary(torch.floor, x)
+
+
+def round(x: DNDarray, /) -> DNDarray:
+    """Round each element to the nearest whole number.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The nearest whole numbers, in the layout of `x` and with the dtype of `x`. Of two that are equally near it
+        is the even one.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are bools or complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.round(ms.array([-1.5, 0.2, 2.5], split=0)).tolist()
+    [-2.0, 0.0, 2.0]
+    """
+    return unary(torch.round, x)
+
+
+def trunc(x: DNDarray, /) -> DNDarray:
+    """Round each element towards zero.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The nearest whole numbers towards zero, in the layout of `x` and with the dtype of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    NotImplementedError
+        If the elements are bools or complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.trunc(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
+    [-1.0, 0.0, 2.0]
+    """
+    return unary(torch.trunc, x)

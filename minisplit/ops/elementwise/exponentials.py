@@ -107,6 +107,7 @@ def expm1(x: DNDarray, /) -> DNDarray:
     >>> ms.expm1(ms.array([0.0, 1e-12], split=0)).tolist()
     [0.0, 9.999999960041972e-13]
     """
+    # Not torch.expm1, which gives other zeros and infinities of complex numbers than the standard asks for.
     return unary(special_cases.expm1, x)
 
 
@@ -281,6 +282,7 @@ def logaddexp(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.logaddexp(ms.array([1000.0, 0.0], split=0), -1000.0).tolist()
     [1000.0, 0.0]
     """
+    # numbers=0: torch has this function for two tensors only.
     return binary(torch.logaddexp, "logaddexp", x1, x2, numbers=0)
 
 

@@ -42,6 +42,7 @@ def conj(x: DNDarray, /) -> DNDarray:
     >>> ms.conj(ms.array([1 + 2j, 3 - 1j], split=0)).tolist()
     [(1-2j), (3+1j)]
     """
+    # Not torch.conj, which shares memory with its argument.
     return unary(special_cases.conj, x)
 
 
@@ -84,6 +85,7 @@ def copysign(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.copysign(ms.array([1.0, -2.0], split=0), -0.0).tolist()
     [-1.0, -2.0]
     """
+    # numbers=1: torch takes a number in the second place only.
     return binary(torch.copysign, "copysign", x1, x2, numbers=1)
 
 
@@ -387,6 +389,7 @@ def nextafter(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.nextafter(ms.zeros(1, split=0), 1.0) > 0).tolist()
     [True]
     """
+    # numbers=0: torch has this function for two tensors only.
     return binary(torch.nextafter, "nextafter", x1, x2, numbers=0)
 
 

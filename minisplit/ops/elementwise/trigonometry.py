@@ -46,6 +46,7 @@ def acos(x: DNDarray, /) -> DNDarray:
     >>> ms.acos(ms.array([1.0], split=0)).tolist()
     [0.0]
     """
+    # Not torch.acos, whose imaginary part has the wrong sign at a complex zero.
     return unary(special_cases.acos, x)
 
 
@@ -214,6 +215,7 @@ def atan2(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.atan2(ms.array([0.0, 0.0], split=0), ms.array([1.0, -1.0])).tolist()
     [0.0, 3.1415927410125732]
     """
+    # numbers=0: torch has this function for two tensors only.
     return binary(torch.atan2, "atan2", x1, x2, numbers=0)
 
 
@@ -379,6 +381,7 @@ def hypot(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.hypot(ms.array([3.0, 5.0], split=0), ms.array([4.0, 12.0])).tolist()
     [5.0, 13.0]
     """
+    # numbers=0: torch has this function for two tensors only.
     return binary(torch.hypot, "hypot", x1, x2, numbers=0)
 
 

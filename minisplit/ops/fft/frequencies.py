@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.protocol import Comm
 from minisplit.core.devices import Device
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.factories import arange
 from minisplit.core.layout import as_index, normalise_axes
+from minisplit.ops.shape.flip import roll
 from minisplit.ops.shape.layouts import Axes
-from minisplit.ops.shape.roll import roll
 
 
 def fftfreq(
@@ -19,10 +19,10 @@ def fftfreq(
     /,
     *,
     d: float = 1.0,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make the frequencies of `minisplit.fft.fft`: from 0 up, then the negative ones.
 
@@ -73,10 +73,10 @@ def rfftfreq(
     /,
     *,
     d: float = 1.0,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
-    comm: Communication | None = None,
+    comm: Comm = None,
 ) -> DNDarray:
     """Make the frequencies of `minisplit.fft.rfft`, from 0 up.
 
@@ -127,7 +127,7 @@ def _check_points(n: int) -> int:
     return n
 
 
-def _divide(index: DNDarray, length: float, dtype: torch.dtype | None) -> DNDarray:
+def _divide(index: DNDarray, length: float, dtype: Dtype) -> DNDarray:
     """Return the frequencies that have so many periods in a length."""
     dtype = sanitize_dtype(dtype) or torch.get_default_dtype()
     if not dtype.is_floating_point:

@@ -703,10 +703,8 @@ def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, k
             local = partial(_transform_shard, partial(_TORCH[sign, "complex"], norm=norm))
             shard = transform_split_axis(shard, stage, stage_kind, sign, local, comm)
         elif stage.axes:
-            sizes, transform = (
-                tuple(points[axis] for axis in stage.axes),
-                partial(_TORCH[sign, stage_kind], norm=norm),
-            )
+            sizes = tuple(points[axis] for axis in stage.axes)
+            transform = partial(_TORCH[sign, stage_kind], norm=norm)
             shard = _transform_shard(transform, shard, stage.axes, sizes, layout.lshape(comm.rank))
     return DNDarray(shard, layout, comm)
 

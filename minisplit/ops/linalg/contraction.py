@@ -1,40 +1,40 @@
 """Plans of products of arrays, summed over labelled axes: of matrix products, or any einsum.
 
-Layouts in, layouts out: no tensors, no MPI.
+Text, numbers and layouts in, layouts out: no tensors, no MPI.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from string import ascii_uppercase
+from itertools import combinations
+from string import ascii_letters, ascii_uppercase
 
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import elements_moved
-from minisplit.ops.elementwise.alignment import broadcast_shape
+from minisplit.ops.elementwise.alignment import LayoutPlan, broadcast_shape
+
+# A step multiplies some operands. It has their places in the list, from which they are taken, and the labels of
+# their product, which is put at the end of the list.
+Step = tuple[tuple[int, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Contraction:
+class Contraction(LayoutPlan):
     """A plan of a product.
 
     Attributes
     ----------
     equation : str
         What each rank computes with its shards, in the notation of `torch.einsum`.
-    result : Layout
-        The layout of the result.
-    needed : tuple of Layout or None
-        The layout that each operand needs, or None where it has that.
     summed : bool
         Whether the work is split along an axis that the result does not have, so that an allreduce
         adds up the results of the ranks.
     """
 
     equation: str
-    result: Layout
-    needed: tuple[Layout | None, ...]
     summed: bool = False
 
 
@@ -67,10 +67,10 @@ def plan_contraction(
         on_two = tuple(Layout(x.shape, x.split, 2) for x in layouts)
         plan = plan_contraction(on_two, itemsizes, terms, output)
         result = Layout(plan.result.shape, plan.result.split, 1)
-        return Contraction(plan.equation, result, (None,) * len(layouts), plan.summed)
+        return Contraction(result, (None,) * len(layouts), plan.equation, plan.summed)
     equation, shape = f"{','.join(terms)}->{output}", tuple(extents[label] for label in output)
     if all(x.split is None for x in layouts):
-        return Contraction(equation, Layout(shape, None, ranks), (None,) * len(layouts))
+        return Contraction(Layout(shape, None, ranks), (None,) * len(layouts), equation)
 
     def split_at(term: str, shape: tuple[int, ...], label: str, ragged: tuple[int, ...] | None) -> Layout:
         axis = term.find(label)
@@ -79,23 +79,22 @@ def plan_contraction(
 
     candidates = [
         Contraction(
-            equation,
             split_at(output, shape, label, ragged),
             tuple(split_at(term, x.shape, label, ragged) for term, x in zip(terms, layouts, strict=True)),
+            equation,
             summed=label not in output,
         )
         for label, ragged in _candidate_splits(layouts, terms, output, extents)
     ]
 
     def bytes_sent(plan: Contraction) -> int:
-        moves = zip(itemsizes, layouts, plan.needed, strict=True)
-        moved = sum(size * elements_moved(x, needed or x) for size, x, needed in moves)
         # An allreduce of n bytes sends at least 2 (ranks - 1) n bytes, over all ranks.
-        return moved + plan.summed * 2 * (ranks - 1) * plan.result.size * max(itemsizes)
+        reduced = plan.summed * 2 * (ranks - 1) * plan.result.size * max(itemsizes)
+        return plan.bytes_moved(layouts, itemsizes) + reduced
 
     best = min(candidates, key=bytes_sent)
     needed = tuple(None if x == layout else layout for x, layout in zip(layouts, best.needed, strict=True))
-    return Contraction(equation, best.result, needed, best.summed)
+    return replace(best, needed=needed)
 
 
 def _candidate_splits(
@@ -155,3 +154,80 @@ def plan_matmul(left: Layout, right: Layout, itemsizes: tuple[int, int]) -> Cont
         batch[len(batch) - max(right.ndim - 2, 0) :] + "i" + columns,
     )
     return plan_contraction((left, right), itemsizes, terms, batch + rows + columns)
+
+
+# Key: the text and the dimensions of the operands. Programs have few different subscripts.
+@lru_cache(maxsize=256)
+def parse_subscripts(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str]:
+    """Return the labels of the operands' axes and of the result's, with a letter for each axis of an ellipsis.
+
+    Raise a ValueError for subscripts that are not such text, or do not fit operands of so many dimensions.
+
+    >>> parse_subscripts("ij,jk", (2, 2)), parse_subscripts("...i->...", (2,))
+    ((('ij', 'jk'), 'ik'), (('ai',), 'a'))
+    """
+    text = "".join(subscripts.split())
+    inputs, arrow, output = text.partition("->")
+    terms = inputs.split(",")
+    for term in (*terms, output):
+        letters = term.replace("...", "", 1)
+        if not set(letters) <= set(ascii_letters):
+            raise ValueError(
+                f"subscripts must be letters, one ellipsis for each operand at most, commas, one '->', "
+                f"got {term!r} in {subscripts!r}"
+            )
+    if len(terms) != len(ndims):
+        raise ValueError(f"subscripts {subscripts!r} are for {len(terms)} operands, got {len(ndims)}")
+    ellipses = [_ellipsis_ndim(term, ndim, subscripts) for term, ndim in zip(terms, ndims, strict=True)]
+    unused = [letter for letter in ascii_letters if letter not in text]
+    if max(ellipses) > len(unused):
+        raise ValueError(
+            f"einsum has {len(ascii_letters)} labels, too few for {subscripts!r} and {ndims} dimensions"
+        )
+    # The axes of ellipses are aligned at the back, as in broadcasting.
+    broadcast = "".join(unused[: max(ellipses)])
+    labels = tuple(
+        term.replace("...", broadcast[len(broadcast) - ndim :]) for term, ndim in zip(terms, ellipses, strict=True)
+    )
+    if not arrow:
+        once = sorted(label for label, n in Counter(inputs).items() if n == 1 and label in ascii_letters)
+        return labels, broadcast + "".join(once)
+    output = output.replace("...", broadcast)
+    for label, n in Counter(output).items():
+        if n > 1 or not any(label in term for term in labels):
+            raise ValueError(
+                f"the result has labels that an operand has, each once, but {subscripts!r} has {label!r} "
+                f"{'more than once' if n > 1 else 'in the result alone'}"
+            )
+    return labels, output
+
+
+def _ellipsis_ndim(term: str, ndim: int, subscripts: str) -> int:
+    """Return for how many axes the ellipsis of a term stands."""
+    letters = len(term.replace("...", ""))
+    if letters > ndim or (letters < ndim and "..." not in term):
+        raise ValueError(f"{term!r} of {subscripts!r} names {letters} axes, but the operand has {ndim}")
+    return ndim - letters
+
+
+def contraction_steps(terms: Sequence[str], output: str, extents: Mapping[str, int]) -> list[Step]:
+    """Return in which order to multiply: first the two operands whose product is smallest, of equals the first.
+
+    A label that no other operand and not the result has is summed over at once.
+
+    >>> contraction_steps(["ij", "jk", "k"], "i", {"i": 9, "j": 9, "k": 9})
+    [((1, 2), 'j'), ((0, 1), 'i')]
+    """
+    remaining, steps = list(terms), []
+    while len(remaining) > 2:
+        pairs = combinations(range(len(remaining)), 2)
+        products = {pair: _product_labels(remaining, pair, output) for pair in pairs}
+        pair = min(products, key=lambda pair: math.prod(extents[label] for label in products[pair]))
+        steps.append((pair, products[pair]))
+        remaining = [term for place, term in enumerate(remaining) if place not in pair] + [products[pair]]
+    return [*steps, (tuple(range(len(remaining))), output)]
+
+
+def _product_labels(terms: Sequence[str], pair: tuple[int, int], output: str) -> str:
+    others = output + "".join(term for place, term in enumerate(terms) if place not in pair)
+    return "".join(dict.fromkeys(label for place in pair for label in terms[place] if label in others))

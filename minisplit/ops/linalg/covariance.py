@@ -10,8 +10,8 @@ from minisplit.ops.elementwise.exponentials import sqrt
 from minisplit.ops.elementwise.floating import conj, real
 from minisplit.ops.elementwise.selection import clip
 from minisplit.ops.linalg.products import inner
+from minisplit.ops.shape.axes import insert_axes
 from minisplit.ops.shape.diagonal import diagonal
-from minisplit.ops.shape.dimensions import insert_axes
 from minisplit.ops.shape.join import concat
 
 

@@ -7,13 +7,18 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from minisplit.core.array import DNDarray
+from minisplit.core.array import DNDarray, replicated
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
-from minisplit.ops.linalg.batched import apply_to_matrices, apply_to_square, as_matrices
-from minisplit.ops.linalg.matrix_layouts import is_split_matrix, split_longer_axis
+from minisplit.ops.linalg.batched import (
+    apply_to_matrices,
+    apply_to_square,
+    as_matrices,
+    is_split_matrix,
+    split_longer_axis,
+)
 from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
 
 
@@ -310,13 +315,13 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
         # The first m columns determine Q, which makes R of the other columns: they stay where they are.
         lead = aligned[..., :rows].resplit(None)._larray
         q, r = wide_qr(lead, aligned._larray, layout, comm)
-        return QRResult(_replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
+        return QRResult(replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
     q, r = tsqr(aligned._larray, layout, comm)
     if mode == "reduced" or rows == columns:
-        return QRResult(DNDarray(q, layout, comm).to_layout(x._layout), _replicated(r, comm))
+        return QRResult(DNDarray(q, layout, comm).to_layout(x._layout), replicated(r, comm))
     # The columns that complete Q are multiplied by rows of zeros.
     zeros_below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
-    return QRResult(_with_complete_basis(q, layout, comm), _replicated(zeros_below, comm)._align(x._layout))
+    return QRResult(_with_complete_basis(q, layout, comm), replicated(zeros_below, comm)._align(x._layout))
 
 
 def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
@@ -427,7 +432,7 @@ def small_factor(x: DNDarray) -> DNDarray:
     if x.shape[-2] < x.shape[-1]:
         return small_factor(adjoint(x))
     aligned = align_longer_axis(x)
-    return _replicated(tsqr_r(aligned._larray, aligned._layout, x._comm), x._comm)
+    return replicated(tsqr_r(aligned._larray, aligned._layout, x._comm), x._comm)
 
 
 def align_longer_axis(x: DNDarray) -> DNDarray:
@@ -438,10 +443,6 @@ def align_longer_axis(x: DNDarray) -> DNDarray:
 def adjoint(x: DNDarray) -> DNDarray:
     """Return the conjugate transposes of matrices. Local."""
     return conj(x.mT) if x.dtype.is_complex else x.mT
-
-
-def _replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
-    return DNDarray(whole, Layout(tuple(whole.shape), None, comm.size), comm)
 
 
 def _with_complete_basis(q: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:

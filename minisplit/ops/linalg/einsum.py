@@ -8,8 +8,7 @@ from string import ascii_letters
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.linalg.contraction import label_extents
-from minisplit.ops.linalg.einsum_subscripts import contraction_steps, parse_subscripts
+from minisplit.ops.linalg.contraction import contraction_steps, label_extents, parse_subscripts
 from minisplit.ops.linalg.products import contract_labels
 from minisplit.ops.shape.diagonal import diagonal_of
 from minisplit.ops.shape.reshape import without_aliasing

@@ -13,10 +13,10 @@ from minisplit.core.layout import as_index
 from minisplit.ops.linalg.batched import apply_to_square
 from minisplit.ops.linalg.solvers import inv
 from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
+from minisplit.ops.shape.axes import of_matrices
 from minisplit.ops.shape.diagonal import local_offset
 from minisplit.ops.shape.layouts import without_axis
 from minisplit.ops.shape.reshape import without_aliasing
-from minisplit.ops.shape.transpose import of_matrices
 
 
 class SlogdetResult(NamedTuple):

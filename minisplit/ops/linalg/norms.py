@@ -15,8 +15,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import normalise_axes
 from minisplit.ops.linalg.decompositions import svdvals
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_inexact, plan_reduction, reduce_shard
-from minisplit.ops.shape.dimensions import expand_dims
-from minisplit.ops.shape.transpose import moveaxis, of_matrices
+from minisplit.ops.shape.axes import expand_dims, moveaxis, of_matrices
 
 # The norms that are an extreme of sums of absolute values: whether to sum over rows (0) or columns (1). A positive
 # order stands for the greatest sum, a negative one for the least.

@@ -13,10 +13,18 @@ from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
-from minisplit.ops.linalg.batched import agreement_on_shards, apply_to_matrices, as_matrices, check_precision
+from minisplit.ops.linalg.batched import (
+    agreement_on_shards,
+    align_solve,
+    apply_to_matrices,
+    as_matrices,
+    check_precision,
+    is_split_matrix,
+    splits_matrices,
+    whole_matrices,
+)
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals
-from minisplit.ops.linalg.matrix_layouts import align_solve, is_split_matrix, splits_matrices, whole_matrices
-from minisplit.ops.shape.dimensions import insert_axes
+from minisplit.ops.shape.axes import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.
 Tolerance = float | DNDarray | None
@@ -86,14 +94,14 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     if is_vector:
         return solve(x1, x2)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
-    layouts = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
-    a = operand_shard(x1, layouts.left, layouts.result).to(dtype)
-    b = operand_shard(x2, layouts.right, layouts.result).to(dtype)
+    plan = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
+    operands = zip((x1, x2), plan.needed, strict=True)
+    a, b = (operand_shard(x, needed, plan.result).to(dtype) for x, needed in operands)
     # torch would take a `b` of fewer axes than `a` for vectors, if the shapes allow it.
-    b = b[(None,) * (layouts.result.ndim - b.ndim)]
-    with agreement_on_shards(x1._comm, "solve", layouts.result):
+    b = b[(None,) * (plan.result.ndim - b.ndim)]
+    with agreement_on_shards(x1._comm, "solve", plan.result):
         solutions = torch.linalg.solve(a, b)
-    return DNDarray(solutions, layouts.result, x1._comm)
+    return DNDarray(solutions, plan.result, x1._comm)
 
 
 def inv(x: DNDarray, /) -> DNDarray:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import LinearCollective, Tensors, all_reduce_gradient, apply
+from minisplit.core.collectives import all_reduce_gradient, linear
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
 def cumulative_sum(
-    x: DNDarray,
-    /,
-    axis: int | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    include_initial: bool = False,
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, include_initial: bool = False
 ) -> DNDarray:
     """Compute the running sums along an axis.
 
@@ -74,12 +69,7 @@ def cumulative_sum(
 
 
 def cumulative_prod(
-    x: DNDarray,
-    /,
-    axis: int | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-    include_initial: bool = False,
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, include_initial: bool = False
 ) -> DNDarray:
     """Compute the running products along an axis.
 
@@ -131,7 +121,7 @@ def cumulative_prod(
     return _accumulate_along(_PRODUCT, x, axis, dtype, include_initial)
 
 
-def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
     """Compute the running sums along an axis, or of all elements in row-major order.
 
     Parameters
@@ -173,7 +163,7 @@ def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None
     return cumulative_sum(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
 
 
-def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: torch.dtype | None = None) -> DNDarray:
+def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
     """Compute the running products along an axis, or of all elements in row-major order.
 
     Parameters
@@ -226,9 +216,7 @@ class _Rule(NamedTuple):
     initial: int
 
 
-def _accumulate_along(
-    rule: _Rule, x: DNDarray, axis: int | None, dtype: torch.dtype | None, include_initial: bool
-) -> DNDarray:
+def _accumulate_along(rule: _Rule, x: DNDarray, axis: int | None, dtype: Dtype, include_initial: bool) -> DNDarray:
     """Compute running sums or products."""
     x = as_dndarray(x)
     if axis is None and x.ndim != 1:
@@ -259,28 +247,20 @@ def _layout_with_initial(layout: Layout, axis: int) -> Layout:
 
 
 def _sums_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Return the sum of the parts of the ranks before this one. Collective: one scan."""
-    return apply(_ExclusiveScan(comm, is_reversed=False), part)[0]
+    """Return the sum of the parts of the ranks before this one. Collective: one scan, MPI's `Exscan`."""
+    return linear(part, comm, comm.scan, partial(_sums_after, comm=comm))
 
 
-@dataclass(frozen=True, slots=True)
-class _ExclusiveScan(LinearCollective):
-    """The sum of the parts of the ranks before this one, or, if reversed, of those after it: MPI's `Exscan`."""
+def _sums_after(part: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """Return the sum of the parts of the ranks after this one. Collective: one allreduce and one scan."""
 
-    comm: Communication
-    is_reversed: bool
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        (part,) = tensors
-        if not self.is_reversed:
-            return [self.comm.scan(part)]
+    def reversed_scan(part: torch.Tensor) -> torch.Tensor:
         # MPI has no reversed scan: what comes after is the total without what comes before. In float64, since the
         # difference of large sums would have few digits.
         wide = part.to(torch.complex128 if part.is_complex() else torch.float64)
-        return [(self.comm.allreduce(wide) - self.comm.scan(wide) - wide).to(part.dtype)]
+        return (comm.allreduce(wide) - comm.scan(wide) - wide).to(part.dtype)
 
-    def transpose(self) -> LinearCollective:
-        return _ExclusiveScan(self.comm, not self.is_reversed)
+    return linear(part, comm, reversed_scan, partial(_sums_before, comm=comm))
 
 
 def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:

@@ -6,19 +6,10 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.moments import variance
-from minisplit.ops.reductions.reduce import (
-    Axis,
-    Dims,
-    accumulate,
-    check_inexact,
-    intersection,
-    product,
-    reduce,
-    union,
-)
+from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce
 
 
 def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -62,7 +53,7 @@ def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.all(ms.ones((2, 3), split=0)).item()
     True
     """
-    return reduce(_all, intersection, x, axis, keepdims)
+    return reduce(_all, product, x, axis, keepdims)
 
 
 def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -106,7 +97,7 @@ def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.any(ms.zeros((2, 3), split=0)).item()
     False
     """
-    return reduce(_any, union, x, axis, keepdims)
+    return reduce(_any, all_reduce, x, axis, keepdims)
 
 
 def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -200,9 +191,7 @@ def max(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     return extreme("max", x, axis, keepdims)
 
 
-def mean(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def mean(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Compute the mean along axes.
 
     Parameters
@@ -306,9 +295,7 @@ def min(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     return extreme("min", x, axis, keepdims)
 
 
-def prod(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def prod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Multiply the elements along axes.
 
     Parameters
@@ -407,9 +394,7 @@ def std(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
     return variance("std", x, axis, correction, keepdims)
 
 
-def sum(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Add up the elements along axes.
 
     Parameters

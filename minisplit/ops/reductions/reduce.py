@@ -15,10 +15,10 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
-from minisplit.ops.reductions.axes import ReducedLayout, reduce_layout
+from minisplit.ops.shape.layouts import ReducedLayout, reduce_layout
 
 Axis = int | tuple[int, ...] | None
 Dims = tuple[int, ...]
@@ -52,13 +52,7 @@ def reduce(local: Local, combine: Combine, x: DNDarray, axis: Axis, keepdims: bo
 
 
 def accumulate(
-    local: Local,
-    combine: Combine,
-    x: DNDarray,
-    axis: Axis,
-    dtype: torch.dtype | None,
-    keepdims: bool,
-    is_mean: bool = False,
+    local: Local, combine: Combine, x: DNDarray, axis: Axis, dtype: Dtype, keepdims: bool, is_mean: bool = False
 ) -> DNDarray:
     """Add up or multiply numbers in a wide dtype, and round once, to `dtype`. `is_mean` divides by the count."""
     x, reduced = plan_reduction(x, axis, keepdims)
@@ -93,7 +87,10 @@ def with_axes(shard: torch.Tensor, reduced: ReducedLayout) -> tuple[torch.Tensor
 
 
 def product(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Multiply the ranks' parts. Collective: one allreduce, or one gather where a gradient is required."""
+    """Multiply the ranks' parts. Collective: one allreduce, or one gather where a gradient is required.
+
+    The product of bools is whether all are true, as their sum (`all_reduce`) is whether any is.
+    """
     if not (part.requires_grad and torch.is_grad_enabled()):
         return comm.allreduce(part, "prod")
     # The gradient of one factor is the product of the others. The total divided by the factor is that only where
@@ -105,16 +102,6 @@ def gather_parts(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     """Return the parts of all ranks along a new first axis. Collective: one exchange."""
     parts = Layout((comm.size, *part.shape), 0, comm.size)
     return redistribute(part.unsqueeze(0), parts, parts.with_split(None), comm)
-
-
-def union(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Return whether bools are true on any rank. Collective: one allreduce."""
-    return comm.allreduce(part)
-
-
-def intersection(part: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """Return whether bools are true on all ranks. Collective: one allreduce."""
-    return comm.allreduce(part, "prod")
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -8,7 +8,7 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, normalise_shape
 from minisplit.ops.elementwise.alignment import align, broadcast_shape
 from minisplit.ops.elementwise.apply import operand_shard
-from minisplit.ops.shape.dimensions import insert_axes
+from minisplit.ops.shape.axes import insert_axes
 from minisplit.ops.shape.join import check_arrays
 from minisplit.ops.shape.reshape import contiguous_clone
 

@@ -12,9 +12,10 @@ from minisplit.core.collectives import redistribute_all
 from minisplit.core.layout import normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.core.transfer import elements_moved
+from minisplit.ops.elementwise.alignment import LayoutPlan
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.shape.dimensions import expand_to, insert_axes
-from minisplit.ops.shape.layouts import ConcatPlan, concat_layout
+from minisplit.ops.shape.axes import expand_to, insert_axes
+from minisplit.ops.shape.layouts import concat_layout
 
 _LARGE_MOVE = (
     "joined arrays go to their places in the result. Those that are split alike, along another axis than the one "
@@ -326,10 +327,10 @@ def check_arrays(arrays: Any, name: str) -> list[DNDarray]:
     return checked
 
 
-def concat_as(arrays: Sequence[DNDarray], axis: int, plan: ConcatPlan) -> DNDarray:
+def concat_as(arrays: Sequence[DNDarray], axis: int, plan: LayoutPlan) -> DNDarray:
     """The arrays joined along `axis`, once each is in the layout that the plan has for it."""
     comm, shards = arrays[0].comm, [x.larray for x in arrays]
-    pairs = [(x.layout, need) for x, need in zip(arrays, plan.needed, strict=True)]
+    pairs = [(x.layout, need or x.layout) for x, need in zip(arrays, plan.needed, strict=True)]
     moving = [place for place, (have, need) in enumerate(pairs) if have != need]
     if moving:
         # In one exchange for all of them, in which all messages are under way at once.

@@ -1,4 +1,4 @@
-"""The layouts of results of shape operations. Pure: layouts in, layouts out, no tensors and no MPI."""
+"""The layouts of results of shape operations and reductions. Pure: layouts in, layouts out, no tensors, no MPI."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from minisplit.core.layout import Layout, Offsets, as_index
 from minisplit.core.transfer import elements_moved
+from minisplit.ops.elementwise.alignment import LayoutPlan
 
 # How much larger the largest shard may become by `reshape`, to save messages. Any factor bounds the memory. With 1
 # nearly no reshaped array could keep its elements where they are, since bounds are rounded to whole indices.
@@ -233,16 +234,8 @@ def reshape_layout(x: Layout, shape: tuple[int, ...]) -> Layout:
     return min(costs, key=costs.__getitem__, default=even)
 
 
-@dataclass(frozen=True, slots=True)
-class ConcatPlan:
-    """The layout of arrays that are joined, and the layout that each of them needs for it."""
-
-    result: Layout
-    needed: tuple[Layout, ...]
-
-
 @lru_cache(maxsize=256)
-def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> ConcatPlan:
+def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, ...]) -> LayoutPlan:
     """Plan to join arrays of these layouts and bytes per element along `axis`, so that the fewest bytes move.
 
     `minisplit.concat` documents the rule.
@@ -267,22 +260,19 @@ def concat_layout(layouts: tuple[Layout, ...], axis: int, itemsizes: tuple[int, 
         elif x.split is not None:
             candidates.append(Layout(shape, x.split, x.ranks, x.ragged))
 
-    def bytes_moved(plan: ConcatPlan) -> int:
-        pairs = zip(layouts, plan.needed, itemsizes, strict=True)
-        return sum(size * elements_moved(have, need) for have, need, size in pairs)
-
     candidates = candidates or [Layout(shape, None, layouts[0].ranks)]
-    return min((concat_plan(layouts, axis, result) for result in candidates), key=bytes_moved)
+    plans = [concat_plan(layouts, axis, result) for result in candidates]
+    return min(plans, key=lambda plan: plan.bytes_moved(layouts, itemsizes))
 
 
-def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> ConcatPlan:
+def concat_plan(layouts: Sequence[Layout], axis: int, result: Layout) -> LayoutPlan:
     """Plan to join arrays of these layouts along `axis` in the layout `result`."""
     needed, start = [], 0
     for x in layouts:
         counts = slice_counts(result, start, x.shape[axis]) if result.split == axis else result.ragged
         needed.append(Layout(x.shape, result.split, x.ranks, counts))
         start += x.shape[axis]
-    return ConcatPlan(result, tuple(needed))
+    return LayoutPlan(result, tuple(needed))
 
 
 def repeat_counts(x: Layout, repeats: Offsets) -> tuple[int, ...]:
@@ -297,3 +287,47 @@ def _largest_part(*layouts: Layout) -> int:
     for x in layouts:
         parts += x.size if x.split is None else np.diff(x.offsets()) * (x.size // max(x.extent, 1))
     return int(parts.max())
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedLayout:
+    """What a reduction makes of a layout.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        The reduced axes, counted from the front, in order.
+    result : Layout
+        The layout of the result.
+    crosses : bool
+        Whether an element of the result is made from elements of several ranks.
+    count : int
+        From how many elements each element of the result is made.
+    """
+
+    axes: tuple[int, ...]
+    result: Layout
+    crosses: bool
+    count: int
+
+
+# The key is all that the answer depends on. 256 entries are more than the different reductions in the loop of a
+# program, and layouts are small.
+@lru_cache(maxsize=256)
+def reduce_layout(layout: Layout, axes: tuple[int, ...], keepdims: bool) -> ReducedLayout:
+    """Return the layout of an array of this layout, of which `axes`, in order, are reduced.
+
+    The result keeps split and counts where the split axis stays. Otherwise it is replicated.
+
+    >>> rows = Layout((4, 3, 2), 1, ranks=2)
+    >>> reduce_layout(rows, (0,), False).result, reduce_layout(rows, (1,), True).result.shape
+    (Layout(shape=(3, 2), split=0, ranks=2, ragged=None), (4, 1, 2))
+    """
+    shape = tuple(1 if axis in axes else n for axis, n in enumerate(layout.shape) if keepdims or axis not in axes)
+    split = layout.split
+    count = math.prod(layout.shape[axis] for axis in axes)
+    if split is None or split in axes:
+        result = Layout(shape, None, layout.ranks)
+        return ReducedLayout(axes, result, split is not None and layout.ranks > 1, count)
+    new_split = split if keepdims else split - sum(axis < split for axis in axes)
+    return ReducedLayout(axes, Layout(shape, new_split, layout.ranks, layout.ragged), False, count)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import LinearCollective, apply, redistribute
+from minisplit.core.collectives import linear, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
@@ -163,7 +160,7 @@ def reshape_to(x: DNDarray, dst: Layout) -> DNDarray:
         if before.shape == after.shape:
             shard = redistribute(shard, before, after, comm)
         else:
-            (shard,) = apply(_Regroup(comm, before, after), shard)
+            shard = _regroup(shard, before, after, comm)
     return DNDarray(shard.reshape(dst.lshape(comm.rank)), dst, comm)
 
 
@@ -198,22 +195,16 @@ def without_aliasing(result: DNDarray, x: DNDarray) -> DNDarray:
     return DNDarray(contiguous_clone(result.larray), result.layout, result.comm)
 
 
-@dataclass(frozen=True, slots=True)
-class _Regroup(LinearCollective):
-    """The exchange between two layouts that `merge_axes` makes of different shapes.
+def _regroup(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication) -> torch.Tensor:
+    """Move an array between two layouts that `merge_axes` makes of different shapes. Collective: one exchange.
 
     In one of them rows are longer, by a factor, than in the other. There a rank has a run of each long row, and in
     the other it has columns of all short rows. What two ranks have in common is where runs and columns meet: at
     most three boxes in each long row, see `column_boxes`.
     """
 
-    comm: Communication
-    src: Layout
-    dst: Layout
-
-    def forward(self, *tensors: torch.Tensor) -> Sequence[torch.Tensor]:
-        comm, src, dst = self.comm, self.src, self.dst
-        source = tensors[0].contiguous()
+    def exchange(source: torch.Tensor) -> torch.Tensor:
+        source = source.contiguous()
         target = source.new_empty(dst.lshape(comm.rank))
         send: list[tuple[int, torch.Tensor]] = []
         recv: list[tuple[int, torch.Tensor]] = []
@@ -227,10 +218,9 @@ class _Regroup(LinearCollective):
             send += [(peer, piece) for piece in outgoing]
             recv += [(peer, piece) for piece in incoming]
         comm.exchange(send, recv, (source.dtype, src, "to", dst))
-        return [target]
+        return target
 
-    def transpose(self) -> LinearCollective:
-        return replace(self, src=self.dst, dst=self.src)
+    return linear(shard, comm, exchange, lambda gradient: _regroup(gradient, dst, src, comm))
 
 
 def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: int) -> list[torch.Tensor]:

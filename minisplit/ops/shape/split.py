@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.ops.reductions.axes import reduce_layout
-from minisplit.ops.shape.layouts import without_axis
+from minisplit.ops.shape.layouts import reduce_layout, without_axis
 from minisplit.ops.shape.reshape import contiguous_clone
 
 

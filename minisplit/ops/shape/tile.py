@@ -13,7 +13,7 @@ from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Offsets, as_index, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.shape.dimensions import insert_axes
+from minisplit.ops.shape.axes import insert_axes
 from minisplit.ops.shape.join import concat_as
 from minisplit.ops.shape.layouts import Axes, concat_plan, repeat_counts, with_extent
 from minisplit.ops.shape.reshape import ravel

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
-from minisplit.core.layout import as_index
+from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
-from minisplit.ops.sorting.search import replicated, searchsorted
+from minisplit.ops.sorting.search import searchsorted
 
 Edges = int | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
@@ -124,8 +124,7 @@ def bincount(x: DNDarray, /, weights: DNDarray | None = None, minlength: int = 0
         raise ValueError(f"bincount counts in a 1-d array, got shape {x.shape}; use ravel() first")
     if x.dtype.is_floating_point or x.dtype.is_complex:
         raise TypeError(f"bincount counts bools and integers, got {x.dtype}; histogram counts other numbers")
-    if (least := as_index(minlength, "minlength")) < 0:
-        raise ValueError(f"minlength must not be negative, got {minlength}")
+    least = as_count(minlength, "minlength")
     shard = x.larray.to(torch.int64)
     low, high = _extremes(shard, x, (0, -1))
     if low < 0:

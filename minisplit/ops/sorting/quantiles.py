@@ -12,9 +12,8 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.reductions.axes import ReducedLayout
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
-from minisplit.ops.shape.layouts import split_elsewhere
+from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
 from minisplit.ops.sorting.sample_sort import sample_sort
 
 Method = Literal["linear", "lower", "higher", "nearest", "midpoint"]

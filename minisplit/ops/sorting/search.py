@@ -6,11 +6,9 @@ from typing import Literal
 
 import torch
 
-from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
-from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing import index_arrays
-from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
 
@@ -205,11 +203,6 @@ def searchsorted(
     found = torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
     # The elements that come before, on this rank: those of all ranks add up to the place in the whole array.
     return DNDarray(all_reduce(found, x1.comm) if x1.split is not None else found, x2.layout, x1.comm)
-
-
-def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
-    """Return a tensor that is the same on all ranks as an array."""
-    return DNDarray(whole, Layout(tuple(whole.shape), None, comm.size), comm)
 
 
 def searchable(values: torch.Tensor) -> torch.Tensor:

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.array import DNDarray, Operand, as_dndarray, replicated
+from minisplit.core.collectives import all_reduce
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.index_arrays import gather_counts
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import global_index, ordinal
-from minisplit.ops.reductions.reduce import union
 from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
-from minisplit.ops.sorting.search import replicated, searchable
+from minisplit.ops.sorting.search import searchable
 
 
 class UniqueAll(NamedTuple):
@@ -289,7 +289,7 @@ def isin(x1: Operand, x2: Operand, /, *, assume_unique: bool = False, invert: bo
     are_split = first.split is not None and second.split is not None and first.comm.size > 1
     found = _is_among(first.larray, second.larray, first.comm if are_split else None)
     if first.split is None and second.split is not None:
-        found = union(found, first.comm)
+        found = all_reduce(found, first.comm)
     return DNDarray(~found if invert else found, first.layout, first.comm)
 
 

@@ -6,7 +6,13 @@ import pytest
 
 import minisplit as ms
 from minisplit.core.transfer import elements_moved
-from minisplit.ops.linalg.contraction import label_extents, plan_contraction, plan_matmul
+from minisplit.ops.linalg.contraction import (
+    contraction_steps,
+    label_extents,
+    parse_subscripts,
+    plan_contraction,
+    plan_matmul,
+)
 
 pytestmark = pytest.mark.serial
 
@@ -47,3 +53,17 @@ def test_plans_are_those_of_their_own_arguments() -> None:
     assert plan_matmul(rows, columns, (8, 8)).result.split == 0
     assert plan_matmul(rows, columns, (1, 16)).result.split == 1
     assert plan_matmul(ms.Layout((30, 30), 0, 2), columns, (8, 8)).result.shape == (30, 20)
+
+
+def test_small_products_come_first() -> None:
+    extents = {"i": 1000, "j": 10, "k": 1000, "l": 10}
+    assert contraction_steps(["ij", "jk", "kl"], "il", extents) == [((1, 2), "jl"), ((0, 1), "il")]
+
+
+def test_labels() -> None:
+    """They are cached. The text and each number of dimensions change them."""
+    assert parse_subscripts("...ij, j...", (3, 2)) == (("aij", "ja"), "ai")
+    assert parse_subscripts("...ij, j...", (3, 1)) == (("aij", "j"), "ai")
+    assert parse_subscripts("...ij, j...", (2, 3)) == (("ij", "jab"), "abi")
+    assert parse_subscripts("...ij, j... -> ...j", (2, 3)) == (("ij", "jab"), "abj")
+    assert parse_subscripts("ij,jk", (2, 2)) == parse_subscripts("ij,jk->ik", (2, 2))

@@ -68,6 +68,8 @@ NUMPY: dict[str, Callable[[Any, Any], Any]] = {
     "vdot": np.vdot,
     "vecdot": lambda a, b: np.vecdot(a, b) if a.shape[-1:] == b.shape[-1:] else refuse(),
     "tensordot": lambda a, b: np.tensordot(a, b, 2),
+    "kron": np.kron,
+    "cross": lambda a, b: np.cross(a, b) if a.shape[-1:] == b.shape[-1:] == (3,) else refuse(),
 }
 
 
@@ -78,7 +80,13 @@ def test_products_as_numpy_has_them(name: str, pair: Pair) -> None:
     assert_as_numpy(getattr(ms, name), NUMPY[name], pair)
 
 
-TORCH = {"inner": torch.inner, "vecdot": torch.linalg.vecdot, "outer": torch.outer}
+TORCH = {
+    "inner": torch.inner,
+    "vecdot": torch.linalg.vecdot,
+    "outer": torch.outer,
+    "kron": torch.kron,
+    "cross": torch.linalg.cross,
+}
 
 
 @pytest.mark.parametrize("name", TORCH)
@@ -141,6 +149,9 @@ def test_what_is_sent(comm: Comm, left: Any, right: Any, split: Any, sent: dict[
         (lambda x, y: ms.tensordot(x, ms.ones((4, 4))), None, {"allreduce": 1}),
         (lambda x, y: ms.inner(x, ms.ones(4)), 0, {}),
         (ms.inner, 0, {"exchange": 1}),
+        (lambda x, y: ms.kron(x, ms.ones((2, 2))), 0, {}),
+        (lambda x, y: ms.kron(ms.ones((2, 2)), x), 0, {"exchange": 1}),
+        (lambda x, y: ms.cross(x[:, :3], y[:, :3]), 0, {}),
     ],
 )  # fmt: skip
 def test_what_products_send(comm: Comm, call: Any, split: Any, sent: dict[str, int]) -> None:
@@ -149,6 +160,15 @@ def test_what_products_send(comm: Comm, call: Any, split: Any, sent: dict[str, i
         z = call(x, y)
     assert z.split == split
     assert dict(seen.calls) == (sent if comm.size > 1 else {})
+
+
+def test_kron_gathers_the_smaller_of_two_split_arrays(size: int) -> None:
+    small, large = ms.ones((1, 3), split=0), ms.array(torch.arange(64.0).reshape(32, 2), split=0)
+    for pair in ((small, large), (large, small)):
+        with traffic() as seen:
+            found = ms.kron(*pair)
+        assert_equal(found, torch.kron(*(x.resplit(None).larray for x in pair)))
+        assert seen.bytes_sent <= (size - 1) * 3 * 4
 
 
 def test_half_precision_is_added_up_in_float32(comm: Comm) -> None:
@@ -175,7 +195,7 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     part = comm.split(rank % 2)
     assert part is not None
     x = ms.ones((3, 3), split=0, comm=part)
-    for call in (ms.matmul, ms.vecdot, ms.tensordot, ms.inner, ms.vdot):
+    for call in (ms.matmul, ms.vecdot, ms.tensordot, ms.inner, ms.vdot, ms.kron, ms.cross):
         assert call(x, x).comm is part  # type: ignore[operator]
     part.free()
 
@@ -203,6 +223,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ms.vecdot(square(), ms.ones((3, 2))), ValueError, "vectors of one length, got 3 and 2 along axis -1"),
     (lambda: ms.vecdot(square(), ms.ones(3), axis=0), ValueError, "axis 0 of vecdot names different axes"),
     (lambda: ms.vdot(square(), ms.ones(3)), ValueError, r"arrays of one size, got shapes \(3, 3\) and \(3,\)"),
+    (lambda: ms.cross(ms.ones((3, 2), split=0), ms.ones((3, 2))), ValueError, "length 3, got 2 along axis -1"),
     (lambda: ms.outer(square(), ms.ones(3)), ValueError, r"1-d arrays, got shapes \(3, 3\)"),
 ]
 

@@ -23,7 +23,7 @@ from matrices import (
 )
 
 import minisplit as ms
-from minisplit.ops.linalg.matrix_layouts import is_split_matrix
+from minisplit.ops.linalg.batched import is_split_matrix
 from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
 
 # Shapes of matrices and of right-hand sides: vectors and batches that broadcast among them.

@@ -1,4 +1,4 @@
-"""Diagonals: NumPy's values for every layout, and no element moves."""
+"""Diagonals and triangles: NumPy's values for every layout, and no element moves."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hs
+from layouts import layout_of
+from shape_cases import check_row, functions_of, is_right
 
 import minisplit as ms
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
 
+# (function, shape, arguments), and whether no call of it needs a message, whatever the layout.
+TRIANGLES: list[tuple[str, tuple[int, ...], tuple[Any, ...], bool]] = [
+    ("tril", (5, 4), (), True),
+    ("tril", (2, 5, 4), (-2,), True),
+    ("triu", (5, 4), (1,), True),
+    ("triu", (4, 5), (-1,), True),
+]  # fmt: skip
 OFFSETS = hs.integers(-6, 6)
 
 
@@ -68,10 +77,32 @@ def test_diagonals_are_copies_on_their_communicator(comm: ms.Communication, rank
     part.free()
 
 
+@pytest.mark.parametrize(("name", "shape", "args", "local"), TRIANGLES)
+def test_triangles(size: int, name: str, shape: tuple[int, ...], args: tuple[Any, ...], local: bool) -> None:
+    check_row(size, name, shape, args, local)
+
+
+def test_every_function_has_a_test() -> None:
+    assert {row[0] for row in TRIANGLES} | {"diag", "diagonal", "trace", "tri"} == functions_of("diagonal")
+
+
+def test_triangles_keep_the_layout(size: int) -> None:
+    ragged = Whole(torch.ones(6, 4), layout_of((6, 4), 0, "ragged", size)).cut()
+    assert ms.tril(ragged).layout == ms.triu(ragged).layout == ragged.layout
+
+
+def test_triangles_of_ones(size: int) -> None:
+    for split in (None, 0, 1):
+        for args in ((4,), (3, 5), (3, 5, -1), (3, 5, 2)):
+            assert is_right(ms.tri(*args, split=split), torch.from_numpy(np.tri(*args, dtype=np.float32)))
+    assert ms.tri(3, dtype=torch.int8).dtype is torch.int8
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
         (ms.diagonal, ValueError, r"at least 2 dimensions, got shape \(3,\)"),
+        (ms.tril, ValueError, r"at least 2 dimensions, got shape \(3,\)"),
         (ms.trace, ValueError, r"at least 2 dimensions, got shape \(3,\)"),
         (lambda x: ms.diag(x[None, None]), ValueError, r"1-d array or a matrix, got shape \(1, 1, 3\)"),
         (lambda x: ms.diag(x, 1.0), TypeError, r"k must be an int, got 1\.0"),

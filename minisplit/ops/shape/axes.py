@@ -1,14 +1,14 @@
-"""The axes of an array in another order. Local: the split goes with its axis."""
+"""The axes of an array: in another order, and those of extent 1, which come and go. The split goes with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.layout import normalise_axes, normalise_axis
-from minisplit.ops.shape.layouts import Axes, permute_layout
-from minisplit.ops.shape.reshape import contiguous_clone
+from minisplit.ops.shape.layouts import Axes, expand_layout, permute_layout, reduce_layout, reshape_layout
+from minisplit.ops.shape.reshape import contiguous_clone, reshape_to, without_aliasing
 
 
 def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
@@ -207,3 +207,181 @@ def of_matrices(x: Any) -> DNDarray:
     if array.ndim < 2:
         raise ValueError(f"matrices need at least 2 dimensions, got shape {array.shape}")
     return array
+
+
+def expand_dims(x: DNDarray, /, axis: Axes = 0) -> DNDarray:
+    """Return `x` with axes of extent 1 more.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    axis : int or sequence of int, default 0
+        The places of the new axes in the result.
+
+    Returns
+    -------
+    DNDarray
+        The array, in memory of its own. The split goes with its axis and keeps its counts.
+
+    Raises
+    ------
+    IndexError
+        If a place is out of range.
+    ValueError
+        If a place is named twice.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> y = ms.expand_dims(ms.zeros((2, 3), split=1), (0, -1))
+    >>> y.shape, y.split
+    ((1, 2, 3, 1), 2)
+    """
+    return without_aliasing(insert_axes(as_dndarray(x), axis), x)
+
+
+def atleast_1d(x: DNDarray, /) -> DNDarray:
+    """Return `x`, or a 1-d array of its element if it has no axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        An array of at least one dimension, in memory of its own. Split as `x`.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.atleast_1d(ms.array(7)).shape
+    (1,)
+    """
+    return without_aliasing(expand_to(x, 1), x)
+
+
+def atleast_2d(x: DNDarray, /) -> DNDarray:
+    """Return `x` with axes of extent 1 up to two dimensions. A 1-d array becomes a row.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        An array of at least two dimensions, in memory of its own. The split goes with its axis.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.atleast_2d(ms.zeros(4, split=0)).shape
+    (1, 4)
+    """
+    return without_aliasing(expand_to(x, 2), x)
+
+
+def atleast_3d(x: DNDarray, /) -> DNDarray:
+    """Return `x` with axes of extent 1 up to three dimensions.
+
+    The axes stand where NumPy puts them: before and after that of a 1-d array, after those of a matrix.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        An array of at least three dimensions, in memory of its own. The split goes with its axis.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.atleast_3d(ms.zeros(4, split=0)).shape
+    (1, 4, 1)
+    """
+    return without_aliasing(expand_to(x, 3), x)
+
+
+def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
+    """Return `x` without axes of extent 1.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    axis : int or sequence of int, optional
+        The axes to remove. By default all that have extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The array, in memory of its own. The split goes with its axis. If the split axis is removed, the rank that
+        has the elements keeps them, and the result is split along another axis. It is replicated if it has none.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis has another extent than 1.
+
+    Communication
+    -------------
+    Local, but for a split array of which no axis is left. Then collective: one exchange of its element.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.squeeze(ms.zeros((1, 3, 1), split=1)).split
+    0
+    """
+    ones = tuple(place for place, extent in enumerate(as_dndarray(x).shape) if extent == 1)
+    axes = ones if axis is None else normalise_axes(axis, x.ndim)
+    if not set(axes) <= set(ones):
+        raise ValueError(f"squeeze takes away axes of extent 1, got axis {axes} of shape {x.shape}")
+    layout = reduce_layout(x.layout, axes, keepdims=False).result
+    if x.split in axes:
+        # A split axis of extent 1 is on one rank. That rank keeps the elements, as in any reshape.
+        layout = reshape_layout(x.layout, layout.shape)
+    return without_aliasing(reshape_to(x, layout), x)
+
+
+# The places at which NumPy adds axes to an array of so many dimensions, by the number that it is to have.
+_NEW_AXES: dict[int, tuple[tuple[int, ...], ...]] = {1: ((0,),), 2: ((0, 1), (0,)), 3: ((0, 1, 2), (0, 2), (2,))}
+
+
+def expand_to(x: Any, ndim: int) -> DNDarray:
+    """`x` with axes of extent 1 up to `ndim` dimensions, where NumPy puts them, in the memory of `x`. Local."""
+    return x if as_dndarray(x).ndim >= ndim else insert_axes(x, _NEW_AXES[ndim][x.ndim])
+
+
+def insert_axes(x: DNDarray, axis: Axes) -> DNDarray:
+    """`x` with axes of extent 1 at the places `axis` of the result, in the memory of `x`. Local."""
+    # Places are counted in the result, so that -1 is the last one.
+    number = len(tuple(axis)) if isinstance(axis, Iterable) else 1
+    axes = normalise_axes(axis, x.ndim + number)
+    layout = expand_layout(x.layout, axes)
+    return DNDarray(x.larray.reshape(layout.lshape(x.comm.rank)), layout, x.comm)

@@ -1,4 +1,4 @@
-"""Reductions of the elements that are not NaN."""
+"""What is made of reductions: weighted means, sums of exponentials, what is not NaN, equality as a whole."""
 
 from __future__ import annotations
 
@@ -7,25 +7,153 @@ from math import inf, nan
 
 import torch
 
-from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce
+from minisplit.core.dtypes import Dtype
 from minisplit.ops.data_types import astype
-from minisplit.ops.elementwise.arithmetic import abs, divide, subtract
-from minisplit.ops.elementwise.comparison import greater
-from minisplit.ops.elementwise.exponentials import sqrt, square
-from minisplit.ops.elementwise.floating import isnan
-from minisplit.ops.elementwise.logic import logical_not
+from minisplit.ops.elementwise.arithmetic import abs, add, divide, multiply, subtract
+from minisplit.ops.elementwise.comparison import equal, greater, isclose, logical_not
+from minisplit.ops.elementwise.exponentials import exp, log, sqrt, square
+from minisplit.ops.elementwise.floating import isfinite, isnan
 from minisplit.ops.elementwise.selection import where
-from minisplit.ops.reductions.functions import all, max, min, prod_over, sum
+from minisplit.ops.reductions.functions import all, max, mean, min, prod_over, sum
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
     accumulate,
     accumulation_dtype,
     check_inexact,
+    check_ordered,
     plan_reduction,
     product,
 )
+
+
+def average(
+    x: DNDarray, /, axis: Axis = None, *, weights: DNDarray | None = None, keepdims: bool = False
+) -> DNDarray:
+    """Compute the weighted mean along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    weights : DNDarray, optional
+        The weights: of the shape of `x`, or 1-d for one axis. By default all are equal.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The sums of `x * weights`, divided by the sums of the weights. The shape of `x` without the reduced axes.
+        Split as `x`, with its counts, where its split axis stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `weights` is no DNDarray, an axis is no int, or, without weights, the dtype has no fractions.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or the weights have another shape, or are on another communicator.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces, of the products and of the weights.
+    Where the weights are split in another way than `x`, `multiply` moves them first.
+
+    See Also
+    --------
+    mean : The mean without weights.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.average(ms.array([1.0, 4.0], split=0), weights=ms.array([2.0, 1.0])).item()
+    2.0
+    """
+    x, reduced = plan_reduction(x, axis, keepdims)
+    if weights is None:
+        return mean(x, axis, keepdims=keepdims)
+    if as_dndarray(weights, "weights").shape != x.shape:
+        if weights.ndim != 1 or len(reduced.axes) != 1 or weights.shape[0] != x.shape[reduced.axes[0]]:
+            raise ValueError(
+                f"weights must have the shape of x, {x.shape}, or be 1-d for one axis of that length, "
+                f"got shape {weights.shape} for axes {reduced.axes}"
+            )
+        weights = weights[(slice(None),) + (None,) * (x.ndim - 1 - reduced.axes[0])]
+    products = multiply(x, weights)
+    dtype = torch.result_type(products.larray, 1.0)
+    # In the shape of x, so that the weights are added up along the same axes: 1-d ones are broadcast.
+    ones = DNDarray(torch.ones_like(x.larray, dtype=weights.dtype), x.layout, x.comm)
+    weights, wide = multiply(weights, ones), accumulation_dtype(dtype)
+    total = sum(products, axis, dtype=wide, keepdims=keepdims)
+    return astype(divide(total, sum(weights, axis, dtype=wide, keepdims=keepdims)), dtype, copy=False)
+
+
+def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Compute the logarithm of the sum of exponentials along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The exponents, which are real floating-point numbers. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The logarithms, without overflow: the greatest element is subtracted first. -inf of no elements. The shape
+        of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
+        replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the dtype is not a real floating-point one.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces, of the greatest elements and of the
+    sums.
+
+    See Also
+    --------
+    logaddexp : The same of two arrays.
+
+    Notes
+    -----
+    Halves are added up in float32, and rounded once.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.logsumexp(ms.array([0.0, 0.0], split=0)).item() > 0.69
+    True
+    """
+    x, reduced = plan_reduction(x, axis, keepdims)
+    check_inexact(x.dtype, "logsumexp")
+    if not reduced.count:
+        return log(sum(exp(x), axis, keepdims=keepdims))
+    check_ordered(x, reduced, "logsumexp")
+    y = astype(x, accumulation_dtype(x.dtype), copy=False)
+    # The result does not depend on what is subtracted, and so has no gradient for it.
+    peak = max(DNDarray(y.larray.detach(), y.layout, y.comm), axis, keepdims=True)
+    # An infinite peak would give inf - inf, which is NaN.
+    peak = where(isfinite(peak), peak, 0.0)
+    result = log(sum(exp(subtract(y, peak)), axis, keepdims=keepdims))
+    shard = peak.larray.reshape(reduced.result.lshape(x.comm.rank))
+    return astype(add(result, DNDarray(shard, reduced.result, x.comm)), x.dtype, copy=False)
 
 
 def nanmax(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -171,9 +299,7 @@ def nanmin(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     return _extreme_without_nan(min, inf, x, axis, keepdims)
 
 
-def nanprod(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def nanprod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Multiply the elements along axes that are not NaN.
 
     Parameters
@@ -267,9 +393,7 @@ def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
 
 
-def nansum(
-    x: DNDarray, /, axis: Axis = None, *, dtype: torch.dtype | None = None, keepdims: bool = False
-) -> DNDarray:
+def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
     """Add up the elements along axes that are not NaN.
 
     Parameters
@@ -397,3 +521,86 @@ def _nansum(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
 def _nanprod(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
     """Multiply the elements of a shard that are not NaN."""
     return prod_over(torch.where(shard.isnan(), 1, shard), dims, keepdim)
+
+
+def allclose(
+    x1: Operand, x2: Operand, /, *, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
+    """Return whether all elements are equal within a tolerance.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray or number
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    rtol : float, default 1e-05
+        The tolerance in relation to `x2`.
+    atol : float, default 1e-08
+        The absolute tolerance.
+    equal_nan : bool, default False
+        Whether NaN is close to NaN.
+
+    Returns
+    -------
+    bool
+        Whether `|x1 - x2| <= atol + rtol * |x2|` for all elements. The same on every rank.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+
+    Communication
+    -------------
+    Collective: one allreduce, and the messages of `isclose` where the layouts differ. Local where both are
+    replicated.
+
+    See Also
+    --------
+    isclose : The same for each element.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.allclose(ms.ones(2, split=0), 1.000001)
+    True
+    """
+    return bool(all(isclose(x1, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)))
+
+
+def array_equal(x1: DNDarray, x2: DNDarray, /) -> bool:
+    """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray
+        The arrays to compare. Any shape, split and counts.
+
+    Returns
+    -------
+    bool
+        Whether they are equal. The same on every rank. NaN equals nothing.
+
+    Raises
+    ------
+    TypeError
+        If one of them is no DNDarray.
+    ValueError
+        If they have one shape, but are on different communicators.
+
+    Communication
+    -------------
+    Collective: one allreduce, and an exchange where the layouts differ. Local where the shapes differ, or both
+    arrays are replicated.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.array_equal(ms.ones(2, split=0), ms.ones(2)), ms.array_equal(ms.ones(2), ms.ones(3))
+    (True, False)
+    """
+    as_dndarray(x1, "x1")
+    as_dndarray(x2, "x2")
+    # The shapes first: those that broadcast are not equal for it.
+    return x1.shape == x2.shape and bool(all(equal(x1, x2)))

@@ -1,10 +1,11 @@
-"""Axes in another order: torch's values for every layout, and no message."""
+"""Axes in another order, and those of extent 1: torch's values for every layout, mostly without a message."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+import torch
 from layouts import KINDS, layout_of
 from shape_cases import check_row, functions_of, values
 
@@ -21,6 +22,14 @@ ROWS: list[tuple[str, tuple[int, ...], tuple[Any, ...], bool]] = [
     ("swapaxes", (5, 2, 3), (0, -1), True),
     ("moveaxis", (5, 2, 3), (0, -1), True),
     ("moveaxis", (5, 2, 3), ((2, 0), (0, 1)), True),
+    ("expand_dims", (5, 3), (0,), True),
+    ("expand_dims", (5, 3), ((1, -1),), True),
+    ("expand_dims", (), (0,), True),
+    ("squeeze", (5, 1, 3, 1), (), True),
+    ("squeeze", (1, 5, 1), (-1,), True),
+    ("squeeze", (1, 5, 1), ((0, 2),), True),
+    ("squeeze", (1, 1), (), False),
+    *((f"atleast_{n}d", (5, 3, 2)[:ndim], (), True) for n in (1, 2, 3) for ndim in range(4)),
 ]  # fmt: skip
 
 
@@ -30,7 +39,7 @@ def test_values(size: int, name: str, shape: tuple[int, ...], args: tuple[Any, .
 
 
 def test_every_function_has_a_row() -> None:
-    assert {row[0] for row in ROWS} == functions_of("transpose")
+    assert {row[0] for row in ROWS} == functions_of("axes")
 
 
 def test_the_split_goes_with_its_axis(size: int) -> None:
@@ -38,9 +47,17 @@ def test_the_split_goes_with_its_axis(size: int) -> None:
     assert (x.T.split, x.mT.split, ms.moveaxis(x, 0, 1).split) == (2, 0, 1)
 
 
+def test_where_results_are_split(size: int) -> None:
+    assert ms.expand_dims(ms.zeros((2 * size, 3, 4), split=0), (0, 2)).split == 1
+    last = ms.squeeze(Whole(torch.ones(1, 5), ms.Layout((1, 5), 0, size)).cut())
+    assert last.counts == (5, *[0] * (size - 1))
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
+        (lambda x: ms.expand_dims(x, 3), IndexError, "axis 3 is out of range for 3 dimensions"),
+        (lambda x: ms.squeeze(x, 0), ValueError, r"extent 1, got axis \(0,\) of shape \(6, 2\)"),
         (lambda x: ms.permute_dims(x, (0, 0)), ValueError, r"axes \(0, 0\) names an axis .* more than once"),
         (lambda x: ms.permute_dims(x, (0,)), ValueError, r"each axis of shape \(6, 2\) once, got \(0,\)"),
         (lambda x: ms.permute_dims(x, (0, 2)), IndexError, "axes 2 is out of range for 2 dimensions"),
