@@ -9,6 +9,7 @@
 | `watchdog` | the thread that ends a job that cannot go on |
 | `datatypes` | MPI's datatypes and operations for torch's dtypes |
 | `exchange` | messages between pairs of ranks, in chunks |
+| `handles` | what MPI has of a communicator, and when it gets it back |
 | `mpi` | `MPICommunication` |
 | `startup` | `MPI_WORLD`, `MPI_SELF`, and what `import minisplit` does once |
 

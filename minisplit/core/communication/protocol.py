@@ -36,6 +36,8 @@ from minisplit.core.transfer import TransferPlan
 Record = NDArray[np.int64]
 # What kind of call a rank makes, then what must be the same on all ranks.
 Call = tuple[object, ...]
+# So many of its last calls a rank can tell to others.
+KEPT = 1024
 # Tensors, each with the rank that it goes to or comes from.
 Messages = Sequence[tuple[int, torch.Tensor]]
 # Called before each collective call, with the call and what it carries. What it returns is called after the call.
@@ -95,14 +97,17 @@ class Communication(ABC):
         The number of ranks in the group.
     """
 
-    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_thread", "rank", "size")
+    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_recent", "_thread", "rank", "size")
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
-        # The call that this rank is in, and how many it has made: the watchdog and debug mode look at them.
-        self._call: Call | None = None
+        # How many calls this rank has made; number and kind of the one that it is in; and the last ones, that of
+        # number n at place n % KEPT. Number and kind are one value, since the watchdog reads them in a thread of
+        # its own: the number of one call and the kind of the next would be a call that no other rank has made.
         self._calls = 0
+        self._call: tuple[int, Call] | None = None
+        self._recent: list[tuple[int, Call] | None] = [None] * KEPT
         # The thread that makes the calls, None before the first one.
         self._thread: int | None = None
         # Why no call can be made any more, "" while calls can be made.
@@ -512,8 +517,8 @@ class Communication(ABC):
             self._claim()
         if inside_vmap():
             refuse(call)
-        self._calls += 1
-        self._call = call
+        self._calls = number = self._calls + 1
+        self._call = self._recent[number % KEPT] = number, call
         end = None if self._observer is None else self._observer(call, args)
         try:
             if debugging():

@@ -16,6 +16,7 @@ from mpi4py import MPI
 from mpi4py.run import set_abort_status
 
 from minisplit.core.communication.agreement import has_traceback_text
+from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.mpi import LIVE, MPICommunication
 from minisplit.core.communication.protocol import set_default_comm
 from minisplit.core.communication.watchdog import Watchdog, time_limit
@@ -23,6 +24,7 @@ from minisplit.core.devices import chosen_threads, cores, rank_environment, thre
 
 MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
 MPI_SELF = MPICommunication(MPI.COMM_SELF)
+MPI_WORLD._handle.set_name(WORLD)
 # The status that `notice_exit` was given, 0 before.
 _exit_status = [0]
 
