@@ -4,6 +4,7 @@
 | --- | --- |
 | `debug` | debug mode, call sites, checksums |
 | `reduce_ops` | how two ranks' contributions to a reduction become one |
+| `arguments` | the checks of what its methods are called with |
 | `protocol` | `Communication`, and the communicator in use |
 | `agreement` | an error of one rank, raised on all |
 | `watchdog` | the thread that ends a job that cannot go on |

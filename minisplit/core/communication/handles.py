@@ -6,7 +6,7 @@ import gc
 import secrets
 import weakref
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mpi4py import MPI
@@ -17,8 +17,6 @@ HANDLES: weakref.WeakValueDictionary[int, Handle] = weakref.WeakValueDictionary(
 WORLD = 1
 # After so many parts more those in cycles of references are looked for. MPICH has room for about 2,000 in all.
 MANY = 256
-# Those that were made of a communicator of mpi4py and given up. Nobody else would remember their calls.
-_GIVEN_UP: deque[Handle] = deque(maxlen=MANY)
 
 
 class Handle:
@@ -47,6 +45,10 @@ class Handle:
 
     __slots__ = ("__weakref__", "given_up", "mpi", "name", "parts", "recent")
 
+    # Those that were made of a communicator of mpi4py and given up. Nobody else would remember their calls. Not of
+    # the module, which is empty when the interpreter ends.
+    remembered: ClassVar[deque[Handle]] = deque(maxlen=MANY)
+
     def __init__(self, recent: list[Any], mpi: MPI.Intracomm | None = None) -> None:
         self.recent = recent
         self.mpi = mpi
@@ -68,7 +70,7 @@ class Handle:
         """Say that this rank makes no more calls."""
         self.given_up = True
         if self.name and not is_part:
-            _GIVEN_UP.append(self)
+            self.remembered.append(self)
 
     def free(self) -> None:
         """Give the communicator back to MPI, unless parts of it are in use, on which it waits. Collective."""
@@ -99,7 +101,7 @@ class Handle:
 
 def remembers_all() -> bool:
     """Whether `HANDLES` has every communicator that this rank has given up without the others."""
-    return len(_GIVEN_UP) < MANY
+    return len(Handle.remembered) < MANY
 
 
 def _all_ranks(mpi: MPI.Intracomm, values: list[bool]) -> list[bool]:

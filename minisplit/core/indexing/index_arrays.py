@@ -136,7 +136,7 @@ def nonzero(mask: Part, comm: Communication) -> list[Part]:
 
 def gather_counts(count: int, comm: Communication) -> Layout:
     """Return the layout of a 1-d array of which this rank has `count` elements. Collective: one allgather."""
-    return layout_from_counts(comm.allgather(np.array([count]))[:, 0].tolist())
+    return layout_from_counts(comm.allgather_record(np.array([count]))[:, 0].tolist())
 
 
 def _count_true(mask: torch.Tensor, rows: Layout) -> Layout:
