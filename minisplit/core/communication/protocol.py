@@ -41,7 +41,7 @@ from minisplit.core.communication.debug import (
 )
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
-from minisplit.core.error_text import short_repr
+from minisplit.core.error_text import encoded, said_by
 from minisplit.core.transfer import TransferPlan
 
 # A few integers.
@@ -455,7 +455,7 @@ class Communication(ABC):
         try:
             data = b"1" + to_json(value).encode()
         except Exception as error:  # of this rank alone, so it is sent in place of the value
-            data = b"0" + short_repr(error).encode(errors="backslashreplace")
+            data = b"0" + encoded(f"{type(error).__name__}: {said_by(error)}")
         gathered = self.allgather(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         parts = [part.numpy().tobytes() for part in gathered]
         for rank, part in enumerate(parts):
@@ -576,7 +576,7 @@ class Communication(ABC):
         if other is None:
             return
         description = description or f"checksum {number:x}"
-        first, differing = (self.broadcast_bytes(description.encode(), root).decode() for root in (0, other))
+        first, differing = (self.broadcast_bytes(encoded(description), root).decode() for root in (0, other))
         raise ValueError(
             f"{name} must be the same on every rank, but rank 0 has {first}, rank {other} has {differing}"
             f"{hint and '; '}{hint}"
@@ -736,7 +736,8 @@ class Communication(ABC):
 
     def _compare(self, call: Call) -> None:
         """Raise CollectiveError, the same on every rank, unless all ranks make this call on the same line."""
-        text, site = describe_call(call), f" at {call_site()[-80:]}"
+        # As bytes that UTF-8 can read again: names of files may hold others.
+        text, site = (encoded(part).decode() for part in (describe_call(call), f" at {call_site()[-80:]}"))
         room = TEXT_BYTES - len(site.encode())
         if len(text.encode()) > room:  # the counts of many ranks: their end is compared by a hash
             end = f" ... [{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}]"
