@@ -97,14 +97,18 @@ class _Apply(torch.autograd.Function):
     # The forward pass makes its calls in the thread of the program, which the communicator checks. The backward
     # pass may run in a thread of autograd, so it takes the communicator over.
 
+    # In the form that transforms of torch.func around a call ask for.
+
     @staticmethod
-    def forward(ctx: Any, collective: Collective, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        ctx.collective = collective
-        outputs = tuple(collective.forward(*tensors))
-        ctx.mark_non_differentiable(*[x for x in outputs if not (x.is_floating_point() or x.is_complex())])
-        if collective.keeps_tensors:
-            ctx.save_for_backward(*tensors, *outputs)
-        return outputs
+    def forward(collective: Collective, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(collective.forward(*tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        ctx.collective, *tensors = inputs
+        ctx.mark_non_differentiable(*[x for x in output if not (x.is_floating_point() or x.is_complex())])
+        if ctx.collective.keeps_tensors:
+            ctx.save_for_backward(*tensors, *output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -242,40 +246,46 @@ def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Comm
     Collective: one broadcast. Its backward pass is local: the gradient is replicated, and that of the root flows
     back.
     """
-    return apply(_Broadcast(comm, shape, root, tuple(piece.shape)), piece)[0]
+    return apply(Broadcast(comm, root, shape, tuple(piece.shape)), piece)[0]
 
 
 @dataclass(frozen=True, slots=True)
-class _Broadcast(LinearCollective):
+class Broadcast(LinearCollective):
+    """What the root has, on all ranks. Its `shape` is that of the other ranks' tensors, unless they differ."""
+
     comm: Communication
-    shape: tuple[int, ...]
     root: int
+    shape: tuple[int, ...] | None = None
     # Of the tensor that this rank passes, for its gradient.
-    own_shape: tuple[int, ...]
+    own_shape: tuple[int, ...] | None = None
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        mine = tensors[0] if self.comm.rank == self.root else tensors[0].new_empty(self.shape)
-        return [self.comm.broadcast(mine, self.root)]
+        (x,) = tensors
+        if self.shape is not None and self.comm.rank != self.root:
+            x = x.new_empty(self.shape)
+        return [self.comm.broadcast(x, self.root)]
 
     def transpose(self) -> LinearCollective:
-        return _KeepOnRoot(self.comm, self.shape, self.root, self.own_shape)
+        return KeepOnRoot(self.comm, self.root, self.shape, self.own_shape)
 
 
 @dataclass(frozen=True, slots=True)
-class _KeepOnRoot(LinearCollective):
-    """What all ranks have, on the root alone, and zeros elsewhere: the transpose of a broadcast."""
+class KeepOnRoot(LinearCollective):
+    """What all ranks have, on the root alone, and zeros elsewhere: the transpose of a broadcast. Local."""
 
     comm: Communication
-    shape: tuple[int, ...]
     root: int
-    own_shape: tuple[int, ...]
+    shape: tuple[int, ...] | None = None
+    own_shape: tuple[int, ...] | None = None
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        whole = tensors[0]
-        return [whole.clone() if self.comm.rank == self.root else whole.new_zeros(self.own_shape)]
+        (whole,) = tensors
+        if self.comm.rank == self.root:
+            return [whole.clone()]
+        return [whole.new_zeros(whole.shape if self.own_shape is None else self.own_shape)]
 
     def transpose(self) -> LinearCollective:
-        return _Broadcast(self.comm, self.shape, self.root, self.own_shape)
+        return Broadcast(self.comm, self.root, self.shape, self.own_shape)
 
 
 def all_to_all(

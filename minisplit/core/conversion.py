@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils import dlpack
 
 from minisplit.core.array import DNDarray
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication, Record, first_difference, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
@@ -70,7 +71,8 @@ def array(
     Communication
     -------------
     Local without `is_split`, which is collective: one allgather of shapes and dtypes. No elements move. A DNDarray
-    as `obj`, or within it, is redistributed where its split is another one: one exchange.
+    as `obj`, or within it, is redistributed where its split is another one: one exchange. The backward pass of a
+    tensor that is cut is one exchange, by which each rank has the whole gradient.
 
     Examples
     --------
@@ -96,6 +98,14 @@ def array(
     name = "the object given to array(), asarray() or from_numpy()"
     comm.check_replicated(whole, name, "use is_split= where each rank has a part")
     layout = Layout(tuple(whole.shape), split, comm.size)
+    if whole.requires_grad and torch.is_grad_enabled() and split is not None:
+        # Not a plain view, of whose gradient each rank would have its own part, and zeros elsewhere.
+        if copy is False:
+            raise ValueError(
+                "copy=False, but the parts of a tensor that requires a gradient are copied; "
+                "use copy=None or detach()"
+            )
+        return DNDarray(redistribute(whole, layout.with_split(None), layout, comm), layout, comm)
     shard = whole[layout.box(comm.rank)] if whole.ndim else whole
     return DNDarray(_apply_copy(shard, copy, _shares_memory(whole, obj)), layout, comm)
 

@@ -11,20 +11,30 @@ node after all nodes of its function, and the inputs' nodes of several calls in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import Collective, Gradients, Tensors, apply, redistribute_all
+from minisplit.core.collectives import (
+    Collective,
+    Gradients,
+    KeepOnRoot,
+    LinearCollective,
+    Tensors,
+    apply,
+    redistribute_all,
+)  # fmt: skip
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Batch
+from minisplit.vmap.functorch import pytree
 from minisplit.vmap.pytree import Keywords
 
 
@@ -49,13 +59,15 @@ def move_inputs(
     arrays: Sequence[DNDarray | StoredArray],
     batch: Batch,
     keywords: Keywords | None,
+    captured: Sequence[torch.Tensor],
     traced: bool,
     comm: Communication,
-) -> tuple[torch.Tensor | None, list[Any]]:
+) -> tuple[torch.Tensor | None, list[Any], list[torch.Tensor]]:
     """Return each input's shard under its target layout, and a token for `link` if gradients are to flow back.
 
-    If `traced`, gradients are to flow back to inputs or keyword arguments. The keyword arguments are replaced by
-    tensors that come out of the inputs' node.
+    If `traced`, gradients are to flow back to inputs, keyword arguments or `captured` tensors. The keyword
+    arguments are replaced by tensors that come out of the inputs' node. Those that stand for the captured ones are
+    returned as well.
 
     Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
     is read. Collective: one exchange if a shard must move, one agreement if a file is read.
@@ -68,15 +80,17 @@ def move_inputs(
     if traced:
         # Every rank makes a part of the result from all of what is replicated.
         moves = [InputMove(src[i], dst[i], reduce_gradient=dst[i].split is None) for i in places]
-        given = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
+        places_of_keywords = [] if keywords is None else keywords.traced
+        given = [*(keywords.leaves[place] for place in places_of_keywords), *captured] if keywords else captured
         for x in given:
             layout = Layout(x.shape, None, comm.size)
             moves.append(InputMove(layout, layout, reduce_gradient=True))
         token, moved = enter([*inputs, *given], moves, comm)
-        if keywords is not None:
-            for place, x in zip(keywords.traced, moved[len(inputs) :], strict=True):
-                keywords.leaves[place] = x
-        return token, moved[: len(inputs)]
+        end = len(inputs) + len(places_of_keywords)
+        for place, x in zip(places_of_keywords, moved[len(inputs) : end], strict=True):
+            assert keywords is not None
+            keywords.leaves[place] = x
+        return token, moved[: len(inputs)], moved[end:]
     for i in places:
         if src[i].split is None and dst[i].split is not None:
             # A view is enough: a mapped function must not write to its arguments.
@@ -90,7 +104,7 @@ def move_inputs(
         with agreement(comm, "reading the inputs that every sample gets"):
             for i in whole:
                 inputs[i] = inputs[i].read(dst[i].box(comm.rank))
-    return None, inputs
+    return None, inputs, []
 
 
 def enter(
@@ -118,7 +132,7 @@ class _Enter(Collective):
     moves: tuple[InputMove, ...]
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        sums = [self.comm.allreduce(x) if move.reduce else x for x, move in zip(tensors, self.moves, strict=True)]
+        sums = _reduce([move.reduce for move in self.moves], tensors, self.comm)
         moved = _move(sums, self.moves, self.comm)
         # The token is an output of this node, so that an edge to it is one to this node. Its gradient is zero.
         token = torch.zeros((), device=tensors[0].device)
@@ -152,8 +166,129 @@ class _Link(Collective):
         return [_alias(tensors[1])]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        both = torch.zeros_like(self.token), gradients[0]
-        return [link(self.token, x, self.comm) for x in both] if torch.is_grad_enabled() else both
+        zero, gradient = torch.zeros_like(self.token), gradients[0]
+        if not torch.is_grad_enabled():
+            return zero, gradient
+        # The gradient of the inputs is made from this one, by the function: on a rank without samples nothing
+        # says so but the first link. Without it that rank does not come to the node from which this gradient came,
+        # and third derivatives wait for it.
+        zero = link(gradient, link(self.token, zero, self.comm), self.comm)
+        return zero, link(self.token, gradient, self.comm)
+
+
+def count_once(output: torch.Tensor, root: int, comm: Communication) -> torch.Tensor:
+    """Return an output that is the same on all ranks, whose gradient counts once: that of rank `root` flows back.
+
+    Each rank has the whole gradient. If each let it flow into its function, parameters, whose gradients are added
+    up over the ranks, would get it once per rank. `root` has samples.
+
+    Communication
+    -------------
+    Local. The backward pass of a backward pass is one broadcast.
+    """
+    return apply(_CountOnce(comm, root), output)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _CountOnce(LinearCollective):
+    """A broadcast of what all ranks have already, so that no message is sent."""
+
+    comm: Communication
+    root: int
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        return [_alias(tensors[0])]
+
+    def transpose(self) -> LinearCollective:
+        return KeepOnRoot(self.comm, self.root)
+
+
+def _reduce(wanted: Sequence[bool], tensors: Tensors, comm: Communication) -> Tensors:
+    """The tensors, those that are wanted added up over the ranks: one allreduce for all of one dtype.
+
+    A module has some dozens of small parameters, and a message for each would take longer than their sum.
+    """
+    sums = list(tensors)
+    by_dtype: dict[torch.dtype, list[int]] = {}
+    for i, x in enumerate(tensors):
+        if wanted[i]:
+            by_dtype.setdefault(x.dtype, []).append(i)
+    for places in by_dtype.values():
+        total = comm.allreduce(torch.cat([tensors[i].reshape(-1) for i in places]))
+        for i, part in zip(places, torch.split(total, [tensors[i].numel() for i in places]), strict=True):
+            # Memory of its own, if there are several: else each gradient would keep all of them alive.
+            sums[i] = part.view(tensors[i].shape) if len(places) == 1 else part.reshape(tensors[i].shape).clone()
+    return sums
+
+
+def substitute(
+    func: Callable[..., Any], originals: Sequence[torch.Tensor], replacements: Sequence[torch.Tensor]
+) -> Callable[..., Any]:
+    """Return a function like `func`, for which other tensors stand in the place of some that it refers to.
+
+    So the gradients of what it captured come to the inputs' node, where they are added up over the ranks. The
+    function and what it captured are not changed, since threads that are ranks may have them in common.
+    """
+    by_id = {id(old): new for old, new in zip(originals, replacements, strict=True)}
+
+    def substituted(*args: Any) -> Any:
+        with _Substitution(by_id):
+            returned = func(*args)
+        # What it returns as it is went through no function of torch.
+        return pytree.tree_map_only(torch.Tensor, lambda x: by_id.get(id(x), x), returned)
+
+    return substituted
+
+
+class _Substitution(TorchFunctionMode):
+    """Puts some tensors in the place of others wherever they are given to a function of torch."""
+
+    def __init__(self, by_id: dict[int, torch.Tensor]) -> None:
+        super().__init__()
+        self.by_id = by_id
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(
+            *[self.replace(x) for x in args], **{name: self.replace(x) for name, x in (kwargs or {}).items()}
+        )
+
+    def replace(self, x: Any) -> Any:
+        if isinstance(x, torch.Tensor):
+            return self.by_id.get(id(x), x)
+        return type(x)(map(self.replace, x)) if type(x) in (list, tuple) else x
+
+
+def describe_gradients(call_inputs: Sequence[Any], keywords: Keywords | None, captured: Tensors) -> str:
+    """A text that says to what gradients flow back, the same on all ranks if they agree in it. Local."""
+    inputs = [i for i, x in enumerate(call_inputs) if isinstance(x, DNDarray) and x.larray.requires_grad]
+    others = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
+    tensors = ", ".join(f"{x.dtype} {tuple(x.shape)}" for x in (*others, *captured))
+    return f"gradients to inputs {inputs} and to tensors by keyword or captured [{tensors}]"
+
+
+def check_gradients(outputs: Sequence[torch.Tensor], token: torch.Tensor | None) -> None:
+    """RuntimeError if a gradient of the outputs flows to a tensor past the inputs' node, which made the token.
+
+    That is a tensor that the function came by in a way that `minisplit.vmap.references` does not follow. On each
+    rank it would get the gradient of that rank's samples alone. Local.
+    """
+    entry = None if token is None else token.grad_fn
+    nodes: list[Any] = [x.grad_fn or x for x in outputs if x.requires_grad]
+    seen = set()
+    while nodes:
+        node = nodes.pop()
+        if node is entry or id(node) in seen:
+            continue
+        seen.add(id(node))
+        leaf = node if isinstance(node, torch.Tensor) else getattr(node, "variable", None)
+        if leaf is None:
+            nodes += [following for following, _ in node.next_functions if following is not None]
+        else:
+            raise RuntimeError(
+                f"func uses a tensor of shape {tuple(leaf.shape)} and {leaf.dtype} that requires a gradient, in a "
+                "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
+                "give it to the mapped function by keyword, or detach() it"
+            )
 
 
 def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> Tensors:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minisplit.vmap.functorch import get_unwrapped, is_functorch_wrapped_tensor, pytree
+from minisplit.vmap.functorch import pytree, unwrap
 
 Result = TypeVar("Result")
 # Bytes that a chunk may take on each rank, if the program does not say.
@@ -32,16 +32,22 @@ _SLOWER = 1.1
 # is much slower is given up after two: the first chunk of a size may be slow since its memory is new.
 _TRIALS = ((0.02, 3), (0.1, 2), (float("inf"), 1))
 _MUCH_SLOWER = 1.5
+# What is computed within a captured graph is not seen. It is taken for so many times its inputs and outputs: a
+# layer of some dozens of operations.
+_HIDDEN = 16
 
 
 class Tuner:
     """Finds the fastest chunk size for one function and one kind of samples, over all runs of that function.
 
     `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed.
+    `is_captured` says whether the function has parts that torch captures as a graph.
     """
 
-    def __init__(self, budget: int, sample_bytes: int) -> None:
+    def __init__(self, budget: int, sample_bytes: int, is_captured: bool = False) -> None:
         self.budget = budget
+        self.sample_bytes = sample_bytes
+        self.is_captured = is_captured
         self.best: int | None = None
         # The rung of the ladder that is measured now.
         self._size = _power(_FIRST_BYTES // max(sample_bytes, 1), 64)
@@ -90,9 +96,16 @@ class Tuner:
 
         Its time does not count, since it has in it what happens once: compiling, loading, the first allocations.
         """
-        with _MemoryOfResults() as memory:
+        if self.is_captured:
+            # torch captures no graph while a mode is on: torch.cond, for one, is an error then.
             result = call()
-        each = max(memory.total() // samples, 1)
+            outputs = sum(unwrap(x).nbytes for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor))
+            total = _HIDDEN * (self.sample_bytes * samples + outputs)
+        else:
+            with _MemoryOfResults() as memory:
+                result = call()
+            total = memory.total()
+        each = max(total // samples, 1)
         self._limit = max(self.budget // each, 1)
         self._size = min(_power(_START_BYTES // each, self._limit), self._limit)
         return result
@@ -134,7 +147,9 @@ class Tuner:
 _tuners: weakref.WeakKeyDictionary[object, dict[object, Tuner]] = weakref.WeakKeyDictionary()
 
 
-def tuner_for(func: object, owner: object, kind: object, budget: int, sample_bytes: int) -> Tuner:
+def tuner_for(
+    func: object, owner: object, kind: object, budget: int, sample_bytes: int, is_captured: bool = False
+) -> Tuner:
     """The tuner of a function and a kind of samples, the same one in every call.
 
     It is kept as long as `func` lives, or `owner` where `func` cannot be referred to weakly, or hashed.
@@ -145,7 +160,7 @@ def tuner_for(func: object, owner: object, kind: object, budget: int, sample_byt
         tuners = _tuners.setdefault(owner, {})
     key = kind, budget, torch.get_num_threads()
     if key not in tuners:
-        tuners[key] = Tuner(budget, sample_bytes)
+        tuners[key] = Tuner(budget, sample_bytes, is_captured)
     return tuners[key]
 
 
@@ -178,9 +193,7 @@ class _MemoryOfResults(TorchFunctionMode):
         returned = func(*args, **(kwargs or {}))
         for x in pytree.tree_leaves(returned):
             if isinstance(x, torch.Tensor):
-                whole = x  # with the values of all samples, beneath the wrappers of torch.func
-                while is_functorch_wrapped_tensor(whole):
-                    whole = get_unwrapped(whole)
+                whole = unwrap(x)
                 self._results.setdefault(whole.untyped_storage().data_ptr(), whole)
         return returned
 

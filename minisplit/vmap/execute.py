@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -15,12 +14,13 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
 from minisplit.core.communication import inside_vmap
 from minisplit.core.communication.agreement import Failure
-from minisplit.core.communication.debug import checksum
+from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap import functorch
+from minisplit.vmap.autograd import check_gradients
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import Batch, Dims, sample_shape
-from minisplit.vmap.outcome import Outcome, describe, explain, hint_for
+from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, Structure, flatten_outputs
 from minisplit.vmap.random import RandomSource
 
@@ -54,6 +54,8 @@ class VmapTask:
     in_dims: Dims
     out_dims: OutDims
     random: RandomSource | None = None
+    # To what gradients flow back, "" for none.
+    gradients: str = ""
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples, at least one, of which the first is local number `start`.
@@ -98,6 +100,32 @@ class VmapTask:
             inside_vmap.end(in_func)
         return Mapped(outputs, dims, structure)
 
+    def check_first(self, tensors: Tensors, part: Mapped, start: int) -> None:
+        """Map the first sample of a chunk once more, alone: RuntimeError if the chunk gave it other outputs.
+
+        That finds state which cannot be followed, as a counter of Python, and rules of torch that mix samples.
+        """
+        if self.random is None:
+            singles = [
+                x if dim is None else x.select(dim, 0).clone()
+                for x, dim in zip(tensors, self.in_dims, strict=True)
+            ]
+            in_func = inside_vmap.begin()
+            try:
+                alone, _ = flatten_outputs(self.func(*singles))
+            finally:
+                inside_vmap.end(in_func)
+        else:  # the random functions' numbers are those of a batch
+            mapped = self.run([x.clone() for x in _narrow(tensors, self.in_dims, 0, 1)], 1, start)
+            alone = _first_of_each(mapped)
+        for i, (single, first) in enumerate(zip_longest(alone, _first_of_each(part))):
+            if single is None or first is None or not _is_close(single, first):
+                raise RuntimeError(
+                    f"func gives output {i} of a sample another value or shape alone than among the samples of "
+                    "its chunk, so that results would depend on ranks and chunks: it keeps state, draws by other "
+                    "random functions than torch's, or uses a function of torch that mixes samples"
+                )
+
 
 def run(
     task: VmapTask,
@@ -107,6 +135,7 @@ def run(
     rank: int,
     chunk_size: ChunkSize = None,
     captured: Tensors = (),
+    token: torch.Tensor | None = None,
     advance: Advance | None = None,
 ) -> Outcome:
     """Map the consecutive samples of some pieces, `count` in all and at least one, `chunk_size` at a time.
@@ -127,12 +156,7 @@ def run(
             versions = [x._version for x in watched]
             start = first
             while start < last:
-                if chunk_size is None:
-                    stop = last
-                elif isinstance(chunk_size, int):
-                    stop = min(start + chunk_size, last)
-                else:
-                    stop = start + chunk_size.size(last - first, last - start)
+                stop = _end_of_chunk(chunk_size, first, last, start)
                 doing = "mapping"
                 if (start, stop) == (first, last):
                     chunk = tensors
@@ -148,6 +172,8 @@ def run(
                     _raise_changed(watched, versions, tensors)
                 if whole is None:
                     begin = start
+                    if debugging():
+                        task.check_first(chunk, part, start)
                     _check_device(part, tensors[0].device)
                     whole = (_own_memory if stop - start == count else _allocate)(part, tensors, count)
                 if stop - start < count:
@@ -159,14 +185,8 @@ def run(
             doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
         start, doing = begin, "checking"
         assert whole is not None, "there is at least one sample"
-        # Of an output that is the same for every sample the values, too, must be the same on all ranks.
-        kinds = tuple(
-            [
-                (x.dtype, x.shape, dim, x.requires_grad, checksum(x) if dim is None else 0)
-                for x, dim in zip(whole.outputs, whole.dims, strict=True)
-            ]
-        )
-        outputs = describe(kinds, whole.structure, batch.samples)
+        check_gradients(whole.outputs, token)
+        outputs = _describe(whole, batch, task.gradients)
         message = outputs.pickled() if rank == batch.root else b""
     except KeyboardInterrupt:
         raise
@@ -176,6 +196,15 @@ def run(
         again = partial(_run_again, task, tensors, first) if doing == "mapping" else None
         return Outcome(failure=explain(error, start, stop, again, batch.samples, rank))
     return Outcome(whole.outputs, outputs, message=message)
+
+
+def _end_of_chunk(chunk_size: ChunkSize, first: int, last: int, start: int) -> int:
+    """Where the chunk ends that begins at sample `start` of the samples from `first` to `last`."""
+    if chunk_size is None:
+        return last
+    if isinstance(chunk_size, int):
+        return min(start + chunk_size, last)
+    return start + chunk_size.size(last - first, last - start)
 
 
 def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch) -> Outcome:
@@ -211,21 +240,35 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
         return Outcome(failure=Failure(error, doing, hint_for(error), {"samples": range(0)}))
 
 
-def captured_values(func: Callable[..., Any]) -> list[Any]:
-    """What a plain Python function refers to by name: in its closure and among its globals."""
-    if type(func) is not types.FunctionType:
-        return []
-    # Not what it reaches by attributes, as the parameters of a module: that could be anything.
-    values = []
-    for cell in func.__closure__ or ():
-        with suppress(ValueError):  # not set yet
-            values.append(cell.cell_contents)
-    return values + [func.__globals__.get(name) for name in func.__code__.co_names]
+def _describe(whole: Mapped, batch: Batch, gradients: str) -> Outputs:
+    # Of an output that is the same for every sample the values, too, must be the same on all ranks.
+    kinds = tuple(
+        [
+            (x.dtype, x.shape, dim, x.requires_grad, functorch.checksum(x) if dim is None else 0)
+            for x, dim in zip(whole.outputs, whole.dims, strict=True)
+        ]
+    )
+    return describe(kinds, whole.structure, batch.samples, gradients)
 
 
-def captured_tensors(func: Callable[..., Any]) -> list[torch.Tensor]:
-    """The tensors that a plain Python function refers to by name."""
-    return [x for x in captured_values(func) if isinstance(x, torch.Tensor)]
+def _first_of_each(part: Mapped) -> list[torch.Tensor]:
+    """The outputs of the first sample."""
+    return [x if dim is None else x.select(dim, 0) for x, dim in zip(part.outputs, part.dims, strict=True)]
+
+
+def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are the same up to what another order of summation makes of them."""
+    one, other = (functorch.unwrap(x).detach() for x in (one, other))
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if not (one.is_floating_point() or one.is_complex()):
+        return torch.equal(one, other)
+    if one.itemsize < 4:
+        one, other = one.float(), other.float()
+    tolerance = 100 * torch.finfo(other.dtype).eps ** 0.5
+    finite = other.abs().nan_to_num(0, 0)
+    scale = float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
 def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
@@ -293,7 +336,8 @@ def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
     for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
         if dim is not None:
             room.narrow(dim, start, stop - start).copy_(out)
-        elif start and checksum(out) != checksum(room):  # by bytes, as NaN is not equal to itself
+        # By bytes, as NaN is not equal to itself.
+        elif start and functorch.checksum(out) != functorch.checksum(room):
             raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
 
 
@@ -308,9 +352,9 @@ def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     So no output keeps more memory alive than its own, nor changes when another tensor is written to. A captured
     tensor that `func` returns is repeated for every sample, which shows in its strides, but not for one sample.
     """
-    taken = {x.untyped_storage().data_ptr() for x in tensors}
+    taken = {functorch.unwrap(x).untyped_storage().data_ptr() for x in tensors}
     for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
-        storage = out.untyped_storage()
+        storage = functorch.unwrap(out).untyped_storage()
         address = storage.data_ptr()
         if (
             dim is None
@@ -320,6 +364,6 @@ def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
             or 0 in out.stride()
         ):
             part.outputs[i] = out.clone(memory_format=torch.contiguous_format)
-            address = part.outputs[i].untyped_storage().data_ptr()
+            address = functorch.unwrap(part.outputs[i]).untyped_storage().data_ptr()
         taken.add(address)
     return part

@@ -14,14 +14,18 @@ Two private attributes are used in place: `Tensor._version` in `execute`, and `t
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch._C import _functorch
 from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 from torch.utils import _pytree
+
+from minisplit.core.communication import debug
 
 # Assignments, so that each name stands here once: names that are imported are private for type checkers.
 DisableTorchFunction = torch._C.DisableTorchFunction
@@ -44,6 +48,50 @@ temporarily_clear_interpreter_stack = pyfunctorch.temporarily_clear_interpreter_
 # torch.vmap does this at its first call. Without it operations that have no batching rule of their own, but are
 # made of others that have one, are errors until somebody calls torch.vmap.
 lazy_load_decompositions()
+
+
+def is_compiled(func: Any) -> bool:
+    """Whether a function is what `torch.compile` made of one."""
+    module = getattr(func, "__globals__", {}).get("__name__", "")
+    return isinstance(module, str) and module.startswith("torch._dynamo")
+
+
+def unwrap(x: torch.Tensor) -> torch.Tensor:
+    """The tensor with the values, beneath the wrappers that `torch.func` puts around it. They have no memory."""
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
+    return x
+
+
+def checksum(x: torch.Tensor) -> int:
+    """The checksum of the values of a tensor, which may have wrappers around it."""
+    # Within a transform even `detach` would put a wrapper around its result.
+    with temporarily_clear_interpreter_stack():
+        return debug.checksum(unwrap(x))
+
+
+# How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and
+# threads may be ranks.
+_eager_lock = threading.Lock()
+_eager_depth = 0
+_eager_stack = ExitStack()
+
+
+@contextmanager
+def without_compilation() -> Iterator[None]:
+    """Run functions that torch has compiled as they are written, within a `with` block."""
+    global _eager_depth  # noqa: PLW0603 - one number, as torch's setting is one
+    with _eager_lock:
+        _eager_depth += 1
+        if _eager_depth == 1:
+            _eager_stack.enter_context(torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _eager_lock:
+            _eager_depth -= 1
+            if _eager_depth == 0:
+                _eager_stack.close()
 
 
 @contextmanager

@@ -65,13 +65,14 @@ class Outputs:
     layouts: tuple[Layout, ...]
     digest: int
     record: Record
+    gradients: str = ""
 
     def __str__(self) -> str:
         return _join(self.texts())
 
     def texts(self) -> list[str]:
-        """A text for each output, and one for the structure, "" where that is plain."""
-        return [*map(str, self.each), structure_text(self.structure)]
+        """A text for each output, then for the structure and the gradients, "" where there is nothing to say."""
+        return [*map(str, self.each), structure_text(self.structure), self.gradients]
 
     def pickled(self) -> bytes:
         """What ranks without samples cannot know by themselves. TypeError if they could not make the structure."""
@@ -121,21 +122,24 @@ def failure_record(comm: Communication, failure: Failure | None) -> Record:
 # us. A program has some dozens of mapped functions and shapes, so 256 entries of 1 KiB hold them all. There must
 # be a bound, as each new value of a replicated output makes an entry.
 @lru_cache(maxsize=256)
-def describe(kinds: tuple[Any, ...], structure: Structure, samples: Layout) -> Outputs:
-    """Describe outputs of which `kinds` has dtype, shape on this rank, mapped axis, requires_grad and checksum."""
+def describe(kinds: tuple[Any, ...], structure: Structure, samples: Layout, gradients: str = "") -> Outputs:
+    """Describe outputs of which `kinds` has dtype, shape on this rank, mapped axis, requires_grad and checksum.
+
+    `gradients` says to what gradients flow back, in which ranks must agree too: the backward pass is collective.
+    """
     each = [
         Output(dtype, sample_shape(shape, dim), dim, requires_grad, checksum)
         for dtype, shape, dim, requires_grad, checksum in kinds
     ]
-    return _outputs(tuple(each), structure, samples)
+    return _outputs(tuple(each), structure, samples, gradients)
 
 
-def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout) -> Outputs:
+def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout, gradients: str = "") -> Outputs:
     layouts = tuple(output_layout(output.shape, output.dim, samples) for output in each)
     # The representation of a structure may have addresses in it, which differ between ranks.
-    text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r}")
+    text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r} {gradients}")
     digest = int.from_bytes(blake2b(text.encode(errors="backslashreplace"), digest_size=7).digest())
-    return Outputs(each, structure, layouts, digest, make_record(ALL_WELL, digest, -digest))
+    return Outputs(each, structure, layouts, digest, make_record(ALL_WELL, digest, -digest), gradients)
 
 
 def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record) -> Outputs:
@@ -185,6 +189,8 @@ def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
     for ranks in groups[:_MOST_NAMED]:
         message = json.dumps(mine.texts()).encode() if mine is not None and comm.rank == ranks[0] else b""
         kinds.append(json.loads(comm.broadcast_bytes(message, ranks[0])))
+    if len({texts[-1] for texts in kinds}) == 1:
+        kinds = [[*texts[:-1], ""] for texts in kinds]  # not in them do the ranks differ
     chosen = None
     if len({len(texts) for texts in kinds}) == 1 and len(kinds[0]) > _MOST_NAMED:
         # Of many outputs those that differ: the first ones may all be alike.
@@ -196,20 +202,20 @@ def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
     listed = "; ".join(parts) + "; ..." * (len(groups) > len(kinds))
     raise ValueError(
         "func must return the same structure, number, shapes and dtypes of outputs on every rank, and where "
-        f"out_dims is None the same values, got {listed}"
+        f"out_dims is None the same values, and let gradients flow back to the same tensors, got {listed}"
     )
 
 
 def _join(texts: Sequence[str], chosen: Sequence[int] | None = None) -> str:
-    """The texts of outputs, all or the `chosen` ones by number, and that of their structure, which is the last."""
-    *outputs, structure = texts
+    """The texts of outputs, all or the `chosen` ones by number, then those of structure and gradients."""
+    *outputs, structure, gradients = texts
     if chosen is None:
         named = [f"({text})" for text in outputs]
     else:
         named = [f"output {i} ({outputs[i]})" for i in chosen if i < len(outputs)]
     more = len(named) - _MOST_NAMED
     text = " and ".join(named[:_MOST_NAMED] + [f"{more} more"] * (more > 0)) or f"{len(outputs)} outputs"
-    return f"{text} as {structure}" if structure else text
+    return text + (f" as {structure}" if structure else "") + (f" with {gradients}" if gradients else "")
 
 
 def explain(

@@ -14,6 +14,7 @@ from minisplit.core.layout import as_index
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Dims
 from minisplit.vmap.functorch import TreeSpec, pytree
+from minisplit.vmap.references import NUMBERS_AND_TEXTS
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many
 # tensors, and else torch's tree. The first two are what most functions return, and take no walk through a tree.
@@ -59,6 +60,8 @@ class Keywords:
         How the leaves lie in the arguments.
     traced : list of int
         The places in `leaves` of the tensors to which gradients flow back.
+    objects : list of (str, object)
+        The leaves that may refer to tensors, as modules do, each with its name.
     """
 
     def __init__(self, kwargs: dict[str, Any], comm: Communication) -> None:
@@ -78,6 +81,10 @@ class Keywords:
             self.leaves[place] = x.larray
         self.traced = [
             place for place, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and x.requires_grad
+        ]
+
+        self.objects = [
+            (f"{list(kwargs)}", x) for x in self.leaves if not isinstance(x, (torch.Tensor, *NUMBERS_AND_TEXTS))
         ]
 
     def tensors(self) -> list[torch.Tensor]:

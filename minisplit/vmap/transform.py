@@ -20,17 +20,31 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
-from minisplit.vmap.autograd import link, move_inputs
+from minisplit.vmap.autograd import count_once, describe_gradients, link, move_inputs, substitute
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
-from minisplit.vmap.capture import check_same_call, fingerprint, fingerprint_constants
-from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, captured_tensors, infer, run
-from minisplit.vmap.functorch import TreeSpec, pytree
+from minisplit.vmap.batching_rules import MIXING, inside, right_rules
+from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, infer, run
+from minisplit.vmap.functorch import (
+    TreeSpec,
+    pytree,
+    temporarily_clear_interpreter_stack,
+    unwrap,
+    without_compilation,
+)  # fmt: skip
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
 from minisplit.vmap.random import RandomSource
+from minisplit.vmap.references import (
+    CAPTURING,
+    check_same_call,
+    find_captured,
+    fingerprint,
+    fingerprint_constants,
+    names_in_reach,
+)  # fmt: skip
 from minisplit.vmap.stream import FileStream
 
 _wrap = DNDarray._wrap
@@ -181,7 +195,8 @@ class MappedCall(NamedTuple):
     """What a call and its plan know before any message, from the arguments alone.
 
     `spec` says how the arrays lie in the arguments; None if they are the arguments themselves. `shards` are those
-    of the arrays; None if an array is in a file. `traced` says whether a gradient is to flow back to any argument.
+    of the arrays; None if an array is in a file. `captured` are the tensors that the function refers to. `traced`
+    says whether a gradient is to flow back to any of all these.
     """
 
     arrays: Sequence[DNDarray | StoredArray]
@@ -190,6 +205,7 @@ class MappedCall(NamedTuple):
     keywords: Keywords | None
     batch: Batch
     shards: list[torch.Tensor] | None
+    captured: list[torch.Tensor]
     traced: bool
 
 
@@ -222,6 +238,8 @@ class MappedFunction:
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
+        # The names in the code that the function reaches, found by the first call, when all of it is defined.
+        self._names: frozenset[str] | None = None
         # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
         # above.
         functools.update_wrapper(self, func, updated=())
@@ -278,12 +296,18 @@ class MappedFunction:
             )
         random = None if self.options.randomness == "error" else self._random_source(call)
         opened = self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING
+        func = self._func_of_tensors(call)
         with opened as (files, advance):
             token = None
+            followed = [x for x in call.captured if x.requires_grad] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
-                token, inputs = move_inputs(call.arrays, batch, call.keywords, call.traced, comm)
-            task = VmapTask(self._func_of_tensors(call), batch.in_dims, self._out_dims, random)
-            outcome, outcomes = self._run(task, call, inputs, files, advance)
+                token, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
+                if followed:
+                    func = substitute(func, followed, moved)
+                    call.captured.extend(moved)  # they are watched too
+            gradients = describe_gradients(call.arrays, call.keywords, followed) if call.traced else ""
+            task = VmapTask(func, batch.in_dims, self._out_dims, random, gradients)
+            outcome, outcomes = self._run(task, call, inputs, token, files, advance)
             outputs = outcome.outputs
             record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
             highest = comm.agree(record)
@@ -297,6 +321,11 @@ class MappedFunction:
                 shards = _complete(shards, outputs, call)
         if token is not None:
             shards = [link(token, x, comm) if x.requires_grad else x for x in shards]
+            root = batch.root or 0
+            shards = [
+                count_once(x, root, comm) if x.requires_grad and output.dim is None else x
+                for x, output in zip(shards, outputs.each, strict=True)
+            ]
         arrays = [_wrap(shard, layout, comm) for shard, layout in zip(shards, outputs.layouts, strict=True)]
         if written is not None:
             arrays = [
@@ -390,9 +419,15 @@ class MappedFunction:
         elif len(shards) < len(arrays):
             in_dims = tuple([x.split for x in arrays])
         batch = plan_batch(tuple(layouts), tuple(itemsizes), in_dims, self.options.max_imbalance)
-        traced = torch.is_grad_enabled() and (traced or (keywords is not None and bool(keywords.traced)))
+        captured = find_captured(self.func, [] if keywords is None else keywords.objects)
+        if not traced and keywords is not None:
+            traced = bool(keywords.traced)
+        # What goes to files needs no gradient: a trained network may be mapped into them as it is.
+        if not traced and captured and self.options.out is None:
+            traced = any(x.requires_grad for x in captured)
+        traced = traced and torch.is_grad_enabled()
         return MappedCall(
-            arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, traced
+            arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, captured, traced
         )
 
     def _run(
@@ -400,6 +435,7 @@ class MappedFunction:
         task: VmapTask,
         call: MappedCall,
         inputs: Sequence[Any],
+        token: torch.Tensor | None,
         files: FileStream | None,
         advance: Advance | None,
     ) -> tuple[Outcome, Iterator[Outcome]]:
@@ -414,12 +450,10 @@ class MappedFunction:
         begin, end = batch.samples.span(rank)
         if begin == end:
             return Outcome(), iter(())
-        captured = captured_tensors(self.func)
-        if call.keywords is not None:
-            captured += call.keywords.tensors()
+        captured = call.captured if call.keywords is None else [*call.captured, *call.keywords.tensors()]
         size = self._chunk_size(call)
         run_pieces = functools.partial(
-            run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, advance=advance
+            run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, token=token, advance=advance
         )
         if files is None:
             return run_pieces([(0, end - begin, inputs)], end - begin), iter(())
@@ -469,6 +503,13 @@ class MappedFunction:
     def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with the keyword arguments of this call."""
         func, spec, keywords = self.func, call.spec, call.keywords
+        if self._names is None:
+            self._names = names_in_reach(func)
+        if not self._names.isdisjoint(MIXING):
+            func = inside(right_rules, func)
+        if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
+            # torch would compile what stands in the place of its random functions, which draws by NumPy.
+            func = inside(without_compilation, func)
         if spec is None and keywords is None:
             return func
 
@@ -488,14 +529,17 @@ class MappedFunction:
             for x, dim in zip(call.arrays, batch.in_dims, strict=True)
         )
         kind = kinds, batch.in_dims, torch.is_grad_enabled()
-        return tuner_for(self.func, self, kind, self.options.memory_budget or MEMORY_BUDGET, batch.sample_bytes)
+        is_captured = not (self._names or frozenset()).isdisjoint(CAPTURING)
+        budget = self.options.memory_budget or MEMORY_BUDGET
+        return tuner_for(self.func, self, kind, budget, batch.sample_bytes, is_captured)
 
     def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
         """Compare between the ranks, in debug mode, what must be the same on all."""
         check_same_call(call.comm, self.func, kwargs)
         for i, x in enumerate(call.arrays):
             if isinstance(x, DNDarray) and x.split is None:
-                call.comm.check_replicated(x.larray, f"replicated input {i}")
+                with temporarily_clear_interpreter_stack():  # see `functorch.checksum`
+                    call.comm.check_replicated(unwrap(x.larray), f"replicated input {i}")
 
 
 def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:

@@ -320,3 +320,23 @@ def test_a_dndarray_keeps_its_layout(comm: Comm, size: int, raises_alike: Any) -
         ms.array(x, split=2)
     with raises_alike(ValueError, match="a DNDarray stays on its communicator"):
         ms.array(x, comm=ms.MPI_SELF)
+
+
+@pytest.mark.parametrize("make", [ms.array, ms.asarray])
+@pytest.mark.parametrize("split", [None, 0, 1, -1])
+def test_A17_the_whole_gradient_of_a_tensor_that_is_cut(make: Any, split: int | None, size: int) -> None:
+    p = torch.arange(12.0).reshape(4, 3).requires_grad_()
+    x = make(p, split=split)
+    (gradient,) = torch.autograd.grad((x**3).sum().larray, p, create_graph=True)
+    assert torch.equal(gradient, 3 * p**2)
+    gradient.sum().backward()
+    assert p.grad is not None
+    assert torch.equal(p.grad, 6 * p)
+
+
+def test_A17_parts_of_a_tensor_that_requires_a_gradient_are_copied(raises_alike: Any) -> None:
+    p = torch.ones(4, requires_grad=True)
+    with raises_alike(ValueError, "that requires a gradient are copied"):
+        ms.array(p, split=0, copy=False)
+    with torch.no_grad():
+        assert ms.array(p, split=0, copy=False).larray.shape[0] <= 4

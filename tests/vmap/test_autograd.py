@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.collectives import all_reduce_gradient
-from minisplit.testing import assert_close, assert_equal
+from minisplit.testing import assert_close, assert_equal, traffic
 
 Comm = ms.Communication
 
@@ -32,8 +32,8 @@ def test_V23_gradcheck(comm: Comm, owner: int | None, chunk_size: int | None) ->
     """Numerical against analytical gradients, of first and second order, of tensors that all ranks have."""
 
     def whole_call(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        a = ms.asarray(all_reduce_gradient(x, comm), split=1)
-        b = ms.asarray(all_reduce_gradient(y, comm), split=0)
+        a = ms.asarray(x, split=1)
+        b = ms.asarray(y, split=0)
         if owner is not None:
             b = b.redistribute(all_on(owner, 4, comm))
         (out,) = ms.vmap(loss, in_dims=(1, 0), chunk_size=chunk_size)(a, b, w=ms.asarray(w))
@@ -136,3 +136,113 @@ def test_integers_beside_what_requires_a_gradient(comm: Comm) -> None:
     y.larray.sum().backward()
     assert_equal(ms.DNDarray(x.larray.grad, x.layout, comm), torch.arange(5.0))
     assert j.tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1])
+@pytest.mark.parametrize("owner", [None, 0, -1])
+def test_V28_replicated_outputs_count_once(comm: Comm, owner: int | None, chunk_size: int | None) -> None:
+    """Of first and second order, with a replicated output beside a mapped one, by keyword and captured."""
+
+    def penalised(x: torch.Tensor, w: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (x @ w) ** 2, (w**3).sum() * (u**2).sum()
+
+    whole = values(4, 3)
+    w, u = values(3).requires_grad_(), (values(3) + 1).requires_grad_()
+
+    def loss_of(outputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return outputs[0].sum() * 2 + outputs[1] ** 2
+
+    x = ms.array(whole, split=0)
+    if owner is not None:
+        x = x.redistribute(all_on(owner, 4, comm))
+    y, penalty = ms.vmap(lambda x, w: penalised(x, w, u), (0, None), chunk_size=chunk_size)(x, w=w)
+    assert penalty.split is None
+    got = _first_and_second(loss_of((y.sum().larray, penalty.larray)), w, u)
+    plain = torch.vmap(lambda x: penalised(x, w, u), out_dims=(0, None))(whole)
+    for one, other in zip(got, _first_and_second(loss_of(plain), w, u), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def _first_and_second(loss: torch.Tensor, *parameters: torch.Tensor) -> list[torch.Tensor]:
+    first = torch.autograd.grad(loss, parameters, create_graph=True)
+    second = torch.autograd.grad(sum((x**2).sum() for x in first), parameters)  # type: ignore[arg-type]
+    return [*first, *second]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("captured", [False, True])
+def test_V23_third_derivatives_with_empty_ranks(comm: Comm, captured: bool, count: int) -> None:
+    """Every rank comes to every collective of every order, also where it has no samples."""
+    x = ms.arange(count, dtype=torch.float64, split=0).redistribute(all_on(0, count, comm))
+    w = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    if captured:
+        (y,) = ms.vmap(lambda x: torch.sin(x * w))(x)
+    else:
+        (y,) = ms.vmap(lambda x, w: torch.sin(x * w))(x, w=w)
+    plain = torch.sin(torch.arange(count, dtype=torch.float64) * w)
+    got, expected = [], []
+    for value, found in ((y.sum().larray, got), (plain.sum(), expected)):
+        for _ in range(4):
+            (gradient,) = torch.autograd.grad(value, w, create_graph=True)
+            found.append(gradient.item())
+            value = gradient**2  # noqa: PLW2901
+    assert got == pytest.approx(expected)
+
+
+def test_V27_modules_mapped_captured_and_by_keyword(comm: Comm) -> None:
+    """One allreduce for all parameters of a dtype, in the backward pass."""
+    torch.manual_seed(3)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+    whole = values(5, 3)
+    x = ms.array(whole, split=0).redistribute(all_on(-1, 5, comm))
+    expected = torch.autograd.grad((net(whole) ** 2).sum(), list(net.parameters()))
+    calls = [
+        lambda: ms.vmap(net)(x),
+        lambda: ms.vmap(lambda v: net(v) * 1)(x),
+        lambda: ms.vmap(lambda v, net: net(v))(x, net=net),
+        lambda: ms.vmap(lambda v, nets: nets["a"](v))(x, nets={"a": net}),
+        lambda: ms.vmap(lambda v: torch.func.functional_call(net, dict(net.named_parameters()), (v,)))(x),
+    ]
+    for call in calls:
+        net.zero_grad()
+        loss = (call()[0] ** 2).sum().larray
+        with traffic(comm) as seen:
+            loss.backward()
+        assert comm.size == 1 or seen.calls["allreduce"] == 1
+        for parameter, gradient in zip(net.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_V27_what_cannot_be_followed(comm: Comm, raises_alike: Any) -> None:
+    """A tensor behind a generator, which only a call would give."""
+    w = torch.ones(3, requires_grad=True)
+    endless = itertools.repeat(w)
+    with raises_alike(RuntimeError, "in a way that minisplit cannot follow"):
+        ms.vmap(lambda v: v * next(endless))(ms.ones((4, 3), split=0))
+    with torch.no_grad():
+        (y,) = ms.vmap(lambda v: v * next(endless))(ms.ones((4, 3), split=0))
+    assert y.tolist() == [[1.0] * 3] * 4
+
+
+def test_V27_ranks_that_differ_in_what_requires_a_gradient(comm: Comm, raises_alike: Any) -> None:
+    w = torch.ones(3, requires_grad=comm.rank == 0)
+    if comm.size > 1:
+        with raises_alike(ValueError, "gradients flow back to the same tensors"):
+            ms.vmap(lambda v: v * w)(ms.ones((4, 3), split=0))
+
+
+def test_V33_torch_func_around_a_call(comm: Comm) -> None:
+    whole = values(5, 3)
+    x = ms.array(whole, split=0).redistribute(all_on(0, 5, comm))
+
+    def loss_of(w: torch.Tensor) -> torch.Tensor:
+        return ms.vmap(lambda v, w: torch.tanh(v @ w))(x, w=w)[0].mean().larray
+
+    def plain(w: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(whole @ w).mean()
+
+    w = values(3)
+    torch.testing.assert_close(torch.func.grad(loss_of)(w), torch.func.grad(plain)(w))
+    torch.testing.assert_close(torch.func.vjp(loss_of, w)[0], plain(w))
+    gradient_norm = [torch.func.grad(lambda w, f=f: torch.func.grad(f)(w).norm())(w) for f in (loss_of, plain)]
+    torch.testing.assert_close(*gradient_norm)
