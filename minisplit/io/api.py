@@ -19,17 +19,9 @@ from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
 from minisplit.io.append import append_rows, find_dataset
 from minisplit.io.atomic import atomic_replacement
-from minisplit.io.collective import (
-    StrPath,
-    check_same_dataset,
-    checked_format,
-    on_rank_0,
-    open_reader,
-    read_part,
-    write_parts,
-)
-from minisplit.io.formats.base import Format, Target, check_options, path_text
-from minisplit.io.formats.registry import format_of
+from minisplit.io.collective import check_same_dataset, on_rank_0, open_reader, read_part, write_parts
+from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text
+from minisplit.io.formats.registry import checked_format, format_of
 
 
 def load(
@@ -282,12 +274,11 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
     ...     ms.datasets(path)
     ['']
     """
-    names: list[str] = on_rank_0(
-        sanitize_comm(comm),
-        f"listing {path}",
-        lambda: format_of(path_text(path), format).dataset_names(path_text(path)),
-    )
-    return names
+
+    def names() -> list[str]:
+        return format_of(path_text(path), format).dataset_names(path_text(path))
+
+    return on_rank_0(sanitize_comm(comm), f"listing {path}", names)
 
 
 def open(

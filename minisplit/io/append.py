@@ -22,8 +22,7 @@ def find_dataset(comm: Communication, format: Format, path: str, dataset: str | 
     "extend" if rank 0 finds the dataset, "a" if it finds the file without it, "w" if there is no file.
     """
     # Only rank 0 looks: ranks may not yet see a file that another job makes now.
-    mode, name = on_rank_0(comm, f"looking into {path}", lambda: _find_dataset(format, path, dataset))
-    return mode, name
+    return on_rank_0(comm, f"looking into {path}", lambda: _find_dataset(format, path, dataset))
 
 
 def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:

@@ -18,16 +18,13 @@ from minisplit.core.communication.protocol import Communication
 
 # Of Linux's <fcntl.h>, for `renameat2`: paths as of the current folder, and two names that are exchanged.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# What is done to a path, or checked of it.
+PathAction = Callable[[str], None]
 
 
 @contextmanager
 def atomic_replacement(
-    comm: Communication,
-    path: str,
-    check_replaceable: Callable[[str], None],
-    create: Callable[[str], None],
-    *,
-    copied: bool = False,
+    comm: Communication, path: str, check_replaceable: PathAction, create: PathAction, *, copied: bool = False
 ) -> Iterator[str]:
     """Yield the name of a new file, which replaces that at `path` once the block has ended well. Collective.
 
@@ -47,7 +44,7 @@ def atomic_replacement(
     try:
         with agreement(comm, f"preparing to write {path}"):
             if first:
-                check_target(folder, target, check_replaceable)
+                check_target(target, check_replaceable)
             if first and copied and os.path.exists(target):
                 _copy(target, new)
         with agreement(comm, f"making {path}"):
@@ -63,8 +60,6 @@ def atomic_replacement(
         with agreement(comm, f"putting {path} in its place"):
             if first:
                 move_into_place(new, target)
-                # A rename is on the disk once its folder is.
-                _fsync(folder)
     finally:
         if first:
             remove(new)
@@ -72,7 +67,7 @@ def atomic_replacement(
 
 @contextmanager
 def append_in_place(
-    comm: Communication, path: str, check_unchanged: Callable[[str], None], header: tuple[int, bytes]
+    comm: Communication, path: str, check_unchanged: PathAction, header: tuple[int, bytes]
 ) -> Iterator[None]:
     """Let the block write behind the end of the file at `path`, and then rewrite the header. Collective.
 
@@ -86,7 +81,7 @@ def append_in_place(
             if comm.rank == 0:
                 handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
                 _lock(handle, path)
-                check_target(os.path.dirname(target), target, check_unchanged)
+                check_target(target, check_unchanged)
                 old_size = os.path.getsize(target)
         yield
         # Before the header: if power fails between the two, the numbers are there but do not count.
@@ -133,8 +128,9 @@ def _copy(old: str, new: str) -> None:
         shutil.copytree(old, new)
 
 
-def check_target(folder: str, target: str, check_replaceable: Callable[[str], None]) -> None:
-    """Raise an OSError unless `target`, in `folder`, may be written. Local."""
+def check_target(target: str, check_replaceable: PathAction) -> None:
+    """Raise an OSError unless `target` may be written. Local."""
+    folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}: there is no folder {folder}")
     if os.path.exists(target):
@@ -169,6 +165,12 @@ def _fsync(path: str) -> None:
 
 def move_into_place(new: str, target: str) -> None:
     """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local."""
+    _rename(new, target)
+    # A rename is on the disk once its folder is.
+    _fsync(os.path.dirname(os.path.abspath(target)))
+
+
+def _rename(new: str, target: str) -> None:
     if os.path.isfile(new) and not os.path.isdir(target):
         # The new file is for the same readers: one that only its owner may read stays so.
         if os.path.exists(target):

@@ -21,18 +21,10 @@ from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.layout import Layout
 from minisplit.io.atomic import atomic_replacement
-from minisplit.io.collective import StrPath
-from minisplit.io.formats.base import path_text
+from minisplit.io.formats import safetensors
+from minisplit.io.formats.base import StrPath, path_text
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
-from minisplit.io.formats.safetensors import (
-    DTYPES,
-    SAFETENSORS,
-    TensorInfo,
-    create_file,
-    dtype_code,
-    open_array,
-    read_header,
-)
+from minisplit.io.formats.safetensors import SAFETENSORS, TensorInfo
 
 # The key of the structure among the metadata, and the version of its form.
 _KEY, _VERSION = "minisplit", 1
@@ -99,7 +91,7 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
     file = path_text(path)
 
     def create(new_path: str) -> None:
-        create_file(new_path, arrays, {_KEY: text})
+        safetensors.create_file(new_path, arrays, {_KEY: text})
 
     with atomic_replacement(comm, file, SAFETENSORS.check_replaceable, create) as new_path:
         _write_shards(comm, new_path, file, packer.shards)
@@ -151,7 +143,7 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     comm = sanitize_comm(comm)
     with agreement(comm, f"opening {path}"):
         device, file = sanitize_device(device), path_text(path)
-        tensors, metadata = read_header(file)
+        tensors, metadata = safetensors.read_header(file)
         text = metadata.get(_KEY, "")
         nodes = _array_nodes(text, tensors, file)
     comm.check_same(f"{text} {tensors}", "the checkpoint to load")
@@ -159,9 +151,12 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     with agreement(comm, f"reading its part of {path}"):
         for node in nodes:
             name = node["array"]
-            layout = _array_layout(node, tensors[name].shape, comm.size)
-            read_layout = contiguous_layout(layout, DTYPES[tensors[name].code].itemsize)
-            with closing(open_array(file, tensors, name)) as reader:
+            split, ranks, ragged = node.get("cut", (None, comm.size, None))
+            # Counts of another number of ranks mean nothing here.
+            counts = tuple(ragged) if ragged and ranks == comm.size else None
+            layout = Layout(tensors[name].shape, split, comm.size, counts)
+            read_layout = contiguous_layout(layout, safetensors.DTYPES[tensors[name].code].itemsize)
+            with closing(safetensors.open_array(file, tensors, name)) as reader:
                 shard = reader.read(read_layout.box(comm.rank)).to(device)
             parts.append((name, DNDarray(shard, read_layout, comm), layout))
     arrays = {}
@@ -203,8 +198,7 @@ class _Packer:
             if value.comm is not self.comm:
                 raise ValueError(f"the arrays of a checkpoint are on one communicator, {name!r} is on another")
             layout = value.layout
-            node = self._add(value.larray, layout, name)
-            return {**node, "cut": [layout.split, layout.ranks, layout.ragged]}
+            return self._add(value.larray, layout, name) | {"cut": [layout.split, layout.ranks, layout.ragged]}
         if isinstance(value, torch.Tensor):
             return self._add(value, Layout(tuple(value.shape), None, self.comm.size), name)
         raise TypeError(
@@ -223,7 +217,7 @@ class _Packer:
             shard = torch.view_as_real(shard.resolve_conj())
             layout = Layout((*layout.shape, 2), layout.split, layout.ranks, layout.ragged)
         # A dtype that cannot be saved is an error now, before there is a file.
-        dtype_code(shard.dtype)
+        safetensors.dtype_code(shard.dtype)
         self.shards[name] = shard.detach(), layout
         return {"array": name, "real": is_real}
 
@@ -232,7 +226,7 @@ def _write_shards(comm: Communication, new_path: str, path: str, shards: Shards)
     """Write this rank's parts, of one array after the other. Collective."""
     error = None
     with agreement(comm, f"opening {path}"):
-        tensors, _ = read_header(new_path)
+        tensors, _ = safetensors.read_header(new_path)
     for name, (shard, layout) in shards.items():
         write_layout = contiguous_layout(layout, shard.element_size())
         moved = DNDarray(shard, layout, comm).to_layout(write_layout).larray
@@ -265,13 +259,6 @@ def _array_nodes(text: str, tensors: dict[str, TensorInfo], path: str) -> list[d
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is no checkpoint of minisplit ({error}); load its arrays by load()") from error
     return nodes
-
-
-def _array_layout(node: dict[str, Any], shape: tuple[int, ...], size: int) -> Layout:
-    """Return the layout of an array on `size` ranks."""
-    split, ranks, ragged = node.get("cut", (None, size, None))
-    # Counts of another number of ranks mean nothing here.
-    return Layout(shape, split, size, tuple(ragged) if ragged and ranks == size else None)
 
 
 def _unpack(node: dict[str, Any], arrays: dict[str, DNDarray]) -> Any:

@@ -34,9 +34,10 @@ def chunk_shape(layout: Layout, itemsize: int, max_bytes: int) -> tuple[int, ...
     return tuple(shape)
 
 
-def endless_layout(layout: Layout) -> Layout:
-    """Return a layout with so many rows that `chunk_shape` makes chunks for it as long as they may be."""
-    return Layout((2**31, *layout.shape[1:]), None, layout.ranks)
+def growing_chunk_shape(layout: Layout, itemsize: int, max_bytes: int) -> tuple[int, ...]:
+    """Return the shape of chunks for an array to which rows are added: as long as chunks may be."""
+    # Not by the rows that there are now: with one row at first, each that is added would be a chunk.
+    return chunk_shape(Layout((2**31, *layout.shape[1:]), None, layout.ranks), itemsize, max_bytes)
 
 
 def chunk_aligned_layout(layout: Layout, chunks: Any, first_row: int = 0) -> Layout:
@@ -82,7 +83,7 @@ def chunk_read_layout(layout: Layout, chunks: Sequence[int]) -> Layout:
 
 
 def blocks(box: Box, itemsize: int, max_bytes: int) -> Iterator[tuple[Box, Box]]:
-    """Yield parts of a box of at most `max_bytes`, or one index of its first axis, and their places in the box.
+    """Yield parts of a box of at most `max_bytes`, or one index of its first axis, and where they are in it.
 
     >>> [block[0] for block, _ in blocks((slice(3, 8), slice(0, 2)), 8, 32)]
     [slice(3, 5, None), slice(5, 7, None), slice(7, 8, None)]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import pickle
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
-from minisplit.io.formats.base import Format, Target, Writer, check_options, path_text
-from minisplit.io.formats.registry import format_of
+from minisplit.io.formats.base import Format, StrPath, Target, Writer, check_options, path_text
+from minisplit.io.formats.registry import checked_format
 
-StrPath = str | PathLike[str]
+T = TypeVar("T")
 # Bytes that are converted to another dtype, or moved to another device, at once: more memory than that is not
 # used.
 _BLOCK = 64 * 2**20
@@ -37,34 +35,25 @@ def open_reader(
     return chosen.open_reader(file, dataset, dtype, **options)
 
 
-def checked_format(path: str, dataset: str | None, format: str | None) -> Format:
-    """Return the format of a file; TypeError or ValueError for a name that no dataset of that format can have."""
-    chosen = format_of(path, format)
-    if dataset is not None and not isinstance(dataset, str):
-        raise TypeError(f"dataset must be a str or None, got {short_repr(dataset)}")
-    if dataset is not None and chosen.contents == "array":
-        raise ValueError(f"{chosen.name} files hold one array, which has no name, got dataset={dataset!r}")
-    return chosen
-
-
-def on_rank_0(comm: Communication, doing: str, compute: Callable[[], Any]) -> Any:
+def on_rank_0(comm: Communication, doing: str, compute: Callable[[], T]) -> T:
     """Return what rank 0 computes, numbers and texts, on all ranks; its error is raised on all. Collective."""
     data = b""
     with agreement(comm, doing):
         if comm.rank == 0:
-            data = json.dumps(compute()).encode()
-    return json.loads(comm.broadcast_bytes(data))
+            data = pickle.dumps(compute())
+    result: T = pickle.loads(comm.broadcast_bytes(data))
+    return result
 
 
 def check_same_dataset(comm: Communication, reader: Reader) -> None:
     """Raise ValueError on all ranks unless their arrays have the same shape, dtype and order. Collective."""
     reader.build_index(comm)
-    found = f"{reader.shape} {reader.dtype}"
+    description = f"{reader.shape} {reader.dtype}"
     # By the order in which elements lie in the file the ranks choose what each reads: if it differs, they would
     # send messages that do not fit together.
     layouts = [reader.read_layout(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
     hint = "the ranks must see the same file"
-    comm.check_same(f"{found} {layouts}", "the array in the file", description=found, hint=hint)
+    comm.check_same(f"{description} {layouts}", "the array in the file", description=description, hint=hint)
 
 
 def read_part(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -72,8 +61,8 @@ def read_part(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device
     if dtype == reader.dtype and device.type == "cpu":
         return reader.read(box)
     part = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)
-    for block, place in blocks(box, reader.dtype.itemsize, _BLOCK):
-        part[place] = reader.read(block).to(device=device, dtype=dtype)
+    for block, block_in_part in blocks(box, reader.dtype.itemsize, _BLOCK):
+        part[block_in_part] = reader.read(block).to(device=device, dtype=dtype)
     return part
 
 
@@ -105,5 +94,5 @@ def _write_part(writer: Writer, box: Box, shard: torch.Tensor, dtype: torch.dtyp
     if dtype == shard.dtype and shard.device.type == "cpu" and not shard.is_conj() and not shard.is_neg():
         writer.write(box, shard)
         return
-    for block, place in blocks(box, dtype.itemsize, _BLOCK):
-        writer.write(block, shard[place].to(device="cpu", dtype=dtype).resolve_conj().resolve_neg())
+    for block, block_in_part in blocks(box, dtype.itemsize, _BLOCK):
+        writer.write(block, shard[block_in_part].to(device="cpu", dtype=dtype).resolve_conj().resolve_neg())

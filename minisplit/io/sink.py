@@ -53,9 +53,7 @@ class FileSink:
         self._writers: list[Writer | None] = []
         self._log: TextIO | None = None
         doing = f"looking for an interrupted map to {first.name}"
-        self._done: list[tuple[int, int]] = [
-            (start, stop) for start, stop in on_rank_0(comm, doing, lambda: self._begin(job, resume))
-        ]
+        self._done = on_rank_0(comm, doing, lambda: self._begin(job, resume))
 
     def _begin(self, job: str, resume: bool) -> list[tuple[int, int]]:
         """Return what an interrupted call has done; if nothing is to be resumed, start afresh. On rank 0."""
@@ -77,7 +75,7 @@ class FileSink:
         # The journal first: without it what is left of the files counts for nothing.
         shutil.rmtree(self._journal, ignore_errors=True)
         for path, format in self._formats.items():
-            check_target(str(path.absolute().parent), str(path), format.check_replaceable)
+            check_target(str(path.absolute()), format.check_replaceable)
             remove(str(_partial(path)))
         self._journal.mkdir()
         job_file.write_text(job)
@@ -126,12 +124,12 @@ class FileSink:
         if writer is not None:
             writer.write(box, part)
             return
-        shared = self._outputs[output]
+        out = self._outputs[output]
         # Another rank may write what lies in the same chunk of the file: of a chunk all is written again.
         with (self._journal / "job").open() as lock:
             # One rank at a time, of all on this machine or on a file system with locks.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with closing(shared.format.open_writer(shared.target)) as writer:
+            with closing(out.format.open_writer(out.target)) as writer:
                 writer.write(box, part)
 
     def record(self, start: int, stop: int) -> None:
@@ -141,15 +139,14 @@ class FileSink:
         self._log.flush()
 
     def finish(self) -> Sequence[StoredArray]:
-        paths = dict.fromkeys(output.path for output in self._outputs)
         with agreement(self.comm, "handing the output files to the disk"):
             # Libraries may write the last of it when they close a file.
             self.close()
-            for path in paths:
+            for path in self._formats:
                 sync(str(_partial(path)), self.comm.rank, self.comm.size)
         with agreement(self.comm, "putting the output files in their place"):
             if self.comm.rank == 0:
-                for path in paths:
+                for path in self._formats:
                     move_into_place(str(_partial(path)), str(path))
                     remove(str(_partial(path)))  # what a folder has replaced
                 shutil.rmtree(self._journal, ignore_errors=True)

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         if not chosen.module and not Path(chosen.script).is_file():
             sys.stderr.write(f"minisplit: there is no script {chosen.script}\n")
             return 2
+        # Last: to find a launcher other programs are started, for which a wrong name of a script need not wait.
         launcher = jobs.find_launcher(chosen.mpi, chosen.n)
         program = [*["-m"] * chosen.module, chosen.script, *chosen.arguments]
         jobs.exec_job(launcher, chosen.n, chosen.threads, program)
@@ -63,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--mpi", metavar="PATH", help="a launcher, or the folder of an MPI with bin and lib")
     run.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module")
     run.add_argument("script", metavar="SCRIPT")
+    # REMAINDER: options behind the script are its own, also -n and --help.
     run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
     return parser
 

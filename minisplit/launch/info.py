@@ -43,6 +43,7 @@ def info(ranks: int, choice: str | None) -> int:
         launcher = jobs.find_launcher(choice, ranks)
     except jobs.LauncherError as error:
         problems.append(str(error))
+    # With the launcher's environment: `--mpi FOLDER` may make mpi4py load another library than it would by itself.
     library = jobs.query_library(launcher.environment(ranks) if launcher else None)
     if "error" in library:
         print_entry("MPI library", f"none that mpi4py can load ({library['error']})")
@@ -75,7 +76,7 @@ def run_and_print(launcher: jobs.Launcher, ranks: int) -> list[str]:
     nodes = Counter(report["host"] for report in reports)
     per_node = ", ".join(f"{count} on {host}" for host, count in list(nodes.items())[:4])
     print_entry("ranks", f"{per_node}{', ...' * (len(nodes) > 4)}")
-    threads, cores = span(reports, "threads"), span(reports, "cores")
+    threads, cores = value_range(reports, "threads"), value_range(reports, "cores")
     print_entry("threads", f"{threads} of each rank, which may use {cores} cores")
     first = reports[0]
     gpus = Counter(first["gpus"])
@@ -88,9 +89,9 @@ def run_and_print(launcher: jobs.Launcher, ranks: int) -> list[str]:
     return []
 
 
-def span(reports: list[dict[str, Any]], name: str) -> str:
+def value_range(reports: list[dict[str, Any]], name: str) -> str:
     """The least and the greatest number that the ranks have of something, as text."""
-    low, high = (choose(report[name] for report in reports) for choose in (min, max))
+    low, high = (extreme(report[name] for report in reports) for extreme in (min, max))
     return f"{low}" if low == high else f"{low} to {high}"
 
 
@@ -104,8 +105,9 @@ def wrap(text: str) -> str:
     """Break text into lines of a terminal's width, none of which ends within a command."""
     lines = []
     for line in text.splitlines():
-        whole = re.sub("`.*?`", lambda command: command[0].replace(" ", "\0"), line)
-        lines.append(textwrap.fill(whole, 110, break_long_words=False, break_on_hyphens=False))
+        # A NUL is no blank for textwrap, so it breaks no line within a command.
+        unbroken = re.sub("`.*?`", lambda command: command[0].replace(" ", "\0"), line)
+        lines.append(textwrap.fill(unbroken, 110, break_long_words=False, break_on_hyphens=False))
     return "\n".join(lines).replace("\0", " ")
 
 
@@ -119,6 +121,7 @@ def version(name: str) -> str:
 
 def own_version() -> str:
     """The version of minisplit, also where it is a checkout that was never installed."""
+    # Not by an import of minisplit, which starts MPI, nor by its metadata, which a checkout does not have.
     text = (Path(__file__).parents[1] / "__init__.py").read_text()
     return text.partition('__version__ = "')[2].partition('"')[0]
 
@@ -126,6 +129,7 @@ def own_version() -> str:
 def missing_by_extra() -> dict[str, list[str]]:
     """The packages of each extra of minisplit that are missing."""
     extras: dict[str, list[str]] = {}
+    # A checkout that was never installed has no metadata, and so no extras to report.
     for line in metadata.requires("minisplit") or [] if version("minisplit") else []:
         match = re.match(r"([\w.-]+).*extra == ['\"]([\w-]+)", line)
         if match and match[2] not in HIDDEN_EXTRAS:

@@ -143,6 +143,7 @@ def query_library(environment: Mapping[str, str] | None = None) -> dict[str, Any
     dict
         Its "vendor", "version", "standard" and "path"; or the "error" where there is none.
     """
+    # -P: Python would look for modules in the folder of the probe first, and our `info` hide one of that name.
     command = [sys.executable, "-P", PROBE, "library"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     reports = parse_reports(done.stdout)
@@ -257,6 +258,7 @@ def _library_launchers(library: dict[str, Any], rejected: list[str]) -> Iterator
     family = vendor_family(library["vendor"])
     for program, origin in _programs(library["path"]):
         vendor = vendor_of(program)
+        # One that does not say whose it is may fit: the job that `info` or `selftest` starts shows it.
         if not vendor or not family or vendor_family(vendor) == family:
             yield Launcher(program, origin)
         rejected.append(f"{program} is of {vendor}")
@@ -266,16 +268,16 @@ def _programs(library: str) -> Iterator[tuple[str, str]]:
     """Yield the programs that may be launchers, and how each was found."""
     # lib, lib64, lib/x86_64-linux-gnu, lib/x86_64-linux-gnu/openmpi/lib: the folder bin is beside the first part.
     above = list(Path(library).parents)[1:5] if library else []
-    places = [(str(folder / "bin"), "beside the library") for folder in above]
-    places.append((str(Path(sys.executable).parent), "beside Python"))
-    places += [(folder, "on PATH") for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
-    seen = set()
-    for folder, origin in places:
+    folders = [(str(folder / "bin"), "beside the library") for folder in above]
+    folders.append((str(Path(sys.executable).parent), "beside Python"))
+    folders += [(folder, "on PATH") for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+    known = set()
+    for folder, origin in folders:
         # Debian has those of several MPIs in one folder.
         for name in ("mpiexec", "mpirun", "mpiexec.mpich", "mpiexec.openmpi"):
             program = shutil.which(name, path=folder)
-            if program and program not in seen:
-                seen.add(program)
+            if program and program not in known:
+                known.add(program)
                 yield program, origin
 
 
@@ -328,6 +330,7 @@ def query_ranks(launcher: Launcher, ranks: int, *arguments: str) -> tuple[list[d
     reports = parse_reports(output)
     sizes = [report["size"] for report in reports]
     problem = ""
+    # A launcher of another MPI gives ranks nothing that they understand: each is rank 0 of a job of its own.
     if ranks > 1 and sizes == [1] * ranks:
         problem = f"started {ranks} jobs of 1 rank: it is not of the MPI that mpi4py loads"
     elif status != 0 or sizes != [ranks] * ranks:
@@ -355,6 +358,6 @@ def exec_job(launcher: Launcher, ranks: int, threads: int | None, program: Seque
     program : sequence of str
         A script, or "-m" and a module, and its arguments.
     """
-    sys.stdout.flush()
+    sys.stdout.flush()  # what is in Python's buffer would be lost with this process
     command = launcher.command(ranks, str(FOLDER / "rank.py"), *program)
     os.execvpe(command[0], command, launcher.environment(ranks, threads))

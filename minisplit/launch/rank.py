@@ -35,7 +35,7 @@ def end_job(error: BaseException) -> None:
     # other ranks in.
     time.sleep(0.5)
     # MPICH's waits, by default, for the ranks that have begun MPI: tell it what MPI_Abort would. Not SLURM's srun,
-    # which sets PMI_FD as well: it is told to end the job when a rank fails.
+    # which sets PMI_FD as well: an option of ours has it end the job when a rank fails.
     if os.environ.get("PMI_FD", "").isdecimal() and "MPI_LOCALNRANKS" in os.environ:
         with suppress(OSError):
             os.write(int(os.environ["PMI_FD"]), b"cmd=abort exitcode=%d\n" % status)

@@ -37,6 +37,7 @@ def selftest(launcher: Launcher, counts: Sequence[int]) -> int:
     failures = []
     for ranks in counts:
         started = time.monotonic()
+        # A job of its own for each number: one that hangs or crashes leaves the others.
         status, output = run_job(launcher, ranks, "-m", "minisplit.launch.selftest_checks", limit=LIMIT)
         passed = re.findall(rf"^passed (\w+) on {ranks}\b", output, re.MULTILINE)
         cells = ["ok" if name in passed else "FAILED" for name in NAMES]

@@ -26,6 +26,7 @@ def agree(comm: ms.Communication) -> None:
 def exchange(comm: ms.Communication) -> None:
     """Check that rows become columns, that one rank gets all of them, and that they become rows again."""
     x = ms.arange(SAMPLES * 7, split=0).reshape((SAMPLES, 7))
+    # Then on one rank, so that the others have empty shards, from which messages are neither sent nor awaited.
     on_first_rank = x.resplit(1).redistribute([7] + [0] * (comm.size - 1))
     expected = torch.arange(SAMPLES * 7).reshape(SAMPLES, 7).numpy()
     assert (on_first_rank.resplit(0).numpy() == expected).all()

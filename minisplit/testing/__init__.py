@@ -19,15 +19,7 @@ if TYPE_CHECKING:
     from minisplit.testing.properties import spmd
 
 __all__ = [
-    "Pool",
-    "ThreadCommunication",
-    "Traffic",
-    "Whole",
-    "assert_close",
-    "assert_equal",
-    "run",
-    "spmd",
-    "strategies",
+    "Pool", "ThreadCommunication", "Traffic", "Whole", "assert_close", "assert_equal", "run", "spmd", "strategies",
     "traffic",
 ]
 

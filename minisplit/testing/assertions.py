@@ -110,15 +110,10 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
             raise AssertionError(f"the dtype is {array.dtype}, expected {whole.dtype}")
         if array.lshape != layout.lshape(rank):
             raise AssertionError(f"the shard of rank {rank} has shape {array.lshape} in {layout!r}")
-        torch.testing.assert_close(
-            array.larray.detach(),
-            whole[layout.box(rank)].detach(),
-            rtol=rtol,
-            atol=atol,
-            equal_nan=True,
-            check_dtype=has_dtype,
-            msg=lambda text: f"{text}\n\nof what rank {rank} of {array.comm.size} holds in {layout!r}",
-        )
+        shard, part = array.larray.detach(), whole[layout.box(rank)].detach()
+        options: dict[str, Any] = {"rtol": rtol, "atol": atol, "equal_nan": True, "check_dtype": has_dtype}
+        holder = f"of what rank {rank} of {array.comm.size} holds in {layout!r}"
+        torch.testing.assert_close(shard, part, **options, msg=lambda text: f"{text}\n\n{holder}")
     except AssertionError as error:
         failed = error
     first = -int(array.comm.agree(np.array([failure_code(array.comm, failed)]))[0])

@@ -36,11 +36,15 @@ class History(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a rank has come. In the latest call on the communicator `where` it waits, or was interrupted."""
+    """How far a rank has come. In the latest call on the communicator `waits_on` it waits, or was interrupted."""
 
     state: State = "running"
     histories: dict[Key, History] = field(default_factory=dict)
-    where: Key | None = None
+    waits_on: Key | None = None
+
+    def calls_on(self, key: Key) -> list[CallRecord]:
+        """Return the calls that the rank has made on a communicator, which it may not know yet."""
+        return self.histories[key].calls if key in self.histories else []
 
     @property
     def ended(self) -> bool:
@@ -49,8 +53,8 @@ class Progress:
 
     def latest_call(self) -> CallRecord | None:
         """Return the call in which the rank waits; where it waits in none, the last one that it made."""
-        history = self.histories.get(() if self.where is None else self.where)
-        return history.calls[-1] if history and history.calls else None
+        calls = self.calls_on(() if self.waits_on is None else self.waits_on)
+        return calls[-1] if calls else None
 
 
 def different_calls(ranks: Sequence[Progress]) -> str:
@@ -58,10 +62,11 @@ def different_calls(ranks: Sequence[Progress]) -> str:
     # On the communicator of all ranks first: what differs there may be why its parts differ.
     for key, members, histories in _by_communicator(ranks):
         for index in range(max(map(len, histories))):
-            calls = {place: history[index] for place, history in enumerate(histories) if index < len(history)}
+            calls = {rank: history[index] for rank, history in enumerate(histories) if index < len(history)}
             if len({record.call for record in calls.values()}) > 1:
-                texts = [_describe(calls.get(place)) for place in range(len(members))]
+                texts = [_describe(calls.get(rank)) for rank in range(len(members))]
                 return f"{call_title(index + 1, members, bool(key))}: {texts_by_rank(texts, members)}"
+            # Of one exchange the calls are the same, and only its messages can differ.
             for fault in _unmatched_messages(calls, members):
                 return f"{call_title(index + 1, members, bool(key))}: {fault}"
     return ""
@@ -87,22 +92,20 @@ def deadlocked_ranks(ranks: Sequence[Progress]) -> list[int]:
     return sorted(waiting - free)
 
 
-def _awaited_ranks(ranks: Sequence[Progress], rank: int) -> Iterator[int]:
-    """Yield the ranks that have not come to the call in which `rank` waits."""
-    key = ranks[rank].where
+def _awaited_ranks(ranks: Sequence[Progress], rank: int) -> list[int]:
+    """Return the ranks that have not come to the call in which `rank` waits."""
+    key = ranks[rank].waits_on
     if key is None:
-        return
+        return []
     members, calls = ranks[rank].histories[key]
-    for member in members:
-        if key not in ranks[member].histories or len(ranks[member].histories[key].calls) < len(calls):
-            yield member
+    return [member for member in members if len(ranks[member].calls_on(key)) < len(calls)]
 
 
 def _by_communicator(ranks: Sequence[Progress]) -> Iterator[tuple[Key, tuple[int, ...], list[list[CallRecord]]]]:
     """Yield key, members, and the members' calls of each communicator: that of all ranks first, then its parts."""
     known = {key: history.members for progress in ranks for key, history in progress.histories.items()}
     for key, members in sorted(known.items(), key=lambda item: (len(item[0]), item[0])):
-        yield key, members, [ranks[m].histories.get(key, History(members, [])).calls for m in members]
+        yield key, members, [ranks[member].calls_on(key) for member in members]
 
 
 def _unmatched_messages(calls: Mapping[int, CallRecord], members: Sequence[int]) -> Iterator[str]:
@@ -129,12 +132,12 @@ def _describe(record: CallRecord | None) -> str:
 
 def _describe_rank(progress: Progress, key: Key, index: int) -> str:
     """Describe what a rank did instead of, or in, the call with this index."""
-    history = progress.histories.get(key)
-    if history and index < len(history.calls):
-        waits = progress.where == key and index == len(history.calls) - 1
-        return "waited in " * waits + _describe(history.calls[index])
+    calls = progress.calls_on(key)
+    if index < len(calls):
+        waits = progress.waits_on == key and index == len(calls) - 1
+        return "waited in " * waits + _describe(calls[index])
     if progress.state in {"returned", "raised"}:
         return progress.state
-    if progress.where is not None:
+    if progress.waits_on is not None:
         return f"waited in {_describe(progress.latest_call())}, on another communicator"
     return _describe(None)

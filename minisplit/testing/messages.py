@@ -51,7 +51,7 @@ class RaisedError(NamedTuple):
 class Report(NamedTuple):
     """How far a rank has come with an example, and what came of it.
 
-    `clean` is False where messages of it may still be under way; `abandoned` counts the communicators that the
+    `clean` is False where messages of it may still be in flight; `abandoned` counts the communicators that the
     rank gave up so far.
     """
 

@@ -18,12 +18,12 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from multiprocessing.connection import Connection
+from threading import Lock, Thread
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
@@ -104,7 +104,7 @@ class Pool(AbstractContextManager["Pool"]):
         self._mpiexec = mpiexec
         self._processes: _PoolProcesses | None = None
         self._end: Callable[[], object] = lambda: None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._closed = False
         self._example = 0
         self._generations = [0] * (ranks + 1)
@@ -208,7 +208,7 @@ class Pool(AbstractContextManager["Pool"]):
         task = Task(self._example, ranks, self._generations[ranks], function, arguments, *modes)
         reports = _Example(processes, task, self.patience).run()
         progresses = [report.progress for report in reports]
-        # Messages that are still under way, or were matched with another call, must not reach the next example.
+        # Messages that are in flight, or were matched with another call, must not reach the next example.
         clean = all(report.clean for report in reports)
         if not clean or different_calls(progresses) or missing_calls(progresses):
             self._generations[ranks] += 1
@@ -250,23 +250,23 @@ class _Example:
         # When the others are interrupted, once a rank has failed.
         limit: float | None = None
         while self.running:
-            heard = self.hear(self.patience if limit is None else max(limit - time.monotonic(), 0.0))
-            if self.is_stuck() or (limit is not None and time.monotonic() >= limit):
+            received = self.receive_reports(self.patience if limit is None else max(limit - time.monotonic(), 0.0))
+            if self.is_deadlocked() or (limit is not None and time.monotonic() >= limit):
                 self.interrupt()
                 break
             # The others may fail as well, or be about to end: their reports belong to the error.
             if limit is None and any(progress.state == "raised" for progress in self.progresses):
                 limit = time.monotonic() + AFTER_FAILURE
-            if not heard and limit is None:
-                self.give_up()
+            if not received and limit is None:
+                self.time_out()
         return self.reports
 
-    def is_stuck(self) -> bool:
+    def is_deadlocked(self) -> bool:
         """Whether ranks wait that can never go on."""
         waiting = any(progress.state == "waiting" for progress in self.progresses)
         return waiting and bool(deadlocked_ranks(self.progresses) or different_calls(self.progresses))
 
-    def hear(self, timeout: float) -> bool:
+    def receive_reports(self, timeout: float) -> bool:
         """Receive reports of the ranks; False if there is none for `timeout` seconds."""
         reports = self.processes.receive(timeout)
         for rank, report in reports:
@@ -281,19 +281,19 @@ class _Example:
         """End the ranks that still run: in a collective call, in Python code, or, at last, with the pool."""
         for rank in self.running:
             self.processes.send(rank, Interrupt(self.task.example))
-        self.hear_all(BEFORE_SIGNAL)
+        self.receive_until_ended(BEFORE_SIGNAL)
         self.processes.signal(self.running, signal.SIGUSR2)
-        self.hear_all(BEFORE_KILL)
+        self.receive_until_ended(BEFORE_KILL)
         if self.running:
             self.processes.end()
 
-    def hear_all(self, seconds: float) -> None:
+    def receive_until_ended(self, seconds: float) -> None:
         """Receive reports until all ranks have ended, but no longer than that."""
         limit = time.monotonic() + seconds
         while self.running and (left := limit - time.monotonic()) > 0:
-            self.hear(left)
+            self.receive_reports(left)
 
-    def give_up(self) -> NoReturn:
+    def time_out(self) -> NoReturn:
         """End the pool, and raise TimeoutError, which shows what each rank does."""
         self.processes.signal(self.running, signal.SIGUSR1)  # they print their stacks
         time.sleep(0.2)
@@ -328,18 +328,13 @@ class _PoolProcesses:
         self.mpiexec = subprocess.Popen(
             # -P: the ranks find the modules that the controller finds, and no others.
             self.launcher.command(ranks, "-P", "-m", WORKER, f"{self.folder}/socket"),
-            env={
-                **_environment(self.launcher, ranks, self.folder),
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
+            env={**_environment(self.launcher, ranks, self.folder), "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the controller alone
         )
-        self.streams = [
-            threading.Thread(target=self.forward, args=(n,), daemon=True) for n in ("stdout", "stderr")
-        ]
+        self.streams = [Thread(target=self.forward, args=(name,), daemon=True) for name in ("stdout", "stderr")]
         for stream in self.streams:
             stream.start()
 
@@ -392,7 +387,7 @@ class _PoolProcesses:
         try:
             self.connections[rank].send(message)
         except OSError:
-            self.lose([rank])
+            self.report_deaths([rank])
 
     def receive(self, timeout: float) -> list[tuple[int, Report]]:
         """Return reports that come within `timeout` seconds, with their ranks; RankError if a rank has died."""
@@ -403,10 +398,10 @@ class _PoolProcesses:
             except (EOFError, OSError):
                 lost.append(key.data)
         if lost:
-            self.lose(lost)
+            self.report_deaths(lost)
         return reports
 
-    def lose(self, ranks: list[int]) -> NoReturn:
+    def report_deaths(self, ranks: list[int]) -> NoReturn:
         """End the pool, some ranks of which have died, and raise RankError."""
         with suppress(subprocess.TimeoutExpired):
             self.mpiexec.wait(2.0)
@@ -453,13 +448,13 @@ def _environment(launcher: jobs.Launcher, ranks: int, folder: str) -> dict[str, 
     # One thread for each rank by default: the pool may have more ranks than there are cores.
     settings = launcher.environment(ranks, None if jobs.THREADS in os.environ else 1)
     kept = {name: value for name, value in settings.items() if not _LAUNCHER_VARIABLE.match(name)}
-    places = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
-    # The pool has its own way to end calls that last too long.
-    return {**dict.fromkeys(places, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
+    folders = ("PRTE_MCA_prte_tmpdir_base", "OMPI_MCA_btl_sm_backing_directory")
+    # No limit to a call: the pool ends calls that last too long itself, without its ranks.
+    return {**dict.fromkeys(folders, folder), **kept, "MINISPLIT_TIMEOUT": "0"}
 
 
 class _Pickler(Pickler):
-    """Sends functions and classes of test modules whole, and others by name."""
+    """Pickles functions and classes of test modules by value, and others by name."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (type, FunctionType)):
@@ -478,8 +473,7 @@ def _pickle_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
             try:
                 _Pickler.dumps(value)
             except Exception as error:
-                kind = type(value).__name__
-                text = f"argument {name}, a {kind}, cannot be sent to the ranks of a pool: {error}"
+                text = f"argument {name}, a {type(value).__name__}, cannot be sent to the ranks of a pool: {error}"
                 raise TypeError(text) from None
         raise
 
@@ -532,7 +526,7 @@ def _capture(value: object, captured: list[object]) -> bool:
 # By the name of the module: a module of the same name is the same one for as long as the process runs.
 @functools.cache
 def _register_module(name: str) -> None:
-    """Register a module whose functions are to be pickled whole: one of tests, or that ranks cannot import."""
+    """Register a module whose functions are to be pickled by value: one of tests, or that ranks cannot import."""
     module = sys.modules.get(name)
     if module is None or not getattr(module, "__file__", None) or name == "__main__":
         return
@@ -549,7 +543,7 @@ def _is_importable(module: ModuleType) -> bool:
     for part in module.__name__.split("."):
         name = f"{name}.{part}".lstrip(".")
         finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
-        spec = next((found for find in finders if find and (found := find(name, path, None))), None)
+        spec = next(filter(None, (find_spec(name, path, None) for find_spec in finders if find_spec)), None)
         if spec is None:
             return False
         path = spec.submodule_search_locations
@@ -563,14 +557,11 @@ def _error_of(reports: Sequence[Report]) -> BaseException | None:
     if different := different_calls(progresses):
         # Whatever they raised then, it came of what MPI made of these calls.
         return combined_error([None] * len(reports), texts, different)
-    errors = [
-        _unpickle_error(report.error) if report.progress.state == "raised" and report.error else None
-        for report in reports
-    ]
-    stuck = missing_calls(progresses)
-    if not stuck and any(progress.state != "returned" for progress in progresses):
-        stuck = f"the ranks waited for each other: {texts_by_rank([_describe_progress(p) for p in progresses])}"
-    return combined_error(errors, texts, stuck, traced=False)
+    errors = [_unpickle_error(r.error) if r.progress.state == "raised" and r.error else None for r in reports]
+    deadlock = missing_calls(progresses)
+    if not deadlock and any(progress.state != "returned" for progress in progresses):
+        deadlock = f"the ranks waited for each other: {texts_by_rank([_describe_progress(p) for p in progresses])}"
+    return combined_error(errors, texts, deadlock, traced=False)
 
 
 def _describe_report(report: Report) -> str:

@@ -91,7 +91,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         number = _number_of_ranks(ranks, list(bound.arguments.values()))
         try:
             if on_pool():
-                results = shared_pool()._call(test, args, kwargs, number)
+                results = default_pool()._call(test, args, kwargs, number)
             else:
                 results = threads.run(lambda: test(*_copy(args), **_copy(kwargs)), ranks=number)
         except UnsatisfiedAssumption:
@@ -118,7 +118,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
 
 
 @functools.cache
-def shared_pool() -> Pool:
+def default_pool() -> Pool:
     """Return the pool of this process, which starts at its first run and ends with the process."""
     return Pool()
 
@@ -179,7 +179,7 @@ def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> st
     """Return lines that run one example, in a Python that is started where pytest was."""
     name = test.__qualname__.rpartition("<locals>.")[2]
     owner = name.rpartition(".")[0]
-    given = ", ".join(
+    call_arguments = ", ".join(
         f"{key}={f'{owner}()' if owner and key == 'self' else source(value)}" for key, value in arguments.items()
     )
     folder = _import_folder(test)
@@ -190,7 +190,7 @@ def _how_to_run_alone(test: Callable[..., Any], arguments: dict[str, Any]) -> st
     from minisplit import Layout
     from minisplit.testing import Whole
     from {test.__module__} import {name.partition(".")[0]}
-    {name}.alone({given})"""
+    {name}.alone({call_arguments})"""
 
 
 def _import_folder(test: Callable[..., Any]) -> str:

@@ -34,18 +34,18 @@ def traceback_text(error: BaseException) -> str:
 
 
 def combined_error(
-    errors: Sequence[BaseException | None], reports: Sequence[str], stuck: str, *, traced: bool = True
+    errors: Sequence[BaseException | None], reports: Sequence[str], deadlock: str, *, traced: bool = True
 ) -> BaseException | None:
     """Return the one exception to raise for what happened on the ranks; None if all is well.
 
     `errors` holds what each rank raised by itself, `reports` what the notes say of each rank (its traceback, say),
-    and `stuck` says why the ranks could not go on, if they could not. The lowest rank that raised something wins.
-    With `traced` the errors have their tracebacks, so that the notes need not repeat that of the winner.
+    and `deadlock` says why the ranks could not go on, if they could not. The lowest rank that raised something
+    wins. With `traced` the errors have their tracebacks, so that the notes need not repeat that of the winner.
     """
     first = next((rank for rank, error in enumerate(errors) if error is not None), None)
-    if first is None and not stuck:
+    if first is None and not deadlock:
         return None
-    error = CollectiveError(stuck) if first is None else errors[first]
+    error = CollectiveError(deadlock) if first is None else errors[first]
     assert error is not None
     # Ranks that say the same are named together: of many ranks most do.
     ranks_of: dict[str, list[int]] = {}

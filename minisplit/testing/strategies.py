@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from hypothesis import strategies as st
@@ -21,6 +21,10 @@ from minisplit.testing.whole import Whole
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
+# An argument of a strategy: a value, a strategy that draws one, or None for what the strategy draws by default.
+Drawn: TypeAlias = T | SearchStrategy[T] | None
+Split = int | SearchStrategy[int | None] | Literal["any"] | None
+Elements = SearchStrategy[Any] | None
 
 MAX_RANKS = 4
 DTYPES = (
@@ -149,12 +153,7 @@ def dtypes(among: Sequence[torch.dtype] = DTYPES) -> SearchStrategy[torch.dtype]
 
 
 @st.composite
-def layouts(
-    draw: DrawFn,
-    shape: Shape | SearchStrategy[Shape] | None = None,
-    ranks: int | SearchStrategy[int] | None = None,
-    split: int | SearchStrategy[int | None] | Literal["any"] | None = "any",
-) -> Layout:
+def layouts(draw: DrawFn, shape: Drawn[Shape] = None, ranks: Drawn[int] = None, split: Split = "any") -> Layout:
     """Return a strategy for layouts: balanced, ragged with empty shards, all on one rank, replicated.
 
     Parameters
@@ -181,15 +180,15 @@ def layouts(
     >>> ms.testing.strategies.layouts((4, 2), ranks=3, split=0).example().shape  # doctest: +SKIP
     (4, 2)
     """
-    extents = draw(_SHAPES) if shape is None else _draw(draw, shape)
-    size = draw(_RANKS) if ranks is None else _draw(draw, ranks)
+    extents = _draw(draw, shape, _SHAPES)
+    size = _draw(draw, ranks, _RANKS)
     axis: int | None
     if split == "any":
         # Not from the axes of this shape, so that a shape can lose one while the rest of the example stays.
         axis = draw(_SPLITS)
         axis = None if axis is None or not extents else axis % len(extents)
     else:
-        axis = _draw(draw, split)
+        axis = None if split is None else _draw(draw, split, _SPLITS)
     balanced = Layout(extents, axis, size)
     if balanced.split is None:
         return balanced
@@ -198,10 +197,7 @@ def layouts(
 
 @st.composite
 def tensors(
-    draw: DrawFn,
-    shape: Shape | SearchStrategy[Shape] | None = None,
-    dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
-    elements: SearchStrategy[Any] | None = None,
+    draw: DrawFn, shape: Drawn[Shape] = None, dtype: Drawn[torch.dtype] = None, elements: Elements = None
 ) -> torch.Tensor:
     """Return a strategy for plain tensors.
 
@@ -229,20 +225,20 @@ def tensors(
     >>> ms.testing.strategies.tensors((2, 3)).example().shape  # doctest: +SKIP
     torch.Size([2, 3])
     """
-    extents = draw(_SHAPES) if shape is None else _draw(draw, shape)
-    kind = draw(_DTYPES) if dtype is None else _draw(draw, dtype)
-    drawn = draw(_arrays(extents, _small_numbers(kind) if elements is None else elements))
-    return torch.tensor(drawn.tolist(), dtype=kind).reshape(extents)
+    extents = _draw(draw, shape, _SHAPES)
+    element_type = _draw(draw, dtype, _DTYPES)
+    array = draw(_arrays(extents, _small_numbers(element_type) if elements is None else elements))
+    return torch.tensor(array.tolist(), dtype=element_type).reshape(extents)
 
 
 @st.composite
 def dndarrays(
     draw: DrawFn,
-    shape: Shape | SearchStrategy[Shape] | None = None,
-    dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
-    ranks: int | SearchStrategy[int] | None = None,
-    split: int | SearchStrategy[int | None] | Literal["any"] | None = "any",
-    elements: SearchStrategy[Any] | None = None,
+    shape: Drawn[Shape] = None,
+    dtype: Drawn[torch.dtype] = None,
+    ranks: Drawn[int] = None,
+    split: Split = "any",
+    elements: Elements = None,
 ) -> Whole:
     """Return a strategy for global arrays with a layout; all of one example are for one number of ranks.
 
@@ -282,9 +278,9 @@ def dndarrays(
 def broadcastable_dndarrays(
     draw: DrawFn,
     number: int = 2,
-    dtype: torch.dtype | SearchStrategy[torch.dtype] | None = None,
-    ranks: int | SearchStrategy[int] | None = None,
-    elements: SearchStrategy[Any] | None = None,
+    dtype: Drawn[torch.dtype] = None,
+    ranks: Drawn[int] = None,
+    elements: Elements = None,
 ) -> tuple[Whole, ...]:
     """Return a strategy for tuples of global arrays that broadcast together, each with a layout of its own.
 
@@ -355,5 +351,7 @@ def _small_numbers(dtype: torch.dtype) -> SearchStrategy[Any]:
     return st.integers(-8 if dtype.is_signed else 0, 8)
 
 
-def _draw(draw: DrawFn, value: T | SearchStrategy[T]) -> T:
+def _draw(draw: DrawFn, value: Drawn[T], default: SearchStrategy[T]) -> T:
+    if value is None:
+        return draw(default)
     return draw(value) if isinstance(value, SearchStrategy) else value

@@ -35,8 +35,8 @@ Pieces = Sequence[tuple[int, torch.Tensor]]
 def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) -> list[T]:
     """Call a function once per rank, on threads of this process, and return what each rank returned.
 
-    New arrays use a communicator of these ranks while the function runs. All ranks share the modules and the torch
-    random generator of the process; the arguments are shared too.
+    New arrays use a communicator of these ranks while the function runs. Modules and torch's random generator are
+    those of the process; all get the same arguments, not copies.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     if ranks < 1:
         raise ValueError(f"ranks must be 1 or more, got {ranks}")
     scheduler = _Scheduler(ranks)
-    group = _SharedCommunicator(scheduler, range(ranks))
+    group = _Group(scheduler, range(ranks))
     comms = [ThreadCommunication(group, rank) for rank in range(ranks)]
     results: list[Any] = [None] * ranks
     gradients, is_final = torch.is_grad_enabled(), example_is_final()
@@ -115,7 +115,7 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
             comm._close("belonged to a run of minisplit.testing that has ended")
     reports = [RETURNED if error is None else traceback_text(error) for error in scheduler.errors]
     own_errors = [None if isinstance(error, UnwoundError) else error for error in scheduler.errors]
-    error = combined_error(own_errors, reports, scheduler.stuck)
+    error = combined_error(own_errors, reports, scheduler.deadlock)
     if error is not None:
         raise error
     return results
@@ -140,7 +140,7 @@ class _Scheduler:
         self.errors: list[BaseException | None] = [None] * ranks
         self.ended = [False] * ranks
         # Why no rank can go on.
-        self.stuck = ""
+        self.deadlock = ""
         # Whether each rank that gets its turn is to be unwound.
         self.stopping = False
         # Each rank has filters of its own while it runs. These are the caller's.
@@ -157,7 +157,7 @@ class _Scheduler:
                 self.stopping = False
             finally:
                 self.next_turn()
-            # Not without a timeout: a Ctrl-C that came just before the wait would not be seen in it.
+            # Not without a timeout: a Ctrl-C that came just before the wait would go unnoticed in it.
             while not self.over.acquire(timeout=1):
                 pass
         except BaseException:  # Ctrl-C, which may come as soon as the first rank runs
@@ -195,7 +195,7 @@ class _Scheduler:
         if not any(self.ready) and not all(self.ended):
             waiting = [rank for rank, ended in enumerate(self.ended) if not ended]
             if not self.stopping:
-                self.stuck = self.describe_deadlock(waiting)
+                self.deadlock = self.describe_deadlock(waiting)
                 self.stopping = True
             self.ready = [not ended for ended in self.ended]
         if any(self.ready):
@@ -222,7 +222,7 @@ def _warnings_state() -> dict[str, Any]:
 def _set_warnings_state(state: dict[str, Any]) -> None:
     if any(getattr(warnings, name) is not value for name, value in state.items()):
         vars(warnings).update(state)
-        with warnings.catch_warnings():  # which makes the interpreter forget what it has shown already
+        with warnings.catch_warnings():  # which makes the interpreter forget which warnings it has printed
             pass
 
 
@@ -235,8 +235,8 @@ class _PendingCall:
     error: str = ""
 
 
-class _SharedCommunicator:
-    """What the communicators of one group of ranks share: its members, and the call that they make now."""
+class _Group:
+    """A group of ranks, of which each has a communicator: its members, and the call that they make now."""
 
     def __init__(self, scheduler: _Scheduler, members: Sequence[int]) -> None:
         self.scheduler = scheduler
@@ -258,14 +258,14 @@ class ThreadCommunication(Communication):
     Parameters
     ----------
     group : object
-        What the ranks of the communicator share.
+        The group of ranks that the communicator is of.
     rank : int
         The rank of the thread that uses it.
     """
 
     __slots__ = ("_group",)
 
-    def __init__(self, group: _SharedCommunicator, rank: int) -> None:
+    def __init__(self, group: _Group, rank: int) -> None:
         super().__init__(rank, len(group.members))
         self._group = group
         group.scheduler.comms.append(self)
@@ -317,11 +317,8 @@ class ThreadCommunication(Communication):
         self._call_together((send, recv), _deliver)
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
-        def combine(totals: list[torch.Tensor]) -> list[torch.Tensor]:
-            # One for all: each rank copies it.
-            return [torch.from_numpy(_reduce(totals, op))] * self.size
-
-        total.copy_(self._call_together(total, combine))
+        # One for all: each rank copies it.
+        total.copy_(self._call_together(total, lambda totals: [torch.from_numpy(_reduce(totals, op))] * self.size))
 
     def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         def combine(parts: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -356,7 +353,7 @@ class ThreadCommunication(Communication):
             comms: list[ThreadCommunication | None] = [None] * self.size
             for chosen in {color for color, _ in arguments if color is not None}:
                 members = sorted((key, rank) for rank, (color, key) in enumerate(arguments) if color == chosen)
-                part = _SharedCommunicator(group.scheduler, [group.members[rank] for _, rank in members])
+                part = _Group(group.scheduler, [group.members[rank] for _, rank in members])
                 for part_rank, (_, rank) in enumerate(members):
                     comms[rank] = ThreadCommunication(part, part_rank)
             return comms
@@ -390,32 +387,25 @@ def _reduce(parts: Sequence[torch.Tensor], op: ReduceOp | MergeOp) -> np.ndarray
 
 def _deliver(arguments: list[tuple[Pieces, Pieces]]) -> list[None]:
     """Copy what is sent to where it is awaited; CollectiveError unless each piece has a counterpart that fits."""
-    under_way: dict[tuple[int, int], list[torch.Tensor]] = {}
+    in_flight: dict[tuple[int, int], list[torch.Tensor]] = {}
     for rank, (send, _) in enumerate(arguments):
         for peer, piece in send:
-            under_way.setdefault((rank, peer), []).append(piece)
+            in_flight.setdefault((rank, peer), []).append(piece)
     for rank, (_, recv) in enumerate(arguments):
         for peer, target in recv:
-            pieces = under_way.get((peer, rank))
-            if not pieces:
-                raise CollectiveError(
-                    f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it nothing"
-                )
             # In the order in which they were sent, as MPI has it for messages between two ranks.
-            piece = pieces.pop(0)
-            if (piece.shape, piece.dtype) != (target.shape, target.dtype):
-                raise CollectiveError(
-                    f"rank {rank} awaits {_describe_tensor(target)} from rank {peer}, which sends it "
-                    f"{_describe_tensor(piece)}"
-                )
-            target.copy_(piece.detach())
-    for (rank, peer), pieces in under_way.items():
+            pieces = in_flight.get((peer, rank))
+            sent = pieces.pop(0) if pieces else None
+            if sent is None or (sent.shape, sent.dtype) != (target.shape, target.dtype):
+                awaited, what = _describe_tensor(target), _describe_tensor(sent)
+                raise CollectiveError(f"rank {rank} awaits {awaited} from rank {peer}, which sends it {what}")
+            target.copy_(sent.detach())
+    for (rank, peer), pieces in in_flight.items():
         for piece in pieces:
-            raise CollectiveError(
-                f"rank {rank} sends {_describe_tensor(piece)} to rank {peer}, which does not await it"
-            )
+            what = _describe_tensor(piece)
+            raise CollectiveError(f"rank {rank} sends {what} to rank {peer}, which does not await it")
     return [None] * len(arguments)
 
 
-def _describe_tensor(tensor: torch.Tensor) -> str:
-    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+def _describe_tensor(tensor: torch.Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"

@@ -16,7 +16,7 @@ class Traffic:
     Attributes
     ----------
     calls : collections.Counter
-        How many calls there were of each kind, such as "allreduce".
+        How many calls there were of each method, such as "allreduce".
     messages_sent : int
         How many messages this rank sent to others in exchanges.
     bytes_sent : int
@@ -70,15 +70,16 @@ def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     --------
     >>> import minisplit as ms
     >>> x = ms.ones((4, 4), split=0)
-    >>> with ms.testing.traffic() as seen:
+    >>> with ms.testing.traffic() as counts:
     ...     y = x.resplit(1)
-    >>> seen.collectives == (x.comm.size > 1)
+    >>> counts.collectives == (x.comm.size > 1)
     True
     """
     watched, counts = sanitize_comm(comm), Traffic()
     # Blocks may be inside of one another, and of `minisplit.profile`: all see the calls.
     outer = watched._observer
 
+    # Counted as a call begins: one that raises, on all ranks, was made as well.
     def observe(call: Call, args: tuple[Any, ...]) -> Callable[[], object] | None:
         messages, size = messages_sent(call, args)
         counts.calls[str(call[0])] += 1

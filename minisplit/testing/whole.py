@@ -70,7 +70,7 @@ class Whole:
         chosen = sanitize_comm(comm)
         if chosen.size != self.layout.ranks:
             raise ValueError(f"the layout is for {self.layout.ranks} ranks, but there are {chosen.size}")
-        # clone: ranks that are threads share the tensor, and one could change the part of another in place.
+        # clone: ranks that are threads have one tensor, and each could change the part of another in place.
         shard = self.tensor.detach()[self.layout.box(chosen.rank)].clone()
         return DNDarray(shard.requires_grad_(self.tensor.requires_grad), self.layout, chosen)
 
@@ -86,23 +86,23 @@ def source(value: Any) -> str:
     '[torch.tensor([1, 2], dtype=torch.int64), complex(-0.0, -0.0)]'
     """
     # `type`: of a subclass nobody knows how to make it.
-    kind = type(value)
-    if kind is torch.Tensor:
+    cls = type(value)
+    if cls is torch.Tensor:
         # A list has no extent of 0 but at its end.
         made = f"tensor({source(value.tolist())}" if value.numel() else f"empty({tuple(value.shape)}"
         return f"torch.{made}, dtype={value.dtype}{', requires_grad=True' * value.requires_grad})"
-    if kind is np.ndarray and value.dtype != object:
+    if cls is np.ndarray and value.dtype != object:
         return f"numpy.array({value.tolist()}, dtype={str(value.dtype)!r})"
-    if kind is complex:
+    if cls is complex:
         # Its own repr has "nanj" in it, which no name is, and loses the sign of zeros.
         return f"complex({value.real}, {value.imag})"
-    if kind is list:
+    if cls is list:
         return f"[{', '.join(map(source, value))}]"
-    if kind is tuple:
+    if cls is tuple:
         return f"({', '.join(map(source, value))}{',' * (len(value) == 1)})"
-    if kind is dict:
+    if cls is dict:
         return f"{{{', '.join(f'{key!r}: {source(item)}' for key, item in value.items())}}}"
     try:
         return repr(value)
     except Exception:  # it would hide the failure of the test
-        return f"<{kind.__name__}>"
+        return f"<{cls.__name__}>"

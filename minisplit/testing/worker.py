@@ -41,8 +41,8 @@ from minisplit.testing.histories import CallRecord, History, Key, Progress
 from minisplit.testing.messages import Interrupt, Pickler, RaisedError, Report, Task
 from minisplit.testing.reporting import traceback_text
 
-# Seconds that a wait polls without sleeping; that it lasts before the controller is told; and between two reports
-# of a rank that makes many calls. benchmarks/testing_speed.py shows what examples take.
+# Seconds that a wait polls without sleeping; that it lasts before the controller gets a report; and between two
+# reports of a rank that makes many calls. benchmarks/testing_speed.py measures what examples take.
 SPIN = 0.0002
 REPORT_AFTER = 0.005
 REPORT_INTERVAL = 1.0
@@ -88,7 +88,7 @@ class WorkerCommunication(MPICommunication):
         self._real, self._worker, self._key = real, worker, key
         self._history = worker.progress.histories[key] = History(members, [])
 
-    def _collective(self, call: Call, carry: Callable[..., T], *args: Any) -> T:
+    def _collective(self, call: Call, method: Callable[..., T], *args: Any) -> T:
         worker = self._worker
         if worker.interrupted:
             raise Interrupted
@@ -97,18 +97,18 @@ class WorkerCommunication(MPICommunication):
         if call[0] == "exchange":
             record = record._replace(sends=_by_peer(args[0]), recvs=_by_peer(args[1]))
         self._history.calls.append(record)
-        worker.within.append(self._key)
+        worker.entered.append(self._key)
         try:
             worker.check_interrupt()
-            result: T = super()._collective(call, functools.partial(self._call_if_same, record, carry), *args)
+            result: T = super()._collective(call, functools.partial(self._call_if_same, record, method), *args)
             return result
         except BaseException:
             worker.clean = False
             raise
         finally:
-            worker.within.pop()
+            worker.entered.pop()
 
-    def _call_if_same(self, record: CallRecord, carry: Callable[..., T], *args: Any) -> T:
+    def _call_if_same(self, record: CallRecord, method: Callable[..., T], *args: Any) -> T:
         """Make a call once all ranks are known to make it: MPICH ends a rank that gets more than it asked for."""
         # Not an exchange, which some ranks may end before others begin it: they would have to wait for these.
         if not record.call.startswith("exchange"):
@@ -116,7 +116,7 @@ class WorkerCommunication(MPICommunication):
             self.mpi.Allgather(np.array([checksum(record.call)]), digests)
             if (digests != digests[0]).any():
                 self._worker.wait_for_end()
-        return carry(*args)
+        return method(*args)
 
     def transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
         """Exchange by requests, so that what each rank sends to which is recorded."""
@@ -126,7 +126,7 @@ class WorkerCommunication(MPICommunication):
         self._worker.wait(requests)
 
     def _wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
-        return self._worker.wait_for_some(requests)
+        return self._worker.wait_until(lambda: MPI.Request.Testsome(requests) or [], requests)
 
     def _split(self, color: int | None, key: int) -> WorkerCommunication | None:
         # MPI_Comm_split cannot be interrupted. Once all ranks know each other's colors, all have come, and to make
@@ -149,7 +149,7 @@ class WorkerCommunication(MPICommunication):
             self._worker.parts.remove(self)
             self._real.Free()
 
-    def retire(self) -> None:
+    def free_late(self) -> None:
         """Free a part that an example which has ended did not free."""
         self._close("was made in an example that has ended")
         self._real.Free()
@@ -175,15 +175,15 @@ class Worker:
         self.comms: dict[int, tuple[int, MPI.Intracomm | None, list[WorkerCommunication]]] = {}
         self.abandoned = 0
         # What MPI may still write into, after an interruption.
-        self.held: list[object] = []
-        self.begin(0)
+        self.kept_buffers: list[object] = []
+        self.reset(0)
 
-    def begin(self, example: int) -> None:
+    def reset(self, example: int) -> None:
         """Forget the example before."""
         self.example = example
         self.progress = Progress()
         self.parts: list[WorkerCommunication] = []
-        self.within: list[Key] = []  # the communicators in whose calls this rank is, innermost last
+        self.entered: list[Key] = []  # communicators in whose calls this rank is, innermost last
         self.running = self.interrupted = False
         self.clean = True
         self.reported = time.monotonic()
@@ -203,15 +203,14 @@ class Worker:
     def watch(self) -> None:
         """End this process once the controller has ended."""
         poll = select.poll()
-        poll.register(self.connection.fileno(), select.POLLHUP)
-        while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
-            pass
+        poll.register(self.connection.fileno(), 0)  # what it reports without being asked: hang-ups and errors
+        poll.poll()
         shutil.rmtree(self.folder, ignore_errors=True)  # the controller would have done it
         os._exit(0)
 
     def interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         """End a function that is in no collective call; a call looks for itself."""
-        if self.running and not self.within:
+        if self.running and not self.entered:
             self.interrupted = True
             raise Interrupted
 
@@ -220,7 +219,7 @@ class Worker:
         with self.lock:
             while not self.interrupted and select.select([self.connection], [], [], 0)[0]:
                 self.interrupted = self.connection.recv() == Interrupt(self.example)
-                self.progress.where = self.within[-1] if self.interrupted and self.within else None
+                self.progress.waits_on = self.entered[-1] if self.interrupted and self.entered else None
         if self.interrupted:
             raise Interrupted
         if time.monotonic() - self.reported > REPORT_INTERVAL:
@@ -229,10 +228,6 @@ class Worker:
     def wait(self, requests: list[MPI.Request]) -> None:
         """Wait for all requests, or until the example is interrupted."""
         self.wait_until(lambda: MPI.Request.Testall(requests), requests)
-
-    def wait_for_some(self, requests: list[MPI.Request]) -> Sequence[int]:
-        """Wait for one request at least, or until the example is interrupted. Returns which are done."""
-        return self.wait_until(lambda: MPI.Request.Testsome(requests) or [], requests)
 
     def wait_until(self, test: Callable[[], T], requests: list[MPI.Request]) -> T:
         """Wait for a true result of `test`, or until the example is interrupted, with `requests` unfinished."""
@@ -251,11 +246,11 @@ class Worker:
                     self.report_waiting()
             return result
         except BaseException:
-            self.hold(requests)
+            self.keep_buffers(requests)
             raise
 
     def wait_for_end(self) -> NoReturn:
-        """Wait for the controller to see what this rank has seen: that the ranks make different calls."""
+        """Wait for the controller to end the example, whose ranks make different calls, as its reports show."""
         self.report_waiting()
         while True:
             select.select([self.connection], [], [])
@@ -263,17 +258,17 @@ class Worker:
 
     def report_waiting(self) -> None:
         """Report that this rank waits in its latest call."""
-        if self.within:
-            self.progress.state, self.progress.where = "waiting", self.within[-1]
+        if self.entered:
+            self.progress.state, self.progress.waits_on = "waiting", self.entered[-1]
             self.report(Report(self.example, self.progress))
-            self.progress.state, self.progress.where = "running", None
+            self.progress.state, self.progress.waits_on = "running", None
 
-    def hold(self, requests: list[MPI.Request]) -> None:
+    def keep_buffers(self, requests: list[MPI.Request]) -> None:
         """Keep the buffers of unfinished requests: they are in the variables of the functions that wait."""
         frame: FrameType | None = sys._getframe(2)
-        self.held.append(list(requests))
+        self.kept_buffers.append(list(requests))
         while frame is not None and frame.f_code is not WorkerCommunication._collective.__code__:
-            self.held.append(dict(frame.f_locals))
+            self.kept_buffers.append(dict(frame.f_locals))
             frame = frame.f_back
 
     def report(self, report: Report) -> None:
@@ -283,7 +278,7 @@ class Worker:
 
     def run(self, task: Task) -> None:
         """Run a function as one rank of an example, and report what came of it."""
-        self.begin(task.example)
+        self.reset(task.example)
         result, raised = b"", None
         comm = self.communicator(task)
         set_default_comm(comm)
@@ -325,7 +320,7 @@ class Worker:
         generation, real, parts = self.comms.pop(task.ranks, (task.generation, None, []))
         if generation == task.generation:
             for part in parts:
-                part.retire()
+                part.free_late()
         else:
             # Not freed: MPI_Comm_free is collective, and waits for messages that never come.
             self.abandoned += 1 + len(parts)
@@ -338,10 +333,7 @@ class Worker:
 
 
 # By the pickle of a function, which is another one where what it captures has changed. As many as the pool keeps.
-@functools.lru_cache(maxsize=64)
-def _unpickle_function(pickled: bytes) -> Callable[..., object]:
-    function: Callable[..., object] = pickle.loads(pickled)
-    return function
+_unpickle_function: Callable[[bytes], Callable[..., object]] = functools.lru_cache(maxsize=64)(pickle.loads)
 
 
 class _Pickler(Pickler):
@@ -396,9 +388,8 @@ def main(address: str) -> None:
     _unlink_shared_memory()
     connection = Client(address, family="AF_UNIX")
     try:
-        Worker(connection, os.path.dirname(address)).serve()
-    except (EOFError, OSError):
-        pass
+        with suppress(EOFError, OSError):
+            Worker(connection, os.path.dirname(address)).serve()
     finally:
         if sys.exc_info()[0] is not None:
             traceback.print_exc()

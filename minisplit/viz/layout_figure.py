@@ -47,8 +47,8 @@ def draw_layout(axes: Any, layout: Layout, horizontal: int | None, title: str) -
         _draw_part(axes, (0, 0, 1, 1), "lightgrey", "all of it on every rank")
         return
     for (start, stop), colour, label in rank_parts(layout):
-        across = layout.split == horizontal or horizontal is None
-        _draw_part(axes, (start, 0, stop - start, 1) if across else (0, start, 1, stop - start), colour, label)
+        in_columns = layout.split == horizontal or horizontal is None
+        _draw_part(axes, (start, 0, stop - start, 1) if in_columns else (0, start, 1, stop - start), colour, label)
 
 
 def rank_parts(layout: Layout) -> Iterator[tuple[tuple[float, float], Any, str]]:
@@ -76,7 +76,7 @@ def _draw_part(axes: Any, box: tuple[float, float, float, float], colour: Any, l
 
 
 def rank_colour(rank: int, ranks: int) -> Any:
-    """Return a light colour: one of ten, or, of more ranks, a place on a scale."""
+    """Return a light colour: one of ten, or, of more ranks, a point on a scale."""
     from matplotlib import colormaps  # noqa: PLC0415 - an optional dependency
 
     if ranks <= 10:

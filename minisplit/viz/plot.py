@@ -74,14 +74,14 @@ def _draw_box(axes: Any, layout: Layout, title: str) -> None:
     """Draw an array of three axes, seen from the front, the right and above: a slab for each rank."""
     prepare_axes(axes, title, 1 + _DEPTH_RIGHT, -_DEPTH_UP)
     axes.set_axis_off()
-    whole = [(0.0, 1.0)] * 3
+    full = [(0.0, 1.0)] * 3
     if layout.split is None:
-        _draw_slab(axes, whole, (0.83, 0.83, 0.83), "all of it on every rank", on_front=True)
+        _draw_slab(axes, full, (0.83, 0.83, 0.83), "all of it on every rank", on_front=True)
         return
     # A slab hides what is behind it, below it and to its left, so those come first.
     parts = list(rank_parts(layout))
     for span, colour, label in parts if layout.split == 2 else reversed(parts):
-        spans = [*whole[: layout.split], span, *whole[layout.split + 1 :]]
+        spans = [*full[: layout.split], span, *full[layout.split + 1 :]]
         # Slabs behind one another show only their tops.
         _draw_slab(axes, spans, colour, label, on_front=layout.split > 0)
 
@@ -104,7 +104,7 @@ def _draw_slab(
     for face, light in zip(faces, (1.0, 1.12, 0.85), strict=True):
         shade = [min(1.0, part * light) for part in colour]
         axes.fill(*zip(*face, strict=True), facecolor=shade, edgecolor="white", linewidth=1)
-    x, y = (sum(places) / 4 for places in zip(*faces[0 if on_front else 1], strict=True))
+    x, y = (sum(corners) / 4 for corners in zip(*faces[0 if on_front else 1], strict=True))
     axes.text(x, y, label, ha="center", va="center", fontsize=9)
 
 

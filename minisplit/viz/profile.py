@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,12 +115,12 @@ class RankProfile:
 
 
 class Profile:
-    """What `profile` has seen, and views of it.
+    """What `profile` has recorded, and views of it.
 
     Parameters
     ----------
     comm : Communication
-        The communicator whose calls are seen.
+        The communicator whose calls are recorded.
 
     Attributes
     ----------
@@ -162,7 +161,7 @@ class Profile:
         rows = [columns]
         for rank in self.ranks:
             times = (rank.computing, rank.moving, rank.waiting)
-            # Not by 0, where the clock did not advance.
+            # Not by 0, where the clock did not advance: a block without a call may take less than its tick.
             shares = [f"{seconds / max(rank.seconds, 1e-12):.0%}" for seconds in times]
             numbers = [str(len(rank.calls)), f"{rank.bytes_sent / 1e6:.2f}"]
             rows.append([str(rank.rank), f"{rank.seconds:.4f}", *shares, *numbers])
@@ -174,10 +173,10 @@ class Profile:
                 calls_of[call.kind, call.site].append(call)
         number = max(len(self.ranks), 1)
         # The lines that take longest come first.
-        in_order = sorted(calls_of.items(), key=lambda item: -sum(call.end - call.begin for call in item[1]))
-        for (kind, site), calls in in_order:
+        slowest_first = sorted(calls_of.items(), key=lambda item: -sum(call.end - call.begin for call in item[1]))
+        for (method, site), calls in slowest_first:
             moving, waiting = (sum(c.moving for c in calls) / number, sum(c.waiting for c in calls) / number)
-            name, size = f"{kind} at {site}"[-34:], sum(c.bytes_sent for c in calls) / 1e6
+            name, size = f"{method} at {site}"[-34:], sum(c.bytes_sent for c in calls) / 1e6
             lines.append(f"{name:<34} {len(calls) // number:>6} {moving:>10.5f} {waiting:>10.5f} {size:>9.2f}")
         return "\n".join(lines)
 
@@ -224,8 +223,8 @@ class Profile:
             # "M" is an event with metadata, "X" one with begin and duration, in microseconds.
             name = {"name": f"rank {rank.rank}"}
             events.append({"name": "thread_name", "ph": "M", "pid": 0, "tid": rank.rank, "args": name})
-            for kind, start, stop, call in rank.spans():
-                event = {"name": call or kind, "cat": kind, "ph": "X", "pid": 0, "tid": rank.rank}
+            for activity, start, stop, call in rank.spans():
+                event = {"name": call or activity, "cat": activity, "ph": "X", "pid": 0, "tid": rank.rank}
                 events.append({**event, "ts": start * 1e6, "dur": (stop - start) * 1e6})
         Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
 
@@ -234,13 +233,13 @@ class profile:  # noqa: N801 - used like a function
     """See where the time of a `with` block goes on each rank: `with ms.profile() as p: ...`.
 
     A rank waits in a collective call until the last one has come, and moves data from then on. What lies between
-    calls is computing. Each call is seen with its line in the program. A block that raises does so as it would
+    calls is computing. Each call is recorded with its line in the program. A block that raises does so as it would
     without a profile; then there is none. Ranks that are threads run one at a time, which shows as waiting.
 
     Parameters
     ----------
     comm : Communication, optional
-        The communicator whose calls are seen. By default that in use.
+        The communicator whose calls are recorded. By default that in use.
 
     Raises
     ------
@@ -296,9 +295,7 @@ class profile:  # noqa: N801 - used like a function
 
         return end
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, error_type: object, error: BaseException | None, trace: object) -> None:
         seconds = time.perf_counter() - self._start
         self.comm._observer = self._outer
         # After an error the others may be anywhere, and would not make these calls: an error that nobody catches
@@ -321,9 +318,9 @@ def _rank_profiles(events: Sequence[tuple[float, list[list[Any]]]]) -> tuple[Ran
     ranks = []
     for rank, (seconds, calls) in enumerate(events):
         timed = []
-        for k, (kind, site, begin, end, size) in enumerate(calls):
+        for k, (method, site, begin, end, size) in enumerate(calls):
             # Not more than the call took: clocks are not quite the same, and a sender need not wait.
             waiting = min(max(last_begins[k] - begin, 0.0), end - begin) if k < common else 0.0
-            timed.append(TimedCall(kind, site, begin, end, waiting, size))
+            timed.append(TimedCall(method, site, begin, end, waiting, size))
         ranks.append(RankProfile(rank, seconds, tuple(timed)))
     return tuple(ranks)

@@ -25,8 +25,8 @@ def draw(rows: Sequence[tuple[int, float, Sequence[Span]]]) -> Figure:
     longest = max((seconds for _, seconds, _ in rows), default=0.0)
     scale, unit = (1e3, "milliseconds") if longest < 1 else (1.0, "seconds")
     for rank, _, spans in rows:
-        for name, colour in COLOURS.items():
-            bars = [(start * scale, (stop - start) * scale) for kind, start, stop, _ in spans if kind == name]
+        for activity, colour in COLOURS.items():
+            bars = [(start * scale, (stop - start) * scale) for name, start, stop, _ in spans if name == activity]
             axes.broken_barh(bars, (rank - 0.4, 0.8), facecolors=colour)
     axes.set_yticks([rank for rank, *_ in rows], [f"rank {rank}" for rank, *_ in rows])
     # From top to bottom.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as hypo
 
 import minisplit as ms
-from minisplit.io.chunks import blocks, chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
+from minisplit.io.chunks import blocks, chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
 from minisplit.testing import strategies as st
 
 pytestmark = pytest.mark.serial
@@ -66,8 +66,8 @@ def test_chunks_that_are_read_along_another_axis():
 
 
 def test_chunks_of_what_grows_are_as_long_as_they_may_be():
-    assert chunk_shape(endless_layout(ms.Layout((3, 16), 0, 2)), 8, 2**20) == (2**13, 16)
-    assert chunk_shape(endless_layout(ms.Layout((3, 2**20), 1, 2)), 8, 2**20) == (1, 2**17)
+    assert growing_chunk_shape(ms.Layout((3, 16), 0, 2), 8, 2**20) == (2**13, 16)
+    assert growing_chunk_shape(ms.Layout((3, 2**20), 1, 2), 8, 2**20) == (1, 2**17)
 
 
 @pytest.mark.parametrize("chunks", [(0, 1), (1,), (1, 1, 1), 3])

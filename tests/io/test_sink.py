@@ -17,6 +17,7 @@ from files import on_rank_0
 from torch.utils import _pytree as pytree
 
 import minisplit as ms
+from minisplit.io import atomic
 from minisplit.io.formats.base import Target
 from minisplit.io.formats.registry import format_of
 from minisplit.io.sink import FileOutput
@@ -50,6 +51,21 @@ def test_from_a_file_to_files(folder: Path, chunk_size: int | None) -> None:
     assert_equal(ones, torch.ones(2))
     np.testing.assert_array_equal(np.load(folder / "double.npy"), WHOLE.T * 2)
     assert sorted(path.name for path in folder.iterdir()) == ["double.npy", "sums.npy", "x.npy"]
+
+
+@pytest.mark.serial
+def test_the_new_names_of_outputs_are_handed_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If power fails after the call, the folder may otherwise have the name of the unfinished file still."""
+    names, real = [], atomic._fsync
+
+    def fsync(path: str) -> None:
+        names.append(path if Path(path).is_file() else sorted(file.name for file in Path(path).iterdir()))
+        real(path)
+
+    monkeypatch.setattr(atomic, "_fsync", fsync)
+    ms.vmap(double, out=tmp_path / "y.npy")(ms.arange(3, split=0))
+    assert names[0] == str(tmp_path / ".y.npy.partial")
+    assert "y.npy" in names[1]
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".h5", ".safetensors"])

@@ -21,19 +21,19 @@ CALL, OTHER = CallRecord("agree(1)", "f.py:1"), CallRecord("split", "f.py:2")
 PART: Key = ((1, 0),)
 
 
-def progress(state: Any, *calls: CallRecord, where: Key | None = None) -> Progress:
-    return Progress(state, {(): History((0, 1), list(calls))}, where)
+def progress(state: Any, *calls: CallRecord, waits_on: Key | None = None) -> Progress:
+    return Progress(state, {(): History((0, 1), list(calls))}, waits_on)
 
 
 @pytest.mark.parametrize(
     ("ranks", "stuck"),
     [
-        ([progress("waiting", CALL, where=()), progress("running")], []),
-        ([progress("waiting", CALL, where=()), progress("returned")], [0]),
-        ([progress("waiting", CALL, where=()), progress("raised")], [0]),
-        ([progress("waiting", CALL, where=()), progress("waiting", CALL, where=())], []),
-        ([progress("waiting", CALL, CALL, where=()), progress("waiting", CALL, where=())], []),
-        ([progress("waiting", CALL, where=()), progress("returned", CALL)], []),
+        ([progress("waiting", CALL, waits_on=()), progress("running")], []),
+        ([progress("waiting", CALL, waits_on=()), progress("returned")], [0]),
+        ([progress("waiting", CALL, waits_on=()), progress("raised")], [0]),
+        ([progress("waiting", CALL, waits_on=()), progress("waiting", CALL, waits_on=())], []),
+        ([progress("waiting", CALL, CALL, waits_on=()), progress("waiting", CALL, waits_on=())], []),
+        ([progress("waiting", CALL, waits_on=()), progress("returned", CALL)], []),
     ],
 )
 def test_who_is_stuck(ranks: list[Progress], stuck: list[int]) -> None:

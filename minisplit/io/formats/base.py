@@ -11,6 +11,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from types import ModuleType
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ import torch
 from minisplit.core.error_text import short_list, short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
+
+StrPath = str | PathLike[str]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +35,42 @@ class Target:
     dtype: torch.dtype
     options: dict[str, Any]
 
+    @property
+    def array_name(self) -> str:
+        """The name of the dataset in a file where every array has one, also if the caller gave none."""
+        return self.dataset or "data"
+
 
 class Writer:
     """A dataset in a file that `Format.create` has made, opened on this rank. A format subclasses it."""
 
     def write(self, box: Box, part: torch.Tensor) -> None:
-        """Write a part, which is contiguous and on the CPU, to its place. Boxes of two ranks do not overlap."""
+        """Write a part, contiguous and on the CPU, to its box of the dataset. Two ranks never overlap."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Close the file. What was written is handed to the disk later, by `atomic_replacement`."""
+
+
+class ArrayWriter(Writer):
+    """Writes to an array of a library, to which parts are assigned as to one of NumPy."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def write(self, box: Box, part: torch.Tensor) -> None:
+        if part.numel():
+            self._array[box] = part.numpy()
+
+
+class OpenFile:
+    """The `close` of readers and writers that have one file open."""
+
+    _file: Any
+
+    def close(self) -> None:
+        """Close the file. Local."""
+        self._file.close()
 
 
 class Format:
@@ -121,10 +151,10 @@ class Format:
         """
         return replace(target, layout=self.write_layout(target))
 
-    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
+    def resize(self, target: Target, shape: Shape) -> None:
         """Give the dataset of a file this shape, before rows are added. By default nothing has to be done."""
 
-    def header_of_shape(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes] | None:
+    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes] | None:
         """Return the bytes with which a file says that its array has this shape, and where they are in the file.
 
         None for formats whose files do not grow in place, but as copies.
@@ -132,9 +162,9 @@ class Format:
         return None
 
 
-def path_text(path: str | os.PathLike[str]) -> str:
+def path_text(path: StrPath) -> str:
     """Return `path` as a str; TypeError for what is no path, and for bytes."""
-    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    text = os.fspath(path) if isinstance(path, PathLike) else path
     if not isinstance(text, str):
         raise TypeError(f"path must be a str or a pathlib.Path, got {short_repr(path)}")
     return text

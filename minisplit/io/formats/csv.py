@@ -1,6 +1,6 @@
 """CSV: a table of numbers as text, read and written by pyarrow.
 
-Where a row begins can be told only by counting the ends of lines before it. Each rank counts those in a share of
+Where a row begins is known only once the ends of lines before it are counted. Each rank counts those in a share of
 the file, a buffer at a time, and one exchange of the counts tells every rank where its rows are. Then it parses
 these.
 """
@@ -22,17 +22,9 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.formats.base import Format, Target, Writer, import_for
+from minisplit.io.formats import tables
+from minisplit.io.formats.base import OpenFile, Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import numpy_dtype
-from minisplit.io.formats.tables import (
-    TableReader,
-    arrow_table,
-    check_columns,
-    column_names,
-    default_names,
-    parsed_dtype,
-    row_layout,
-)
 
 # Bytes of text that are searched, or parsed, at once.
 _BUFFER = 4 * 2**20
@@ -44,12 +36,11 @@ _TAIL = 4096
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Csv(Format):
+class Csv(tables.TableFormat):
     """See `minisplit.io.formats.base.Format`. Options: `sep`; to write, `columns`, their names."""
 
     name = "csv"
     suffixes = (".csv",)
-    contents = "columns"
     read_options = ("sep",)
     write_options = ("columns", "sep")
 
@@ -58,14 +49,11 @@ class Csv(Format):
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         # pyarrow parses no float16.
-        parsed = torch.float64 if dtype is torch.float16 else parsed_dtype(dtype, torch.float64)
+        parsed = torch.float64 if dtype is torch.float16 else tables.parsed_dtype(dtype, torch.float64)
         return CsvReader(path, dataset, parsed, options.get("sep", ","))
 
-    def write_layout(self, target: Target) -> Layout:
-        return row_layout(target.layout, target.dtype, self.name)
-
     def create(self, target: Target) -> None:
-        names = column_names(target.layout, target.dataset, target.options.get("columns"))
+        names = tables.column_names(target)
         if names and all(map(_is_number, names)):
             raise ValueError(
                 f"a first line of numbers would be read as a row: name a column by letters, got {names}"
@@ -88,7 +76,7 @@ class Csv(Format):
 
     def append_target(self, target: Target) -> Target:
         names, _ = _first_line(target.path, target.options.get("sep", ","))
-        check_columns(target.path, names, target.dataset, target.options.get("columns"))
+        tables.check_columns(target, names)
         return super().append_target(target)
 
     def resize(self, target: Target, shape: tuple[int, ...]) -> None:
@@ -101,8 +89,10 @@ class Csv(Format):
             file.write(b"\n" if text else b"")
 
 
-class CsvReader(TableReader):
+class CsvReader(OpenFile, tables.TableReader):
     """Reads rows of text. Before `build_index` was called it has no shape, and cannot read."""
+
+    _file: io.BufferedReader
 
     def __init__(self, path: str, dataset: str | None, dtype: torch.dtype, separator: str) -> None:
         self._csv = import_for("pyarrow.csv", "CSV")
@@ -150,7 +140,7 @@ class CsvReader(TableReader):
 
     def _parse(self, text: bytes, columns: list[int]) -> Any:
         """Return an Arrow table of some columns of rows of text."""
-        kind = import_for("pyarrow", "CSV").from_numpy_dtype(numpy_dtype(self.dtype, "CSV"))
+        arrow_type = import_for("pyarrow", "CSV").from_numpy_dtype(numpy_dtype(self.dtype, "CSV"))
         # Numbers for names, as two columns in the file may have the same name.
         numbers = list(map(str, range(len(self._names))))
         chosen = [numbers[column] for column in columns]
@@ -161,7 +151,7 @@ class CsvReader(TableReader):
             # In a table of one column an empty line is an empty cell.
             parse_options=self._csv.ParseOptions(delimiter=self._separator, ignore_empty_lines=len(numbers) > 1),
             convert_options=self._csv.ConvertOptions(
-                column_types=dict.fromkeys(chosen, kind), include_columns=chosen, null_values=[""]
+                column_types=dict.fromkeys(chosen, arrow_type), include_columns=chosen, null_values=[""]
             ),
         )
         return table.rename_columns([self._names[column] for column in columns])
@@ -183,15 +173,12 @@ class CsvReader(TableReader):
         self._file.seek(start)
         return self._file.read(stop - start)
 
-    def close(self) -> None:
-        self._file.close()
 
-
-class CsvWriter(Writer):
+class CsvWriter(OpenFile, Writer):
     """Writes rows behind those that are in the file."""
 
     def __init__(self, target: Target) -> None:
-        self._csv, self._names = import_for("pyarrow.csv", "CSV"), default_names(target.layout)
+        self._csv, self._names = import_for("pyarrow.csv", "CSV"), tables.default_names(target.layout)
         self._options = self._csv.WriteOptions(include_header=False, delimiter=target.options.get("sep", ","))
         self._file = open(target.path, "ab")  # noqa: SIM115 - until `close`
 
@@ -200,11 +187,8 @@ class CsvWriter(Writer):
         if part.dtype is torch.bool:
             part = part.to(torch.uint8)
         for start in range(0, len(part), _WRITE_ROWS):
-            table = arrow_table(part[start : start + _WRITE_ROWS], self._names, "CSV")
+            table = tables.arrow_table(part[start : start + _WRITE_ROWS], self._names, "CSV")
             self._csv.write_csv(table, self._file, self._options)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _first_line(path: str, separator: str) -> tuple[list[str], int]:

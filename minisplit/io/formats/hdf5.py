@@ -1,6 +1,6 @@
 """HDF5, by h5py, whether that was built with MPI or not.
 
-A plain dataset gets its place in the file when it is made; from then on it is a block of numbers, which all ranks
+A plain dataset gets its bytes in the file when it is made; from then on it is a block of numbers, which all ranks
 write at once. Only the library can write datasets that are compressed or in chunks, for one rank at a time.
 """
 
@@ -14,24 +14,15 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
-from minisplit.io.formats.base import (
-    Format,
-    Target,
-    Writer,
-    check_item,
-    import_for,
-    only_dataset,
-)
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
+from minisplit.io.formats.base import ArrayWriter, Format, OpenFile, Target, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
 
-_DEFAULT_NAME = "data"
 # Bytes of a chunk at most, unless the caller says otherwise: the size of the library's cache of chunks, by
 # default.
 _MAX_CHUNK = 2**20
@@ -59,25 +50,30 @@ class Hdf5(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        h5py, name = _h5py(), target.dataset or _DEFAULT_NAME
+        h5py, name = _h5py(), target.array_name.rstrip("/") or "/"
         shape, dtype = target.layout.shape, numpy_dtype(target.dtype, self.name)
         with _open_to_change(target.path) as file:
             if name in file:
                 check_item(file[name], h5py.Dataset, name, target.path, lambda: _dataset_names(file))
-                # The library may not use its place again: to replace datasets makes a file grow.
+                # The library may not use its bytes again: to replace datasets makes a file grow.
                 del file[name]
-            if options := _library_options(target):
-                file.create_dataset(name, shape, dtype, **options)
-            else:
-                _create_plain(h5py, file, name, shape, dtype)
+            try:
+                file.require_group(os.path.dirname(name) or "/")
+            except TypeError as error:  # there is a dataset where a group would have to be
+                raise ValueError(f"{name!r} in {target.path} cannot be a dataset: {error}") from error
+            options = _library_options(target)
+            dataset = file.create_dataset(name, shape, dtype, **options)
+            if not options and dataset.size:
+                # The first write allocates the bytes of all elements, which are not set: before it a plain dataset
+                # has no offset, and ranks would not find where to write.
+                dataset[(0,) * dataset.ndim] = 0
 
-    def open_writer(self, target: Target) -> Writer:
-        name = target.dataset or _DEFAULT_NAME
+    def open_writer(self, target: Target) -> Hdf5Writer | RawWriter:
         with _h5py().File(target.path, "r") as file:
             # None for datasets in chunks.
-            offset = file[name].id.get_offset()
+            offset = file[target.array_name].id.get_offset()
         if offset is None:
-            return Hdf5Writer(target.path, name)
+            return Hdf5Writer(target.path, target.array_name)
         return RawWriter(target.path, offset, target.layout.shape)
 
     def serial_writes(self, options: dict[str, Any]) -> bool:
@@ -86,7 +82,7 @@ class Hdf5(Format):
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
         layout = target.layout
-        chunks = chunk_shape(endless_layout(layout), target.dtype.itemsize, _MAX_CHUNK)
+        chunks = growing_chunk_shape(layout, target.dtype.itemsize, _MAX_CHUNK)
         return {"chunks": chunks, "maxshape": (None, *layout.shape[1:]), **target.options}
 
     def append_target(self, target: Target) -> Target:
@@ -109,7 +105,7 @@ class Hdf5(Format):
             file[target.dataset].resize(shape)
 
 
-class Hdf5Reader(Reader):
+class Hdf5Reader(OpenFile, Reader):
     """Reads a dataset by the library, which knows its chunks and how they are compressed."""
 
     def __init__(self, path: str, dataset: str | None) -> None:
@@ -136,20 +132,13 @@ class Hdf5Reader(Reader):
             self._dataset.read_direct(part.numpy(), box)
         return part
 
-    def close(self) -> None:
-        self._file.close()
 
-
-class Hdf5Writer(Writer):
+class Hdf5Writer(ArrayWriter):
     """Writes by the library: while this is open, no other rank may have the file open."""
 
     def __init__(self, path: str, name: str) -> None:
         self._stack = ExitStack()
-        self._dataset = self._stack.enter_context(_open_to_change(path))[name]
-
-    def write(self, box: Box, part: torch.Tensor) -> None:
-        if part.numel():
-            self._dataset[box] = part.numpy()
+        super().__init__(self._stack.enter_context(_open_to_change(path))[name])
 
     def close(self) -> None:
         self._stack.close()
@@ -199,21 +188,6 @@ def _library_options(target: Target) -> dict[str, Any]:
     if chunks is None or chunks is True:
         chunks = chunk_shape(layout, target.dtype.itemsize, _MAX_CHUNK)
     return {**options, "chunks": chunks}
-
-
-def _create_plain(h5py: ModuleType, file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Make a dataset whose numbers have their place in the file at once, and are not set."""
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    creation.set_layout(h5py.h5d.CONTIGUOUS)
-    # By default the library gives it a place at the first write, and ranks would not find one.
-    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    # Otherwise rank 0 would write zeros to the whole of it.
-    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    h5py.h5d.create(file.id, name.encode(), kind, space, creation, links)
 
 
 def _dataset_names(file: Any) -> list[str]:

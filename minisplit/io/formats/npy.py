@@ -10,15 +10,12 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
-from minisplit.io.formats.base import Format, Target, Writer
+from minisplit.io.formats.base import Format, Shape, Target, Writer
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
 # Version 3.0 is for field names outside of latin1, which arrays of numbers do not have.
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Npy(Format):
@@ -34,8 +31,8 @@ class Npy(Format):
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         shape, fortran, stored, offset = _read_header(path)
-        kind = torch_dtype(stored, path)
-        return RawReader(path, offset, shape, kind, swapped=not stored.isnative, fortran=fortran)
+        dtype = torch_dtype(stored, path)
+        return RawReader(path, offset, shape, dtype, swapped=not stored.isnative, fortran=fortran)
 
     def write_layout(self, target: Target) -> Layout:
         numpy_dtype(target.dtype, self.name)
@@ -46,7 +43,7 @@ class Npy(Format):
         with open(target.path, "xb") as file:
             header = {"descr": descr, "fortran_order": False, "shape": target.layout.shape}
             np.lib.format.write_array_header_1_0(file, header)
-            # The room for the numbers: ranks write to their places in any order.
+            # Room for all numbers: ranks write them in any order.
             file.truncate(file.tell() + target.layout.size * target.dtype.itemsize)
 
     def open_writer(self, target: Target) -> Writer:
@@ -59,7 +56,7 @@ class Npy(Format):
             raise ValueError(f"{target.path} is {order}, so no rows can be added to it: load it, and save it anew")
         return super().append_target(target)
 
-    def header_of_shape(self, path: str, shape: tuple[int, ...]) -> tuple[int, bytes]:
+    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes]:
         _, _, stored, end = _read_header(path)
         with open(path, "rb") as file:
             start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
@@ -72,7 +69,7 @@ class Npy(Format):
         return start, text
 
 
-def _read_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _read_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int]:
     """Return shape, whether in Fortran order, dtype, and where the numbers begin; ValueError for other files."""
     with open(path, "rb") as file:
         try:

@@ -18,30 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.formats.base import Format, Target, Writer, import_for
+from minisplit.io.formats import tables
+from minisplit.io.formats.base import Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import torch_dtype
-from minisplit.io.formats.tables import (
-    TableReader,
-    arrow_table,
-    check_columns,
-    column_names,
-    default_names,
-    parsed_dtype,
-    row_layout,
-)
 
 # The names of the parts that are written here, which sort as their first rows do.
 _PART_NAME = re.compile(r"part-[0-9]{15}\.parquet")
 
 
-class Parquet(Format):
+class Parquet(tables.TableFormat):
     """See `minisplit.io.formats.base.Format`. Option to write: `columns`, their names."""
 
     name = "parquet"
     suffixes = (".parquet", ".pq")
-    contents = "columns"
     write_options = ("columns",)
 
     def dataset_names(self, path: str) -> list[str]:
@@ -49,9 +39,6 @@ class Parquet(Format):
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         return ParquetReader(path, dataset, dtype)
-
-    def write_layout(self, target: Target) -> Layout:
-        return row_layout(target.layout, target.dtype, self.name)
 
     def create(self, target: Target) -> None:
         os.mkdir(target.path)
@@ -75,18 +62,18 @@ class Parquet(Format):
             )
         parts = _part_paths(path)
         schema = _open_file(parts[0]).schema_arrow
-        check_columns(path, schema.names, target.dataset, target.options.get("columns"))
-        kinds = {str(field.type) for field in schema}
-        if len(kinds) > 1:
-            raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(kinds)}")
-        # A new part is named by its first row. Behind names of another form it could come at any place.
+        tables.check_columns(target, schema.names)
+        types = {str(field.type) for field in schema}
+        if len(types) > 1:
+            raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(types)}")
+        # A new part is named by its first row. Names of another form might sort behind it.
         if not _PART_NAME.fullmatch(os.path.basename(parts[-1])):
             raise ValueError(f"the last part of {path} is {parts[-1]}, and no new one would come behind it")
         options = {} if target.dataset else {"columns": schema.names}
         return replace(target, layout=self.write_layout(target), options=options)
 
 
-class ParquetReader(TableReader):
+class ParquetReader(tables.TableReader):
     """Reads the groups of rows, by which Parquet files are compressed, that have rows of a box."""
 
     def __init__(self, path: str, dataset: str | None, dtype: torch.dtype | None) -> None:
@@ -98,9 +85,9 @@ class ParquetReader(TableReader):
                 raise ValueError(f"the parts of {path} have different columns")
         self._names = schema.names
         # An array has one dtype: the one that holds the numbers of all of its columns.
-        kinds = [_field_dtype(schema.field(column), path) for column in self._columns]
-        stored = torch_dtype(np.result_type(*kinds), path) if kinds else torch.float64
-        self.dtype = parsed_dtype(dtype, stored)
+        dtypes = [_field_dtype(schema.field(column), path) for column in self._columns]
+        stored = torch_dtype(np.result_type(*dtypes), path) if dtypes else torch.float64
+        self.dtype = tables.parsed_dtype(dtype, stored)
         self._groups = [(file, group) for file in self._files for group in range(file.metadata.num_row_groups)]
         rows = (file.metadata.row_group(group).num_rows for file, group in self._groups)
         self._starts = [0, *accumulate(rows)]
@@ -124,13 +111,14 @@ class ParquetWriter(Writer):
     """Writes a file of its own for each box."""
 
     def __init__(self, target: Target) -> None:
-        names = column_names(target.layout, target.dataset, target.options.get("columns"))
-        self._path, self._names = target.path, names or default_names(target.layout)
+        self._path = target.path
+        self._names = tables.column_names(target) or tables.default_names(target.layout)
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         """Write a file, named by its first row: the order of the names is that of the rows."""
-        name = os.path.join(self._path, f"part-{box[0].start:015d}.parquet")
-        import_for("pyarrow.parquet", "Parquet").write_table(arrow_table(part, self._names, "Parquet"), name)
+        path = os.path.join(self._path, f"part-{box[0].start:015d}.parquet")
+        table = tables.arrow_table(part, self._names, "Parquet")
+        import_for("pyarrow.parquet", "Parquet").write_table(table, path)
 
 
 def _field_dtype(field: Any, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""Arrays that lie in a file as in memory: a rank reads and writes its part of the bytes, at their place.
+"""Arrays that lie in a file as in memory: a rank reads and writes its part of the bytes, at their offset.
 
 npy, safetensors and the plain datasets of HDF5 are such a block of bytes each, behind a header. Files are read and
 written by `pread` and `pwrite`, which any number of ranks may call at once, and not by memory maps: in a map a
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.formats.base import Writer
+from minisplit.io.formats.base import OpenFile, Shape, Writer
 
 # Pieces of a file from this size on are read one by one: for shorter ones the system call costs more than the
 # bytes. An estimate, which no benchmark has checked.
@@ -28,7 +28,7 @@ _BUFFER = 16 * PIECE
 _MAX_CALL = 2**30
 
 
-class RawReader(Reader):
+class RawReader(OpenFile, Reader):
     """An array that lies in the file from byte `offset` on, in row-major or, `fortran`, in column-major order.
 
     ValueError where the file is too short for it.
@@ -38,14 +38,13 @@ class RawReader(Reader):
         self,
         path: str,
         offset: int,
-        shape: tuple[int, ...],
+        shape: Shape,
         dtype: torch.dtype,
         *,
         swapped: bool = False,
         fortran: bool = False,
     ) -> None:
-        self.shape = shape
-        self.dtype = dtype
+        self.shape, self.dtype = shape, dtype
         self._offset, self._swapped, self._fortran = offset, swapped, fortran
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - until `close`
         end, size = offset + math.prod(shape) * dtype.itemsize, os.fstat(self._file.fileno()).st_size
@@ -65,10 +64,12 @@ class RawReader(Reader):
         if part.numel():
             self._read_pieces(_bytes(part), shape, box)
         if self._swapped:
-            _swap_bytes(part)
+            # Of a complex number the bytes of each part: it is two numbers.
+            word = part.element_size() // (1 + part.dtype.is_complex)
+            _bytes(part).view(f"u{word}").byteswap(inplace=True)
         return part.permute(list(reversed(range(part.ndim)))).contiguous() if self._fortran else part
 
-    def _read_pieces(self, target: NDArray[np.uint8], shape: tuple[int, ...], box: Box) -> None:
+    def _read_pieces(self, target: NDArray[np.uint8], shape: Shape, box: Box) -> None:
         starts, length = pieces(shape, box, self.dtype.itemsize)
         if length >= PIECE or len(starts) == 1:
             for i, start in enumerate(starts.tolist()):
@@ -95,14 +96,11 @@ class RawReader(Reader):
                 raise ValueError(f"the file ends at byte {start + done}, where an array should go on")
             done += count
 
-    def close(self) -> None:
-        self._file.close()
 
-
-class RawWriter(Writer):
+class RawWriter(OpenFile, Writer):
     """Writes parts of an array, in row-major order from byte `offset` on, into a file that has the room."""
 
-    def __init__(self, path: str, offset: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: str, offset: int, shape: Shape) -> None:
         self._shape, self._offset = shape, offset
         self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - until `close`
 
@@ -114,9 +112,6 @@ class RawWriter(Writer):
         for i, start in enumerate(starts.tolist()):
             write_at(self._file.fileno(), source[i * length : (i + 1) * length], self._offset + start)
 
-    def close(self) -> None:
-        self._file.close()
-
 
 def write_at(file: int, data: Any, start: int) -> None:
     """Write all bytes of `data` from byte `start` of the file on: the system may write a part of them only."""
@@ -126,7 +121,7 @@ def write_at(file: int, data: Any, start: int) -> None:
         view, start = view[count:], start + count
 
 
-def pieces(shape: tuple[int, ...], box: Box, itemsize: int) -> tuple[NDArray[np.int64], int]:
+def pieces(shape: Shape, box: Box, itemsize: int) -> tuple[NDArray[np.int64], int]:
     """Return where the contiguous pieces of a box, which is not empty, begin in row-major order, and their length.
 
     Both are bytes.
@@ -182,9 +177,3 @@ def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
     # refuses to view it as bytes.
     memory: NDArray[np.uint8] = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
     return memory
-
-
-def _swap_bytes(tensor: torch.Tensor) -> None:
-    """Reverse the bytes of each number; of complex numbers those of both parts."""
-    word = tensor.element_size() // (1 + tensor.dtype.is_complex)
-    _bytes(tensor).view(f"u{word}").byteswap(inplace=True)

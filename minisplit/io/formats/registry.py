@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minisplit.core.error_text import short_repr
 from minisplit.io.formats.base import Format
 from minisplit.io.formats.csv import CSV
 from minisplit.io.formats.hdf5 import HDF5
@@ -29,3 +30,13 @@ def format_of(path: str, format: str | None = None) -> Format:
             return row
     known = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
     raise ValueError(f"the name of {path} does not tell its format: it should end in {known}; or give format=")
+
+
+def checked_format(path: str, dataset: str | None, format: str | None) -> Format:
+    """Return the format of a file; TypeError or ValueError for a name that no dataset of that format can have."""
+    chosen = format_of(path, format)
+    if dataset is not None and not isinstance(dataset, str):
+        raise TypeError(f"dataset must be a str or None, got {short_repr(dataset)}")
+    if dataset is not None and chosen.contents == "array":
+        raise ValueError(f"{chosen.name} files hold one array, which has no name, got dataset={dataset!r}")
+    return chosen

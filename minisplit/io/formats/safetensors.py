@@ -12,17 +12,17 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple
+from contextlib import ExitStack, closing, suppress
+from typing import Any, NamedTuple
 
 import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
-from minisplit.io.formats.base import Format, Target, Writer, list_datasets, only_dataset
+from minisplit.io.chunks import blocks
+from minisplit.io.formats.base import Format, Shape, Target, Writer, list_datasets, only_dataset
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
-_DEFAULT_NAME = "data"
 # The longest header that the library of the format reads.
 _MAX_HEADER = 100_000_000
 _CODES = {
@@ -33,13 +33,13 @@ _CODES = {
 }  # fmt: skip
 DTYPES = {code: dtype for dtype, code in _CODES.items()}
 # Shape and dtype of arrays, by their names.
-Arrays = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+Arrays = Mapping[str, tuple[Shape, torch.dtype]]
 
 
 class TensorInfo(NamedTuple):
     """What a header says of an array: shape, the code of its dtype, its first byte in the file, and its length."""
 
-    shape: tuple[int, ...]
+    shape: Shape
     code: str
     offset: int
     nbytes: int
@@ -64,19 +64,19 @@ class Safetensors(Format):
         return contiguous_layout(target.layout, target.dtype.itemsize)
 
     def create(self, target: Target) -> None:
-        array = {target.dataset or _DEFAULT_NAME: (target.layout.shape, target.dtype)}
+        array = {target.array_name: (target.layout.shape, target.dtype)}
         if os.path.exists(target.path):
             _rewrite(target.path, array)
         else:
             create_file(target.path, array, {})
 
-    def resize(self, target: Target, shape: tuple[int, ...]) -> None:
-        name = target.dataset or _DEFAULT_NAME
-        info = read_header(target.path)[0][name]
-        _rewrite(target.path, {name: (shape, array_dtype(name, info, target.path))}, resized=name)
+    def resize(self, target: Target, shape: Shape) -> None:
+        path, name = target.path, target.array_name
+        dtype = array_dtype(name, read_header(path)[0][name], path)
+        _rewrite(path, {name: (shape, dtype)}, resized=name)
 
     def open_writer(self, target: Target) -> Writer:
-        info = read_header(target.path)[0][target.dataset or _DEFAULT_NAME]
+        info = read_header(target.path)[0][target.array_name]
         return RawWriter(target.path, info.offset, target.layout.shape)
 
 
@@ -128,11 +128,13 @@ def _rewrite(path: str, arrays: Arrays, resized: str | None = None) -> None:
         create_file(new_path, {**others, **arrays}, metadata)
         shutil.copymode(path, new_path)
         new, _ = read_header(new_path)
-        with open(path, "rb") as source, open(new_path, "r+b") as target:
-            for name in (*others, *([resized] if resized else ())):
-                source.seek(old[name].offset)
-                target.seek(new[name].offset)
-                _copy_bytes(source, target, old[name].nbytes)
+        for name in (*others, *([resized] if resized else ())):
+            nbytes = old[name].nbytes
+            with ExitStack() as stack:
+                source = stack.enter_context(closing(RawReader(path, old[name].offset, (nbytes,), torch.uint8)))
+                target = stack.enter_context(closing(RawWriter(new_path, new[name].offset, (nbytes,))))
+                for block, _ in blocks((slice(0, nbytes),), 1, 2**22):
+                    target.write(block, source.read(block))
         # `path` is itself a copy beside the file that it replaces, so nobody sees this.
         os.replace(new_path, path)
     finally:
@@ -182,15 +184,6 @@ def _tensor_info(item: dict[str, Any], start: int) -> TensorInfo:
     if min(info.shape, default=0) < 0 or begin < 0 or info.nbytes < 0 or info.nbytes != nbytes:
         raise ValueError(f"an array {info.shape} of {info.code} has {info.nbytes} bytes")
     return info
-
-
-def _copy_bytes(source: BinaryIO, target: BinaryIO, length: int) -> None:
-    while length:
-        block = source.read(min(length, 2**22))
-        if not block:
-            raise ValueError("the file ends within an array")
-        target.write(block)
-        length -= len(block)
 
 
 SAFETENSORS = Safetensors()

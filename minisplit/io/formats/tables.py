@@ -11,8 +11,27 @@ from numpy.typing import NDArray
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.formats.base import import_for, list_datasets
+from minisplit.io.formats.base import Format, Target, import_for, list_datasets
 from minisplit.io.formats.numpy_dtypes import NUMPY_DTYPES, numpy_dtype
+
+
+class TableFormat(Format):
+    """A format of tables: what it can hold, and who writes which rows of it."""
+
+    contents = "columns"
+
+    def write_layout(self, target: Target) -> Layout:
+        layout, dtype, name = target.layout, target.dtype, self.name
+        if dtype.is_complex:
+            raise TypeError(f"{name} files have no {dtype}: save real and imag, or use .npy, .h5 or .zarr")
+        numpy_dtype(dtype, name)
+        if layout.ndim not in {1, 2}:
+            raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
+        # Rows of no columns are no text, and Parquet counts them by its columns: their number would be lost.
+        if layout.ndim == 2 and layout.shape[0] > layout.size:
+            raise ValueError(f"{name} files hold no rows without columns, got shape {layout.shape}")
+        # Every rank has whole rows, since a line of text, and a row of a part, have one writer.
+        return layout if layout.split is None else layout.with_split(0)
 
 
 class TableReader(Reader):
@@ -53,25 +72,9 @@ def parsed_dtype(dtype: torch.dtype | None, default: torch.dtype) -> torch.dtype
     return default if dtype is None or dtype.is_complex or dtype not in NUMPY_DTYPES else dtype
 
 
-def row_layout(layout: Layout, dtype: torch.dtype, name: str) -> Layout:
-    """Return the layout in which every rank has whole rows. Pure.
-
-    TypeError for a dtype that no column has, ValueError for a shape that is no table.
-    """
-    if dtype.is_complex:
-        raise TypeError(f"{name} files have no {dtype}: save real and imag, or use .npy, .h5 or .zarr")
-    numpy_dtype(dtype, name)
-    if layout.ndim not in {1, 2}:
-        raise ValueError(f"{name} files hold tables, of 1 or 2 axes, got shape {layout.shape}; reshape it")
-    # Rows of no columns are no text, and Parquet counts them by its columns: their number would be lost.
-    if layout.ndim == 2 and layout.shape[0] > layout.size:
-        raise ValueError(f"{name} files hold no rows without columns, got shape {layout.shape}")
-    return layout if layout.split is None else layout.with_split(0)
-
-
-def column_names(layout: Layout, dataset: str | None, columns: Sequence[str] | None) -> list[str] | None:
+def column_names(target: Target) -> list[str] | None:
     """Return the names to write, `dataset` being that of an only column; None where none were given."""
-    number = len(default_names(layout))
+    dataset, columns, number = target.dataset, target.options.get("columns"), len(default_names(target.layout))
     if dataset is not None:
         if columns is not None:
             raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {short_repr(columns)}")
@@ -91,13 +94,12 @@ def default_names(layout: Layout) -> list[str]:
     return list(map(str, range(1 if layout.ndim == 1 else layout.shape[1])))
 
 
-def check_columns(path: str, names: Sequence[str], dataset: str | None, columns: Sequence[str] | None) -> None:
-    """Raise ValueError unless rows of these columns, if they have names, fit to a table with `names`."""
-    given = [dataset] if dataset is not None else columns
+def check_columns(target: Target, names: Sequence[str]) -> None:
+    """Raise ValueError unless the columns of `target`, if they have names, are those of a table with `names`."""
+    given = [target.dataset] if target.dataset is not None else target.options.get("columns")
     if given is not None and list(map(str, given)) != list(names):
-        raise ValueError(
-            f"rows that are added have the columns that are there: {path} has {list_datasets(names)}, got {given}"
-        )
+        there = f"{target.path} has {list_datasets(names)}"
+        raise ValueError(f"rows that are added have the columns that are there: {there}, got {given}")
 
 
 def arrow_table(part: torch.Tensor, names: Sequence[str], name: str) -> Any:
@@ -113,8 +115,4 @@ def _fill_columns(target: NDArray[Any], table: Any, path: str) -> None:
         # Only floats have a number that means "none".
         if values.null_count and target.dtype.kind != "f":
             raise ValueError(f"the column {name!r} of {path} has empty cells; load it with dtype=torch.float64")
-        start = 0
-        for chunk in values.chunks:
-            # Bools, of a bit each, and columns with empty cells cannot be views.
-            column[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-            start += len(chunk)
+        column[:] = values.to_numpy()

@@ -17,15 +17,8 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, endless_layout
-from minisplit.io.formats.base import (
-    Format,
-    Target,
-    Writer,
-    check_item,
-    import_for,
-    only_dataset,
-)
+from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
+from minisplit.io.formats.base import ArrayWriter, Format, Target, Writer, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
 # Bytes of a chunk, a file each, at most, unless the caller says otherwise.
@@ -55,15 +48,16 @@ class Zarr(Format):
         numpy_dtype(target.dtype, self.name)
         # A shard is one file with several chunks, so it is what ranks must not share.
         chosen = target.options.get("shards") or target.options.get("chunks")
-        return chunk_aligned_layout(target.layout, chosen or _default_chunks(target, _MAX_CHUNK))
+        return chunk_aligned_layout(target.layout, chosen or _default_chunks(target))
 
     def create(self, target: Target) -> None:
-        options = {"chunks": _default_chunks(target, _MAX_CHUNK), **target.options}
+        options = {"chunks": _default_chunks(target), **target.options}
         dtype = numpy_dtype(target.dtype, self.name)
         _zarr().create_array(target.path, name=target.dataset, shape=target.layout.shape, dtype=dtype, **options)
 
     def open_writer(self, target: Target) -> Writer:
-        return ZarrWriter(target)
+        # Of a chunk that has other numbers as well only the part is changed.
+        return ArrayWriter(_open_array(target, "r+"))
 
     def check_replaceable(self, path: str) -> None:
         if not _has_metadata(path):
@@ -94,8 +88,8 @@ class Zarr(Format):
             root.require_group(dataset.rpartition("/")[0])
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
-        endless = replace(target, layout=endless_layout(target.layout))
-        return {"chunks": _default_chunks(endless, _MAX_GROWING_CHUNK), **target.options}
+        chunks = growing_chunk_shape(target.layout, target.dtype.itemsize, _MAX_GROWING_CHUNK)
+        return {"chunks": chunks, **target.options}
 
     def append_target(self, target: Target) -> Target:
         array = _open_array(target, "r")
@@ -135,19 +129,8 @@ class ZarrReader(Reader):
         return torch.from_numpy(native)
 
 
-class ZarrWriter(Writer):
-    """Writes whole chunks, and of a chunk that has other numbers as well a part."""
-
-    def __init__(self, target: Target) -> None:
-        self._array = _open_array(target, "r+")
-
-    def write(self, box: Box, part: torch.Tensor) -> None:
-        if part.numel():
-            self._array[box] = part.numpy()
-
-
-def _default_chunks(target: Target, max_bytes: int) -> tuple[int, ...]:
-    return chunk_shape(target.layout, target.dtype.itemsize, max_bytes)
+def _default_chunks(target: Target) -> tuple[int, ...]:
+    return chunk_shape(target.layout, target.dtype.itemsize, _MAX_CHUNK)
 
 
 def _open_array(target: Target, mode: str) -> Any:

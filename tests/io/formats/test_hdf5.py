@@ -35,6 +35,16 @@ def test_F5_a_type_is_no_dataset(tmp_path):
     assert ms.load(tmp_path / "x.h5").tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}])
+def test_a_dataset_in_a_dataset(folder, raises_alike, options):
+    path = folder / "x.h5"
+    ms.save(ms.ones(3, split=0), path, "a")
+    with raises_alike(ValueError, "'a/b' in .* cannot be a dataset"):
+        ms.save(ms.ones(3, split=0), path, "a/b", mode="a", **options)
+    ms.save(ms.ones(3, split=0), path, "g/h/", mode="a", **options)
+    assert ms.datasets(path) == ["a", "g/h"]
+
+
 def test_a_dataset_that_cannot_grow(folder, raises_alike):
     ms.save(ms.ones((2, 3), split=0), folder / "x.h5")
     with raises_alike(ValueError, "'data' in .* can have 2 rows at most, not 4"):
