@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -307,9 +308,86 @@ def test_J3_a_rank_that_has_left_is_not_waited_for(run, waiting):
 
 def test_J3_ranks_that_wait_in_different_calls_end(run):
     done = run(
-        2, f"{IMPATIENT}comm.split(0).agree(np.zeros(1, int)) if rank else comm.allgather(np.zeros(9, int))"
+        2, f"{IMPATIENT}comm.split(0).agree(np.zeros(1, int)) if rank else comm.allgather_record(np.zeros(9, int))"
     )
     assert done.status == 1
+
+
+# What ranks do that differs, and what is said of it. `half` is the communicator of the even or odd ranks.
+MISMATCHES = [
+    (2, "x[0] if rank == 0 else x.sum(axis=0)", "rank 0 has made another one: allreduce(.*) here, broadcast"),
+    (3, "x[0] if rank == 0 else x.sum(axis=0)", "rank 1 waits in collective call #4"),
+    (4, "x[0] if rank == 0 else x.sum(axis=0)", "rank 1 waits in collective call #4"),
+    (3, "x.redistribute([2, 0, 4]) if rank == 0 else x.sum().item()", "exchange"),
+    (3, "ms.zeros(6, split=0).redistribute([6, 0, 0] if rank == 0 else [0, 0, 6])", "over .6, 0, 0.. here"),
+    (3, "x[torch.arange(5 if rank == 1 else 3)]", "rows of"),
+    (3, "x[1].item()", ""),  # to begin with: this is no mismatch
+    (2, "comm.broadcast(torch.zeros(2)) if rank == 0 else comm.allreduce(torch.zeros(2))", "from rank 0"),
+    (2, "(comm.broadcast(torch.zeros(2)), time.sleep(60)) if rank == 0 else wait()", "from rank 0"),
+    (2, "comm.broadcast(torch.zeros(2), 1 - rank)", "from rank"),
+    (3, "if rank != 1: wait()", "rank 1 has left its program after #3"),
+    (3, "for i in range(3 + rank): wait()", "rank 0 has left its program after #6"),
+    (4, "if half.rank == 1: half.allreduce(torch.ones(1))", "#2 of the communicator of ranks 1, 3, .* 1 has left"),
+    (2, "p = comm.split(0)\np.agree(ONE)\n(p if rank else comm).agree(ONE)", "ranks wait for each other: .* 0, 1"),
+    (2, "if rank: comm.split(0).agree(ONE)\nelse: comm.split(0)\nwait()", "rank 0 has dropped the communicator"),
+    (2, "p = comm.split(0)\np.free() if rank else p.agree(ONE)", "agree.* here, free there"),
+    (4, "half.allreduce(torch.ones(1)) if rank < 2 else half.broadcast(torch.ones(9), 1)\nwait()", "of ranks"),
+    (2, "p = ms.MPICommunication(MPI.COMM_WORLD)\nif rank: p.agree(ONE)", "rank 0 has left its program after #0"),
+    (
+        2,
+        "p = ms.MPICommunication(MPI.COMM_WORLD)\nfor i in range(2 - rank): p.agree(ONE)",
+        "1 has left.* after #1",
+    ),
+    (3, "ms.sort(x) if rank == 0 else x.sum()", "allgather"),
+    (2, "x.resplit(None) if rank == 0 else x[5].item()", "broadcast"),
+    (2, "if rank: x[3].item()\nelse: wait()", "broadcast"),
+    (3, "if rank == 0: x[1:] = x[:-1]\nelse: x[0].item()", "exchange"),
+    (3, "ms.vmap(torch.sin)(x) if rank == 0 else None", "agree"),
+    (2, "comm.scan(torch.ones(3)) if rank == 0 else comm.allreduce(torch.ones(3))", "scan"),
+    (2, "comm.broadcast_bytes(b'ab', 1) if rank == 1 else comm.agree(ONE)", "broadcast_bytes"),
+]
+
+
+def test_J5_calls_that_differ_end_the_job(tmp_path):
+    """Also where one does not wait, as the root of a broadcast, or a rank without a part in an exchange."""
+
+    def run(number):
+        ranks, code, _ = MISMATCHES[number]
+        program = (
+            f"from mpi4py import MPI\nONE = np.zeros(1, int)\nhalf = comm.split(rank % 2)\nhalf.agree(ONE)\n{code}"
+        )
+        path = tmp_path / f"{number}.py"
+        path.write_text(f"{PRELUDE}import numpy as np\n{IMPATIENT}wait()\n{program}\n")
+        return job(ranks, path, limit=60)
+
+    with ThreadPoolExecutor(3) as jobs:
+        ended = list(jobs.map(run, range(len(MISMATCHES))))
+    for (_, code, words), done in zip(MISMATCHES, ended, strict=True):
+        assert bool(done.status) == bool(words), (code, done)
+        assert re.search(words, done.err), (code, done.err)
+
+
+def test_J11_a_rank_that_is_merely_slow_does_not_end_the_job(run):
+    """It sleeps, holds Python's lock, waits for another process, is stopped: others wait in calls of any kind."""
+    program = """
+import ctypes, subprocess
+halves = comm.split(rank % 2)
+slow = [
+    lambda: time.sleep(2.5),
+    lambda: ctypes.PyDLL(None).usleep(2500000),
+    lambda: subprocess.run(["sleep", "2.5"]),
+    lambda: subprocess.run(["sh", "-c", f"kill -STOP {os.getpid()}; sleep 2.5; kill -CONT {os.getpid()}"]),
+]
+for turn, be_slow in enumerate(slow):
+    if rank == turn % 3: be_slow()
+    halves.broadcast(torch.zeros(2))
+    x[turn].item()
+    x.redistribute([2, 4, 0])
+    if rank == (turn + 1) % 3: be_slow()
+    wait()
+"""
+    done = run(3, IMPATIENT + program, limit=90)
+    assert (done.status, done.err) == (0, "")
 
 
 def test_J3_a_rank_that_has_done_its_part_may_leave(run):
@@ -440,6 +518,30 @@ def test_J7_no_mpi_library():
     assert done.returncode == 1
     assert "minisplit found no MPI library" in done.stderr
     assert 'pip install "minisplit[mpich]"' in done.stderr
+
+
+def test_J10_communicators_that_are_dropped_are_freed(run):
+    """MPICH has room for some 2,000. Also those that were split off others, or are in a cycle of references."""
+    program = """
+import numpy as np
+for turn in range(2500):
+    part = comm.split(rank % 2)
+    part.split(0).agree(np.zeros(1, int))
+    if turn % 3 == 0:
+        cycle = [part]
+        cycle.append(cycle)
+for turn in range(2500):
+    comm.split(0).free()
+kept = []
+try:
+    for turn in range(2100): kept.append(comm.split(0))
+except RuntimeError as error:
+    assert "MPI has no room for another communicator" in str(error) and "call free()" in str(error)
+    kept.clear()
+wait()
+"""
+    done = run(3, program, limit=90)
+    assert (done.status, done.err) == (0, "")
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -384,12 +384,12 @@ def _join_parts(
         part = _apply_copy(part, copy, _shares_memory(part, obj))
     except Exception as caught:  # another rank may have no error, so that all ranks have to hear of this one
         error = caught
-    table = comm.allgather(_part_record(part, axis, failure_code(comm, error), _FEW_DIMS))
+    table = comm.allgather_record(_part_record(part, axis, failure_code(comm, error), _FEW_DIMS))
     if table[:, 0].max() != failure_code(comm, None):
         failure = None if error is None else Failure(error, "converting its part for is_split to a tensor")
         raise_together(comm, -int(table[:, 0].max()), failure)
     if table[:, _NDIM].max() > _FEW_DIMS:
-        table = comm.allgather(_part_record(part, axis, failure_code(comm, None), _ALL_DIMS))
+        table = comm.allgather_record(_part_record(part, axis, failure_code(comm, None), _ALL_DIMS))
     for name, column in zip(_FIELDS[1:], table.T[1:], strict=False):
         _check_same(column, name, _SHOW.get(name, int))
     # Only now: all ranks have the same axis and number of dimensions, and so the same error.

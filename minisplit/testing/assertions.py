@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.agreement import ALL_WELL, failure_code
 from minisplit.core.communication.debug import checksum
+from minisplit.core.error_text import encoded
 
 Expected = torch.Tensor | NDArray[Any] | DNDarray | complex | list[Any]
 
@@ -97,7 +98,7 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     whole = torch.as_tensor(expected, device=array.device)
     layout, rank = array.layout, array.comm.rank
     # Each rank compares the part that its layout gives it: with different layouts some elements would be in none.
-    digests = array.comm.allgather(np.array([checksum(repr((layout, array.dtype)))]))[:, 0]
+    digests = array.comm.allgather_record(np.array([checksum(repr((layout, array.dtype)))]))[:, 0]
     # Not raised at once: the other ranks would wait in the agreement.
     failed = None
     try:
@@ -118,4 +119,4 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     first = -int(array.comm.agree(np.array([failure_code(array.comm, failed)]))[0])
     if first != -ALL_WELL:
         # Not by `raise_together`, whose text has the traceback: here it says nothing, and the text is long enough.
-        raise AssertionError(array.comm.broadcast_bytes(str(failed).encode(), first).decode())
+        raise AssertionError(array.comm.broadcast_bytes(encoded(str(failed)), first).decode())

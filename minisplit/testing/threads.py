@@ -285,7 +285,7 @@ class ThreadCommunication(Communication):
         scheduler, pending, world_rank = group.scheduler, group.pending, group.members[self.rank]
         if scheduler.stopping:
             raise UnwoundError("taken out, since the ranks cannot go on")
-        call, site = self._call or (), call_site()
+        call, site = self._call[1] if self._call else (), call_site()
         pending.arrivals[self.rank] = call, site, argument
         if len(pending.arrivals) < self.size:
             scheduler.wait(world_rank, group.title(self._calls), f"waited in {describe_call(call)} at {site}")

@@ -178,7 +178,7 @@ def count_messages(batch: Batch, outputs: Outputs | None) -> int:
 
 def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
     """ValueError that says which ranks have which outputs. Collective: allgather, and a broadcast per kind."""
-    digests = comm.allgather(np.array([_NO_DIGEST if mine is None else mine.digest]))[:, 0].tolist()
+    digests = comm.allgather_record(np.array([_NO_DIGEST if mine is None else mine.digest]))[:, 0].tolist()
     ranks_by_digest: dict[int, list[int]] = {}
     for rank, digest in enumerate(digests):
         if digest != _NO_DIGEST:

@@ -108,11 +108,11 @@ def test_every_call_of_a_communicator(pool: Pool) -> None:
         assert comm.broadcast(torch.full((2,), comm.rank), 1).tolist() == [1, 1]
         assert comm.broadcast_bytes(bytes([comm.rank]) * 3, 2) == b"\2\2\2"
         assert comm.scan(torch.tensor(1)).item() == comm.rank
-        assert comm.allgather(row)[:, 0].tolist() == list(range(comm.size))
+        assert comm.allgather_record(row)[:, 0].tolist() == list(range(comm.size))
         assert comm.agree(row).tolist() == [comm.size - 1, 5]
         assert comm.allreduce(torch.tensor([1.0, float("nan")]), "max").isnan().tolist() == [False, True]
         half = comm.split(comm.rank % 2, key=-comm.rank)
-        assert half.allgather(row)[:, 0].tolist() == list(range(comm.rank % 2, comm.size, 2))[::-1]
+        assert half.allgather_record(row)[:, 0].tolist() == list(range(comm.rank % 2, comm.size, 2))[::-1]
         quarter = half.split(None if half.rank else 3)
         assert (quarter is None) == (half.rank > 0)
         assert ms.arange(9, split=0, comm=half).resplit(None).tolist() == list(range(9))

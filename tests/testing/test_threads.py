@@ -152,7 +152,7 @@ def test_different_calls_raise_on_every_rank_and_the_communicator_goes_on() -> N
         (lambda r: comm().allreduce(torch.ones(r + 1)), r"rank 0 allreduce\(torch.float32, \(1,\), sum\)"),
         (lambda r: comm().allreduce(ONE, "sum" if r else "max"), "rank 0 allreduce.* max.*, rank 1 .* sum"),
         (lambda r: comm().broadcast(ONE, r), "from rank 0.* from rank 1"),
-        (lambda r: comm().allgather(np.arange(r)), r"rank 0 allgather\(0\).*, rank 1 allgather\(1\)"),
+        (lambda r: comm().allgather_record(np.arange(r)), r"rank 0 allgather\(0\).*, rank 1 allgather\(1\)"),
         (lambda r: comm().free() if r else comm().split(0), "rank 0 split at .*, rank 1 free at"),
         (lambda r: ms.zeros((4, 4), split=0).resplit(1 if r else None), "exchange"),
     ],

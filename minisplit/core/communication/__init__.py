@@ -4,11 +4,13 @@
 | --- | --- |
 | `debug` | debug mode, call sites, checksums |
 | `reduce_ops` | how two ranks' contributions to a reduction become one |
+| `arguments` | the checks of what its methods are called with |
 | `protocol` | `Communication`, and the communicator in use |
 | `agreement` | an error of one rank, raised on all |
 | `watchdog` | the thread that ends a job that cannot go on |
 | `datatypes` | MPI's datatypes and operations for torch's dtypes |
 | `exchange` | messages between pairs of ranks, in chunks |
+| `handles` | what MPI has of a communicator, and when it gets it back |
 | `mpi` | `MPICommunication` |
 | `startup` | `MPI_WORLD`, `MPI_SELF`, and what `import minisplit` does once |
 

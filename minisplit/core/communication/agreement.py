@@ -14,6 +14,7 @@ import numpy as np
 
 from minisplit.core.communication.debug import OURS, CollectiveError
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import encoded, said_by, traceback_of
 
 # What a rank without an error puts into an agreement: less than minus any rank, so any failure is greater.
 ALL_WELL = -(2**62)
@@ -123,48 +124,34 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     if error is None or unable:
         error = RankError(text)
     for name, value in attributes.items():
-        with suppress(AttributeError, TypeError):  # a class may have no room for it
+        with suppress(BaseException):  # a class may have no room for it, or its own way to set it
             setattr(error, name, value)
     raise error from (None if failure is None else failure.error)
 
 
 def has_traceback_text(error: BaseException) -> bool:
     """Whether the text of an exception that ranks raise together has the traceback of this rank's own already."""
-    cause, text = error.__cause__, error.args[0] if error.args else ""
-    if cause is None or not isinstance(text, str):
+    cause = error.__cause__
+    if cause is None:
         return False
-    return "".join(traceback.format_exception_only(cause)).strip().splitlines()[0] in text
+    try:
+        last = "".join(traceback.format_exception_only(cause)).strip().splitlines()[0]
+    except BaseException:  # a class may fail to print itself
+        return False
+    return last in said_by(error)
 
 
 def _describe(failure: Failure, context: str) -> str:
     """The text that all ranks raise: what the error says, where it came from, its traceback, and what to do."""
-    trace = traceback.TracebackException.from_exception(failure.error)
-    # Leave out minisplit's own frames above the user's function. Where there is no such function, the last frame
-    # stays.
-    program = (i for i, frame in enumerate(trace.stack) if not frame.filename.startswith(OURS))
-    del trace.stack[: next(program, len(trace.stack) - 1)]
-    lines = "".join(trace.format()).rstrip().splitlines()
-    indented = "\n".join(f"    {line}" for line in lines)
+    indented = "\n".join(f"    {line}" for line in traceback_of(failure.error, OURS).splitlines())
     hint = f"\n  hint: {failure.hint}" if failure.hint else ""
-    text = f"{_headline(failure.error)}\n  {context}:\n{indented}{hint}"
-    # File names may hold what UTF-8 cannot, and the others would wait for a text that cannot be sent.
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _headline(error: BaseException) -> str:
-    """What an error says, or else its type."""
-    if error.args and isinstance(error.args[0], str):
-        return error.args[0] or type(error).__name__
-    try:
-        return str(error) or type(error).__name__
-    except BaseException:  # a class may fail to print itself
-        return type(error).__name__
+    return encoded(f"{said_by(failure.error)}\n  {context}:\n{indented}{hint}").decode()
 
 
 def _pickle_type(error: BaseException) -> bytes:
     try:
         return pickle.dumps(type(error))
-    except Exception:  # a class made inside a function has no name to send
+    except BaseException:  # a class made inside a function has no name to send
         return b""
 
 
@@ -173,7 +160,8 @@ def _rebuild(kind: bytes, text: str) -> Exception | None:
     try:
         cls = pickle.loads(kind)
         error = cls(_Lines(text) if issubclass(cls, KeyError) else text)
-        str(error)  # some cannot even print themselves
-        return error if type(error) is cls and isinstance(error, Exception) and text in error.args else None
+        # Some cannot even print themselves, or say something else. KeyError shows the repr of its argument.
+        is_right = type(error) is cls and text in error.args and text in str(error)
+        return error if is_right and isinstance(error, Exception) else None
     except BaseException:  # constructors do what they like
         return None

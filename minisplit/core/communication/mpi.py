@@ -15,6 +15,7 @@ from mpi4py import MPI
 
 from minisplit.core.communication.datatypes import memory, messages, piece_types, reduction
 from minisplit.core.communication.exchange import Exchange, is_accessible, new_buffer, send_buffer
+from minisplit.core.communication.handles import Handle
 from minisplit.core.communication.protocol import TEXT_BYTES, Communication, Messages, Record
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.transfer import TransferPlan
@@ -51,6 +52,9 @@ class MPICommunication(Communication):
     taken for those of the caller. A tensor on a GPU is staged through pinned host memory, unless the MPI library
     is CUDA-aware.
 
+    A communicator that was split off and that no variable has any more on any rank is freed at the next `split` of
+    the one it came from. One that was made of a communicator of mpi4py stays with MPI until `free`.
+
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm
@@ -79,7 +83,7 @@ class MPICommunication(Communication):
     1
     """
 
-    __slots__ = ("_duplicate", "_given", "_tag", "cuda_aware")
+    __slots__ = ("_duplicate", "_given", "_handle", "_is_part", "_tag", "cuda_aware")
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         if MPI.Is_finalized():
@@ -87,9 +91,15 @@ class MPICommunication(Communication):
         super().__init__(comm.Get_rank(), comm.Get_size())
         self._given = comm
         self._duplicate: MPI.Intracomm | None = None
+        self._handle = Handle(self._recent)
+        self._is_part = False
         self._tag = 0
         self.cuda_aware = _query_cuda_aware()
         LIVE.add(self)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self._handle.give_up(self._is_part)
 
     def __repr__(self) -> str:
         return f"<MPICommunication rank {self.rank} of {self.size}>"
@@ -104,7 +114,9 @@ class MPICommunication(Communication):
                 raise RuntimeError(
                     "the mpi4py communicator of this MPICommunication was freed before its first use"
                 )
-            self._duplicate = self._given.Dup()
+            self._duplicate = self._handle.mpi = self._given.Dup()
+            if not self._handle.name:
+                self._handle.set_name()
         return self._duplicate
 
     def _exchange(self, send: Messages, recv: Messages) -> None:
@@ -184,16 +196,29 @@ class MPICommunication(Communication):
         return highest
 
     def _split(self, color: int | None, key: int) -> MPICommunication | None:
-        part = self.mpi.Split(MPI.UNDEFINED if color is None else color, key)
+        mpi, parts = self.mpi, self._handle.parts
+        self._handle.free_parts()
+        parts[self._calls] = None
+        try:
+            part = mpi.Split(MPI.UNDEFINED if color is None else color, key)
+        except MPI.Exception as error:
+            raise RuntimeError(
+                f"MPI has no room for another communicator, with {len(parts) - 1} in use that were split off this "
+                "one: call free() on those that are not needed"
+            ) from error
         if part == MPI.COMM_NULL:
             return None
         result = MPICommunication(cast(MPI.Intracomm, part))
         result._duplicate = result._given  # no duplicate is needed of what nobody else has
+        result._is_part = True
+        parts[self._calls] = handle = result._handle
+        handle.mpi = result._duplicate
+        handle.set_name()
         return result
 
     def _free(self) -> None:
-        if self._duplicate is not None:
-            self._duplicate.Free()
+        self._handle.free()
+        self._handle.give_up(self._is_part)
 
     def abort(self, status: int = 1) -> None:
         """End every rank of the job, also those that are not in this communicator.

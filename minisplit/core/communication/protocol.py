@@ -7,6 +7,7 @@ Its form for MPI is in `minisplit.core.communication.mpi`, that for threads of o
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minisplit.core.communication.arguments import (
+    check_bytes,
+    check_color,
+    check_messages,
+    check_plan,
+    check_rank,
+    check_record,
+    check_tensor,
+    to_json,
+)
 from minisplit.core.communication.debug import (
     CollectiveError,
     Setting,
@@ -30,12 +41,15 @@ from minisplit.core.communication.debug import (
 )
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
+from minisplit.core.error_text import encoded, said_by
 from minisplit.core.transfer import TransferPlan
 
 # A few integers.
 Record = NDArray[np.int64]
 # What kind of call a rank makes, then what must be the same on all ranks.
 Call = tuple[object, ...]
+# So many of its last calls a rank can tell to others.
+KEPT = 1024
 # Tensors, each with the rank that it goes to or comes from.
 Messages = Sequence[tuple[int, torch.Tensor]]
 # Called before each collective call, with the call and what it carries. What it returns is called after the call.
@@ -95,14 +109,17 @@ class Communication(ABC):
         The number of ranks in the group.
     """
 
-    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_thread", "rank", "size")
+    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_recent", "_thread", "rank", "size")
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
-        # The call that this rank is in, and how many it has made: the watchdog and debug mode look at them.
-        self._call: Call | None = None
+        # How many calls this rank has made; number and kind of the one that it is in; and the last ones, that of
+        # number n at place n % KEPT. Number and kind are one value, since the watchdog reads them in a thread of
+        # its own: the number of one call and the kind of the next would be a call that no other rank has made.
         self._calls = 0
+        self._call: tuple[int, Call] | None = None
+        self._recent: list[tuple[int, Call] | None] = [None] * KEPT
         # The thread that makes the calls, None before the first one.
         self._thread: int | None = None
         # Why no call can be made any more, "" while calls can be made.
@@ -128,10 +145,18 @@ class Communication(ABC):
         purpose : sequence of object, default ()
             What the exchange is for, the same on all ranks. Debug mode compares it.
 
+        Raises
+        ------
+        TypeError
+            If these are no pairs of ranks and tensors.
+        ValueError
+            If there is no such rank, or it is this one; or if a tensor to fill cannot be written into.
+
         Communication
         -------------
         Collective: one exchange. A rank that neither sends nor receives waits for nobody.
         """
+        check_messages(send, recv, self.rank, self.size)
         if self.size > 1:
             self._collective(("exchange", *purpose), self._exchange, send, recv)
 
@@ -147,10 +172,18 @@ class Communication(ABC):
         plan : TransferPlan
             What this rank sends and receives.
 
+        Raises
+        ------
+        TypeError
+            If these are no tensors and no plan.
+        ValueError
+            If the plan is not for this rank and these shards, their dtypes differ, or `target` is not contiguous.
+
         Communication
         -------------
         Collective: one exchange.
         """
+        check_plan(source, target, plan, self.rank, self.size)
         if self.size > 1:
             call = ("exchange", source.dtype, plan.src, "to", plan.dst)
             self._collective(call, self._transfer, source, target, plan)
@@ -179,12 +212,13 @@ class Communication(ABC):
         ValueError
             If `op` is no such reduction.
         TypeError
-            If the dtype cannot be reduced. Complex numbers have no "min" and "max".
+            If `tensor` is no tensor, or its dtype cannot be reduced. Complex numbers have no "min" and "max".
 
         Communication
         -------------
         Collective: one allreduce.
         """
+        check_tensor(tensor, "tensor")
         if op not in _BOOL_OPS:
             raise ValueError(f"op must be one of {', '.join(_BOOL_OPS)}, got {op!r}")
         if tensor.dtype.is_complex and op in {"min", "max"}:
@@ -214,13 +248,18 @@ class Communication(ABC):
 
         Raises
         ------
+        TypeError
+            If `records` is no tensor.
         ValueError
-            If the records have another dtype or length than the rule asks for.
+            If there is no such rule, or the records have another dtype or length than it asks for.
 
         Communication
         -------------
         Collective: one allreduce.
         """
+        check_tensor(records, "records")
+        if op not in RECORDS:
+            raise ValueError(f"op of a merge must be one of {', '.join(RECORDS)}, got {op!r}")
         width, dtype = RECORDS[op]
         if records.dtype is not dtype or records.shape[-1:] != (width,):
             raise ValueError(
@@ -252,12 +291,13 @@ class Communication(ABC):
         ValueError
             If `op` is no such reduction.
         TypeError
-            If the dtype cannot be reduced.
+            If `tensor` is no tensor, or its dtype cannot be reduced.
 
         Communication
         -------------
         Collective: one exclusive scan.
         """
+        check_tensor(tensor, "tensor")
         if op not in {"sum", "prod"}:
             raise ValueError(f"op of a scan must be sum or prod, got {op!r}")
         own = _reducible(tensor)
@@ -283,10 +323,19 @@ class Communication(ABC):
         Tensor
             The tensor of rank `root`, in memory of its own.
 
+        Raises
+        ------
+        TypeError
+            If `tensor` is no tensor, or `root` no int.
+        ValueError
+            If there is no rank `root`.
+
         Communication
         -------------
         Collective: one broadcast.
         """
+        check_tensor(tensor, "tensor")
+        root = check_rank(root, "root", self.size)
         if self.size == 1:
             return tensor.detach().clone()
         call = ("broadcast", tensor.dtype, tuple(tensor.shape), f"from rank {root}")
@@ -307,16 +356,118 @@ class Communication(ABC):
         bytes
             The bytes of rank `root`.
 
+        Raises
+        ------
+        TypeError
+            If `data` is not bytes, or `root` no int.
+        ValueError
+            If there is no rank `root`.
+
         Communication
         -------------
         Collective: two broadcasts, of the length and of the bytes.
         """
+        check_bytes(data)
+        root = check_rank(root, "root", self.size)
         if self.size == 1:
-            return data
+            return bytes(data)
         return self._collective(("broadcast_bytes", f"from rank {root}"), self._broadcast_bytes, data, root)
 
-    def allgather(self, record: Record) -> Record:
-        """Return the records of all ranks on all ranks.
+    def allgather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return the tensors of all ranks on all ranks.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            This rank's tensor, of any dtype. The ranks' first axes may differ in length; all else is the same.
+
+        Returns
+        -------
+        list of Tensor
+            The tensors in the order of the ranks, each in memory of its own, on the device of `tensor`.
+
+        Raises
+        ------
+        TypeError
+            If `tensor` is no tensor.
+        ValueError
+            On all ranks, if dtypes, numbers of axes or the extents of other axes than the first differ.
+
+        Communication
+        -------------
+        Collective: one allgather of 16 bytes and one exchange.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> ms.MPI_SELF.allgather(torch.tensor([1.5, 2.5]))
+        [tensor([1.5000, 2.5000])]
+        """
+        check_tensor(tensor, "tensor")
+        own = tensor.detach()
+        extents = [":", *map(str, own.shape[1:])] if own.ndim else []
+        kind = f"{own.dtype} of shape ({', '.join(extents)})"
+        table = self.allgather_record(np.array([checksum(kind), len(own) if own.ndim else 0]))
+        if (other := first_difference(table[:, 0])) is not None:
+            first, differing = (self.broadcast_bytes(kind.encode(), root).decode() for root in (0, other))
+            raise ValueError(
+                "tensors to gather may differ in the length of their first axis only, but rank 0 has "
+                f"{first}, rank {other} has {differing}"
+            )
+        shapes = [(n, *own.shape[1:]) if own.ndim else () for n in table[:, 1].tolist()]
+        gathered = [torch.empty(shape, dtype=own.dtype, device=own.device) for shape in shapes]
+        gathered[self.rank].copy_(own)
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        self.exchange(
+            [(rank, own) for rank in others], [(rank, gathered[rank]) for rank in others], ("allgather", kind)
+        )
+        return gathered
+
+    def allgather_object(self, value: object) -> list[Any]:
+        """Return the values of all ranks, which JSON must have, on all ranks.
+
+        Parameters
+        ----------
+        value : object
+            This rank's value: texts, numbers, bools, None, and lists and dicts of them with texts as keys. It is
+            sent as JSON, so nothing is ever unpickled, and tuples come back as lists.
+
+        Returns
+        -------
+        list
+            The values in the order of the ranks.
+
+        Raises
+        ------
+        TypeError
+            On all ranks, if JSON has not the value of one of them.
+
+        Communication
+        -------------
+        Collective: what `allgather` is.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> ms.MPI_SELF.allgather_object({"loss": 0.5, "shape": (2, 3)})
+        [{'loss': 0.5, 'shape': [2, 3]}]
+        """
+        try:
+            data = b"1" + to_json(value).encode()
+        except Exception as error:  # of this rank alone, so it is sent in place of the value
+            data = b"0" + encoded(f"{type(error).__name__}: {said_by(error)}")
+        gathered = self.allgather(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        parts = [part.numpy().tobytes() for part in gathered]
+        for rank, part in enumerate(parts):
+            if part[:1] == b"0":
+                raise TypeError(
+                    "values to gather must be what JSON has, texts, numbers, bools, None, lists and dicts of "
+                    f"them, but rank {rank} failed with {part[1:].decode()}; tensors go by allgather"
+                )
+        return [json.loads(part[1:]) for part in parts]
+
+    def allgather_record(self, record: Record) -> Record:
+        """Return a few integers of all ranks on all ranks: the fastest way to gather.
 
         Parameters
         ----------
@@ -328,16 +479,24 @@ class Communication(ABC):
         ndarray of int64
             The ranks' numbers as the rows of a `(size, len(record))` array.
 
+        Raises
+        ------
+        TypeError
+            If `record` is no array of int64.
+        ValueError
+            If it has not one axis.
+
         Communication
         -------------
         Collective: one allgather.
         """
+        check_record(record)
         if self.size == 1:
             return record[None].copy()
-        return self._collective(("allgather", len(record)), self._allgather, record)
+        return self._collective(("allgather", len(record)), self._allgather, np.ascontiguousarray(record))
 
     def compare(self, record: Record) -> Record:
-        """Do `allgather` for a check of debug mode, which an observer does not see.
+        """Do `allgather_record` for a check of debug mode, which an observer does not see.
 
         Parameters
         ----------
@@ -354,7 +513,7 @@ class Communication(ABC):
         Collective: one allgather.
         """
         with self._unobserved():
-            return self.allgather(record)
+            return self.allgather_record(record)
 
     def agree(self, record: Record) -> Record:
         """Return the elementwise maximum of the ranks' records: the fastest question to all ranks.
@@ -369,13 +528,21 @@ class Communication(ABC):
         ndarray of int64
             The greatest of each, the same on all ranks.
 
+        Raises
+        ------
+        TypeError
+            If `record` is no array of int64.
+        ValueError
+            If it has not one axis.
+
         Communication
         -------------
         Collective: one allreduce.
         """
+        check_record(record)
         if self.size == 1:
             return record
-        return self._collective(("agree", len(record)), self._agree, record)
+        return self._collective(("agree", len(record)), self._agree, np.ascontiguousarray(record))
 
     def check_same(self, value: torch.Tensor | str, name: str, *, description: str = "", hint: str = "") -> None:
         """Raise an error on all ranks unless a value is the same on all of them.
@@ -400,14 +567,16 @@ class Communication(ABC):
         -------------
         Collective: one allgather of 8 bytes, and four broadcasts where the values differ.
         """
+        if not isinstance(value, str):
+            check_tensor(value, "what is compared")
         if self.size == 1:
             return
         number = checksum(value)
-        other = first_difference(self.allgather(np.array([number])))
+        other = first_difference(self.allgather_record(np.array([number])))
         if other is None:
             return
         description = description or f"checksum {number:x}"
-        first, differing = (self.broadcast_bytes(description.encode(), root).decode() for root in (0, other))
+        first, differing = (self.broadcast_bytes(encoded(description), root).decode() for root in (0, other))
         raise ValueError(
             f"{name} must be the same on every rank, but rank 0 has {first}, rank {other} has {differing}"
             f"{hint and '; '}{hint}"
@@ -455,10 +624,20 @@ class Communication(ABC):
         Communication or None
             The new communicator of this rank, None for `color=None`.
 
+        Raises
+        ------
+        TypeError
+            If these are no ints.
+        ValueError
+            If `color` is negative, or one of them has more than 32 bits.
+        RuntimeError
+            If MPI has no room for more communicators.
+
         Communication
         -------------
         Collective.
         """
+        check_color(color, key)
         return self._collective(("split",), self._split, color, key)
 
     def free(self) -> None:
@@ -512,8 +691,8 @@ class Communication(ABC):
             self._claim()
         if inside_vmap():
             refuse(call)
-        self._calls += 1
-        self._call = call
+        self._calls = number = self._calls + 1
+        self._call = self._recent[number % KEPT] = number, call
         end = None if self._observer is None else self._observer(call, args)
         try:
             if debugging():
@@ -557,7 +736,8 @@ class Communication(ABC):
 
     def _compare(self, call: Call) -> None:
         """Raise CollectiveError, the same on every rank, unless all ranks make this call on the same line."""
-        text, site = describe_call(call), f" at {call_site()[-80:]}"
+        # As bytes that UTF-8 can read again: names of files may hold others.
+        text, site = (encoded(part).decode() for part in (describe_call(call), f" at {call_site()[-80:]}"))
         room = TEXT_BYTES - len(site.encode())
         if len(text.encode()) > room:  # the counts of many ranks: their end is compared by a hash
             end = f" ... [{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}]"

@@ -16,13 +16,16 @@ from mpi4py import MPI
 from mpi4py.run import set_abort_status
 
 from minisplit.core.communication.agreement import has_traceback_text
+from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.mpi import LIVE, MPICommunication
 from minisplit.core.communication.protocol import set_default_comm
 from minisplit.core.communication.watchdog import Watchdog, time_limit
 from minisplit.core.devices import chosen_threads, cores, rank_environment, threads_of_rank
+from minisplit.core.error_text import traceback_of
 
 MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
 MPI_SELF = MPICommunication(MPI.COMM_SELF)
+MPI_WORLD._handle.set_name(WORLD)
 # The status that `notice_exit` was given, 0 before.
 _exit_status = [0]
 
@@ -65,7 +68,10 @@ def end_job(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     # Mostly all ranks fail alike and at about the same time: then rank 0 speaks for all, and ends them meanwhile.
     try:
         time.sleep(1 if MPI_WORLD.rank else 0)
-        text = "".join(traceback.format_exception(kind, error, trace, chain=not has_traceback_text(error)))
+        try:
+            text = "".join(traceback.format_exception(kind, error, trace, chain=not has_traceback_text(error)))
+        except BaseException:  # exceptions of users may fail to show themselves
+            text = f"{traceback_of(error)}\n"
         _write(f"uncaught exception; ending the job\n{text}")
         # A launcher may drop what it has not passed on yet when the job ends: seen with MPICH, once in 20 jobs.
         time.sleep(0.5)

@@ -1,9 +1,15 @@
 """A thread that ends the job where this rank would wait for ever, after the ranks have said where they are.
 
-It is certain that a rank waits for ever where it waits in a collective call of `MPI_WORLD`, and another rank has
-left its program after fewer calls, or waits in a different call of the same number. A rank that waits for a while,
-or has left, sends its state to rank 0, which compares the states. So calls cost nothing, and while all goes well
-nothing is sent. Other waits end by `MINISPLIT_TIMEOUT`.
+It is certain that a rank waits for ever in a collective call
+
+- where another rank of the communicator has left its program, or dropped the communicator, after fewer calls,
+- where another rank has made a different call of the same number, whether it waits in that one or has gone on, as
+  the root of a broadcast does,
+- where ranks wait for each other in calls of several communicators.
+
+A rank that waits for a while tells rank 0, which asks the ranks of that communicator for the call of that number;
+they answer once they know, as each keeps its last calls. So while all goes well nothing is sent. A rank that
+computes does not answer, and never ends the job. Other waits end by `MINISPLIT_TIMEOUT`.
 
 The watchdogs have a communicator of their own, on which they send while their ranks compute, or have left their
 programs. Unlike signals that works across machines. It needs `MPI_THREAD_MULTIPLE`, for which mpi4py asks by
@@ -21,26 +27,32 @@ import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from mpi4py import MPI
 
 from minisplit.core.communication.debug import call_site, describe_call
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.handles import HANDLES, WORLD, remembers_all
+from minisplit.core.communication.mpi import MPICommunication
+from minisplit.core.communication.protocol import KEPT, Call
+from minisplit.core.error_text import short_list
 
 # Seconds that the other ranks have to say where they are, and the launcher to pass it on.
 GRACE = 1.5
-# After how many seconds a rank that waits, or has left, sends its state to rank 0.
+# After how many seconds a rank that waits tells rank 0, and one that has left says so.
 PATIENCE = 5.0
+# Of so many calls up to the one in which a rank waits others compare theirs.
+COMPARED = 256
 # Seconds between two looks at this rank.
 _STEP = 0.5
 # What wakes the thread to end it, where else is the number of a signal: no signal has this one.
 _STOP = 0
-# The tags of messages: to end the job, and with the state of a rank.
-_END, _STATE = 0, 1
+# The tags of messages: to end the job, to rank 0, and its questions.
+_END, _TELL, _ASK = 0, 1, 2
 _RULE = ": all ranks must make the same calls; ending the job\n"
 
 
@@ -54,6 +66,83 @@ def time_limit() -> float | None:
     if not limit >= 0:
         raise ValueError(f"MINISPLIT_TIMEOUT must be a number of seconds, or 0 for no limit, got {text!r}")
     return limit if 0 < limit < math.inf else None
+
+
+class _Wait(NamedTuple):
+    """This rank waits in a call. `members` has the ranks of the communicator, none where it is that of all."""
+
+    rank: int
+    name: int
+    number: int
+    members: tuple[int, ...]
+
+    @property
+    def call(self) -> tuple[int, int]:
+        return self.name, self.number
+
+
+class _Over(NamedTuple):
+    """This rank waits no more on a communicator."""
+
+    rank: int
+    name: int
+
+
+class _Made(NamedTuple):
+    """This rank has made a call. The checksums, of it and of those before it, are 0 where they are not known."""
+
+    rank: int
+    name: int
+    number: int
+    checksum: int
+    before: int
+    text: str
+
+    @property
+    def call(self) -> tuple[int, int]:
+        return self.name, self.number
+
+    def differs(self, other: _Made) -> bool:
+        pairs = (self.checksum, other.checksum), (self.before, other.before)
+        return any(mine and theirs and mine != theirs for mine, theirs in pairs)
+
+
+class _Missing(NamedTuple):
+    """This rank makes no call after the number `made`: it has left its program, or dropped the communicator."""
+
+    rank: int
+    name: int
+    number: int
+    made: int
+    has_dropped: bool
+
+    @property
+    def call(self) -> tuple[int, int]:
+        return self.name, self.number
+
+
+class _Blocked(NamedTuple):
+    """This rank has not made a call, and does not as long as it waits in another one."""
+
+    rank: int
+    name: int
+    number: int
+    waits_in: tuple[int, int]
+
+    @property
+    def call(self) -> tuple[int, int]:
+        return self.name, self.number
+
+
+_Answer = _Made | _Missing | _Blocked
+_Message = _Answer | _Wait | _Over
+
+
+class _Seen(NamedTuple):
+    """The number of a call, and for how many seconds this rank was seen to be in it."""
+
+    number: int
+    seconds: float
 
 
 class Watchdog(threading.Thread):
@@ -75,8 +164,8 @@ class Watchdog(threading.Thread):
 
     def __init__(
         self,
-        live: Collection[Communication],
-        world: Communication,
+        live: Collection[MPICommunication],
+        world: MPICommunication,
         limit: float | None,
         mpi: Any,
         abort: Callable[[], object],
@@ -92,13 +181,19 @@ class Watchdog(threading.Thread):
         self._stopped = False
         # When this rank left its program.
         self._left_at: float | None = None
-        # The state of a rank that has waited or left for a while: how many calls it has made, and a checksum of
-        # the one in which it waits, 0 where it has left. Rank 0 has the states of all, the others their own.
-        self._states: dict[int, tuple[int, int]] = {}
-        self._sent: list[Any] = []
+        # Of each communicator in a call: which one, and for how long.
+        self._waits: dict[MPICommunication, _Seen] = {}
+        # What rank 0 was told of them, and what it has asked of the calls of others and was answered.
+        self._told: dict[int, int] = {}
+        self._questions: dict[tuple[int, int], _Answer | None] = {}
+        # On rank 0: which ranks wait in which calls, what others have answered, and what the last look has found.
+        self._waiting: dict[tuple[int, int], _Wait] = {}
+        self._answers: dict[tuple[int, int], dict[int, _Answer]] = {}
+        self._suspicion = ""
+        # How many messages were sent to each rank, those that are under way, and how many were received.
+        self._sent = np.zeros(world.size, np.int64)
+        self._requests: list[Any] = []
         self._received = 0
-        # Of each communicator in a call: the number of that call, and for how long it was seen to be in it.
-        self._waits: dict[Communication, tuple[int, float]] = {}
         self._checked_at = time.monotonic()
         # This pipe wakes the thread. The interpreter writes the number of each signal into it, also while the main
         # thread is inside of MPI, where it cannot raise KeyboardInterrupt.
@@ -155,73 +250,172 @@ class Watchdog(threading.Thread):
         passed, self._checked_at = min(now - self._checked_at, 2 * step), now
         waits = {}
         for comm in self._active():
-            number, seconds = self._waits.get(comm, (0, 0.0))
-            waits[comm] = (comm._calls, seconds + passed if number == comm._calls else 0.0)
+            call = comm._call  # read once: the rank may go on at any moment
+            if call is not None:
+                number, seconds = self._waits.get(comm, (0, 0.0))
+                waits[comm] = _Seen(call[0], seconds + passed if number == call[0] else 0.0)
         self._waits = waits
         if any(seconds > self._limit for _, seconds in waits.values()):
             self._end_all(f"waited longer than MINISPLIT_TIMEOUT={self._limit:g} s; ending the job\n")
         elif self._mpi is not None:
-            self._send_state(now)
+            self._tell_waits()
+            self._answer_rank_0()
             if self._world.rank == 0:
-                self._compare_states()
+                self._look_at_all()
             if self._mpi.Iprobe(tag=_END):
                 self._end("")
 
-    def _send_state(self, now: float) -> None:
-        """Send rank 0 the number and a checksum of the call in which this rank has waited for a while; once."""
-        world, rank, left_at = self._world, self._world.rank, self._left_at
-        number, seconds = self._waits.get(world, (0, 0.0)) if left_at is None else (world._calls, now - left_at)
-        call = world._call if left_at is None else ()
-        if call is None or seconds < PATIENCE:
-            return
-        state = number, 1 + zlib.crc32(describe_call(call).encode()) if call else 0
-        if self._states.get(rank) == state:
-            return
-        self._states[rank] = state
-        if rank:
-            self._sent.append(self._mpi.Isend(np.array([rank, *state]), 0, _STATE))
+    def _tell_waits(self) -> None:
+        """Tell rank 0 in which calls this rank has waited for a while, and in which it waits no more."""
+        waits = {_name(comm): (comm, wait) for comm, wait in self._waits.items() if wait.seconds >= PATIENCE}
+        for name in [
+            name for name, number in self._told.items() if name not in waits or waits[name][1].number != number
+        ]:
+            del self._told[name]
+            self._tell(_Over(self._world.rank, name))
+        for name, (comm, wait) in waits.items():
+            if name and name not in self._told:
+                self._told[name] = wait.number
+                members = () if name == WORLD else _members(comm)
+                self._tell(_Wait(self._world.rank, name, wait.number, members))
 
-    def _compare_states(self) -> None:
-        """On rank 0: end the job if a rank waits in a call that another has not made, nor ever will."""
-        while self._mpi.Iprobe(tag=_STATE):
-            self._receive_state()
-        left = {rank: number for rank, (number, call) in self._states.items() if not call}
-        waiting = {rank: state for rank, state in self._states.items() if state[1]}
-        if not waiting:
-            return
-        rank = max(waiting, key=lambda rank: waiting[rank][0])
-        number, call = waiting[rank]
-        text = f"rank {rank} waits in collective call #{number}, but "
-        gone = min(left, key=left.__getitem__, default=rank)
-        others = [other for other, state in waiting.items() if state[0] == number and state[1] != call]
-        # A rank that has left after as many calls has done its part, as the root of a broadcast may.
-        if left.get(gone, number) < number:
-            self._end_all(f"{text}rank {gone} has left its program after #{left[gone]}{_RULE}")
-        elif others:
-            self._end_all(f"{text}rank {others[0]} in another one{_RULE}")
+    def _answer_rank_0(self) -> None:
+        """Tell rank 0 what this rank knows of the calls in which others wait, once there is something to tell."""
+        while self._world.rank and self._mpi.Iprobe(source=0, tag=_ASK):
+            self._take_question(self._mpi.recv(source=0, tag=_ASK))
+        for question, before in list(self._questions.items()):
+            answer = self._answer(*question)
+            if answer is not None and answer != before:
+                self._questions[question] = answer
+                self._tell(answer)
+            if isinstance(answer, (_Made, _Missing)):
+                del self._questions[question]
 
-    def _receive_state(self) -> None:
-        message = np.empty(3, np.int64)
-        self._mpi.Recv(message, tag=_STATE)
+    def _take_question(self, question: tuple[int, int]) -> None:
         self._received += 1
-        rank, number, call = message.tolist()
-        self._states[rank] = number, call
+        self._questions.setdefault(question, None)
+
+    def _answer(self, name: int, number: int) -> _Answer | None:
+        """What has become of a call on this rank; None where it may still make it, or cannot know."""
+        rank, handle = self._world.rank, HANDLES.get(name)
+        has_left = self._left_at is not None and time.monotonic() - self._left_at >= PATIENCE
+        if handle is None:
+            return _Missing(rank, name, number, 0, False) if has_left and remembers_all() else None
+        made = max((entry[0] for entry in handle.recent if entry), default=0)
+        if made >= number:
+            return _Made(rank, name, number, *_checksums(handle.recent, number))
+        if has_left or handle.given_up:
+            return _Missing(rank, name, number, made, not has_left)
+        # It will not make it as long as the thread that would do so waits in another one.
+        thread = next((comm._thread for comm in list(self._live) if _name(comm) == name), None)
+        for comm, wait in self._waits.items():
+            if wait.seconds >= PATIENCE and _name(comm) > 0 and comm._thread == thread:
+                return _Blocked(rank, name, number, (_name(comm), wait.number))
+        return None
+
+    def _tell(self, message: _Message) -> None:
+        """Send a message to rank 0."""
+        if self._world.rank:
+            self._send(message, 0, _TELL)
+        else:
+            self._take(message)
+
+    def _send(self, message: object, rank: int, tag: int) -> None:
+        self._sent[rank] += 1
+        self._requests = [request for request in self._requests if not request.Test()]
+        self._requests.append(self._mpi.isend(message, rank, tag))
+
+    def _take(self, message: _Message) -> None:
+        """On rank 0: note what a rank has told."""
+        if isinstance(message, _Wait):
+            self._waiting[message.rank, message.name] = message
+            if message.call not in self._answers:
+                self._answers[message.call] = {}
+                for rank in message.members or range(self._world.size):
+                    if rank:
+                        self._send(message.call, rank, _ASK)
+                    else:
+                        self._questions.setdefault(message.call, None)
+        elif isinstance(message, _Over):
+            self._waiting.pop((message.rank, message.name), None)
+            asked = {wait.call for wait in self._waiting.values()}
+            self._answers = {call: answers for call, answers in self._answers.items() if call in asked}
+        elif message.call in self._answers:
+            self._answers[message.call][message.rank] = message
+
+    def _look_at_all(self) -> None:
+        """On rank 0: end the job if a rank waits in a call that another one did not make alike, nor ever will."""
+        while self._mpi.Iprobe(tag=_TELL):
+            self._received += 1
+            self._take(self._mpi.recv(tag=_TELL))
+        before, self._suspicion = self._suspicion, self._find_fault()
+        if self._suspicion and self._suspicion == before:
+            self._end_all(self._suspicion + _RULE)
+
+    def _find_fault(self) -> str:
+        """Who waits for what can never come, or ""."""
+        groups: dict[tuple[int, int], list[_Wait]] = {}
+        for wait in self._waiting.values():
+            groups.setdefault(wait.call, []).append(wait)
+        for call, waits in sorted(groups.items()):
+            first, answers = min(waits), self._answers[call]
+            where = f"rank {first.rank} waits in collective call #{first.number}{_of_ranks(first)}, but rank"
+            own = answers.get(first.rank)
+            for rank, answer in sorted(answers.items()):
+                if isinstance(answer, _Missing):
+                    has = "dropped the communicator" if answer.has_dropped else "left its program"
+                    return f"{where} {rank} has {has} after #{answer.made}"
+                if isinstance(answer, _Made) and isinstance(own, _Made) and answer.differs(own):
+                    made = answer.text if answer.text != own.text else "other ones before it"
+                    return f"{where} {rank} has made another one: {own.text} here, {made} there"
+        return self._find_cycle(groups)
+
+    def _find_cycle(self, groups: dict[tuple[int, int], list[_Wait]]) -> str:
+        """Which ranks wait for each other in calls of several communicators, or ""."""
+        blocked = {}
+        for call, waits in groups.items():
+            answers = self._answers[call]
+            if len(answers) == (len(waits[0].members) or self._world.size):
+                blocked[call] = [answer for answer in answers.values() if isinstance(answer, _Blocked)]
+        while blocked:
+            free = [
+                call
+                for call, answers in blocked.items()
+                if not answers
+                or any(
+                    answer.waits_in not in blocked
+                    or self._waiting.get((answer.rank, answer.waits_in[0]), answer).call != answer.waits_in
+                    for answer in answers
+                )
+            ]
+            if not free:
+                texts = [
+                    f"rank {min(groups[call]).rank} in call #{call[1]}{_of_ranks(groups[call][0])}"
+                    for call in blocked
+                ]
+                return f"ranks wait for each other: {short_list(sorted(texts))}"
+            for call in free:
+                del blocked[call]
+        return ""
 
     def _receive_rest(self) -> None:
-        """Receive the states that are still under way, as MPI asks before it is finalised. Collective."""
-        sent = np.zeros(1, np.int64)
-        self._mpi.Reduce(np.array([len(self._sent)]), sent)
-        while self._world.rank == 0 and self._received < sent[0]:
-            self._receive_state()
-        for request in self._sent:
+        """Receive the messages that are still under way, as MPI asks before it is finalised. Collective."""
+        to_0, from_0 = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self._mpi.Reduce(self._sent[:1], to_0)
+        self._mpi.Scatter(self._sent if self._world.rank == 0 else None, from_0)
+        expected, tag = (to_0, _TELL) if self._world.rank == 0 else (from_0, _ASK)
+        while self._received < expected[0]:
+            self._mpi.recv(tag=tag)
+            self._received += 1
+        for request in self._requests:
             request.Wait()
 
     def _check_interrupt(self) -> None:
         """End the job unless the main thread comes back from its call, in which it raises KeyboardInterrupt."""
         main = threading.main_thread().ident
-        before = {comm: comm._calls for comm in self._active() if comm._thread == main}
+        before = {comm: comm._call for comm in self._active() if comm._thread == main}
         time.sleep(GRACE)
-        if any(before.get(comm) == comm._calls for comm in self._active()):
+        if any(call is not None and comm._call is call for comm, call in before.items()):
             self._end("interrupted while it waits; ending the job\n")
 
     def _end_all(self, cause: str) -> None:
@@ -240,7 +434,7 @@ class Watchdog(threading.Thread):
         time.sleep(GRACE)
         self._abort()
 
-    def _active(self) -> list[Communication]:
+    def _active(self) -> list[MPICommunication]:
         """The communicators on which this rank is in a call."""
         with suppress(RuntimeError):  # one was made or freed meanwhile
             return [comm for comm in self._live if comm._call is not None]
@@ -260,9 +454,45 @@ class Watchdog(threading.Thread):
         ]
         return "".join([*(calls or ["is in no collective call\n"]), *stacks])
 
-    def _describe(self, comm: Communication, frame: FrameType | None) -> str:
+    def _describe(self, comm: MPICommunication, frame: FrameType | None) -> str:
         """The call that this rank is in on a communicator, and its line."""
-        text = f"waits in {describe_call(comm._call or ['a call just ended'])}, call #{comm._calls}"
+        number, call = comm._call or (comm._calls, ("a call just ended",))
+        text = f"waits in {describe_call(call)}, call #{number}"
         if comm in self._waits:
-            text += f", since {self._waits[comm][1]:.1f} s"
+            text += f", since {self._waits[comm].seconds:.1f} s"
         return text + (f" at {call_site(frame)}\n" if frame else "\n")
+
+
+def _name(comm: MPICommunication) -> int:
+    """The name of a communicator on all its ranks; below 0 where they have not agreed on one yet."""
+    return comm._handle.name or -1 - zlib.crc32(str(_members(comm)).encode())
+
+
+def _members(comm: MPICommunication) -> tuple[int, ...]:
+    """The ranks of a communicator by their numbers among all; none where not all of them are of this job."""
+    try:
+        group = (comm._handle.mpi or comm._given).Get_group()
+        ranks = tuple(MPI.Group.Translate_ranks(group, None, MPI.COMM_WORLD.Get_group()))
+    except MPI.Exception:  # it was freed meanwhile
+        return ()
+    return () if MPI.UNDEFINED in ranks else ranks
+
+
+def _of_ranks(wait: _Wait) -> str:
+    """Which communicator a call is of, where it is not that of all ranks."""
+    return f" of the communicator of ranks {short_list(wait.members)}" if wait.members else ""
+
+
+def _checksums(recent: Sequence[tuple[int, Call] | None], number: int) -> tuple[int, int, str]:
+    """Checksums of a call and of those before it, 0 where they are not kept, and the call as text."""
+    texts = []
+    for earlier in range(number, max(0, number - COMPARED), -1):
+        entry = recent[earlier % KEPT]
+        if entry is None or entry[0] != earlier:
+            break
+        texts.append(describe_call(entry[1]))
+    if not texts:
+        return 0, 0, ""
+    is_whole = len(texts) == min(number, COMPARED)
+    first, *others = (1 + zlib.crc32(text.encode(errors="backslashreplace")) for text in texts)
+    return first, 1 + zlib.crc32(str(others).encode()) if is_whole else 0, texts[0][:200]

@@ -55,7 +55,7 @@ def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: i
     per_index = math.prod(x.shape[axis] for axis in axes[1:])
     take = _count_between(needed, torch.from_numpy(x.offsets() * per_index).to(device))
     if arrays.whole is None:
-        table = comm.allgather(np.array(take))
+        table = comm.allgather_record(np.array(take))
         give, moved = table[:, comm.rank].tolist(), int(table.sum() - table.trace())
         asked = all_to_all(needed, take, give, 0, comm, ("indices split as", arrays.layout, "into", x))
     else:

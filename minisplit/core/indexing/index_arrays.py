@@ -15,7 +15,7 @@ import torch
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import short_repr
+from minisplit.core.error_text import encoded, short_repr
 from minisplit.core.indexing.keys import Entry, Fancy, Selection, Slice, check_bounds, select
 from minisplit.core.layout import Layout, layout_from_counts, operand_layout
 from minisplit.core.performance_warning import warn_of_move
@@ -58,7 +58,7 @@ def read_key(key: Any, x: Part, comm: Communication) -> tuple[Selection, list[Pa
     """
     items = key if isinstance(key, tuple) and not isinstance(key, Part) else (key,)
     if debugging():
-        text = ", ".join(map(_describe_item, items)).encode()
+        text = encoded(", ".join(map(_describe_item, items)))
         comm.check_replicated(torch.tensor(list(text), dtype=torch.uint8), "a key")
     entries: list[Entry] = []
     arrays: list[Part] = []
@@ -140,7 +140,7 @@ def nonzero(mask: Part, comm: Communication) -> list[Part]:
 
 def gather_counts(count: int, comm: Communication) -> Layout:
     """Return the layout of a 1-d array of which this rank has `count` elements. Collective: one allgather."""
-    return layout_from_counts(comm.allgather(np.array([count]))[:, 0].tolist())
+    return layout_from_counts(comm.allgather_record(np.array([count]))[:, 0].tolist())
 
 
 def operand_shard(part: Part, target: Layout, comm: Communication) -> torch.Tensor:

@@ -343,7 +343,7 @@ def _compare_states(state: State, comm: Communication) -> None:
     """Raise CollectiveError, the same on every rank, unless all draw from the same state."""
     # Records hold int64, and the numbers of a state go up to 2^64.
     record = np.array([word for number in state for word in words_of(number)], dtype=np.int64)
-    table = comm.allgather(record)
+    table = comm.allgather_record(record)
     if (table == table[0]).all():
         return
     states = [State(*(int(row[i]) | int(row[i + 1]) << 32 for i in (0, 2, 4))) for row in table]

@@ -106,7 +106,7 @@ class CsvReader(OpenFile, tables.TableReader):
         self._end = size - len(tail) + len(tail.rstrip(b"\r\n"))
 
     def build_index(self, comm: Communication) -> None:
-        ends = comm.allgather(np.array([self._end]))[:, 0]
+        ends = comm.allgather_record(np.array([self._end]))[:, 0]
         # Otherwise the shares that the ranks count would not be those of one file.
         if other := int(np.argmax(ends != ends[0])):
             raise ValueError(
@@ -120,7 +120,7 @@ class CsvReader(OpenFile, tables.TableReader):
             for i, start in enumerate(buffers[comm.rank * share : (comm.rank + 1) * share]):
                 counts[i] = self._buffer(start).count(b"\n")
         # How many lines end before each buffer. Ranks at the end may have fewer buffers: their zeros do no harm.
-        self._lines_before = np.cumsum([0, *comm.allgather(counts).ravel()])
+        self._lines_before = np.cumsum([0, *comm.allgather_record(counts).ravel()])
         self._rows = int(self._lines_before[-1]) + (self._end > self._begin)
         self._set_rows(self._rows)
 

@@ -138,11 +138,11 @@ def partition_by_samples(number: int, keys_at: KeysAt, device: torch.device, com
     # In the middle of each of so many equal parts.
     places = (2 * torch.arange(sampled, device=device) + 1) * number // (2 * sampled)
     samples = keys_at(places) if number else torch.zeros((sampled, 3), dtype=torch.int64)
-    records = comm.allgather(np.concatenate([[number], samples.flatten().cpu().numpy()]))
+    records = comm.allgather_record(np.concatenate([[number], samples.flatten().cpu().numpy()]))
     splitters = torch.from_numpy(choose_splitters(records[:, 0], records[:, 1:])).to(device)
     send_counts = np.diff([0, *_count_less(number, keys_at, splitters).tolist(), number])
     # Ranks must know what they receive. With it all know the counts of the result too.
-    table = comm.allgather(send_counts)
+    table = comm.allgather_record(send_counts)
     return Partition(send_counts.tolist(), table[:, comm.rank].tolist(), tuple(table.sum(0).tolist()), comm)
 
 

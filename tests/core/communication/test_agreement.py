@@ -27,7 +27,7 @@ class RewordsError(ValueError):
         super().__init__(f"code {len(text)}")
 
 
-def caught(comm: Comm, error: Exception | None) -> Exception:
+def caught(comm: Comm, error: BaseException | None) -> Exception:
     """What `agreement` raises on this rank if `error` is raised inside it, or nothing for None."""
     with pytest.raises(Exception) as info, agreement(comm, "testing"):  # noqa: PT011, PT012
         if error is not None:
@@ -36,7 +36,7 @@ def caught(comm: Comm, error: Exception | None) -> Exception:
 
 
 def assert_same_everywhere(comm: Comm, raised: Exception) -> None:
-    mine = f"{type(raised).__name__}: {raised}".encode()
+    mine = f"{type(raised).__name__}: {raised}".encode(errors="backslashreplace")
     first = comm.broadcast_bytes(mine)
     with agreement(comm, "comparing"):
         assert mine == first
@@ -160,6 +160,120 @@ class FirstOfTwo(ms.Communication):
 class UnprintableError(Exception):
     def __str__(self) -> str:
         raise AttributeError("half made")
+
+
+class ExitsError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class NoTextError(Exception):
+    def __str__(self) -> str:
+        return None  # type: ignore[return-value] # noqa: PLE0307
+
+
+class SaysElseError(Exception):
+    def __str__(self) -> str:
+        return "nothing of what it was told"
+
+
+class FailingArgsError(Exception):
+    @property
+    def args(self) -> Any:  # type: ignore[override]
+        raise KeyboardInterrupt
+
+
+class OddArgsError(Exception):
+    args = 5  # type: ignore[assignment]
+
+
+class RankedError(Exception):
+    """Can be printed on some ranks only."""
+
+    def __str__(self) -> str:
+        if ms.get_comm().rank == 1:
+            raise ValueError("not here")
+        return super().__str__()
+
+
+class SealedError(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise GeneratorExit
+
+
+class _Metaclass(type):
+    def __reduce_ex__(cls, protocol: Any) -> Any:
+        raise SystemExit(4)
+
+
+class UnpicklableError(Exception, metaclass=_Metaclass):
+    pass
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def chained() -> Exception:
+    error = ValueError("last")
+    for i in range(3000):
+        another = ValueError(f"number {i}")
+        another.__cause__ = error
+        error = another
+    return error
+
+
+def grouped() -> Exception:
+    error: Exception = ValueError("inner")
+    for _ in range(3000):
+        error = ExceptionGroup("group", [error])
+    return error
+
+
+ODD = {
+    "unprintable": lambda: UnprintableError(5),
+    "exits": lambda: ExitsError("told"),
+    "no text": lambda: NoTextError("told"),
+    "says else": lambda: SaysElseError("told"),
+    "failing args": lambda: FailingArgsError("told"),
+    "odd args": lambda: OddArgsError("told"),
+    "ranked": lambda: RankedError("told"),
+    "sealed": lambda: SealedError("told"),
+    "unpicklable": lambda: UnpicklableError("told"),
+    "deeply nested": lambda: ValueError(nested(100_000)),
+    "chained": chained,
+    "grouped": grouped,
+    "surrogate": lambda: ValueError("no file \udcff.npy"),
+    "exit": lambda: SystemExit(3),
+    "generator": lambda: GeneratorExit("told"),
+    "memory": MemoryError,
+    "recursion": lambda: RecursionError("too deep"),
+    "notes": lambda: add_note(ValueError("told"), 5),
+}
+
+
+def add_note(error: Exception, note: Any) -> Exception:
+    error.__notes__ = note
+    return error
+
+
+@pytest.mark.parametrize("failing", ["first", "last", "all"])
+@pytest.mark.parametrize("kind", ODD)
+def test_V30_an_exception_that_fails_itself_is_told_safely(comm: Comm, size: int, kind: str, failing: str) -> None:
+    """One type and text on all ranks, and the communicator clean: the ranks fell apart, and MPI ended the job."""
+    fails = failing == "all" or comm.rank == (0 if failing == "first" else size - 1)
+    original = ODD[kind]() if fails else None
+    raised = caught(comm, original)
+    assert isinstance(raised, Exception)
+    try:
+        text = str(raised)
+    except BaseException:
+        raise AssertionError("what is raised can be printed") from None
+    assert f"rank {size - 1 if failing == 'last' else 0} of {size} failed while testing" in text
+    assert_same_everywhere(comm, raised)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_the_environment_turns_it_on(value: str, on: bool, monkeypatch: pytest.M
     ("mine", "others", "words"),
     [
         (total, lambda c: c.scan(ONE), r"allreduce\(torch.float32, \(1,\), sum\) .* scan"),
-        (lambda c: c.agree(RECORD), lambda c: c.allgather(RECORD), "agree.* allgather"),
+        (lambda c: c.agree(RECORD), lambda c: c.allgather_record(RECORD), "agree.* allgather"),
         (total, lambda c: c.allreduce(torch.ones(2)), r"allreduce\(.*\(1,\), sum.*\(2,\)"),
         (total, lambda c: c.allreduce(ONE, "max"), "allreduce.* sum.* max"),
         (lambda c: c.broadcast(ONE, 0), lambda c: c.broadcast(ONE, 1), "broadcast.* from rank 0.* from rank 1"),

@@ -198,7 +198,7 @@ def test_merge(comm: Comm, rank: int, size: int) -> None:
         assert torch.equal(moments, moments[:1].expand(10001, 3))
         wanted = [len(everyone), everyone.mean().item(), everyone.var(correction=0).item() * len(everyone)]
         torch.testing.assert_close(moments[0], torch.tensor(wanted, dtype=torch.float64))
-    bits = comm.allgather(moments.view(torch.int64).flatten().numpy())
+    bits = comm.allgather_record(moments.view(torch.int64).flatten().numpy())
     assert (bits == bits[0]).all()
 
 
@@ -252,7 +252,7 @@ def test_broadcast_bytes(comm: Comm, rank: int, size: int, length: int) -> None:
 
 def test_allgather(comm: Comm, rank: int, size: int) -> None:
     mine = np.array([rank, -rank, 2**62])
-    table = comm.allgather(mine)
+    table = comm.allgather_record(mine)
     np.testing.assert_array_equal(table, [[r, -r, 2**62] for r in range(size)])
     table[:] = 0
     assert mine[2] == 2**62
@@ -271,7 +271,7 @@ def test_A11_split_by_color_in_reversed_order(comm: Comm, rank: int, size: int) 
         assert part.size == len(mates)
         assert mates[part.rank] == rank
     assert part is not None
-    np.testing.assert_array_equal(part.allgather(np.array([rank]))[:, 0], mates)
+    np.testing.assert_array_equal(part.allgather_record(np.array([rank]))[:, 0], mates)
 
 
 def test_A11_ranks_without_a_color_are_left_out(comm: Comm, rank: int) -> None:

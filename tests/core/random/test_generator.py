@@ -65,7 +65,7 @@ def test_fork_goes_on_where_it_began():
 def test_a_random_seed_is_one_for_all_ranks(comm):
     with ms.random.fork():
         seed = ms.random.seed()
-        seeds = comm.allgather(torch.tensor([seed & WORD, seed >> 32]).numpy())
+        seeds = comm.allgather_record(torch.tensor([seed & WORD, seed >> 32]).numpy())
         with agreement(comm, "comparing"):
             assert (seeds == seeds[0]).all()
             assert ms.random.get_state() == (seed, 0, 0)
