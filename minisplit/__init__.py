@@ -16,6 +16,7 @@ from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start
 start()
 del start
 
+import sys
 from math import e, inf, nan, pi
 
 from torch import (
@@ -25,6 +26,7 @@ from torch import (
 from minisplit import ops, testing
 from minisplit.core import random
 from minisplit.core.array import DNDarray
+from minisplit.core.call_comparison import compare_calls
 from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import CollectiveError, debug
 from minisplit.core.communication.mpi import MPICommunication
@@ -44,6 +46,7 @@ from minisplit.ops import *  # noqa: F403 - every operation is public here too
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
 from minisplit.vmap import vmap
+from minisplit.vmap.transform import MappedFunction as _MappedFunction
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
@@ -60,3 +63,8 @@ __all__ = [
     "zeros_like",
 ]
 __all__ += ops.__all__
+
+compare_calls(
+    [sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, random, DNDarray, _MappedFunction],
+)
+del _MappedFunction, compare_calls, sys

@@ -28,6 +28,7 @@ def test_all_is_sorted_and_complete():
     assert len(set(ms.__all__)) == len(ms.__all__)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_shows_its_name_parameters_and_docstring(name: str) -> None:
     function = FUNCTIONS[name]

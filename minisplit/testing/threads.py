@@ -276,6 +276,9 @@ class ThreadCommunication(Communication):
     def _compare(self, call: Call) -> None:
         """Do nothing: `_call_together` compares every call, also without debug mode."""
 
+    def _meet(self) -> None:
+        self._call_together(None, lambda _: [None] * self.size)
+
     def _call_together(self, argument: Argument, combine: Callable[[list[Argument]], Sequence[Result]]) -> Result:
         """Return this rank's part of what `combine` makes of the arguments of all ranks.
 

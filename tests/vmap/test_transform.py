@@ -811,8 +811,11 @@ def test_V24_another_function_or_other_arguments_on_a_rank(raises_alike):
         shift = torch.ones(2) * last
         with raises_alike(ValueError, "another function than rank 0"):
             ms.vmap(lambda a: a + shift.sum())(x)
-        for other in (torch.ones(1) * last, float(last), {"deep": [float(last)]}):
+        for other in (torch.ones(1) * last, {"deep": [torch.ones(1) * last]}):
             with raises_alike(ValueError, f"rank {here().size - 1} has other keyword arguments than rank 0"):
+                ms.vmap(lambda a, w: a)(x, w=other)
+        for other in (float(last), {"deep": [float(last)]}):
+            with raises_alike(ms.CollectiveError, "MappedFunction.__call__"):
                 ms.vmap(lambda a, w: a)(x, w=other)
         assert ms.vmap(lambda a, w: a + w)(x, w=2.0)[0].tolist() == [3.0] * 8
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,8 @@ _debug = ContextVar("minisplit_debug", default=os.environ.get("MINISPLIT_DEBUG",
 # Whether debug mode is on. It is the variable's own method, without a function around it, since every collective
 # call asks.
 debugging = _debug.get
+# What is to be done when debug mode is first turned on.
+_when_debugging: list[Callable[[], None]] = []
 
 
 class Setting:
@@ -44,11 +46,12 @@ class Setting:
 class debug(Setting):  # noqa: N801 - used like a function
     """Check every collective call, from now on or for the length of a `with` block.
 
-    All ranks must turn it on and off at the same place. While it is on, the ranks compare kind, layout and line of
-    the program before each collective call. Where calls differ, a `CollectiveError` on every rank names them;
-    without debug mode an MPI library may take two different calls for one and return garbage. What should be the
-    same on all ranks (the object given to `minisplit.array`, replicated inputs of a mapped function) is compared
-    by checksum, and raises ValueError where it differs: `array` is collective then.
+    All ranks must turn it on and off at the same place. While it is on, the ranks compare each call of a function
+    or method on split arrays: name, arguments and line of the program; and then each message that it sends. Where
+    calls differ, a `CollectiveError` on every rank shows them; without debug mode ranks get values of different
+    functions, and an MPI library may take two different calls for one and return garbage. What should be the same
+    on all ranks (the object given to `minisplit.array`, replicated inputs of a mapped function) is compared by
+    checksum, and raises ValueError where it differs: `array` is collective then.
 
     `MINISPLIT_DEBUG=1` in the environment turns it on for a whole program. The choice holds for the present thread
     or asynchronous task. It costs a small message for each collective call.
@@ -74,6 +77,20 @@ class debug(Setting):  # noqa: N801 - used like a function
 
     def __init__(self, on: bool = True) -> None:
         super().__init__(_debug.set(bool(on)))
+        if on:
+            _prepare()
+
+
+def when_debugging(action: Callable[[], None]) -> None:
+    """Call a function once, when debug mode is first turned on, or now if it is on."""
+    _when_debugging.append(action)
+    if debugging():
+        _prepare()
+
+
+def _prepare() -> None:
+    while _when_debugging:
+        _when_debugging.pop()()
 
 
 class CollectiveError(RuntimeError):

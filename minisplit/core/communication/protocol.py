@@ -703,6 +703,50 @@ class Communication(ABC):
             if end is not None:
                 end()
 
+    def compare_call(self, call: Call) -> None:
+        """Raise an error on all ranks, in debug mode, unless all are about to make this call of minisplit.
+
+        Parameters
+        ----------
+        call : tuple
+            The name of a function, and texts that say what its arguments are.
+
+        Raises
+        ------
+        CollectiveError
+            If the calls differ. The text has those of all ranks, and the lines of the program.
+
+        Communication
+        -------------
+        Collective in debug mode: one allgather.
+        """
+        if self.size > 1:
+            with self._unobserved():
+                self._collective(call, self._meet)
+
+    def is_usable(self, thread: int) -> bool:
+        """Return whether a thread can make collective calls.
+
+        Parameters
+        ----------
+        thread : int
+            The number of the thread, as `threading.get_ident` returns it.
+
+        Returns
+        -------
+        bool
+            False after `free`, and where another thread makes the calls.
+
+        Communication
+        -------------
+        Local.
+        """
+        return not self._closed and self._thread in {None, thread}
+
+    @abstractmethod
+    def _meet(self) -> None:
+        """Wait for the other ranks, if `_compare` did not compare the calls."""
+
     def _claim(self) -> None:
         """Make this thread the one that makes the calls, or raise RuntimeError."""
         if self._closed:

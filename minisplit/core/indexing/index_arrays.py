@@ -96,7 +96,7 @@ def distribute_arrays(selection: Selection, arrays: list[Part], writing: bool, c
             bounds = pairwise(aligned.offsets().tolist())
             counts = torch.stack([mask.shard[start:stop].count_nonzero() for start, stop in bounds]).tolist()
         else:
-            counts = comm.allgather(np.array([len(indices[0])]))[:, 0].tolist()
+            counts = comm.allgather_record(np.array([len(indices[0])]))[:, 0].tolist()
         layout = layout_from_counts(counts)
         return IndexArrays(layout, dict(zip(axes, indices, strict=True)), None, is_aligned=True)
     # Where a slice leaves the split axis cut, or a replicated array is written, every rank needs all arrays whole.

@@ -59,16 +59,12 @@ def test_the_environment_turns_it_on(value: str, on: bool, monkeypatch: pytest.M
         (total, lambda c: c.allreduce(torch.ones(2)), r"allreduce\(.*\(1,\), sum.*\(2,\)"),
         (total, lambda c: c.allreduce(ONE, "max"), "allreduce.* sum.* max"),
         (lambda c: c.broadcast(ONE, 0), lambda c: c.broadcast(ONE, 1), "broadcast.* from rank 0.* from rank 1"),
-        (lambda c: SQUARE().resplit(1), total, "exchange.* allreduce"),
-        (
-            lambda c: SQUARE().resplit(1),
-            lambda c: SQUARE().resplit(),
-            r"exchange\(.*to, .* split 1 .* exchange\(.*to, .* replicated",
-        ),
+        (lambda c: c.exchange([], [], ["a"]), total, "exchange.* allreduce"),
+        (lambda c: c.exchange([], [], ["a"]), lambda c: c.exchange([], [], ["b"]), r"exchange\(a.* exchange\(b"),
         (lambda c: c.split(0), total, "split at .* allreduce"),
         (lambda c: c.free(), total, "free at .* allreduce"),
     ],
-    ids=["kind", "small", "shape", "op", "root", "move or not", "target", "split", "free"],
+    ids=["kind", "small", "shape", "op", "root", "kind of exchange", "purpose", "split", "free"],
 )
 def test_J5_different_calls_raise_on_all_ranks(
     comm: Comm, mine: Any, others: Any, words: str, raises_alike: Any

@@ -1,0 +1,111 @@
+"""In debug mode, the comparison of what the ranks call: each public function or method, with its arguments.
+
+Messages alone do not say what they are for: a mean and a sum of one array send the same, and a wrong axis raises
+on its rank before any message. So on entry the ranks compare name and arguments of each call on split arrays.
+
+Functions and methods are replaced by ones that compare when debug mode is first turned on, so that a program
+without it does not pay for it. A function that was imported by name before that is not compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+import torch
+
+from minisplit.core.array import DNDarray
+from minisplit.core.communication.debug import debugging, when_debugging
+from minisplit.core.communication.inside_vmap import inside_vmap
+from minisplit.core.communication.protocol import Communication, get_comm
+from minisplit.core.error_text import short_repr
+
+# What one rank may call alone, of any array, and what compares its arguments itself: what `array` is given differs
+# between the ranks where it is a part.
+NOT_COMPARED = frozenset(
+    {
+        "__array_namespace__", "__dlpack_device__", "__getattr__", "__init__", "__len__", "__repr__",
+        "__torch_function__", "array", "asarray", "from_dlpack", "from_numpy", "is_balanced", "is_distributed",
+        "plot_layout", "print0", "show", "vmap",
+    }
+)  # fmt: skip
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), slice, torch.dtype, torch.device, type(Ellipsis))
+# Whether a call is under way: the functions that it calls in turn are not compared.
+_inside: ContextVar[bool] = ContextVar("minisplit_inside_call", default=False)
+
+
+def compare_calls(namespaces: Iterable[types.ModuleType | type]) -> None:
+    """Compare the calls of all public functions and methods in these, once debug mode is turned on."""
+    when_debugging(functools.partial(_replace, tuple(namespaces)))
+
+
+def _replace(namespaces: Iterable[types.ModuleType | type]) -> None:
+    comparing: dict[object, Callable[..., Any]] = {}  # a function may have several names
+    for namespace in namespaces:
+        for name, function in list(vars(namespace).items()):
+            is_public = not name.startswith("_") or name.startswith("__")
+            if isinstance(function, types.FunctionType) and is_public and name not in NOT_COMPARED:
+                setattr(namespace, name, comparing.setdefault(function, _comparing(function)))
+
+
+def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function like the given one, which first compares its call in debug mode."""
+
+    @functools.wraps(function)
+    def compared(*args: Any, **kwargs: Any) -> Any:
+        if not debugging() or _inside.get() or inside_vmap():
+            return function(*args, **kwargs)
+        comm = _ranks_of(args, kwargs)
+        if comm is not None and comm.is_usable(get_ident()):
+            arguments = [*map(_describe, args), *(f"{name}={_describe(x)}" for name, x in kwargs.items())]
+            comm.compare_call((function.__qualname__, *arguments))
+        token = _inside.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _inside.reset(token)
+
+    return compared
+
+
+def _ranks_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Communication | None:
+    """The ranks that must make a call alike: those of its first array that is split. None for none."""
+    for x in _flatten((args, tuple(kwargs.values()))):
+        if isinstance(x, DNDarray) and x.split is not None:
+            return x.comm
+    if kwargs.get("split") is None:
+        return None
+    comm = kwargs.get("comm")
+    return comm if isinstance(comm, Communication) else get_comm()
+
+
+def _flatten(x: Any) -> Iterator[Any]:
+    if isinstance(x, (list, tuple)):
+        for item in x:
+            yield from _flatten(item)
+    elif isinstance(x, dict):
+        yield from _flatten(tuple(x.values()))
+    else:
+        yield x
+
+
+def _describe(x: Any) -> str:
+    """A text that is the same on all ranks for what they must have alike."""
+    if isinstance(x, DNDarray):
+        return f"{x.dtype} {x.layout}"
+    # Not its values, nor its shape: where they must be the same the function compares them, and says so better.
+    if isinstance(x, (torch.Tensor, np.ndarray)):
+        return f"{type(x).__name__} of {x.dtype}"
+    if isinstance(x, (list, tuple)):
+        return f"[{', '.join(map(_describe, x))}]"
+    if isinstance(x, dict):
+        return f"{{{', '.join(f'{short_repr(key)}: {_describe(value)}' for key, value in x.items())}}}"
+    # The texts of minisplit's own objects say what they are, but that of a communicator also says the rank.
+    if isinstance(x, _PLAIN) or (type(x).__module__.startswith("minisplit.") and not isinstance(x, Communication)):
+        return repr(x)
+    return getattr(x, "__qualname__", type(x).__name__)
