@@ -313,7 +313,13 @@ class MappedFunction:
             # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
             # seen.
             if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
-                outputs = settle(comm, batch, outcome, highest)
+                try:
+                    outputs = settle(comm, batch, outcome, highest)
+                except BaseException:
+                    # The outcome has the function's own error, whose traceback leads to this frame: they would keep
+                    # each other alive, and the inputs, until the garbage collector comes.
+                    del outcome, outcomes
+                    raise
             written = None if files is None or files.sink is None else files.write(outputs, outcome, outcomes)
             shards = outcome.tensors
             if shards is None or batch.root is not None:

@@ -126,7 +126,12 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     for name, value in attributes.items():
         with suppress(BaseException):  # a class may have no room for it, or its own way to set it
             setattr(error, name, value)
-    raise error from (None if failure is None else failure.error)
+    try:
+        raise error from (None if failure is None else failure.error)
+    finally:
+        # The traceback holds this frame. If the frame held the exception they would keep each other alive, and all
+        # that the program had at hand, until the garbage collector comes.
+        del error
 
 
 def has_traceback_text(error: BaseException) -> bool:
