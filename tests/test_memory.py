@@ -26,12 +26,12 @@ def backward(x: ms.DNDarray) -> None:
 
 
 CALLS: dict[str, Call] = {
-    "call": lambda x: ms.vmap(torch.sin)(x),
+    "call": ms.vmap(torch.sin),
     "backward pass": backward,
     "plan": lambda x: ms.vmap(torch.sin).plan(x),
     "plan with draws": lambda x: ms.vmap(lambda v: v + torch.rand(()), randomness="different").plan(x),
-    "function that fails": lambda x: ms.vmap(failing)(x),
-    "function that fails in a chunk": lambda x: ms.vmap(failing, chunk_size=1)(x),
+    "function that fails": ms.vmap(failing),
+    "function that fails in a chunk": ms.vmap(failing, chunk_size=1),
     "function that fails by keyword": lambda x: ms.vmap(lambda v, w: failing(v))(x, w=x.resplit(None)),
     "outputs that differ": lambda x: ms.vmap(lambda v: torch.ones(1 + x.comm.rank))(x),
     "decomposition that fails": lambda x: ms.linalg.cholesky(ms.zeros((4, 2, 2), split=0) + x.sum() * 0),
@@ -58,4 +58,7 @@ def test_an_array_is_freed_after(case: str) -> None:
     with contextlib.suppress(ValueError, IndexError, torch.linalg.LinAlgError):
         CALLS[case](x)
     del x
+    if case == "backward pass":
+        # torch keeps the last graph of a thread that had to hand over to another one within a backward pass.
+        backward(ms.ones((12, 2), split=0))
     assert freed() is None

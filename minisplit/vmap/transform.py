@@ -316,8 +316,8 @@ class MappedFunction:
                 try:
                     outputs = settle(comm, batch, outcome, highest)
                 except BaseException:
-                    # The outcome has the function's own error, whose traceback leads to this frame: they would keep
-                    # each other alive, and the inputs, until the garbage collector comes.
+                    # The outcome has the function's own error, whose traceback leads to this frame: they would
+                    # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
             written = None if files is None or files.sink is None else files.write(outputs, outcome, outcomes)
