@@ -16,6 +16,9 @@ _SENT_AS = {
     torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8,
 }  # fmt: skip
 
+# The environment variable by which the ranks know the secret of the controller's socket.
+SECRET = "MINISPLIT_POOL_SECRET"
+
 
 class Task(NamedTuple):
     """A function to run on the first `ranks` ranks, and the modes of the caller.

@@ -10,10 +10,12 @@ import functools
 import os
 import pickle
 import re
+import secrets
 import selectors
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -22,7 +24,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from multiprocessing.connection import Connection
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from threading import Lock, Thread
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -36,7 +39,7 @@ from minisplit.core.layout import as_index
 from minisplit.launch import jobs
 from minisplit.testing.examples import example_is_final
 from minisplit.testing.histories import Progress, deadlocked_ranks, different_calls, missing_calls
-from minisplit.testing.messages import Interrupt, Pickler, RaisedError, Report, Task, identity
+from minisplit.testing.messages import SECRET, Interrupt, Pickler, RaisedError, Report, Task, identity
 from minisplit.testing.reporting import RETURNED, combined_error
 
 WORKER = "minisplit.testing.worker"
@@ -217,7 +220,7 @@ class Pool(AbstractContextManager["Pool"]):
         return reports
 
     def _start(self) -> _PoolProcesses:
-        processes = _PoolProcesses(self.ranks, self._mpiexec)
+        processes = _PoolProcesses(self.ranks, self._mpiexec, self.patience)
         self._processes = processes
         # Also called when the pool is deleted, and at exit.
         self._end = weakref.finalize(self, processes.end)
@@ -249,33 +252,41 @@ class _Example:
             self.processes.send(rank, self.task)
         # When the others are interrupted, once a rank has failed.
         limit: float | None = None
+        steps, latest = self.count_steps(), time.monotonic()
         while self.running:
-            received = self.receive_reports(self.patience if limit is None else max(limit - time.monotonic(), 0.0))
+            wait_until = latest + self.patience if limit is None else limit
+            self.receive_reports(max(wait_until - time.monotonic(), 0.0))
+            # Not the last report: those that wait for a rank in an endless loop go on to report that they wait.
+            if (now := self.count_steps()) != steps:
+                steps, latest = now, time.monotonic()
             if self.is_deadlocked() or (limit is not None and time.monotonic() >= limit):
                 self.interrupt()
                 break
             # The others may fail as well, or be about to end: their reports belong to the error.
             if limit is None and any(progress.state == "raised" for progress in self.progresses):
                 limit = time.monotonic() + AFTER_FAILURE
-            if not received and limit is None:
+            if limit is None and time.monotonic() >= latest + self.patience:
                 self.time_out()
         return self.reports
+
+    def count_steps(self) -> int:
+        """How many calls the ranks are known to have made, and how many ranks to have ended."""
+        calls = sum(len(history.calls) for one in self.progresses for history in one.histories.values())
+        return calls - len(self.running)
 
     def is_deadlocked(self) -> bool:
         """Whether ranks wait that can never go on."""
         waiting = any(progress.state == "waiting" for progress in self.progresses)
         return waiting and bool(deadlocked_ranks(self.progresses) or different_calls(self.progresses))
 
-    def receive_reports(self, timeout: float) -> bool:
-        """Receive reports of the ranks; False if there is none for `timeout` seconds."""
-        reports = self.processes.receive(timeout)
-        for rank, report in reports:
+    def receive_reports(self, timeout: float) -> None:
+        """Receive reports of the ranks that come within `timeout` seconds."""
+        for rank, report in self.processes.receive(timeout):
             # Not one of an example before, which came late.
             if report.example == self.task.example:
                 self.reports[rank] = report
                 if report.progress.ended:
                     self.running.discard(rank)
-        return bool(reports)
 
     def interrupt(self) -> None:
         """End the ranks that still run: in a collective call, in Python code, or, at last, with the pool."""
@@ -308,8 +319,9 @@ class _Example:
 class _PoolProcesses:
     """The processes of a pool: `mpiexec`, and its ranks at the other ends of the connections."""
 
-    def __init__(self, ranks: int, mpiexec: str | None) -> None:
+    def __init__(self, ranks: int, mpiexec: str | None, patience: float) -> None:
         self.ranks = ranks
+        self.patience = patience
         # A process that is forked off this one must not end the ranks when it ends.
         self.owner = os.getpid()
         self.ended = False
@@ -318,6 +330,9 @@ class _PoolProcesses:
         self.connections: dict[int, Connection] = {}
         self.selector = selectors.DefaultSelector()
         self.launcher = jobs.find_launcher(mpiexec, ranks)
+        # What is received is unpickled, so it must come from the ranks. They have this secret in their
+        # environment, and both ends prove that they know it before anything else is sent.
+        self.secret = secrets.token_bytes(32)
         # A folder of this user alone, so that nobody else can connect. MPI libraries put files into it as well,
         # which are best in memory.
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -328,7 +343,11 @@ class _PoolProcesses:
         self.mpiexec = subprocess.Popen(
             # -P: the ranks find the modules that the controller finds, and no others.
             self.launcher.command(ranks, "-P", "-m", WORKER, f"{self.folder}/socket"),
-            env={**_environment(self.launcher, ranks, self.folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={
+                **_environment(self.launcher, ranks, self.folder),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                SECRET: self.secret.hex(),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -352,7 +371,16 @@ class _PoolProcesses:
             with suppress(TimeoutError):
                 link, _ = self.server.accept()
                 link.setblocking(True)
+                # A rank that is stopped takes no message, and the write of a large one would wait for ever.
+                seconds = struct.pack("ll", *divmod(int(self.patience * 1e6), 10**6))
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
                 connection = Connection(link.detach())
+                try:
+                    deliver_challenge(connection, self.secret)
+                    answer_challenge(connection, self.secret)
+                except (AuthenticationError, EOFError, OSError):  # not one of the ranks
+                    connection.close()
+                    continue
                 rank, size, self.process_of_rank[rank] = connection.recv()
                 self.connections[rank] = connection
                 self.selector.register(connection, selectors.EVENT_READ, rank)
@@ -386,6 +414,11 @@ class _PoolProcesses:
         """Send a message to a rank; RankError if it has died."""
         try:
             self.connections[rank].send(message)
+        except BlockingIOError:
+            self.end()
+            raise TimeoutError(
+                f"rank {rank} took no message for {self.patience:g} s, so the pool was ended{self.output_tail()}"
+            ) from None
         except OSError:
             self.report_deaths([rank])
 

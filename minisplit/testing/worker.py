@@ -38,7 +38,7 @@ from minisplit.core.communication.startup import MPI_WORLD
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import rank_in_example
 from minisplit.testing.histories import CallRecord, History, Key, Progress
-from minisplit.testing.messages import Interrupt, Pickler, RaisedError, Report, Task
+from minisplit.testing.messages import SECRET, Interrupt, Pickler, RaisedError, Report, Task
 from minisplit.testing.reporting import traceback_text
 
 # Seconds that a wait polls without sleeping; that it lasts before the controller gets a report; and between two
@@ -386,7 +386,9 @@ def main(address: str) -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     MPI_WORLD._close("is that of the pool, not of the function that it runs: use minisplit.get_comm()")
     _unlink_shared_memory()
-    connection = Client(address, family="AF_UNIX")
+    # Not left for the functions that run, nor for the processes that they start.
+    secret = bytes.fromhex(os.environ.pop(SECRET))
+    connection = Client(address, family="AF_UNIX", authkey=secret)
     try:
         with suppress(EOFError, OSError):
             Worker(connection, os.path.dirname(address)).serve()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import minisplit as ms
 from minisplit.core.communication import debug as debug_module
 from minisplit.core.communication.agreement import RankError, agreement
 from minisplit.testing import Pool
+from minisplit.testing import pool as pool_module
 
 pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
@@ -410,6 +412,58 @@ def test_patience_ends_what_nothing_else_can(small: Pool, monkeypatch: pytest.Mo
         small.run(body, ranks=2)
 
 
+@pytest.mark.parametrize("how", ["loops", "is stopped"])
+def test_patience_ends_a_rank_that_others_wait_for(small: Pool, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Those that wait report now and then that they are alive, so the pool never came to its end."""
+
+    def body() -> None:
+        if ms.get_comm().rank == 1 and how == "is stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while ms.get_comm().rank == 1:
+            time.sleep(0.01)
+        total()
+
+    assert_sound(small)
+    monkeypatch.setattr(small, "patience", 3.0)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"no rank got on for 3 s, .* rank 0 .* allreduce.*, rank 1 rep"):
+        small.run(body, ranks=2)
+    assert time.monotonic() - started < 10
+    assert_sound(small)
+
+
+def test_patience_ends_a_rank_that_takes_no_message() -> None:
+    with Pool(2, patience=3.0) as pool:
+        pool.run(lambda: None, ranks=2)
+        os.kill(pool._processes.process_of_rank[1], signal.SIGSTOP)  # type: ignore[union-attr]
+        with pytest.raises(TimeoutError, match="rank 1 took no message for 3 s, so the pool was ended"):
+            pool.run(len, b"x" * 10**7, ranks=2)
+        assert_sound(pool)
+
+
+def test_only_the_ranks_can_send_what_is_unpickled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Others that can connect know no secret; the folder of the socket is the user's alone."""
+
+    class Unpickled:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "unpickled",)
+
+    with Pool(1) as pool:
+        connect = pool_module._PoolProcesses.connect
+
+        def intruded(processes: Any) -> None:
+            assert os.stat(processes.folder).st_mode & 0o777 == 0o700
+            intruder = Client(f"{processes.folder}/socket", family="AF_UNIX")
+            intruder.send(Unpickled())
+            intruder.send(Unpickled())
+            connect(processes)
+            intruder.close()
+
+        monkeypatch.setattr(pool_module._PoolProcesses, "connect", intruded)
+        assert pool.run(lambda: os.environ.get("MINISPLIT_POOL_SECRET"), ranks=1) == [None]
+    assert not (tmp_path / "unpickled").exists()
+
+
 def test_bad_arguments(pool: Pool) -> None:
     with pytest.raises(ValueError, match="from 1 to the 8 of the pool, got 9"):
         pool.run(total, ranks=9)
@@ -471,6 +525,7 @@ def test_no_process_is_left_behind(end: str) -> None:
     script = f"""
 import time, minisplit as ms
 from minisplit.testing import Pool
+from minisplit.testing import pool as pool_module
 pool = Pool(1)
 def body(blocks):
     if blocks:
