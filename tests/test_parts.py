@@ -79,3 +79,12 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {result.title for result in parts.run_side_by_side(executor, run, work)} == set(sizes)
     assert {len(names) for names in history if names & {"4 ranks", "2 ranks"}} == {1}
     assert max(map(len, history)) == 3
+
+
+def test_summary_ends_with_the_totals() -> None:
+    results = [job.Result("serial", passed=3), job.Result("2 ranks", passed=4, failed=1), job.Result("3 ranks")]
+    lines = parts.summary(results).splitlines()
+    assert [line.split(maxsplit=6)[-1] for line in lines[2:4]] == ["FAILED", "no tests"]
+    assert lines[-1] == "7 passed, 1 failed"
+    results.append(job.Result("4 ranks", skipped=2))
+    assert parts.summary(results).splitlines()[-1] == "7 passed, 1 failed, 2 skipped"
