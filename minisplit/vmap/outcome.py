@@ -20,7 +20,7 @@ import torch
 
 from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication, Record
-from minisplit.core.error_text import short_list
+from minisplit.core.error_text import said_by, short_list
 from minisplit.core.layout import Layout
 from minisplit.vmap.batch import Batch, output_layout, sample_shape
 from minisplit.vmap.pytree import Structure, example_of, structure_of, structure_text
@@ -82,7 +82,7 @@ class Outputs:
         except Exception as error:
             raise TypeError(
                 f"func returned a {type(example).__name__} that ranks without samples cannot make, since it "
-                f"cannot be pickled ({error}): define its classes at the top of a module"
+                f"cannot be pickled ({said_by(error)}): define its classes at the top of a module"
             ) from error
 
 
@@ -271,7 +271,7 @@ def narrow(error: Exception, start: int, stop: int, again: Callable[[int, int], 
 
 def hint_for(error: BaseException) -> str:
     """What may help against an error, or "". Torch's own texts are terse here, or are about one rank's chunk."""
-    text = str(error)
+    text = said_by(error)
     if isinstance(error, MemoryError):
         return _MEMORY_HINT
     return next((hint for signs, hint in _HINTS.items() if any(sign in text for sign in signs)), "")

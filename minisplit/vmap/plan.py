@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from minisplit.core.array import DNDarray
+from minisplit.core.error_text import said_by
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import TreeSpec
 from minisplit.core.storage import StoredArray
@@ -236,7 +237,7 @@ def make_plan(
         )
     elif outcome.failure is not None:
         error = outcome.failure.error
-        unknown = f"{type(error).__name__}: {(str(error) or 'no text').splitlines()[0]}"
+        unknown = f"{type(error).__name__}: {said_by(error).splitlines()[0]}"
     return Plan(name, tuple(inputs), outputs, unknown, batch.samples.counts or (), chunk_size, collectives)
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from minisplit.core.error_text import said_by
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
 from minisplit.core.random.sampling import Sampler
@@ -78,7 +79,7 @@ class _RandomFunctions(TorchFunctionMode):
             try:
                 return func(*args, **kwargs)
             except RuntimeError as error:
-                if _REFUSED not in str(error):
+                if _REFUSED not in said_by(error):
                     raise
                 raise RuntimeError(
                     f"torch's {_name(func)} draws random numbers, but minisplit.vmap has no rule for it, and "

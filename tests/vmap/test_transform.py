@@ -839,3 +839,58 @@ def test_compiled_functions(backend):
     whole = values(6, 3)
     (y,) = ms.vmap(compiled)(ms.array(whole, split=0))
     check([y], [((whole.sin() ** 2).sum(1), 0)], y.counts)
+
+
+class CannotShowError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class ShowsANumberError(Exception):
+    def __str__(self) -> str:
+        return 3  # type: ignore[return-value]  # noqa: PLE0307
+
+
+class NoArgumentsError(Exception):
+    @property
+    def args(self) -> Any:  # type: ignore[override]
+        raise ValueError("no arguments")
+
+
+class OfItsOwn(BaseException):
+    pass
+
+
+ODD = [
+    CannotShowError,
+    ShowsANumberError,
+    NoArgumentsError,
+    OfItsOwn,
+    SystemExit,
+    GeneratorExit,
+    MemoryError,
+    StopIteration,
+]
+
+
+@pytest.mark.parametrize("kind", [*ODD, RecursionError])
+def test_V30_exceptions_of_one_rank_that_are_odd(kind: type[BaseException], rank: int, size: int) -> None:
+    """The same on all ranks, and the communicator is clean afterwards."""
+
+    def deeper(v: torch.Tensor) -> torch.Tensor:
+        return deeper(v)
+
+    def failing(v: torch.Tensor) -> torch.Tensor:
+        if rank == size - 1:
+            if kind is RecursionError:
+                return deeper(v)
+            raise kind
+        return v
+
+    x = ms.ones((2 * size, 3), split=0)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is compared below
+        ms.vmap(failing)(x)
+    shown = x.comm.allgather_object(f"{type(caught.value).__name__}: {caught.value}")
+    assert len(set(shown)) == 1
+    assert f"rank {size - 1} of {size} failed while mapping" in shown[0]
+    assert x.sum().item() == 6 * size
