@@ -520,6 +520,53 @@ def test_J7_no_mpi_library():
     assert 'pip install "minisplit[mpich]"' in done.stderr
 
 
+@pytest.mark.parametrize("fault", ["a rank has left", "an exception"])
+def test_J9_a_job_ends_also_where_nobody_can_read_why(tmp_path, fault):
+    """Standard error is closed, or its disk is full, or it is a pipe that is full and that nobody reads."""
+    ends = """
+if rank == 0:
+    comm.allreduce(torch.ones(1))
+elif {fault!r} == "an exception":
+    raise ValueError("lost")
+"""
+    dead = {
+        "closed": "os.close(2)",
+        "full disk": "os.dup2(os.open('/dev/full', os.O_WRONLY), 2)",
+        "pipe": """
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+try:
+    while os.write(writer, bytes(4096)): pass
+except BlockingIOError:
+    os.set_blocking(writer, True)
+os.dup2(writer, 2)
+""",
+    }
+
+    def run(name):
+        path = tmp_path / f"{name}.py"
+        path.write_text(f"{PRELUDE}{IMPATIENT}{dead[name]}\n{ends.format(fault=fault)}")
+        return job(2, path, limit=60)
+
+    with ThreadPoolExecutor(3) as jobs:
+        assert [done.status for done in jobs.map(run, dead)] == [1, 1, 1]
+
+
+def test_J2_a_process_that_a_rank_forked_may_fail(run):
+    program = """
+if rank == 0:
+    child = os.fork()
+    if child == 0:
+        raise ValueError("of the child")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+wait()
+"""
+    done = run(2, program)
+    assert done.status == 0
+    assert "ValueError: of the child" in done.err
+    assert "ending the job" not in done.err
+
+
 def test_J10_communicators_that_are_dropped_are_freed(run):
     """MPICH has room for some 2,000. Also those that were split off others, or are in a cycle of references."""
     program = """

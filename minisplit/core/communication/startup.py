@@ -19,13 +19,15 @@ from minisplit.core.communication.agreement import has_traceback_text
 from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.mpi import LIVE, MPICommunication
 from minisplit.core.communication.protocol import set_default_comm
-from minisplit.core.communication.watchdog import Watchdog, time_limit
+from minisplit.core.communication.watchdog import Watchdog, say, time_limit
 from minisplit.core.devices import chosen_threads, cores, rank_environment, threads_of_rank
 from minisplit.core.error_text import traceback_of
 
 MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
 MPI_SELF = MPICommunication(MPI.COMM_SELF)
 MPI_WORLD._handle.set_name(WORLD)
+# That of this rank: one that it forks is no rank.
+_process = os.getpid()
 # The status that `notice_exit` was given, 0 before.
 _exit_status = [0]
 
@@ -49,7 +51,7 @@ def start() -> None:
         if not hasattr(sys, "ps1"):
             watchdog = _start_watchdog(limit)
             sys.excepthook = end_job
-            atexit.register(_leave, watchdog, os.getpid())
+            atexit.register(_leave, watchdog)
         _share_cores()
     # MPI deletes the attributes of COMM_SELF first of all when it is finalised.
     MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=partial(_close_all, watchdog)), True)
@@ -65,6 +67,10 @@ def notice_exit(status: int) -> None:
 
 def end_job(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an uncaught exception with its rank, then end every rank: the others may be waiting for this one."""
+    if os.getpid() != _process:  # of a process that was forked its parent may hear
+        sys.__excepthook__(kind, error, trace)
+        say(sys.stdout.flush)
+        os._exit(1)  # else it would finalise MPI, and wait for the other ranks
     # Mostly all ranks fail alike and at about the same time: then rank 0 speaks for all, and ends them meanwhile.
     try:
         time.sleep(1 if MPI_WORLD.rank else 0)
@@ -75,7 +81,7 @@ def end_job(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         _write(f"uncaught exception; ending the job\n{text}")
         # A launcher may drop what it has not passed on yet when the job ends: seen with MPICH, once in 20 jobs.
         time.sleep(0.5)
-    finally:  # also where nobody reads what it prints any more
+    finally:
         if not MPI.Is_finalized():
             MPI_WORLD.abort(1)
 
@@ -94,17 +100,16 @@ def _start_watchdog(limit: float | None) -> Watchdog:
     return watchdog
 
 
-def _leave(watchdog: Watchdog, process: int) -> None:
+def _leave(watchdog: Watchdog) -> None:
     """Before this rank leaves its program: MPI waits for every rank, so for ever where one has failed."""
-    if MPI.Is_finalized() or os.getpid() != process:  # a process that was forked leaves by itself
+    if MPI.Is_finalized() or os.getpid() != _process:  # a process that was forked leaves by itself
         return
     watchdog.leave()
     status = _exit_status[0]
     if not status:
         watchdog.stop()
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    say(sys.stdout.flush)
     # Mostly all ranks leave alike and at about the same time. Once they have said why, one speaks for all.
     time.sleep(0.5 if MPI_WORLD.rank == 0 else 2)
     _write(f"left with status {status}; ending the job\n")
@@ -114,13 +119,19 @@ def _leave(watchdog: Watchdog, process: int) -> None:
 
 def _write(text: str) -> None:
     """Write about this rank to standard error, and let go of all that it has printed."""
-    sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] {text}")
-    sys.stderr.flush()
-    sys.stdout.flush()
+
+    def write() -> None:
+        sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] {text}")
+        sys.stderr.flush()
+        sys.stdout.flush()
+
+    say(write)
 
 
 def _close_all(watchdog: Watchdog | None, *_: object) -> None:
     """Before MPI is finalised: a call after that would end the process without a word from Python."""
+    if os.getpid() != _process:
+        return
     if watchdog is not None:
         watchdog.stop()
     for comm in list(LIVE):

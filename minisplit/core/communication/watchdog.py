@@ -68,6 +68,20 @@ def time_limit() -> float | None:
     return limit if 0 < limit < math.inf else None
 
 
+def say(write: Callable[[], object]) -> None:
+    """Write to standard error before the job ends, which must not wait where that is full, or read by nobody."""
+
+    def attempt() -> None:
+        with suppress(BaseException):
+            write()
+
+    writer = threading.Thread(target=attempt, daemon=True)
+    writer.start()
+    writer.join(GRACE)
+    if writer.is_alive():  # the MPI library writes there as well when it ends the job
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 class _Wait(NamedTuple):
     """This rank waits in a call. `members` has the ranks of the communicator, none where it is that of all."""
 
@@ -430,7 +444,7 @@ class Watchdog(threading.Thread):
         text = cause + self._report()
         # Not by `sys.stderr`, which a test tool may keep to itself. The launcher may mix the lines of ranks.
         lines = "".join(self._prefix + line for line in text.splitlines(keepends=True))
-        os.write(2, lines.encode(errors="replace"))
+        say(lambda: os.write(2, lines.encode(errors="replace")))
         time.sleep(GRACE)
         self._abort()
 
