@@ -109,6 +109,9 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
     if x is not None and as_dndarray(x).shape not in (y.shape, y.shape[axis : axis + 1]):
         raise ValueError(f"x must have shape {y.shape}, as y, or {y.shape[axis : axis + 1]}, got shape {x.shape}")
 
+    if not (y.dtype.is_floating_point or y.dtype.is_complex):
+        y = y.astype(torch.float64)  # two of uint8 may have a sum that is none
+
     def mean_of_neighbours(rows: torch.Tensor, n: int) -> torch.Tensor:
         length = rows.shape[axis] - n
         return (rows.narrow(axis, n, length) + rows.narrow(axis, 0, length)) / 2

@@ -48,7 +48,7 @@ def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     Returns
     -------
     DNDarray
-        The medians, in the dtype of `x`, or torch's default dtype for integers. Split as `x` where its split axis
+        The medians, in the dtype of `x`, or float64 for integers. Split as `x` where its split axis
         stays, else replicated.
 
     Raises
@@ -90,7 +90,7 @@ def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     Returns
     -------
     DNDarray
-        The medians, in the dtype of `x`, or torch's default dtype for integers. Split as `x` where its split axis
+        The medians, in the dtype of `x`, or float64 for integers. Split as `x` where its split axis
         stays, else replicated.
 
     Raises
@@ -138,7 +138,7 @@ def quantile(
     Returns
     -------
     DNDarray
-        The quantiles, with the axes of `q` first. In the dtype of `x`, or torch's default dtype for integers.
+        The quantiles, with the axes of `q` first. In the dtype of `x`, or float64 for integers.
         Split as `x` where its split axis stays, else replicated.
 
     Raises
@@ -276,7 +276,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     kept, more = plan.result, tuple(fractions.shape)
     split = None if kept.split is None else kept.split + len(more)
     result = Layout((*more, *kept.shape), split, kept.ranks, kept.ragged)
-    found = found.T.to(x.dtype if is_floating else torch.get_default_dtype())
+    found = found.T.to(x.dtype if is_floating else torch.float64)
     return DNDarray(found.reshape(result.lshape(x.comm.rank)), result, x.comm)
 
 
