@@ -11,6 +11,7 @@ from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_count, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.shape.join import concat
@@ -169,7 +170,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
         raise ValueError(f"convolve needs 1-d arrays that have elements, got shapes {a.shape} and {v.shape}")
     if mode not in ("full", "same", "valid"):
-        raise ValueError(f"mode must be 'full', 'same' or 'valid', got {mode!r}")
+        raise ValueError(f"mode must be 'full', 'same' or 'valid', got {short_repr(mode)}")
     long, short = (a, v) if a.size >= v.size else (v, a)
     reach, comm = short.size - 1, long.comm
     # Where the result begins in that of mode "full", and its length.

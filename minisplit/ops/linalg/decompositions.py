@@ -10,6 +10,7 @@ import torch
 from minisplit.core.array import DNDarray, replicated
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
 from minisplit.ops.linalg.batched import (
@@ -304,7 +305,7 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     """
     x = as_matrices(x, "qr")
     if mode not in {"reduced", "complete"}:
-        raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {mode!r}")
+        raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {short_repr(mode)}")
     if not is_split_matrix(x._layout):
         return QRResult(
             *apply_to_matrices(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False)

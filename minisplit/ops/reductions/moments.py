@@ -43,7 +43,7 @@ def variance(name: Literal["var", "std"], x: DNDarray, axis: Axis, correction: f
     freedom = reduced.count - correction
     if reduced.crosses:
         result = apply(_Variance(x._comm, axes, freedom, reduced.count), shard)[0]
-    elif freedom > 0:
+    elif freedom > 0 and shard.numel():
         result = torch.var(shard, axes, correction=correction)
     else:
         with warnings.catch_warnings():

@@ -11,6 +11,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
 from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
@@ -257,7 +258,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     x, plan = plan_reduction(x, axis, keepdims)
     check_ordered(x, plan, name)
     if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {short_repr(method)}")
     fractions = _read_fractions(q, 100 if name == "percentile" else 1).to(x.device)
     is_floating, skips_nan = x.dtype.is_floating_point, name.startswith("nan")
     rows, layout = _as_rows(x, plan)
