@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array as python_array
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -18,6 +19,7 @@ from minisplit.core.communication.protocol import Comm, Communication, Record, f
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import ALL_DTYPES, Dtype, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
+from minisplit.core.indexing.index_arrays import refuse_masked
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
 
 
@@ -46,8 +48,9 @@ def array(
         The axis along which the ranks' own parts are joined to one array. Along it they may have any extents, 0
         included.
     copy : bool or None, default True
-        True for new memory. None to share the memory of `obj` where dtype and device allow it. False for an error
-        where they do not, or where elements would have to move to other ranks.
+        True for new memory. None to share the memory of `obj` where dtype and device allow it, and where each
+        element has a place of its own that can be written. False for an error where they do not, or where elements
+        would have to move to other ranks.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of a tensor, else the CPU.
     comm : Communication, optional
@@ -62,7 +65,8 @@ def array(
     ------
     ValueError
         If both `split` and `is_split` are given, the parts do not fit together (the message names the ranks),
-        `copy=False` is not possible, or torch can make no tensor of `obj`.
+        `copy=False` is not possible, torch can make no tensor of `obj`, or `obj` is a masked array of NumPy with
+        masked elements.
     IndexError
         If an axis is out of range.
     TypeError
@@ -299,7 +303,8 @@ def _as_tensor(obj: Any, dtype: Dtype, device: Device, *, is_part: bool = False)
         if obj.layout is not torch.strided:
             raise TypeError(f"a DNDarray holds dense tensors, got a sparse one ({obj.layout}); use to_dense()")
         return obj.to(dtype=dtype or obj.dtype, device=obj.device if device is None else sanitize_device(device))
-    if isinstance(obj, (np.ndarray, np.generic)):
+    refuse_masked(obj)
+    if _is_numeric_buffer(obj):
         obj = np.asarray(obj)
         native = obj.dtype.newbyteorder("=")
         # torch has neither negative strides nor such as are no multiple of an item, and writes to what it shares.
@@ -313,6 +318,8 @@ def _as_tensor(obj: Any, dtype: Dtype, device: Device, *, is_part: bool = False)
         # Their elements are Python numbers now, which have lost their dtypes.
         if arrays and dtype is None:
             dtype = reduce(torch.promote_types, [x.dtype for x in arrays])
+        if obj and all(isinstance(item, np.ndarray) for item in obj):
+            obj = np.array(obj)  # torch would go through all elements
     device = sanitize_device(device)
     try:
         return torch.as_tensor(obj, dtype=dtype, device=device)
@@ -332,27 +339,54 @@ def _as_numbers(obj: Any, arrays: list[DNDarray], is_part: bool) -> Any:
             )
         arrays.append(obj)
         return obj.tolist()
-    return [_as_numbers(item, arrays, is_part) for item in obj] if isinstance(obj, (list, tuple)) else obj
+    if isinstance(obj, (list, tuple)):
+        return [_as_numbers(item, arrays, is_part) for item in obj]
+    refuse_masked(obj)
+    return np.asarray(obj) if _is_numeric_buffer(obj) else obj
+
+
+def _is_numeric_buffer(obj: Any) -> bool:
+    """Whether NumPy knows the dtype of the numbers in an object, for which torch would take its default dtype."""
+    if isinstance(obj, (torch.Tensor, bytes, bytearray)):
+        return False
+    return isinstance(obj, (python_array, memoryview)) or (
+        hasattr(obj, "__array__") and not hasattr(obj, "__cuda_array_interface__")
+    )
 
 
 def _apply_copy(shard: torch.Tensor, copy: bool | None, shares_memory: bool) -> torch.Tensor:
     """The shard or a copy of it, as `copy` says. `shares_memory`: whether it is in memory of the user's object."""
-    if copy is None:
+    if copy is None and _is_writable(shard):
         return shard
-    if copy is True:
+    if copy is True or copy is None:
         return shard.clone(memory_format=torch.contiguous_format)
     if copy is not False:
         raise ValueError(f"copy must be True, False or None, got {short_repr(copy)}")
-    if not shares_memory:
+    if not shares_memory or not _is_writable(shard):
         raise ValueError(
             "copy=False, but with this dtype, device and split the object must be copied; use copy=None"
         )
     return shard
 
 
+def _is_writable(shard: torch.Tensor) -> bool:
+    """Whether a rank can set single elements of a shard, which another rank may not know of its own."""
+    if shard.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    # An expanded tensor has elements in one place. `reach`: how far the axes with smaller strides go.
+    reach = 0
+    for stride, extent in sorted(zip(shard.stride(), shard.shape, strict=True)):
+        if extent > 1:
+            if stride <= reach:
+                return not shard.numel()
+            reach += stride * (extent - 1)
+    return True
+
+
 def _shares_memory(whole: torch.Tensor, obj: Any) -> bool:
     """Whether the tensor that was made of `obj` has its memory."""
-    if isinstance(obj, np.ndarray):
+    if _is_numeric_buffer(obj):
+        obj = np.asarray(obj)
         # Of an empty array the address says nothing.
         return not whole.numel() or whole.data_ptr() == obj.__array_interface__["data"][0]
     return whole is obj

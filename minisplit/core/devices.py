@@ -79,7 +79,7 @@ def sanitize_device(device: Device) -> torch.device:
         raise ValueError(f"device must be 'cpu', 'gpu' or a torch.device, got {short_repr(device)}") from error
     if chosen.type == "cuda" and chosen.index is None:
         if not torch.cuda.is_available():
-            raise ValueError(f"device {device!r} was asked for, but torch sees no GPU on this machine")
+            raise ValueError(f"device {short_repr(device)} was asked for, but torch sees no GPU on this machine")
         local = (rank_environment() or (0, 1, 0))[2]
         return torch.device("cuda", local % torch.cuda.device_count())
     return chosen

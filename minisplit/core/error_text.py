@@ -24,7 +24,9 @@ class _Short(reprlib.Repr):
 
     def repr_instance(self, x: object, level: int) -> str:
         shape = None if isinstance(x, type) else getattr(x, "shape", None)
-        if shape:  # its elements may be a rank's own, and the text must be the same on all ranks
+        # Its elements may be a rank's own, and the text must be the same on all ranks. A DNDarray names its
+        # rank, also where it has one element.
+        if shape or (shape is not None and hasattr(x, "lshape")):
             return f"<{type(x).__name__} of shape {tuple(shape)}>"
         return super().repr_instance(x, level)
 

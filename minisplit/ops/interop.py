@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray
 from minisplit.core.devices import Device, sanitize_device
+from minisplit.core.error_text import short_repr
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
@@ -23,14 +24,16 @@ VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 def array_namespace(api_version: str | None = None) -> ModuleType:
     """Return the namespace of the Python Array API standard: minisplit. ValueError for another version."""
     if api_version not in {None, *VERSIONS}:
-        raise ValueError(f"minisplit has the standard's versions {', '.join(VERSIONS)}, got {api_version!r}")
+        raise ValueError(
+            f"minisplit has the standard's versions {', '.join(VERSIONS)}, got {short_repr(api_version)}"
+        )
     return sys.modules["minisplit"]
 
 
 def to_device(x: DNDarray, device: Device, /, *, stream: None = None) -> DNDarray:
     """Return the array on another device, or itself where it is there. ValueError for a `stream`. Local."""
     if stream is not None:
-        raise ValueError(f"to_device takes no stream, got {stream!r}; torch's current stream is used")
+        raise ValueError(f"to_device takes no stream, got {short_repr(stream)}; torch's current stream is used")
     target = sanitize_device(device)
     return x if target == x.device else DNDarray(x.larray.to(target), x.layout, x.comm)
 

@@ -11,6 +11,7 @@ from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_count, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.shape.join import concat
@@ -109,6 +110,9 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
     if x is not None and as_dndarray(x).shape not in (y.shape, y.shape[axis : axis + 1]):
         raise ValueError(f"x must have shape {y.shape}, as y, or {y.shape[axis : axis + 1]}, got shape {x.shape}")
 
+    if not (y.dtype.is_floating_point or y.dtype.is_complex):
+        y = y.astype(torch.float64)  # two of uint8 may have a sum that is none
+
     def mean_of_neighbours(rows: torch.Tensor, n: int) -> torch.Tensor:
         length = rows.shape[axis] - n
         return (rows.narrow(axis, n, length) + rows.narrow(axis, 0, length)) / 2
@@ -166,7 +170,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
         raise ValueError(f"convolve needs 1-d arrays that have elements, got shapes {a.shape} and {v.shape}")
     if mode not in ("full", "same", "valid"):
-        raise ValueError(f"mode must be 'full', 'same' or 'valid', got {mode!r}")
+        raise ValueError(f"mode must be 'full', 'same' or 'valid', got {short_repr(mode)}")
     long, short = (a, v) if a.size >= v.size else (v, a)
     reach, comm = short.size - 1, long.comm
     # Where the result begins in that of mode "full", and its length.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array as array_module
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from layouts import assert_is
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
+from minisplit.testing import assert_equal
 
 Comm = ms.Communication
 
@@ -340,3 +342,85 @@ def test_A17_parts_of_a_tensor_that_requires_a_gradient_are_copied(raises_alike:
         ms.array(p, split=0, copy=False)
     with torch.no_grad():
         assert ms.array(p, split=0, copy=False).larray.shape[0] <= 4
+
+
+def test_masked_arrays(raises_alike: Any) -> None:
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    x = ms.zeros(3, split=0)
+    for call in (
+        lambda: ms.array(masked, split=0),
+        lambda: ms.from_numpy(masked),
+        lambda: ms.array(masked, is_split=0),
+        lambda: ms.array([masked, masked], split=1),
+        lambda: x.__setitem__(slice(None), masked),
+        lambda: x[np.ma.array([0, 1], mask=[True, False])],
+    ):
+        with raises_alike(ValueError, match="has masked elements, which no tensor has"):
+            call()
+    assert_equal(ms.array(masked.filled(np.nan), split=0), np.array([1.0, np.nan, 3.0]))
+    assert_equal(ms.array(np.ma.array([1.0, 2.0]), split=0), np.array([1.0, 2.0]))
+
+
+def test_array_module() -> None:
+    for code, dtype in (("d", torch.float64), ("f", torch.float32), ("i", torch.int32), ("q", torch.int64)):
+        given = array_module.array(code, [1, 2, 3])
+        for obj in (given, memoryview(given), Wrapper(np.asarray(given))):
+            x = ms.array(obj, split=0)
+            assert x.dtype is dtype
+            assert x.tolist() == [1, 2, 3]
+            assert ms.array([obj, obj]).dtype is dtype
+    x = ms.asarray(given, copy=False)
+    x[0] = 7
+    assert given[0] == 7
+
+
+class Wrapper:
+    """An array of another library, as NumPy sees it."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> float:
+        return float(self.values[index])
+
+
+def test_set_in_an_expanded_tensor(comm: Comm, size: int) -> None:
+    """x[0] = 5 set all elements, or raised on the owner alone."""
+    windows = torch.arange(6.0).as_strided((4, 3), (1, 1))
+    for make in (
+        lambda: ms.asarray(torch.ones(1).expand(4), split=0),
+        lambda: ms.asarray(torch.ones(1).expand(4)),
+        lambda: ms.asarray(np.lib.stride_tricks.sliding_window_view(np.ones(6, np.float32), 4), split=0)[0],
+        lambda: ms.asarray(torch.ones(4), split=0),
+    ):
+        x = make()
+        x[0] = 5
+        x[1:] = ms.arange(3.0, split=0)
+        assert x.tolist() == [5, 0, 1, 2]
+    x = ms.asarray(windows, is_split=0)
+    x[0, 1] = 9
+    assert x.tolist() == [[0, 9, 2], *windows.tolist()[1:], *windows.tolist() * (size - 1)]
+    with pytest.raises(ValueError, match="copy=False"):
+        ms.asarray(torch.ones(1).expand(4), copy=False)
+    part = torch.ones(3, 4).T[:, ::2]
+    assert ms.asarray(part, is_split=0).larray is part
+
+
+def test_set_in_an_inference_tensor(raises_alike: Any) -> None:
+    with torch.inference_mode():
+        x, part = ms.zeros(4, split=0), torch.zeros(4)
+        x[0] = 1
+    with raises_alike(RuntimeError, match="not made in torch.inference_mode"):
+        x[0] = 5
+    x = ms.array(x)
+    x[0] = 5
+    assert x.tolist() == [5, 0, 0, 0]
+    x = ms.asarray(part, split=0)
+    x[0] = 5
+    assert x.tolist() == [5, 0, 0, 0]

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.serial
         ([np.zeros(3)], "[<ndarray of shape (3,)>]"),
         # Its repr is that of a rank's part.
         (ms.zeros((2, 3), split=0), "<DNDarray of shape (2, 3)>"),
+        (ms.zeros(()), "<DNDarray of shape ()>"),
+        ((1, ms.zeros(())), "(1, <DNDarray of shape ()>)"),
         ({"a": [0] * 10**6}, "{'a': [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...]}"),
     ],
     ids=str,

@@ -211,3 +211,10 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
     x = ms.ones((4, 6), split=1, comm=part)
     assert ms.diff(x).comm is ms.diff(x, axis=0).comm is ms.trapezoid(x).comm is part
     part.free()
+
+
+def test_median_of_integers_in_trapezoid(size: int) -> None:
+    for dtype, plain in ((torch.uint8, [200, 200, 100]), (torch.int64, [2**53 - 1, 1, 16777217])):
+        for split in (None, 0):
+            x = ms.array(plain, dtype=dtype, split=split)
+            assert_equal(ms.trapezoid(x), np.trapezoid(np.array(plain, float)))

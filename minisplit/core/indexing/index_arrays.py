@@ -157,6 +157,15 @@ def operand_shard(part: Part, target: Layout, comm: Communication) -> torch.Tens
     return redistribute(part.shard, part.layout, layout, comm)
 
 
+def refuse_masked(value: Any) -> None:
+    """Raise ValueError for a masked array of NumPy that has masked elements: they would turn up again."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"a masked array of shape {value.shape} has masked elements, which no tensor has: "
+            "give filled(...), such as filled(numpy.nan)"
+        )
+
+
 def replicate(part: Part, comm: Communication) -> Part:
     """Return the whole array on every rank. Collective where it is split."""
     whole = part.layout.with_split(None)
@@ -201,6 +210,7 @@ def _read_item(item: Any) -> Entry | Part | torch.Tensor:
         return item
     if isinstance(item, slice):
         return Slice(*[None if n is None else operator.index(n) for n in (item.start, item.stop, item.step)])
+    refuse_masked(item)
     if isinstance(item, Part):
         array = item.shard
     elif isinstance(item, torch.Tensor):

@@ -10,7 +10,14 @@ import torch
 from minisplit.core.collectives import all_to_all, redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.gather import find_route, local_rows, rows_of_rank
-from minisplit.core.indexing.index_arrays import Part, distribute_arrays, operand_shard, read_key, replicate
+from minisplit.core.indexing.index_arrays import (
+    Part,
+    distribute_arrays,
+    operand_shard,
+    read_key,
+    refuse_masked,
+    replicate,
+)
 from minisplit.core.indexing.keys import ARRAY_AXES, result_of
 from minisplit.core.indexing.selection import Selected, as_bits, permute, reverse, share_memory
 from minisplit.core.layout import Layout
@@ -18,6 +25,12 @@ from minisplit.core.layout import Layout
 
 def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
     """Do `x[key] = value`. See `DNDarray.__setitem__`."""
+    # The ranks that set something would raise this alone.
+    if x.shard.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "x[key] = value needs an x that was not made in torch.inference_mode(); "
+            "set a copy, minisplit.array(x), or use torch.no_grad() in its place"
+        )
     selection, key_arrays = read_key(key, x, comm)
     arrays = distribute_arrays(selection, key_arrays, True, comm)
     result = result_of(selection, arrays.layout)
@@ -127,6 +140,7 @@ def _as_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
         return value
     if isinstance(value, (bool, int, float, complex)):
         return torch.full((), value, dtype=dtype)
+    refuse_masked(value)
     if isinstance(value, (np.ndarray, np.generic)):
         # torch takes no other byte order, negative strides or read-only memory.
         array = np.asarray(value)

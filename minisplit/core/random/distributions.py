@@ -16,6 +16,7 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
+from minisplit.core.error_text import short_repr
 from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
 from minisplit.core.layout import Layout, as_count, as_index, layout_from_counts, normalise_shape
 from minisplit.core.performance_warning import requested_move
@@ -782,7 +783,7 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
     if not isinstance(x, DNDarray):
         return randperm(x, split=split, generator=generator)
     if x.ndim == 0 or split is not None:
-        given = "a 0-d array" if x.ndim == 0 else f"split={split}"
+        given = "a 0-d array" if x.ndim == 0 else f"split={short_repr(split)}"
         raise ValueError(f"permutation needs an array with an axis, whose split it keeps, got {given}")
     order = _random_order(x.shape[0], sanitize_generator(generator).next_key(x.comm), x.device)
     # An index with the counts of the rows gives a result with these counts, so that the rows move once.

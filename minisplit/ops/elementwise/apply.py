@@ -7,6 +7,7 @@ changes an array.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
@@ -19,6 +20,7 @@ from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.ops.elementwise import special_cases
@@ -63,12 +65,19 @@ def binary(
             value, is_local = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
         if is_local and (may_fail is None or not may_fail(x1, x2)):
             result = _new(DNDarray)
-            result._larray = function(x1._larray, value)
+            # Without an error `try` takes no time, as a look at the number would.
+            try:
+                result._larray = function(x1._larray, value)
+            except OverflowError:  # torch has no int of more than 64 bits: `apply_elementwise` sees to it
+                return apply_elementwise(function, (x1, x2), name)
             result._layout = layout
             result._comm = comm
             return result
     elif type(x2) is DNDarray and numbers == 2 and type(x1) in _PYTHON_NUMBERS and may_fail is None:
-        return DNDarray._wrap(function(x1, x2._larray), x2._layout, x2._comm)
+        try:
+            return DNDarray._wrap(function(x1, x2._larray), x2._layout, x2._comm)
+        except OverflowError:
+            return apply_elementwise(function, (x1, x2), name)
     takes_numbers = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
     return apply_elementwise(partial(call_promoted, function), (x1, x2), name, takes_numbers, may_fail)
 
@@ -93,6 +102,7 @@ def apply_elementwise(
     check_one_communicator(arrays)
     comm, like = arrays[0]._comm, arrays[0]._larray
     agreed = _agreement(comm, name, may_fail, arguments)
+    arguments = [_fitting(arrays, x, name) if type(x) is int else x for x in arguments]
     if not takes_numbers:
         arguments = [x if isinstance(x, DNDarray) else _scalar(x, like) for x in arguments]
     alignment = align(tuple([x._layout for x in arrays]), tuple([x._larray.itemsize for x in arrays]))
@@ -148,6 +158,7 @@ def in_place(name: str, x: DNDarray, other: Operand) -> DNDarray:
     may_fail = divides_integers if name in _DIVISIONS else None
     change = _DIVISIONS.get(name) or getattr(torch.Tensor, f"{name}_")
     other = value = _check_operand(other, 2, name)
+    value = other = _fitting((x,), other, name) if type(other) is int else other
     if isinstance(other, DNDarray):
         check_one_communicator([x, other])
         value = other._larray
@@ -175,6 +186,26 @@ def _check_operand(x: Any, place: int, name: str) -> Any:
         f"operand {place} of {name} must be a DNDarray or a number, got {type(x).__name__}; make a DNDarray of it "
         "with minisplit.array(..., split=...) if every rank has all of it, with is_split= if each has a part"
     )
+
+
+def _fitting(arrays: Sequence[DNDarray], number: int, name: str) -> float:
+    """Return an int, as a float where torch cannot take it. OverflowError where that would be another dtype."""
+    if -(2**63) <= number < 2**63:
+        return number
+    if not any(map(_is_inexact, arrays)):
+        raise OverflowError(
+            f"a number beside integers must be in int64, got {short_repr(number)} in {name}; "
+            "make the array one of floats (astype) for it"
+        )
+    return nearest_float(number)
+
+
+def nearest_float(number: int) -> float:
+    """Return an int as a float, infinite where it is too large."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def check_one_communicator(arrays: Sequence[DNDarray]) -> None:

@@ -5,13 +5,70 @@ Tested in tests/ops/elementwise/test_comparison.py, and with all elementwise fun
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, Operand
-from minisplit.ops.elementwise.apply import apply_elementwise, binary, unary
+from minisplit.core.array import DNDarray, Operand, replicated
+from minisplit.ops.elementwise.apply import apply_elementwise, binary, nearest_float, unary
+
+_SWAPPED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
+_INTEGERS = (
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64
+)  # fmt: skip
+_INT64 = torch.iinfo(torch.int64)
+# The least and the greatest number that torch compares with each dtype as it is. It takes others modulo 2**bits.
+_RANGES = {dtype: (torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, _INT64.max)) for dtype in _INTEGERS}
+_OTHER_RANGE = (_INT64.min, _INT64.max)
+
+
+def _compare_number(name: str, x1: Operand, x2: Operand) -> DNDarray:
+    """Compare an array with a number, by their values: also with a number that the array's dtype does not have."""
+    x, number = x1, x2
+    if not isinstance(x, DNDarray):
+        x, number, name = x2, x1, _SWAPPED.get(name, name)
+    function = torch.eq if name == "equal" else getattr(torch, name)
+    if not isinstance(x, DNDarray) or not isinstance(number, (int, float, complex, np.number, np.bool_)):
+        return binary(function, name, x, number)  # which says what is wrong
+    number = number.item() if isinstance(number, np.generic) else number
+    dtype = x._larray.dtype
+    is_inexact = dtype.is_floating_point or dtype.is_complex
+    if not is_inexact and not isinstance(number, int):
+        number = _as_integer(name, number)
+    low, high = _RANGES.get(dtype, _OTHER_RANGE)
+    if not isinstance(number, int) or low <= number <= high:
+        return binary(function, name, x, number, numbers=1)
+    if is_inexact:
+        return binary(function, name, x, nearest_float(number), numbers=1)
+    if high < number <= torch.iinfo(dtype if dtype in _RANGES else torch.int64).max:  # uint64
+        return binary(function, name, x, replicated(torch.tensor(number, dtype=dtype, device=x.device), x._comm))
+    return _same_answer(x, name, number > high)
+
+
+def _as_integer(name: str, number: complex) -> complex:
+    """Return a number with which integers compare as with `number`: an int where there is one.
+
+    torch would compare in float32, where 2**24 + 1 is 2**24.
+    """
+    is_order = name in _SWAPPED
+    if isinstance(number, complex):
+        if is_order or number.imag:
+            return number if is_order else math.nan
+        number = number.real
+    if not math.isfinite(number):
+        return number
+    nearest = math.ceil(number) if name in {"less", "greater_equal"} else math.floor(number)
+    # What is no integer equals none. NaN equals nothing.
+    return nearest if is_order or nearest == number else math.nan
+
+
+def _same_answer(x: DNDarray, name: str, is_greater: bool) -> DNDarray:
+    """Return the comparison `name` with a number that is greater, or less, than all of the dtype of `x`."""
+    answer = name == "not_equal" or name.startswith("less" if is_greater else "greater")
+    return DNDarray._wrap(torch.full_like(x._larray, answer, dtype=torch.bool), x._layout, x._comm)
 
 
 def equal(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -20,7 +77,8 @@ def equal(x1: Operand, x2: Operand, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
 
     Returns
     -------
@@ -47,8 +105,9 @@ def equal(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) == 1).tolist()
     [False, True, False]
     """
-    # numbers=1, as in all comparisons: torch takes a number in the second place only.
-    return binary(torch.eq, "equal", x1, x2, numbers=1)
+    if type(x1) is type(x2):
+        return binary(torch.eq, "equal", x1, x2)
+    return _compare_number("equal", x1, x2)
 
 
 def greater(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -57,7 +116,8 @@ def greater(x1: Operand, x2: Operand, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
 
     Returns
     -------
@@ -86,7 +146,9 @@ def greater(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) > 1).tolist()
     [False, False, True]
     """
-    return binary(torch.greater, "greater", x1, x2, numbers=1)
+    if type(x1) is type(x2):
+        return binary(torch.greater, "greater", x1, x2)
+    return _compare_number("greater", x1, x2)
 
 
 def greater_equal(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -95,7 +157,8 @@ def greater_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
 
     Returns
     -------
@@ -124,7 +187,9 @@ def greater_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) >= 1).tolist()
     [False, True, True]
     """
-    return binary(torch.greater_equal, "greater_equal", x1, x2, numbers=1)
+    if type(x1) is type(x2):
+        return binary(torch.greater_equal, "greater_equal", x1, x2)
+    return _compare_number("greater_equal", x1, x2)
 
 
 def isclose(
@@ -135,7 +200,8 @@ def isclose(
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
     rtol : float, default 1e-05
         The tolerance in relation to `x2`.
     atol : float, default 1e-08
@@ -188,7 +254,8 @@ def less(x1: Operand, x2: Operand, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
 
     Returns
     -------
@@ -217,7 +284,9 @@ def less(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) < 1).tolist()
     [True, False, False]
     """
-    return binary(torch.less, "less", x1, x2, numbers=1)
+    if type(x1) is type(x2):
+        return binary(torch.less, "less", x1, x2)
+    return _compare_number("less", x1, x2)
 
 
 def less_equal(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -226,7 +295,8 @@ def less_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
 
     Returns
     -------
@@ -255,7 +325,9 @@ def less_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) <= 1).tolist()
     [True, True, False]
     """
-    return binary(torch.less_equal, "less_equal", x1, x2, numbers=1)
+    if type(x1) is type(x2):
+        return binary(torch.less_equal, "less_equal", x1, x2)
+    return _compare_number("less_equal", x1, x2)
 
 
 def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -264,7 +336,8 @@ def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray or number
-        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+        What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
+        value, also where the dtype of the array does not have it.
 
     Returns
     -------
@@ -291,7 +364,9 @@ def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) != 1).tolist()
     [True, False, True]
     """
-    return binary(torch.not_equal, "not_equal", x1, x2, numbers=1)
+    if type(x1) is type(x2):
+        return binary(torch.not_equal, "not_equal", x1, x2)
+    return _compare_number("not_equal", x1, x2)
 
 
 def bitwise_and(x1: Operand, x2: Operand, /) -> DNDarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm
 from minisplit.core.devices import Device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
+from minisplit.core.error_text import short_repr
 from minisplit.core.factories import arange
 from minisplit.core.layout import as_index, normalise_axes
 from minisplit.ops.shape.flip import roll
@@ -51,7 +53,9 @@ def fftfreq(
     ValueError
         If there is not at least one point.
     TypeError
-        If the dtype is not a real floating point one.
+        If the dtype is not a real floating point one, or `d` is no real number.
+    ZeroDivisionError
+        If `d` is 0.
 
     Communication
     -------------
@@ -65,7 +69,7 @@ def fftfreq(
     """
     index = arange(_check_points(n), split=split, device=device, comm=comm)
     k = torch.where(index.larray >= (n + 1) // 2, index.larray - n, index.larray)
-    return _divide(DNDarray(k, index.layout, index.comm), n * d, dtype)
+    return _divide(DNDarray(k, index.layout, index.comm), n * _check_distance(d), dtype)
 
 
 def rfftfreq(
@@ -105,7 +109,9 @@ def rfftfreq(
     ValueError
         If there is not at least one point.
     TypeError
-        If the dtype is not a real floating point one.
+        If the dtype is not a real floating point one, or `d` is no real number.
+    ZeroDivisionError
+        If `d` is 0.
 
     Communication
     -------------
@@ -117,7 +123,8 @@ def rfftfreq(
     >>> ms.fft.rfftfreq(4, split=0).tolist()
     [0.0, 0.25, 0.5]
     """
-    return _divide(arange(_check_points(n) // 2 + 1, split=split, device=device, comm=comm), n * d, dtype)
+    length = _check_points(n) * _check_distance(d)
+    return _divide(arange(n // 2 + 1, split=split, device=device, comm=comm), length, dtype)
 
 
 def _check_points(n: int) -> int:
@@ -125,6 +132,15 @@ def _check_points(n: int) -> int:
     if as_index(n, "n") < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     return n
+
+
+def _check_distance(d: float) -> float:
+    """Return the distance of points. TypeError for what is no real number, ZeroDivisionError for 0."""
+    if not isinstance(d, (int, float, np.floating, np.integer)):
+        raise TypeError(f"d, the distance of points, must be a real number, got {short_repr(d)}")
+    if d == 0:
+        raise ZeroDivisionError("d, the distance of points, must not be 0")
+    return d
 
 
 def _divide(index: DNDarray, length: float, dtype: Dtype) -> DNDarray:

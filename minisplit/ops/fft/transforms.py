@@ -14,6 +14,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.ops.fft.layouts import Kind, count_points, plan_stages
@@ -676,7 +677,8 @@ def _transform_axes(x: DNDarray, s: Ints, axes: Ints, norm: Norm, sign: Sign, ki
     places = normalise_axes(given, ndim, "axes")
     if not places or len(places) != len(places if s is None else s):
         raise ValueError(
-            f"{name} needs at least one axis, and in s a number of points for each, got axes={axes}, s={s}"
+            f"{name} needs at least one axis, and in s a number of points for each, "
+            f"got axes={short_repr(axes)}, s={short_repr(s)}"
         )
     extents = [x.shape[axis] for axis in places]
     return _transform(x, places, count_points(s or [None] * len(places), extents, kind, "s"), norm, sign, kind)
@@ -685,7 +687,7 @@ def _transform_axes(x: DNDarray, s: Ints, axes: Ints, norm: Norm, sign: Sign, ki
 def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, kind: Kind) -> DNDarray:
     """Transform along `axes`, with so many points each. `kind` is that along the last one."""
     if norm not in ("backward", "ortho", "forward"):
-        raise ValueError(f"norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
+        raise ValueError(f"norm must be 'backward', 'ortho' or 'forward', got {short_repr(norm)}")
     comm, shard, layout = x.comm, x.larray, x.layout
     # NumPy takes integers for float64. Like torch, we take them for its default dtype.
     if not (x.dtype.is_floating_point or x.dtype.is_complex):

@@ -1,12 +1,12 @@
 """`ms.linalg`: linear algebra, under the names of the Python Array API standard. The names, nothing else."""
 
 from minisplit.ops.linalg.decompositions import cholesky, eig, eigh, eigvals, eigvalsh, qr, svd, svdvals
+from minisplit.ops.linalg.diagonals import diagonal, trace
 from minisplit.ops.linalg.einsum import multi_dot
 from minisplit.ops.linalg.matrix_functions import det, matrix_exp, matrix_power, slogdet
 from minisplit.ops.linalg.norms import matrix_norm, norm, vector_norm
 from minisplit.ops.linalg.products import cross, matmul, outer, tensordot, vecdot
 from minisplit.ops.linalg.solvers import inv, lstsq, matrix_rank, pinv, solve
-from minisplit.ops.shape.diagonal import diagonal, trace
 from minisplit.ops.shape.axes import matrix_transpose
 
 __all__ = [

@@ -128,6 +128,20 @@ def apply_to_matrices(
     return tuple(arrays)
 
 
+def of_finite(function: Callable[..., Any]) -> Callable[[torch.Tensor], Any]:
+    """Return a function of singular values that refuses NaN and infinities.
+
+    For infinities LAPACK fails or finds NaN, as it depends on the shape, which differs between a matrix and its R.
+    """
+
+    def checked(matrices: torch.Tensor) -> Any:
+        if not matrices.isfinite().all():
+            raise torch.linalg.LinAlgError("singular values are of finite elements, got NaN or infinities")
+        return function(matrices)
+
+    return checked
+
+
 def agreement_on_shards(comm: Communication, name: str, result: Layout) -> AbstractContextManager[None]:
     """Return an agreement if the ranks compute different shards of the result, so that one alone may fail."""
     if result.split is None:

@@ -143,7 +143,7 @@ def _as_variables(x: DNDarray, rowvar: bool, name: str) -> DNDarray:
     if as_dndarray(x, name).ndim > 2:
         raise ValueError(f"{name} must have 1 or 2 dimensions, got shape {x.shape}")
     if not (x.dtype.is_floating_point or x.dtype.is_complex):
-        x = x.astype(torch.get_default_dtype())
+        x = x.astype(torch.float64)
     x, is_matrix = insert_axes(x, range(2 - x.ndim)), x.ndim == 2
     return x if rowvar or not is_matrix else x.T
 

@@ -10,6 +10,7 @@ import torch
 from minisplit.core.array import DNDarray, replicated
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
 from minisplit.ops.linalg.batched import (
@@ -17,6 +18,7 @@ from minisplit.ops.linalg.batched import (
     apply_to_square,
     as_matrices,
     is_split_matrix,
+    of_finite,
     split_longer_axis,
 )
 from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
@@ -303,7 +305,7 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     """
     x = as_matrices(x, "qr")
     if mode not in {"reduced", "complete"}:
-        raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {mode!r}")
+        raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {short_repr(mode)}")
     if not is_split_matrix(x._layout):
         return QRResult(
             *apply_to_matrices(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False)
@@ -369,7 +371,7 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     # Of square matrices the reduced factors are the full ones, and take no exchange more.
     full = bool(full_matrices) and x.shape[-2] != x.shape[-1]
     if not is_split_matrix(x._layout):
-        return SVDResult(*apply_to_matrices(partial(torch.linalg.svd, full_matrices=full), x, "svd"))
+        return SVDResult(*apply_to_matrices(of_finite(partial(torch.linalg.svd, full_matrices=full)), x, "svd"))
     # The adjoint of a wide matrix is tall, and its factors are the adjoints in reverse order.
     if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
@@ -418,7 +420,9 @@ def svdvals(x: DNDarray, /) -> DNDarray:
     >>> ms.linalg.svdvals(2 * ms.eye(2, split=0)).tolist()
     [2.0, 2.0]
     """
-    return apply_to_matrices(torch.linalg.svdvals, small_factor(as_matrices(x, "svdvals")), "svdvals")[0]
+    return apply_to_matrices(of_finite(torch.linalg.svdvals), small_factor(as_matrices(x, "svdvals")), "svdvals")[
+        0
+    ]
 
 
 def small_factor(x: DNDarray) -> DNDarray:

@@ -227,7 +227,8 @@ def norm(x: DNDarray, /, ord: float | str | None = None, axis: Axis = None, *, k
     if len(axes) == 1 or (axis is None and ord is None):
         if isinstance(ord, str):
             raise ValueError(
-                f"ord of a norm of vectors must be a number, got {ord!r}; of two axes it may be {_ORDERS}"
+                f"ord of a norm of vectors must be a number, got {short_repr(ord)}; "
+                f"of two axes it may be {_ORDERS}"
             )
         return vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:

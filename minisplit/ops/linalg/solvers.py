@@ -20,6 +20,7 @@ from minisplit.ops.linalg.batched import (
     as_matrices,
     check_precision,
     is_split_matrix,
+    of_finite,
     splits_matrices,
     whole_matrices,
 )
@@ -189,7 +190,7 @@ def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     1
     """
     x = as_matrices(x, "matrix_rank")
-    function = partial(torch.linalg.matrix_rank, rtol=_local_tolerance(rtol, x, "matrix_rank"))
+    function = of_finite(partial(torch.linalg.matrix_rank, rtol=_local_tolerance(rtol, x, "matrix_rank")))
     return apply_to_matrices(function, small_factor(x), "matrix_rank")[0]
 
 
@@ -235,7 +236,7 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     x = as_matrices(x, "pinv")
     if is_split_matrix(x._layout) and x.shape[-2] < x.shape[-1]:
         return adjoint(pinv(adjoint(x), rtol=rtol))
-    inverse = partial(torch.linalg.pinv, rtol=_local_tolerance(rtol, x, "pinv"))
+    inverse = of_finite(partial(torch.linalg.pinv, rtol=_local_tolerance(rtol, x, "pinv")))
     if not is_split_matrix(x._layout):
         return apply_to_matrices(inverse, x, "pinv")[0]
     # The columns of Q are orthonormal, so that the pseudo-inverse of Q R is that of R by Q^H.

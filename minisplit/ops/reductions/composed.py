@@ -48,8 +48,8 @@ def average(
     Returns
     -------
     DNDarray
-        The sums of `x * weights`, divided by the sums of the weights. The shape of `x` without the reduced axes.
-        Split as `x`, with its counts, where its split axis stays, else replicated.
+        The sums of `x * weights`, divided by the sums of the weights, in float64 for integers. The shape of `x`
+        without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
 
     Raises
     ------
@@ -59,10 +59,13 @@ def average(
         If an axis is out of range.
     ValueError
         If an axis is given twice, or the weights have another shape, or are on another communicator.
+    ZeroDivisionError
+        If weights add up to 0.
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces, of the products and of the weights.
+    Local without weights where the split axis stays. Otherwise collective: one small allreduce where the split
+    axis stays, which looks for sums of 0; else two, of the products and of the weights.
     Where the weights are split in another way than `x`, `multiply` moves them first.
 
     See Also
@@ -86,12 +89,15 @@ def average(
             )
         weights = weights[(slice(None),) + (None,) * (x.ndim - 1 - reduced.axes[0])]
     products = multiply(x, weights)
-    dtype = torch.result_type(products.larray, 1.0)
+    is_inexact = products.dtype.is_floating_point or products.dtype.is_complex
+    dtype = products.dtype if is_inexact else torch.float64
     # In the shape of x, so that the weights are added up along the same axes: 1-d ones are broadcast.
     ones = DNDarray(torch.ones_like(x.larray, dtype=weights.dtype), x.layout, x.comm)
     weights, wide = multiply(weights, ones), accumulation_dtype(dtype)
-    total = sum(products, axis, dtype=wide, keepdims=keepdims)
-    return astype(divide(total, sum(weights, axis, dtype=wide, keepdims=keepdims)), dtype, copy=False)
+    total, weight = (sum(each, axis, dtype=wide, keepdims=keepdims) for each in (products, weights))
+    if equal(weight, 0).any().item():
+        raise ZeroDivisionError("the weights of an average must not add up to 0")
+    return astype(divide(total, weight), dtype, copy=False)
 
 
 def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:

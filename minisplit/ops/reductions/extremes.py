@@ -12,6 +12,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.reductions.reduce import (
     Axis,
@@ -83,7 +84,7 @@ def arg_extreme(end: End, x: DNDarray, axis: int | None, keepdims: bool) -> DNDa
     """Return the indices of the least or the greatest elements along an axis, or in the flattened array."""
     name = f"arg{end}"
     if isinstance(axis, tuple):
-        raise TypeError(f"axis of {name} must be an int or None, got {axis}")
+        raise TypeError(f"axis of {name} must be an int or None, got {short_repr(axis)}")
     x, reduced = plan_reduction(x, axis, keepdims)
     check_ordered(x, reduced, name)
     shard = comparable(x._larray.detach())

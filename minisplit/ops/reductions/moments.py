@@ -6,6 +6,7 @@ American Statistician 37 (1983). A sum of squares minus the square of a sum woul
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -45,8 +46,9 @@ def variance(name: Literal["var", "std"], x: DNDarray, axis: Axis, correction: f
     elif freedom > 0 and shard.numel():
         result = torch.var(shard, axes, correction=correction)
     else:
-        # torch.var gives the same here, but warns.
-        result = (shard - shard.mean(axes, keepdim=True)).abs().square().sum(axes) / 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of a divisor of 0
+            result = torch.var(shard, axes, correction=correction)
     if name == "std":
         result = _sqrt(result)
     dtype = x.dtype.to_real() if x.dtype.is_complex else x.dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, normalise_shape
 from minisplit.ops.elementwise.alignment import align, broadcast_shape
 from minisplit.ops.elementwise.apply import operand_shard
@@ -150,7 +151,7 @@ def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
     ([[0, 1, 2], [0, 1, 2]], 1)
     """
     if indexing not in {"xy", "ij"}:
-        raise ValueError(f"indexing must be 'xy' or 'ij', got {indexing!r}")
+        raise ValueError(f"indexing must be 'xy' or 'ij', got {short_repr(indexing)}")
     for place, x in enumerate(arrays):
         if as_dndarray(x, f"array {place}").ndim != 1:
             raise ValueError(f"meshgrid needs 1-d arrays, but array {place} has shape {x.shape}")

@@ -9,21 +9,23 @@ from minisplit.core.communication.protocol import Comm
 from minisplit.core.devices import Device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.factories import ones
-from minisplit.core.layout import Layout, as_index
+from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.ops.shape.axes import of_matrices
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 
 
-def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
-    """Return the diagonals of the matrices in the last two axes.
+def diagonal(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1) -> DNDarray:
+    """Return the diagonals of the matrices in two axes, by default the first two.
 
     Parameters
     ----------
     x : DNDarray
-        A matrix, or several with batch axes before them.
+        A matrix, or several along more axes.
     offset : int, default 0
         The diagonal, counted upward from the main one. Beyond the matrix it has no elements.
+    axis1, axis2 : int, default 0 and 1
+        The axes of the rows and of the columns. The last two are those of `minisplit.linalg.diagonal`.
 
     Returns
     -------
@@ -33,8 +35,10 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
 
     Raises
     ------
+    IndexError
+        If an axis is out of range.
     ValueError
-        If `x` has fewer than two dimensions.
+        If `x` has fewer than two dimensions, or both axes are one.
 
     Communication
     -------------
@@ -46,35 +50,39 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
     >>> ms.diagonal(ms.reshape(ms.arange(6, split=0), (2, 3)), offset=1).tolist()
     [1, 5]
     """
-    x = of_matrices(x)
-    return without_aliasing(diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1), x)
+    x, rows, columns = _axes_of_matrices(x, axis1, axis2)
+    return without_aliasing(diagonal_of(x, as_index(offset, "offset"), rows, columns), x)
 
 
-def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None) -> DNDarray:
-    """Sum the diagonals of the matrices in the last two axes.
+def trace(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Dtype = None) -> DNDarray:
+    """Sum the diagonals of the matrices in two axes, by default the first two.
 
     Parameters
     ----------
     x : DNDarray
-        A matrix, or several with batch axes before them.
+        A matrix, or several along more axes.
     offset : int, default 0
         The diagonal, counted upward from the main one.
+    axis1, axis2 : int, default 0 and 1
+        The axes of the rows and of the columns. The last two are those of `minisplit.linalg.trace`.
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `minisplit.sum`.
 
     Returns
     -------
     DNDarray
-        The sums, one for each matrix. Split as `x` where a batch axis is, otherwise replicated.
+        The sums, one for each matrix. Split as `x` where another axis is, otherwise replicated.
 
     Raises
     ------
+    IndexError
+        If an axis is out of range.
     ValueError
-        If `x` has fewer than two dimensions.
+        If `x` has fewer than two dimensions, or both axes are one.
 
     Communication
     -------------
-    Local where a batch axis is split. Collective where the rows or columns are: one allreduce of the result.
+    Local where another axis is split. Collective where the rows or columns are: one allreduce of the result.
 
     Examples
     --------
@@ -82,9 +90,18 @@ def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None) -> DNDarray:
     >>> ms.trace(ms.ones((3, 4), split=1)).item()
     3.0
     """
-    x, dtype = of_matrices(x), sanitize_dtype(dtype)
+    (x, rows, columns), dtype = _axes_of_matrices(x, axis1, axis2), sanitize_dtype(dtype)
     # A view of the diagonals is enough: the sum is new memory.
-    return diagonal_of(x, as_index(offset, "offset"), x.ndim - 2, x.ndim - 1).sum(-1, dtype=dtype)
+    return diagonal_of(x, as_index(offset, "offset"), rows, columns).sum(-1, dtype=dtype)
+
+
+def _axes_of_matrices(x: DNDarray, axis1: int, axis2: int) -> tuple[DNDarray, int, int]:
+    """Return `x`, once it is known to have two axes, and the axes of rows and columns."""
+    x = of_matrices(x)
+    rows, columns = normalise_axis(axis1, x.ndim, "axis1"), normalise_axis(axis2, x.ndim, "axis2")
+    if rows == columns:
+        raise ValueError(f"axis1 and axis2 must be two axes, got {axis1} and {axis2} of shape {x.shape}")
+    return x, rows, columns
 
 
 def diag(x: DNDarray, /, k: int = 0) -> DNDarray:

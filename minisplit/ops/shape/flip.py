@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index, normalise_axes, normalise_axis
 from minisplit.ops.shape.axes import swapaxes
 from minisplit.ops.shape.join import concat_as
@@ -198,7 +199,8 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
     axes = tuple(normalise_axis(place, as_dndarray(x).ndim, "axis") for place in given)
     shifts = tuple(shift) if isinstance(shift, Iterable) else (shift,) * len(axes)
     if len(shifts) != len(axes):
-        raise ValueError(f"roll needs one shift for each axis, got shift {shift} and axis {axis}")
+        given = f"shift {short_repr(shift)} and axis {short_repr(axis)}"
+        raise ValueError(f"roll needs one shift for each axis, got {given}")
     total = dict.fromkeys(axes, 0)
     for place, step in zip(axes, shifts, strict=True):
         total[place] += as_index(step, "shift")

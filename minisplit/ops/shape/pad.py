@@ -79,11 +79,13 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
     [2, 1, 0, 1, 2, 1, 0]
     """
     if mode not in {"constant", *_SOURCES}:
-        raise ValueError(f"mode must be one of constant, {', '.join(_SOURCES)}, got {mode!r}")
+        raise ValueError(f"mode must be one of constant, {', '.join(_SOURCES)}, got {short_repr(mode)}")
     widths = _read_widths(pad_width, as_dndarray(x).ndim)
     for axis, pair in enumerate(widths):
         if mode != "constant" and any(pair) and not x.shape[axis]:
-            raise ValueError(f"axis {axis} of shape {x.shape} has no elements for mode {mode!r}; use 'constant'")
+            raise ValueError(
+                f"axis {axis} of shape {x.shape} has no elements for mode {short_repr(mode)}; use 'constant'"
+            )
     value = torch.full((), constant_values, dtype=x.dtype, device=x.device)
     result = x
     # One axis after the other, as NumPy does it: corners repeat what was added along the axes before.

@@ -11,6 +11,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
 from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
@@ -48,7 +49,7 @@ def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     Returns
     -------
     DNDarray
-        The medians, in the dtype of `x`, or torch's default dtype for integers. Split as `x` where its split axis
+        The medians, in the dtype of `x`, or float64 for integers. Split as `x` where its split axis
         stays, else replicated.
 
     Raises
@@ -90,7 +91,7 @@ def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     Returns
     -------
     DNDarray
-        The medians, in the dtype of `x`, or torch's default dtype for integers. Split as `x` where its split axis
+        The medians, in the dtype of `x`, or float64 for integers. Split as `x` where its split axis
         stays, else replicated.
 
     Raises
@@ -138,7 +139,7 @@ def quantile(
     Returns
     -------
     DNDarray
-        The quantiles, with the axes of `q` first. In the dtype of `x`, or torch's default dtype for integers.
+        The quantiles, with the axes of `q` first. In the dtype of `x`, or float64 for integers.
         Split as `x` where its split axis stays, else replicated.
 
     Raises
@@ -257,7 +258,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     x, plan = plan_reduction(x, axis, keepdims)
     check_ordered(x, plan, name)
     if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {short_repr(method)}")
     fractions = _read_fractions(q, 100 if name == "percentile" else 1).to(x.device)
     is_floating, skips_nan = x.dtype.is_floating_point, name.startswith("nan")
     rows, layout = _as_rows(x, plan)
@@ -276,7 +277,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     kept, more = plan.result, tuple(fractions.shape)
     split = None if kept.split is None else kept.split + len(more)
     result = Layout((*more, *kept.shape), split, kept.ranks, kept.ragged)
-    found = found.T.to(x.dtype if is_floating else torch.get_default_dtype())
+    found = found.T.to(x.dtype if is_floating else torch.float64)
     return DNDarray(found.reshape(result.lshape(x.comm.rank)), result, x.comm)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
+from minisplit.core.error_text import short_repr
 from minisplit.core.indexing import index_arrays
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
@@ -187,7 +188,7 @@ def searchsorted(
     if x1.ndim != 1:
         raise ValueError(f"searchsorted looks into a 1-d array, got x1 of shape {x1.shape}")
     if side not in {"left", "right"}:
-        raise ValueError(f"side must be 'left' or 'right', got {side!r}")
+        raise ValueError(f"side must be 'left' or 'right', got {short_repr(side)}")
     dtype = torch.promote_types(x1.dtype, x2.dtype)
     if dtype.is_complex:
         raise TypeError(f"searchsorted needs numbers that have an order, got {x1.dtype} and {x2.dtype}")

@@ -11,6 +11,7 @@ import torch
 from minisplit.core.array import DNDarray, Operand, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import gather_counts
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
@@ -240,7 +241,8 @@ def unique(
     """
     if axis is not None:
         raise ValueError(
-            f"axis of unique must be None: it compares elements, not rows, got {axis!r}; number the rows first"
+            f"axis of unique must be None: it compares elements, not rows, got {short_repr(axis)}; "
+            "number the rows first"
         )
     asked = {"indices": return_index, "inverse": return_inverse, "counts": return_counts}
     results = _unique(x, *(name for name in asked if asked[name]))
@@ -321,7 +323,9 @@ def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
         as_dndarray(x, f"x{place}") for place, x in enumerate(given, 1) if not isinstance(x, (int, float, complex))
     ]
     if not arrays:
-        raise TypeError(f"isin needs a DNDarray, got {x1!r} and {x2!r}; use == for two numbers")
+        raise TypeError(
+            f"isin needs a DNDarray, got {short_repr(x1)} and {short_repr(x2)}; use == for two numbers"
+        )
     check_one_communicator(arrays)
     dtypes = [x.dtype if isinstance(x, DNDarray) else _dtype_beside(arrays[0].dtype, x) for x in given]
     dtype, comm = torch.promote_types(*dtypes), arrays[0].comm

@@ -53,3 +53,13 @@ def test_A16_results_stay_on_their_communicator(comm: ms.Communication, rank: in
 def test_errors(call: Callable[[Any], Any], kind: Any, words: str, raises_alike: Any) -> None:
     with raises_alike(kind, match=words):
         call(ms.ones((5, 3), split=0))
+
+
+def test_fftfreq_complex(raises_alike: Any) -> None:
+    for call in (ms.fft.fftfreq, ms.fft.rfftfreq):
+        for d in (1j, "1", None, ms.ones(3)):
+            with raises_alike(TypeError, match="d, the distance of points, must be a real number, got"):
+                call(4, d=d)
+        with raises_alike(ZeroDivisionError, match="must not be 0"):
+            call(4, d=0)
+        assert call(4, d=np.float32(0.5), split=0).shape == call(4).shape

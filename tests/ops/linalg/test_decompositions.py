@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -215,3 +216,14 @@ def test_results_that_are_replicated_are_the_same_bit_by_bit(comm: Comm) -> None
             for part in (ms.linalg.qr(x).R, *ms.linalg.svd(x), ms.linalg.eigh(x[:4]).eigenvectors):
                 if part.split is None:
                     comm.check_replicated(part.larray, "the result")
+
+
+@pytest.mark.parametrize("name", ["svdvals", "svd", "matrix_rank", "pinv"])
+@pytest.mark.parametrize("shape", [(20, 3), (3, 20), (3, 3), (4, 5, 3)])
+def test_inf_in_a_tall_matrix(name: str, shape: tuple[int, ...], raises_alike: Any) -> None:
+    for value in (math.inf, -math.inf, math.nan):
+        whole = torch.ones(shape)
+        whole[(1,) * len(shape)] = value
+        for split in (None, *range(len(shape))):
+            with raises_alike(torch.linalg.LinAlgError, match="finite elements, got NaN or infinities"):
+                getattr(ms.linalg, name)(ms.array(whole, split=split))

@@ -69,6 +69,10 @@ def test_averages(case: tuple[Whole, Any, bool], cut: ms.Layout) -> None:
         return ((x * heavy.double()).sum(dims, keepdim) / heavy.double().sum(dims, keepdim)).to(dtype)
 
     wanted = expected(function, tensor, axis, keepdims)
+    if math.prod(tensor.shape) == 0 and isinstance(wanted, torch.Tensor) and wanted.numel():
+        with pytest.raises(ZeroDivisionError):  # as NumPy's: nothing weighs 0
+            ms.average(whole.cut(), axis=axis, weights=w, keepdims=keepdims)
+        return
     result = ms.average(whole.cut(), axis=axis, weights=w, keepdims=keepdims)
     assert_close(result, wanted)
 
@@ -82,6 +86,24 @@ def test_averages_along_one_axis(size: int, raises_alike: Any) -> None:
         assert_close(ms.average(x), np.asarray(plain.mean()))
         with raises_alike(ValueError, match=r"weights must have .* got shape \(3,\) for axes \(0,\)"):
             ms.average(x, axis=0, weights=ms.ones(3))
+
+
+def test_average_zero_weights(size: int, raises_alike: Any) -> None:
+    for split in (None, 0, 1):
+        x, w = ms.ones((3, 4), split=split), ms.array([[1.0] * 4, [0.0] * 4, [1.0, -1.0, 1.0, -1.0]], split=split)
+        for axis in (None, 0):
+            with raises_alike(ZeroDivisionError, match="must not add up to 0"):
+                ms.average(x, axis, weights=0 * w)
+        # One sum of zero is enough, on one rank.
+        with raises_alike(ZeroDivisionError, match="must not add up to 0"):
+            ms.average(x, 1, weights=w)
+        assert_close(ms.average(x, 0, weights=w + 1), np.ones(4, np.float32))
+
+
+def test_median_of_integers_in_averages(size: int) -> None:
+    for split in (None, 0):
+        x, w = ms.array([16777217, 16777217], split=split), ms.array([1, 2], split=split)
+        assert_equal(ms.average(x, weights=w), np.array(16777217.0))
 
 
 def nan_extreme(name: str) -> Torch:

@@ -70,7 +70,6 @@ def test_moments_block_by_block(
     assert (_records(torch.full(shape, 0.1), axes)[..., 2] == 0).all()
 
 
-@pytest.mark.several
 def test_gradients_where_the_divisor_is_not_above_0(size: int) -> None:
     """As torch's: NaN where an element does not deviate, infinite where it does."""
     whole = torch.tensor([1.0, 2.0, 3.0] * size, dtype=torch.float64)

@@ -29,15 +29,38 @@ OFFSETS = hs.integers(-6, 6)
 @given(whole=st.dndarrays(st.shapes(min_dims=2, max_dims=4, max_side=4)), offset=OFFSETS)
 @spmd
 def test_diagonals_and_traces_as_torch_has_them(whole: Whole, offset: int) -> None:
+    check_diagonals(whole, offset, -2, -1, ms.linalg)
+
+
+@given(whole=st.dndarrays(st.shapes(min_dims=2, max_dims=4, max_side=4)), offset=OFFSETS)
+@spmd
+def test_trace_of_3d(whole: Whole, offset: int) -> None:
+    """NumPy's axes are the first two, those of the standard's `linalg` the last two."""
+    check_diagonals(whole, offset, 0, 1, ms)
+
+
+@given(
+    whole=st.dndarrays(st.shapes(min_dims=3, max_dims=4, max_side=4)),
+    offset=OFFSETS,
+    axes=hs.permutations([0, 1, 2]),
+)
+@spmd
+def test_trace_along_any_two_axes(whole: Whole, offset: int, axes: list[int]) -> None:
+    check_diagonals(
+        whole, offset, axes[0], axes[1] - whole.tensor.ndim, ms, axis1=axes[0], axis2=axes[1] - whole.tensor.ndim
+    )
+
+
+def check_diagonals(whole: Whole, offset: int, rows: int, columns: int, space: Any, **axes: int) -> None:
     x = whole.cut()
-    expected = whole.tensor.diagonal(offset, -2, -1)
+    expected = whole.tensor.diagonal(offset, rows, columns)
     with traffic() as seen:
-        found = ms.diagonal(x, offset=offset)
+        found = space.diagonal(x, offset=offset, **axes)
     assert seen.collectives == 0
     assert_equal(found, expected)
     with traffic() as seen:
-        found = ms.trace(x, offset=offset)
-    is_cut = x.split is not None and x.split >= x.ndim - 2
+        found = space.trace(x, offset=offset, **axes)
+    is_cut = x.split in {rows % x.ndim, columns % x.ndim}
     assert seen.collectives == (is_cut and x.comm.size > 1)
     halves = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
     assert_equal(found, expected.to(halves.get(x.dtype, x.dtype)).sum(-1).to(found.dtype))
@@ -58,7 +81,7 @@ def test_diag_as_torch_has_it(whole: Whole, k: int) -> None:
 def test_gradients_of_traces(whole: Whole, offset: int) -> None:
     x, tensor = whole.cut(), whole.tensor.clone().requires_grad_()
     x.larray.requires_grad_()
-    z, expected = ms.trace(x, offset=offset), tensor.diagonal(offset, -2, -1).sum(-1)
+    z, expected = ms.trace(x, offset=offset), tensor.diagonal(offset).sum(-1)
     z.larray.square().sum().backward()
     expected.square().sum().backward()
     assert x.larray.grad is not None
@@ -106,6 +129,8 @@ def test_triangles_of_ones(size: int) -> None:
         (ms.trace, ValueError, r"at least 2 dimensions, got shape \(3,\)"),
         (lambda x: ms.diag(x[None, None]), ValueError, r"1-d array or a matrix, got shape \(1, 1, 3\)"),
         (lambda x: ms.diag(x, 1.0), TypeError, r"k must be an int, got 1\.0"),
+        (lambda x: ms.trace(x[None], axis1=1), ValueError, r"two axes, got 1 and 1 of shape \(1, 3\)"),
+        (lambda x: ms.diagonal(x[None], 0, 0, 2), IndexError, "axis2"),
         (lambda x: ms.trace(x[None], offset="a"), TypeError, "offset must be an int, got 'a'"),
     ],
 )  # fmt: skip

@@ -41,7 +41,7 @@ def either() -> Any:
 def expected(name: str, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     with warnings.catch_warnings(action="ignore"):
         found = getattr(np, name)(x.double().numpy(), *args, **kwargs)
-    return torch.as_tensor(np.asarray(found)).to(x.dtype if x.is_floating_point() else torch.float32)
+    return torch.as_tensor(np.asarray(found)).to(x.dtype if x.is_floating_point() else torch.float64)
 
 
 @pytest.mark.parametrize("name", ["median", "nanmedian"])
@@ -158,3 +158,10 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
         assert ms.median(x).comm is ms.nanquantile(x, [0.5]).comm is part
     assert ms.median(x).item() == 4
     part.free()
+
+
+def test_median_of_integers(size: int) -> None:
+    for split in (None, 0):
+        x = ms.array([16777217, 16777217, 16777219], split=split)
+        for found in (ms.median(x), ms.nanmedian(x), ms.quantile(x, 0.25), ms.percentile(x, 25)):
+            assert_equal(found, np.array(16777217.0))
