@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout
-from minisplit.vmap.batch import output_layout, plan_batch
+from minisplit.vmap.batch import box, output_layout, plan_batch, sample_shape
 
 pytestmark = pytest.mark.serial
 
@@ -102,3 +102,23 @@ def test_output_layout_puts_the_samples_along_the_out_dim():
     samples = Layout((5,), 0, 2, (4, 1))
     assert output_layout((2, 3), 1, samples) == Layout((2, 5, 3), 1, 2, (4, 1))
     assert output_layout((2, 3), None, samples) == Layout((2, 3), None, 2)
+
+
+def test_what_a_call_knows_of_its_samples() -> None:
+    """Bytes of the mapped inputs alone, and the first rank with samples if some rank has none."""
+    mapped, whole = Layout((3, 5, 2), 1, 3, (0, 4, 1)), Layout((7,), None, 3)
+    batch = plan_batch((mapped, whole), (4, 8))
+    assert (batch.size, batch.sample_bytes, batch.root) == (5, 3 * 2 * 4, 1)
+    assert batch.samples == Layout((5,), 0, 3, (0, 4, 1))
+    assert plan_batch((Layout((3, 5), 1, 2),), (4,)).root is None
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"), [(None, (2, 3, 4, 5)), (0, (3, 4, 5)), (1, (2, 4, 5)), (2, (2, 3, 5)), (3, (2, 3, 4))]
+)
+def test_shape_of_a_sample(axis: int | None, expected: tuple[int, ...]) -> None:
+    assert sample_shape((2, 3, 4, 5), axis) == expected
+
+
+def test_a_box_is_whole_along_the_other_axes() -> None:
+    assert box((4, 5, 6), 1, 1, 3) == (slice(0, 4), slice(1, 3), slice(0, 6))

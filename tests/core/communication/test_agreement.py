@@ -142,7 +142,7 @@ class FirstOfTwo(ms.Communication):
     """Rank 0 of a job of two, whose other rank has nothing to say: what hangs a real job returns here."""
 
     _exchange = _allreduce = _scan = _broadcast = _allgather = None  # type: ignore[assignment]
-    _split = _free = abort = None  # type: ignore[assignment]
+    _split = _free = _meet = abort = None  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__(0, 2)
