@@ -217,6 +217,47 @@ def test_V26_state_that_is_changed(raises_alike: Any, way: str, chunk_size: int 
         ms.vmap(changing, chunk_size=chunk_size)(ms.ones((4 * size, 3), split=0))
 
 
+class Base:
+    weight: Any = None
+
+    def scale(self, v: torch.Tensor) -> torch.Tensor:
+        return v * self.weight
+
+
+@pytest.mark.serial
+def test_finds_what_a_class_inherits() -> None:
+    w = torch.ones(3)
+    kind = type("Derived", (type("Middle", (Base,), {"weight": w}),), {})
+    assert any(x is w for x in find_captured(kind().scale))
+
+
+@pytest.mark.serial
+def test_a_variable_that_is_not_set_yet() -> None:
+    def func(v: torch.Tensor) -> torch.Tensor:
+        return later(v)
+
+    assert find_captured(func) == []
+    assert find_references(("func", func))[0].value is func
+
+    def later(v: torch.Tensor) -> torch.Tensor:
+        return v * w
+
+    w = torch.ones(3)
+    assert [x is w for x in find_captured(func)] == [True]
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter])
+def test_a_simple_function_takes_no_walk(kind: type[torch.Tensor]) -> None:
+    w = torch.nn.Parameter(torch.ones(3)) if kind is torch.nn.Parameter else torch.ones(3)
+    number = 2.0
+    found = find_tensors_at_once(lambda v: torch.sin(v * w * number))
+    assert found is not None
+    assert [x is w for x in found] == [True]
+    assert find_tensors_at_once(torch.sin) is None
+    assert find_tensors_at_once(lambda v: find_captured(v)[0]) is None
+
+
 @pytest.mark.serial
 def test_paths_are_written_as_python_writes_them() -> None:
     net = torch.nn.Sequential(torch.nn.Linear(2, 2))

@@ -136,7 +136,8 @@ def of_finite(function: Callable[..., Any]) -> Callable[[torch.Tensor], Any]:
 
     def checked(matrices: torch.Tensor) -> Any:
         if not matrices.isfinite().all():
-            raise torch.linalg.LinAlgError("singular values are of finite elements, got NaN or infinities")
+            text = "singular values are of finite elements, got NaN or infinities"
+            raise torch.linalg.LinAlgError(text)  # type: ignore[attr-defined]
         return function(matrices)
 
     return checked
