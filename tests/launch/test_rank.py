@@ -46,3 +46,38 @@ def test_J2_srun_is_left_to_end_the_job_by_itself(tmp_path: Path) -> None:
     os.close(writing)
     with open(reading, "rb") as told:
         assert (done.returncode, told.read()) == (3, b"")
+
+
+def test_J3_a_rank_that_leaves_before_it_imports_minisplit_ends_the_job(tmp_path: Path) -> None:
+    """The others wait for it in their import: for ever, as no watchdog is there yet."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "rank = int(os.environ.get('PMI_RANK') or os.environ['OMPI_COMM_WORLD_RANK'])\n"
+        "if rank == 1: sys.exit(0)\n"
+        "import minisplit\n"
+    )
+    done = run_command("run", "-n", "2", str(script))
+    assert done.returncode == 1, done.stderr
+    assert "a rank has left its program before it imported minisplit" in done.stderr
+
+
+def test_J3_ranks_that_import_no_minisplit_leave_as_they_like(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import os, time\nif os.environ.get('PMI_RANK') == '1': time.sleep(1)\nprint('done')\n")
+    done = run_command("run", "-n", "2", str(script))
+    assert (done.returncode, done.stdout.count("done")) == (0, 2), done.stderr
+
+
+def test_J3_a_rank_that_leaves_by_os_exit_ends_the_job(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\n"
+        "import numpy as np\n"
+        "import minisplit as ms\n"
+        "if ms.MPI_WORLD.rank == 0: os._exit(0)\n"
+        "ms.MPI_WORLD.agree(np.zeros(1, int))\n"
+    )
+    done = run_command("run", "-n", "2", str(script))
+    assert done.returncode not in {0, None}
+    assert "a rank has left by os._exit(0), without MPI_Finalize; ending the job" in done.stderr

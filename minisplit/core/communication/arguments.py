@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
@@ -27,13 +28,17 @@ def check_tensor(value: object, name: str) -> None:
         raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}{hint}")
 
 
-def check_record(value: object) -> None:
-    """TypeError or ValueError unless `value` is an array of integers with one axis."""
+def check_record(value: object) -> NDArray[np.int64]:
+    """Return `value`, contiguous; TypeError or ValueError unless it is an array of integers with one axis."""
+    # First what nearly all records are: each mapped call has one.
+    if type(value) is np.ndarray and value.dtype is _INT64 and value.strides == (8,):
+        return value
     if not isinstance(value, np.ndarray) or value.dtype != _INT64:
         kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"record must be a NumPy array of int64, got {kind}; allgather takes tensors of any dtype")
     if value.ndim != 1:
         raise ValueError(f"record must have one axis, got shape {value.shape}")
+    return value if value.flags.c_contiguous else value.copy()
 
 
 def check_bytes(value: object) -> None:

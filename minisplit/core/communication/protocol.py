@@ -490,10 +490,10 @@ class Communication(ABC):
         -------------
         Collective: one allgather.
         """
-        check_record(record)
+        record = check_record(record)
         if self.size == 1:
             return record[None].copy()
-        return self._collective(("allgather", len(record)), self._allgather, np.ascontiguousarray(record))
+        return self._collective(("allgather", len(record)), self._allgather, record)
 
     def compare(self, record: Record) -> Record:
         """Do `allgather_record` for a check of debug mode, which an observer does not see.
@@ -539,10 +539,10 @@ class Communication(ABC):
         -------------
         Collective: one allreduce.
         """
-        check_record(record)
+        record = check_record(record)
         if self.size == 1:
             return record
-        return self._collective(("agree", len(record)), self._agree, np.ascontiguousarray(record))
+        return self._collective(("agree", len(record)), self._agree, record)
 
     def check_same(self, value: torch.Tensor | str, name: str, *, description: str = "", hint: str = "") -> None:
         """Raise an error on all ranks unless a value is the same on all of them.

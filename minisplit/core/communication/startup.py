@@ -25,7 +25,6 @@ from minisplit.core.error_text import traceback_of
 
 MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
 MPI_SELF = MPICommunication(MPI.COMM_SELF)
-MPI_WORLD._handle.set_name(WORLD)
 # That of this rank: one that it forks is no rank.
 _process = os.getpid()
 # The status that `notice_exit` was given, 0 before.
@@ -45,6 +44,7 @@ def start() -> None:
     """
     limit, watchdog = time_limit(), None
     set_default_comm(MPI_WORLD)
+    MPI_WORLD._handle.set_name(WORLD)
     if MPI_WORLD.size == 1:
         _warn_of_launcher()
     else:
