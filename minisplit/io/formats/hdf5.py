@@ -19,6 +19,7 @@ import torch
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
+from minisplit.io.files import file_version, has_content
 from minisplit.io.formats.base import ArrayWriter, Format, OpenFile, Target, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
@@ -118,6 +119,7 @@ class Hdf5Reader(OpenFile, Reader):
             if item.shape is None:
                 raise ValueError(f"the dataset {name!r} in {path} is empty: it has no shape")
             self._dataset, self.shape = item, item.shape
+            self.version = file_version(self._file.id.get_vfd_handle())
             self.dtype = torch_dtype(item.dtype, f"{name!r} in {path}")
             stack.pop_all()  # the file stays open, until `close`
 
@@ -166,8 +168,8 @@ class _FailureHidingFile(io.FileIO):
 @contextmanager
 def _open_to_change(path: str) -> Iterator[Any]:
     """Open a file, or make it, for the library to change; OSError at the end where a write failed."""
-    exists = os.path.exists(path)
-    with _FailureHidingFile(path, "r+" if exists else "x+") as disk:
+    exists = has_content(path)
+    with _FailureHidingFile(path, "r+" if exists else "w+") as disk:
         try:
             with _h5py().File(disk, "r+" if exists else "w") as file:
                 yield file
