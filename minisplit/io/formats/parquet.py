@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from minisplit.core.storage import Box, Reader
-from minisplit.io.files import open_pinned
+from minisplit.io.files import check_regular, open_pinned
 from minisplit.io.formats import tables
 from minisplit.io.formats.base import Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import torch_dtype
@@ -151,6 +151,7 @@ def _part_paths(path: str) -> list[str]:
 
 def _open_file(path: str) -> Any:
     # Of a file that is missing pyarrow raises errors of its own, without the path.
+    check_regular(path)
     with open(path, "rb"):
         return import_for("pyarrow.parquet", "Parquet").ParquetFile(path)
 
