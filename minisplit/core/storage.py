@@ -29,6 +29,9 @@ class Reader:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    # Another text for another version of the file: by it ranks notice that some have opened the old file, and some
+    # that which has replaced it.
+    version: str
 
     def build_index(self, comm: Communication) -> None:
         """Find out with the other ranks where the rows are, and with that `shape`. Collective.

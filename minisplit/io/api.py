@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -19,7 +20,15 @@ from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
 from minisplit.io.append import append_rows, find_dataset
 from minisplit.io.atomic import atomic_replacement
-from minisplit.io.collective import check_same_dataset, on_rank_0, open_reader, read_part, write_parts
+from minisplit.io.collective import (
+    check_same_dataset,
+    in_one_version,
+    on_rank_0,
+    open_reader,
+    read_part,
+    write_parts,
+)
+from minisplit.io.files import check_regular
 from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text
 from minisplit.io.formats.registry import checked_format, format_of
 
@@ -61,7 +70,10 @@ def load(
     format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
         The format of the file. By default that of the end of its name.
     **options : Any
-        For CSV `sep`, the character between columns.
+        For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if it is
+        not all numbers; `skip_rows`, how many lines before that count for nothing; `na_values`, texts of cells that
+        are NaN beside those of pandas; `decimal`, the character in numbers; `columns`, the names of those to load.
+        For HDF5 `external=True` for a dataset that takes its numbers from other files.
 
     Returns
     -------
@@ -105,20 +117,25 @@ def load(
     (0, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     """
     comm = sanitize_comm(comm)
-    with ExitStack() as stack:
-        with agreement(comm, f"opening {path}"):
-            device, dtype = sanitize_device(device), sanitize_dtype(dtype)
-            reader = stack.enter_context(closing(open_reader(path, dataset, format, dtype, options)))
-        check_same_dataset(comm, reader)
-        # `split=0` is the default, so an array without axes must not be an error.
-        layout = Layout(reader.shape, split if reader.shape else None, comm.size)
-        if counts is not None:
-            layout = layout.with_counts(counts)
-        # In this layout each rank reads few long pieces; one exchange then brings them where `layout` has them.
-        read_layout = reader.read_layout(layout)
-        with agreement(comm, f"reading its part of {path}"):
-            shard = read_part(reader, read_layout.box(comm.rank), dtype or reader.dtype, device)
-    return DNDarray(shard, read_layout, comm).to_layout(layout)
+
+    def read() -> tuple[DNDarray, Layout]:
+        with ExitStack() as stack:
+            with agreement(comm, f"opening {path}"):
+                to_device, to_dtype = sanitize_device(device), sanitize_dtype(dtype)
+                reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
+            check_same_dataset(comm, reader)
+            # `split=0` is the default, so an array without axes must not be an error.
+            layout = Layout(reader.shape, split if reader.shape else None, comm.size)
+            if counts is not None:
+                layout = layout.with_counts(counts)
+            # In this layout each rank reads few long pieces; one exchange then brings them where they belong.
+            read_layout = reader.read_layout(layout)
+            with agreement(comm, f"reading its part of {path}"):
+                shard = read_part(reader, read_layout.box(comm.rank), to_dtype or reader.dtype, to_device)
+        return DNDarray(shard, read_layout, comm), layout
+
+    x, layout = in_one_version(read)
+    return x.to_layout(layout)
 
 
 def save(
@@ -220,18 +237,32 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
     """Save an array to a new file, or add it to one, and replace the old file by that. Collective."""
     target = replace(target, layout=format.write_layout(target))
     x = x.to_layout(target.layout)
-    if added and format.chunk_files and target.dataset is not None:
-        # Its folder is made as a file of its own is: beside an old folder of that name, and not in a copy of all.
-        folder = format.dataset_folder(target.path, target.dataset)
-        with agreement(x.comm, f"adding {target.dataset!r} to {target.path}"):
-            if x.comm.rank == 0:
-                format.create_parents(target.path, target.dataset)
-        target, added = replace(target, path=folder, dataset=None), False
+    store, dataset, is_folder = target.path, target.dataset, format.folders
+    added_folder = added and format.chunk_files and dataset is not None
+    if added_folder:
+        # Its folder is made as a file of its own is, with the groups above it that are missing, and not a copy of
+        # all.
+        doing = f"adding {dataset!r} to {store}"
+        folder, inner = on_rank_0(x.comm, doing, lambda: format.place_to_add(store, str(dataset)))
+        target = replace(target, path=folder, dataset=inner)
 
     def create(new_path: str) -> None:
+        if added_folder:
+            # Now that no other job may add to the store.
+            if format.place_to_add(store, str(dataset)) != (target.path, target.dataset):
+                raise FileExistsError(errno.EEXIST, "another job has added to it meanwhile; add again", store)
+            format.forget_shapes(store, target.path)
         format.create(replace(target, path=new_path))
 
-    with atomic_replacement(x.comm, target.path, format.check_replaceable, create, copied=added) as new_path:
+    with atomic_replacement(
+        x.comm,
+        target.path,
+        format.check_replaceable,
+        create,
+        folder=is_folder,
+        copied=added and not added_folder,
+        store=store if added_folder else None,
+    ) as new_path:
         write_parts(x, format, replace(target, path=new_path))
 
 
@@ -276,6 +307,7 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
     """
 
     def names() -> list[str]:
+        check_regular(path_text(path))
         return format_of(path_text(path), format).dataset_names(path_text(path))
 
     return on_rank_0(sanitize_comm(comm), f"listing {path}", names)
@@ -342,11 +374,15 @@ def open(
     [1.0, 5.0, 9.0]
     """
     comm = sanitize_comm(comm)
-    with ExitStack() as stack:
-        with agreement(comm, f"opening {path}"):
-            dtype = sanitize_dtype(dtype)
-            reader = stack.enter_context(closing(open_reader(path, dataset, format, dtype, {})))
-        check_same_dataset(comm, reader)
-        layout = Layout(reader.shape, split, comm.size)
-        stack.pop_all()  # the file stays open, and is closed with the array
-    return StoredArray(reader, layout, comm, Path(path), dataset, dtype or reader.dtype)
+
+    def open_array() -> StoredArray:
+        with ExitStack() as stack:
+            with agreement(comm, f"opening {path}"):
+                to_dtype = sanitize_dtype(dtype)
+                reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, {})))
+            check_same_dataset(comm, reader)
+            layout = Layout(reader.shape, split, comm.size)
+            stack.pop_all()  # the file stays open, and is closed with the array
+        return StoredArray(reader, layout, comm, Path(path), dataset, to_dtype or reader.dtype)
+
+    return in_one_version(open_array)

@@ -13,6 +13,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.io.atomic import append_in_place, atomic_replacement
 from minisplit.io.collective import check_same_dataset, on_rank_0, write_parts
+from minisplit.io.files import ReplacedError, check_regular
 from minisplit.io.formats.base import Format, Target, only_dataset
 
 
@@ -26,6 +27,7 @@ def find_dataset(comm: Communication, format: Format, path: str, dataset: str | 
 
 
 def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:
+    check_regular(path)
     if not os.path.exists(path):
         return "w", dataset
     if format.contents != "datasets":
@@ -49,7 +51,7 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
             reader = stack.enter_context(closing(format.open_to_append(target)))
         check_same_dataset(comm, reader)
         with agreement(comm, f"looking into {path}"):
-            old, dtype = reader.shape, reader.dtype
+            old, dtype, version, name = reader.shape, reader.dtype, reader.version, target.dataset
             # An array of one axis can be added to a table of one column, which is of two axes.
             is_column = format.contents == "columns" and x.ndim == 1 and len(old) == 2
             if not x.ndim or not old or old[1:] != ((1,) if is_column else x.shape[1:]):
@@ -65,22 +67,27 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
     x = x.to_layout(target.layout)
 
     # Another job may have added rows since this one looked: it would write over them.
-    def check_unchanged(path: str) -> None:
+    def check_unchanged(_: str) -> None:
         format.check_replaceable(path)
-        with closing(format.open_reader(path, target.dataset, None)) as reader:
-            if reader.shape != old:
-                raise ValueError(f"{path} had the shape {old}, but meanwhile {reader.shape}: add the rows again")
+        with closing(format.open_reader(path, name, None)) as reader:
+            # Of a table the shape may not be known yet, but its version tells all.
+            shape = old if format.contents == "columns" else reader.shape
+            if (reader.version, shape) != (version, old):
+                raise ReplacedError(f"{path} had the shape {old}, but was changed meanwhile: add the rows again")
 
     if header is not None:
         with append_in_place(comm, path, check_unchanged, header):
             write_parts(x, format, target, first_row=old[0])
         return
-    if format.chunk_files and target.dataset is not None:
+    store = None
+    if format.chunk_files and name is not None:
         # Only the folder of the dataset is replaced, and nothing of what is beside it.
-        target = replace(target, path=format.dataset_folder(path, target.dataset), dataset=None)
+        store, target = path, replace(target, path=format.dataset_folder(path, name), dataset=None)
 
     def resize(new_path: str) -> None:
+        if store is not None:
+            format.forget_shapes(store, target.path)
         format.resize(replace(target, path=new_path), shape)
 
-    with atomic_replacement(comm, target.path, format.check_replaceable, resize, copied=True) as new_path:
+    with atomic_replacement(comm, target.path, check_unchanged, resize, copied=True, store=store) as new_path:
         write_parts(x, format, replace(target, path=new_path), first_row=old[0])

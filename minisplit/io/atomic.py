@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.io.files import FileLock, PinnedPath, beside, check_regular, lock, make_empty, remove
 
 # Of Linux's <fcntl.h>, for `renameat2`: paths as of the current folder, and two names that are exchanged.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -24,45 +22,59 @@ PathAction = Callable[[str], None]
 
 @contextmanager
 def atomic_replacement(
-    comm: Communication, path: str, check_replaceable: PathAction, create: PathAction, *, copied: bool = False
+    comm: Communication,
+    path: str,
+    check_replaceable: PathAction,
+    create: PathAction,
+    *,
+    folder: bool = False,
+    copied: bool = False,
+    store: str | None = None,
 ) -> Iterator[str]:
     """Yield the name of a new file, which replaces that at `path` once the block has ended well. Collective.
 
-    `create` makes it, a file or a folder, on rank 0; with `copied` it changes a copy of what is at `path`, if
-    there is something. The block writes to it, by calls that raise on all ranks or on none; if they raise, it is
-    removed. `check_replaceable` raises if what is at `path` must stay.
+    It is an empty one, or a `folder`, which `create` fills on rank 0; with `copied` it is a copy of what is at
+    `path`, which one job at a time may change so. The block writes to it, by calls that raise on all ranks or on
+    none; if they raise, it is removed. `check_replaceable` raises if what is at `path` must stay.
+
+    `store` is the folder of datasets to which `path` belongs, or will: the new one is made beside that, so that
+    nobody takes it for a dataset, and one job at a time adds to it.
 
     A job that is killed leaves what it had written, under a name that begins with a dot and ends in ".partial".
     """
     # Behind a symbolic link, as the link is to stay one; in the same folder, as a name moves within a disk only.
-    folder, name = os.path.split(os.path.realpath(path))
+    target = os.path.realpath(path)
     # Two jobs that save to one name must not write to the same new file.
     token = comm.broadcast_bytes(secrets.token_hex(4).encode()).decode()
-    new = os.path.join(folder, f".{name}.{token}.partial")
-    target = os.path.join(folder, name)
+    new = beside(os.path.realpath(store or path), f".{token}.partial")
     first = comm.rank == 0
-    try:
+    with ExitStack() as stack:
+        pinned = None
+        if first:
+            stack.callback(remove, new)
         with agreement(comm, f"preparing to write {path}"):
             if first:
+                check_folder(target)
+                if copied or store:
+                    stack.enter_context(closing(FileLock(target if copied else os.path.realpath(store or path))))
                 check_target(target, check_replaceable)
-            if first and copied and os.path.exists(target):
-                _copy(target, new)
+                if copied and os.path.exists(target):
+                    pinned = stack.enter_context(closing(PinnedPath(target)))
+                    _copy(target, new)
+                else:
+                    make_empty(new, like=target, folder=folder)
         with agreement(comm, f"making {path}"):
             if first:
                 create(new)
-                if os.path.isfile(target) and os.path.isfile(new):
-                    # Before it has numbers: those of a file that only its owner may read are for nobody else while
-                    # they are written either. The owner must be able to write them.
-                    os.chmod(new, stat.S_IMODE(os.stat(target).st_mode) | stat.S_IRUSR | stat.S_IWUSR)
         yield new
         with agreement(comm, f"handing {path} to the disk"):
             sync(new, comm.rank, comm.size)
         with agreement(comm, f"putting {path} in its place"):
             if first:
+                if pinned is not None:
+                    pinned.check()
                 move_into_place(new, target)
-    finally:
-        if first:
-            remove(new)
+                stack.close()
 
 
 @contextmanager
@@ -80,7 +92,7 @@ def append_in_place(
         with agreement(comm, f"preparing to write {path}"):
             if comm.rank == 0:
                 handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
-                _lock(handle, path)
+                lock(handle, path)
                 check_target(target, check_unchanged)
                 old_size = os.path.getsize(target)
         yield
@@ -104,35 +116,32 @@ def append_in_place(
             os.close(handle)
 
 
-def _lock(handle: int, path: str) -> None:
-    """Be the only job that adds to a file, until it is closed; BlockingIOError where another one does."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BlockingIOError(errno.EAGAIN, "another job is adding to the file", path) from None
-    except OSError:
-        pass  # a file system without locks
-
-
 def _copy(old: str, new: str) -> None:
     """Copy a file, or a folder by hard links to its files: these are only ever replaced, never changed."""
     if not os.path.isdir(old):
-        # The copy is for the readers of the old file from the beginning.
-        Path(new).touch(os.stat(old).st_mode, exist_ok=False)
+        make_empty(new, like=old)
         shutil.copyfile(old, new)
         return
+    make_empty(new, like=old, folder=True)
     try:
-        shutil.copytree(old, new, copy_function=os.link)
+        shutil.copytree(old, new, copy_function=os.link, dirs_exist_ok=True)
     except (shutil.Error, OSError):  # some file systems have no hard links
         remove(new)
-        shutil.copytree(old, new)
+        make_empty(new, like=old, folder=True)
+        shutil.copytree(old, new, dirs_exist_ok=True)
 
 
-def check_target(target: str, check_replaceable: PathAction) -> None:
-    """Raise an OSError unless `target` may be written. Local."""
+def check_folder(target: str) -> None:
+    """Raise FileNotFoundError unless there is the folder of `target`. Local."""
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"{os.strerror(errno.ENOENT)}: there is no folder {folder}")
+
+
+def check_target(target: str, check_replaceable: PathAction) -> None:
+    """Raise an OSError unless what is at `target` may be replaced, if there is something. Local."""
+    check_folder(target)
+    check_regular(target)
     if os.path.exists(target):
         # To replace a file its folder must be writable, not the file; but who made it read-only wants to keep it.
         if not os.access(target, os.W_OK):
@@ -172,9 +181,6 @@ def move_into_place(new: str, target: str) -> None:
 
 def _rename(new: str, target: str) -> None:
     if os.path.isfile(new) and not os.path.isdir(target):
-        # The new file is for the same readers: one that only its owner may read stays so.
-        if os.path.exists(target):
-            shutil.copymode(target, new)
         os.replace(new, target)
         return
     try:
@@ -199,12 +205,3 @@ def _exchange_names(one: str, other: str) -> bool:
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     names = _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other)
     return exchange is not None and not exchange(*names, _RENAME_EXCHANGE)
-
-
-def remove(path: str) -> None:
-    """Remove what may be there: the rest of a failed save, or what a folder replaced. Local."""
-    if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            os.remove(path)

@@ -8,7 +8,7 @@ numbers and texts are as they are. Everything else is an object with one of the 
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import pytree
 from minisplit.io.atomic import atomic_replacement
+from minisplit.io.collective import check_same_file, in_one_version
+from minisplit.io.files import check_regular, file_version
 from minisplit.io.formats import safetensors
 from minisplit.io.formats.base import StrPath, path_text
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
@@ -30,6 +32,8 @@ from minisplit.io.formats.safetensors import SAFETENSORS, TensorInfo
 _KEY, _VERSION = "minisplit", 1
 # A rank's part of each array, and its layout, by the array's name in the file.
 Shards = dict[str, tuple[torch.Tensor, Layout]]
+# The name of an array in the file, the array as it was read, and the layout it is to have.
+Part = tuple[str, DNDarray, Layout]
 
 
 def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = None) -> None:
@@ -141,30 +145,42 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     {'step': 3, 'rates': (0.1, 0.01)}
     """
     comm = sanitize_comm(comm)
-    with agreement(comm, f"opening {path}"):
-        device, file = sanitize_device(device), path_text(path)
-        tensors, metadata = safetensors.read_header(file)
-        text = metadata.get(_KEY, "")
-        nodes = _array_nodes(text, tensors, file)
-    comm.check_same(f"{text} {tensors}", "the checkpoint to load")
-    parts: list[tuple[str, DNDarray, Layout]] = []
-    with agreement(comm, f"reading its part of {path}"):
-        for node in nodes:
-            name = node["array"]
-            split, ranks, ragged = node.get("cut", (None, comm.size, None))
-            # Counts of another number of ranks mean nothing here.
-            counts = tuple(ragged) if ragged and ranks == comm.size else None
-            layout = Layout(tensors[name].shape, split, comm.size, counts)
-            read_layout = contiguous_layout(layout, safetensors.DTYPES[tensors[name].code].itemsize)
-            with closing(safetensors.open_array(file, tensors, name)) as reader:
-                shard = reader.read(read_layout.box(comm.rank)).to(device)
-            parts.append((name, DNDarray(shard, read_layout, comm), layout))
+    text, parts = in_one_version(lambda: _read_parts(comm, path, device))
     arrays = {}
     # One by one, so that never more than one array is there in two layouts.
     while parts:
         name, x, layout = parts.pop()
         arrays[name] = x.to_layout(layout)
     return json.loads(text, object_hook=lambda node: _unpack(node, arrays))
+
+
+def _read_parts(comm: Communication, path: StrPath, device: Device) -> tuple[str, list[Part]]:
+    """Return the structure in a file, and this rank's parts of its arrays, each with the layout it is to have.
+
+    Collective. The file is opened once: by its name another version might be found for each array.
+    """
+    with ExitStack() as stack:
+        with agreement(comm, f"opening {path}"):
+            to_device, name_of_file = sanitize_device(device), path_text(path)
+            check_regular(name_of_file)
+            file = stack.enter_context(open(name_of_file, "rb"))
+            tensors, metadata = safetensors.read_header(file)
+            text, version = metadata.get(_KEY, ""), file_version(file.fileno())
+            nodes = _array_nodes(text, tensors, name_of_file)
+        check_same_file(comm, version, f"{text} {tensors}", f"a checkpoint of {len(nodes)} arrays")
+        parts: list[Part] = []
+        with agreement(comm, f"reading its part of {path}"):
+            for node in nodes:
+                name = node["array"]
+                split, ranks, ragged = node.get("cut", (None, comm.size, None))
+                # Counts of another number of ranks mean nothing here.
+                counts = tuple(ragged) if ragged and ranks == comm.size else None
+                layout = Layout(tensors[name].shape, split, comm.size, counts)
+                read_layout = contiguous_layout(layout, safetensors.DTYPES[tensors[name].code].itemsize)
+                reader = safetensors.open_array(file, tensors, name)
+                shard = reader.read(read_layout.box(comm.rank)).to(to_device)
+                parts.append((name, DNDarray(shard, read_layout, comm), layout))
+    return text, parts
 
 
 class _Packer:
@@ -225,8 +241,8 @@ class _Packer:
 def _write_shards(comm: Communication, new_path: str, path: str, shards: Shards) -> None:
     """Write this rank's parts, of one array after the other. Collective."""
     error = None
-    with agreement(comm, f"opening {path}"):
-        tensors, _ = safetensors.read_header(new_path)
+    with agreement(comm, f"opening {path}"), open(new_path, "rb") as file:
+        tensors, _ = safetensors.read_header(file)
     for name, (shard, layout) in shards.items():
         write_layout = contiguous_layout(layout, shard.element_size())
         moved = DNDarray(shard, layout, comm).to_layout(write_layout).larray

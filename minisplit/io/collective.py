@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
+from minisplit.io.files import ReplacedError, check_regular
 from minisplit.io.formats.base import Format, StrPath, Target, Writer, check_options, path_text
 from minisplit.io.formats.registry import checked_format
 
@@ -23,6 +25,8 @@ T = TypeVar("T")
 # Bytes that are converted to another dtype, or moved to another device, at once: more memory than that is not
 # used.
 _BLOCK = 64 * 2**20
+# How often a file that is replaced while it is opened or read is read anew, and seconds between.
+_TRIES, _PAUSE = 5, 0.05
 
 
 def open_reader(
@@ -31,6 +35,7 @@ def open_reader(
     """Open a dataset in a file whose format its name or `format` tells. Local."""
     file = path_text(path)
     chosen = checked_format(file, dataset, format)
+    check_regular(file)
     check_options(chosen.name, options, chosen.read_options)
     return chosen.open_reader(file, dataset, dtype, **options)
 
@@ -45,15 +50,39 @@ def on_rank_0(comm: Communication, doing: str, compute: Callable[[], T]) -> T:
     return result
 
 
+def in_one_version(read: Callable[[], T]) -> T:
+    """Return what `read` reads on all ranks from a file, again if that was replaced by another one meanwhile.
+
+    `read` is collective, and so is this: ReplacedError, which it catches, is raised on all ranks.
+    """
+    for _ in range(_TRIES - 1):
+        with suppress(ReplacedError):
+            return read()
+        time.sleep(_PAUSE)
+    return read()
+
+
+def check_same_file(comm: Communication, version: str, content: str, description: str) -> None:
+    """Raise ReplacedError on all ranks unless all have opened one version, with one content. Collective."""
+    try:
+        comm.check_same(
+            f"{version} {content}",
+            "the file",
+            description=f"{description} ({version})",
+            hint="the ranks must see the same file, not copies of it, and while it is read no job may replace it",
+        )
+    except ValueError as error:
+        raise ReplacedError(str(error)) from None
+
+
 def check_same_dataset(comm: Communication, reader: Reader) -> None:
-    """Raise ValueError on all ranks unless their arrays have the same shape, dtype and order. Collective."""
+    """Raise ReplacedError on all ranks unless they have opened the same array, in one version. Collective."""
     reader.build_index(comm)
     description = f"{reader.shape} {reader.dtype}"
     # By the order in which elements lie in the file the ranks choose what each reads: if it differs, they would
     # send messages that do not fit together.
     layouts = [reader.read_layout(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
-    hint = "the ranks must see the same file"
-    comm.check_same(f"{description} {layouts}", "the array in the file", description=description, hint=hint)
+    check_same_file(comm, reader.version, f"{description} {layouts}", description)
 
 
 def read_part(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -26,9 +26,10 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import pytree
 from minisplit.core.storage import Box, StoredArray
-from minisplit.io.atomic import check_target, move_into_place, remove, sync
+from minisplit.io.atomic import check_target, move_into_place, sync
 from minisplit.io.chunks import chunk_shape
 from minisplit.io.collective import on_rank_0
+from minisplit.io.files import FileLock, beside, make_empty, remove
 from minisplit.io.formats.base import Format, Target, Writer, path_text
 from minisplit.io.formats.registry import format_of
 from minisplit.vmap.pytree import input_labels
@@ -43,12 +44,17 @@ class FileSink:
     def __init__(self, out: Any, comm: Communication, job: str, resume: bool) -> None:
         self.comm = comm
         labels = zip(input_labels(pytree.tree_structure(out)), pytree.tree_leaves(out), strict=True)
-        self._labelled = {label: Path(path_text(path)) for label, path in labels if path is not None}
-        self._formats = {path: _format_of(path) for path in self._labelled.values()}
-        if len(set(map(os.path.abspath, self._formats))) != len(self._labelled) or not self._labelled:
+        given = {label: path_text(path) for label, path in labels if path is not None}
+        # Behind symbolic links, which stay links.
+        self._labelled = {label: Path(os.path.realpath(path)) for label, path in given.items()}
+        formats = [_format_of(Path(path)) for path in given.values()]
+        self._formats = dict(zip(self._labelled.values(), formats, strict=True))
+        if len(self._formats) != len(self._labelled) or not self._labelled:
             raise ValueError(f"out must be a path, or a different one for each mapped output, got {out!r}")
         first = next(iter(self._formats))
-        self._journal = first.with_name(f".{first.name}.journal")
+        self._journal = Path(beside(str(first), ".journal"))
+        # On rank 0, while the call runs: another call with the same output is refused.
+        self._locks = ExitStack()
         self._outputs: list[FileOutput] = []
         self._writers: list[Writer | None] = []
         self._log: TextIO | None = None
@@ -57,6 +63,16 @@ class FileSink:
 
     def _begin(self, job: str, resume: bool) -> list[tuple[int, int]]:
         """Return what an interrupted call has done; if nothing is to be resumed, start afresh. On rank 0."""
+        for path, format in self._formats.items():
+            check_target(str(path), format.check_replaceable)
+        with ExitStack() as stack:
+            for path in self._formats:
+                stack.enter_context(closing(FileLock(str(path))))
+            done = self._find_done(job, resume)
+            self._locks = stack.pop_all()
+        return done
+
+    def _find_done(self, job: str, resume: bool) -> list[tuple[int, int]]:
         job_file = self._journal / "job"
         if resume and job_file.exists():
             interrupted = job_file.read_text()
@@ -65,20 +81,22 @@ class FileSink:
                     f"{self._journal} is of another call, so resume=True cannot go on with it: that was "
                     f"{interrupted}, this is {job}; call without resume= to start afresh"
                 )
-            logs = [file.read_text().splitlines() for file in self._journal.glob("done-*")]
-            # A rank that was killed while it wrote may have left half a line.
+            # Without what is behind the last line: a rank that was killed may have left half of one.
+            logs = [file.read_text().split("\n")[:-1] for file in self._journal.glob("done-*")]
             lines = [line.split() for log in logs for line in log]
-            done = sorted((int(line[0]), int(line[1])) for line in lines if len(line) == 2)
+            done = sorted((int(start), int(stop)) for start, stop in lines)
             # A call that was killed before its first block may have left half a file: `create` writes no journal.
             if done and all(_partial(path).exists() for path in self._formats):
                 return done
         # The journal first: without it what is left of the files counts for nothing.
         shutil.rmtree(self._journal, ignore_errors=True)
-        for path, format in self._formats.items():
-            check_target(str(path.absolute()), format.check_replaceable)
+        for path in self._formats:
             remove(str(_partial(path)))
         self._journal.mkdir()
-        job_file.write_text(job)
+        # In one step: a call that is killed here leaves no half of it, which would be that of another call.
+        new = self._journal / "new"
+        new.write_text(job)
+        new.replace(job_file)
         return []
 
     def done(self) -> Sequence[tuple[int, int]]:
@@ -110,6 +128,9 @@ class FileSink:
                 target = Target(str(_partial(path)), dataset, layout, dtype, options)
                 self._outputs.append(FileOutput(path, format, target))
             if self.comm.rank == 0:
+                for path, format in self._formats.items():
+                    if not os.path.exists(_partial(path)):
+                        make_empty(str(_partial(path)), like=str(path), folder=format.folders)
                 for output in self._outputs:
                     output.create(resumed)
         with agreement(self.comm, "opening the output files"):
@@ -141,7 +162,7 @@ class FileSink:
     def finish(self) -> Sequence[StoredArray]:
         with agreement(self.comm, "handing the output files to the disk"):
             # Libraries may write the last of it when they close a file.
-            self.close()
+            self._close_files()
             for path in self._formats:
                 sync(str(_partial(path)), self.comm.rank, self.comm.size)
         with agreement(self.comm, "putting the output files in their place"):
@@ -151,9 +172,15 @@ class FileSink:
                     remove(str(_partial(path)))  # what a folder has replaced
                 shutil.rmtree(self._journal, ignore_errors=True)
         with agreement(self.comm, "opening the outputs"):
-            return [output.open(self.comm) for output in self._outputs]
+            outputs = [output.open(self.comm) for output in self._outputs]
+            self._locks.close()
+        return outputs
 
     def close(self) -> None:
+        with self._locks:
+            self._close_files()
+
+    def _close_files(self) -> None:
         # All of them, also if one fails to close.
         with ExitStack() as stack:
             for file in (self._log, *self._writers):
@@ -178,9 +205,7 @@ class FileOutput:
     def create(self, resumed: bool) -> None:
         """Make the file, or check that it is as an interrupted call has made it. On rank 0."""
         target, format = self.target, self.format
-        if not (resumed and os.path.exists(target.path)):
-            if target.dataset is not None and format.chunk_files:
-                format.create_parents(target.path, target.dataset)
+        if not resumed:
             format.create(target)
             return
         with closing(format.open_reader(target.path, target.dataset, None)) as reader:
@@ -224,4 +249,4 @@ def _format_of(path: Path) -> Format:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+    return Path(beside(str(path), ".partial"))

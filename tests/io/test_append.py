@@ -120,7 +120,7 @@ def test_F6_two_jobs_add_to_one_file(comm, raises_alike, folder):
     if comm.rank == 0:
         other = path.open()
         fcntl.flock(other, fcntl.LOCK_EX)
-    with raises_alike(BlockingIOError, "another job is adding to the file"):
+    with raises_alike(BlockingIOError, "another job is writing to the file"):
         ms.save(ms.ones(3, split=0), path, mode="extend")
     if comm.rank == 0:
         other.close()
@@ -142,7 +142,7 @@ def test_F6_two_jobs_add_to_one_file(comm, raises_alike, folder):
         finally:
             on_rank_0(comm, lambda: setattr(atomic, name, real))
 
-    meanwhile("_lock", grown, ValueError, r"had the shape \(4,\), but meanwhile \(5,\)")
-    meanwhile("_lock", replaced, ValueError, r"had the shape \(5,\), but meanwhile \(2,\)")
+    meanwhile("lock", grown, ValueError, r"had the shape \(4,\), but was changed meanwhile")
+    meanwhile("lock", replaced, ValueError, r"had the shape \(5,\), but was changed meanwhile")
     meanwhile("sync", replaced, FileExistsError, "replaced by another while it grew")
     assert np.load(path).tolist() == [0, 0]

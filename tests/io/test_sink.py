@@ -17,10 +17,11 @@ from files import on_rank_0
 from torch.utils import _pytree as pytree
 
 import minisplit as ms
+from minisplit.core.communication.agreement import agreement
 from minisplit.io import atomic
 from minisplit.io.formats.base import Target
 from minisplit.io.formats.registry import format_of
-from minisplit.io.sink import FileOutput
+from minisplit.io.sink import FileOutput, FileSink
 from minisplit.testing import assert_equal, run
 
 WHOLE = np.arange(68.0).reshape(17, 4)
@@ -295,3 +296,76 @@ def test_V24_another_function_on_one_rank(folder: Path, rank: int, size: int, ra
     if size > 1:
         with ms.debug(), raises_alike(ValueError, match="every rank must map the same function"):
             ms.vmap(double if rank else torch.sqrt)(ms.open(folder / "x.npy"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_F6_of_two_calls_with_one_output_one_is_refused(
+    folder: Path, comm: ms.Communication, raises_alike: Any, suffix: str, resume: bool
+) -> None:
+    """The first returned with what the second had half written."""
+
+    def other(v: torch.Tensor) -> torch.Tensor:
+        if ms.get_comm().rank == 0:
+            x = ms.array(WHOLE, split=0, comm=ms.MPI_SELF)
+            with pytest.raises(BlockingIOError, match="another job is writing to the file"):
+                ms.vmap(double, out=folder / f"y{suffix}", resume=resume)(x)
+        return v * 3
+
+    with ms.debug(False):
+        (y,) = ms.vmap(other, chunk_size=3, out=folder / f"y{suffix}")(ms.open(folder / "x.npy"))
+    assert_equal(y.load(), torch.from_numpy(WHOLE * 3))
+    (y,) = ms.vmap(double, out=folder / f"y{suffix}")(ms.open(folder / "x.npy"))  # it was given free
+    assert sorted(path.name for path in folder.iterdir()) == ["x.npy", f"y{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_link_stays_a_link(folder: Path, comm: ms.Communication, suffix: str) -> None:
+    on_rank_0(comm, (folder / "far").mkdir)
+    on_rank_0(comm, lambda: (folder / f"y{suffix}").symlink_to(folder / "far" / f"z{suffix}"))
+    ms.vmap(double, out=folder / f"y{suffix}")(ms.open(folder / "x.npy"))
+    assert (folder / f"y{suffix}").is_symlink()
+    assert_equal(ms.load(folder / "far" / f"z{suffix}"), torch.from_numpy(WHOLE * 2))
+
+
+@pytest.mark.parametrize("text", ["", "half of a jo"])
+def test_F10_a_journal_that_was_half_written(folder: Path, comm: ms.Communication, text: str) -> None:
+    """The call was killed while it wrote what it is: the next one starts afresh."""
+    on_rank_0(comm, (folder / ".y.npy.journal").mkdir)
+    on_rank_0(comm, lambda: (folder / ".y.npy.journal" / "new").write_text(text))
+    (y,) = ms.vmap(double, out=folder / "y.npy", resume=True)(ms.open(folder / "x.npy"))
+    assert_equal(y.load(), torch.from_numpy(WHOLE * 2))
+
+
+def test_F10_half_a_line_of_a_journal(folder: Path, comm: ms.Communication, raises_alike: Any) -> None:
+    """ "0 17" cut short was taken for the samples from 0 to 1."""
+    mapped = ms.vmap(double, chunk_size=1, out=folder / "y.npy", resume=True)
+    real = FileSink.finish
+
+    def finish(sink: FileSink) -> None:
+        with agreement(sink.comm, "being killed"):
+            raise OSError("killed")
+
+    ms.get_comm().agree(np.zeros(1, dtype=np.int64))
+    FileSink.finish = finish  # type: ignore[method-assign, assignment]
+    try:
+        with raises_alike(OSError, match="killed"):
+            mapped(ms.open(folder / "x.npy"))
+    finally:
+        ms.get_comm().agree(np.zeros(1, dtype=np.int64))
+        FileSink.finish = real  # type: ignore[method-assign]
+
+    def cut() -> None:
+        """As if a rank had been killed while it noted the last sample, and had not written it."""
+        for log in (folder / ".y.npy.journal").glob("done-*"):
+            log.write_text("")
+        (folder / ".y.npy.journal" / "done-0-1").write_text("0 5\n5 1")
+        written = np.load(folder / ".y.npy.partial")
+        written[5:] = -1
+        (folder / ".y.npy.partial").write_bytes(b"")
+        with (folder / ".y.npy.partial").open("wb") as file:
+            np.save(file, written)
+
+    on_rank_0(comm, cut)
+    (y,) = mapped(ms.open(folder / "x.npy"))
+    assert_equal(y.load(), torch.from_numpy(WHOLE * 2))

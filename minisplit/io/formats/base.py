@@ -92,6 +92,8 @@ class Format:
     # Whether a dataset is a folder with a file for each chunk. Then a dataset is added without a copy of the
     # others, and two ranks must not write to one chunk.
     chunk_files = False
+    # Whether a file of this format is a folder.
+    folders = False
 
     def dataset_names(self, path: str) -> list[str]:
         """Return the names of the datasets in a file; [""] for an array without a name."""
@@ -112,7 +114,7 @@ class Format:
         raise NotImplementedError
 
     def create(self, target: Target) -> None:
-        """Make the file, or add a dataset to the file that is there, with room for the whole array."""
+        """Fill an empty file or folder, or add a dataset to what is there, with room for the whole array."""
         raise NotImplementedError
 
     def open_writer(self, target: Target) -> Writer:
@@ -132,9 +134,16 @@ class Format:
         """Return the folder of a dataset, where `chunk_files` is true. Pure; ValueError for an impossible name."""
         raise NotImplementedError
 
-    def create_parents(self, path: str, dataset: str) -> None:
-        """Make the groups above the folder of a dataset; ValueError if a dataset cannot be there."""
+    def place_to_add(self, path: str, dataset: str) -> tuple[str, str | None]:
+        """Return the folder that is to be made, or replaced, for a new dataset, and the name of the dataset in it.
+
+        The folder is that of the dataset, or of the first group above it that is missing, or the whole store. By
+        one move of it the store has the dataset. ValueError if a dataset cannot be there.
+        """
         raise NotImplementedError
+
+    def forget_shapes(self, path: str, folder: str) -> None:
+        """Remove what the groups above a folder of a store say of the arrays in it, before it is replaced."""
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
         """Return the options with which to make a dataset that grows later. Pure."""

@@ -22,6 +22,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
+from minisplit.io.files import file_version
 from minisplit.io.formats import tables
 from minisplit.io.formats.base import OpenFile, Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import numpy_dtype
@@ -59,7 +60,7 @@ class Csv(tables.TableFormat):
                 f"a first line of numbers would be read as a row: name a column by letters, got {names}"
             )
         import_for("pyarrow.csv", "CSV")
-        with open(target.path, "x", encoding="utf-8", newline="") as file:
+        with open(target.path, "w", encoding="utf-8", newline="") as file:
             if names is not None:
                 separator = target.options.get("sep", ",")
                 text_csv.writer(file, delimiter=separator, lineterminator="\n").writerow(names)
@@ -96,10 +97,11 @@ class CsvReader(OpenFile, tables.TableReader):
 
     def __init__(self, path: str, dataset: str | None, dtype: torch.dtype, separator: str) -> None:
         self._csv = import_for("pyarrow.csv", "CSV")
+        self._file = open(path, "rb")  # noqa: SIM115 - until `close`
+        self.version = file_version(self._file.fileno())
         self._names, self._begin = _first_line(path, separator)
         super().__init__(path, self._names, dataset)
         self._separator, self.dtype = separator, dtype
-        self._file = open(path, "rb")  # noqa: SIM115 - until `close`
         # Empty lines at the end are no rows.
         size = self._file.seek(0, os.SEEK_END)
         tail = self._text(max(size - _TAIL, self._begin), size)

@@ -19,6 +19,7 @@ import torch
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
+from minisplit.io.files import file_version, has_content
 from minisplit.io.formats.base import ArrayWriter, Format, OpenFile, Target, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
@@ -34,6 +35,7 @@ class Hdf5(Format):
     name = "hdf5"
     suffixes = (".h5", ".hdf5", ".he5", ".hdf")
     contents = "datasets"
+    read_options = ("external",)
     write_options = None
 
     def dataset_names(self, path: str) -> list[str]:
@@ -41,7 +43,7 @@ class Hdf5(Format):
             return _dataset_names(file)
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        return Hdf5Reader(path, dataset)
+        return Hdf5Reader(path, dataset, external=bool(options.get("external", False)))
 
     def write_layout(self, target: Target) -> Layout:
         numpy_dtype(target.dtype, self.name)
@@ -108,16 +110,20 @@ class Hdf5(Format):
 class Hdf5Reader(OpenFile, Reader):
     """Reads a dataset by the library, which knows its chunks and how they are compressed."""
 
-    def __init__(self, path: str, dataset: str | None) -> None:
+    def __init__(self, path: str, dataset: str | None, *, external: bool = False) -> None:
         h5py = _h5py()
         with ExitStack() as stack:
             self._file = stack.enter_context(h5py.File(path, "r"))
             name = only_dataset(path, _dataset_names(self._file)) if dataset is None else dataset
+            if not external:
+                # Before it is opened: the library would open the other file.
+                _check_inside(self._file, name, path)
             item = self._file.get(name)
             check_item(item, h5py.Dataset, name, path, lambda: _dataset_names(self._file))
             if item.shape is None:
                 raise ValueError(f"the dataset {name!r} in {path} is empty: it has no shape")
             self._dataset, self.shape = item, item.shape
+            self.version = file_version(self._file.id.get_vfd_handle())
             self.dtype = torch_dtype(item.dtype, f"{name!r} in {path}")
             stack.pop_all()  # the file stays open, until `close`
 
@@ -166,8 +172,8 @@ class _FailureHidingFile(io.FileIO):
 @contextmanager
 def _open_to_change(path: str) -> Iterator[Any]:
     """Open a file, or make it, for the library to change; OSError at the end where a write failed."""
-    exists = os.path.exists(path)
-    with _FailureHidingFile(path, "r+" if exists else "x+") as disk:
+    exists = has_content(path)
+    with _FailureHidingFile(path, "r+" if exists else "w+") as disk:
         try:
             with _h5py().File(disk, "r+" if exists else "w") as file:
                 yield file
@@ -188,6 +194,46 @@ def _library_options(target: Target) -> dict[str, Any]:
     if chunks is None or chunks is True:
         chunks = chunk_shape(layout, target.dtype.itemsize, _MAX_CHUNK)
     return {**options, "chunks": chunks}
+
+
+def _check_inside(file: Any, name: str, path: str, most_links: int = 16) -> None:
+    """Raise ValueError if a dataset, or a link on the way to it, takes what it has from another file.
+
+    Otherwise a file could make a program read any other file for which it has the rights.
+    """
+    h5py, group, parts = _h5py(), file, name.split("/")
+    while parts:
+        part = parts.pop(0)
+        link = group.get(part, getlink=True) if part not in {"", "."} and isinstance(group, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise ValueError(_names_another(name, path, link.filename))
+        if isinstance(link, h5py.SoftLink):
+            most_links -= 1
+            if most_links < 0:
+                raise ValueError(f"{name!r} in {path} is a link to a link to a link without end")
+            group = file if link.path.startswith("/") else group
+            parts = link.path.split("/") + parts
+        elif link is not None:
+            group = group[part]
+    if not isinstance(group, h5py.Dataset):
+        return
+    others = [os.fsdecode(each[0]) for each in group.external or ()]
+    for source in group.virtual_sources() if group.is_virtual else ():
+        if source.file_name == ".":  # in this file
+            if not most_links:
+                raise ValueError(f"{name!r} in {path} is made of datasets that are made of others without end")
+            _check_inside(file, source.dset_name, path, most_links - 1)
+        else:
+            others.append(source.file_name)
+    if others:
+        raise ValueError(_names_another(name, path, others[0]))
+
+
+def _names_another(name: str, path: str, other: str) -> str:
+    return (
+        f"{name!r} in {path} takes its numbers from another file, {other!r}: if you trust both, load it by "
+        "load(path, dataset, external=True)"
+    )
 
 
 def _dataset_names(file: Any) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,6 @@ from minisplit.core.storage import Reader
 from minisplit.io.formats.base import Format, Shape, Target, Writer
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
-
-# Version 3.0 is for field names outside of latin1, which arrays of numbers do not have.
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Npy(Format):
@@ -30,9 +29,15 @@ class Npy(Format):
         return [""]
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        shape, fortran, stored, offset = _read_header(path)
-        dtype = torch_dtype(stored, path)
-        return RawReader(path, offset, shape, dtype, swapped=not stored.isnative, fortran=fortran)
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            shape, fortran, stored, offset = _read_header(file)
+            dtype = torch_dtype(stored, path)
+            reader = RawReader(file, offset, shape, dtype, swapped=not stored.isnative, fortran=fortran)
+            # Its length is no part of the version: while rows are added to the file it has that of before still.
+            reader.version = f"inode {os.fstat(file.fileno()).st_ino}"
+            stack.pop_all()  # the file stays open, until `close`
+        return reader
 
     def write_layout(self, target: Target) -> Layout:
         numpy_dtype(target.dtype, self.name)
@@ -40,25 +45,29 @@ class Npy(Format):
 
     def create(self, target: Target) -> None:
         descr = np.lib.format.dtype_to_descr(numpy_dtype(target.dtype, self.name))
-        with open(target.path, "xb") as file:
+        with open(target.path, "wb") as file:
             header = {"descr": descr, "fortran_order": False, "shape": target.layout.shape}
             np.lib.format.write_array_header_1_0(file, header)
             # Room for all numbers: ranks write them in any order.
             file.truncate(file.tell() + target.layout.size * target.dtype.itemsize)
 
     def open_writer(self, target: Target) -> Writer:
-        return RawWriter(target.path, _read_header(target.path)[3], target.layout.shape)
+        with open(target.path, "rb") as file:
+            offset = _read_header(file)[3]
+        return RawWriter(target.path, offset, target.layout.shape)
 
     def append_target(self, target: Target) -> Target:
-        _, fortran, stored, _ = _read_header(target.path)
+        with open(target.path, "rb") as file:
+            _, fortran, stored, _ = _read_header(file)
         if fortran or not stored.isnative:
             order = "column-major" if fortran else "big-endian"
             raise ValueError(f"{target.path} is {order}, so no rows can be added to it: load it, and save it anew")
         return super().append_target(target)
 
     def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes]:
-        _, _, stored, end = _read_header(path)
         with open(path, "rb") as file:
+            _, _, stored, end = _read_header(file)
+            file.seek(0)
             start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
         header = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": shape}
         # The header keeps its length, as the numbers behind it stay where they are. NumPy pads headers with
@@ -69,20 +78,22 @@ class Npy(Format):
         return start, text
 
 
-def _read_header(path: str) -> tuple[Shape, bool, np.dtype[Any], int]:
+def _read_header(file: io.BufferedReader) -> tuple[Shape, bool, np.dtype[Any], int]:
     """Return shape, whether in Fortran order, dtype, and where the numbers begin; ValueError for other files."""
-    with open(path, "rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            if version not in _HEADERS:
-                raise ValueError(f"its version is {version}, which arrays of numbers never have")
-            shape, fortran, dtype = _HEADERS[version](file)
-        except ValueError as error:
-            size = os.fstat(file.fileno()).st_size
-            raise ValueError(f"{path}, of {size} bytes, is no .npy file, or is truncated: {error}") from error
-        if min(shape, default=0) < 0:
-            raise ValueError(f"{path} is no .npy file: its header tells of shape {shape}")
-        return shape, fortran, dtype, file.tell()
+    try:
+        version = np.lib.format.read_magic(file)
+        # NumPy's public functions are for versions 1.0 and 2.0. Version 3.0 is 2.0 with its text in UTF-8, which
+        # makes a difference in the names of fields alone; arrays of numbers have none.
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        if version not in {(1, 0), (2, 0), (3, 0)}:
+            raise ValueError(f"its version is {version}, which is not known here")
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        size = os.fstat(file.fileno()).st_size
+        raise ValueError(f"{file.name}, of {size} bytes, is no .npy file, or is truncated: {error}") from error
+    if min(shape, default=0) < 0:
+        raise ValueError(f"{file.name} is no .npy file: its header tells of shape {shape}")
+    return shape, fortran, dtype, file.tell()
 
 
 NPY = Npy()

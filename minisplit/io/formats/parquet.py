@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from minisplit.core.storage import Box, Reader
+from minisplit.io.files import check_regular, open_pinned
 from minisplit.io.formats import tables
 from minisplit.io.formats.base import Target, Writer, import_for
 from minisplit.io.formats.numpy_dtypes import torch_dtype
@@ -33,15 +34,16 @@ class Parquet(tables.TableFormat):
     name = "parquet"
     suffixes = (".parquet", ".pq")
     write_options = ("columns",)
+    folders = True
 
     def dataset_names(self, path: str) -> list[str]:
-        return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
+        with open_pinned(path):
+            return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         return ParquetReader(path, dataset, dtype)
 
     def create(self, target: Target) -> None:
-        os.mkdir(target.path)
         writer, shape = self.open_writer(target), target.layout.shape
         if not target.layout.size:
             # No rank has rows to write, and a folder without a file has no columns.
@@ -51,7 +53,11 @@ class Parquet(tables.TableFormat):
         return ParquetWriter(target)
 
     def check_replaceable(self, path: str) -> None:
-        if os.path.isdir(path) and any(not name.startswith("part-") for name in os.listdir(path)):
+        if os.path.isfile(path):
+            raise FileExistsError(
+                errno.EEXIST, "a table is saved as a folder, which does not replace a file; remove it before", path
+            )
+        if any(not name.startswith("part-") for name in os.listdir(path)):
             raise FileExistsError(errno.EEXIST, "there is something else, which a table must not replace", path)
 
     def append_target(self, target: Target) -> Target:
@@ -77,7 +83,9 @@ class ParquetReader(tables.TableReader):
     """Reads the groups of rows, by which Parquet files are compressed, that have rows of a box."""
 
     def __init__(self, path: str, dataset: str | None, dtype: torch.dtype | None) -> None:
-        self._files = [_open_file(part) for part in _part_paths(path)]
+        with open_pinned(path) as pinned:
+            self._files = [_open_file(part) for part in _part_paths(path)]
+        self.version = pinned.version
         schema = self._files[0].schema_arrow
         super().__init__(path, schema.names, dataset)
         for file in self._files[1:]:
@@ -143,6 +151,7 @@ def _part_paths(path: str) -> list[str]:
 
 def _open_file(path: str) -> Any:
     # Of a file that is missing pyarrow raises errors of its own, without the path.
+    check_regular(path)
     with open(path, "rb"):
         return import_for("pyarrow.parquet", "Parquet").ParquetFile(path)
 

@@ -7,6 +7,7 @@ full disk, or a file that another program cuts short, ends the process by a sign
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
+from minisplit.io.files import file_version
 from minisplit.io.formats.base import OpenFile, Shape, Writer
 
 # Pieces of a file from this size on are read one by one: for shorter ones the system call costs more than the
@@ -29,14 +31,17 @@ _MAX_CALL = 2**30
 
 
 class RawReader(OpenFile, Reader):
-    """An array that lies in the file from byte `offset` on, in row-major or, `fortran`, in column-major order.
+    """An array that lies in an open file from byte `offset` on, in row-major or, `fortran`, in column-major order.
 
-    ValueError where the file is too short for it.
+    ValueError where the file is too short for it. The file is the one whose header was read, also where another
+    one has its name meanwhile. `close` closes it.
     """
+
+    _file: io.BufferedReader
 
     def __init__(
         self,
-        path: str,
+        file: io.BufferedReader,
         offset: int,
         shape: Shape,
         dtype: torch.dtype,
@@ -46,11 +51,10 @@ class RawReader(OpenFile, Reader):
     ) -> None:
         self.shape, self.dtype = shape, dtype
         self._offset, self._swapped, self._fortran = offset, swapped, fortran
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - until `close`
-        end, size = offset + math.prod(shape) * dtype.itemsize, os.fstat(self._file.fileno()).st_size
+        self._file, self.version = file, file_version(file.fileno())
+        end, size = offset + math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
         if size < end:
-            self.close()
-            raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {size}")
+            raise ValueError(f"{file.name} is truncated: its header tells of {end} bytes, but it has {size}")
 
     def read_layout(self, layout: Layout) -> Layout:
         if not self._fortran:

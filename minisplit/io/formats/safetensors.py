@@ -6,20 +6,22 @@ one after the other without gaps, in row-major order and little-endian.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Any, NamedTuple
 
 import torch
 
+from minisplit.core.error_text import short_list
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
 from minisplit.io.chunks import blocks
+from minisplit.io.files import has_content, make_empty
 from minisplit.io.formats.base import Format, Shape, Target, Writer, list_datasets, only_dataset
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
 
@@ -53,11 +55,16 @@ class Safetensors(Format):
     contents = "datasets"
 
     def dataset_names(self, path: str) -> list[str]:
-        return list(read_header(path)[0])
+        with open(path, "rb") as file:
+            return list(read_header(file)[0])
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        tensors, _ = read_header(path)
-        return open_array(path, tensors, only_dataset(path, list(tensors)) if dataset is None else dataset)
+        with ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            tensors, _ = read_header(file)
+            reader = open_array(file, tensors, only_dataset(path, list(tensors)) if dataset is None else dataset)
+            stack.pop_all()  # the file stays open, until `close`
+        return reader
 
     def write_layout(self, target: Target) -> Layout:
         dtype_code(target.dtype)
@@ -65,18 +72,20 @@ class Safetensors(Format):
 
     def create(self, target: Target) -> None:
         array = {target.array_name: (target.layout.shape, target.dtype)}
-        if os.path.exists(target.path):
+        if has_content(target.path):
             _rewrite(target.path, array)
         else:
             create_file(target.path, array, {})
 
     def resize(self, target: Target, shape: Shape) -> None:
         path, name = target.path, target.array_name
-        dtype = array_dtype(name, read_header(path)[0][name], path)
+        with open(path, "rb") as file:
+            dtype = array_dtype(name, read_header(file)[0][name], path)
         _rewrite(path, {name: (shape, dtype)}, resized=name)
 
     def open_writer(self, target: Target) -> Writer:
-        info = read_header(target.path)[0][target.array_name]
+        with open(target.path, "rb") as file:
+            info = read_header(file)[0][target.array_name]
         return RawWriter(target.path, info.offset, target.layout.shape)
 
 
@@ -109,7 +118,7 @@ def create_file(path: str, arrays: Arrays, metadata: Mapping[str, str]) -> None:
     text += b" " * (-len(text) % 8)
     if len(text) > _MAX_HEADER:
         raise ValueError(f"{len(arrays)} arrays need a header of {len(text)} bytes, of at most {_MAX_HEADER}")
-    with open(path, "xb") as file:
+    with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
 
@@ -119,22 +128,25 @@ def _rewrite(path: str, arrays: Arrays, resized: str | None = None) -> None:
 
     The other arrays are copied, and so is what there is of the array `resized`.
     """
-    old, metadata = read_header(path)
-    others = {
-        name: (info.shape, array_dtype(name, info, path)) for name, info in old.items() if name not in arrays
-    }
     new_path = f"{path}.new"
     try:
-        create_file(new_path, {**others, **arrays}, metadata)
-        shutil.copymode(path, new_path)
-        new, _ = read_header(new_path)
-        for name in (*others, *([resized] if resized else ())):
-            nbytes = old[name].nbytes
-            with ExitStack() as stack:
-                source = stack.enter_context(closing(RawReader(path, old[name].offset, (nbytes,), torch.uint8)))
-                target = stack.enter_context(closing(RawWriter(new_path, new[name].offset, (nbytes,))))
-                for block, _ in blocks((slice(0, nbytes),), 1, 2**22):
-                    target.write(block, source.read(block))
+        with open(path, "rb") as file:
+            old, metadata = read_header(file)
+            others = {
+                name: (info.shape, array_dtype(name, info, path))
+                for name, info in old.items()
+                if name not in arrays
+            }
+            make_empty(new_path, like=path)
+            create_file(new_path, {**others, **arrays}, metadata)
+            with open(new_path, "rb") as new_file:
+                new, _ = read_header(new_file)
+            for name in (*others, *([resized] if resized else ())):
+                nbytes = old[name].nbytes
+                source = RawReader(file, old[name].offset, (nbytes,), torch.uint8)
+                with closing(RawWriter(new_path, new[name].offset, (nbytes,))) as target:
+                    for block, _ in blocks((slice(0, nbytes),), 1, 2**22):
+                        target.write(block, source.read(block))
         # `path` is itself a copy beside the file that it replaces, so nobody sees this.
         os.replace(new_path, path)
     finally:
@@ -142,37 +154,51 @@ def _rewrite(path: str, arrays: Arrays, resized: str | None = None) -> None:
             os.remove(new_path)
 
 
-def read_header(path: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+def read_header(file: io.BufferedReader) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """Return the arrays of a file, and its metadata; ValueError for another file, or one that is cut short."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        size = os.fstat(file.fileno()).st_size
-        if not 0 < length <= min(size - 8, _MAX_HEADER):
-            raise ValueError(
-                f"{path} is no safetensors file, or is truncated: it should have a header of {length} bytes, "
-                f"and has {max(size - 8, 0)}"
-            )
-        text = file.read(length)
+    path, length = file.name, int.from_bytes(file.read(8), "little")
+    size = os.fstat(file.fileno()).st_size
+    if not 0 < length <= min(size - 8, _MAX_HEADER):
+        raise ValueError(
+            f"{path} is no safetensors file, or is truncated: it should have a header of {length} bytes, "
+            f"and has {max(size - 8, 0)}"
+        )
+    text = file.read(length)
     try:
-        header = json.loads(text.decode())
+        header = json.loads(text.decode(), object_pairs_hook=_object)
         metadata = dict(header.pop("__metadata__", {}))
         arrays = {name: _tensor_info(item, 8 + length) for name, item in header.items()}
     # All that JSON of another form than that of a header raises.
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} is no safetensors file: its header is wrong: {error!r}") from error
-    end = max((info.offset + info.nbytes for info in arrays.values()), default=0)
+    end = 8 + length
+    for name, info in sorted(arrays.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
+        if info.offset != end:
+            what = "begins before the end of the one before it" if info.offset < end else "has a gap before it"
+            raise ValueError(f"{path} is no safetensors file: its header is wrong: the array {name!r} {what}")
+        end += info.nbytes
     if end > size:
         raise ValueError(f"{path} is truncated: its header tells of {end} bytes, but it has {size}")
+    if end < size:
+        raise ValueError(f"{path} has {size - end} bytes behind its last array, of which its header does not tell")
     return arrays, metadata
 
 
-def open_array(path: str, tensors: Mapping[str, TensorInfo], name: str) -> RawReader:
+def open_array(file: io.BufferedReader, tensors: Mapping[str, TensorInfo], name: str) -> RawReader:
     """Open one of the arrays that the header of a file lists; KeyError, which lists them, for another name."""
     if name not in tensors:
-        raise KeyError(f"{path} has no dataset {name!r}, but {list_datasets(list(tensors))}")
+        raise KeyError(f"{file.name} has no dataset {name!r}, but {list_datasets(list(tensors))}")
     info = tensors[name]
-    dtype = array_dtype(name, info, path)
-    return RawReader(path, info.offset, info.shape, dtype, swapped=sys.byteorder == "big")
+    dtype = array_dtype(name, info, file.name)
+    return RawReader(file, info.offset, info.shape, dtype, swapped=sys.byteorder == "big")
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON as a dict; ValueError for a name that is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"names are there twice among {short_list([repr(name) for name, _ in pairs])}")
+    return found
 
 
 def _tensor_info(item: dict[str, Any], start: int) -> TensorInfo:

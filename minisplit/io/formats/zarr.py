@@ -6,7 +6,9 @@ neighbour that has the greater part of a chunk.
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import json
 import os
 from dataclasses import replace
 from types import ModuleType
@@ -18,6 +20,7 @@ import torch
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
+from minisplit.io.files import PinnedPath, beside, make_empty, open_pinned, remove
 from minisplit.io.formats.base import ArrayWriter, Format, Target, Writer, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
@@ -25,6 +28,8 @@ from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 _MAX_CHUNK = 16 * 2**20
 # The same for arrays to which rows are added, few at a time: the last chunk is written again each time.
 _MAX_GROWING_CHUNK = 2**20
+# Seconds that a failed write waits for others of the library to end.
+_WAIT = 10
 # One of these files makes a folder an array or a group: that of version 3, or those of version 2.
 _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 
@@ -36,10 +41,11 @@ class Zarr(Format):
     suffixes = (".zarr",)
     contents = "datasets"
     write_options = None
-    chunk_files = True
+    chunk_files = folders = True
 
     def dataset_names(self, path: str) -> list[str]:
-        return _array_names(_open_node(path))
+        with open_pinned(path):
+            return _array_names(_open_node(path))
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
         return ZarrReader(path, dataset)
@@ -57,7 +63,7 @@ class Zarr(Format):
 
     def open_writer(self, target: Target) -> Writer:
         # Of a chunk that has other numbers as well only the part is changed.
-        return ArrayWriter(_open_array(target, "r+"))
+        return ZarrWriter(_open_array(target, "r+"))
 
     def check_replaceable(self, path: str) -> None:
         if not _has_metadata(path):
@@ -72,20 +78,49 @@ class Zarr(Format):
             )
         return os.path.join(path, *parts)
 
-    def create_parents(self, path: str, dataset: str) -> None:
+    def place_to_add(self, path: str, dataset: str) -> tuple[str, str | None]:
+        self.dataset_folder(path, dataset)  # checks the name
         zarr, dataset = _zarr(), dataset.strip("/")
-        if os.path.exists(path) and not isinstance(_open_node(path), zarr.Group):
+        if not os.path.exists(path):
+            return path, dataset
+        root = _open_node(path)
+        if not isinstance(root, zarr.Group):
             raise ValueError(f"{path} is an array, and only a group takes one more dataset; mode='w' replaces it")
-        root = zarr.open_group(path, mode="a")
         if root.metadata.zarr_format != 3:
             # zarr-python would make an array of version 3 in it, which readers of version 2 do not find.
             raise ValueError(
                 f"{path} is a group of version 2 of Zarr, to which nothing can be added; save a new one"
             )
+        *groups, name = dataset.split("/")
+        for i, group in enumerate(groups):
+            above = "/".join(groups[: i + 1])
+            if above not in root:
+                return self.dataset_folder(path, above), "/".join([*groups[i + 1 :], name])
+            if not isinstance(root[above], zarr.Group):
+                raise ValueError(f"{dataset!r} in {path} cannot be a dataset: {group!r} above it is an array")
         if dataset in root:
             check_item(root[dataset], zarr.Array, dataset, path, lambda: _array_names(root))
-        if "/" in dataset:
-            root.require_group(dataset.rpartition("/")[0])
+        return self.dataset_folder(path, dataset), None
+
+    def forget_shapes(self, path: str, folder: str) -> None:
+        """Remove the metadata that groups have of arrays in them, "consolidated": programs would read old shapes.
+
+        Without these they read those of the arrays.
+        """
+        group, root = os.path.realpath(os.path.dirname(folder)), os.path.realpath(path)
+        while os.path.commonpath([group, root]) == root:
+            remove(os.path.join(group, ".zmetadata"))
+            file = os.path.join(group, "zarr.json")
+            if os.path.exists(file):
+                with open(file, encoding="utf-8") as old:
+                    metadata = json.load(old)
+                if metadata.pop("consolidated_metadata", None) is not None:
+                    new = beside(root, ".json.partial")
+                    make_empty(new, like=file)
+                    with open(new, "w", encoding="utf-8") as text:
+                        json.dump(metadata, text, indent=2)
+                    os.replace(new, file)
+            group = os.path.dirname(group)
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
         chunks = growing_chunk_shape(target.layout, target.dtype.itemsize, _MAX_GROWING_CHUNK)
@@ -100,22 +135,53 @@ class Zarr(Format):
         _open_array(target, "r+").resize(shape)
 
 
+class ZarrWriter(ArrayWriter):
+    """Writes chunks, each a file."""
+
+    def write(self, box: Box, part: torch.Tensor) -> None:
+        try:
+            super().write(box, part)
+        except BaseException:
+            # The library writes several chunks at once, and goes on with the others after one has failed: in a
+            # folder that is removed meanwhile, which it would make again.
+            import_for("zarr.core.sync", "Zarr").sync(_wait_for_tasks())
+            raise
+
+
+async def _wait_for_tasks() -> None:
+    """Wait for what else runs in the event loop of zarr-python, but for such waits of other ranks."""
+    tasks = [task for task in asyncio.all_tasks() if "_wait_for_tasks" not in str(task.get_coro())]
+    if tasks:
+        await asyncio.wait(tasks, timeout=_WAIT)
+
+
 class ZarrReader(Reader):
     """Reads an array of a group, or the array that has the path itself."""
 
     def __init__(self, path: str, dataset: str | None) -> None:
-        node, zarr = _open_node(path), _zarr()
-        name = only_dataset(path, _array_names(node)) if dataset is None else dataset.strip("/")
-        if name:
-            item = node.get(name) if isinstance(node, zarr.Group) else None
-            check_item(item, zarr.Array, name, path, lambda: _array_names(node))
-            node = item
+        zarr = _zarr()
+        with open_pinned(path):
+            node = _open_node(path)
+            name = only_dataset(path, _array_names(node)) if dataset is None else dataset.strip("/")
+            if name:
+                item = node.get(name) if isinstance(node, zarr.Group) else None
+                check_item(item, zarr.Array, name, path, lambda: _array_names(node))
+        self._pinned = PinnedPath(os.path.join(path, name))
+        try:
+            # Once more, as the folder that is pinned now may be a newer one.
+            self._open(zarr.open_array(os.path.join(path, name), mode="r"), path, name)
+            self._pinned.check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, node: Any, path: str, name: str) -> None:
         where = f"{name!r} in {path}" if name else path
         # By version 2 of the format objects may be pickled, and unpickling runs code.
         codecs = (*(node.filters or ()), *(node.compressors or ()))
         if any("pickle" in type(codec).__name__.lower() for codec in codecs):
             raise TypeError(f"{where} holds pickled Python objects, which minisplit never unpickles; save numbers")
-        self._array = node
+        self._array, self.version = node, self._pinned.version
         self.dtype = torch_dtype(node.dtype, where)
         self.shape = tuple(node.shape)
 
@@ -123,10 +189,17 @@ class ZarrReader(Reader):
         return chunk_read_layout(layout, self._array.shards or self._array.chunks)
 
     def read(self, box: Box) -> torch.Tensor:
-        part = np.asarray(self._array[box])
+        try:
+            part = np.asarray(self._array[box])
+        finally:
+            # The chunks of a folder that was removed would be taken for those that were never written.
+            self._pinned.check()
         # Arrays of zarr-python may be big-endian, in Fortran order, or read-only: torch takes none of these.
         native = np.require(part, dtype=part.dtype.newbyteorder("="), requirements=["C", "W"])
         return torch.from_numpy(native)
+
+    def close(self) -> None:
+        self._pinned.close()
 
 
 def _default_chunks(target: Target) -> tuple[int, ...]:

@@ -68,3 +68,54 @@ def test_who_writes(tmp_path, options, writer):
     opened.close()
     assert type(opened) is writer
     assert HDF5.serial_writes(options) == (writer is Hdf5Writer)
+
+
+def test_F9_another_file_is_read_only_where_asked_for(comm, folder, raises_alike):
+    """A file could make `load` return the bytes of any other."""
+    path, secret = folder / "x.h5", folder / "secret"
+
+    def make():
+        secret.write_bytes(np.arange(5, dtype=np.uint8).tobytes())
+        with h5py.File(folder / "y.h5", "w") as file:
+            file["x"] = np.arange(5, dtype=np.uint8)
+        with h5py.File(path, "w") as file:
+            file["link"] = h5py.ExternalLink(str(folder / "y.h5"), "x")
+            file["file"] = h5py.ExternalLink(str(folder / "y.h5"), "/")
+            file["soft"] = h5py.SoftLink("/link")
+            file["g/soft"] = h5py.SoftLink("/file")
+            file.create_dataset("raw", (5,), "u1", external=[(str(secret), 0, 5)])
+            layout = h5py.VirtualLayout((5,), "u1")
+            layout[:] = h5py.VirtualSource(str(folder / "y.h5"), "x", (5,))
+            file.create_virtual_dataset("virtual", layout)
+            layout = h5py.VirtualLayout((5,), "u1")
+            layout[:] = h5py.VirtualSource(".", "raw", (5,))
+            file.create_virtual_dataset("virtual of raw", layout)
+
+    on_rank_0(comm, make)
+    for name in ("link", "file/x", "soft", "g/soft/x", "raw", "virtual", "virtual of raw"):
+        for read in (ms.load, ms.open):
+            with raises_alike(ValueError, "takes its numbers from another file"):
+                read(path, name)
+        assert ms.load(path, name, external=True).tolist() == [0, 1, 2, 3, 4]
+    with raises_alike(ValueError, "takes its numbers from another file"):
+        ms.save(ms.ones(2, split=0), path, "raw", mode="extend")
+
+
+def test_F9_links_within_the_file(comm, folder, raises_alike):
+    path = folder / "x.h5"
+
+    def make():
+        with h5py.File(path, "w") as file:
+            file["g/x"] = np.arange(3)
+            file["soft"] = h5py.SoftLink("/g/x")
+            file["g/soft"] = h5py.SoftLink("x")
+            file["round"] = h5py.SoftLink("/round")
+            layout = h5py.VirtualLayout((3,), "i8")
+            layout[:] = h5py.VirtualSource(".", "g/x", (3,))
+            file.create_virtual_dataset("virtual", layout)
+
+    on_rank_0(comm, make)
+    for name in ("g/x", "soft", "g/soft", "virtual"):
+        assert ms.load(path, name).tolist() == [0, 1, 2]
+    with raises_alike(ValueError, "without end"):
+        ms.load(path, "round")

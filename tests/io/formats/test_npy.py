@@ -55,7 +55,7 @@ def test_a_header_says_more_rows_in_the_same_bytes(tmp_path, version):
     ("text", "match"),
     [
         (b"", "of 1 bytes, is no .npy file"),
-        (b"\x93NUMPY\x03\x00", r"its version is \(3, 0\)"),
+        (b"\x93NUMPY\x04\x00", r"its version is \(4, 0\)"),
         (b"\x93NUMPY\x01\x00\x76\x00" + NEGATIVE.ljust(117), r"its header tells of shape \(-1,\)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def test_a_part_is_read(drawn, code, order, sizes):
         patch.setattr(raw, "_BUFFER", sizes[1])
         file.write(b"head" + x.tobytes(order))
         file.flush()
-        reader = raw.RawReader(file.name, 4, shape, dtype, swapped=code[0] == ">", fortran=order == "F")
+        opened = Path(file.name).open("rb")  # noqa: SIM115 - until `close`
+        reader = raw.RawReader(opened, 4, shape, dtype, swapped=code[0] == ">", fortran=order == "F")
         found = reader.read(box)
         reader.close()
     assert found.is_contiguous()
@@ -72,10 +74,13 @@ def test_what_the_system_takes_in_pieces_is_read_and_written_whole(monkeypatch, 
     writer = raw.RawWriter(str(tmp_path / "x"), 0, (10,))
     writer.write((slice(0, 10),), torch.arange(10))
     writer.close()
-    reader = raw.RawReader(str(tmp_path / "x"), 0, (10,), torch.int64)
+    reader = raw.RawReader((tmp_path / "x").open("rb"), 0, (10,), torch.int64)
     assert reader.read((slice(0, 10),)).tolist() == list(range(10))
-    with pytest.raises(ValueError, match=r"x is truncated: its header tells of 88 bytes, but it has 80"):
-        raw.RawReader(str(tmp_path / "x"), 8, (10,), torch.int64)
+    with (
+        (tmp_path / "x").open("rb") as file,
+        pytest.raises(ValueError, match=r"x is truncated: its header tells of 88 bytes, but it has 80"),
+    ):
+        raw.RawReader(file, 8, (10,), torch.int64)
     (tmp_path / "x").write_bytes(bytes(8))
     with pytest.raises(ValueError, match="ends at byte 8"):
         reader.read((slice(0, 10),))

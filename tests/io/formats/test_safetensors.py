@@ -31,6 +31,10 @@ def test_F5_one_array_of_several_cannot_be_read(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
 
 
+ONE = '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
+TWICE = (len(ONE) * 2 + 3).to_bytes(8, "little") + f"{{{ONE},{ONE}}}1".encode()
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
@@ -41,6 +45,16 @@ def test_F5_one_array_of_several_cannot_be_read(tmp_path):
         (file_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}), "has 4 bytes"),
         (file_of({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}}), "its header is wrong"),
         (file_of({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}), "is truncated"),
+        (file_of({"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}, b"123"), "1 bytes behind its last"),
+        (file_of({"a": {"dtype": "U8", "shape": [2], "data_offsets": [1, 3]}}, b"123"), "'a' has a gap before it"),
+        (
+            file_of(
+                {name: {"dtype": "U8", "shape": [2], "data_offsets": [i, i + 2]} for i, name in enumerate("ab")}
+            ),
+            "'b' begins before the end of the one before it",
+        ),
+        ((36).to_bytes(8, "little") + b'{"a":{"a":1},"a":{"a":2},"b":{"c":1}', "its header is wrong"),
+        (TWICE, "names are there twice"),
     ],
 )
 def test_F1_headers_that_are_wrong(tmp_path, text, match):

@@ -1,0 +1,159 @@
+"""Files and folders as one rank sees them: which version is there, who may read it, and names beside it. Local."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+
+# Bytes of a name at most, of which some are left for what libraries put behind it.
+_MAX_NAME = 255 - 5
+# How often what cannot be removed is tried again, and seconds between.
+_REMOVALS, _PAUSE = 5, 0.02
+
+
+class ReplacedError(ValueError):
+    """A file was replaced by another one while it was opened or read: what was read may be of both."""
+
+
+class PinnedPath:
+    """A file or folder that is kept open, so that it can be told whether it is still that which has the name.
+
+    While it is open the system gives its number to no other one. Whoever reads by names, as Zarr's and Parquet's
+    libraries do, has read from this one if it has its name afterwards: one that was replaced never comes back.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.version = file_version(self._handle)
+
+    def check(self) -> None:
+        """Raise ReplacedError unless the file or folder has its name still, and nothing in a folder has moved."""
+        with suppress(OSError):
+            same = os.path.samestat(os.fstat(self._handle), os.stat(self._path))
+            if same and file_version(self._handle) == self.version:
+                return
+        raise ReplacedError(f"{self._path} was replaced by another one meanwhile; try again")
+
+    def close(self) -> None:
+        """Keep it no longer."""
+        os.close(self._handle)
+
+
+@contextmanager
+def open_pinned(path: str) -> Iterator[PinnedPath]:
+    """Let the block read what is at `path` by names; ReplacedError, whatever it raised, if it was replaced."""
+    with closing(PinnedPath(path)) as pinned:
+        try:
+            yield pinned
+        finally:
+            pinned.check()
+
+
+def file_version(handle: int) -> str:
+    """Return a text that is another one for another version of an open file."""
+    status = os.fstat(handle)
+    # Without the number of the device: of a file system in a network each machine has its own.
+    return f"inode {status.st_ino}, {status.st_size} bytes, mtime {status.st_mtime_ns} ns"
+
+
+def check_regular(path: str) -> None:
+    """Raise an OSError if there is something at `path` that is neither a file nor a folder, as a FIFO."""
+    # Reading would wait for another program, and saving replace it by a file.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise FileExistsError(errno.EEXIST, "what is there is a FIFO, a socket or a device, and no file", path)
+
+
+def has_content(path: str) -> bool:
+    """Whether there is a file that is not empty: `make_empty` makes files before a format fills them."""
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
+def make_empty(new: str, *, like: str, folder: bool = False) -> None:
+    """Make an empty file or folder, for the same users as what is at `like`, if there is something."""
+    # Before there is anything in it that others could read.
+    if folder:
+        os.mkdir(new)
+    else:
+        open(new, "xb").close()
+    if os.path.exists(like):
+        status = os.stat(like)
+        for owner, group in ((status.st_uid, -1), (-1, status.st_gid)):
+            with suppress(OSError):  # only root may give files away, and to other groups than its own nobody else
+                os.chown(new, owner, group)
+        # Who writes it must be able to.
+        os.chmod(new, stat.S_IMODE(status.st_mode) | stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR * folder)
+
+
+def beside(path: str, end: str) -> str:
+    """Return a hidden name in the folder of `path`, which tells of it and ends so.
+
+    >>> beside("a/x.npy", ".partial")
+    'a/.x.npy.partial'
+    """
+    folder, name = os.path.split(path)
+    room = _MAX_NAME - 1 - len(end)
+    if len(os.fsencode(name)) > room:
+        # Two long names may begin alike.
+        name = os.fsencode(name)[: room - 8].decode(errors="ignore") + f"{zlib.crc32(os.fsencode(name)):08x}"
+    return os.path.join(folder, f".{name}{end}")
+
+
+class FileLock:
+    """The right to change what is at `path`, which one job has at a time; BlockingIOError where another has it.
+
+    It is a file beside it, which is removed in the end. The system takes the right from a job that is killed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._name = beside(path, ".lock")
+        while True:
+            self._handle = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                lock(self._handle, path)
+                # Its last owner may have removed it since it was opened: then it keeps nobody else away.
+                if os.path.samestat(os.fstat(self._handle), os.stat(self._name)):
+                    return
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                os.close(self._handle)
+                raise
+            os.close(self._handle)
+
+    def close(self) -> None:
+        """Let others change it."""
+        with suppress(OSError):
+            os.remove(self._name)
+        os.close(self._handle)
+
+
+def lock(handle: int, path: str) -> None:
+    """Be the only job that changes a file, until it is closed; BlockingIOError where another one does."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(errno.EAGAIN, "another job is writing to the file", path) from None
+    except OSError:
+        pass  # a file system without locks
+
+
+def remove(path: str) -> None:
+    """Remove what may be there: the rest of a failed save, or what a folder replaced. Local."""
+    if os.path.isdir(path):
+        # Again where a thread of a library has put a file into a folder that was just emptied.
+        for _ in range(_REMOVALS):
+            shutil.rmtree(path, ignore_errors=True)
+            if not os.path.exists(path):
+                break
+            time.sleep(_PAUSE)
+    else:
+        with suppress(OSError):
+            os.remove(path)
