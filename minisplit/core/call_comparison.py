@@ -10,6 +10,7 @@ without it does not pay for it. A function that was imported by name before that
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -45,12 +46,17 @@ def compare_calls(namespaces: Iterable[types.ModuleType | type]) -> None:
 
 
 def _replace(namespaces: Iterable[types.ModuleType | type]) -> None:
-    comparing: dict[object, Callable[..., Any]] = {}  # a function may have several names
+    comparing: dict[types.FunctionType, Callable[..., Any]] = {}  # a function may have several names
     for namespace in namespaces:
         for name, function in list(vars(namespace).items()):
             is_public = not name.startswith("_") or name.startswith("__")
             if isinstance(function, types.FunctionType) and is_public and name not in NOT_COMPARED:
                 setattr(namespace, name, comparing.setdefault(function, _comparing(function)))
+    for function, compared in comparing.items():
+        # Pickle, for one, looks for a function where it was defined.
+        module = sys.modules[function.__module__]
+        if getattr(module, function.__name__, None) is function:
+            setattr(module, function.__name__, compared)
 
 
 def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
