@@ -70,9 +70,10 @@ def load(
     format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
         The format of the file. By default that of the end of its name.
     **options : Any
-        For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if it
-        is not all numbers; `skip_rows`, how many lines before that count for nothing; `na_values`, texts of cells
-        that are NaN beside those of pandas; `decimal`, the character in numbers; `columns`, those to load.
+        For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if not
+        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `na_values`, texts of cells
+        that are NaN beside those of pandas; `decimal`, the character in numbers; `columns`, the names of those to
+        load.
         For HDF5 `external=True` for a dataset that takes its numbers from other files.
 
     Returns
