@@ -52,11 +52,11 @@ def _replace(namespaces: Iterable[types.ModuleType | type]) -> None:
             is_public = not name.startswith("_") or name.startswith("__")
             if isinstance(function, types.FunctionType) and is_public and name not in NOT_COMPARED:
                 setattr(namespace, name, comparing.setdefault(function, _comparing(function)))
-    for function, compared in comparing.items():
+    for original, compared in comparing.items():
         # Pickle, for one, looks for a function where it was defined.
-        module = sys.modules[function.__module__]
-        if getattr(module, function.__name__, None) is function:
-            setattr(module, function.__name__, compared)
+        module = sys.modules[original.__module__]
+        if getattr(module, original.__name__, None) is original:
+            setattr(module, original.__name__, compared)
 
 
 def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
