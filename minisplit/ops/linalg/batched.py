@@ -136,7 +136,9 @@ def of_finite(function: Callable[..., Any]) -> Callable[[torch.Tensor], Any]:
 
     def checked(matrices: torch.Tensor) -> Any:
         if not matrices.isfinite().all():
-            raise torch.linalg.LinAlgError("singular values are of finite elements, got NaN or infinities")
+            raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]  # torch does not declare it
+                "singular values are of finite elements, got NaN or infinities"
+            )
         return function(matrices)
 
     return checked

@@ -199,8 +199,8 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
     axes = tuple(normalise_axis(place, as_dndarray(x).ndim, "axis") for place in given)
     shifts = tuple(shift) if isinstance(shift, Iterable) else (shift,) * len(axes)
     if len(shifts) != len(axes):
-        given = f"shift {short_repr(shift)} and axis {short_repr(axis)}"
-        raise ValueError(f"roll needs one shift for each axis, got {given}")
+        both = f"shift {short_repr(shift)} and axis {short_repr(axis)}"
+        raise ValueError(f"roll needs one shift for each axis, got {both}")
     total = dict.fromkeys(axes, 0)
     for place, step in zip(axes, shifts, strict=True):
         total[place] += as_index(step, "shift")
