@@ -412,11 +412,15 @@ class DNDarray:
         """Return the only element as a complex. Collective. See `item`."""
         return complex(self.item())
 
+    def __format__(self, spec: str) -> str:
+        """Return `repr(self)`, or in a format such as ".3f" the only element. Collective then. See `item`."""
+        return format(self.item(), spec) if spec else str(self)
+
     def __index__(self) -> int:
         """Return the integer of a 0-d array, as in `range(x)`. Local."""
         return _ops.interop.to_index(self)
 
-    def astype(self, dtype: torch.dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
+    def astype(self, dtype: Dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
         """Return the array with another dtype. Local. See `minisplit.astype`."""
         return _ops.astype(self, dtype, copy=copy, device=device)
 
@@ -449,6 +453,12 @@ class DNDarray:
     def __array__(self, dtype: np.dtype[Any] | None = None, *, copy: bool | None = None) -> NDArray[Any]:
         """Return the global array for `np.asarray(x)`. Collective where the array is split: it is gathered."""
         return _ops.interop.to_numpy(self, dtype, copy=copy)
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call what means the same as a function of NumPy, or raise TypeError. See `minisplit.ops.interop`."""
+        return _ops.interop.call_numpy(func, args, kwargs)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
         """Return the namespace of the Python Array API standard for this array: minisplit. Local."""
@@ -604,6 +614,8 @@ class DNDarray:
         def __getattr__(self, name: str) -> Any:
             """Raise AttributeError, with a hint where a tensor has the attribute."""
             hint = f"; x.larray.{name} is that of this rank's tensor" if hasattr(torch.Tensor, name) else ""
+            if name in getattr(_ops, "__all__", ()):  # of the whole array, where a tensor has one of its part
+                hint = f"; minisplit.{name}(x) is the function"
             raise AttributeError(f"'DNDarray' object has no attribute {name!r}{hint}", name=name, obj=self)
 
     # Operators
@@ -623,6 +635,10 @@ class DNDarray:
     def __abs__(self) -> DNDarray:
         """Return the absolute values. Local. See `minisplit.abs`."""
         return _ops.abs(self)
+
+    def __round__(self, digits: int | None = None) -> DNDarray:
+        """Return the elements rounded to so many decimals, for `round(x, 2)`. Local. See `minisplit.round`."""
+        return _ops.round(self, digits or 0)
 
     def __neg__(self) -> DNDarray:
         """Return `-self`. Local. See `minisplit.negative`."""
@@ -842,13 +858,17 @@ class DNDarray:
         """Return the sum along axes. See `minisplit.sum`."""
         return _ops.sum(self, axis, dtype=dtype, keepdims=keepdims)
 
-    def std(self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    def std(
+        self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False, ddof: float | None = None
+    ) -> DNDarray:
         """Return the standard deviation along axes. See `minisplit.std`."""
-        return _ops.std(self, axis, correction=correction, keepdims=keepdims)
+        return _ops.std(self, axis, correction=correction, keepdims=keepdims, ddof=ddof)
 
-    def var(self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+    def var(
+        self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False, ddof: float | None = None
+    ) -> DNDarray:
         """Return the variance along axes. See `minisplit.var`."""
-        return _ops.var(self, axis, correction=correction, keepdims=keepdims)
+        return _ops.var(self, axis, correction=correction, keepdims=keepdims, ddof=ddof)
 
     def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
         """Return the index of the greatest element along an axis. See `minisplit.argmax`."""

@@ -266,7 +266,7 @@ def from_dlpack(
 
 def _from_dndarray(
     x: DNDarray,
-    dtype: Dtype,
+    dtype: torch.dtype | None,
     split: int | None,
     is_split: int | None,
     copy: bool | None,
@@ -288,7 +288,7 @@ def _from_dndarray(
     return DNDarray(_apply_copy(shard, copy, shard is moved.larray), moved.layout, x.comm)
 
 
-def _as_tensor(obj: Any, dtype: Dtype, device: Device, *, is_part: bool = False) -> torch.Tensor:
+def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: bool = False) -> torch.Tensor:
     """Return `obj` as a tensor, which shares its memory where that is possible.
 
     is_part: whether each rank has another `obj`. Then arrays in it cannot be gathered, since other ranks may not
@@ -408,7 +408,7 @@ _SHOW: dict[str, Callable[[int], Any]] = {
 
 
 def _join_parts(
-    obj: Any, dtype: Dtype, is_split: int, copy: bool | None, device: Device, comm: Communication
+    obj: Any, dtype: torch.dtype | None, is_split: int, copy: bool | None, device: Device, comm: Communication
 ) -> DNDarray:
     """Join the ranks' own parts to one array. Collective: one allgather, two for more than 8 dimensions."""
     axis, part, error = 0, torch.empty(0), None

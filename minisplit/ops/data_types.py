@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.devices import Device, cpu, sanitize_device
-from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
 
 _Number = (bool, int, float, complex)
@@ -83,7 +84,7 @@ class Iinfo:
     dtype: torch.dtype
 
 
-def astype(x: DNDarray, dtype: torch.dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
+def astype(x: DNDarray, dtype: Dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
     """Cast an array to another dtype.
 
     Parameters
@@ -331,8 +332,9 @@ def iinfo(type: torch.dtype | DNDarray, /) -> Iinfo:
 
 def _dtype_of(x: Any) -> torch.dtype:
     """Return a dtype, or that of an array. TypeError for anything else."""
-    dtype = x.dtype if isinstance(x, DNDarray) else x
-    if isinstance(dtype, torch.dtype):
+    if isinstance(x, DNDarray):
+        return x.dtype
+    if isinstance(x, (torch.dtype, np.dtype, str, type)) and (dtype := sanitize_dtype(x)) is not None:
         return dtype
     raise TypeError(f"dtypes are asked of a torch.dtype or a DNDarray, got {short_repr(x)}")
 

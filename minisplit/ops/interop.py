@@ -5,6 +5,7 @@ The methods of `DNDarray` call these functions.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -99,8 +100,64 @@ _RENAMED = """
 """
 _NAMES: dict[Callable[..., Any], str] = {getattr(torch, name): name for name in _SAME.split()}
 _NAMES |= {getattr(torch, name): ours for name, ours in (pair.split(":") for pair in _RENAMED.split())}
+# NumPy's names of functions, where minisplit has another.
+_NUMPY_RENAMED = {"amax": "max", "amin": "min", "around": "round"}
+# NumPy's names of parameters, where minisplit has another.
+_NUMPY_PARAMETERS = {"a_min": "min", "a_max": "max"}
+# Facts about an array, which need no elements.
+_FACTS: dict[str, Callable[..., Any]] = {
+    "shape": lambda a: a.shape,
+    "ndim": lambda a: a.ndim,
+    "size": lambda a, axis=None: a.size if axis is None else a.shape[axis],
+    "iscomplexobj": lambda x: x.dtype.is_complex,
+    "isrealobj": lambda x: not x.dtype.is_complex,
+}
 # torch's names of parameters, where minisplit has another.
 _PARAMETERS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "shifts": "shift"}
+
+
+def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Do what a function of NumPy, called with DNDarrays, means. TypeError where minisplit has no such one.
+
+    NumPy would gather the arrays on every rank without a word.
+    """
+    name, space = function.__name__, function.__module__.removeprefix("numpy").removeprefix(".")
+    if not space and name in _FACTS:
+        return _FACTS[name](*args, **kwargs)
+    if not space and name == "where" and len(args) == 1:
+        name = "nonzero"
+    ours_name = _NUMPY_RENAMED.get(name, name)
+    spaces = {
+        "": sys.modules["minisplit"],
+        "linalg": sys.modules["minisplit"].linalg,
+        "fft": sys.modules["minisplit"].fft,
+    }
+    ours = getattr(spaces.get(space), ours_name, None)
+    if not inspect.isfunction(ours) or name == "save":  # np.save has its arguments in another order
+        instead = "minisplit.save(x, path)" if name == "save" else "x.numpy() is the global array, on every rank"
+        raise TypeError(f"{function.__module__}.{name} takes arrays of NumPy, got a DNDarray: {instead}")
+    signature, parameters = inspect.signature(function), list(inspect.signature(ours).parameters.values())
+    arguments = signature.bind(*args, **kwargs).arguments
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for place, parameter in enumerate(signature.parameters.values()):
+        given = arguments.get(parameter.name, parameter.default)
+        if given is parameter.default:
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            positional += given
+        elif parameter.default is parameter.empty or (
+            place < len(parameters) and parameters[place].kind is parameter.POSITIONAL_ONLY
+        ):
+            positional.append(given)
+        else:
+            named[_NUMPY_PARAMETERS.get(parameter.name, parameter.name)] = given
+    unknown = sorted(set(named) - {each.name for each in parameters})
+    if unknown:
+        raise TypeError(
+            f"minisplit.{ours_name} has no {', '.join(unknown)}, which {function.__module__}.{name} has"
+        )
+    return ours(*positional, **named)
 
 
 def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -94,6 +94,8 @@ def test_what_only_tensors_have_is_said_to_be_theirs() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         x.nothing  # type: ignore[attr-defined]  # noqa: B018
     assert not hasattr(x, "requires_grad_")
+    with pytest.raises(AttributeError, match=r"no attribute 'clip'; minisplit\.clip\(x\) is the function"):
+        x.clip  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_a_0d_array_has_no_length() -> None:

@@ -140,10 +140,8 @@ def test_bad_arguments_of_array(raises_alike: Any) -> None:
         ms.array([[1]], split=0, is_split=1)
     with raises_alike(ValueError, match="copy must be True, False or None, got 'no'"):
         ms.array([1], copy="no")  # type: ignore[arg-type]
-    with raises_alike(
-        TypeError, match="dtype must be a torch.dtype or None, such as torch.float32, got 'float32'"
-    ):
-        ms.array([1], "float32")  # type: ignore[arg-type]
+    with raises_alike(TypeError, match="dtype must be a dtype of torch, .* got 'float33'"):
+        ms.array([1], "float33")
     with raises_alike(TypeError, match="from_numpy needs a NumPy array, got list"):
         ms.from_numpy([1])  # type: ignore[arg-type]
     with raises_alike(TypeError, match="an array cannot be made of None: with split= every rank gives"):

@@ -123,3 +123,84 @@ def test_torch_functions_with_another_meaning_say_what_to_call(size: int) -> Non
         torch.linalg.matrix_norm(x)
     with pytest.raises(TypeError, match=r"torch's lgamma takes tensors, got a DNDarray: x\.larray is this"):
         torch.lgamma(x)
+
+
+NUMPY: dict[str, Callable[[Any], Any]] = {
+    "sum": np.sum,
+    "sum of an axis": lambda x: np.sum(x, 0, keepdims=True),
+    "mean": lambda x: np.mean(x, axis=1),
+    "std": lambda x: np.std(x, ddof=1),
+    "var": lambda x: np.var(x, 0, correction=1),
+    "max": np.max,
+    "amin": lambda x: np.amin(x, axis=0),
+    "sort": lambda x: np.sort(x, 0),
+    "argsort": lambda x: np.argsort(x, axis=-1),
+    "concatenate": lambda x: np.concatenate([x, x], 1),
+    "stack": lambda x: np.stack((x, x), axis=1),
+    "where": lambda x: np.where(x > 0.5, x, -x),
+    "where of one": lambda x: np.where(x > 0.5)[1],
+    "round": lambda x: np.round(x, 2),
+    "round of Python": lambda x: np.around(x, decimals=1),
+    "reshape": lambda x: np.reshape(x, (3, 4)),
+    "clip": lambda x: np.clip(x, 0.2, 0.5),
+    "take": lambda x: np.take(x, [0, 2], 1),
+    "cumsum": lambda x: np.cumsum(x, 0),
+    "diff": lambda x: np.diff(x, 1, 0),
+    "median": lambda x: np.median(x, 0),
+    "quantile": lambda x: np.quantile(x, [0.1, 0.5], 1),
+    "tensordot": lambda x: np.tensordot(x, x, 2),
+    "einsum": lambda x: np.einsum("ij,kj->ik", x, x),
+    "trace": np.trace,
+    "norm": lambda x: np.linalg.norm(x, axis=0),
+    "fft": lambda x: np.fft.fft(x, axis=0),
+    "ones_like": np.ones_like,
+    "pad": lambda x: np.pad(x, 1),
+    "roll": lambda x: np.roll(x, 1, 0),
+    "average": lambda x: np.average(x, 0, x[:, 0]),
+    "digitize": lambda x: np.digitize(x, [0.2, 0.5], True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numpy_functions(size: int, name: str) -> None:
+    wanted = np.asarray(NUMPY[name](WHOLE.numpy()))
+    for layout in layouts((4, 3), size):
+        found = NUMPY[name](dealt(WHOLE, layout))
+        assert isinstance(found, ms.DNDarray)
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_numpy_functions_that_minisplit_has_not(raises_alike: Any) -> None:
+    x = ms.ones((4, 3), split=0)
+    assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 1)) == ((4, 3), 2, 12, 3)
+    assert not np.iscomplexobj(x)
+    with raises_alike(TypeError, match=r"numpy\.polyfit takes arrays of NumPy, got a DNDarray: x\.numpy\(\)"):
+        np.polyfit(x[:, 0], x[:, 1], 1)
+    with raises_alike(TypeError, match=r"minisplit\.sort has no kind, which numpy\.sort has"):
+        np.sort(x, kind="mergesort")
+    with raises_alike(TypeError, match=r"minisplit\.save\(x, path\)"):
+        np.save("x.npy", x)
+
+
+def test_formatting(size: int, raises_alike: Any) -> None:
+    for split in (None, 0):
+        x = ms.array([1.0, 2.0, 4.0], split=split)
+        assert f"{x.mean():.3f}" == "2.333"
+        assert f"{x[:1]:5.1f}|{x.max().item():g}" == "  1.0|4"
+        assert f"{x}" == str(x) == repr(x)
+        with raises_alike(ValueError, match="needs an array of one element"):
+            format(x, ".2f")
+
+
+def test_rounding(size: int) -> None:
+    plain = np.array([1.005, 2.5, -0.125, 1234.5678])
+    numbers = np.array([15, 25, -25, 14, 2**62 + 5])
+    for split in (None, 0):
+        x = ms.array(plain, split=split)
+        for digits in (0, 1, 2, -2):
+            assert_close(round(x, digits), np.round(plain, digits))
+        assert_close(round(x), np.round(plain))
+        i = ms.array(numbers, split=split)
+        assert round(i, 2).tolist() == numbers.tolist()
+        assert round(i[:4], -1).tolist() == [20, 20, -20, 10]
+        assert round(i, -30).tolist() == [0] * 5

@@ -5,9 +5,12 @@ Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
-from minisplit.core.array import DNDarray, Operand
+from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.layout import as_index
 from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import binary, divides_integers, unary
 
@@ -691,13 +694,15 @@ def floor(x: DNDarray, /) -> DNDarray:
     return unary(torch.floor, x)
 
 
-def round(x: DNDarray, /) -> DNDarray:
-    """Round each element to the nearest whole number.
+def round(x: DNDarray, /, decimals: int = 0) -> DNDarray:
+    """Round each element to the nearest whole number, or to so many decimals.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    decimals : int, default 0
+        How many decimals stay. -1 is to tens.
 
     Returns
     -------
@@ -708,7 +713,7 @@ def round(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is no DNDarray, or `decimals` no int.
     NotImplementedError
         If the elements are bools or complex.
 
@@ -722,7 +727,22 @@ def round(x: DNDarray, /) -> DNDarray:
     >>> ms.round(ms.array([-1.5, 0.2, 2.5], split=0)).tolist()
     [-2.0, 0.0, 2.0]
     """
-    return unary(torch.round, x)
+    if as_index(decimals, "decimals") == 0:
+        return unary(torch.round, x)
+    if as_dndarray(x).dtype.is_floating_point:
+        return unary(partial(torch.round, decimals=decimals), x)
+    # torch rounds no integers to tens.
+    return unary(partial(_round_integers, decimals), x)
+
+
+def _round_integers(decimals: int, shard: torch.Tensor) -> torch.Tensor:
+    """Return integers rounded to a power of ten, of two that are equally near to the even one."""
+    whole = torch.round(shard)  # raises for bools and complex numbers
+    if decimals > 0:
+        return whole
+    # No int64 is as far as 10**19 from 0.
+    step = 10 ** min(-decimals, 19)
+    return torch.round(whole.double() / step).to(whole.dtype) * step if step < 2**63 else torch.zeros_like(whole)
 
 
 def trunc(x: DNDarray, /) -> DNDarray:

@@ -17,6 +17,7 @@ from minisplit.ops.elementwise.exponentials import exp, log, sqrt, square
 from minisplit.ops.elementwise.floating import isfinite, isnan
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.functions import all, max, mean, min, prod_over, sum
+from minisplit.ops.reductions.moments import merge_ddof
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
@@ -353,7 +354,15 @@ def nanprod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims:
     return accumulate(_nanprod, product, x, axis, dtype, keepdims)
 
 
-def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+def nanstd(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    correction: float = 0.0,
+    keepdims: bool = False,
+    ddof: float | None = None,
+) -> DNDarray:
     """Compute the standard deviation along axes of what is not NaN.
 
     Parameters
@@ -366,6 +375,8 @@ def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
         What is subtracted from the number of elements before the squared deviations are divided by it.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    ddof : float, optional
+        NumPy's name of `correction`. Only one of both may be given.
 
     Returns
     -------
@@ -396,7 +407,7 @@ def nanstd(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     >>> ms.nanstd(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims))
+    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof))
 
 
 def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
@@ -446,7 +457,15 @@ def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: 
     return accumulate(_nansum, all_reduce, x, axis, dtype, keepdims)
 
 
-def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+def nanvar(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    correction: float = 0.0,
+    keepdims: bool = False,
+    ddof: float | None = None,
+) -> DNDarray:
     """Compute the variance along axes of what is not NaN.
 
     Parameters
@@ -459,6 +478,8 @@ def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
         What is subtracted from the number of elements before the squared deviations are divided by it.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    ddof : float, optional
+        NumPy's name of `correction`. Only one of both may be given.
 
     Returns
     -------
@@ -499,7 +520,7 @@ def nanvar(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdi
     mean = divide(sum(numbers, axis, keepdims=True), count)
     deviations = abs(where(is_nan, 0.0, subtract(numbers, mean)))
     squares = sum(square(deviations), axis, keepdims=True)
-    freedom = subtract(count, correction)
+    freedom = subtract(count, merge_ddof(correction, ddof))
     # A negative divisor would give a negative variance.
     result = where(greater(freedom, 0), divide(squares, freedom), nan)
     shard = result.larray.reshape(reduced.result.lshape(x.comm.rank))

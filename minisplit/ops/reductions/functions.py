@@ -8,7 +8,7 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.reductions.extremes import extreme
-from minisplit.ops.reductions.moments import variance
+from minisplit.ops.reductions.moments import merge_ddof, variance
 from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce
 
 
@@ -347,7 +347,15 @@ def prod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bo
     return accumulate(prod_over, product, x, axis, dtype, keepdims)
 
 
-def std(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+def std(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    correction: float = 0.0,
+    keepdims: bool = False,
+    ddof: float | None = None,
+) -> DNDarray:
     """Compute the standard deviation along axes.
 
     Parameters
@@ -360,6 +368,8 @@ def std(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
         What is subtracted from the number of elements before the squared deviations are divided by it.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    ddof : float, optional
+        NumPy's name of `correction`. Only one of both may be given.
 
     Returns
     -------
@@ -391,7 +401,7 @@ def std(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
     >>> ms.std(ms.array([1.0, 3.0], split=0)).item()
     1.0
     """
-    return variance("std", x, axis, correction, keepdims)
+    return variance("std", x, axis, merge_ddof(correction, ddof), keepdims)
 
 
 def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
@@ -448,7 +458,15 @@ def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: boo
     return accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims)
 
 
-def var(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False) -> DNDarray:
+def var(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    correction: float = 0.0,
+    keepdims: bool = False,
+    ddof: float | None = None,
+) -> DNDarray:
     """Compute the variance along axes.
 
     Parameters
@@ -461,6 +479,8 @@ def var(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
         What is subtracted from the number of elements before the squared deviations are divided by it.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    ddof : float, optional
+        NumPy's name of `correction`. Only one of both may be given.
 
     Returns
     -------
@@ -498,7 +518,7 @@ def var(x: DNDarray, /, axis: Axis = None, *, correction: float = 0.0, keepdims:
     >>> ms.var(ms.array([1.0, 3.0], split=0)).item(), ms.var(ms.array([1.0, 3.0], split=0), correction=1).item()
     (1.0, 2.0)
     """
-    return variance("var", x, axis, correction, keepdims)
+    return variance("var", x, axis, merge_ddof(correction, ddof), keepdims)
 
 
 def _all(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:

@@ -19,6 +19,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.communication.reduce_ops import moments
+from minisplit.core.error_text import short_repr
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
@@ -53,6 +54,15 @@ def variance(name: Literal["var", "std"], x: DNDarray, axis: Axis, correction: f
         result = _sqrt(result)
     dtype = x.dtype.to_real() if x.dtype.is_complex else x.dtype
     return DNDarray._wrap(result.to(dtype).reshape(reduced.result.lshape(x._comm.rank)), reduced.result, x._comm)
+
+
+def merge_ddof(correction: float, ddof: float | None) -> float:
+    """Return the correction of the divisor, by whichever name it was given. ValueError for both."""
+    if ddof is None:
+        return correction
+    if correction != 0:
+        raise ValueError(f"give correction or ddof, which are one thing, got {correction} and {short_repr(ddof)}")
+    return ddof
 
 
 def _sqrt(variance: torch.Tensor) -> torch.Tensor:

@@ -79,3 +79,15 @@ def test_gradients_where_the_divisor_is_not_above_0(size: int) -> None:
     assert x.larray.grad is not None
     wanted = torch.where(whole == 2, torch.nan, torch.inf).double()
     assert_equal(ms.DNDarray(x.larray.grad.abs(), x.layout, x.comm), wanted)
+
+
+def test_ddof(size: int, raises_alike: Any) -> None:
+    plain = np.array([[1.0, 2.0, 4.0], [0.0, np.nan, 1.0]])
+    for split in (None, 0, 1):
+        x = ms.array(plain, split=split)
+        for name in ("std", "var", "nanstd", "nanvar"):
+            assert_close(getattr(ms, name)(x[:1], axis=1, ddof=1), getattr(np, name)(plain[:1], axis=1, ddof=1))
+        assert_close(x[0].std(ddof=1), np.std(plain[0], ddof=1).reshape(()))
+        assert_close(x[0].var(ddof=1), np.var(plain[0], ddof=1).reshape(()))
+        with raises_alike(ValueError, match="give correction or ddof, which are one thing, got 1 and 1"):
+            x.var(correction=1, ddof=1)
