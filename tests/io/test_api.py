@@ -324,7 +324,7 @@ def test_what_cannot_be_loaded(comm, folder, raises_alike, options, error, match
         (lambda folder: ms.open(folder / "x.npy", split=2), IndexError, "split 2 is out of range"),
         (lambda folder: ms.open(folder / "x.what"), ValueError, "does not tell its format"),
         (lambda folder: ms.open(3), TypeError, "path must be a str or a pathlib.Path, got 3"),
-        (lambda folder: ms.open(folder / "x.npy", dtype="f"), TypeError, "dtype must be"),
+        (lambda folder: ms.open(folder / "x.npy", dtype="flaot"), TypeError, "dtype must be"),
     ],
 )
 def test_what_cannot_be_opened(folder, raises_alike, call, kind, match):

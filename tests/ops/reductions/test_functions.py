@@ -179,7 +179,7 @@ def like(x: ms.DNDarray, *shape: int) -> ms.DNDarray:
         (lambda x: ms.max(x, axis=1.0), TypeError, r"axis must be an int, got 1\.0 of type float"),
         (lambda x: ms.max(x, axis=True), TypeError, "axis must be an int, got True of type bool"),
         (lambda x: ms.argmax(x, axis=(0, 1)), TypeError, r"axis of argmax must be an int or None, got \(0, 1\)"),
-        (lambda x: ms.sum(x, dtype="float"), TypeError, "or None, such as torch.float32, got 'float'"),
+        (lambda x: ms.sum(x, dtype="flaot"), TypeError, "the name of one, bool, .* got 'flaot'"),
         (lambda x: ms.mean(x != 0), TypeError, r"mean needs floating point or complex .* got torch\.bool"),
         (lambda x: ms.mean(x, dtype=torch.int8), TypeError, r"mean needs floating point .* got torch\.int8"),
         (lambda x: ms.var(x != 0), TypeError, r"var needs floating point or complex .* got torch\.bool"),
