@@ -37,7 +37,7 @@ def make_arrays() -> Arrays:
         "shape": ms.ones((7, 4), dtype=torch.float64, split=0),
         "dtype": ms.ones((4, 4), dtype=torch.complex128, split=0),
         "layout": x.resplit(1),
-        "counts": x.redistribute([4, 0, 0]),
+        "counts": x.redistribute([4] + [0] * (x.comm.size - 1)),
     }
 
 

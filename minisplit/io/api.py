@@ -366,11 +366,11 @@ def open(
 
     Examples
     --------
-    >>> import minisplit as ms, numpy as np, tempfile
-    >>> from pathlib import Path
+    >>> import minisplit as ms, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(Path(folder, "x.npy"), np.arange(6.0).reshape(3, 2))
-    ...     x = ms.open(Path(folder, "x.npy"))
+    ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.npy"
+    ...     ms.save(ms.arange(6.0, split=0).reshape(3, 2), path)
+    ...     x = ms.open(path)
     ...     ms.vmap(lambda row: row.sum(), chunk_size=2)(x)[0].tolist()
     [1.0, 5.0, 9.0]
     """
