@@ -116,7 +116,9 @@ def enter(
     gradients.
     """
     token, *moved = apply(_Enter(comm, tuple(moves)), *tensors)
-    return token, moved
+    # Autograd says of all that comes out of the node that it requires a gradient, if one of its tensors does. With
+    # that the outputs of a function would require one that refers to a network, but is given other parameters.
+    return token, [y if x.requires_grad else y.detach() for x, y in zip(tensors, moved, strict=True)]
 
 
 def link(token: torch.Tensor, output: torch.Tensor, comm: Communication) -> torch.Tensor:

@@ -246,3 +246,14 @@ def test_V33_torch_func_around_a_call(comm: Comm) -> None:
     torch.testing.assert_close(torch.func.vjp(loss_of, w)[0], plain(w))
     gradient_norm = [torch.func.grad(lambda w, f=f: torch.func.grad(f)(w).norm())(w) for f in (loss_of, plain)]
     torch.testing.assert_close(*gradient_norm)
+
+
+def test_outputs_require_a_gradient_only_if_they_depend_on_what_does(comm: Comm) -> None:
+    net = torch.nn.Linear(3, 1)
+    torch.nn.init.ones_(net.weight)  # the same on all ranks
+    torch.nn.init.zeros_(net.bias)
+    x = ms.ones((4, 3), split=0).redistribute(all_on(0, 4, comm))
+    given = {name: parameter.detach() for name, parameter in net.named_parameters()}
+    y, z = ms.vmap(lambda v: (torch.func.functional_call(net, given, (v,)), net(v)))(x)
+    assert not y.larray.requires_grad
+    assert z.larray.requires_grad
