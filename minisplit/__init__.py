@@ -8,7 +8,7 @@ from minisplit.launch.commands import is_main_program, main
 # start one, so it ends here, before anything else is imported.
 if is_main_program():
     sys.exit(main(sys.argv[1:]))
-del is_main_program, main, sys
+del is_main_program, main
 
 # Before all other imports: whatever fails from here on, on one rank alone, ends the job.
 from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start
@@ -16,7 +16,6 @@ from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start
 start()
 del start
 
-import sys
 from math import e, inf, nan, pi
 
 from torch import (

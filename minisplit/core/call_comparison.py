@@ -12,9 +12,8 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from minisplit.core.communication.debug import debugging, when_debugging
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication, get_comm
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytree import pytree
 
 # What one rank may call alone, of any array, and what compares its arguments itself: what `array` is given differs
 # between the ranks where it is a part.
@@ -67,7 +67,7 @@ def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
         if not debugging() or _inside.get() or inside_vmap():
             return function(*args, **kwargs)
         comm = _ranks_of(args, kwargs)
-        if comm is not None and comm.is_usable(get_ident()):
+        if comm is not None and comm.is_usable():
             arguments = [*map(_describe, args), *(f"{name}={_describe(x)}" for name, x in kwargs.items())]
             comm.compare_call((function.__qualname__, *arguments))
         token = _inside.set(True)
@@ -81,23 +81,13 @@ def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _ranks_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Communication | None:
     """The ranks that must make a call alike: those of its first array that is split. None for none."""
-    for x in _flatten((args, tuple(kwargs.values()))):
+    for x in pytree.tree_leaves((args, kwargs)):
         if isinstance(x, DNDarray) and x.split is not None:
             return x.comm
     if kwargs.get("split") is None:
         return None
     comm = kwargs.get("comm")
     return comm if isinstance(comm, Communication) else get_comm()
-
-
-def _flatten(x: Any) -> Iterator[Any]:
-    if isinstance(x, (list, tuple)):
-        for item in x:
-            yield from _flatten(item)
-    elif isinstance(x, dict):
-        yield from _flatten(tuple(x.values()))
-    else:
-        yield x
 
 
 def _describe(x: Any) -> str:

@@ -80,16 +80,15 @@ def move_inputs(
     if traced:
         # Every rank makes a part of the result from all of what is replicated.
         moves = [InputMove(src[i], dst[i], reduce_gradient=dst[i].split is None) for i in places]
-        places_of_keywords = [] if keywords is None else keywords.traced
-        given = [*(keywords.leaves[place] for place in places_of_keywords), *captured] if keywords else captured
+        leaves, traced_leaves = ([], []) if keywords is None else (keywords.leaves, keywords.traced)
+        given = [*(leaves[place] for place in traced_leaves), *captured]
         for x in given:
             layout = Layout(x.shape, None, comm.size)
             moves.append(InputMove(layout, layout, reduce_gradient=True))
         token, moved = enter([*inputs, *given], moves, comm)
-        end = len(inputs) + len(places_of_keywords)
-        for place, x in zip(places_of_keywords, moved[len(inputs) : end], strict=True):
-            assert keywords is not None
-            keywords.leaves[place] = x
+        end = len(inputs) + len(traced_leaves)
+        for place, x in zip(traced_leaves, moved[len(inputs) : end], strict=True):
+            leaves[place] = x
         return token, moved[: len(inputs)], moved[end:]
     for i in places:
         if src[i].split is None and dst[i].split is not None:

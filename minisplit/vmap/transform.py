@@ -237,8 +237,6 @@ class MappedFunction:
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
-        # The names in the code that the function reaches, found by the first call, when all of it is defined.
-        self._names: frozenset[str] | None = None
         # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
         # above.
         functools.update_wrapper(self, func, updated=())
@@ -249,6 +247,22 @@ class MappedFunction:
     @property
     def _name(self) -> str:
         return getattr(self.func, "__name__", type(self.func).__name__)
+
+    # Found by the first call, when all that the function names is defined, and kept, as they depend on code alone.
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        return names_in_reach(self.func)
+
+    @functools.cached_property
+    def _func_in_context(self) -> Callable[..., Any]:
+        """The function, with what it needs around it."""
+        func = self.func
+        if not self._names.isdisjoint(MIXING):
+            func = inside(right_rules, func)
+        if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
+            # torch would compile what stands in the place of its random functions, which draws by NumPy.
+            func = inside(without_compilation, func)
+        return func
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # One that stands where its function's name is, as a decorator puts it, is found by that name.
@@ -325,12 +339,10 @@ class MappedFunction:
             if shards is None or batch.root is not None:
                 shards = _complete(shards, outputs, call)
         if token is not None:
-            shards = [link(token, x, comm) if x.requires_grad else x for x in shards]
-            root = batch.root or 0
-            shards = [
-                count_once(x, root, comm) if x.requires_grad and output.dim is None else x
-                for x, output in zip(shards, outputs.each, strict=True)
-            ]
+            for i, (x, output) in enumerate(zip(shards, outputs.each, strict=True)):
+                if x.requires_grad:
+                    linked = link(token, x, comm)
+                    shards[i] = count_once(linked, batch.root or 0, comm) if output.dim is None else linked
         arrays = [_wrap(shard, layout, comm) for shard, layout in zip(shards, outputs.layouts, strict=True)]
         if written is not None:
             arrays = [
@@ -507,14 +519,7 @@ class MappedFunction:
 
     def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with the keyword arguments of this call."""
-        func, spec, keywords = self.func, call.spec, call.keywords
-        if self._names is None:
-            self._names = names_in_reach(func)
-        if not self._names.isdisjoint(MIXING):
-            func = inside(right_rules, func)
-        if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
-            # torch would compile what stands in the place of its random functions, which draws by NumPy.
-            func = inside(without_compilation, func)
+        func, spec, keywords = self._func_in_context, call.spec, call.keywords
         if spec is None and keywords is None:
             return func
 
@@ -534,7 +539,7 @@ class MappedFunction:
             for x, dim in zip(call.arrays, batch.in_dims, strict=True)
         )
         kind = kinds, batch.in_dims, torch.is_grad_enabled()
-        is_captured = not (self._names or frozenset()).isdisjoint(CAPTURING)
+        is_captured = not self._names.isdisjoint(CAPTURING)
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, kind, budget, batch.sample_bytes, is_captured)
 

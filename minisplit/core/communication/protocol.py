@@ -347,7 +347,7 @@ class Communication(ABC):
         Parameters
         ----------
         data : bytes
-            On rank `root`, what to send, of any length. On the others it is not looked at.
+            On rank `root`, what to send, of any length. On the others any bytes.
         root : int, default 0
             The rank that sends.
 
@@ -724,13 +724,8 @@ class Communication(ABC):
             with self._unobserved():
                 self._collective(call, self._meet)
 
-    def is_usable(self, thread: int) -> bool:
-        """Return whether a thread can make collective calls.
-
-        Parameters
-        ----------
-        thread : int
-            The number of the thread, as `threading.get_ident` returns it.
+    def is_usable(self) -> bool:
+        """Return whether the present thread can make collective calls.
 
         Returns
         -------
@@ -741,7 +736,7 @@ class Communication(ABC):
         -------------
         Local.
         """
-        return not self._closed and self._thread in {None, thread}
+        return not self._closed and self._thread in {None, get_ident()}
 
     @abstractmethod
     def _meet(self) -> None:
