@@ -197,8 +197,17 @@ class Sink(Protocol):
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
         """Write a part of the output with this number to its place. Local."""
 
-    def record(self, start: int, stop: int) -> None:
-        """Note that all outputs of these global samples have been written. Local."""
+    def record(self, start: int, stop: int, reduced: Sequence[torch.Tensor] = ()) -> None:
+        """Note that all outputs of these global samples have been written. Local.
+
+        `reduced` are those that are reduced over the samples, of all that this rank has recorded in this call.
+        """
+
+    def reduced(self) -> Sequence[Sequence[torch.Tensor]]:
+        """Return what interrupted calls have recorded of outputs that are reduced: several to be merged. Local.
+
+        Rank 0 has all of it.
+        """
 
     def finish(self) -> Sequence[Any]:
         """Return the outputs, complete. Collective, as are its errors."""

@@ -2,8 +2,9 @@
 
 While a call runs, `y.npy` is written as `.y.npy.partial`, and beside it is a folder `.y.npy.journal`. There a file
 `job` says which call it is, and each rank has a file of its own, to which it adds a line with two numbers once a
-block is written: the first global sample of the block, and the one past its last. Nothing in the journal depends
-on the number of ranks, so that another number of them may resume the call.
+block is written: the first global sample of the block, and the one past its last. If outputs are reduced over the
+samples, that file is written anew instead, with what they are so far: it must go with the blocks that it is of.
+Nothing in the journal depends on the number of ranks, so that another number of them may resume the call.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class FileSink:
         self._outputs: list[FileOutput] = []
         self._writers: list[Writer | None] = []
         self._log: TextIO | None = None
+        # What interrupted calls have reduced, on rank 0; the blocks of this rank's file of that kind; its name.
+        self._reduced: list[list[torch.Tensor]] = []
+        self._blocks: list[tuple[int, int]] = []
+        self._state = Path()
         doing = f"looking for an interrupted map to {first.name}"
         self._done = on_rank_0(comm, doing, lambda: self._begin(job, resume))
 
@@ -84,9 +89,12 @@ class FileSink:
             # Without what is behind the last line: a rank that was killed may have left half of one.
             logs = [file.read_text().split("\n")[:-1] for file in self._journal.glob("done-*")]
             lines = [line.split() for log in logs for line in log]
-            done = sorted((int(start), int(stop)) for start, stop in lines)
+            states = [torch.load(file, weights_only=True) for file in sorted(self._journal.glob("reduced-*"))]
+            blocks = [block for state in states for block in state["blocks"]]
+            done = sorted([*((int(start), int(stop)) for start, stop in lines), *blocks])
             # A call that was killed before its first block may have left half a file: `create` writes no journal.
             if done and all(_partial(path).exists() for path in self._formats):
+                self._reduced = [state["reduced"] for state in states]
                 return done
         # The journal first: without it what is left of the files counts for nothing.
         shutil.rmtree(self._journal, ignore_errors=True)
@@ -101,6 +109,9 @@ class FileSink:
 
     def done(self) -> Sequence[tuple[int, int]]:
         return self._done
+
+    def reduced(self) -> Sequence[Sequence[torch.Tensor]]:
+        return self._reduced
 
     def create(
         self, layouts: Sequence[Layout], dtypes: Sequence[torch.dtype], names: Sequence[str], block: int
@@ -138,7 +149,9 @@ class FileSink:
                 None if out.shares_chunks(resumed) else out.format.open_writer(out.target) for out in self._outputs
             ]
             # In nanoseconds, so that ranks of a resumed call do not find a file of this name.
-            self._log = (self._journal / f"done-{self.comm.rank}-{time.time_ns()}").open("x")
+            mine = f"{self.comm.rank}-{time.time_ns()}"
+            self._state = self._journal / f"reduced-{mine}"
+            self._log = (self._journal / f"done-{mine}").open("x")
 
     def write(self, output: int, box: Box, part: torch.Tensor) -> None:
         writer = self._writers[output]
@@ -153,8 +166,15 @@ class FileSink:
             with closing(out.format.open_writer(out.target)) as writer:
                 writer.write(box, part)
 
-    def record(self, start: int, stop: int) -> None:
+    def record(self, start: int, stop: int, reduced: Sequence[torch.Tensor] = ()) -> None:
         assert self._log is not None, "created before anything is written"
+        if reduced:
+            self._blocks.append((start, stop))
+            new = self._journal / f"new-{self._state.name}"
+            torch.save({"blocks": self._blocks, "reduced": [x.cpu() for x in reduced]}, new)
+            # In one step: half of it would be of no block, and what it is of would be mapped again.
+            new.replace(self._state)
+            return
         self._log.write(f"{start} {stop}\n")
         # A process that is killed loses what Python has in its buffer, but not what the system has.
         self._log.flush()

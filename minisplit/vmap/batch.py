@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, get_args
 
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
@@ -16,6 +17,13 @@ MAX_IMBALANCE = 1.25
 
 # The mapped axis of each array, None for one that is not mapped.
 Dims = tuple[int | None, ...]
+
+# How an output is reduced over the samples.
+Reduction = Literal["sum", "mean", "max", "min"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+# Where an output has its samples: its mapped axis, how it is reduced over them, or None for one that is the same
+# for every sample.
+OutDim = int | Reduction | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +141,22 @@ def sample_shape(shape: Sequence[int], axis: int | None) -> tuple[int, ...]:
     return tuple(shape) if axis is None else (*shape[:axis], *shape[axis + 1 :])
 
 
+def sample_axis(dim: OutDim) -> int | None:
+    """The axis along which the function's output has its samples: the first, if it is to be reduced over them."""
+    return 0 if isinstance(dim, str) else dim
+
+
 def box(shape: Sequence[int], axis: int, start: int, stop: int) -> tuple[slice, ...]:
     """The part of an array of this shape from `start` to `stop` along `axis`, as `StoredArray.read` takes it."""
     return tuple(slice(start, stop) if i == axis else slice(0, n) for i, n in enumerate(shape))
 
 
-def output_layout(shape: tuple[int, ...], out_dim: int | None, samples: Layout) -> Layout:
+def output_layout(shape: tuple[int, ...], out_dim: OutDim, samples: Layout) -> Layout:
     """The layout of an output of which one sample has this shape, with the samples along `out_dim`.
 
-    Without `out_dim` it is replicated.
+    Without samples, since it is the same for all or reduced over them, it is replicated.
     """
-    if out_dim is None:
+    if not isinstance(out_dim, int):
         return Layout(shape, None, samples.ranks)
     shape = (*shape[:out_dim], samples.size, *shape[out_dim:])
     return Layout(shape, out_dim, samples.ranks, samples.ragged)

@@ -1,4 +1,4 @@
-"""Running a mapped function on the samples of one rank, in chunks that are written into place."""
+"""Running a mapped function on the samples of one rank, in chunks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
 
@@ -19,10 +19,12 @@ from minisplit.core.storage import StoredArray
 from minisplit.vmap import functorch
 from minisplit.vmap.autograd import check_gradients
 from minisplit.vmap.autotune import Tuner
-from minisplit.vmap.batch import Batch, Dims, sample_shape
+from minisplit.vmap.batch import Batch, Dims, sample_axis
+from minisplit.vmap.collect import Collected, Kinds, Mapped, own_memory
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
-from minisplit.vmap.pytree import OutDims, Structure, flatten_outputs
+from minisplit.vmap.pytree import OutDims, flatten_outputs
 from minisplit.vmap.random import RandomSource
+from minisplit.vmap.reduction import is_inexact, reduce_chunk, result_dtype
 
 # Samples per `torch.vmap`: an int, None for all at once, or a tuner, which finds the fastest number.
 ChunkSize = int | Tuner | None
@@ -32,23 +34,17 @@ Piece = tuple[int, int, Tensors]
 Advance = Callable[[int], object]
 
 
-class Mapped(NamedTuple):
-    """The outputs of a mapped function, and how they lie in what it returned.
-
-    `dims` has the mapped axis of each, None for one that is the same for every sample.
-    """
-
-    outputs: list[torch.Tensor]
-    dims: Dims
-    structure: Structure
-
-
 @dataclass(frozen=True, slots=True)
 class VmapTask:
     """A function of tensors, the mapped axis of each tensor, and where the outputs are to have theirs.
 
     Random functions take their numbers from `random`; without it they raise.
     """
+
+    # What the samples that the function gets at a time are called, and whether what it does may depend on their
+    # values: then an output may depend on a tensor for some samples only.
+    part: ClassVar[str] = "chunk"
+    by_value: ClassVar[bool] = False
 
     func: Callable[..., Any]
     in_dims: Dims
@@ -89,9 +85,9 @@ class VmapTask:
             if dims is None:
                 dims = self.out_dims.flatten(structure, leaves)
             outputs = [
-                functorch.remove_batch_dim(x, level, samples, dim)
+                functorch.remove_batch_dim(x, level, samples, 0 if isinstance(dim, str) else dim)
                 if dim is not None and functorch.is_batchedtensor(x)
-                else _same_for_all(i, x, dim, samples)
+                else _same_for_all(i, x, sample_axis(dim), samples)
                 for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
             ]
         finally:
@@ -140,13 +136,15 @@ def run(
 ) -> Outcome:
     """Map the consecutive samples of some pieces, `count` in all and at least one, `chunk_size` at a time.
 
-    Where there is more than one chunk the outputs are allocated once, after the first, and each chunk is written
-    into its place: the peak is the outputs and one chunk, where concatenating chunks needs twice the outputs.
+    Where there is more than one chunk, and no gradient is to flow back, the outputs are allocated once, after the
+    first, and each chunk is written into its place: the peak is the outputs and one chunk, where concatenating
+    chunks needs twice the outputs. Of outputs that are reduced over the samples there is one chunk.
 
     Nothing is raised but KeyboardInterrupt: what the function raises is in the outcome, since all ranks must hear
     of it. It is also a failure to change an input, or one of the tensors `captured`, in place.
     """
     doing, whole = "reading", None
+    collected: Collected | None = None
     first = start = stop = begin = 0
     tensors: Tensors = ()
     try:
@@ -162,31 +160,32 @@ def run(
                     chunk = tensors
                 else:
                     chunk = _narrow(tensors, task.in_dims, start - first, stop - first)
-                if isinstance(chunk_size, Tuner):
-                    call = partial(task.run, chunk, stop - start, start)
-                    part = chunk_size.run(stop - start, call, chunk[0].device)
-                else:
-                    part = task.run(chunk, stop - start, start)
+                part = _map(task, chunk, stop - start, start, chunk_size)
                 doing = "checking"
                 if [x._version for x in watched] != versions:
                     _raise_changed(watched, versions, tensors)
-                if whole is None:
+                if collected is None:
                     begin = start
                     if debugging():
                         task.check_first(chunk, part, start)
                     _check_device(part, tensors[0].device)
-                    whole = (_own_memory if stop - start == count else _allocate)(part, tensors, count)
-                if stop - start < count:
-                    _write(part, whole, start - begin, stop - begin)
+                if stop - start == count and not task.out_dims.reduces:
+                    whole = own_memory(part, tensors, count)
+                else:
+                    collected = collected or Collected(count, token is not None, task.part)
+                    collected.add(part, tensors, start - begin, stop - begin)
                 del part, chunk  # before the next ones are made
                 if advance is not None:
                     advance(stop - start)
                 start = stop
             doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
         start, doing = begin, "checking"
+        if collected is not None:
+            whole = collected.result()
         assert whole is not None, "there is at least one sample"
         check_gradients(whole.outputs, token)
-        outputs = _describe(whole, batch, task.gradients)
+        kinds = [] if collected is None else collected.kinds
+        outputs = _describe(whole, kinds, batch, task.gradients, task.by_value and token is not None)
         message = outputs.pickled() if rank == batch.root else b""
     except KeyboardInterrupt:
         raise
@@ -196,6 +195,13 @@ def run(
         again = partial(_run_again, task, tensors, first) if doing == "mapping" else None
         return Outcome(failure=explain(error, start, stop, again, batch.samples, rank))
     return Outcome(whole.outputs, outputs, message=message)
+
+
+def _map(task: VmapTask, chunk: Tensors, samples: int, start: int, chunk_size: ChunkSize) -> Mapped:
+    """Map the samples of one chunk, which the tuner of chunk sizes measures."""
+    if isinstance(chunk_size, Tuner):
+        return chunk_size.run(samples, partial(task.run, chunk, samples, start), chunk[0].device)
+    return task.run(chunk, samples, start)
 
 
 def _end_of_chunk(chunk_size: ChunkSize, first: int, last: int, start: int) -> int:
@@ -225,12 +231,14 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
                 for shape, x, requires_grad in zip(shapes, arrays, traced, strict=True)
             ]
             mapped = task.run(tensors, 1)
-        if batch.size == 0 and None in mapped.dims:
-            raise ValueError(
-                f"out_dims is None for output {mapped.dims.index(None)}, but there is no sample to compute it with"
-            )
+            for x, dim in zip(mapped.outputs, mapped.dims, strict=True):
+                if isinstance(dim, str):
+                    reduce_chunk(dim, x)  # which torch may refuse
+        if batch.size == 0:
+            _check_without_samples(mapped)
         kinds = [
-            (x.dtype, x.shape, dim, x.requires_grad, 0) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)
+            (result_dtype(dim, x.dtype) if isinstance(dim, str) else x.dtype, x.shape, dim, x.requires_grad, 0)
+            for x, dim in zip(mapped.outputs, mapped.dims, strict=True)
         ]
         return Outcome(outputs=describe(tuple(kinds), mapped.structure, batch.samples))
     except KeyboardInterrupt:
@@ -240,20 +248,36 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
         return Outcome(failure=Failure(error, doing, hint_for(error), {"samples": range(0)}))
 
 
-def _describe(whole: Mapped, batch: Batch, gradients: str) -> Outputs:
-    # Of an output that is the same for every sample the values, too, must be the same on all ranks.
-    kinds = tuple(
-        [
-            (x.dtype, x.shape, dim, x.requires_grad, functorch.checksum(x) if dim is None else 0)
-            for x, dim in zip(whole.outputs, whole.dims, strict=True)
-        ]
-    )
-    return describe(kinds, whole.structure, batch.samples, gradients)
+def _check_without_samples(mapped: Mapped) -> None:
+    """Raise what is wrong about outputs that cannot be made of no samples at all."""
+    for i, (x, dim) in enumerate(zip(mapped.outputs, mapped.dims, strict=True)):
+        if dim is None:
+            raise ValueError(f"out_dims is None for output {i}, but there is no sample to compute it with")
+        if isinstance(dim, str) and dim in {"max", "min"}:
+            reduce_chunk(dim, torch.empty((0, *x.shape[1:]), dtype=x.dtype))  # raises torch's error
+
+
+def _describe(whole: Mapped, kinds: Kinds, batch: Batch, gradients: str, all_traced: bool) -> Outputs:
+    """Describe the outputs of a run, given what they were per sample if some were put together from chunks.
+
+    `all_traced` says that all that can have a gradient is to require one.
+    """
+    described = list[tuple[Any, ...]]()
+    for i, (x, dim) in enumerate(zip(whole.outputs, whole.dims, strict=True)):
+        requires_grad = x.requires_grad or (all_traced and is_inexact(x.dtype))
+        if isinstance(dim, str):
+            dtype, shape = kinds[i]
+            described.append((result_dtype(dim, dtype), (1, *shape), dim, requires_grad, 0))
+        else:
+            # Of an output that is the same for every sample the values, too, must be the same on all ranks.
+            described.append((x.dtype, x.shape, dim, requires_grad, functorch.checksum(x) if dim is None else 0))
+    return describe(tuple(described), whole.structure, batch.samples, gradients)
 
 
 def _first_of_each(part: Mapped) -> list[torch.Tensor]:
     """The outputs of the first sample."""
-    return [x if dim is None else x.select(dim, 0) for x, dim in zip(part.outputs, part.dims, strict=True)]
+    axes = map(sample_axis, part.dims)
+    return [x if axis is None else x.select(axis, 0) for x, axis in zip(part.outputs, axes, strict=True)]
 
 
 def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -298,13 +322,18 @@ def _raise_changed(watched: Tensors, versions: Sequence[int], tensors: Tensors) 
     changed = next(x for x, before in zip(watched, versions, strict=True) if x._version != before)
     for i, x in enumerate(tensors):
         if x is changed:
-            raise RuntimeError(
-                f"func changed input {i} in place, which changes the caller's array on some ranks; "
-                "use an operation that returns a new tensor, or clone() the argument first"
-            )
+            raise changed_input(i)
     raise RuntimeError(
         "func changed in place a tensor that it captured or got by keyword, which each rank and each chunk "
         "would do for itself; return what is to be kept instead"
+    )
+
+
+def changed_input(i: int) -> RuntimeError:
+    """The error for a function that writes into its arguments."""
+    return RuntimeError(
+        f"func changed input {i} in place, which changes the caller's array on some ranks; "
+        "use an operation that returns a new tensor, or clone() the argument first"
     )
 
 
@@ -312,58 +341,3 @@ def _check_device(part: Mapped, device: torch.device) -> None:
     for out in part.outputs:
         if out.device.type != device.type:
             raise TypeError(f"func must return tensors on its inputs' device, {device}, not {out.device}")
-
-
-def _allocate(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
-    """Room for the outputs of all samples, given those of some. An output without an axis is there already."""
-    wholes = []
-    for out, dim in zip(part.outputs, part.dims, strict=True):
-        if dim is None:
-            # clone: the output may be a captured tensor, which must not change with the output.
-            wholes.append(out.clone(memory_format=torch.contiguous_format))
-        else:
-            shape = list(out.shape)
-            shape[dim] = samples
-            wholes.append(torch.empty(shape, dtype=out.dtype, device=out.device))
-    return part._replace(outputs=wholes)
-
-
-def _write(part: Mapped, whole: Mapped, start: int, stop: int) -> None:
-    """Write a chunk's outputs into their place; ValueError where they differ in kind from the first chunk's."""
-    before, now = _kinds(whole), _kinds(part)
-    if before != now or part.structure != whole.structure:
-        raise ValueError(f"func must return the same for every chunk, but gave {before} first and then {now}")
-    for i, (out, room, dim) in enumerate(zip(part.outputs, whole.outputs, whole.dims, strict=True)):
-        if dim is not None:
-            room.narrow(dim, start, stop - start).copy_(out)
-        # By bytes, as NaN is not equal to itself.
-        elif start and functorch.checksum(out) != functorch.checksum(room):
-            raise ValueError(f"out_dims is None for output {i}, but it is not the same for every chunk of samples")
-
-
-def _kinds(mapped: Mapped) -> list[tuple[torch.dtype, tuple[int, ...]]]:
-    """Dtype and shape per sample of each output."""
-    return [(x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(mapped.outputs, mapped.dims, strict=True)]
-
-
-def _own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
-    """The outputs, copied where one is a part of something larger, repeats values, or shares memory.
-
-    So no output keeps more memory alive than its own, nor changes when another tensor is written to. A captured
-    tensor that `func` returns is repeated for every sample, which shows in its strides, but not for one sample.
-    """
-    taken = {functorch.unwrap(x).untyped_storage().data_ptr() for x in tensors}
-    for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
-        storage = functorch.unwrap(out).untyped_storage()
-        address = storage.data_ptr()
-        if (
-            dim is None
-            or samples == 1
-            or address in taken
-            or storage.nbytes() != out.numel() * out.element_size()
-            or 0 in out.stride()
-        ):
-            part.outputs[i] = out.clone(memory_format=torch.contiguous_format)
-            address = functorch.unwrap(part.outputs[i]).untyped_storage().data_ptr()
-        taken.add(address)
-    return part

@@ -53,6 +53,11 @@ def is_compiled(func: Any) -> bool:
     return isinstance(module, str) and module.startswith("torch._dynamo")
 
 
+def levels() -> int:
+    """How many transforms of `torch.func` are around what runs now."""
+    return len(get_interpreter_stack() or ())
+
+
 def unwrap(x: torch.Tensor) -> torch.Tensor:
     """The tensor with the values, beneath the wrappers that `torch.func` puts around it. They have no memory."""
     while is_functorch_wrapped_tensor(x):

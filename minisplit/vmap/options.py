@@ -14,7 +14,7 @@ from minisplit.core.devices import rank_environment
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.pytree import pytree
-from minisplit.vmap.batch import MAX_IMBALANCE
+from minisplit.vmap.batch import MAX_IMBALANCE, REDUCTIONS
 from minisplit.vmap.pytree import validate_dims
 
 _RANDOMNESS = ("error", "same", "different")
@@ -38,6 +38,7 @@ class Options(NamedTuple):
     progress: bool = False
     out: Any = None
     resume: bool = False
+    loop: bool = False
 
     def validate(self) -> Options:
         """Return the options in the types they are to have.
@@ -49,7 +50,7 @@ class Options(NamedTuple):
             raise ValueError(
                 f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {short_repr(self.randomness)}"
             )
-        for name, flag in (("progress", self.progress), ("resume", self.resume)):
+        for name, flag in (("progress", self.progress), ("resume", self.resume), ("loop", self.loop)):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} must be True or False, got {short_repr(flag)}")
         if self.progress and find_spec("tqdm") is None:
@@ -61,7 +62,7 @@ class Options(NamedTuple):
         if self.resume and self.out is None:
             raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
         return self._replace(
-            out_dims=validate_dims(self.out_dims, "out_dims"),
+            out_dims=validate_dims(self.out_dims, "out_dims", REDUCTIONS),
             in_dims=self.in_dims if by_split else validate_dims(self.in_dims, "in_dims"),
             chunk_size=_validate_chunk_size(self.chunk_size),
             memory_budget=_validate_budget(self.memory_budget, self.chunk_size),

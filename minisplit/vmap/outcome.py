@@ -22,8 +22,9 @@ from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_co
 from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.error_text import said_by, short_list
 from minisplit.core.layout import Layout
-from minisplit.vmap.batch import Batch, output_layout, sample_shape
+from minisplit.vmap.batch import Batch, OutDim, output_layout, sample_axis, sample_shape
 from minisplit.vmap.pytree import Structure, example_of, structure_of, structure_text
+from minisplit.vmap.reduction import ReducedOutput
 
 # Lower than any digest: in place of one, from a rank that has no samples, or failed.
 _NO_DIGEST = ALL_WELL
@@ -35,13 +36,13 @@ _MOST_NAMED = 8
 class Output:
     """What every rank must know of one output, also a rank without samples.
 
-    `shape` is that of one sample. `dim` is the mapped axis, None for an output that is the same for every sample;
-    for such an output there is also a checksum of its values.
+    `shape` is that of one sample. `dim` is the mapped axis, or how it is reduced over the samples, or None for an
+    output that is the same for every sample; for such an output there is also a checksum of its values.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
-    dim: int | None
+    dim: OutDim
     requires_grad: bool = False
     checksum: int = 0
 
@@ -49,6 +50,8 @@ class Output:
         grad = ", requires grad" if self.requires_grad else ""
         if self.dim is None:
             return f"{self.dtype} {self.shape}, not mapped, with checksum {self.checksum:x}{grad}"
+        if isinstance(self.dim, str):
+            return f"{self.dtype} {self.shape}, the {self.dim} over the samples{grad}"
         return f"{self.dtype} {self.shape} per sample, mapped along axis {self.dim}{grad}"
 
 
@@ -57,7 +60,7 @@ class Outputs:
     """All outputs of a call, how they lie in what the function returned, and their layouts.
 
     `digest` is a number below 2**56 that is the same for the same outputs, on every rank. `record` is what a rank
-    with these outputs puts into the agreement.
+    with these outputs puts into the agreement. `reductions` are those outputs that are reduced over the samples.
     """
 
     each: tuple[Output, ...]
@@ -66,6 +69,7 @@ class Outputs:
     digest: int
     record: Record
     gradients: str = ""
+    reductions: tuple[ReducedOutput, ...] = ()
 
     def __str__(self) -> str:
         return _join(self.texts())
@@ -128,7 +132,7 @@ def describe(kinds: tuple[Any, ...], structure: Structure, samples: Layout, grad
     `gradients` says to what gradients flow back, in which ranks must agree too: the backward pass is collective.
     """
     each = [
-        Output(dtype, sample_shape(shape, dim), dim, requires_grad, checksum)
+        Output(dtype, sample_shape(shape, sample_axis(dim)), dim, requires_grad, checksum)
         for dtype, shape, dim, requires_grad, checksum in kinds
     ]
     return _outputs(tuple(each), structure, samples, gradients)
@@ -139,7 +143,13 @@ def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout, gr
     # The representation of a structure may have addresses in it, which differ between ranks.
     text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r} {gradients}")
     digest = int.from_bytes(blake2b(text.encode(errors="backslashreplace"), digest_size=7).digest())
-    return Outputs(each, structure, layouts, digest, make_record(ALL_WELL, digest, -digest), gradients)
+    reductions = tuple(
+        ReducedOutput(i, output.dim, output.dtype, output.shape, output.requires_grad)
+        for i, output in enumerate(each)
+        if isinstance(output.dim, str)
+    )
+    record = make_record(ALL_WELL, digest, -digest)
+    return Outputs(each, structure, layouts, digest, record, gradients, reductions)
 
 
 def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record) -> Outputs:
@@ -171,9 +181,12 @@ def count_messages(batch: Batch, outputs: Outputs | None) -> int:
     """
     if batch.samples.ranks == 1:
         return 0
-    if batch.root is None:
-        return 1
-    return 2 + sum(output.dim is None for output in (outputs.each if outputs else ()))
+    calls = 1
+    if outputs is not None and batch.size:
+        calls += len({output.group for output in outputs.reductions})
+    if batch.root is not None:
+        calls += 1 + sum(output.dim is None for output in (outputs.each if outputs else ()))
+    return calls
 
 
 def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
@@ -287,19 +300,25 @@ _HINTS = {
     ("calling .item() on a Tensor", "Cannot access data pointer of Tensor that doesn't have storage"): (
         "func sees all samples of a chunk as one tensor, so it has no Python number or NumPy array of one of "
         "them: use torch operations instead of item(), int(), float(), tolist() and numpy(), or pass a number "
-        "that is the same for all samples by keyword"
+        "that is the same for all samples by keyword, or run func on one sample after the other by loop=True"
     ),
     ("data-dependent control flow", "vmap over torch.allclose", "not implemented for aten::equal"): (
         "samples may go different ways: replace `if condition: a else: b` by torch.where(condition, a, b), which "
-        "computes both, and compare with torch.isclose or == instead of allclose or equal"
+        "computes both, and compare with torch.isclose or == instead of allclose or equal, or run func on one "
+        "sample after the other by loop=True"
     ),
     ("dynamic shape", "differently shaped Tensor"): (
         "every sample's result must have the same shape: keep all elements and set the others to a neutral value, "
-        "e.g. torch.where(mask, x, 0) instead of x[mask]"
+        "e.g. torch.where(mask, x, 0) instead of x[mask]; with loop=True only what func returns must"
     ),
     ("Batching rule not implemented",): (
-        "torch cannot map this operation: without out=, or from other operations, it may work; or give it a rule "
-        "of your own with torch.library.custom_op and register_vmap"
+        "torch cannot map this operation: run func on one sample after the other by loop=True; or without out=, "
+        "or from other operations, it may work; or give it a rule of your own with torch.library.custom_op and "
+        "register_vmap"
+    ),
+    ("must override the setup_context staticmethod",): (
+        "torch cannot map this torch.autograd.Function: run func on one sample after the other by loop=True, or "
+        "give the function a setup_context and a rule vmap, or generate_vmap_rule = True"
     ),
     ("inplace arithmetic(self, *extra_args) is not possible", "doesn't match the broadcast shape"): (
         "func changes in place a tensor that has no axis for the samples, as one that it captured or made with "
@@ -314,7 +333,8 @@ _HINTS = {
     ),
     ("but minisplit.vmap has no rule for it",): (
         "draw by torch.rand, randn, randint, normal, bernoulli, multinomial, randperm, exponential_ and the like, "
-        "or outside of func by minisplit.random, one row for each sample, and map over the draws"
+        "or outside of func by minisplit.random, one row for each sample, and map over the draws, or run func on "
+        "one sample after the other by loop=True, where all of torch's random functions draw"
     ),
     ("change in place a tensor that is the same for all samples",): (
         "use torch.randn(3) for torch.empty(3).normal_(), or make the tensor from an argument, by "

@@ -75,6 +75,8 @@ class OutputPlan:
         The dtype, as `float32`.
     layout : Layout
         The layout.
+    reduction : str or None
+        How it is reduced over the samples, as "sum"; None if it is not.
 
     Attributes
     ----------
@@ -87,6 +89,7 @@ class OutputPlan:
     name: str
     dtype: str
     layout: Layout
+    reduction: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +122,7 @@ class Plan:
         How many samples each rank gets.
     chunk_size : int, "auto" or None
         How many samples are mapped at a time, on this rank if it was measured; "auto" before that, and None for
-        all at once.
+        all at once. With `loop=True` it is 1.
     collectives : int
         How many collective calls all ranks make, without those of debug mode, and without those by which outputs
         go to files.
@@ -173,11 +176,11 @@ class Plan:
             rows.append(("output", "", "", "", "", "", ""))
             for output in self.outputs:
                 then = _layout_text(output.layout)
-                rows.append((output.name, str(output.shape), output.dtype, "", "", then, ""))
+                rows.append((output.name, str(output.shape), output.dtype, output.reduction or "", "", then, ""))
         lines = [head, "", *_table(rows)]
         if self.outputs is None:
             lines.append(f"outputs: unknown before the call ({self.unknown})")
-        run = f"chunks of {self.chunk_size} samples"
+        run = "one sample at a time" if self.chunk_size == 1 else f"chunks of {self.chunk_size} samples"
         if self.chunk_size is None or self.chunk_size == "auto":
             run = "chunks of a size to be measured" if self.chunk_size else "all samples of a rank at once"
         calls = f"{self.collectives} collective call{'s' * (self.collectives != 1)}"
@@ -232,7 +235,9 @@ def make_plan(
         each, layouts = outcome.outputs.each, outcome.outputs.layouts
         labels = output_labels(outcome.outputs.structure, len(each))
         outputs = tuple(
-            OutputPlan(label, _dtype_name(output.dtype), layout)
+            OutputPlan(
+                label, _dtype_name(output.dtype), layout, output.dim if isinstance(output.dim, str) else None
+            )
             for label, output, layout in zip(labels, each, layouts, strict=True)
         )
     elif outcome.failure is not None:

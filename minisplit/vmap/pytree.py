@@ -13,7 +13,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.pytree import TreeSpec, pytree
 from minisplit.core.storage import StoredArray
-from minisplit.vmap.batch import Dims
+from minisplit.vmap.batch import REDUCTIONS, Dims, OutDim
 from minisplit.vmap.references import NUMBERS_AND_TEXTS
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many
@@ -150,21 +150,31 @@ def structure_text(structure: Structure) -> str:
     return repr(pytree.tree_unflatten([_Star()] * structure.num_leaves, structure))
 
 
-def validate_dims(dims: Any, name: str) -> Any:
-    """Return `dims` with each leaf an int or None, a tuple for a list at the top; else TypeError or ValueError."""
+def validate_dims(dims: Any, name: str, others: Sequence[str] = ()) -> Any:
+    """Return `dims` with each leaf an int, None or one of the `others`, a tuple for a list at the top.
+
+    TypeError or ValueError for anything else.
+    """
     leaves, spec = pytree.tree_flatten(dims)
     if not leaves:
         raise ValueError(f"{name} must not be empty: give an int, None, or one of them for each")
     which = name if spec.num_nodes == 1 else f"every entry of {name}"
     try:
-        leaves = [None if dim is None else as_index(dim, which) for dim in leaves]
+        leaves = [dim if dim is None or _is_one_of(dim, others) else as_index(dim, which) for dim in leaves]
     except TypeError as error:
         arrays = any(isinstance(x, DNDarray) for x in leaves)
         hint = "; arrays go to what vmap returns: vmap(f)(x)" if arrays else ""
-        raise TypeError(str(error).replace("must be an int", "must be an int or None") + hint) from None
+        allowed = "must be an int or None"
+        if others and any(isinstance(x, str) for x in leaves):
+            allowed += f", or {', '.join(map(repr, others[:-1]))} or {others[-1]!r}"
+        raise TypeError(str(error).replace("must be an int", allowed) + hint) from None
     validated = pytree.tree_unflatten(leaves, spec)
     # Arguments, and what functions return, are most often a tuple, which a list would not fit.
     return tuple(validated) if type(validated) is list else validated
+
+
+def _is_one_of(dim: object, others: Sequence[str]) -> bool:
+    return isinstance(dim, str) and dim in others
 
 
 def flatten_in_dims(in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any]) -> Dims:
@@ -188,31 +198,35 @@ def flatten_in_dims(in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any]) 
 class OutDims:
     """Where the samples lie in each output: an int or None for all, or a tree that fits what is returned.
 
+    Instead of an axis there may be the name of a reduction over the samples; `reduces` says whether there is one.
     `known` remembers the axes of each kind of outputs. Key: the structure, and the number of dimensions of each
     output, since a negative axis counts from the end. It has no bound, as a function returns few kinds of outputs.
     """
 
     def __init__(self, tree: Any) -> None:
-        self.tree = validate_dims(tree, "out_dims")
-        self.known: dict[tuple[Any, ...], Dims] = {}
+        self.tree = validate_dims(tree, "out_dims", REDUCTIONS)
+        self.reduces = any(isinstance(dim, str) for dim in pytree.tree_leaves(self.tree))
+        self.known: dict[tuple[Any, ...], tuple[OutDim, ...]] = {}
 
-    def flatten(self, structure: Structure, outputs: Sequence[torch.Tensor]) -> Dims:
+    def flatten(self, structure: Structure, outputs: Sequence[torch.Tensor]) -> tuple[OutDim, ...]:
         """The axis for each output of one sample, counted from the front; ValueError where they do not fit."""
         flat = self._broadcast(structure, len(outputs))
         for dim, out in zip(flat, outputs, strict=True):
-            if dim is not None and not -out.ndim - 1 <= dim <= out.ndim:
+            if isinstance(dim, int) and not -out.ndim - 1 <= dim <= out.ndim:
                 raise ValueError(
                     f"out_dims {self.tree}: axis {dim} is out of range for an output of shape {tuple(out.shape)} "
                     f"per sample; allowed: {-out.ndim - 1} to {out.ndim}"
                 )
-        dims = tuple(None if dim is None else dim % (out.ndim + 1) for dim, out in zip(flat, outputs, strict=True))
+        dims = tuple(
+            dim % (out.ndim + 1) if isinstance(dim, int) else dim for dim, out in zip(flat, outputs, strict=True)
+        )
         self.known[structure, *[out.ndim for out in outputs]] = dims
         return dims
 
-    def _broadcast(self, structure: Structure, outputs: int) -> list[int | None]:
+    def _broadcast(self, structure: Structure, outputs: int) -> list[OutDim]:
         """The axis for each output, as the program gave it; ValueError where the structures do not fit."""
         tree = self.tree
-        if tree is None or isinstance(tree, int):
+        if type(tree) in {int, str, type(None)}:
             return [tree] * outputs
         if isinstance(structure, TreeSpec):
             spec = structure
@@ -227,6 +241,6 @@ class OutDims:
         if type(tree) is type(returned) and spec.type in {tuple, list} and len(tree) != len(returned):
             raise ValueError(f"out_dims {tree} are for {len(tree)} outputs, but func returned {len(returned)}")
         raise ValueError(
-            f"out_dims {tree} does not fit what func returned, {structure_text(spec)}: it must be an int or "
-            "None for all, or have the structure of the outputs, down to any level"
+            f"out_dims {tree} does not fit what func returned, {structure_text(spec)}: it must be an int, None or "
+            "a reduction for all, or have the structure of the outputs, down to any level"
         )

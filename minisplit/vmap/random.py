@@ -25,6 +25,8 @@ from minisplit.vmap import functorch
 
 # Part of the text of torch's error for a random function in a vmap of randomness "error".
 _REFUSED = "random operation while in randomness error mode"
+# The second number that `fold` gets, as those of `sampling`, for keys of another kind: the seeds of samples.
+_SEED = 3
 # Of SELU networks: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
 _SELU = 1.7580993408473766
 
@@ -43,29 +45,60 @@ class RandomSource(NamedTuple):
     @contextmanager
     def replace_random_functions(self, start: int, samples: int, level: int) -> Iterator[None]:
         """Replace what random functions return while a vmap of this level maps samples from local `start` on."""
+        mode = _RandomFunctions(self, self.first + start, samples, level)
+        if self.key is None:
+            with mode:
+                yield
+            return
         # torch.manual_seed and the like draw nothing, so that no rule sees them.
-        before = None if self.key is None else torch.get_rng_state()
-        with _RandomFunctions(self, self.first + start, samples, level):
-            yield
-        if before is not None and not torch.equal(before, torch.get_rng_state()):
+        before = torch.get_rng_state()
+        mode.states.add(_bytes_of(before))
+        try:
+            with mode:
+                yield
+        finally:
+            after = torch.get_rng_state()
             torch.set_rng_state(before)
-            raise RuntimeError(
-                "func has changed the state of torch's random generator, from which each rank and each chunk "
-                "would draw for itself: draw by torch's own functions, and seed by minisplit.random.seed"
-            )
+        mode.check_state(_bytes_of(after))
+
+    @contextmanager
+    def replace_for_one(self, start: int, level: int, generators: Sequence[torch.Generator]) -> Iterator[None]:
+        """Replace what random functions return while the function runs for one sample, local number `start`.
+
+        It is not mapped, so there is no vmap, but `level` levels of torch.func around it. It draws the same as in
+        a map. What has no rule draws from torch's own `generators`, which are seeded for the sample meanwhile.
+        """
+        mode = _RandomFunctions(self, self.first + start, 1, level, is_mapped=False)
+        if self.key is None:
+            with mode:
+                yield
+            return
+        low, high = fold(self.key, mode.first, _SEED)
+        before = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(low | high << 32)
+            with mode:
+                yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
 
 
 class _RandomFunctions(TorchFunctionMode):
     """Replaces what torch's random functions return, by rules that are in a table.
 
-    The vmap beneath is told to refuse random functions, so a function that has no rule raises.
+    The vmap beneath is told to refuse random functions, so a function that has no rule raises, if there is one.
     """
 
-    def __init__(self, source: RandomSource, first: int, samples: int, level: int) -> None:
+    def __init__(self, source: RandomSource, first: int, samples: int, level: int, is_mapped: bool = True) -> None:
         super().__init__()
-        self.source, self.level = source, level
+        self.source, self.level, self.is_mapped = source, level, is_mapped
         self.first, self.samples = (0, 1) if source.same else (first, samples)
-        self.position = 0
+        self.position = 0  # of the next draw
+        # Of draws whose position goes with the state of torch's generator: see `_next_position`.
+        self.positions: dict[bytes, int] = {}
+        self.states: set[bytes] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -92,16 +125,15 @@ class _RandomFunctions(TorchFunctionMode):
     def draw(self, sampler: Sampler, shape: Sequence[int], dtype: torch.dtype, device: Any) -> torch.Tensor:
         """Draw numbers of that shape for each sample."""
         # With "same" the numbers of one sample serve all, and are not mapped over the samples.
-        outer = [] if self.source.same else [(self.level, self.samples)]
-        inner = self._inner_levels()
+        outer = [] if self.source.same or not self.is_mapped else [(self.level, self.samples)]
+        inner, is_repeated = self._inner_levels()
         device = torch.get_default_device() if device is None else torch.device(device)
         each = math.prod(size for _, size in inner) * math.prod(shape)
         with functorch.temporarily_clear_interpreter_stack():
             with functorch.DisableTorchFunction():
-                numbers = self._numbers(sampler, each, dtype, device)
+                numbers = self._numbers(sampler, self._next_position(is_repeated), each, dtype, device)
             # Torch functions are on again, so that the tuner of chunk sizes counts the memory of the numbers.
             numbers = numbers.view([*(size for _, size in outer + inner), *shape])
-        self.position += 1
         for level, _ in outer + inner:
             numbers = functorch.add_batch_dim(numbers, 0, level)
         return numbers
@@ -115,16 +147,47 @@ class _RandomFunctions(TorchFunctionMode):
             )
         return x.copy_(numbers)
 
-    def _numbers(self, sampler: Sampler, each: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def check_state(self, state: bytes) -> None:
+        """RuntimeError if torch's generator is in a state that the function has brought it into."""
+        if state not in self.states:
+            raise RuntimeError(
+                "func has changed the state of torch's random generator, from which each rank and each chunk "
+                "would draw for itself: draw by torch's own functions, and seed by minisplit.random.seed"
+            )
+
+    def _next_position(self, is_repeated: bool) -> int:
+        """The position of the next draw. `is_repeated` says that chunks of a nested vmap are to draw the same.
+
+        Of them nobody tells this mode, but `torch.vmap(randomness="same", chunk_size=...)` sets torch's generator
+        back before each. So the generator goes on with each such draw, and each of its states has a position.
+        """
+        if not is_repeated or self.source.key is None:
+            position = self.position
+        else:
+            state = _bytes_of(torch.get_rng_state())
+            if self.is_mapped:
+                self.check_state(state)
+            position = self.positions.setdefault(state, self.position)
+            torch.rand(())
+            self.states.add(_bytes_of(torch.get_rng_state()))
+        self.position = max(self.position, position + 1)
+        return position
+
+    def _numbers(
+        self, sampler: Sampler, position: int, each: int, dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
         """A row of `each` numbers for each sample."""
         if self.source.key is None:  # tensors without data
             return torch.zeros((self.samples, each), dtype=dtype, device=device)
-        key = fold(self.source.key, self.position, sampling.DRAW)
+        key = fold(self.source.key, position, sampling.DRAW)
         return sampler(sampling.batch_grid(key, self.samples, each, self.first), dtype, device)
 
-    def _inner_levels(self) -> list[tuple[int, int]]:
-        """Level and size of each `torch.vmap` within the mapped function whose samples are to differ."""
-        levels = []
+    def _inner_levels(self) -> tuple[list[tuple[int, int]], bool]:
+        """Level and size of each `torch.vmap` within the mapped function whose samples are to differ.
+
+        And whether there is one whose samples are not to.
+        """
+        levels, has_same = [], False
         for interpreter in functorch.get_interpreter_stack() or ():
             if interpreter.level() <= self.level or interpreter.key() != functorch.TransformType.Vmap:
                 continue
@@ -136,7 +199,14 @@ class _RandomFunctions(TorchFunctionMode):
                 )
             if vmap.randomness() == functorch.RandomnessType.Different:
                 levels.append((interpreter.level(), vmap.batchSize()))
-        return levels
+            else:
+                has_same = True
+        return levels, has_same
+
+
+def _bytes_of(state: torch.Tensor) -> bytes:
+    """The state of a generator as what can be compared and looked up."""
+    return state.numpy().tobytes()
 
 
 def _name(func: Any) -> str:

@@ -93,7 +93,9 @@ def _disassemble(code: types.CodeType) -> tuple[list[str], list[str]]:
 
 
 def find_references(*roots: tuple[str, object]) -> list[Reference]:
-    """Return what these objects, each with a name, refer to: tensors, numbers, texts and functions. Local.
+    """Return what these objects, each with a name, refer to: tensors, numbers, texts, functions. Local.
+
+    And torch's random generators.
 
     It follows closures, the globals that a function names, defaults, `functools.partial`, bound methods, what a
     function wraps, attributes of objects and classes, modules of torch, and containers. It does not follow what
@@ -114,7 +116,7 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, (torch.Tensor, *_FUNCTIONS)):
+        if isinstance(value, (torch.Tensor, torch.Generator, *_FUNCTIONS)):
             found.append(reference)
         if not isinstance(value, torch.Tensor):
             is_fixed = is_fixed and isinstance(value, _FIXED)
@@ -129,6 +131,12 @@ def find_captured(func: Any, objects: Sequence[tuple[str, object]] = ()) -> list
         references = find_references(("func", func), *objects)
         tensors = [reference.value for reference in references if isinstance(reference.value, torch.Tensor)]
     return tensors
+
+
+def find_generators(func: Any, objects: Sequence[tuple[str, object]] = ()) -> tuple[torch.Generator, ...]:
+    """The random generators of torch that a function refers to, and objects that it is given. Local."""
+    references = find_references(("func", func), *objects)
+    return tuple([reference.value for reference in references if isinstance(reference.value, torch.Generator)])
 
 
 def find_tensors_at_once(func: Any) -> list[torch.Tensor] | None:

@@ -13,10 +13,11 @@ import torch
 from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.storage import Sink, StoredArray
-from minisplit.vmap.batch import Batch, box
+from minisplit.vmap.batch import Batch, box, sample_axis
 from minisplit.vmap.execute import Advance, Piece
 from minisplit.vmap.outcome import Outcome, Outputs, hint_for
 from minisplit.vmap.pytree import output_labels
+from minisplit.vmap.reduction import Pairwise
 
 Interval = tuple[int, int]
 # `minisplit.vmap.execute.run` for some pieces, which have that many samples in all.
@@ -75,10 +76,15 @@ class FileStream:
             # The iterator, not its next item: what reading raises must be in the outcome.
             yield run(islice(pieces, 1), stop - start)
 
-    def write(self, outputs: Outputs, outcome: Outcome, outcomes: Iterator[Outcome]) -> Iterator[Any]:
-        """Write the first outcome and all others to the sink, and return the arrays in files. Collective."""
+    def write(
+        self, outputs: Outputs, outcome: Outcome, outcomes: Iterator[Outcome], device: torch.device
+    ) -> tuple[Iterator[Any], list[torch.Tensor]]:
+        """Write the first outcome and all others to the sink. Collective.
+
+        Return the arrays in files, and what this rank's blocks give of outputs that are reduced over the samples.
+        """
         assert self.sink is not None
-        mapped = [i for i, output in enumerate(outputs.each) if output.dim is not None]
+        mapped = [i for i, output in enumerate(outputs.each) if isinstance(output.dim, int)]
         names = output_labels(outputs.structure, len(outputs.each))
         self.sink.create(
             [outputs.layouts[i] for i in mapped],
@@ -89,11 +95,12 @@ class FileStream:
         if self.advance is not None:
             self.advance(self.end - self.first - sum(stop - start for start, stop in self.left))
         failure = None
+        pairwise = [Pairwise(output.how) for output in outputs.reductions]
         # The intervals end first where nothing is left: then the first outcome is of a sample that was written
         # before.
         for (start, stop), block in zip(cut(self.left, self.block), chain([outcome], outcomes), strict=False):
             failure = block.failure or self._write_block(
-                self.sink, outputs, block, mapped, start + self.first, stop + self.first
+                self.sink, outputs, block, mapped, pairwise, start + self.first, stop + self.first
             )
             if failure is not None:
                 break
@@ -101,10 +108,24 @@ class FileStream:
         highest = int(self.comm.agree(np.array([code]))[0])
         if highest != ALL_WELL:
             raise_together(self.comm, -highest, failure)
-        return iter(self.sink.finish())
+        for parts in self.sink.reduced():  # before `finish`, which removes the journal
+            for each, part in zip(pairwise, parts, strict=True):
+                each.add(part.to(device))
+        reduced = [
+            each.result() if each.parts else output.of_no_samples(device)
+            for output, each in zip(outputs.reductions, pairwise, strict=True)
+        ]
+        return iter(self.sink.finish()), reduced
 
     def _write_block(
-        self, sink: Sink, outputs: Outputs, outcome: Outcome, mapped: Sequence[int], start: int, stop: int
+        self,
+        sink: Sink,
+        outputs: Outputs,
+        outcome: Outcome,
+        mapped: Sequence[int],
+        pairwise: Sequence[Pairwise],
+        start: int,
+        stop: int,
     ) -> Failure | None:
         """Write the outputs of the global samples from `start` to `stop`, and record that. Local."""
         tensors, described = outcome.tensors, outcome.outputs
@@ -114,10 +135,12 @@ class FileStream:
             if described.digest != outputs.digest:
                 raise ValueError(f"func must return the same for every chunk, but gave {outputs} and {described}")
             for place, i in enumerate(mapped):
-                part = box(outputs.layouts[i].shape, outputs.each[i].dim or 0, start, stop)
+                part = box(outputs.layouts[i].shape, sample_axis(outputs.each[i].dim) or 0, start, stop)
                 sink.write(place, part, tensors[i])
                 tensors[i] = torch.empty(0)  # so that its memory is free before the next block is mapped
-            sink.record(start, stop)
+            for output, each in zip(outputs.reductions, pairwise, strict=True):
+                each.add(tensors[output.place])
+            sink.record(start, stop, [each.result() for each in pairwise])
         except KeyboardInterrupt:
             raise
         except BaseException as error:

@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
@@ -31,15 +32,18 @@ from minisplit.vmap.functorch import (
     unwrap,
     without_compilation,
 )  # fmt: skip
+from minisplit.vmap.loop import LoopTask
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
 from minisplit.vmap.random import RandomSource
+from minisplit.vmap.reduction import reduce_over_ranks
 from minisplit.vmap.references import (
     CAPTURING,
     check_same_call,
     find_captured,
+    find_generators,
     fingerprint,
     fingerprint_constants,
     names_in_reach,
@@ -65,6 +69,7 @@ def vmap(
     progress: bool = False,
     out: Any = None,
     resume: bool = False,
+    loop: bool = False,
 ) -> MappedFunction: ...
 @overload
 def vmap(
@@ -79,6 +84,7 @@ def vmap(
     progress: bool = False,
     out: Any = None,
     resume: bool = False,
+    loop: bool = False,
 ) -> Callable[[Callable[..., Any]], MappedFunction]: ...
 def vmap(
     func: Callable[..., Any] | None = None,
@@ -92,6 +98,7 @@ def vmap(
     progress: bool = False,
     out: Any = None,
     resume: bool = False,
+    loop: bool = False,
 ) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
     """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
@@ -185,7 +192,7 @@ def vmap(
     ((3, 4), 1)
     """
     options = Options(
-        out_dims, randomness, in_dims, chunk_size, memory_budget, max_imbalance, progress, out, resume
+        out_dims, randomness, in_dims, chunk_size, memory_budget, max_imbalance, progress, out, resume, loop
     ).validate()
     return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
@@ -257,7 +264,7 @@ class MappedFunction:
     def _func_in_context(self) -> Callable[..., Any]:
         """The function, with what it needs around it."""
         func = self.func
-        if not self._names.isdisjoint(MIXING):
+        if not self.options.loop and not self._names.isdisjoint(MIXING):
             func = inside(right_rules, func)
         if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
             # torch would compile what stands in the place of its random functions, which draws by NumPy.
@@ -309,17 +316,17 @@ class MappedFunction:
             )
         random = None if self.options.randomness == "error" else self._random_source(call)
         opened = self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING
-        func = self._func_of_tensors(call)
+        task = self._task(call, random)
         with opened as (files, advance):
             token = None
             followed = [x for x in call.captured if x.requires_grad] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
                 token, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
                 if followed:
-                    func = substitute(func, followed, moved)
+                    task = replace(task, func=substitute(task.func, followed, moved))
                     call.captured.extend(moved)  # they are watched too
-            gradients = describe_gradients(call.arrays, call.keywords, followed) if call.traced else ""
-            task = VmapTask(func, batch.in_dims, self._out_dims, random, gradients)
+            if call.traced:
+                task = replace(task, gradients=describe_gradients(call.arrays, call.keywords, followed))
             outcome, outcomes = self._run(task, call, inputs, token, files, advance)
             outputs = outcome.outputs
             record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
@@ -334,19 +341,26 @@ class MappedFunction:
                     # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
-            written = None if files is None or files.sink is None else files.write(outputs, outcome, outcomes)
+            written, reduced = None, list[torch.Tensor]()
+            if files is not None and files.sink is not None:
+                written, reduced = files.write(outputs, outcome, outcomes, call.arrays[0].device)
             shards = outcome.tensors
             if shards is None or batch.root is not None:
                 shards = _complete(shards, outputs, call)
+            if outputs.reductions:
+                for each, x in zip(outputs.reductions, reduced, strict=False):
+                    shards[each.place] = x
+                shards = reduce_over_ranks(shards, outputs.reductions, batch.size, comm, token)
         if token is not None:
             for i, (x, output) in enumerate(zip(shards, outputs.each, strict=True)):
-                if x.requires_grad:
+                if output.requires_grad and not isinstance(output.dim, str):
                     linked = link(token, x, comm)
                     shards[i] = count_once(linked, batch.root or 0, comm) if output.dim is None else linked
         arrays = [_wrap(shard, layout, comm) for shard, layout in zip(shards, outputs.layouts, strict=True)]
         if written is not None:
             arrays = [
-                x if output.dim is None else next(written) for x, output in zip(arrays, outputs.each, strict=True)
+                next(written) if isinstance(output.dim, int) else x
+                for x, output in zip(arrays, outputs.each, strict=True)
             ]
         return tuple(arrays) if outputs.structure is None else unflatten_outputs(arrays, outputs.structure)
 
@@ -390,8 +404,7 @@ class MappedFunction:
         call = self._prepare(args, kwargs)
         randomness = self.options.randomness
         random = None if randomness == "error" else RandomSource(None, same=randomness == "same")
-        task = VmapTask(self._func_of_tensors(call), call.batch.in_dims, self._out_dims, random)
-        outcome = infer(task, call.arrays, call.batch)
+        outcome = infer(self._task(call, random), call.arrays, call.batch)
         size, (begin, end) = self._chunk_size(call), call.batch.samples.span(call.comm.rank)
         # "auto" until the size is measured.
         settled: Any = (size.settled(end - begin) or "auto") if isinstance(size, Tuner) else size
@@ -517,6 +530,15 @@ class MappedFunction:
         same = self.options.randomness == "same"
         return RandomSource(key if samples.size else None, same, samples.span(call.comm.rank)[0])
 
+    def _task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
+        """What is to be run. Local."""
+        func, in_dims = self._func_of_tensors(call), call.batch.in_dims
+        if not self.options.loop:
+            return VmapTask(func, in_dims, self._out_dims, random)
+        objects = [] if call.keywords is None else call.keywords.objects
+        generators = find_generators(self.func, objects) if random is None else ()
+        return LoopTask(func, in_dims, self._out_dims, random, generators=generators)
+
     def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with the keyword arguments of this call."""
         func, spec, keywords = self._func_in_context, call.spec, call.keywords
@@ -531,6 +553,8 @@ class MappedFunction:
 
     def _chunk_size(self, call: MappedCall) -> ChunkSize:
         """The samples of a chunk, or for "auto" the tuner of this function and kind of samples."""
+        if self.options.loop:
+            return 1
         if self.options.chunk_size != "auto":
             return self.options.chunk_size
         batch = call.batch
@@ -571,10 +595,13 @@ def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: Ma
     Collective where ranks without samples get a replicated output: one broadcast for each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
+    reductions = {output.place: output for output in outputs.reductions}
     shards = []
     for i, (output, layout) in enumerate(zip(outputs.each, outputs.layouts, strict=True)):
         if tensors is not None:
             x = tensors[i]
+        elif i in reductions:
+            x = reductions[i].of_no_samples(device)
         else:
             shape = layout.lshape(comm.rank)
             x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)

@@ -167,6 +167,51 @@ def test_inner_samples_differ_or_not_as_the_inner_vmap_says():
     assert len({row.tobytes() for sample in both for row in sample}) == WIDTH
 
 
+def chunked(chunk_size, randomness="same"):
+    """Draws of a nested vmap in chunks, and of another one after it."""
+
+    def twice(v):
+        inner = torch.vmap(lambda w: (torch.rand(2), torch.randn(3)), chunk_size=chunk_size, randomness=randomness)
+        return (*inner(v), *inner(v), torch.rand(2))
+
+    return twice
+
+
+@pytest.mark.parametrize("outer", ["same", "different"])
+@pytest.mark.parametrize("inner_size", [1, 2, 3])
+def test_inner_samples_are_the_same_in_all_chunks_of_the_inner_vmap(outer, inner_size):
+    torchs = torch.get_rng_state()
+    with ms.random.fork(seed=4):
+        found = ms.vmap(chunked(inner_size), randomness=outer, chunk_size=3)(batch())
+    with ms.random.fork(seed=4):
+        expected = ms.vmap(chunked(None), randomness=outer)(batch())
+    assert torch.equal(torch.get_rng_state(), torchs)
+    for got, want in zip(found, expected, strict=True):
+        assert_equal(got, want.numpy())
+    first, _, second, _, after = (x.numpy() for x in found)
+    assert (first == first[:, :1]).all()
+    assert (first[:, 0] != second[:, 0]).all(), "another call of the nested vmap draws other numbers"
+    assert (second[:, 0] != after).all()
+    different = ms.vmap(chunked(inner_size, "different"), randomness=outer)(batch())[0].numpy()
+    assert len({row.tobytes() for row in different[0]}) == WIDTH
+
+
+def test_an_error_after_draws_in_chunks_leaves_torchs_generator_as_it_was(raises_alike):
+    def fails(v):
+        chunked(2)(v)
+        raise ValueError("after the draws")
+
+    before = torch.get_rng_state()
+    with raises_alike(ValueError, "after the draws"):
+        ms.vmap(fails, randomness="different")(batch())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def _seeded_in_between(v):
+    torch.manual_seed(len(v))
+    return chunked(2)(v)
+
+
 def test_a_batch_without_samples_has_outputs_and_counts_as_a_call():
     with ms.random.fork(seed=1):
         outputs = ms.vmap(Program(tuple(sorted(OPS))), randomness="different")(batch()[:0])
@@ -224,6 +269,7 @@ def _seeded(v):
         (lambda v: torch.multinomial(v, 5), "num_samples must be at most 4 without replacement, got 5"),
         (lambda v: torch.randint(5, 5, (2,)), "low must be below high, got 5 and 5"),
         (_seeded, "has changed the state of torch's random generator"),
+        (_seeded_in_between, "has changed the state of torch's random generator"),
     ],
 )
 def test_V18_what_has_no_rule_is_refused_by_name(raises_alike, func, text):

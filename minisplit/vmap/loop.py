@@ -1,0 +1,83 @@
+"""A function that cannot be mapped, run on one sample after the other: `vmap(func, loop=True)`.
+
+It gets plain tensors, of which it may take numbers and NumPy arrays, and it may do for one sample what it does not
+do for another. All else is as in a map, with chunks of one sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from minisplit.core.collectives import Tensors
+from minisplit.core.communication import inside_vmap
+from minisplit.vmap import functorch
+from minisplit.vmap.collect import Mapped
+from minisplit.vmap.execute import VmapTask, changed_input
+from minisplit.vmap.pytree import flatten_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTask(VmapTask):
+    """A function of the tensors of one sample, and all that a `VmapTask` has.
+
+    `generators` are those that the function refers to. Without `random` it must not draw from them.
+    """
+
+    part: ClassVar[str] = "sample"
+    by_value: ClassVar[bool] = True
+
+    generators: tuple[torch.Generator, ...] = ()
+
+    def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
+        """Run the function on one sample, local number `start`. See `VmapTask.run`."""
+        # Copies, since the function may write into them as NumPy arrays, which no tensor tells of.
+        singles = [
+            x if dim is None else x.select(dim, 0).clone(memory_format=torch.contiguous_format)
+            for x, dim in zip(tensors, self.in_dims, strict=True)
+        ]
+        in_func = inside_vmap.begin()
+        try:
+            with self._drawing(start, singles[0].device):
+                returned = self.func(*singles)
+        finally:
+            inside_vmap.end(in_func)
+        for i, (x, dim) in enumerate(zip(singles, self.in_dims, strict=True)):
+            if dim is not None and not x.is_inference() and x._version:
+                raise changed_input(i)
+        leaves, structure = flatten_outputs(returned)
+        dims = self.out_dims.known.get((structure, *[x.ndim for x in leaves]))
+        if dims is None:
+            dims = self.out_dims.flatten(structure, leaves)
+        outputs = [
+            x if dim is None else x.unsqueeze(0 if isinstance(dim, str) else dim)
+            for x, dim in zip(leaves, dims, strict=True)
+        ]
+        return Mapped(outputs, dims, structure)
+
+    def _drawing(self, start: int, device: torch.device) -> AbstractContextManager[None]:
+        """What torch's random functions do while the function runs on a sample."""
+        own = [torch.default_generator]
+        if device.type == "cuda":
+            own.append(torch.cuda.default_generators[device.index or 0])
+        if self.random is None:
+            return refuse_random_functions([*own, *self.generators])
+        return self.random.replace_for_one(start, functorch.levels(), own)
+
+
+@contextmanager
+def refuse_random_functions(generators: Sequence[torch.Generator]) -> Iterator[None]:
+    """RuntimeError, as in a map, if one of these generators is drawn from within a `with` block."""
+    before = [generator.get_state() for generator in generators]
+    yield
+    for generator, state in zip(generators, before, strict=True):
+        if not torch.equal(generator.get_state(), state):
+            generator.set_state(state)
+            raise RuntimeError(
+                "vmap: called random operation while in randomness error mode: func has drawn from a generator of "
+                "torch, and would draw other numbers on another number of ranks"
+            )

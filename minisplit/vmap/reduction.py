@@ -1,0 +1,216 @@
+"""Outputs that are reduced over the samples: in each chunk, then chunks pairwise, then over the ranks.
+
+So the outputs of all samples are never there at once. The sums of two chunks next to each other are added, then
+those of two pairs, and so on (Higham, "The accuracy of floating point summation", 1993): rounding errors grow with
+the logarithm of the number of chunks, and that many partial sums are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
+from minisplit.core.communication.protocol import Communication
+from minisplit.vmap.autograd import link
+from minisplit.vmap.batch import Reduction
+
+# Halves are added up in a dtype in which 2048 + 1 is not 2048, and rounded once. Integers in int64, as by torch.
+_WIDE = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
+
+
+class ReducedOutput(NamedTuple):
+    """An output that is reduced over the samples: its place among the outputs, how, and what it is in the end."""
+
+    place: int
+    how: Reduction
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    requires_grad: bool
+
+    @property
+    def group(self) -> tuple[Literal["sum", "max"], torch.dtype]:
+        """The outputs of one group go by one message: a mean is a sum, and a minimum a maximum of opposites."""
+        if self.how in {"sum", "mean"}:
+            return "sum", _WIDE.get(self.dtype, self.dtype)
+        return "max", self.dtype
+
+    def of_no_samples(self, device: torch.device) -> torch.Tensor:
+        """What a rank without samples contributes."""
+        kind, dtype = self.group
+        shape = self.shape if kind == "sum" else (0, *self.shape)
+        return torch.zeros(shape, dtype=dtype, device=device, requires_grad=self.requires_grad)
+
+
+def result_dtype(how: Reduction, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a reduced output, of samples of this dtype: that of torch's function."""
+    return torch.int64 if how == "sum" and not is_inexact(dtype) else dtype
+
+
+def is_inexact(dtype: torch.dtype) -> bool:
+    """Whether numbers of a dtype can have fractions, and gradients."""
+    return dtype.is_floating_point or dtype.is_complex
+
+
+def keeps_samples(how: Reduction, traced: bool) -> bool:
+    """Whether the outputs of all samples are kept: the gradient of an extreme is for those that have it."""
+    return traced and how in {"max", "min"}
+
+
+def reduce_chunk(how: Reduction, outputs: torch.Tensor) -> torch.Tensor:
+    """Reduce a chunk's outputs over the samples, which lie along axis 0. An extreme stays as one sample."""
+    if how in {"max", "min"}:
+        return (torch.amax if how == "max" else torch.amin)(outputs, 0, keepdim=True)
+    if how == "mean" and not is_inexact(outputs.dtype):
+        outputs.mean(0)  # raises torch's error
+    dtype = result_dtype("sum", outputs.dtype)
+    return outputs.sum(0, dtype=_WIDE.get(dtype, dtype))
+
+
+_MERGE: dict[Reduction, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "sum": torch.add,
+    "mean": torch.add,
+    "max": torch.maximum,
+    "min": torch.minimum,
+}
+
+
+class Pairwise:
+    """Reduces what `reduce_chunk` gives of chunks that come one after the other.
+
+    What is held is like a binary number: for each bit of the number of chunks that is 1 what as many of them
+    give.
+    """
+
+    def __init__(self, how: Reduction) -> None:
+        self.merge = _MERGE[how]
+        self.parts: list[tuple[int, torch.Tensor]] = []  # the number of chunks, and what they give
+
+    def add(self, part: torch.Tensor) -> None:
+        """Take what the next chunk gives."""
+        chunks = 1
+        while self.parts and self.parts[-1][0] == chunks:
+            part = self.merge(self.parts.pop()[1], part)
+            chunks *= 2
+        self.parts.append((chunks, part))
+
+    def result(self) -> torch.Tensor:
+        """What all chunks so far give, at least one."""
+        *earlier, (_, total) = self.parts
+        for _, part in reversed(earlier):
+            total = self.merge(part, total)
+        return total
+
+
+def reduce_over_ranks(
+    tensors: Sequence[torch.Tensor],
+    reductions: Sequence[ReducedOutput],
+    samples: int,
+    comm: Communication,
+    token: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """Return the outputs with those that are reduced, of which each rank has the part of its samples, complete.
+
+    `samples` is the number of all. `token` is that of the inputs' node, if gradients are to flow back.
+
+    Communication
+    -------------
+    Collective: one allreduce for each group of the reduced outputs; none on one rank, or without samples. The
+    backward pass of sums is local, that of extremes is one allreduce.
+    """
+    complete = list(tensors)
+    groups: dict[Any, list[ReducedOutput]] = {}
+    for output in reductions:
+        groups.setdefault(output.group, []).append(output)
+    for (kind, _), outputs in groups.items():
+        parts = [tensors[output.place] for output in outputs]
+        if token is not None:
+            # Before the message, so that also ranks without samples make what the backward pass makes of it.
+            parts = [
+                link(token, x, comm) if output.requires_grad else x
+                for x, output in zip(parts, outputs, strict=True)
+            ]
+        if kind == "sum":
+            totals = parts if comm.size == 1 or samples == 0 else _sum_over_ranks(parts, comm)
+        else:
+            totals = apply(_Maxima(comm, tuple(output.how == "min" for output in outputs)), *parts)
+        for output, total in zip(outputs, totals, strict=True):
+            result = (total / samples if output.how == "mean" else total).to(output.dtype)
+            # A node of several outputs requires a gradient of all, if of one.
+            complete[output.place] = result if output.requires_grad else result.detach()
+    return complete
+
+
+def _sum_over_ranks(parts: Sequence[torch.Tensor], comm: Communication) -> Sequence[torch.Tensor]:
+    """Add up the ranks' parts of several sums. Collective: one allreduce."""
+    if len(parts) == 1:
+        return [all_reduce(parts[0], comm)]
+    return _cut(all_reduce(_joined(parts), comm), parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maxima(Collective):
+    """The maxima over axis 0 of several tensors of one dtype, and over the ranks; minima where `opposite` says so.
+
+    The axis may have any extent, also 0, on each rank. The backward pass is collective: one allreduce of counts.
+    """
+
+    comm: Communication
+    opposite: tuple[bool, ...]
+
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        maxima = []
+        for x, is_opposite in zip(tensors, self.opposite, strict=True):
+            if len(x):
+                maxima.append(_opposite(x.amin(0)) if is_opposite else x.amax(0))
+            else:
+                maxima.append(x.new_full(x.shape[1:], _lowest(x.dtype)))
+        if self.comm.size > 1:
+            maxima = _cut(self.comm.allreduce(_joined(maxima), "max"), maxima)
+        return [_opposite(x) if is_opposite else x for x, is_opposite in zip(maxima, self.opposite, strict=True)]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        tensors, extremes = kept[: len(self.opposite)], kept[len(self.opposite) :]
+        # The samples that have the extreme, on all ranks, share its gradient, as in torch.amax. NaN does not equal
+        # itself, but is the extreme where there is one.
+        have_it = [(x == best) | (x.isnan() & best.isnan()) for x, best in zip(tensors, extremes, strict=True)]
+        counts = [mask.sum(0) for mask in have_it]
+        if self.comm.size > 1:
+            counts = _cut(self.comm.allreduce(_joined(counts)), counts)
+            gradients = _cut(all_reduce_gradient(_joined(gradients), self.comm), gradients)
+        return [
+            torch.where(mask, gradient / count, 0)
+            for mask, gradient, count in zip(have_it, gradients, counts, strict=True)
+        ]
+
+
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The elements of all tensors, one after the other."""
+    return torch.cat([x.reshape(-1) for x in tensors])
+
+
+def _cut(joined: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Undo `_joined`. Each has memory of its own: else one would keep all of them alive."""
+    pieces = torch.split(joined, [x.numel() for x in like])
+    return [piece.reshape(x.shape).clone() for piece, x in zip(pieces, like, strict=True)]
+
+
+def _opposite(x: torch.Tensor) -> torch.Tensor:
+    """Numbers in the reverse order of these, without a loss; the inverse of itself."""
+    return -x if x.is_floating_point() else ~x
+
+
+def _lowest(dtype: torch.dtype) -> Any:
+    """The lowest number of a dtype."""
+    if dtype is torch.bool:
+        return False
+    return -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
