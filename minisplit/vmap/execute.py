@@ -24,7 +24,7 @@ from minisplit.vmap.collect import Collected, Kinds, Mapped, own_memory
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, flatten_outputs
 from minisplit.vmap.random import RandomSource
-from minisplit.vmap.reduction import is_inexact, reduce_chunk, result_dtype
+from minisplit.vmap.reduction import reduce_chunk, result_dtype
 
 # Samples per `torch.vmap`: an int, None for all at once, or a tuner, which finds the fastest number.
 ChunkSize = int | Tuner | None
@@ -42,7 +42,7 @@ class VmapTask:
     """
 
     # What the samples that the function gets at a time are called, and whether what it does may depend on their
-    # values: then an output may depend on a tensor for some samples only.
+    # values: then an output may depend on a tensor for some samples only (see `agree_on_gradients`).
     part: ClassVar[str] = "chunk"
     by_value: ClassVar[bool] = False
 
@@ -185,7 +185,7 @@ def run(
         assert whole is not None, "there is at least one sample"
         check_gradients(whole.outputs, token)
         kinds = [] if collected is None else collected.kinds
-        outputs = _describe(whole, kinds, batch, task.gradients, task.by_value and token is not None)
+        outputs = _describe(whole, kinds, batch, task)
         message = outputs.pickled() if rank == batch.root else b""
     except KeyboardInterrupt:
         raise
@@ -257,21 +257,18 @@ def _check_without_samples(mapped: Mapped) -> None:
             reduce_chunk(dim, torch.empty((0, *x.shape[1:]), dtype=x.dtype))  # raises torch's error
 
 
-def _describe(whole: Mapped, kinds: Kinds, batch: Batch, gradients: str, all_traced: bool) -> Outputs:
-    """Describe the outputs of a run, given what they were per sample if some were put together from chunks.
-
-    `all_traced` says that all that can have a gradient is to require one.
-    """
+def _describe(whole: Mapped, kinds: Kinds, batch: Batch, task: VmapTask) -> Outputs:
+    """Describe the outputs of a run, given what they were per sample if some were put together from chunks."""
     described = list[tuple[Any, ...]]()
     for i, (x, dim) in enumerate(zip(whole.outputs, whole.dims, strict=True)):
-        requires_grad = x.requires_grad or (all_traced and is_inexact(x.dtype))
+        requires_grad = x.requires_grad and not task.by_value
         if isinstance(dim, str):
             dtype, shape = kinds[i]
             described.append((result_dtype(dim, dtype), (1, *shape), dim, requires_grad, 0))
         else:
             # Of an output that is the same for every sample the values, too, must be the same on all ranks.
             described.append((x.dtype, x.shape, dim, requires_grad, functorch.checksum(x) if dim is None else 0))
-    return describe(tuple(described), whole.structure, batch.samples, gradients)
+    return describe(tuple(described), whole.structure, batch.samples, task.gradients)
 
 
 def _first_of_each(part: Mapped) -> list[torch.Tensor]:

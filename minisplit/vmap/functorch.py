@@ -8,13 +8,15 @@ They are
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call; leaving all levels for a while;
 - `torch._subclasses`: tensors without data, which have shapes and dtypes only.
 
-Two private attributes are used in place: `Tensor._version` in `execute`, and `torch._C.DisableTorchFunction` here.
+Private attributes are used in place: `Tensor._version` in `execute` and `loop`, and of `torch._C` those that turn
+torch functions off and tell which mode of dispatch is on, here.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -96,6 +98,11 @@ def without_compilation() -> Iterator[None]:
                 _eager_stack.close()
 
 
+def is_without_data() -> bool:
+    """Whether `tensors_without_data` is on, so that no tensor has values."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+
+
 @contextmanager
 def tensors_without_data() -> Iterator[None]:
     """Make tensors in a `with` block that have a shape and a dtype, but no memory: torch's fake tensors."""
@@ -106,8 +113,10 @@ def tensors_without_data() -> Iterator[None]:
     log = logging.getLogger("torch._subclasses.fake_tensor")
     before, log.disabled = log.disabled, True
     try:
-        # Tensors that the function captured have data, and may be used beside those without.
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        # Tensors that the function captured have data, and may be used beside those without. torch looks at their
+        # `grad`, and then warns of having done so.
+        with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
             yield
     finally:
         log.disabled = before

@@ -7,7 +7,7 @@ do for another. All else is as in a map, with chunks of one sample.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,6 +64,8 @@ class LoopTask(VmapTask):
         own = [torch.default_generator]
         if device.type == "cuda":
             own.append(torch.cuda.default_generators[device.index or 0])
+        if functorch.is_without_data() and self.random is None:
+            return nullcontext()
         if self.random is None:
             return refuse_random_functions([*own, *self.generators])
         return self.random.replace_for_one(start, functorch.levels(), own)

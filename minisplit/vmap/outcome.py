@@ -10,7 +10,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple, NoReturn
@@ -174,14 +174,28 @@ def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record)
     return outcome.outputs
 
 
-def count_messages(batch: Batch, outputs: Outputs | None) -> int:
+def agree_on_gradients(
+    comm: Communication, outputs: Outputs, tensors: Sequence[torch.Tensor] | None, samples: Layout
+) -> Outputs:
+    """Return the outputs, with those requiring a gradient that do on any rank. Collective: one message.
+
+    `tensors` are those of this rank, None if it has no samples.
+    """
+    mine = [0] * len(outputs.each) if tensors is None else [int(x.requires_grad) for x in tensors]
+    anywhere = comm.agree(np.array(mine, dtype=np.int64))
+    each = [replace(x, requires_grad=bool(flag)) for x, flag in zip(outputs.each, anywhere, strict=True)]
+    return _outputs(tuple(each), outputs.structure, samples, outputs.gradients)
+
+
+def count_messages(batch: Batch, outputs: Outputs | None, by_value: bool = False) -> int:
     """How many collective calls it takes to agree on the outputs, and to have those that are replicated.
 
-    Without `outputs`, none of them is taken to be replicated.
+    Without `outputs`, none of them is taken to be replicated. `by_value` says that what requires a gradient is
+    agreed on too.
     """
     if batch.samples.ranks == 1:
         return 0
-    calls = 1
+    calls = 1 + by_value
     if outputs is not None and batch.size:
         calls += len({output.group for output in outputs.reductions})
     if batch.root is not None:

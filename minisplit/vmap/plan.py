@@ -217,8 +217,12 @@ def make_plan(
     batch: Batch,
     chunk_size: int | Literal["auto"] | None,
     outcome: Outcome,
+    by_value: bool = False,
 ) -> Plan:
-    """The plan of a call. `outcome` says what the outputs are, or why that is not known."""
+    """The plan of a call. `outcome` says what the outputs are, or why that is not known.
+
+    `by_value` says that ranks agree on which outputs require gradients.
+    """
     names = [str(i) for i in range(len(arrays))] if spec is None else input_labels(spec)
     inputs = []
     for label, x, axis, target in zip(names, arrays, batch.in_dims, batch.targets, strict=True):
@@ -229,7 +233,9 @@ def make_plan(
     # All inputs that move do so in one exchange, and the files that every sample gets are read under one
     # agreement.
     reads = any(isinstance(x, StoredArray) and dim is None for x, dim in zip(arrays, batch.in_dims, strict=True))
-    collectives = batch.exchanges + count_messages(batch, outcome.outputs) + (reads and batch.samples.ranks > 1)
+    collectives = (
+        batch.exchanges + count_messages(batch, outcome.outputs, by_value) + (reads and batch.samples.ranks > 1)
+    )
     outputs, unknown = None, ""
     if outcome.outputs is not None:
         each, layouts = outcome.outputs.each, outcome.outputs.layouts

@@ -33,8 +33,9 @@ from minisplit.vmap.functorch import (
     without_compilation,
 )  # fmt: skip
 from minisplit.vmap.loop import LoopTask
+from minisplit.vmap.nested import is_nested, map_tensors
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
-from minisplit.vmap.outcome import Outcome, Outputs, failure_record, settle
+from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
 from minisplit.vmap.random import RandomSource
@@ -303,6 +304,8 @@ class MappedFunction:
         Collective: one allreduce of three integers, and the messages that `minisplit.vmap` lists for inputs that
         must move and ranks that have no samples.
         """
+        if is_nested(args):
+            return map_tensors(self._func_in_context, self.options, args, kwargs)
         call = self._prepare(args, kwargs)
         comm, batch = call.comm, call.batch
         inputs: Sequence[Any] | None = call.shards
@@ -341,16 +344,14 @@ class MappedFunction:
                     # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
+            if task.by_value and token is not None:
+                outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples)
             written, reduced = None, list[torch.Tensor]()
             if files is not None and files.sink is not None:
                 written, reduced = files.write(outputs, outcome, outcomes, call.arrays[0].device)
             shards = outcome.tensors
-            if shards is None or batch.root is not None:
-                shards = _complete(shards, outputs, call)
-            if outputs.reductions:
-                for each, x in zip(outputs.reductions, reduced, strict=False):
-                    shards[each.place] = x
-                shards = reduce_over_ranks(shards, outputs.reductions, batch.size, comm, token)
+            if shards is None or batch.root is not None or outputs.reductions:
+                shards = _complete(shards, reduced, outputs, call, token)
         if token is not None:
             for i, (x, output) in enumerate(zip(shards, outputs.each, strict=True)):
                 if output.requires_grad and not isinstance(output.dim, str):
@@ -404,11 +405,13 @@ class MappedFunction:
         call = self._prepare(args, kwargs)
         randomness = self.options.randomness
         random = None if randomness == "error" else RandomSource(None, same=randomness == "same")
-        outcome = infer(self._task(call, random), call.arrays, call.batch)
+        task = self._task(call, random)
+        outcome = infer(task, call.arrays, call.batch)
         size, (begin, end) = self._chunk_size(call), call.batch.samples.span(call.comm.rank)
         # "auto" until the size is measured.
         settled: Any = (size.settled(end - begin) or "auto") if isinstance(size, Tuner) else size
-        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome)
+        by_value = task.by_value and call.traced
+        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome, by_value)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
         """Check the arguments against each other, and decide which rank gets which samples. Local."""
@@ -589,10 +592,19 @@ def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:
             raise ValueError(f"all inputs must be on one device: input 0 is on {device}, input {i} on {x.device}")
 
 
-def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: MappedCall) -> list[torch.Tensor]:
-    """This rank's shard of each output, where some ranks have no samples, or all have none.
+def _complete(
+    tensors: Sequence[torch.Tensor] | None,
+    reduced: Sequence[torch.Tensor],
+    outputs: Outputs,
+    call: MappedCall,
+    token: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """This rank's shard of each output, where some ranks have no samples, all have none, or outputs are reduced.
 
-    Collective where ranks without samples get a replicated output: one broadcast for each.
+    `reduced` is what this rank gives to the reduced outputs, if it is not among its `tensors`.
+
+    Collective where ranks without samples get a replicated output, one broadcast for each, and where outputs are
+    reduced.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
     reductions = {output.place: output for output in outputs.reductions}
@@ -609,4 +621,6 @@ def _complete(tensors: Sequence[torch.Tensor] | None, outputs: Outputs, call: Ma
             received = comm.broadcast(x, root)
             x = x if tensors is not None else received.requires_grad_(output.requires_grad)
         shards.append(x)
-    return shards
+    for each, x in zip(outputs.reductions, reduced, strict=False):
+        shards[each.place] = x
+    return reduce_over_ranks(shards, outputs.reductions, call.batch.size, comm, token)

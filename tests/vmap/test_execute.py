@@ -1,10 +1,8 @@
 """Running one rank's samples in chunks."""
 
-import weakref
-
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from alive import Alive
 
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
@@ -74,30 +72,6 @@ def test_what_is_the_same_for_all_samples_is_repeated_along_its_axis(out_dims, s
     constant = torch.arange(1.0, 1 + torch.Size(shape).numel()).reshape(shape)
     (out,) = run(task(lambda x: constant, out_dims=out_dims), (torch.zeros(4),), 4).tensors
     assert torch.equal(out, torch.stack([constant] * 4, out_dims))
-
-
-class Alive(TorchDispatchMode):
-    """The most bytes of tensors made within it that were alive at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.peak = self.alive = 0
-        self.known = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for x in made if isinstance(made, (tuple, list)) else (made,):
-            storage = x.untyped_storage()
-            if storage._cdata not in self.known | {y.untyped_storage()._cdata for y in args if torch.is_tensor(y)}:
-                self.known.add(storage._cdata)
-                self.alive += storage.nbytes()
-                self.peak = max(self.peak, self.alive)
-                weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
-        return made
-
-    def forget(self, number, size):
-        self.known.discard(number)
-        self.alive -= size
 
 
 @pytest.mark.parametrize("chunk_size", [10, 64, 300])
