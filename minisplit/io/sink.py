@@ -59,7 +59,7 @@ class FileSink:
         self._outputs: list[FileOutput] = []
         self._writers: list[Writer | None] = []
         self._log: TextIO | None = None
-        # What interrupted calls have reduced, on rank 0; the blocks of this rank's file of that kind; its name.
+        # What interrupted calls have reduced, on rank 0; the samples of this rank's file of that kind; its name.
         self._reduced: list[list[torch.Tensor]] = []
         self._blocks: list[tuple[int, int]] = []
         self._state = Path()
@@ -169,6 +169,8 @@ class FileSink:
     def record(self, start: int, stop: int, reduced: Sequence[torch.Tensor] = ()) -> None:
         assert self._log is not None, "created before anything is written"
         if reduced:
+            if self._blocks and self._blocks[-1][1] == start:
+                start = self._blocks.pop()[0]
             self._blocks.append((start, stop))
             new = self._journal / f"new-{self._state.name}"
             torch.save({"blocks": self._blocks, "reduced": [x.cpu() for x in reduced]}, new)

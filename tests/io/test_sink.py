@@ -38,12 +38,17 @@ def double(v: torch.Tensor) -> torch.Tensor:
     return v * 2
 
 
+@pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize("chunk_size", [None, 3])
-def test_from_a_file_to_files(folder: Path, chunk_size: int | None) -> None:
+def test_from_a_file_to_files(folder: Path, chunk_size: int | None, loop: bool) -> None:
     x = ms.open(folder / "x.npy")
     assert (x.shape, x.dtype, x.split, x.nbytes, len(x)) == ((17, 4), torch.float64, 0, 544, 17)
     out = (folder / "sums.npy", folder / "double.npy", None)
-    mapped = ms.vmap(lambda v: (v.sum(), v * 2, torch.ones(2)), (0, 1, None), chunk_size=chunk_size, out=out)
+
+    def func(v: torch.Tensor) -> Any:
+        return v.sum(), v * 2, torch.ones(2)
+
+    mapped = ms.vmap(func, (0, 1, None), chunk_size=chunk_size, out=out, loop=loop)
     sums, double, ones = mapped(x)
     assert isinstance(double, ms.StoredArray)
     assert (double.shape, double.split) == ((4, 17), 1)
@@ -201,6 +206,73 @@ def test_a_map_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
     run(body, 99, ranks=2)
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), WHOLE + 1)
     assert len(mapped) < 3 + 9 + 2
+
+
+REDUCED = ("sum", "mean", "max", "min")
+
+
+def of_rows(v: torch.Tensor) -> Any:
+    return v * 2, [v, v, v, v], (v > 9).sum()
+
+
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_outputs_that_are_reduced_beside_files(folder: Path, chunk_size: int | None, loop: bool) -> None:
+    """They stay in memory, as replicated ones do."""
+    for x in (ms.open(folder / "x.npy"), ms.array(WHOLE, split=0), ms.array(WHOLE[:2], split=0)):
+        whole = torch.from_numpy(WHOLE)[: len(x)]
+        mapped = ms.vmap(
+            of_rows,
+            (0, [*REDUCED], "sum"),
+            out=(folder / "y.npy", [None] * 4, None),
+            chunk_size=chunk_size,
+            loop=loop,
+        )
+        y, reduced, count = mapped(x)
+        assert_equal(y.load(), whole * 2)
+        assert_equal(count, (whole > 9).sum())
+        for output, want in zip(reduced, (whole.sum(0), whole.mean(0), whole.amax(0), whole.amin(0)), strict=True):
+            assert isinstance(output, ms.DNDarray)
+            assert_equal(output, want)
+
+
+def test_a_file_for_an_output_that_is_reduced(folder: Path, raises_alike: Any) -> None:
+    x = ms.open(folder / "x.npy")
+    with raises_alike(ValueError, match="out has 2 paths, but func returns 1 mapped outputs"):
+        ms.vmap(lambda v: (v, v), (0, "sum"), out=(folder / "y.npy", folder / "z.npy"))(x)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("ranks", [(3, 2, 1), (2, 3, 4), (1, 3, 3)])
+def test_what_is_reduced_goes_on_with_another_number_of_ranks(tmp_path: Path, ranks: tuple[int, ...]) -> None:
+    """Each sample counts once, also after two interruptions, and where a rank has nothing left to do."""
+    np.save(tmp_path / "x.npy", WHOLE)
+    mapped: list[int] = []
+
+    def body(stop_after: int) -> Any:
+        left = list(range(stop_after))  # a number would make it another function
+
+        def func(v: torch.Tensor) -> Any:
+            if not left:
+                raise RuntimeError("enough")
+            left.pop()
+            mapped.append(1)
+            return of_rows(v)
+
+        out = (tmp_path / "y.npy", [None] * 4, None)
+        mapping = ms.vmap(func, (0, [*REDUCED], "sum"), chunk_size=2, out=out, resume=True)
+        _, reduced, count = mapping(ms.open(tmp_path / "x.npy"))
+        return [x.tolist() for x in (*reduced, count)]
+
+    for each in ranks[:2]:
+        with pytest.raises(RuntimeError, match="enough"):
+            run(body, 1, ranks=each)
+    found = run(body, 99, ranks=ranks[2])
+    wanted = [f(WHOLE, axis=0).tolist() for f in (np.sum, np.mean, np.max, np.min)] + [int((WHOLE > 9).sum())]
+    for each in found:
+        assert each == wanted
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), WHOLE * 2)
+    assert len(mapped) <= 9 + sum(ranks) + 3
 
 
 @pytest.mark.serial
