@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -96,6 +96,10 @@ class VmapTask:
             inside_vmap.end(in_func)
         return Mapped(outputs, dims, structure)
 
+    def without_data(self) -> VmapTask:
+        """What to run on tensors without data."""
+        return self
+
     def check_first(self, tensors: Tensors, part: Mapped, start: int) -> None:
         """Map the first sample of a chunk once more, alone: RuntimeError if the chunk gave it other outputs.
 
@@ -114,7 +118,7 @@ class VmapTask:
         else:  # the random functions' numbers are those of a batch
             mapped = self.run([x.clone() for x in _narrow(tensors, self.in_dims, 0, 1)], 1, start)
             alone = _first_of_each(mapped)
-        for i, (single, first) in enumerate(zip_longest(alone, _first_of_each(part))):
+        for i, (single, first) in enumerate(itertools.zip_longest(alone, _first_of_each(part))):
             if single is None or first is None or not _is_close(single, first):
                 raise RuntimeError(
                     f"func gives output {i} of a sample another value or shape alone than among the samples of "
@@ -153,13 +157,8 @@ def run(
             watched = [x for x in (*tensors, *captured) if not x.is_inference()]
             versions = [x._version for x in watched]
             start = first
-            while start < last:
-                stop = _end_of_chunk(chunk_size, first, last, start)
+            for stop, chunk in _chunks(tensors, task.in_dims, first, last, chunk_size, token is not None):
                 doing = "mapping"
-                if (start, stop) == (first, last):
-                    chunk = tensors
-                else:
-                    chunk = _narrow(tensors, task.in_dims, start - first, stop - first)
                 part = _map(task, chunk, stop - start, start, chunk_size)
                 doing = "checking"
                 if [x._version for x in watched] != versions:
@@ -204,13 +203,30 @@ def _map(task: VmapTask, chunk: Tensors, samples: int, start: int, chunk_size: C
     return task.run(chunk, samples, start)
 
 
-def _end_of_chunk(chunk_size: ChunkSize, first: int, last: int, start: int) -> int:
-    """Where the chunk ends that begins at sample `start` of the samples from `first` to `last`."""
-    if chunk_size is None:
-        return last
-    if isinstance(chunk_size, int):
-        return min(start + chunk_size, last)
-    return start + chunk_size.size(last - first, last - start)
+def _chunks(
+    tensors: Tensors, dims: Dims, first: int, last: int, chunk_size: ChunkSize, traced: bool
+) -> Iterator[tuple[int, Tensors]]:
+    """Where each chunk of the samples from `first` to `last` ends, and the inputs of its samples."""
+    if chunk_size is None or (isinstance(chunk_size, int) and chunk_size >= last - first):
+        yield last, tensors
+    elif isinstance(chunk_size, Tuner):
+        start = first
+        while start < last:
+            stop = start + chunk_size.size(last - first, last - start)
+            yield stop, _narrow(tensors, dims, start - first, stop - first)
+            start = stop
+    elif not traced:
+        for start in range(first, last, chunk_size):
+            stop = min(start + chunk_size, last)
+            yield stop, _narrow(tensors, dims, start - first, stop - first)
+    else:
+        # All at once: the gradient of each `narrow` would be as large as that of all samples.
+        pieces = [
+            itertools.repeat(x) if dim is None else torch.split(x, chunk_size, dim)
+            for x, dim in zip(tensors, dims, strict=True)
+        ]
+        for start, chunk in zip(range(first, last, chunk_size), zip(*pieces, strict=False), strict=False):
+            yield min(start + chunk_size, last), chunk
 
 
 def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch) -> Outcome:
@@ -230,7 +246,7 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
                 torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
                 for shape, x, requires_grad in zip(shapes, arrays, traced, strict=True)
             ]
-            mapped = task.run(tensors, 1)
+            mapped = task.without_data().run(tensors, 1)
             for x, dim in zip(mapped.outputs, mapped.dims, strict=True):
                 if isinstance(dim, str):
                     reduce_chunk(dim, x)  # which torch may refuse

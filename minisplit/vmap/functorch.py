@@ -8,8 +8,8 @@ They are
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call; leaving all levels for a while;
 - `torch._subclasses`: tensors without data, which have shapes and dtypes only.
 
-Private attributes are used in place: `Tensor._version` in `execute` and `loop`, and of `torch._C` those that turn
-torch functions off and tell which mode of dispatch is on, here.
+Two private attributes are used in place: `Tensor._version` in `execute` and `loop`, and
+`torch._C.DisableTorchFunction` here.
 """
 
 from __future__ import annotations
@@ -96,11 +96,6 @@ def without_compilation() -> Iterator[None]:
             _eager_depth -= 1
             if _eager_depth == 0:
                 _eager_stack.close()
-
-
-def is_without_data() -> bool:
-    """Whether `tensors_without_data` is on, so that no tensor has values."""
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,19 +19,26 @@ from minisplit.vmap import functorch
 from minisplit.vmap.collect import Mapped
 from minisplit.vmap.execute import VmapTask, changed_input
 from minisplit.vmap.pytree import flatten_outputs
+from minisplit.vmap.random import bytes_of
 
 
 @dataclass(frozen=True, slots=True)
 class LoopTask(VmapTask):
     """A function of the tensors of one sample, and all that a `VmapTask` has.
 
-    `generators` are those that the function refers to. Without `random` it must not draw from them.
+    `generators` are those that the function refers to. Without `random` it must not draw from them, nor from
+    torch's own, which is checked if there are data.
     """
 
     part: ClassVar[str] = "sample"
     by_value: ClassVar[bool] = True
 
     generators: tuple[torch.Generator, ...] = ()
+    has_data: bool = True
+
+    def without_data(self) -> LoopTask:
+        """The same for tensors without data, in which the states of generators have none either."""
+        return replace(self, has_data=False)
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Run the function on one sample, local number `start`. See `VmapTask.run`."""
@@ -64,20 +71,19 @@ class LoopTask(VmapTask):
         own = [torch.default_generator]
         if device.type == "cuda":
             own.append(torch.cuda.default_generators[device.index or 0])
-        if functorch.is_without_data() and self.random is None:
-            return nullcontext()
-        if self.random is None:
-            return refuse_random_functions([*own, *self.generators])
-        return self.random.replace_for_one(start, functorch.levels(), own)
+        if self.random is not None:
+            return self.random.replace_for_one(start, functorch.levels(), own)
+        return refuse_random_functions([*own, *self.generators]) if self.has_data else nullcontext()
 
 
 @contextmanager
 def refuse_random_functions(generators: Sequence[torch.Generator]) -> Iterator[None]:
     """RuntimeError, as in a map, if one of these generators is drawn from within a `with` block."""
     before = [generator.get_state() for generator in generators]
+    as_bytes = list(map(bytes_of, before))
     yield
-    for generator, state in zip(generators, before, strict=True):
-        if not torch.equal(generator.get_state(), state):
+    for generator, state, known in zip(generators, before, as_bytes, strict=True):
+        if bytes_of(generator.get_state()) != known:
             generator.set_state(state)
             raise RuntimeError(
                 "vmap: called random operation while in randomness error mode: func has drawn from a generator of "

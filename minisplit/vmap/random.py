@@ -52,14 +52,14 @@ class RandomSource(NamedTuple):
             return
         # torch.manual_seed and the like draw nothing, so that no rule sees them.
         before = torch.get_rng_state()
-        mode.states.add(_bytes_of(before))
+        mode.states.add(bytes_of(before))
         try:
             with mode:
                 yield
         finally:
             after = torch.get_rng_state()
             torch.set_rng_state(before)
-        mode.check_state(_bytes_of(after))
+        mode.check_state(bytes_of(after))
 
     @contextmanager
     def replace_for_one(self, start: int, level: int, generators: Sequence[torch.Generator]) -> Iterator[None]:
@@ -164,12 +164,12 @@ class _RandomFunctions(TorchFunctionMode):
         if not is_repeated or self.source.key is None:
             position = self.position
         else:
-            state = _bytes_of(torch.get_rng_state())
+            state = bytes_of(torch.get_rng_state())
             if self.is_mapped:
                 self.check_state(state)
             position = self.positions.setdefault(state, self.position)
             torch.rand(())
-            self.states.add(_bytes_of(torch.get_rng_state()))
+            self.states.add(bytes_of(torch.get_rng_state()))
         self.position = max(self.position, position + 1)
         return position
 
@@ -204,7 +204,7 @@ class _RandomFunctions(TorchFunctionMode):
         return levels, has_same
 
 
-def _bytes_of(state: torch.Tensor) -> bytes:
+def bytes_of(state: torch.Tensor) -> bytes:
     """The state of a generator as what can be compared and looked up."""
     return state.numpy().tobytes()
 
