@@ -114,10 +114,11 @@ def vmap(
         A function of torch tensors, which returns tensors, alone or in nested tuples, lists and dicts. What it
         computes must not depend on the rank, and it must not change its arguments or what it captured. It makes no
         collective calls. By default `vmap` returns a decorator.
-    out_dims : int, None, or a tuple, list or dict of them, default 0
+    out_dims : int, None, "sum", "mean", "max", "min", or a tuple, list or dict of them, default 0
         The axis of each output along which the samples lie: one for all outputs, or a structure that fits what
         `func` returns, down to any level. It becomes the output's split axis. Negative axes count from the end.
-        None is for an output that is the same for every sample, and becomes replicated.
+        None is for an output that is the same for every sample, and becomes replicated. So does one that is
+        reduced, by a name, over the samples of all ranks: of its samples there is one chunk at a time.
     randomness : {"error", "different", "same"}, default "error"
         What torch's random functions do in `func`. "error": they raise. "different": each sample gets other
         numbers, which depend on `minisplit.random.seed`, the call and the global index of the sample alone, not on
@@ -128,9 +129,9 @@ def vmap(
         replicated one each rank takes its part, without a message. By default the mapped axes are the split axes,
         and replicated inputs are not mapped.
     chunk_size : int, "auto" or None, default None
-        How many samples each rank maps at a time. The peak of memory is the outputs and one chunk. "auto" measures
-        the fastest size on the first chunks, and keeps it for `func` and the kind of samples. None maps all of a
-        rank's samples at once.
+        How many samples each rank maps at a time. The peak of memory is the outputs, without those that are
+        reduced, and one chunk. "auto" measures the fastest size on the first chunks, and keeps it for `func` and
+        the kind of samples. None maps all of a rank's samples at once.
     memory_budget : int, optional
         How many bytes a chunk of "auto" may take on each rank. By default 512 MiB.
     max_imbalance : float, default 1.25
@@ -143,6 +144,10 @@ def vmap(
     resume : bool, default False
         Whether to go on with what an interrupted call like this one has written to `out`, also on another number
         of ranks.
+    loop : bool, default False
+        Whether to run `func` on one sample after the other rather than on a chunk of them at once. For functions
+        that cannot be mapped: it gets plain tensors, of which it may take numbers and NumPy arrays, and decide by
+        their values.
 
     Returns
     -------
@@ -171,7 +176,10 @@ def vmap(
     Local. A call of the result is collective: one allreduce of three integers, in which the ranks agree on errors
     and outputs. Before it there is one exchange for all inputs together, if any must move: to the counts for which
     the fewest bytes move. If some ranks have no samples, a broadcast tells them what the outputs are, and another
-    one gives them each replicated output. The backward pass is collective if inputs were moved or replicated.
+    one gives them each output with `out_dims=None`. Outputs that are reduced go by one allreduce for all sums and
+    means of one dtype, and one for all extremes. With `loop=True`, if gradients are to flow back, one allreduce
+    tells which outputs require one. The backward pass is collective if inputs were moved or replicated, or if
+    extremes were found.
 
     See Also
     --------
@@ -180,7 +188,7 @@ def vmap(
     Notes
     -----
     Gradients, Jacobians and nested `torch.vmap` inside of `func` work, and autograd flows back through a call,
-    also to keyword arguments.
+    also to keyword arguments. Called with tensors inside of a mapped function, the result is `torch.vmap(func)`.
 
     Examples
     --------
@@ -191,6 +199,9 @@ def vmap(
     [0, 2, 4, 6]
     >>> z.shape, z.split
     ((3, 4), 1)
+    >>> total, largest = ms.vmap(lambda x: (x, x * x), out_dims=("sum", "max"))(a)
+    >>> total.item(), largest.item()
+    (6, 9)
     """
     options = Options(
         out_dims, randomness, in_dims, chunk_size, memory_budget, max_imbalance, progress, out, resume, loop
@@ -302,7 +313,7 @@ class MappedFunction:
         Communication
         -------------
         Collective: one allreduce of three integers, and the messages that `minisplit.vmap` lists for inputs that
-        must move and ranks that have no samples.
+        must move, ranks that have no samples, and outputs that are reduced.
         """
         if is_nested(args):
             return map_tensors(self._func_in_context, self.options, args, kwargs)
