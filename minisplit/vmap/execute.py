@@ -157,7 +157,10 @@ def run(
             watched = [x for x in (*tensors, *captured) if not x.is_inference()]
             versions = [x._version for x in watched]
             start = first
-            for stop, chunk in _chunks(tensors, task.in_dims, first, last, chunk_size, token is not None):
+            chunks: Iterable[tuple[int, Tensors]] = ((last, tensors),)
+            if chunk_size is not None:
+                chunks = _chunks(tensors, task.in_dims, first, last, chunk_size, token is not None)
+            for stop, chunk in chunks:
                 doing = "mapping"
                 part = _map(task, chunk, stop - start, start, chunk_size)
                 doing = "checking"
@@ -177,7 +180,8 @@ def run(
                 if advance is not None:
                     advance(stop - start)
                 start = stop
-            doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
+            # Before the next piece is waited for.
+            doing, tensors, watched, chunks = "reading", (), [], ()  # noqa: PLW2901
         start, doing = begin, "checking"
         if collected is not None:
             whole = collected.result()
@@ -204,17 +208,17 @@ def _map(task: VmapTask, chunk: Tensors, samples: int, start: int, chunk_size: C
 
 
 def _chunks(
-    tensors: Tensors, dims: Dims, first: int, last: int, chunk_size: ChunkSize, traced: bool
+    tensors: Tensors, dims: Dims, first: int, last: int, chunk_size: int | Tuner, traced: bool
 ) -> Iterator[tuple[int, Tensors]]:
     """Where each chunk of the samples from `first` to `last` ends, and the inputs of its samples."""
-    if chunk_size is None or (isinstance(chunk_size, int) and chunk_size >= last - first):
-        yield last, tensors
-    elif isinstance(chunk_size, Tuner):
+    if isinstance(chunk_size, Tuner):
         start = first
         while start < last:
             stop = start + chunk_size.size(last - first, last - start)
             yield stop, _narrow(tensors, dims, start - first, stop - first)
             start = stop
+    elif chunk_size >= last - first:
+        yield last, tensors
     elif not traced:
         for start in range(first, last, chunk_size):
             stop = min(start + chunk_size, last)
@@ -275,15 +279,16 @@ def _check_without_samples(mapped: Mapped) -> None:
 
 def _describe(whole: Mapped, kinds: Kinds, batch: Batch, task: VmapTask) -> Outputs:
     """Describe the outputs of a run, given what they were per sample if some were put together from chunks."""
-    described = list[tuple[Any, ...]]()
-    for i, (x, dim) in enumerate(zip(whole.outputs, whole.dims, strict=True)):
-        requires_grad = x.requires_grad and not task.by_value
-        if isinstance(dim, str):
-            dtype, shape = kinds[i]
-            described.append((result_dtype(dim, dtype), (1, *shape), dim, requires_grad, 0))
-        else:
-            # Of an output that is the same for every sample the values, too, must be the same on all ranks.
-            described.append((x.dtype, x.shape, dim, requires_grad, functorch.checksum(x) if dim is None else 0))
+    by_value = task.by_value
+    # Of an output that is the same for every sample the values, too, must be the same on all ranks.
+    described = [
+        (x.dtype, x.shape, dim, x.requires_grad and not by_value, functorch.checksum(x) if dim is None else 0)
+        for x, dim in zip(whole.outputs, whole.dims, strict=True)
+    ]
+    if task.out_dims.reduces:
+        for i, (dim, (dtype, shape)) in enumerate(zip(whole.dims, kinds, strict=True)):
+            if isinstance(dim, str):
+                described[i] = (result_dtype(dim, dtype), torch.Size((1, *shape)), *described[i][2:])
     return describe(tuple(described), whole.structure, batch.samples, task.gradients)
 
 

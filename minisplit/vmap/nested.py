@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.pytree import pytree
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.options import Options
@@ -21,9 +20,9 @@ _REDUCTIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 }
 
 
-def is_nested(args: tuple[Any, ...]) -> bool:
-    """Whether a mapped function runs, and there is no array of minisplit among these arguments."""
-    return inside_vmap() and not any(isinstance(x, DNDarray | StoredArray) for x in pytree.tree_leaves(args))
+def has_no_array(args: tuple[Any, ...]) -> bool:
+    """Whether there is no array of minisplit among these arguments."""
+    return not any(isinstance(x, DNDarray | StoredArray) for x in pytree.tree_leaves(args))
 
 
 def map_tensors(func: Callable[..., Any], options: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
+from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.pytree import TreeSpec, pytree
@@ -33,7 +34,7 @@ from minisplit.vmap.functorch import (
     without_compilation,
 )  # fmt: skip
 from minisplit.vmap.loop import LoopTask
-from minisplit.vmap.nested import is_nested, map_tensors
+from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
@@ -315,7 +316,7 @@ class MappedFunction:
         Collective: one allreduce of three integers, and the messages that `minisplit.vmap` lists for inputs that
         must move, ranks that have no samples, and outputs that are reduced.
         """
-        if is_nested(args):
+        if inside_vmap() and has_no_array(args):
             return map_tensors(self._func_in_context, self.options, args, kwargs)
         call = self._prepare(args, kwargs)
         comm, batch = call.comm, call.batch
@@ -357,7 +358,8 @@ class MappedFunction:
                     raise
             if task.by_value and token is not None:
                 outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples)
-            written, reduced = None, list[torch.Tensor]()
+            written: Iterator[Any] | None = None
+            reduced: Sequence[torch.Tensor] = ()
             if files is not None and files.sink is not None:
                 written, reduced = files.write(outputs, outcome, outcomes, call.arrays[0].device)
             shards = outcome.tensors

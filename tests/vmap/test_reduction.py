@@ -349,3 +349,23 @@ def test_the_table_of_a_plan_names_the_reduction() -> None:
     assert plan.outputs is not None
     assert [(output.reduction, output.split) for output in plan.outputs] == [("mean", None), (None, 0)]
     assert "0      (2,)   float32 mean         replicated" in str(plan)
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("loop", [False, True])
+def test_V33_torch_func_around_a_call(comm: Comm, how: str, loop: bool) -> None:
+    whole, w = values(5, 3), values(3)
+    x = ms.array(whole, split=0).redistribute(all_on(0, 5, comm))
+    mapped = ms.vmap(lambda v, w: torch.tanh(v * w), how, chunk_size=2, loop=loop)
+
+    def loss_of(w: torch.Tensor) -> torch.Tensor:
+        return (mapped(x, w=w)[0].larray ** 2).sum()
+
+    def plain(w: torch.Tensor) -> torch.Tensor:
+        reduced: torch.Tensor = OF_TORCH[how](torch.tanh(whole * w), 0)
+        return (reduced**2).sum()
+
+    torch.testing.assert_close(torch.func.grad(loss_of)(w), torch.func.grad(plain)(w))
+    torch.testing.assert_close(torch.func.vjp(loss_of, w)[0], plain(w))
+    norms = [torch.func.grad(lambda w, f=f: torch.func.grad(f)(w).norm())(w) for f in (loss_of, plain)]
+    torch.testing.assert_close(*norms)
