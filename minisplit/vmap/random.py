@@ -51,15 +51,17 @@ class RandomSource(NamedTuple):
                 yield
             return
         # torch.manual_seed and the like draw nothing, so that no rule sees them.
-        before = torch.get_rng_state()
-        mode.states.add(bytes_of(before))
+        before = mode.before = torch.get_rng_state()
         try:
             with mode:
                 yield
         finally:
             after = torch.get_rng_state()
-            torch.set_rng_state(before)
-        mode.check_state(bytes_of(after))
+            is_changed = not torch.equal(before, after)
+            if is_changed:
+                torch.set_rng_state(before)
+        if is_changed:
+            mode.check_state(bytes_of(after))
 
     @contextmanager
     def replace_for_one(self, start: int, level: int, generators: Sequence[torch.Generator]) -> Iterator[None]:
@@ -97,6 +99,7 @@ class _RandomFunctions(TorchFunctionMode):
         self.first, self.samples = (0, 1) if source.same else (first, samples)
         self.position = 0  # of the next draw
         # Of draws whose position goes with the state of torch's generator: see `_next_position`.
+        self.before: torch.Tensor | None = None
         self.positions: dict[bytes, int] = {}
         self.states: set[bytes] = set()
 
@@ -165,6 +168,8 @@ class _RandomFunctions(TorchFunctionMode):
             position = self.position
         else:
             state = bytes_of(torch.get_rng_state())
+            if not self.states and self.before is not None:
+                self.states.add(bytes_of(self.before))
             if self.is_mapped:
                 self.check_state(state)
             position = self.positions.setdefault(state, self.position)
@@ -206,7 +211,10 @@ class _RandomFunctions(TorchFunctionMode):
 
 def bytes_of(state: torch.Tensor) -> bytes:
     """The state of a generator as what can be compared and looked up."""
-    return state.numpy().tobytes()
+    if not functorch.levels():
+        return state.numpy().tobytes()
+    with functorch.temporarily_clear_interpreter_stack():  # within a transform no tensor has memory
+        return state.numpy().tobytes()
 
 
 def _name(func: Any) -> str:
