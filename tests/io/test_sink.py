@@ -244,7 +244,7 @@ def test_a_file_for_an_output_that_is_reduced(folder: Path, raises_alike: Any) -
 
 @pytest.mark.serial
 @pytest.mark.parametrize("ranks", [(3, 2, 1), (2, 3, 4), (1, 3, 3)])
-def test_what_is_reduced_goes_on_with_another_number_of_ranks(tmp_path: Path, ranks: tuple[int, ...]) -> None:
+def test_V43_what_is_reduced_goes_on_with_another_number_of_ranks(tmp_path: Path, ranks: tuple[int, ...]) -> None:
     """Each sample counts once, also after two interruptions, and where a rank has nothing left to do."""
     np.save(tmp_path / "x.npy", WHOLE)
     mapped: list[int] = []

@@ -53,7 +53,7 @@ def test_every_layout(comm: Comm, kind: str, chunk_size: Any) -> None:
         assert (steps.split, found["double"].split) == (0, 1)
 
 
-def test_what_needs_values(comm: Comm) -> None:
+def test_V41_what_needs_values(comm: Comm) -> None:
     whole = values(6, 3)
     x = ms.array(whole, split=0)
 
@@ -73,7 +73,7 @@ def test_what_needs_values(comm: Comm) -> None:
     assert_equal(x, whole)
 
 
-def test_the_samples_of_recurrent_networks_and_their_gradients(comm: Comm) -> None:
+def test_V41_the_samples_of_recurrent_networks_and_their_gradients(comm: Comm) -> None:
     torch.manual_seed(0)
     net = torch.nn.LSTM(3, 2, dtype=torch.float64)
     whole = values(5, 4, 3)
@@ -96,7 +96,7 @@ def branches(v: torch.Tensor, w: torch.Tensor) -> Any:
 
 
 @pytest.mark.parametrize("owner", [None, 0])
-def test_gradients_where_only_some_samples_depend_on_a_tensor(comm: Comm, owner: int | None) -> None:
+def test_V42_gradients_where_only_some_samples_depend_on_a_tensor(comm: Comm, owner: int | None) -> None:
     whole = torch.tensor([[-1.0, 0.5], [-2.0, 1.0], [3.0, 1.0]])
     x = ms.array(whole, split=0)
     if owner is not None:
@@ -128,7 +128,7 @@ def test_outputs_that_depend_on_nothing_require_no_gradient(comm: Comm) -> None:
     seed=hs.integers(0, 2**64 - 1),
 )
 @spmd
-def test_draws_are_those_of_a_map(
+def test_V41_draws_are_those_of_a_map(
     batch: Whole, program: Program, randomness: str, chunk_size: Any, seed: int
 ) -> None:
     x, torchs = batch.cut(), torch.get_rng_state()
@@ -142,7 +142,7 @@ def test_draws_are_those_of_a_map(
     assert torch.equal(torch.get_rng_state(), torchs)
 
 
-def test_functions_without_a_rule_draw_the_same_on_all_ranks_and_chunks(comm: Comm) -> None:
+def test_V41_functions_without_a_rule_draw_the_same_on_all_ranks_and_chunks(comm: Comm) -> None:
     def func(v: torch.Tensor) -> Any:
         drawn = torch.distributions.Dirichlet(v.abs() + 1).sample()
         more = torch._standard_gamma(v.abs() + 1) + torch.poisson(v.abs() * 9) + torch.rand(3)
@@ -262,7 +262,7 @@ def test_a_counter_is_found_in_debug_mode(comm: Comm, raises_alike: Any) -> None
 
 
 @pytest.mark.parametrize("name", ["item", "if", "mask", "lstm", "dirichlet", "poisson", "numpy"])
-def test_the_hints_of_a_map_name_it(comm: Comm, raises_alike: Any, name: str) -> None:
+def test_V41_the_hints_of_a_map_name_it(comm: Comm, raises_alike: Any, name: str) -> None:
     torch.manual_seed(0)  # the same on all ranks
     lstm = torch.nn.LSTM(3, 2).requires_grad_(False)
     func: Any = {

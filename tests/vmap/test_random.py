@@ -110,7 +110,7 @@ def chunked(chunk_size, randomness="same"):
 
 @pytest.mark.parametrize("outer", ["same", "different"])
 @pytest.mark.parametrize("inner_size", [1, 2, 3])
-def test_inner_samples_are_the_same_in_all_chunks_of_the_inner_vmap(outer, inner_size):
+def test_V40_inner_samples_are_the_same_in_all_chunks_of_the_inner_vmap(outer, inner_size):
     torchs = torch.get_rng_state()
     with ms.random.fork(seed=4):
         found = ms.vmap(chunked(inner_size), randomness=outer, chunk_size=3)(batch())

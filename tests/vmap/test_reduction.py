@@ -93,7 +93,7 @@ def test_every_layout(comm: Comm, how: str, kind: str, chunk_size: int | None) -
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize(("owner", "chunk_size", "loop"), [(None, 2, False), (0, None, True), (-1, 1, False)])
-def test_gradcheck(comm: Comm, how: str, owner: int | None, chunk_size: int | None, loop: bool) -> None:
+def test_V43_gradcheck(comm: Comm, how: str, owner: int | None, chunk_size: int | None, loop: bool) -> None:
     """A result that all ranks have counts once, for first and second derivatives; some ranks have no samples."""
 
     def loss(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -122,7 +122,7 @@ def traced(draw: hs.DrawFn) -> Whole:
 
 @given(whole=traced(), chunk_size=hs.sampled_from((None, 1, 2)), loop=hs.booleans())
 @spmd
-def test_gradients_are_those_of_torch_also_of_extremes_that_several_samples_have(
+def test_V43_gradients_are_those_of_torch_also_of_extremes_that_several_samples_have(
     whole: Whole, chunk_size: Any, loop: bool
 ) -> None:
     x, w = whole.cut(), torch.ones(2, dtype=torch.float64, requires_grad=True)
@@ -181,7 +181,7 @@ def test_third_derivatives_where_ranks_have_no_samples(comm: Comm) -> None:
 
 @pytest.mark.parametrize("chunk_size", [None, 1])
 @pytest.mark.parametrize("loop", [False, True])
-def test_nan_is_the_extreme_and_infinities_are_numbers(comm: Comm, chunk_size: int | None, loop: bool) -> None:
+def test_V43_nan_is_the_extreme_and_infinities_are_numbers(comm: Comm, chunk_size: int | None, loop: bool) -> None:
     whole = torch.tensor([[1.0, float("inf"), -0.0], [float("nan"), 2.0, -float("inf")], [3.0, 1.0, 5.0]])
     x = ms.array(whole, split=0)
     x.larray.requires_grad_()
@@ -193,7 +193,7 @@ def test_nan_is_the_extreme_and_infinities_are_numbers(comm: Comm, chunk_size: i
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_batch_without_samples(comm: Comm, loop: bool, raises_alike: Any) -> None:
+def test_V43_a_batch_without_samples(comm: Comm, loop: bool, raises_alike: Any) -> None:
     x = ms.zeros((0, 3), split=0)
     mapped = ms.vmap(lambda v: (v, v, v.long()), ("sum", "mean", "sum"), loop=loop)
     a, b, c = mapped(x)
