@@ -80,7 +80,7 @@ class Collected:
             return _Same(first)
         if isinstance(dim, str):
             reduce_chunk(dim, first[:1].detach())  # what torch refuses is refused here, also if all is kept
-            if not keeps_samples(dim, self.traced):
+            if not keeps_samples(dim, first.dtype, self.traced):
                 return _Reduced(dim)
         axis = 0 if isinstance(dim, str) else dim
         # Written into place, a tensor would have a node of autograd for each chunk, and each of them copies the

@@ -60,9 +60,9 @@ def is_inexact(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point or dtype.is_complex
 
 
-def keeps_samples(how: Reduction, traced: bool) -> bool:
+def keeps_samples(how: Reduction, dtype: torch.dtype, traced: bool) -> bool:
     """Whether the outputs of all samples are kept: the gradient of an extreme is for those that have it."""
-    return traced and how in {"max", "min"}
+    return traced and how in {"max", "min"} and is_inexact(dtype)
 
 
 def reduce_chunk(how: Reduction, outputs: torch.Tensor) -> torch.Tensor:
