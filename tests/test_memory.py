@@ -31,7 +31,7 @@ CALLS: dict[str, Call] = {
     "reduction": ms.vmap(torch.sin, ("sum",), chunk_size=2),
     "loop": ms.vmap(torch.sin, loop=True),
     "loop that fails": ms.vmap(failing, loop=True),
-    "reduction that fails": lambda x: ms.vmap(lambda v: v.long(), "mean", chunk_size=2)(x),
+    "reduction that fails": ms.vmap(lambda v: v.long(), "mean", chunk_size=2),
     "plan": lambda x: ms.vmap(torch.sin).plan(x),
     "plan with draws": lambda x: ms.vmap(lambda v: v + torch.rand(()), randomness="different").plan(x),
     "function that fails": ms.vmap(failing),

@@ -141,7 +141,9 @@ def reduce_over_ranks(
         if kind == "sum":
             totals = parts if comm.size == 1 or samples == 0 else _sum_over_ranks(parts, comm)
         else:
-            totals = apply(_Maxima(comm, tuple(output.how == "min" for output in outputs)), *parts)
+            found = apply(_Maxima(comm, tuple(output.how == "min" for output in outputs)), *parts)
+            # Copies, since the backward pass needs the extremes as they are, and an output may be changed in place.
+            totals = [x.clone() if x.requires_grad else x for x in found]
         for output, total in zip(outputs, totals, strict=True):
             result = (total / samples if output.how == "mean" else total).to(output.dtype)
             # A node of several outputs requires a gradient of all, if of one.
