@@ -142,7 +142,7 @@ def reduce_over_ranks(
             totals = parts if comm.size == 1 or samples == 0 else _sum_over_ranks(parts, comm)
         else:
             found = apply(_Maxima(comm, tuple(output.how == "min" for output in outputs)), *parts)
-            # Copies, since the backward pass needs the extremes as they are, and an output may be changed in place.
+            # Copies: the backward pass needs the extremes as they are, and an output may be changed in place.
             totals = [x.clone() if x.requires_grad else x for x in found]
         for output, total in zip(outputs, totals, strict=True):
             result = (total / samples if output.how == "mean" else total).to(output.dtype)
