@@ -15,7 +15,6 @@ import torch
 
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
-from minisplit.vmap.autograd import link
 from minisplit.vmap.batch import Reduction
 from minisplit.vmap.functorch import temporarily_clear_interpreter_stack, unwrap
 
@@ -115,11 +114,10 @@ def reduce_over_ranks(
     reductions: Sequence[ReducedOutput],
     samples: int,
     comm: Communication,
-    token: torch.Tensor | None,
 ) -> list[torch.Tensor]:
     """Return the outputs with those that are reduced, of which each rank has the part of its samples, complete.
 
-    `samples` is the number of all. `token` is that of the inputs' node, if gradients are to flow back.
+    `samples` is the number of all.
 
     Communication
     -------------
@@ -132,12 +130,6 @@ def reduce_over_ranks(
         groups.setdefault(output.group, []).append(output)
     for (kind, _), outputs in groups.items():
         parts = [tensors[output.place] for output in outputs]
-        if token is not None:
-            # Before the message, so that also ranks without samples make what the backward pass makes of it.
-            parts = [
-                link(token, x, comm) if output.requires_grad else x
-                for x, output in zip(parts, outputs, strict=True)
-            ]
         if kind == "sum":
             totals = parts if comm.size == 1 or samples == 0 else _sum_over_ranks(parts, comm)
         else:

@@ -337,11 +337,11 @@ class MappedFunction:
             followed = [x for x in call.captured if x.requires_grad] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
                 token, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
-                if followed:
-                    task = replace(task, func=substitute(task.func, followed, moved))
+                if call.traced:
+                    func = substitute(task.func, followed, moved) if followed else task.func
+                    gradients = describe_gradients(call.arrays, call.keywords, followed)
+                    task = replace(task, func=func, gradients=gradients)
                     call.captured.extend(moved)  # they are watched too
-            if call.traced:
-                task = replace(task, gradients=describe_gradients(call.arrays, call.keywords, followed))
             outcome, outcomes = self._run(task, call, inputs, token, files, advance)
             outputs = outcome.outputs
             record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
@@ -364,12 +364,15 @@ class MappedFunction:
                 written, reduced = files.write(outputs, outcome, outcomes, call.arrays[0].device)
             shards = outcome.tensors
             if shards is None or batch.root is not None or outputs.reductions:
-                shards = _complete(shards, reduced, outputs, call, token)
+                shards = _complete(shards, reduced, outputs, call)
         if token is not None:
             for i, (x, output) in enumerate(zip(shards, outputs.each, strict=True)):
-                if output.requires_grad and not isinstance(output.dim, str):
+                if output.requires_grad:
                     linked = link(token, x, comm)
                     shards[i] = count_once(linked, batch.root or 0, comm) if output.dim is None else linked
+        if outputs.reductions:
+            # After the links, so that also ranks without samples make what the backward pass makes of the message.
+            shards = reduce_over_ranks(shards, outputs.reductions, batch.size, comm)
         arrays = [_wrap(shard, layout, comm) for shard, layout in zip(shards, outputs.layouts, strict=True)]
         if written is not None:
             arrays = [
@@ -610,14 +613,12 @@ def _complete(
     reduced: Sequence[torch.Tensor],
     outputs: Outputs,
     call: MappedCall,
-    token: torch.Tensor | None,
 ) -> list[torch.Tensor]:
     """This rank's shard of each output, where some ranks have no samples, all have none, or outputs are reduced.
 
     `reduced` is what this rank gives to the reduced outputs, if it is not among its `tensors`.
 
-    Collective where ranks without samples get a replicated output, one broadcast for each, and where outputs are
-    reduced.
+    Collective where ranks without samples get a replicated output: one broadcast for each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
     reductions = {output.place: output for output in outputs.reductions}
@@ -636,4 +637,4 @@ def _complete(
         shards.append(x)
     for each, x in zip(outputs.reductions, reduced, strict=False):
         shards[each.place] = x
-    return reduce_over_ranks(shards, outputs.reductions, call.batch.size, comm, token)
+    return shards
