@@ -358,10 +358,7 @@ class MappedFunction:
                     raise
             if task.by_value and token is not None:
                 outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples)
-            written: Iterator[Any] | None = None
-            reduced: Sequence[torch.Tensor] = ()
-            if files is not None and files.sink is not None:
-                written, reduced = files.write(outputs, outcome, outcomes, call.arrays[0].device)
+            written, reduced = _write(files, outputs, outcome, outcomes, call)
             shards = outcome.tensors
             if shards is None or batch.root is not None or outputs.reductions:
                 shards = _complete(shards, reduced, outputs, call)
@@ -606,6 +603,15 @@ def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:
             )
         if x.device.type != device.type:
             raise ValueError(f"all inputs must be on one device: input 0 is on {device}, input {i} on {x.device}")
+
+
+def _write(
+    files: FileStream | None, outputs: Outputs, outcome: Outcome, outcomes: Iterator[Outcome], call: MappedCall
+) -> tuple[Iterator[Any] | None, Sequence[torch.Tensor]]:
+    """See `FileStream.write`. Without files to write there is nothing. Collective if there are."""
+    if files is None or files.sink is None:
+        return None, ()
+    return files.write(outputs, outcome, outcomes, call.arrays[0].device)
 
 
 def _complete(
