@@ -352,11 +352,14 @@ MISMATCHES = [
 ]
 
 
-def test_J5_calls_that_differ_end_the_job(tmp_path):
+# In groups, since a test that takes as long as all of them together looks as if it stood still.
+@pytest.mark.parametrize("first", range(0, len(MISMATCHES), 6))
+def test_J5_calls_that_differ_end_the_job(tmp_path, first):
     """Also where one does not wait, as the root of a broadcast, or a rank without a part in an exchange."""
+    group = MISMATCHES[first : first + 6]
 
     def run(number):
-        ranks, code, _ = MISMATCHES[number]
+        ranks, code, _ = group[number]
         program = (
             f"from mpi4py import MPI\nONE = np.zeros(1, int)\nhalf = comm.split(rank % 2)\nhalf.agree(ONE)\n{code}"
         )
@@ -365,8 +368,8 @@ def test_J5_calls_that_differ_end_the_job(tmp_path):
         return job(ranks, path, limit=60)
 
     with ThreadPoolExecutor(3) as jobs:
-        ended = list(jobs.map(run, range(len(MISMATCHES))))
-    for (_, code, words), done in zip(MISMATCHES, ended, strict=True):
+        ended = list(jobs.map(run, range(len(group))))
+    for (_, code, words), done in zip(group, ended, strict=True):
         assert bool(done.status) == bool(words), (code, done)
         assert re.search(words, done.err), (code, done.err)
 
@@ -575,13 +578,13 @@ def test_J10_communicators_that_are_dropped_are_freed(run):
     """MPICH has room for some 2,000. Also those that were split off others, or are in a cycle of references."""
     program = """
 import numpy as np
-for turn in range(2500):
+for turn in range(1100):
     part = comm.split(rank % 2)
     part.split(0).agree(np.zeros(1, int))
     if turn % 3 == 0:
         cycle = [part]
         cycle.append(cycle)
-for turn in range(2500):
+for turn in range(2100):
     comm.split(0).free()
 kept = []
 try:
@@ -591,7 +594,8 @@ except RuntimeError as error:
     kept.clear()
 wait()
 """
-    done = run(3, program, limit=90)
+    # Ranks that spin while they wait took over 90 s beside other tests; alone it is 8 s.
+    done = run(2, program, limit=240, MPIR_CVAR_ENABLE_HEAVY_YIELD="1")
     assert (done.status, done.err) == (0, "")
 
 
