@@ -37,7 +37,10 @@ DEBUG = ("MINISPLIT_DEBUG", "1")
 # Ranks that outnumber the cores sleep while they wait in MPICH, where else they would keep the others from a core:
 # some files of tests took 119 s of all cores on 4 ranks of 2 cores without this, and 105 s with it.
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
+OPERATIONS = ("--ignore", "tests/ops")
 SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=290)
+# Of the serial tests those that are about MPI, for each further one.
+SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
 JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
 EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
@@ -51,10 +54,10 @@ def on_threads(ranks: int) -> Part:
     return Part(f"threads, {count_ranks(ranks)}", 0, arguments, (DEBUG,), length=150)
 
 
-def on_mpi(ranks: int) -> Part:
+def on_mpi(ranks: int, *arguments: str) -> Part:
     settings = (SLEEP,) if ranks > CORES else ()
-    length = 70 + 20 * ranks
-    return Part(count_ranks(ranks), ranks, ("-m", "not serial"), settings, cores=min(ranks, CORES), length=length)
+    arguments = ("-m", "not serial", *arguments)
+    return Part(count_ranks(ranks), ranks, arguments, settings, cores=min(ranks, CORES), length=70 + 20 * ranks)
 
 
 def count_ranks(ranks: int) -> str:
@@ -62,12 +65,15 @@ def count_ranks(ranks: int) -> str:
 
 
 def choose(counts: Sequence[int], everything: bool, first: bool) -> list[Part]:
-    """The parts to run with one MPI. Threads are the same with each, so they run with the first only."""
-    parts = [*[JOBS, EXAMPLES, SERIAL, POOL] * everything, *map(on_mpi, counts)]
-    if first:
-        # One number of threads is enough where properties draw others.
-        parts += [PROPERTIES, on_threads(3)] if everything else map(on_threads, counts)
-    return parts
+    """The parts to run with one MPI. What is the same with each runs with the first only."""
+    if not everything:
+        return [*map(on_mpi, counts), *(map(on_threads, counts) if first else ())]
+    # Four ranks of MPI outnumber the cores, and so take longest. There run the tests of what makes MPI's calls by
+    # itself, and those of operations, which call it by way of that, on four threads.
+    several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 else ())) for ranks in counts]
+    # One number of threads is enough where properties draw others.
+    once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
+    return [JOBS, EXAMPLES, POOL, *several, *once]
 
 
 def test(

@@ -28,8 +28,19 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
 
     assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
     everything = titles("a", [1, 2, 3, 4], True)
-    assert everything[:5] == ["a, jobs", "a, examples", "a, serial", "a, pool", "a, 1 rank"]
+    assert everything[:4] == ["a, jobs", "a, examples", "a, pool", "a, 1 rank"]
+    assert everything[-3:] == ["a, serial", "a, properties", "a, threads, 4 ranks"]
     assert len(titles("ab", [1, 2, 3, 4], True)) == 2 * 8 + 2
+
+
+def test_operations_run_on_four_ranks_as_well() -> None:
+    """On threads where everything runs, since they are quick there, and on MPI where four ranks are asked for."""
+    everything = {part.title: part.arguments for part in parts.choose([1, 2, 3, 4], True, first=True)}
+    [asked] = parts.choose([4], False, first=False)
+    left_out = [title for title, arguments in everything.items() if "tests/ops" in arguments]
+    assert left_out == ["4 ranks"]
+    assert "threads, 4 ranks" in everything
+    assert "tests/ops" not in asked.arguments
 
 
 def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
