@@ -197,7 +197,7 @@ def advance(arrays: list[Any], step: Step, form: int) -> None:
 def test_programs_do_what_they_do_in_one_process(
     program: tuple[tuple[Whole, ...], list[Step]], with_gradients: bool
 ) -> None:
-    """Also to gradients. 20,000 steps: `MINISPLIT_EXAMPLES=5000 pytest tests/test_programs.py --hypothesis-seed=1`."""
+    """Also to gradients. Some 20,000 steps: `MINISPLIT_EXAMPLES=5000 pytest tests/test_programs.py`."""
     wholes, steps = program
     leaves = [in_order(whole.tensor).requires_grad_(with_gradients) for whole in wholes]
     split_leaves = [whole.cut() for whole in wholes]
