@@ -8,7 +8,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core.collectives import redistribute_all
-from minisplit.core.communication import exchange
+from minisplit.core.communication.mpi import exchange
 from minisplit.core.communication.agreement import agreement
 
 Comm = ms.Communication

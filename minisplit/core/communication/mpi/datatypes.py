@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mpi4py import MPI
+from minisplit.core.communication.mpi.library import MPI
 
 from minisplit.core.communication.protocol import RECORDS, REDUCIBLE
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
