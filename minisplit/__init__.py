@@ -31,6 +31,7 @@ from minisplit.core.communication.debug import CollectiveError, debug
 from minisplit.core.communication.protocol import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
 from minisplit.core.devices import cpu
+from minisplit.ops.dtensor import from_dtensor
 from minisplit.core.factories import (
     arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
 )
@@ -56,7 +57,7 @@ __all__ = [
     "MPI_SELF", "MPI_WORLD", "SELF", "WORLD", "CollectiveError", "Communication", "DNDarray", "Layout",
     "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "arange", "array",
     "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
-    "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full",
+    "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor", "from_numpy", "full",
     "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load", "load_checkpoint",
     "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile", "random", "redistribute",
     "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap", "warn_above", "zeros",

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Outcome = Literal["passed", "skipped", "failed"]
 # Whether the ranks are processes of torch.distributed.
 ON_TORCH = os.environ.get("MINISPLIT_ENGINE") == "torch"
-collect_ignore = ["core/communication/mpi"] if ON_TORCH else []
+# What imports an MPI library.
+collect_ignore = ["core/communication/mpi", "launch", "test_job.py", "test_jobs.py"] if ON_TORCH else []
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Literal, cast
 
@@ -14,14 +15,20 @@ Engine = Literal["mpi", "torch", "single"]
 ENGINES: tuple[Engine, ...] = ("mpi", "torch", "single")
 # What torch.distributed's `env://` needs. torchrun sets them.
 _TORCH_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# Launchers of MPI that do not say how many processes they have started, or say it under other names: PMIx, HPE's PALS
+# and ALPS, MVAPICH, IBM's jsrun, Flux.
+_MPI_VARIABLES = (
+    "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE", "MV2_COMM_WORLD_RANK", "JSM_NAMESPACE_RANK", "FLUX_TASK_RANK",
+)  # fmt: skip
 
 
 def choose_engine(environ: Mapping[str, str] = os.environ) -> Engine:
     """Return the engine that the environment asks for.
 
-    It is the first that fits of: MINISPLIT_ENGINE; torch.distributed under torchrun; MPI under a launcher of MPI;
-    torch.distributed where `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` are set; else one process. SLURM's
-    srun starts jobs of MPI, unless a script that it runs sets these four.
+    It is the first that fits of: MINISPLIT_ENGINE; torch.distributed under torchrun; MPI under a launcher of MPI,
+    and where the program has imported mpi4py's MPI; torch.distributed where `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and
+    `MASTER_PORT` are set; else one process. SLURM's srun starts jobs of MPI, unless a script that it runs sets these
+    four.
 
     Raises ValueError where MINISPLIT_ENGINE names none.
     """
@@ -36,7 +43,9 @@ def choose_engine(environ: Mapping[str, str] = os.environ) -> Engine:
     # that set what torch needs mean torch; mpiexec's may have it from the environment of who started mpiexec.
     if "TORCHELASTIC_RUN_ID" in environ or (has_torch and (launched is None or launched.by_slurm)):
         return "torch"
-    return "single" if launched is None else "mpi"
+    # A program that has imported MPI itself has started it.
+    is_mpi = launched is not None or any(name in environ for name in _MPI_VARIABLES) or "mpi4py.MPI" in sys.modules
+    return "mpi" if is_mpi else "single"
 
 
 def make_job() -> Job:

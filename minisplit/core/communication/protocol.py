@@ -110,7 +110,18 @@ class Communication(ABC):
         The number of ranks in the group.
     """
 
-    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_handle", "_observer", "_recent", "_thread", "rank", "size")
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_calls",
+        "_closed",
+        "_handle",
+        "_observer",
+        "_recent",
+        "_thread",
+        "rank",
+        "size",
+    )
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank

@@ -10,12 +10,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from minisplit.core.communication.mpi.library import MPI
 
+from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.mpi.datatypes import memory, messages, piece_types, reduction
 from minisplit.core.communication.mpi.exchange import Exchange, is_accessible, new_buffer, send_buffer
-from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.mpi.handles import MPIHandle
+from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import TEXT_BYTES, Communication, Messages, Record
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.transfer import TransferPlan

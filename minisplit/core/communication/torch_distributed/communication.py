@@ -8,6 +8,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,7 +74,7 @@ class TorchCommunication(Communication):
     >>> dist.destroy_process_group()
     """
 
-    __slots__ = ("_gloo", "_ranks", "_splits", "_store", "_tag")
+    __slots__ = ("_gloo", "_parts", "_ranks", "_store", "_tag")
 
     # By which the watchdogs of other ranks hear that the job ends.
     channel: ClassVar[Channel | None] = None
@@ -86,27 +87,37 @@ class TorchCommunication(Communication):
         ranks = dist.get_process_group_ranks(group)
         if dist.get_rank() not in ranks:
             raise ValueError(f"process {dist.get_rank()} is not in the group of the processes {ranks}")
-        self._begin(None, ranks.index(dist.get_rank()), ranks)
+        name = f"minisplit/{group.group_name if group is not None else 'all'}"
+        number = _MADE[name] = _MADE.get(name, 0) + 1
+        store = dist.PrefixStore(f"{name}/{number}", default_store())
+        self._begin(store, ranks.index(dist.get_rank()), ranks)
 
     @classmethod
     def from_store(cls, store: dist.Store, rank: int, ranks: Sequence[int]) -> TorchCommunication:
-        """Return the communicator of `ranks`, whose processes have a store, and no process group that is needed."""
+        """Return the communicator of `ranks`, whose processes have a store that nothing else uses."""
         self = cls.__new__(cls)
         self._begin(store, rank, ranks)
         return self
 
-    def _begin(self, store: dist.Store | None, rank: int, ranks: Sequence[int]) -> None:
+    def _begin(self, store: dist.Store, rank: int, ranks: Sequence[int]) -> None:
         Communication.__init__(self, rank, len(ranks))
         self._store = store
         self._ranks = tuple(ranks)
         self._gloo: Any = None
-        self._splits = 0
+        self._parts = 0
         self._tag = 0
         LIVE.add(self)
 
     def __del__(self) -> None:
-        if hasattr(self, "_handle"):
+        if hasattr(self, "_tag"):
             self._handle.give_up(False)
+            self._bury()
+
+    def _bury(self) -> None:
+        """Give up the process group, once all ranks have."""
+        if self._gloo is not None and self.size > 1:
+            _GRAVES.append(_Grave(self._gloo, self._store, self.size))
+        self._gloo = None
 
     def __repr__(self) -> str:
         return f"<TorchCommunication rank {self.rank} of {self.size}>"
@@ -120,12 +131,9 @@ class TorchCommunication(Communication):
         if self._closed:
             raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}")
         if self._gloo is None:
-            if self._store is None:
-                self._gloo = dist.new_group(
-                    list(self._ranks), TIMEOUT, backend="gloo", use_local_synchronization=True
-                )
-            else:
-                self._gloo = dist.ProcessGroupGloo(self._store, self.rank, self.size, TIMEOUT)
+            self._gloo = dist.ProcessGroupGloo(
+                dist.PrefixStore("gloo", self._store), self.rank, self.size, TIMEOUT
+            )
         return self._gloo
 
     def _meet(self) -> None:
@@ -245,27 +253,26 @@ class TorchCommunication(Communication):
         return highest
 
     def _split(self, color: int | None, key: int) -> TorchCommunication | None:
+        clear_graves()
         rows = self._allgather(np.array([color is not None, color or 0, key]))
-        self._splits += 1
+        self._parts += 1
         if color is None:
             return None
         mates = sorted(np.flatnonzero(rows[:, 0] & (rows[:, 1] == color)), key=lambda rank: rows[rank, 2])
         ranks = [self._ranks[rank] for rank in mates]
-        store, name = self._store, f"{self._handle.name} {self._splits} {color}"
-        if store is not None:
-            store = dist.PrefixStore(f"split {self._splits} {color}", store)
-        part = TorchCommunication.from_store(store, mates.index(self.rank), ranks)  # type: ignore[arg-type]
+        name = f"{self._handle.name}/{self._parts}/{color}"
+        store = dist.PrefixStore(f"part/{self._parts}/{color}", self._store)
+        part = TorchCommunication.from_store(store, mates.index(self.rank), ranks)
         if self._handle.name:
             part._handle.set_name(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()) + 2)
         return part
 
     def _free(self) -> None:
+        clear_graves()
         if self._gloo is not None:
             self.gloo.barrier().wait()
-            if self._store is None:
-                dist.destroy_process_group(self._gloo)
-            self._gloo = None
         self._handle.give_up(False)
+        self._bury()
 
     def abort(self, status: int = 1) -> None:
         """End every rank of the job, also those that are not in this communicator.
@@ -290,6 +297,42 @@ class TorchCommunication(Communication):
         """Let the watchdogs of the other ranks end them."""
         if cls.channel is not None:
             cls.channel.end_others()
+
+
+# How many communicators were made of each group of the user.
+_MADE: dict[str, int] = {}
+
+
+@dataclass
+class _Grave:
+    """A process group that this rank has given up. If it were gone at once, gloo would fail on ranks still in a call."""
+
+    group: Any
+    store: dist.Store
+    size: int
+    is_known: bool = False
+
+    def is_given_up(self) -> bool:
+        """Whether all ranks have given it up. The first time it tells them that this one has."""
+        number = self.store.add("given up", 0 if self.is_known else 1)
+        self.is_known = True
+        return bool(number == self.size)
+
+
+_GRAVES: list[_Grave] = []
+
+
+def clear_graves() -> None:
+    """Let go of the process groups that all their ranks have given up."""
+    graves = _GRAVES[:]
+    kept = [grave for grave in graves if not grave.is_given_up()]
+    # Others may have come meanwhile: communicators are given up whenever the interpreter finds that.
+    _GRAVES[: len(graves)] = kept
+
+
+def default_store() -> Any:
+    """The store of the default group. A name of torch's own: it has no public one for a group made by others."""
+    return dist.distributed_c10d._get_default_store()
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

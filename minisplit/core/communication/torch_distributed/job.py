@@ -13,6 +13,7 @@ from minisplit.core.communication.torch_distributed.channel import StoreChannel
 from minisplit.core.communication.torch_distributed.communication import (
     TIMEOUT,
     TorchCommunication,
+    default_store,
     gathered_numbers,
 )
 
@@ -22,9 +23,7 @@ class TorchJob(Job):
 
     def __init__(self) -> None:
         if dist.is_initialized():
-            # A name of torch's own: there is no public way to the store of a group that somebody else has made.
-            store = dist.distributed_c10d._get_default_store()
-            rank, size = dist.get_rank(), dist.get_world_size()
+            store, rank, size = default_store(), dist.get_rank(), dist.get_world_size()
         else:
             store, rank, size = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
         self._store = dist.PrefixStore("minisplit", store)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minisplit as ms
-from minisplit.core.communication.mpi import handles
+from minisplit.core.communication import handles
 
 pytestmark = pytest.mark.mpi
 ONE = np.ones(1, dtype=np.int64)
