@@ -29,7 +29,8 @@ from minisplit.core.printing import local_html, local_repr
 from minisplit.core.pytree import pytree
 
 if TYPE_CHECKING:
-    from torch.distributed.tensor import DeviceMesh, DTensor
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 Axis = int | tuple[int, ...] | None
 # The types for which an operator answers itself. A tensor is among them because it is refused with an explanation:

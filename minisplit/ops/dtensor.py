@@ -12,7 +12,8 @@ from minisplit.core.communication.protocol import Communication, get_comm
 from minisplit.core.layout import Layout
 
 if TYPE_CHECKING:
-    from torch.distributed.tensor import DeviceMesh, DTensor
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 
 def from_dtensor(x: DTensor) -> DNDarray:
@@ -27,8 +28,8 @@ def from_dtensor(x: DTensor) -> DNDarray:
     -------
     DNDarray
         The array, on a communicator of the mesh's processes: `minisplit.get_comm()` where that is one of
-        torch.distributed with these processes. It shares memory with the DTensor's local tensor, but where that was
-        partial. Split along the axis of the shards, with their counts, or replicated. Gradients flow back.
+        torch.distributed with these processes. It shares memory with the DTensor's local tensor, but where that
+        was partial. Split along the axis of the shards, with their counts, or replicated. Gradients flow back.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def from_dtensor(x: DTensor) -> DNDarray:
         raise ValueError(
             f"the mesh must have one dimension, got {mesh.ndim}: {mesh}; redistribute to one of its parts"
         )
-    [placement] = x.placements
+    placement: Any = x.placements[0]
     if placement.is_partial():
         x = x.redistribute(placements=[Replicate()])
         [placement] = x.placements
@@ -87,7 +88,8 @@ def to_dtensor(x: DNDarray, mesh: DeviceMesh | None = None) -> DTensor:
     See `DNDarray.to_dtensor`.
     """
     import torch.distributed as dist  # noqa: PLC0415 - takes 0.1 s
-    from torch.distributed.tensor import DeviceMesh, DTensor, Replicate, Shard  # noqa: PLC0415 - takes 0.5 s
+    from torch.distributed.device_mesh import DeviceMesh  # noqa: PLC0415 - takes 0.5 s
+    from torch.distributed.tensor import DTensor, Replicate, Shard  # noqa: PLC0415 - takes 0.5 s
 
     if not dist.is_initialized():
         raise RuntimeError(

@@ -28,11 +28,11 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
-from mpi4py import MPI
 
 from minisplit.core.communication.debug import call_site, checksum, debug, describe_call
 from minisplit.core.communication.inside_vmap import refuse
 from minisplit.core.communication.mpi.communication import MPICommunication
+from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import Call, messages_of, set_default_comm
 from minisplit.core.communication.startup import WORLD
 from minisplit.core.transfer import TransferPlan

@@ -24,7 +24,8 @@ class Ended(NamedTuple):
 def job(ranks, *words, limit=40, interrupt=None, by=None, **settings):
     """Run a job with these environment variables to its end, and make sure that it leaves no process behind.
 
-    `by` is its launcher, by default that of MPI. `interrupt` is called with the launcher's process once each rank has printed "ready".
+    `by` is its launcher, by default that of MPI. `interrupt` is called with the launcher's process once each rank
+    has printed "ready".
     """
     mark = f"MINISPLIT_TEST_JOB={uuid.uuid4()}"
     by = by or launcher()

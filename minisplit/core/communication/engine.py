@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal
 
 from minisplit.core.communication.job import Job
 from minisplit.core.devices import rank_environment
@@ -15,8 +15,8 @@ Engine = Literal["mpi", "torch", "single"]
 ENGINES: tuple[Engine, ...] = ("mpi", "torch", "single")
 # What torch.distributed's `env://` needs. torchrun sets them.
 _TORCH_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# Launchers of MPI that do not say how many processes they have started, or say it under other names: PMIx, HPE's PALS
-# and ALPS, MVAPICH, IBM's jsrun, Flux.
+# Launchers of MPI that do not say how many processes they have started, or say it under other names: PMIx, HPE's
+# PALS and ALPS, MVAPICH, IBM's jsrun, Flux.
 _MPI_VARIABLES = (
     "PMIX_RANK", "PALS_RANKID", "ALPS_APP_PE", "MV2_COMM_WORLD_RANK", "JSM_NAMESPACE_RANK", "FLUX_TASK_RANK",
 )  # fmt: skip
@@ -26,9 +26,9 @@ def choose_engine(environ: Mapping[str, str] = os.environ) -> Engine:
     """Return the engine that the environment asks for.
 
     It is the first that fits of: MINISPLIT_ENGINE; torch.distributed under torchrun; MPI under a launcher of MPI,
-    and where the program has imported mpi4py's MPI; torch.distributed where `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and
-    `MASTER_PORT` are set; else one process. SLURM's srun starts jobs of MPI, unless a script that it runs sets these
-    four.
+    and where the program has imported mpi4py's MPI; torch.distributed where `RANK`, `WORLD_SIZE`, `MASTER_ADDR`
+    and `MASTER_PORT` are set; else one process. SLURM's srun starts jobs of MPI, unless a script that it runs sets
+    these four.
 
     Raises ValueError where MINISPLIT_ENGINE names none.
     """
@@ -36,7 +36,7 @@ def choose_engine(environ: Mapping[str, str] = os.environ) -> Engine:
     if named:
         if named not in ENGINES:
             raise ValueError(f"MINISPLIT_ENGINE must be 'mpi', 'torch' or 'single', got {short_repr(named)}")
-        return cast(Engine, named)
+        return named
     has_torch = all(environ.get(name) for name in _TORCH_VARIABLES)
     launched = rank_environment(environ)
     # torchrun is the inner launcher where a job of MPI or SLURM runs it on each node. Of srun's processes those

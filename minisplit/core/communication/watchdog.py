@@ -30,7 +30,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from minisplit.core.communication.debug import call_site, describe_call
 from minisplit.core.communication.handles import HANDLES, WORLD, remembers_all
@@ -145,6 +145,10 @@ class _Blocked(NamedTuple):
 
 _Answer = _Made | _Missing | _Blocked
 _Message = _Answer | _Wait | _Over
+# Messages go as plain tuples, which every channel can carry.
+_KINDS: dict[str, Callable[..., _Message]] = {
+    kind.__name__: kind for kind in (_Made, _Missing, _Blocked, _Wait, _Over)
+}
 
 
 class _Seen(NamedTuple):
@@ -314,7 +318,7 @@ class Watchdog(threading.Thread):
     def _tell(self, message: _Message) -> None:
         """Send a message to rank 0."""
         if self._world.rank:
-            self._send(message, 0, TELL)
+            self._send((type(message).__name__, *message), 0, TELL)
         else:
             self._take(message)
 
@@ -343,7 +347,8 @@ class Watchdog(threading.Thread):
     def _look_at_all(self, channel: Channel) -> None:
         """On rank 0: end the job if a rank waits in a call that another one did not make alike, nor ever will."""
         while message := channel.receive(TELL):
-            self._take(cast(_Message, message))
+            kind, *fields = cast(tuple[str, Any], message)
+            self._take(_KINDS[kind](*fields))
         before, self._suspicion = self._suspicion, self._find_fault()
         if self._suspicion and self._suspicion == before:
             self._end_all(self._suspicion + _RULE)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from mpi4py.run import set_abort_status
 
 from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.job import Channel, Job
 from minisplit.core.communication.mpi.communication import MPICommunication
-from minisplit.core.communication.mpi.library import MPI
+from minisplit.core.communication.mpi.library import MPI, set_abort_status
 from minisplit.core.devices import rank_environment
 
 
@@ -36,7 +35,8 @@ class MPIChannel(Channel):
         if not self._mpi.Iprobe(tag=tag):
             return None
         self._received[tag] += 1
-        return self._mpi.recv(tag=tag)
+        message: object = self._mpi.recv(tag=tag)
+        return message
 
     def has_come(self, tag: int) -> bool:
         return bool(self._mpi.Iprobe(tag=tag))

@@ -6,9 +6,8 @@ import json
 import os
 from typing import Any
 
-import torch.distributed as dist
-
 from minisplit.core.communication.job import Channel
+from minisplit.core.communication.torch_distributed.library import Store, dist
 
 
 class StoreChannel(Channel):
@@ -22,7 +21,7 @@ class StoreChannel(Channel):
         This rank, and how many there are.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int) -> None:
+    def __init__(self, store: Store, rank: int, size: int) -> None:
         super().__init__(rank, size)
         self._store = store
         self._received = [0, 0, 0]

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.job import Channel
 from minisplit.core.communication.protocol import RECORDS, TEXT_BYTES, Communication, Messages, Record
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
+from minisplit.core.communication.torch_distributed.library import Store, dist
 
 # A slow rank must not end a job: what ends jobs is the watchdog. gloo must be given some limit.
 TIMEOUT = datetime.timedelta(days=365)
@@ -46,8 +46,8 @@ _TAG_CYCLE = 2**14
 class TorchCommunication(Communication):
     """The ranks of a process group of torch.distributed.
 
-    minisplit sends its messages on a gloo group of its own, made at the first collective call. A tensor on a GPU is
-    staged through host memory.
+    minisplit sends its messages on a gloo group of its own, made at the first collective call. A tensor on a GPU
+    is staged through host memory.
 
     Parameters
     ----------
@@ -93,13 +93,13 @@ class TorchCommunication(Communication):
         self._begin(store, ranks.index(dist.get_rank()), ranks)
 
     @classmethod
-    def from_store(cls, store: dist.Store, rank: int, ranks: Sequence[int]) -> TorchCommunication:
+    def from_store(cls, store: Store, rank: int, ranks: Sequence[int]) -> TorchCommunication:
         """Return the communicator of `ranks`, whose processes have a store that nothing else uses."""
         self = cls.__new__(cls)
         self._begin(store, rank, ranks)
         return self
 
-    def _begin(self, store: dist.Store, rank: int, ranks: Sequence[int]) -> None:
+    def _begin(self, store: Store, rank: int, ranks: Sequence[int]) -> None:
         Communication.__init__(self, rank, len(ranks))
         self._store = store
         self._ranks = tuple(ranks)
@@ -258,7 +258,7 @@ class TorchCommunication(Communication):
         self._parts += 1
         if color is None:
             return None
-        mates = sorted(np.flatnonzero(rows[:, 0] & (rows[:, 1] == color)), key=lambda rank: rows[rank, 2])
+        mates = sorted(np.flatnonzero(rows[:, 0] & (rows[:, 1] == color)).tolist(), key=lambda rank: rows[rank, 2])
         ranks = [self._ranks[rank] for rank in mates]
         name = f"{self._handle.name}/{self._parts}/{color}"
         store = dist.PrefixStore(f"part/{self._parts}/{color}", self._store)
@@ -305,10 +305,13 @@ _MADE: dict[str, int] = {}
 
 @dataclass
 class _Grave:
-    """A process group that this rank has given up. If it were gone at once, gloo would fail on ranks still in a call."""
+    """A process group that this rank has given up.
+
+    If it were gone at once, gloo would fail on ranks that are still in their last call.
+    """
 
     group: Any
-    store: dist.Store
+    store: Store
     size: int
     is_known: bool = False
 
@@ -357,7 +360,7 @@ def _fold(rows: torch.Tensor, op: ReduceOp | MergeOp) -> torch.Tensor:
     return torch.from_numpy(np.asarray(functools.reduce(RULES[op], rows.numpy())))
 
 
-def gathered_numbers(store: dist.Store, name: str, rank: int, ranks: Iterable[int], number: int) -> list[int]:
+def gathered_numbers(store: Store, name: str, rank: int, ranks: Iterable[int], number: int) -> list[int]:
     """Return the ranks' numbers, by way of their store. Collective."""
     store.set(f"{name}/{rank}", str(number))
     return [int(text) for text in store.multi_get([f"{name}/{other}" for other in ranks])]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 
-import torch.distributed as dist
-
 from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.job import Channel, Job
 from minisplit.core.communication.torch_distributed.channel import StoreChannel
@@ -16,6 +14,7 @@ from minisplit.core.communication.torch_distributed.communication import (
     default_store,
     gathered_numbers,
 )
+from minisplit.core.communication.torch_distributed.library import dist
 
 
 class TorchJob(Job):
