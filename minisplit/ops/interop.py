@@ -139,7 +139,7 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     parameters = list(inspect.signature(ours).parameters.values())
     try:
         signature = inspect.signature(function)
-    except ValueError:  # before NumPy 2.4 functions in C, such as `concatenate`, do not show theirs
+    except ValueError:  # functions of NumPy 2.0 in C, such as `concatenate`, do not show theirs
         return ours(*args, **kwargs)
     arguments = signature.bind(*args, **kwargs).arguments
     positional: list[Any] = []
