@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.inside_vmap import inside_vmap
@@ -34,6 +35,9 @@ Axis = int | tuple[int, ...] | None
 _OPERAND_TYPES: tuple[type[Any], ...]
 # `minisplit.ops`, once the package is imported.
 _ops: Any = None
+# The shards of arrays that are split over several ranks and that were asked for gradients. See
+# `minisplit.nn.optimisers`.
+split_leaves = WeakTensorKeyDictionary()
 
 
 def bind_operations(operations: ModuleType) -> None:
@@ -512,7 +516,7 @@ class DNDarray:
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
-        self._larray.requires_grad = requires_grad
+        self.requires_grad_(requires_grad)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Ask for the gradient of this array, or for none, as torch's method does.
@@ -546,6 +550,8 @@ class DNDarray:
         [0.0, 2.0, 4.0, 6.0]
         """
         self._larray.requires_grad_(requires_grad)
+        if self.is_distributed():
+            split_leaves[self._larray] = None
         return self
 
     @property

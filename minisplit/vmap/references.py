@@ -114,9 +114,13 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, (torch.Tensor, *_FUNCTIONS)):
-            found.append(reference)
-        if not isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor):
+            # Those on "meta" have no data, as of a network that is to be called with the parameters of others.
+            if not value.is_meta:
+                found.append(reference)
+        else:
+            if isinstance(value, _FUNCTIONS):
+                found.append(reference)
             is_fixed = is_fixed and isinstance(value, _FIXED)
             queue.extend([Reference(x, (trail, name), is_fixed) for name, x in _children(value)])
     return found
@@ -148,7 +152,8 @@ def find_tensors_at_once(func: Any) -> list[torch.Tensor] | None:
     for value in values:
         kind = type(value)
         if kind is torch.Tensor or kind is torch.nn.Parameter:
-            tensors.append(value)
+            if not value.is_meta:
+                tensors.append(value)
         elif kind is types.ModuleType:
             if not is_library(value.__name__):
                 return None

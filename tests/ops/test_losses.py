@@ -89,9 +89,7 @@ def test_values_that_torch_refuses_on_one_rank_are_refused_on_all(size: int, rai
 
 def test_functions_that_need_whole_samples_say_how_to_map_them(size: int, raises_alike: Any) -> None:
     x, y = ms.ones((4, 3), split=0), ms.zeros(4, dtype=torch.int64, split=0)
-    with raises_alike(
-        TypeError, match=r"torch's cross_entropy takes tensors, .* minisplit\.vmap\(cross_entropy\)"
-    ):
+    with raises_alike(TypeError, match=r"torch's cross_entropy takes .* minisplit\.vmap\(cross_entropy\)"):
         functional.cross_entropy(x, y)
     (losses,) = ms.vmap(functional.cross_entropy)(x, y)
     assert_close(losses.mean(), functional.cross_entropy(torch.ones(4, 3), torch.zeros(4, dtype=torch.int64)))
