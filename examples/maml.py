@@ -77,10 +77,8 @@ def main() -> int:
     }
     if after.comm.rank == 0:
         print(f"waves on each rank: {new_waves[0].counts}")
-        print(
-            f"the error of {len(new_waves[0])} new waves, after {INNER_STEPS} steps on {POINTS} points of each, is"
-        )
-        print(f"{before:.3f} from a random start, and {float(after):.3f} from one that was trained for it\n")
+        print(f"error of {len(new_waves[0])} new waves, after {INNER_STEPS} steps on {POINTS} points of each:")
+        print(f"{before:.3f} from a random start, {float(after):.3f} from one that was trained for it\n")
         print("\n".join(f"{check}: {'yes' if is_met else 'NO'}" for check, is_met in checks.items()))
     return 0 if all(checks.values()) else 1
 

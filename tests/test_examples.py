@@ -214,8 +214,9 @@ def test_it_says_the_same_on_any_number_of_ranks(name, example, capsys):
 # Chains, waves and the points of a kernel in another order are as good.
 @pytest.mark.parametrize("name", sorted(SAYS.keys() - {"kernel", "maml", "posterior"}))
 def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch):
-    module, numpy = example(name, SMALL.get(name, {})), ms.DNDarray.numpy
+    module, numpy, tensor = example(name, SMALL.get(name, {})), ms.DNDarray.numpy, ms.DNDarray.torch
     monkeypatch.setattr(ms.DNDarray, "numpy", lambda x: np.roll(numpy(x), 1, x.split))
+    monkeypatch.setattr(ms.DNDarray, "torch", lambda x: torch.roll(tensor(x), 1, x.split))
     assert status(module) == 1
 
 
