@@ -18,9 +18,9 @@ from torch.nn.functional import mse_loss
 
 import minisplit as ms
 
-STEPS, TASKS, RATE, POINTS = 300, 32, 0.005, 10
+STEPS, TASKS, RATE, POINTS = 200, 32, 0.005, 10
 INNER_STEPS, INNER_RATE = 3, 0.02
-STEP, ENOUGH, TOLERANCE = 1e-5, 0.3, 1e-6  # of a difference, and what must be reached
+STEP, ENOUGH, TOLERANCE = 1e-5, 0.4, 1e-6  # of a difference, and what must be reached
 Parameters = dict[str, torch.Tensor]
 
 torch.manual_seed(0)
