@@ -516,6 +516,7 @@ class DNDarray:
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
+        """Whether autograd records what is done with the array. To set it is to call `requires_grad_`."""
         self.requires_grad_(requires_grad)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -565,6 +566,7 @@ class DNDarray:
 
     @grad.setter
     def grad(self, gradient: DNDarray | None) -> None:
+        """The gradient that backward passes have added up, in the layout of the array, or None."""
         if gradient is not None:
             gradient = as_dndarray(gradient, "grad")
             if gradient._comm is not self._comm or gradient._layout != self._layout:
