@@ -65,9 +65,9 @@ def main() -> int:
 
     # How the loss changes along a direction: by its gradient, and by the difference of two losses.
     after = mean_loss(start, new_waves)
-    slopes = torch.autograd.grad(after, start)
+    slopes = torch.autograd.grad(after, list(start.values()))
     along = {name: ms.random.randn_like(x) for name, x in start.items()}
-    slope = sum(float((slopes[name] * x).sum()) for name, x in along.items())
+    slope = sum(float((x * y).sum()) for x, y in zip(slopes, along.values(), strict=True))
     ends = ({name: x.detach() + move * along[name] for name, x in start.items()} for move in (STEP, -STEP))
     rise = [float(mean_loss(end, new_waves)) for end in ends]
     error = abs((rise[0] - rise[1]) / (2 * STEP * slope) - 1)

@@ -1,4 +1,4 @@
-"""Backward passes that begin at DNDarrays: `x.backward()`, and `torch.autograd.grad` and `backward` of DNDarrays.
+"""Backward passes that begin at DNDarrays: `x.backward()`, and `torch.autograd.grad` and `backward` of arrays.
 
 Gradients flow through the operations themselves. Here the ranks begin together, with the shards.
 """
@@ -122,7 +122,7 @@ def _like(x: Any, gradient: torch.Tensor | None) -> Any:
 def _several(arrays: Arrays) -> tuple[Any, ...]:
     if isinstance(arrays, (DNDarray, torch.Tensor)) or not isinstance(arrays, Iterable):
         return (arrays,)
-    return tuple(arrays.values() if isinstance(arrays, dict) else arrays)
+    return tuple(arrays)
 
 
 def _shards(arrays: Arrays) -> Any:
