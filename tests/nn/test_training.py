@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -204,14 +205,18 @@ def test_batch_norm_is_of_one_sample_or_of_running_statistics(size: int, raises_
         norm(DATA.float())
     x = ms.array(DATA.float(), split=0)
 
-    def of_one(v: torch.Tensor) -> torch.Tensor:
-        return norm(v[None])[0]
-
+    # In training a module counts its calls, and so each rank its own.
+    alone = copy.deepcopy(norm)
     with raises_alike(ValueError, match="Expected more than 1 value per channel when training"):
-        ms.vmap(of_one)(x)
+        ms.vmap(lambda v: alone(v[None])[0])(x)
     norm.eval()
-    (found,) = ms.vmap(of_one)(x)
+    (found,) = ms.vmap(lambda v: norm(v[None])[0])(x)
     assert_close(found.detach(), norm(DATA.float()).detach())
+    with raises_alike(RuntimeError, match="running_mean or running_var, which will be updated in place"):
+        ms.vmap(nn.BatchNorm1d(3), in_dims=0)(x.reshape(1, 7, 3))
+    own = nn.BatchNorm1d(3, track_running_stats=False, affine=False)
+    (each,) = ms.vmap(own, in_dims=0)(x.reshape(1, 7, 3))
+    assert_close(each[0], nn.BatchNorm1d(3, affine=False)(DATA.float()))
     # Statistics of all samples are a reduction between two maps.
     scaled = (x - x.mean(axis=0)) / ms.sqrt(x.var(axis=0) + norm.eps)
     assert_close(scaled, nn.BatchNorm1d(3, affine=False)(DATA.float()))
