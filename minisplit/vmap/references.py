@@ -111,16 +111,15 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if type(value) in _ATOMS:
             found.append(reference)
             continue
+        # Without data, as of a network that is there to be called with the parameters of others.
+        if isinstance(value, torch.Tensor) and value.is_meta:
+            continue
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, torch.Tensor):
-            # Those on "meta" have no data, as of a network that is to be called with the parameters of others.
-            if not value.is_meta:
-                found.append(reference)
-        else:
-            if isinstance(value, _FUNCTIONS):
-                found.append(reference)
+        if isinstance(value, (torch.Tensor, *_FUNCTIONS)):
+            found.append(reference)
+        if not isinstance(value, torch.Tensor):
             is_fixed = is_fixed and isinstance(value, _FIXED)
             queue.extend([Reference(x, (trail, name), is_fixed) for name, x in _children(value)])
     return found
