@@ -22,7 +22,7 @@ from torch import (
     bfloat16, bool, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8,
 )
 
-from minisplit import ops, testing
+from minisplit import nn, ops, testing
 from minisplit.core import random
 from minisplit.core.array import DNDarray
 from minisplit.core.call_comparison import compare_calls
@@ -59,15 +59,15 @@ __all__ = [
     "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
     "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor", "from_numpy",
     "full", "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load",
-    "load_checkpoint",
-    "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile", "random", "redistribute",
+    "load_checkpoint", "nan", "newaxis", "nn", "ones", "ones_like", "open", "pi", "plot_layout", "profile", "random",
+    "redistribute",
     "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap", "warn_above", "zeros",
     "zeros_like",
 ]
 __all__ += ops.__all__
 
 compare_calls(
-    [sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, random, DNDarray, _MappedFunction],
+    [sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _MappedFunction],
 )
 del _MappedFunction, compare_calls, sys
 
