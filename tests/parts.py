@@ -95,7 +95,7 @@ def test(
     counts: Sequence[int],
     everything: bool,
     pytest_arguments: Sequence[str],
-    engine: str = "all",
+    engine: str,
 ) -> int:
     """Run the tests, show what comes of them, and return the exit status.
 
@@ -109,7 +109,7 @@ def test(
         Whether tests run as well that need no ranks, or draw the number of ranks.
     pytest_arguments : sequence of str
         More arguments of pytest.
-    engine : {"mpi", "torch", "all"}, default "all"
+    engine : {"mpi", "torch", "all"}
         What carries messages between ranks.
 
     Returns

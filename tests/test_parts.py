@@ -17,7 +17,7 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(job, "run", lambda title, *_: job.Result(title, passed=1))
 
     def titles(mpis: str, counts: list[int], everything: bool) -> list[str]:
-        assert parts.test({name: {} for name in mpis}, counts, everything, []) == 0
+        assert parts.test({name: {} for name in mpis}, counts, everything, [], "all") == 0
         live, table = capsys.readouterr().out.split("\n\n")[:2]
         found = re.findall(r"^(\w, .*?)  ", table, re.MULTILINE)
         shown = [
@@ -57,7 +57,7 @@ def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.Monk
     calls = {}
     monkeypatch.setattr(parts, "CORES", 2)
     monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
-    assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"]) == 1
+    assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"], "all") == 1
     assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"], "mpi")
     assert calls["a, threads, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
 
@@ -75,7 +75,7 @@ def test_all_runs_with_debug_mode_and_without() -> None:
 
 def test_parts_that_fail_are_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "run", lambda title, *_: job.Result(title, passed=1, failed="threads" in title))
-    assert parts.test({"a": {}}, [2], False, []) == 1
+    assert parts.test({"a": {}}, [2], False, [], "all") == 1
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
