@@ -60,8 +60,8 @@ __all__ = [
     "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor", "from_numpy",
     "full", "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load",
     "load_checkpoint", "nan", "newaxis", "nn", "ones", "ones_like", "open", "pi", "plot_layout", "profile",
-    "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap", "warn_above", "zeros",
-    "zeros_like",
+    "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap",
+    "warn_above", "zeros", "zeros_like",
 ]
 __all__ += ops.__all__
 
