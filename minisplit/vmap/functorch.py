@@ -60,6 +60,16 @@ def unwrap(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def mapped_levels(x: torch.Tensor) -> set[int]:
+    """The levels of `vmap` at which a tensor is mapped."""
+    levels = set()
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            levels.add(maybe_get_level(x))
+        x = get_unwrapped(x)
+    return levels
+
+
 def checksum(x: torch.Tensor) -> int:
     """The checksum of the values of a tensor, which may have wrappers around it."""
     # Within a transform even `detach` would put a wrapper around its result.

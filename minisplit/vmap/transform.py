@@ -259,8 +259,11 @@ class MappedFunction:
         func = self.func
         if not self._names.isdisjoint(MIXING):
             func = inside(right_rules, func)
-        if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
-            # torch would compile what stands in the place of its random functions, which draws by NumPy.
+        captured = self._names & CAPTURING
+        if captured == {"cond"} or (
+            self.options.randomness != "error" and "compile" in captured <= {"compile", "cond"}
+        ):
+            # torch would compile what stands in the place of its functions: those that draw do so by NumPy.
             func = inside(without_compilation, func)
         return func
 
