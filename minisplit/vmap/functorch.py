@@ -1,8 +1,8 @@
 """All names of torch that torch does not promise to keep, as far as `minisplit.vmap` uses them.
 
-Tried with torch 2.13.0. No other module imports a private module of torch, but `minisplit.core.pytree`, which
-other packages use too. So where another version of torch has moved or changed a name, this is the module to mend.
-They are
+Tried with torch 2.13.0. No other module uses a private module of torch, but `minisplit.core.pytree`, which
+other packages use too, and `minisplit.core.graph_breaks`. So where another version of torch has moved or changed
+a name, this is the module to mend. They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call; leaving all levels for a while;
