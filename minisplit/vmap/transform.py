@@ -41,7 +41,6 @@ from minisplit.vmap.references import (
     check_same_call,
     find_captured,
     fingerprint,
-    fingerprint_constants,
     names_in_reach,
 )  # fmt: skip
 from minisplit.vmap.stream import FileStream
@@ -506,9 +505,7 @@ class MappedFunction:
         """A text that differs between calls whose outputs differ."""
         options = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None)
         inputs = ", ".join(f"{x.dtype} {x.shape}" for x in call.arrays)
-        digests = ", ".join(
-            f"{number:x}" for number in (*fingerprint(self.func, kwargs), fingerprint_constants(self.func))
-        )
+        digests = ", ".join(f"{number:x}" for number in fingerprint(self.func, kwargs))
         drawn = "" if random is None else f", drawing by {random.key}"
         return f"{self._name} [{digests}] of {inputs}, {options}{drawn}"
 
