@@ -83,8 +83,14 @@ def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
             if isinstance(function, types.FunctionType) and name not in NOT_COMPARED:
                 yield f"{module.__name__}.{name}", function
     for name, method in vars(ms.DNDarray).items():
-        if isinstance(method, types.FunctionType) and name not in NOT_COMPARED and not name.startswith("_"):
+        is_public = not name.startswith("_") or name.startswith("__")
+        if isinstance(method, types.FunctionType) and name not in NOT_COMPARED and is_public:
             yield f"DNDarray.{name}", method
+    yield "vmap", mapped
+
+
+def mapped(*arrays: ms.DNDarray) -> tuple[ms.DNDarray, ...]:
+    return ms.vmap(lambda *rows: sum(row.sum() for row in rows))(*arrays)
 
 
 def valid_call(function: Callable[..., Any], arrays: Arrays) -> tuple[str, Call] | None:
@@ -183,8 +189,9 @@ def values(result: Any) -> str:
 
 def start_job(title: str, fault: str, bad_rank: int) -> tuple[str, float, str]:
     """Inject a fault into a job. Return what became of it, after how many seconds, and what it said."""
-    command = find_launcher().command(RANKS, __file__, "--one", title, fault, str(bad_rank))
-    settings = {name: x for name, x in find_launcher().environment(RANKS).items() if name != "MINISPLIT_DEBUG"}
+    launcher = find_launcher()
+    command = launcher.command(RANKS, __file__, "--one", title, fault, str(bad_rank))
+    settings = {name: x for name, x in launcher.environment(RANKS).items() if not name.startswith("MINISPLIT_")}
     process = subprocess.Popen(
         command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )

@@ -86,7 +86,8 @@ STEPS: dict[str, tuple[Any, Any]] = {
     "larger": (lambda x, y, _: torch.where(x > y, x, 1 - y), lambda x, y, _: ms.where(x > y, x, 1 - y)),
     "get where": (lambda x, y, least: x[y >= least], lambda x, y, least: x[y >= least]),
     "put where": (lambda x, y, least: put(x, y < least, least), lambda x, y, least: put(x, y < least, least)),
-    "get": (lambda x, key: x.flatten()[places(x, key)], lambda x, key: x[key]),
+    # clone: torch takes one place for a number, and gives a view.
+    "get": (lambda x, key: x.flatten()[places(x, key)].clone(), lambda x, key: x[key]),
     "put": (lambda x, y, key: torch_put(x, key, y.detach()), lambda x, y, key: put(x, key, constant(y))),
     "vmap": (lambda x, y, axis: torch.vmap(sample, axis, -1)(x, y), mapped),
     "sum": (lambda x, axis: x.sum(axis), lambda x, axis: x.sum(axis=axis)),
