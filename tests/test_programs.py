@@ -86,7 +86,6 @@ STEPS: dict[str, tuple[Any, Any]] = {
     "larger": (lambda x, y, _: torch.where(x > y, x, 1 - y), lambda x, y, _: ms.where(x > y, x, 1 - y)),
     "get where": (lambda x, y, least: x[y >= least], lambda x, y, least: x[y >= least]),
     "put where": (lambda x, y, least: put(x, y < least, least), lambda x, y, least: put(x, y < least, least)),
-    # clone: torch takes one place for a number, and gives a view.
     "get": (lambda x, key: x.flatten()[places(x, key)].clone(), lambda x, key: x[key]),
     "put": (lambda x, y, key: torch_put(x, key, y.detach()), lambda x, y, key: put(x, key, constant(y))),
     "vmap": (lambda x, y, axis: torch.vmap(sample, axis, -1)(x, y), mapped),
@@ -100,6 +99,7 @@ STEPS: dict[str, tuple[Any, Any]] = {
     "flatten": (lambda x, _: x.clone().flatten(), lambda x, _: ms.reshape(x, (-1,), copy=True)),
     "multiply": (lambda x, y, _: x @ y.mT, lambda x, y, _: x @ y.mT),
 }
+IN_PLACE = frozenset({"plus", "lessened", "put", "put where"})
 ON_AN_AXIS = ("sum", "max", "cumsum", "flip", "roll", "sort")
 
 
@@ -187,8 +187,11 @@ def broadcasts(x: torch.Tensor, y: torch.Tensor, to_the_second: bool = False) ->
     return shape == y.shape or not to_the_second
 
 
-def advance(arrays: list[Any], step: Step, form: int) -> None:
+def advance(arrays: list[Any], step: Step, form: int, with_gradients: bool = False) -> None:
     name, places, argument = step
+    if with_gradients and name in IN_PLACE:
+        # torch refuses a gradient where what it has kept for it was changed.
+        arrays[places[0]] = arrays[places[0]] * 1
     result = STEPS[name][form](*(arrays[place] for place in places), argument)
     arrays.append(result if isinstance(result, ms.DNDarray) else result.contiguous())
 
@@ -208,8 +211,8 @@ def test_programs_do_what_they_do_in_one_process(
     expected: list[torch.Tensor] = [leaf * 1 for leaf in leaves]
     arrays: list[ms.DNDarray] = [leaf * 1 for leaf in split_leaves]
     for step in steps:
-        advance(expected, step, 0)
-        advance(arrays, step, 1)
+        advance(expected, step, 0, with_gradients)
+        advance(arrays, step, 1, with_gradients)
         for x, array in zip(arrays, expected, strict=True):
             assert_close(x, array.detach())
     if with_gradients:

@@ -136,7 +136,11 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     if not inspect.isfunction(ours) or name == "save":  # np.save has its arguments in another order
         instead = "minisplit.save(x, path)" if name == "save" else "x.numpy() is the global array, on every rank"
         raise TypeError(f"{function.__module__}.{name} takes arrays of NumPy, got a DNDarray: {instead}")
-    signature, parameters = inspect.signature(function), list(inspect.signature(ours).parameters.values())
+    parameters = list(inspect.signature(ours).parameters.values())
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # functions of NumPy 2.0 in C, such as `concatenate`, do not show theirs
+        return ours(*args, **kwargs)
     arguments = signature.bind(*args, **kwargs).arguments
     positional: list[Any] = []
     named: dict[str, Any] = {}
