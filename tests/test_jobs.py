@@ -504,6 +504,13 @@ for pair in ["ab", "ac", "ad", "ae", "bf", "fg", "ah", "bh", "ij"]:
     assert done.out == "named\n" * 2 * 9
 
 
+def test_J5_an_error_of_the_MPI_library_says_what_it_may_mean(run):
+    done = run(2, "comm.broadcast(torch.ones(2 if rank else 100))")
+    assert done.status == 1
+    assert re.search(r"in broadcast\(torch.float32, \(2,\), .*0\), call #1 of this rank", done.err), done.err
+    assert "MINISPLIT_DEBUG=1 names it" in done.err
+
+
 def test_J6_a_launcher_of_another_mpi(tmp_path):
     """Its library does not find what this launcher left for it, and each rank is a job of its own."""
     program = """

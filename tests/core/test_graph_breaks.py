@@ -47,6 +47,7 @@ CASES: list[Function] = [
     with_debug_mode,
     through_a_function,
     rows,
+    lambda x: ms.vmap(lambda v: torch.cond(v.sum() > 4, torch.sin, torch.cos, (v,)))(x)[0].larray * 2,
 ]
 
 
