@@ -5,17 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from launchers import job_environment, launcher
+from jobs import job
 from mpi4py import MPI
 
 ROOT = Path(__file__).parent.parent
@@ -30,65 +25,6 @@ def wait():
     assert comm.allreduce(torch.ones(2)).tolist() == [comm.size] * 2
 """
 pytestmark = [pytest.mark.serial, pytest.mark.jobs]
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-def job(ranks, *words, limit=40, interrupt=None, **settings):
-    """Run a job with these environment variables to its end, and make sure that it leaves no process behind.
-
-    `interrupt` is called with the launcher's process once each rank has printed "ready".
-    """
-    mark = f"MINISPLIT_TEST_JOB={uuid.uuid4()}"
-    environment = job_environment(ranks) | dict([mark.split("=")]) | settings
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        mpiexec = subprocess.Popen(
-            launcher().command(ranks, *map(str, words)),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            cwd=ROOT,
-            start_new_session=True,
-        )
-        ends = time.monotonic() + limit
-        try:
-            while mpiexec.poll() is None and time.monotonic() < ends:
-                time.sleep(0.05)
-                if interrupt and os.pread(out.fileno(), 100, 0).count(b"ready") == ranks:
-                    time.sleep(0.5)  # for the ranks to come to where they wait
-                    interrupt(mpiexec.pid)
-                    interrupt = None
-            timed_out = mpiexec.poll() is None
-            ends = time.monotonic() + 2
-            while not timed_out and processes(mark) and time.monotonic() < ends:
-                time.sleep(0.05)
-            left = processes(mark)
-        finally:
-            for process in {mpiexec.pid, *processes(mark)}:
-                with suppress(OSError):
-                    os.kill(process, signal.SIGKILL)
-            mpiexec.wait()
-        out.seek(0)
-        err.seek(0)
-        ended = Ended(mpiexec.returncode, out.read(), err.read())
-    assert not timed_out, f"the job does not end:\n{ended.out}\n{ended.err}"
-    assert not left, f"the job left processes behind:\n{ended.out}\n{ended.err}"
-    return ended
-
-
-def processes(mark):
-    """The processes with this in their environment; none where there is no /proc to tell."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if mark.encode() in environment.read_bytes():
-                found.append(int(environment.parent.name))
-    return found
 
 
 @pytest.fixture
@@ -544,11 +480,12 @@ def test_J6_jobs_of_one_rank_are_told():
     assert "the launcher started 4 processes, but the MPI library sees one" in done.stderr
 
 
-def test_J7_no_mpi_library():
+def test_J7_no_mpi_library_where_MPI_was_asked_for():
+    """`test_engine.py` has the process that nobody has started as a rank, which needs none."""
     script = "import minisplit"
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"MPI4PY_LIBMPI": "/nowhere/libmpi.so"},
+        env=os.environ | {"MPI4PY_LIBMPI": "/nowhere/libmpi.so", "MINISPLIT_ENGINE": "mpi"},
         capture_output=True,
         text=True,
         check=False,

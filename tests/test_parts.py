@@ -26,11 +26,21 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
         assert sorted(shown) == sorted(found)
         return found
 
-    assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
+    assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "a, torch, 2 ranks", "b, 2 ranks"]
     everything = titles("a", [1, 2, 3, 4], True)
     assert everything[:4] == ["a, jobs", "a, examples", "a, pool", "a, 1 rank"]
-    assert everything[-3:] == ["a, serial", "a, properties", "a, threads, 4 ranks"]
-    assert len(titles("ab", [1, 2, 3, 4], True)) == 2 * 8 + 2
+    assert everything[-4:-2] == ["a, properties", "a, threads, 4 ranks"]
+    assert everything[-2:] == ["a, torch, 2 ranks", "a, torch, 3 ranks"]
+    assert len(titles("ab", [1, 2, 3, 4], True)) == 2 * 8 + 4
+
+
+def test_one_engine_alone() -> None:
+    def titles(engine: str, everything: bool = True) -> list[str]:
+        return [part.title for part in parts.choose([2], everything, True, engine)]
+
+    assert titles("torch") == titles("torch", False) == ["torch, 2 ranks"]
+    assert titles("mpi", False) == ["2 ranks", "threads, 2 ranks"]
+    assert not any("torch" in title for title in titles("mpi"))
 
 
 def test_operations_run_on_four_ranks_as_well() -> None:
@@ -48,7 +58,7 @@ def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.Monk
     monkeypatch.setattr(parts, "CORES", 2)
     monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
     assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"]) == 1
-    assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"])
+    assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"], "mpi")
     assert calls["a, threads, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
 
 

@@ -28,6 +28,10 @@ from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
 from minisplit.core.pytree import pytree
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
 Axis = int | tuple[int, ...] | None
 # The types for which an operator answers itself. A tensor is among them because it is refused with an explanation:
 # it could be this rank's part or the whole array, which nobody can tell.
@@ -334,6 +338,39 @@ class DNDarray:
         """Take the shard and the layout of another array, for the methods that end in an underscore. Local."""
         self._larray, self._layout = other._larray, other._layout
         return self
+
+    def to_dtensor(self, mesh: DeviceMesh | None = None) -> DTensor:
+        """Return the array as a DTensor of torch, whose local tensors are the shards.
+
+        Parameters
+        ----------
+        mesh : torch.distributed.device_mesh.DeviceMesh, optional
+            A mesh of one dimension, with the processes of the communicator. By default one is made.
+
+        Returns
+        -------
+        torch.distributed.tensor.DTensor
+            Placed by `Shard(split)`, or by `Replicate`. It shares memory with the array where the counts are those
+            that torch gives its shards, as `torch.chunk` does: of 10 indices four processes have 3, 3, 3 and 1.
+            Else it is a copy with these counts. Gradients flow back.
+
+        Raises
+        ------
+        RuntimeError
+            If the program has no process group of torch.distributed.
+        ValueError
+            If the mesh has several dimensions, or another number of processes.
+
+        Communication
+        -------------
+        Local where the counts are those of torch, else collective: one exchange. Without a mesh torch compares
+        ranks where it makes one.
+
+        See Also
+        --------
+        minisplit.from_dtensor : The other way, with an example.
+        """
+        return _ops.dtensor.to_dtensor(self, mesh)
 
     # The whole array, as other things
 

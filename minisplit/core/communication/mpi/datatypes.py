@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mpi4py import MPI
 
+from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import RECORDS, REDUCIBLE
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.transfer import Pieces, TransferPlan
