@@ -35,6 +35,7 @@ from minisplit.ops.dtensor import from_dtensor
 from minisplit.core.factories import (
     arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
 )
+from minisplit.core.graph_breaks import break_graphs
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
@@ -65,10 +66,12 @@ __all__ = [
 ]
 __all__ += ops.__all__
 
-compare_calls(
-    [sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _MappedFunction],
-)
-del _MappedFunction, compare_calls, sys
+_public = (
+    sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _MappedFunction,
+)  # fmt: skip
+break_graphs(_public)
+compare_calls(_public)
+del _MappedFunction, _public, break_graphs, compare_calls, sys
 
 
 def __getattr__(name: str) -> object:

@@ -380,6 +380,31 @@ parts[rank].allreduce(torch.ones(1))  # for which the other rank does not come
         assert said in done.err
 
 
+@pytest.mark.parametrize("caught", [False, True])
+@pytest.mark.parametrize("where", ["mapped", "agreement"])
+def test_J4_an_interrupt_of_one_rank_ends_the_job(run, where, caught):
+    """Also where the rank catches it and goes on: the others wait for it, and it is not raised on them."""
+    program = f"""
+from minisplit.core.communication.agreement import agreement
+def stop(v=None):
+    if rank == 1: raise KeyboardInterrupt
+    return v
+try:
+    if {where!r} == "mapped":
+        ms.vmap(stop)(ms.arange(2, split=0))
+    else:
+        with agreement(comm, "stopping"): stop()
+except KeyboardInterrupt:
+    if not {caught}: raise
+wait()
+os.write(1, b"went on\\n")
+"""
+    done = run(2, program)
+    assert done.status not in {0, None}
+    assert "went on" not in done.out
+    assert caught or "KeyboardInterrupt" in done.err
+
+
 def test_J5_different_calls_are_named_on_all_ranks(run):
     program = """
 from mpi4py import MPI
@@ -413,6 +438,13 @@ for pair in ["ab", "ac", "ad", "ae", "bf", "fg", "ah", "bh", "ij"]:
     done = run(2, program, MINISPLIT_DEBUG="1")
     assert done.status == 0, done.err
     assert done.out == "named\n" * 2 * 9
+
+
+def test_J5_an_error_of_the_MPI_library_says_what_it_may_mean(run):
+    done = run(2, "comm.broadcast(torch.ones(2 if rank else 100))")
+    assert done.status == 1
+    assert re.search(r"in broadcast\(torch.float32, \(2,\), .*0\), call #1 of this rank", done.err), done.err
+    assert "MINISPLIT_DEBUG=1 names it" in done.err
 
 
 def test_J6_a_launcher_of_another_mpi(tmp_path):
@@ -509,6 +541,25 @@ wait()
     assert done.status == 0
     assert "ValueError: of the child" in done.err
     assert "ending the job" not in done.err
+
+
+@pytest.mark.parametrize(("leave", "status"), [("sys.exit()", 1), ("os._exit(3)", 3), ("pass", 1)])
+def test_J2_a_process_that_a_rank_forked_leaves(run, leave, status):
+    """By sys.exit, at the end of the program or by os._exit: in none of these ways it waits for other ranks."""
+    program = f"""
+child = os.fork() if rank == 1 else -1
+if child == 0:
+    print("of the child")
+    {leave}
+else:
+    if child > 0:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == {status}
+    wait()
+"""
+    done = run(2, program)
+    assert done.status == 0, done.err
+    assert ("it must end by os._exit(status)" in done.err) == (status == 1)
+    assert status == 3 or "of the child" in done.out
 
 
 def test_J10_communicators_that_are_dropped_are_freed(run):

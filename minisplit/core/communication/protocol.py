@@ -711,10 +711,16 @@ class Communication(ABC):
             if debugging():
                 self._compare(call)
             return method(*args)
+        except Exception as error:
+            self._explain(error, call)
+            raise
         finally:
             self._call = None
             if end is not None:
                 end()
+
+    def _explain(self, error: Exception, call: Call) -> None:  # noqa: B027 - most need no explanation
+        """Add a note to what a call has raised, if the message-passing library does not say what to do."""
 
     def compare_call(self, call: Call) -> None:
         """Raise an error on all ranks, in debug mode, unless all are about to make this call of minisplit.

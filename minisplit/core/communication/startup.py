@@ -99,7 +99,12 @@ def _start_watchdog(limit: float | None) -> Watchdog:
 
 def _leave(watchdog: Watchdog) -> None:
     """Before this rank leaves its program: MPI waits for every rank, so for ever where one has failed."""
-    if JOB.is_over() or os.getpid() != _process:  # a process that was forked leaves by itself
+    if os.getpid() != _process:
+        # Python would finalise MPI next, in which a forked process would wait for the other ranks, for ever. The
+        # status with which it leaves is not known here.
+        _write("a forked process has left with status 1: it must end by os._exit(status), as it is no rank\n")
+        os._exit(1)
+    if JOB.is_over():
         return
     watchdog.leave()
     status = _exit_status[0]

@@ -11,12 +11,13 @@ from typing import cast
 import numpy as np
 import torch
 
+from minisplit.core.communication.debug import describe_call
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.mpi.datatypes import memory, messages, piece_types, reduction
 from minisplit.core.communication.mpi.exchange import Exchange, is_accessible, new_buffer, send_buffer
 from minisplit.core.communication.mpi.handles import MPIHandle
 from minisplit.core.communication.mpi.library import MPI
-from minisplit.core.communication.protocol import TEXT_BYTES, Communication, Messages, Record
+from minisplit.core.communication.protocol import TEXT_BYTES, Call, Communication, Messages, Record
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.transfer import TransferPlan
 
@@ -126,6 +127,13 @@ class MPICommunication(Communication):
 
     def _meet(self) -> None:
         """Do nothing: `_compare` has compared the calls, by an allgather."""
+
+    def _explain(self, error: Exception, call: Call) -> None:
+        if isinstance(error, MPI.Exception):
+            error.add_note(
+                f"in {describe_call(call)}, call #{self._calls} of this rank. Where a message is truncated, or "
+                "none is named, other ranks have most likely made another call: MINISPLIT_DEBUG=1 names it"
+            )
 
     def _exchange(self, send: Messages, recv: Messages) -> None:
         # Every rank counts its exchanges, also those in which it has no part: so a message can only be taken for
