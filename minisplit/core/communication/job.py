@@ -1,4 +1,7 @@
-"""What each engine tells of the job, and does for it: its ranks, its end, and the messages of its watchdogs."""
+"""What each engine tells of the job, and does for it: its ranks, its end, and the messages of its watchdogs.
+
+Tested in tests/core/communication/test_single.py, tests/test_jobs.py and tests/test_torch_jobs.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job of MPI, and the messages of its watchdogs."""
+"""A job of MPI, and the messages of its watchdogs. Tested in tests/test_jobs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A job of torch.distributed: of torchrun, of a program that has made its process group, or of `env://`."""
+"""A job of torch.distributed: of torchrun, of a program that has made its process group, or of `env://`.
+
+Tested in tests/test_torch_jobs.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""torch.distributed, of whose names type checkers see some only. Tested in test_communication.py."""
+"""torch.distributed, of whose names type checkers see some only.
+
+Tested in tests/core/communication/torch_distributed/test_communication.py.
+"""
 
 from typing import Any
 
