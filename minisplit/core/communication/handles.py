@@ -1,4 +1,7 @@
-"""What the watchdog knows a communicator by: a name that its ranks share, and its last calls."""
+"""What the watchdog knows a communicator by: a name that its ranks share, and its last calls.
+
+Tested in tests/core/communication/mpi/test_handles.py.
+"""
 
 from __future__ import annotations
 
