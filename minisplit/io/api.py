@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -28,7 +29,7 @@ from minisplit.io.collective import (
     read_part,
     write_parts,
 )
-from minisplit.io.files import check_regular
+from minisplit.io.files import check_regular, clear_leftovers
 from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text
 from minisplit.io.formats.registry import checked_format, format_of
 
@@ -244,7 +245,12 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
         # Its folder is made as a file of its own is, with the groups above it that are missing, and not a copy of
         # all.
         doing = f"adding {dataset!r} to {store}"
-        folder, inner = on_rank_0(x.comm, doing, lambda: format.place_to_add(store, str(dataset)))
+
+        def place() -> tuple[str, str | None]:
+            clear_leftovers(os.path.realpath(store))  # where a killed job has moved the old folder aside
+            return format.place_to_add(store, str(dataset))
+
+        folder, inner = on_rank_0(x.comm, doing, place)
         target = replace(target, path=folder, dataset=inner)
 
     def create(new_path: str) -> None:
@@ -252,7 +258,7 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
             # Now that no other job may add to the store.
             if format.place_to_add(store, str(dataset)) != (target.path, target.dataset):
                 raise FileExistsError(errno.EEXIST, "another job has added to it meanwhile; add again", store)
-            format.forget_shapes(store, target.path)
+            format.forget_shapes(store, target.path, new_path)
         format.create(replace(target, path=new_path))
 
     with atomic_replacement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import time
@@ -14,6 +15,11 @@ from contextlib import closing, contextmanager, suppress
 
 # Bytes of a name at most, of which some are left for what libraries put behind it.
 _MAX_NAME = 255 - 5
+# How the names of locks end: of jobs that add to what is there, one at a time, and of those that save.
+_ADDING, _SAVING = ".lock", (".0.lock", ".1.lock", ".2.lock", ".3.lock")
+# What is in the lock of a job that saves, and its bytes at most: the token in the name of the new file, and where
+# that is to be, seen from the old one.
+_NOTE, _MAX_NOTE = re.compile("([0-9a-f]{8}) (.*)", re.DOTALL), 2**14
 # How often what cannot be removed is tried again, and seconds between.
 _REMOVALS, _PAUSE = 5, 0.02
 
@@ -107,19 +113,20 @@ def beside(path: str, end: str) -> str:
 
 
 class FileLock:
-    """The right to change what is at `path`, which one job has at a time; BlockingIOError where another has it.
+    """A right that one job has at a time; BlockingIOError where another has it.
 
-    It is a file beside it, which is removed in the end. The system takes the right from a job that is killed.
+    It is a file beside `path`, whose name ends so, and which is removed in the end. The system takes the right
+    from a job that is killed.
     """
 
-    def __init__(self, path: str) -> None:
-        self._name = beside(path, ".lock")
+    def __init__(self, path: str, end: str = _ADDING) -> None:
+        self._name = beside(path, end)
         while True:
-            self._handle = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._handle = _open_lock(self._name)
             try:
-                lock(self._handle, path)
+                self.works = lock(self._handle, path)
                 # Its last owner may have removed it since it was opened: then it keeps nobody else away.
-                if os.path.samestat(os.fstat(self._handle), os.stat(self._name)):
+                if os.path.samestat(os.fstat(self._handle), os.lstat(self._name)):
                     return
             except FileNotFoundError:
                 pass
@@ -128,21 +135,108 @@ class FileLock:
                 raise
             os.close(self._handle)
 
+    @property
+    def text(self) -> str:
+        """What its owner, or the last one that was killed, has noted in it."""
+        return os.pread(self._handle, _MAX_NOTE, 0).decode(errors="replace")
+
+    def note(self, text: str) -> None:
+        """Let others find a text in it."""
+        os.truncate(self._handle, 0)
+        os.pwrite(self._handle, text.encode(), 0)
+
     def close(self) -> None:
-        """Let others change it."""
+        """Let others have it."""
         with suppress(OSError):
             os.remove(self._name)
         os.close(self._handle)
 
 
-def lock(handle: int, path: str) -> None:
-    """Be the only job that changes a file, until it is closed; BlockingIOError where another one does."""
+def _open_lock(name: str) -> int:
+    # No link, which in a folder of many users could name a file that another one is not to change.
+    flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(name, flags | os.O_RDWR, 0o666)
+    except PermissionError:
+        # It is another user's, who was killed: whoever may read it may have the lock all the same.
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+class NewName:
+    """A hidden name beside `path` for a new file, which is to take the place of `target` there, or in it.
+
+    No other job has it. What this one leaves there if it is killed is removed by the next that saves to `path`:
+    until it has ended well it holds a lock, in which the name is.
+    """
+
+    def __init__(self, path: str, token: str, target: str) -> None:
+        self.path = partial_name(path, token)
+        self._lock: FileLock | None = None
+        clear_leftovers(path)
+        for end in _SAVING:
+            with suppress(OSError):  # another job saves to the same name, or there is no right to
+                lock = FileLock(path, end)
+                try:
+                    lock.note(f"{token} {os.path.relpath(target, path)}")
+                except OSError:
+                    lock.close()
+                    raise
+                self._lock = lock
+                return
+
+    def close(self) -> None:
+        """Remove what is there, and let others have the name."""
+        remove(self.path)
+        if self._lock is not None:
+            self._lock.close()
+
+
+def clear_leftovers(path: str) -> None:
+    """Remove what jobs that were killed while they saved to `path` have left beside it. Local.
+
+    Where a folder had been moved aside, and the new one not yet into its place, the old one is put back.
+    """
+    for end in (_ADDING, *_SAVING):
+        if os.path.lexists(beside(path, end)):
+            with suppress(OSError), closing(FileLock(path, end)) as lock:  # it is held where the job still runs
+                found = _NOTE.fullmatch(lock.text)
+                if not found or not lock.works:
+                    continue
+                target, root = os.path.realpath(os.path.join(path, found[2])), os.path.realpath(path)
+                if f"{target}/".startswith(f"{root}/"):  # whoever wrote the lock
+                    clear_leftover(partial_name(path, found[1]), target)
+
+
+def clear_leftover(new: str, target: str) -> None:
+    """Remove what a killed job has left of the file at `new`, which was to take the place of that at `target`."""
+    if os.path.isdir(aside(new)) and not os.path.exists(target):
+        os.rename(aside(new), target)
+    for rest in (new, aside(new), f"{new}.new"):
+        remove(rest)
+
+
+def partial_name(path: str, token: str) -> str:
+    """Return the name of a new file while it is written, to take the place of that at `path`."""
+    return beside(path, f".{token}.partial")
+
+
+def aside(new: str) -> str:
+    """Return the name of an old folder, for the moment until the one at `new` has taken its place."""
+    return f"{new}.old"
+
+
+def lock(handle: int, path: str) -> bool:
+    """Be the only job that changes a file, until it is closed; BlockingIOError where another one does.
+
+    False where the file system has no locks.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise BlockingIOError(errno.EAGAIN, "another job is writing to the file", path) from None
     except OSError:
-        pass  # a file system without locks
+        return False
+    return True
 
 
 def remove(path: str) -> None:

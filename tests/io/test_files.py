@@ -14,7 +14,7 @@ from files import SUFFIXES, on_rank_0, wait_for_all
 
 import minisplit as ms
 from minisplit.io import atomic, collective
-from minisplit.io.files import FileLock, PinnedPath, ReplacedError, beside
+from minisplit.io.files import FileLock, NewName, PinnedPath, ReplacedError, beside, clear_leftovers
 from minisplit.io.formats.registry import format_of
 
 _OPEN_READER, _SYNC = collective.open_reader, atomic.sync
@@ -177,6 +177,69 @@ def test_a_lock_is_held_by_one(tmp_path):
     with closing(FileLock(path)):
         pass
     assert not os.listdir(tmp_path)
+
+
+def killed(path, target):
+    """Begin to save, and be killed: what was written, and the file that holds the lock, stay."""
+    name = NewName(str(path), "0123abcd", str(target))
+    os.mkdir(name.path)
+    os.close(name._lock._handle)
+    return name.path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("mode", ["w", "extend"])
+def test_F3_what_a_killed_save_left_is_removed_by_the_next(comm, folder, suffix, mode):
+    path = folder / f"x.{suffix}"
+    if mode == "extend":
+        ms.save(ms.zeros((1, 2), split=0), path, mode=mode)
+    on_rank_0(comm, lambda: killed(path, path))
+    on_rank_0(comm, (folder / f".x.{suffix}.lock").touch)
+    ms.save(ms.ones((3, 2), split=0), path, mode=mode)
+    assert os.listdir(folder) == [path.name]
+
+
+@pytest.mark.serial
+def test_F3_what_another_job_writes_now_is_not_removed(tmp_path):
+    path = str(tmp_path / "x.npy")
+    with closing(NewName(path, "0123abcd", path)) as name:
+        open(name.path, "w").close()
+        ms.save(ms.ones(3), path)
+        assert sorted(os.listdir(tmp_path)) == [".x.npy.0.lock", ".x.npy.0123abcd.partial", "x.npy"]
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("zarr", "a"), ("zarr", "extend"), ("parquet", "extend")])
+def test_F10_killed_between_two_steps(comm, folder, suffix, mode):
+    """Where names cannot be exchanged the old folder is aside for a moment: it is put back."""
+    path, name = folder / f"x.{suffix}", "d" if suffix == "zarr" else None
+    ms.save(ms.zeros((1, 2), split=0), path, name)
+
+    def move_aside():
+        new = killed(path, path)
+        os.rename(path, f"{new}.old")
+
+    on_rank_0(comm, move_aside)
+    ms.save(ms.ones((1, 2), split=0), path, "e" if mode == "a" else name, mode=mode)
+    assert ms.load(path, name).tolist() == [[0.0, 0.0]] + [[1.0, 1.0]] * (mode == "extend")
+    assert os.listdir(folder) == [path.name]
+
+
+@pytest.mark.serial
+def test_F3_a_lock_that_somebody_else_wrote(tmp_path):
+    """It can make this job neither move nor remove what is elsewhere."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "secret").write_text("mine")
+    (work / ".x.zarr.0123abcd.partial.old").mkdir()
+    for note in ("0123abcd ../../taken", "../secret .", "0123abcd ../secret"):
+        (work / ".x.zarr.0.lock").write_text(note)
+        (work / ".x.zarr.1.lock").symlink_to(tmp_path / "secret")
+        clear_leftovers(str(work / "x.zarr"))
+        ms.save(ms.ones(3), work / "x.zarr")
+        (work / ".x.zarr.1.lock").unlink()
+    assert sorted(os.listdir(tmp_path)) == ["secret", "work"]
+    assert (tmp_path / "secret").read_text() == "mine"
 
 
 @pytest.mark.serial

@@ -142,8 +142,8 @@ class Format:
         """
         raise NotImplementedError
 
-    def forget_shapes(self, path: str, folder: str) -> None:
-        """Remove what the groups above a folder of a store say of the arrays in it, before it is replaced."""
+    def forget_shapes(self, path: str, folder: str, new: str) -> None:
+        """Remove what the groups above a folder of a store say of the arrays in it, before `new` replaces it."""
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
         """Return the options with which to make a dataset that grows later. Pure."""
@@ -163,8 +163,8 @@ class Format:
     def resize(self, target: Target, shape: Shape) -> None:
         """Give the dataset of a file this shape, before rows are added. By default nothing has to be done."""
 
-    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes] | None:
-        """Return the bytes with which a file says that its array has this shape, and where they are in the file.
+    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes, int] | None:
+        """Return from which byte on a file says what shape its array has, what for this one, and where that ends.
 
         None for formats whose files do not grow in place, but as copies.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from contextlib import ExitStack
 from typing import Any
@@ -64,9 +65,13 @@ class Npy(Format):
             raise ValueError(f"{target.path} is {order}, so no rows can be added to it: load it, and save it anew")
         return super().append_target(target)
 
-    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes]:
+    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes, int]:
         with open(path, "rb") as file:
-            _, _, stored, end = _read_header(file)
+            old, _, stored, end = _read_header(file)
+            rows_end = file.seek(end + math.prod(old) * stored.itemsize)
+            # What is behind the array otherwise are rows that a killed job has not added to its end.
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                raise ValueError(f"{path} has another array behind the first, so no rows can be added to that")
             file.seek(0)
             start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
         header = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": shape}
@@ -75,7 +80,7 @@ class Npy(Format):
         text = repr(header).encode().ljust(end - start - 1) + b"\n"
         if start + len(text) > end:
             raise ValueError(f"the header of {path} has no room for the shape {shape}: load it, and save it anew")
-        return start, text
+        return start, text, rows_end
 
 
 def _read_header(file: io.BufferedReader) -> tuple[Shape, bool, np.dtype[Any], int]:

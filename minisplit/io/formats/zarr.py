@@ -20,7 +20,7 @@ import torch
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
-from minisplit.io.files import PinnedPath, beside, make_empty, open_pinned, remove
+from minisplit.io.files import PinnedPath, make_empty, open_pinned, remove
 from minisplit.io.formats.base import ArrayWriter, Format, Target, Writer, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
@@ -102,7 +102,7 @@ class Zarr(Format):
             check_item(root[dataset], zarr.Array, dataset, path, lambda: _array_names(root))
         return self.dataset_folder(path, dataset), None
 
-    def forget_shapes(self, path: str, folder: str) -> None:
+    def forget_shapes(self, path: str, folder: str, new: str) -> None:
         """Remove the metadata that groups have of arrays in them, "consolidated": programs would read old shapes.
 
         Without these they read those of the arrays.
@@ -115,11 +115,12 @@ class Zarr(Format):
                 with open(file, encoding="utf-8") as old:
                     metadata = json.load(old)
                 if metadata.pop("consolidated_metadata", None) is not None:
-                    new = beside(root, ".json.partial")
-                    make_empty(new, like=file)
-                    with open(new, "w", encoding="utf-8") as text:
+                    # In a folder that is removed if this is killed.
+                    renewed = os.path.join(new, "renewed.json")
+                    make_empty(renewed, like=file)
+                    with open(renewed, "w", encoding="utf-8") as text:
                         json.dump(metadata, text, indent=2)
-                    os.replace(new, file)
+                    os.replace(renewed, file)
             group = os.path.dirname(group)
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
