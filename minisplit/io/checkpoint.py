@@ -151,7 +151,10 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     while parts:
         name, x, layout = parts.pop()
         arrays[name] = x.to_layout(layout)
-    return json.loads(text, object_hook=lambda node: _unpack(node, arrays))
+    try:
+        return json.loads(text, object_hook=lambda node: _unpack(node, arrays))
+    except Exception as error:  # all that JSON of another form raises, and arrays that do not fit to it
+        raise ValueError(f"{path} is no checkpoint of minisplit: its structure is wrong: {error!r}") from error
 
 
 def _read_parts(comm: Communication, path: StrPath, device: Device) -> tuple[str, list[Part]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -87,6 +88,8 @@ def check_same_dataset(comm: Communication, reader: Reader) -> None:
 
 def read_part(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Read a part of a dataset; block by block where it is to have another dtype or device. Local."""
+    size = math.prod(span.stop - span.start for span in box)
+    reader.check_size(size * reader.dtype.itemsize, "the array, or this rank's part of it,")
     if dtype == reader.dtype and device.type == "cpu":
         return reader.read(box)
     part = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import tokenize
 from contextlib import ExitStack
 from typing import Any
 
@@ -93,7 +94,8 @@ def _read_header(file: io.BufferedReader) -> tuple[Shape, bool, np.dtype[Any], i
         if version not in {(1, 0), (2, 0), (3, 0)}:
             raise ValueError(f"its version is {version}, which is not known here")
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+    # What NumPy raises for text that is not that of a dict.
+    except (ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         size = os.fstat(file.fileno()).st_size
         raise ValueError(f"{file.name}, of {size} bytes, is no .npy file, or is truncated: {error}") from error
     if min(shape, default=0) < 0:

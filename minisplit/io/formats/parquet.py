@@ -98,8 +98,12 @@ class ParquetReader(tables.TableReader):
         self.dtype = tables.parsed_dtype(dtype, stored)
         self._groups = [(file, group) for file in self._files for group in range(file.metadata.num_row_groups)]
         rows = (file.metadata.row_group(group).num_rows for file, group in self._groups)
+        self._bytes = sum(map(os.path.getsize, _part_paths(path)))
         self._starts = [0, *accumulate(rows)]
         self._set_rows(self._starts[-1])
+
+    def stored_bytes(self) -> int:
+        return self._bytes
 
     def _tables(self, rows: range, columns: list[int]) -> Iterator[tuple[int, Any]]:
         names = [self._names[column] for column in columns]

@@ -61,9 +61,13 @@ class TableReader(Reader):
         # One axis of rows for a column, which has no axis of columns.
         part = torch.empty([len(rows), len(columns)], dtype=self.dtype)
         if part.numel():
+            filled = 0
             for start, table in self._tables(rows, columns):
                 first = start - rows.start
                 _fill_columns(part[first : first + len(table)].numpy(), table, self._path)
+                filled += len(table)
+            if filled != len(rows):
+                raise ValueError(f"{self._path} tells of {len(rows)} rows where it has {filled}")
         return part if rest else part[:, 0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
 from dataclasses import replace
 from types import ModuleType
@@ -167,10 +168,11 @@ class ZarrReader(Reader):
             if name:
                 item = node.get(name) if isinstance(node, zarr.Group) else None
                 check_item(item, zarr.Array, name, path, lambda: _array_names(node))
-        self._pinned = PinnedPath(os.path.join(path, name))
+        self._folder = os.path.join(path, name)
+        self._pinned = PinnedPath(self._folder)
         try:
             # Once more, as the folder that is pinned now may be a newer one.
-            self._open(zarr.open_array(os.path.join(path, name), mode="r"), path, name)
+            self._open(zarr.open_array(self._folder, mode="r"), path, name)
             self._pinned.check()
         except BaseException:
             self.close()
@@ -185,6 +187,12 @@ class ZarrReader(Reader):
         self._array, self.version = node, self._pinned.version
         self.dtype = torch_dtype(node.dtype, where)
         self.shape = tuple(node.shape)
+        chunk = math.prod(node.shards or node.chunks) * self.dtype.itemsize
+        self.check_size(chunk, f"a chunk of {where}")
+
+    def stored_bytes(self) -> int:
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(self._folder) for name in names)
+        return sum(map(os.path.getsize, files))
 
     def read_layout(self, layout: Layout) -> Layout:
         return chunk_read_layout(layout, self._array.shards or self._array.chunks)

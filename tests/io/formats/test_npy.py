@@ -79,6 +79,7 @@ def test_rows_do_not_replace_a_second_array(comm, folder, raises_alike):
     [
         (b"", "of 1 bytes, is no .npy file"),
         (b"\x93NUMPY\x04\x00", r"its version is \(4, 0\)"),
+        (b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': (".ljust(117), "is no .npy file"),
         (b"\x93NUMPY\x01\x00\x76\x00" + NEGATIVE.ljust(117), r"its header tells of shape \(-1,\)"),
     ],
 )

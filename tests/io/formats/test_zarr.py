@@ -66,3 +66,12 @@ def test_a_last_chunk_that_is_more_than_half_full(tmp_path):
     for rows, options in ((3, {"chunks": (4,)}), (1, {}), (2, {})):
         ms.save(ms.ones(rows, split=0), tmp_path / "x.zarr", mode="extend", **options)
     assert ms.load(tmp_path / "x.zarr").tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize("chunk", [1024, 2**37])
+def test_F1_an_array_of_which_there_is_hardly_anything(comm, folder, raises_alike, chunk):
+    """1 TiB of fill values, or one chunk of them: no memory is taken for it."""
+    path = folder / "x.zarr"
+    on_rank_0(comm, lambda: zarr.create_array(path, shape=(2**37,), chunks=(chunk,), dtype="f8"))
+    with raises_alike(ValueError, "which are too few, however they are compressed"):
+        ms.load(path)
