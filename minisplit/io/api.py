@@ -63,7 +63,8 @@ def load(
     counts : sequence of int, optional
         How many indices of the split axis each rank has. By default the balanced counts.
     dtype : torch.dtype, optional
-        The dtype of the array. By default that of the file; for CSV, which has none, float64.
+        The dtype of the array. By default that of the file; for CSV, which has none, bool if the first row has
+        True and False alone, and else float64.
     device : str or torch.device, optional
         The device of the array. By default the CPU.
     comm : Communication, optional
@@ -72,8 +73,9 @@ def load(
         The format of the file. By default that of the end of its name.
     **options : Any
         For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if not
-        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `na_values`, texts of cells
-        that are NaN beside those of pandas; `decimal`, the character in numbers; `columns`, the names of those to
+        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `comment`, the character
+        with which begins what counts for nothing up to the end of a line; `na_values`, texts of cells that are NaN
+        beside those of pandas; `decimal` and `thousands`, characters in numbers; `columns`, the names of those to
         load.
         For HDF5 `external=True` for a dataset that takes its numbers from other files.
 
@@ -273,7 +275,9 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
         write_parts(x, format, replace(target, path=new_path))
 
 
-def datasets(path: StrPath, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
+def datasets(
+    path: StrPath, *, format: str | None = None, comm: Communication | None = None, **options: Any
+) -> list[str]:
     """List the datasets of a file by their names, or the columns of a table.
 
     Parameters
@@ -284,6 +288,8 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
         The format of the file. By default that of the end of its name.
     comm : Communication, optional
         The ranks that get the list. By default the communicator in use.
+    **options : Any
+        For CSV those of `load` that concern its first line, as `sep`.
 
     Returns
     -------
@@ -314,8 +320,11 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
     """
 
     def names() -> list[str]:
-        check_regular(path_text(path))
-        return format_of(path_text(path), format).dataset_names(path_text(path))
+        file = path_text(path)
+        check_regular(file)
+        chosen = format_of(file, format)
+        check_options(chosen.name, options, chosen.list_options)
+        return chosen.dataset_names(file, **options)
 
     return on_rank_0(sanitize_comm(comm), f"listing {path}", names)
 
@@ -328,6 +337,7 @@ def open(
     dtype: torch.dtype | None = None,
     format: str | None = None,
     comm: Communication | None = None,
+    **options: Any,
 ) -> StoredArray:
     """Open an array in a file, of which nothing is read yet, for `minisplit.vmap` to map over.
 
@@ -345,6 +355,8 @@ def open(
         The format of the file. By default that of the end of its name.
     comm : Communication, optional
         The ranks that share the array. By default the communicator in use.
+    **options : Any
+        Those of `load`: for CSV `sep` and others, for HDF5 `external`.
 
     Returns
     -------
@@ -386,7 +398,7 @@ def open(
         with ExitStack() as stack:
             with agreement(comm, f"opening {path}"):
                 to_dtype = sanitize_dtype(dtype)
-                reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, {})))
+                reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
             check_same_dataset(comm, reader)
             layout = Layout(reader.shape, split, comm.size)
             stack.pop_all()  # the file stays open, and is closed with the array

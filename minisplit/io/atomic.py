@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
@@ -21,8 +22,10 @@ from minisplit.io.files import (
     clear_leftovers,
     lock,
     make_empty,
+    one_move_at_a_time,
     partial_name,
     remove,
+    share_access,
 )
 
 # Of Linux's <fcntl.h>, for `renameat2`: paths as of the current folder, and two names that are exchanged.
@@ -70,11 +73,14 @@ def atomic_replacement(
                 if copied or store:
                     stack.enter_context(closing(FileLock(place)))
                 check_target(target, check_replaceable)
+                # What is added to, or the store to which what is added belongs.
+                old = target if copied else place
+                if (copied or store) and os.path.exists(old):
+                    pinned = stack.enter_context(closing(PinnedPath(old)))
                 if copied and os.path.exists(target):
-                    pinned = stack.enter_context(closing(PinnedPath(target)))
                     _copy(target, new)
                 else:
-                    make_empty(new, like=target, folder=folder)
+                    make_empty(new, like=target if os.path.exists(target) else place, folder=folder)
         with agreement(comm, f"making {path}"):
             if first:
                 create(new)
@@ -83,9 +89,7 @@ def atomic_replacement(
             sync(new, comm.rank, comm.size)
         with agreement(comm, f"putting {path} in its place"):
             if first:
-                if pinned is not None:
-                    pinned.check()
-                move_into_place(new, target)
+                move_into_place(new, target, partial(_check_pinned, pinned, within=copied), place)
                 stack.close()
 
 
@@ -131,6 +135,11 @@ def append_in_place(
             os.close(handle)
 
 
+def _check_pinned(pinned: PinnedPath | None, *, within: bool) -> None:
+    if pinned is not None:
+        pinned.check(within=within)
+
+
 def _copy(old: str, new: str) -> None:
     """Copy a file, or a folder by hard links to its files: these are only ever replaced, never changed."""
     if not os.path.isdir(old):
@@ -171,6 +180,8 @@ def sync(path: str, rank: int, size: int) -> None:
         # With "" for the folders themselves, which hold the names of the files.
         files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in ("", *names))
         paths = files[rank::size]
+        for each in paths:
+            share_access(each, path)
     for each in paths:
         _fsync(each)
 
@@ -187,9 +198,16 @@ def _fsync(path: str) -> None:
         os.close(handle)
 
 
-def move_into_place(new: str, target: str) -> None:
-    """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local."""
-    _rename(new, target)
+def move_into_place(
+    new: str, target: str, check: Callable[[], None] = lambda: None, store: str | None = None
+) -> None:
+    """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local.
+
+    `check` is called while no other job moves anything to `target`, or to the `store` in which that is.
+    """
+    with one_move_at_a_time(os.path.dirname(os.path.abspath(store or target))):
+        check()
+        _rename(new, target)
     # A rename is on the disk once its folder is.
     _fsync(os.path.dirname(os.path.abspath(target)))
 

@@ -20,8 +20,12 @@ _ADDING, _SAVING = ".lock", (".0.lock", ".1.lock", ".2.lock", ".3.lock")
 # What is in the lock of a job that saves, and its bytes at most: the token in the name of the new file, and where
 # that is to be, seen from the old one.
 _NOTE, _MAX_NOTE = re.compile("([0-9a-f]{8}) (.*)", re.DOTALL), 2**14
+# Where Linux has the lists of users who may do more, or less, than the mode says.
+_ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 # How often what cannot be removed is tried again, and seconds between.
 _REMOVALS, _PAUSE = 5, 0.02
+# How often a move waits so long for another.
+_MOVES = 50
 
 
 class ReplacedError(ValueError):
@@ -40,11 +44,11 @@ class PinnedPath:
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.version = file_version(self._handle)
 
-    def check(self) -> None:
-        """Raise ReplacedError unless the file or folder has its name still, and nothing in a folder has moved."""
+    def check(self, *, within: bool = True) -> None:
+        """Raise ReplacedError unless it has its name still, and, with `within`, nothing in a folder has moved."""
         with suppress(OSError):
             same = os.path.samestat(os.fstat(self._handle), os.stat(self._path))
-            if same and file_version(self._handle) == self.version:
+            if same and (not within or file_version(self._handle) == self.version):
                 return
         raise ReplacedError(f"{self._path} was replaced by another one meanwhile; try again")
 
@@ -96,6 +100,20 @@ def make_empty(new: str, *, like: str, folder: bool = False) -> None:
                 os.chown(new, owner, group)
         # Who writes it must be able to.
         os.chmod(new, stat.S_IMODE(status.st_mode) | stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR * folder)
+        for name in _ACCESS_LISTS:
+            with suppress(OSError, AttributeError):  # there are none, or not on this system
+                os.setxattr(new, name, os.getxattr(like, name))
+
+
+def share_access(path: str, folder: str) -> None:
+    """Let those who may use a folder use what is in it: the libraries make that by the rights of this process."""
+    status, own = os.stat(folder), os.stat(path)
+    if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+        with suppress(OSError):  # as above
+            os.chown(path, status.st_uid, status.st_gid)
+    mode = stat.S_IMODE(status.st_mode) & (0o7777 if stat.S_ISDIR(own.st_mode) else 0o666)
+    if stat.S_IMODE(own.st_mode) != mode:
+        os.chmod(path, mode)
 
 
 def beside(path: str, end: str) -> str:
@@ -237,6 +255,25 @@ def lock(handle: int, path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def one_move_at_a_time(folder: str) -> Iterator[None]:
+    """Let the block check what is in a folder, and move files there, while no other job does."""
+    handle = -1
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        # Not without end: another program may hold the lock for a purpose of its own.
+        for _ in range(_MOVES):
+            with suppress(BlockingIOError):
+                lock(handle, folder)
+                break
+            time.sleep(_PAUSE)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def remove(path: str) -> None:

@@ -88,6 +88,8 @@ class Format:
     contents: Literal["array", "datasets", "columns"]
     # The options of `load` and of `save`; None where the library that writes the file checks its own.
     read_options: tuple[str, ...] = ()
+    # Those of them that `datasets` takes as well.
+    list_options: tuple[str, ...] = ()
     write_options: tuple[str, ...] | None = ()
     # Whether a dataset is a folder with a file for each chunk. Then a dataset is added without a copy of the
     # others, and two ranks must not write to one chunk.
@@ -95,7 +97,7 @@ class Format:
     # Whether a file of this format is a folder.
     folders = False
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         """Return the names of the datasets in a file; [""] for an array without a name."""
         raise NotImplementedError
 

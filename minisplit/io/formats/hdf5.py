@@ -39,7 +39,7 @@ class Hdf5(Format):
     read_options = ("external",)
     write_options = None
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with _h5py().File(path, "r") as file:
             return _dataset_names(file)
 

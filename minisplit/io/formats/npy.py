@@ -26,7 +26,7 @@ class Npy(Format):
     suffixes = (".npy",)
     contents = "array"
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         self.open_reader(path, None, None).close()
         return [""]
 

@@ -36,7 +36,7 @@ class Parquet(tables.TableFormat):
     write_options = ("columns",)
     folders = True
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with open_pinned(path):
             return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
 

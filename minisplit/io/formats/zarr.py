@@ -44,7 +44,7 @@ class Zarr(Format):
     write_options = None
     chunk_files = folders = True
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with open_pinned(path):
             return _array_names(_open_node(path))
 
