@@ -33,9 +33,14 @@ class Reader:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    # Another text for another version of the file: by it ranks notice that some have opened the old file, and some
-    # that which has replaced it.
+    # The file or folder, and another text for another version of it: by that ranks notice that some have opened
+    # the old file, and some that which has replaced it.
+    path: str
     version: str
+
+    def description(self) -> str:
+        """Return a text that is the same where ranks have opened the same array."""
+        return f"{self.shape} {self.dtype}"
 
     def build_index(self, comm: Communication) -> None:
         """Find out with the other ranks where the rows are, and with that `shape`. Collective.

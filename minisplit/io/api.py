@@ -103,7 +103,7 @@ def load(
 
     Communication
     -------------
-    Collective: three small messages, for CSV six. One exchange more where parts are short pieces of the file. All
+    Collective: three small messages, for CSV five. One exchange more where parts are short pieces of the file. All
     ranks raise the same error, or none.
 
     See Also
@@ -376,7 +376,7 @@ def open(
 
     Communication
     -------------
-    Collective: two small messages, for CSV five. All ranks raise the same error, or none.
+    Collective: two small messages, for CSV four. All ranks raise the same error, or none.
 
     See Also
     --------

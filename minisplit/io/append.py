@@ -51,7 +51,7 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
     with ExitStack() as stack:
         with agreement(comm, f"looking into {path}"):
             reader = stack.enter_context(closing(format.open_to_append(target)))
-        check_same_dataset(comm, reader)
+        check_same_dataset(comm, reader, copies=False)
         with agreement(comm, f"looking into {path}"):
             old, dtype, version, name = reader.shape, reader.dtype, reader.version, target.dataset
             # An array of one axis can be added to a table of one column, which is of two axes.

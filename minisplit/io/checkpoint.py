@@ -170,7 +170,7 @@ def _read_parts(comm: Communication, path: StrPath, device: Device) -> tuple[str
             tensors, metadata = safetensors.read_header(file)
             text, version = metadata.get(_KEY, ""), file_version(file.fileno())
             nodes = _array_nodes(text, tensors, name_of_file)
-        check_same_file(comm, version, f"{text} {tensors}", f"a checkpoint of {len(nodes)} arrays")
+        check_same_file(comm, name_of_file, version, f"{text} {tensors}", f"a checkpoint of {len(nodes)} arrays")
         parts: list[Part] = []
         with agreement(comm, f"reading its part of {path}"):
             for node in nodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ _ADDING, _SAVING = ".lock", (".0.lock", ".1.lock", ".2.lock", ".3.lock")
 # What is in the lock of a job that saves, and its bytes at most: the token in the name of the new file, and where
 # that is to be, seen from the old one.
 _NOTE, _MAX_NOTE = re.compile("([0-9a-f]{8}) (.*)", re.DOTALL), 2**14
+# Bytes of which a digest is made at once.
+_PART = 2**22
 # Where Linux has the lists of users who may do more, or less, than the mode says.
 _ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 # How often what cannot be removed is tried again, and seconds between.
@@ -70,8 +73,33 @@ def open_pinned(path: str) -> Iterator[PinnedPath]:
 def file_version(handle: int) -> str:
     """Return a text that is another one for another version of an open file."""
     status = os.fstat(handle)
+    return f"{inode(handle)}, {status.st_size} bytes, mtime {status.st_mtime_ns} ns"
+
+
+def inode(handle: int) -> str:
+    """Return a text that is another one for another file: with this every `version` begins."""
     # Without the number of the device: of a file system in a network each machine has its own.
-    return f"inode {status.st_ino}, {status.st_size} bytes, mtime {status.st_mtime_ns} ns"
+    return f"inode {os.fstat(handle).st_ino}"
+
+
+def size_and_time(path: str) -> list[int]:
+    """Return what a copy of a file has as well if it was made with its time; of a folder only the time."""
+    status = os.stat(path)
+    return [0 if stat.S_ISDIR(status.st_mode) else status.st_size, status.st_mtime_ns]
+
+
+def digest(path: str) -> str:
+    """Return a text that is another one for other contents of a file, or of the files in a folder."""
+    sums = hashlib.blake2b()
+    folders = sorted(os.walk(path)) if os.path.isdir(path) else [("", (), [path])]
+    for folder, _, names in folders:
+        for name in sorted(names):
+            file = os.path.join(folder, name)
+            sums.update(f"{os.path.relpath(file, path)} {os.path.getsize(file)} ".encode(errors="surrogateescape"))
+            with open(file, "rb") as content:
+                while part := content.read(_PART):
+                    sums.update(part)
+    return sums.hexdigest()
 
 
 def check_regular(path: str) -> None:

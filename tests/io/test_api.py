@@ -184,7 +184,7 @@ def test_messages(tmp_path):
             sent.append(seen.collectives)
         return sent
 
-    assert ms.testing.run(body, ranks=3)[0] == [6, 3, 4, 2, 2, 9, 6, 11 + 1, 5 + 3, 6, 5, 9, 3]
+    assert ms.testing.run(body, ranks=3)[0] == [6, 3, 4, 2, 2, 9, 6, 11 + 1, 5 + 3, 5, 4, 9, 3]
 
 
 @pytest.mark.parametrize("split", [0, 1, 2])

@@ -12,7 +12,6 @@ import csv as text_csv
 import io
 import os
 import re
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.communication.protocol import Communication, first_difference
+from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
-from minisplit.io.files import ReplacedError, file_version
+from minisplit.io.files import file_version
 from minisplit.io.formats import tables
 from minisplit.io.formats.base import OpenFile, Target, Writer, import_for, list_datasets
 from minisplit.io.formats.numpy_dtypes import numpy_dtype
@@ -160,7 +159,7 @@ class CsvOptions:
 
 
 class CsvReader(OpenFile, tables.TableReader):
-    """Reads rows of text. Before `build_index` was called it has no shape, and cannot read."""
+    """Reads rows of text. Before `build_index` was called it has no axes, and cannot read."""
 
     _file: io.BufferedReader
 
@@ -192,7 +191,7 @@ class CsvReader(OpenFile, tables.TableReader):
                 self._end = start + len(self._text(start, self._end).rstrip(b"\r\n"))
                 if self._end > start:
                     break
-            self.dtype = self._dtype(dtype)
+            self.dtype, self.shape = self._dtype(dtype), ()
         except BaseException:
             self.close()
             raise
@@ -203,7 +202,7 @@ class CsvReader(OpenFile, tables.TableReader):
         if dataset is not None:
             raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {short_repr(columns)}")
         if missing := [name for name in columns if name not in self._names]:
-            raise KeyError(f"{self._path} has no column {missing[0]!r}, but {list_datasets(self._names)}")
+            raise KeyError(f"{self.path} has no column {missing[0]!r}, but {list_datasets(self._names)}")
         return [self._names.index(name) for name in columns]
 
     def _dtype(self, dtype: torch.dtype | None) -> torch.dtype:
@@ -217,20 +216,17 @@ class CsvReader(OpenFile, tables.TableReader):
         bools = [_is_bool(cells[column]) for column in self._columns if column < len(cells)]
         return torch.bool if bools and all(bools) else torch.float64
 
+    def description(self) -> str:
+        chosen = f", of which {self._columns}" * (len(self._columns) < len(self._names))
+        return f"{self._end - self._begin} bytes of text in {len(self._names)} columns{chosen} as {self.dtype}"
+
     def build_index(self, comm: Communication) -> None:
-        ends = comm.allgather_record(np.array([self._end, self._begin, zlib.crc32(self.version.encode())]))
-        # Otherwise the shares that the ranks count would not be those of one file.
-        if (other := first_difference(ends)) is not None:
-            raise ReplacedError(
-                f"the ranks must see the same file, not copies of it: rank 0 finds {ends[0, 0]} bytes of text, "
-                f"rank {other} finds {ends[other, 0]}, or in another version"
-            )
         buffers = range(self._begin, self._end, _BUFFER)
         share = max(1, -(-len(buffers) // comm.size))
         # Of each buffer, for each state in which it may begin: how many rows end in it, its last state,
         # and whether a row goes on there.
         counts = np.zeros((share, 3 if self._comment else 2, 3), dtype=np.int64)
-        with agreement(comm, f"counting the lines of {self._path}"):
+        with agreement(comm, f"counting the lines of {self.path}"):
             for i, start in enumerate(buffers[comm.rank * share : (comm.rank + 1) * share]):
                 scans = self._scan(start)
                 counts[i] = [(len(scan.row_ends), scan.state, scan.row_goes_on) for scan in scans]
@@ -242,9 +238,9 @@ class CsvReader(OpenFile, tables.TableReader):
             self._lines_before.append(self._lines_before[-1] + ended)
             self._states.append(state)
         if self._states[-1] == _QUOTED:
-            with agreement(comm, f"looking for a quote in {self._path}"):
+            with agreement(comm, f"looking for a quote in {self.path}"):
                 line = self._line(self._last_quote())
-                raise ValueError(f"{self._path}, line {line}: a quote is not closed")
+                raise ValueError(f"{self.path}, line {line}: a quote is not closed")
         self._rows = self._lines_before[-1] + goes_on
         self._set_rows(self._rows)
 
@@ -332,7 +328,7 @@ class CsvReader(OpenFile, tables.TableReader):
         hint = "; the first row has bools: if others have numbers, give dtype=" * (
             self._guessed and self.dtype is torch.bool
         )
-        raise ValueError(f"{self._path}, line {self._line(begin + empty)}, cannot be read: {problem}{hint}")
+        raise ValueError(f"{self.path}, line {self._line(begin + empty)}, cannot be read: {problem}{hint}")
 
     def _parse(self, text: bytes, columns: list[int]) -> Any:
         """Return an Arrow table of some columns of rows of text."""

@@ -127,7 +127,7 @@ class Hdf5Reader(OpenFile, Reader):
             if item.shape is None:
                 raise ValueError(f"the dataset {name!r} in {path} is empty: it has no shape")
             self._dataset, self.shape = item, item.shape
-            self.version = file_version(self._file.id.get_vfd_handle())
+            self.path, self.version = path, file_version(self._file.id.get_vfd_handle())
             self.dtype = torch_dtype(item.dtype, f"{name!r} in {path}")
             if item.chunks:
                 self.check_size(math.prod(item.chunks) * self.dtype.itemsize, f"a chunk of {name!r} in {path}")

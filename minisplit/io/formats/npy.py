@@ -14,6 +14,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
+from minisplit.io.files import inode
 from minisplit.io.formats.base import Format, Shape, Target, Writer
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
@@ -37,7 +38,7 @@ class Npy(Format):
             dtype = torch_dtype(stored, path)
             reader = RawReader(file, offset, shape, dtype, swapped=not stored.isnative, fortran=fortran)
             # Its length is no part of the version: while rows are added to the file it has that of before still.
-            reader.version = f"inode {os.fstat(file.fileno()).st_ino}"
+            reader.version = inode(file.fileno())
             stack.pop_all()  # the file stays open, until `close`
         return reader
 

@@ -123,12 +123,12 @@ class ParquetWriter(Writer):
     """Writes a file of its own for each box."""
 
     def __init__(self, target: Target) -> None:
-        self._path = target.path
+        self.path = target.path
         self._names = tables.column_names(target) or tables.default_names(target.layout)
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         """Write a file, named by its first row: the order of the names is that of the rows."""
-        path = os.path.join(self._path, f"part-{box[0].start:015d}.parquet")
+        path = os.path.join(self.path, f"part-{box[0].start:015d}.parquet")
         table = tables.arrow_table(part, self._names, "Parquet")
         import_for("pyarrow.parquet", "Parquet").write_table(table, path)
 

@@ -11,6 +11,8 @@ import errno
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -168,11 +170,13 @@ class ZarrReader(Reader):
             if name:
                 item = node.get(name) if isinstance(node, zarr.Group) else None
                 check_item(item, zarr.Array, name, path, lambda: _array_names(node))
-        self._folder = os.path.join(path, name)
-        self._pinned = PinnedPath(self._folder)
+        self.path = os.path.join(path, name)
+        self._pinned = PinnedPath(self.path)
         try:
             # Once more, as the folder that is pinned now may be a newer one.
-            self._open(zarr.open_array(self._folder, mode="r"), path, name)
+            with _wrong_metadata(self.path):
+                array = zarr.open_array(self.path, mode="r")
+            self._open(array, path, name)
             self._pinned.check()
         except BaseException:
             self.close()
@@ -187,11 +191,13 @@ class ZarrReader(Reader):
         self._array, self.version = node, self._pinned.version
         self.dtype = torch_dtype(node.dtype, where)
         self.shape = tuple(node.shape)
+        if min(node.shards or node.chunks, default=1) < 1 or min(self.shape, default=0) < 0:
+            raise ValueError(f"{where} is damaged: it has the shape {self.shape} in chunks of {node.chunks}")
         chunk = math.prod(node.shards or node.chunks) * self.dtype.itemsize
         self.check_size(chunk, f"a chunk of {where}")
 
     def stored_bytes(self) -> int:
-        files = (os.path.join(folder, name) for folder, _, names in os.walk(self._folder) for name in names)
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(self.path) for name in names)
         return sum(map(os.path.getsize, files))
 
     def read_layout(self, layout: Layout) -> Layout:
@@ -226,11 +232,23 @@ def _open_node(path: str) -> Any:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if not _has_metadata(path):
         raise ValueError(f"{path} is no Zarr array or group: it has none of {', '.join(_METADATA_FILES)}")
+    with _wrong_metadata(path):
+        try:
+            return zarr.open_array(path, mode="r")
+        except (zarr.errors.NodeTypeValidationError, FileNotFoundError):
+            # Without consolidated metadata, which minisplit does not renew when it adds an array.
+            return zarr.open_group(path, mode="r", use_consolidated=False)
+
+
+@contextmanager
+def _wrong_metadata(path: str) -> Iterator[None]:
+    """Raise ValueError for all that the library raises where the metadata are not as they should be."""
     try:
-        return zarr.open_array(path, mode="r")
-    except (zarr.errors.NodeTypeValidationError, FileNotFoundError):
-        # Without consolidated metadata, which minisplit does not renew when it adds an array.
-        return zarr.open_group(path, mode="r", use_consolidated=False)
+        yield
+    except (OSError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is no Zarr array or group, or is damaged: {error!r}") from error
 
 
 def _has_metadata(path: str) -> bool:
