@@ -233,15 +233,23 @@ class Case:
     def look(self, where: str) -> str:
         """Read what a killed save has left, save again, and read once more."""
         left = sorted(os.listdir(self.work))
-        there = forked(lambda: contents(self.work))
+
+        def read_and_save() -> list[dict[str, Any]]:
+            there = contents(self.work)
+            save_in_steps(self.way, self.work, 1 + self.ranks % 2)
+            return [there, contents(self.work)]
+
+        found = forked(read_and_save)
+        if not isinstance(found, list):
+            return f"killed at {where}: {found}, was {left}"
+        there, again = found
+        names = sorted(os.listdir(self.work))
         gap = self.way.gap and there != self.states[1] and any(name.endswith(".partial.old") for name in left)
         if there not in self.states[:2] and not gap:
             return f"killed at {where}: there is {short(there)} in {left}"
         step = 0 if gap else self.states.index(there)
-        problem = forked(lambda: save_in_steps(self.way, self.work, 1 + self.ranks % 2) and None)
-        again, names = forked(lambda: contents(self.work)), sorted(os.listdir(self.work))
-        if problem or again != self.states[step + 1]:
-            return f"killed at {where}: after the next save, {problem}, there is {short(again)}, was {left}"
+        if again != self.states[step + 1]:
+            return f"killed at {where}: after the next save there is {short(again)}, was {left}"
         if names != self.lists[step + 1]:
             return f"killed at {where}: the next save leaves {names}"
         # What grows in place must not have more behind its end.

@@ -17,6 +17,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
 from minisplit.io.append import append_rows, find_dataset
@@ -30,7 +31,7 @@ from minisplit.io.collective import (
     write_parts,
 )
 from minisplit.io.files import check_regular, clear_leftovers
-from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text
+from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text, shown_path
 from minisplit.io.formats.registry import checked_format, format_of
 
 
@@ -124,17 +125,17 @@ def load(
 
     def read() -> tuple[DNDarray, Layout]:
         with ExitStack() as stack:
-            with agreement(comm, f"opening {path}"):
+            with agreement(comm, f"opening {shown_path(path)}"):
                 to_device, to_dtype = sanitize_device(device), sanitize_dtype(dtype)
                 reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
             check_same_dataset(comm, reader)
-            # `split=0` is the default, so an array without axes must not be an error.
-            layout = Layout(reader.shape, split if reader.shape else None, comm.size)
-            if counts is not None:
-                layout = layout.with_counts(counts)
-            # In this layout each rank reads few long pieces; one exchange then brings them where they belong.
-            read_layout = reader.read_layout(layout)
-            with agreement(comm, f"reading its part of {path}"):
+            with agreement(comm, f"reading its part of {shown_path(path)}"):
+                # `split=0` is the default, so an array without axes must not be an error.
+                layout = Layout(reader.shape, split if reader.shape else None, comm.size)
+                if counts is not None:
+                    layout = layout.with_counts(counts)
+                # In this layout each rank reads few long pieces; one exchange then brings them where they belong.
+                read_layout = reader.read_layout(layout)
                 shard = read_part(reader, read_layout.box(comm.rank), to_dtype or reader.dtype, to_device)
         return DNDarray(shard, read_layout, comm), layout
 
@@ -193,7 +194,7 @@ def save(
 
     Communication
     -------------
-    Collective: six small messages, with "extend" up to eleven, and one exchange where parts are short pieces of
+    Collective: seven small messages, with "extend" up to twelve, and one exchange where parts are short pieces of
     the file. For CSV, and HDF5 with options, one small message more for each rank. All ranks raise the same error,
     or none.
 
@@ -207,16 +208,17 @@ def save(
     ...     sorted(ms.datasets(path))
     ['a', 'b']
     """
-    x, file = as_dndarray(x), path_text(path)
-    chosen = checked_format(file, dataset, format)
-    if mode not in {"w", "a", "extend"}:
-        raise ValueError(
-            f"mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a dataset), "
-            f"got {mode!r}"
-        )
-    if chosen.write_options is not None:
+    x = as_dndarray(x)
+    with agreement(x.comm, f"looking how to save to {shown_path(path)}"):
+        file = path_text(path)
+        chosen = checked_format(file, dataset, format)
+        if not isinstance(mode, str) or mode not in {"w", "a", "extend"}:
+            raise ValueError(
+                "mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a "
+                f"dataset), got {short_repr(mode)}"
+            )
         check_options(chosen.name, options, chosen.write_options)
-    saved_dtype, action = sanitize_dtype(dtype) or x.dtype, str(mode)
+        saved_dtype, action = sanitize_dtype(dtype) or x.dtype, str(mode)
     if mode == "extend":
         action, dataset = find_dataset(x.comm, chosen, file, dataset)
     if action == "a" and chosen.contents != "datasets":
@@ -326,7 +328,7 @@ def datasets(
         check_options(chosen.name, options, chosen.list_options)
         return chosen.dataset_names(file, **options)
 
-    return on_rank_0(sanitize_comm(comm), f"listing {path}", names)
+    return on_rank_0(sanitize_comm(comm), f"listing {shown_path(path)}", names)
 
 
 def open(
@@ -396,7 +398,7 @@ def open(
 
     def open_array() -> StoredArray:
         with ExitStack() as stack:
-            with agreement(comm, f"opening {path}"):
+            with agreement(comm, f"opening {shown_path(path)}"):
                 to_dtype = sanitize_dtype(dtype)
                 reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
             check_same_dataset(comm, reader)

@@ -22,6 +22,7 @@ import torch
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import pytree
 from minisplit.core.storage import Box, StoredArray
@@ -49,7 +50,9 @@ class FileSink:
         formats = [_format_of(Path(path)) for path in given.values()]
         self._formats = dict(zip(self._labelled.values(), formats, strict=True))
         if len(self._formats) != len(self._labelled) or not self._labelled:
-            raise ValueError(f"out must be a path, or a different one for each mapped output, got {out!r}")
+            raise ValueError(
+                f"out must be a path, or a different one for each mapped output, got {short_repr(out)}"
+            )
         # The lines of the ranks are in that of the first output. Each has one, since the next call may be another
         # one to one of them.
         self._journals = [Path(beside(str(path), ".journal")) for path in self._formats]

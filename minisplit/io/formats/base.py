@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
 
+from minisplit.core.array import DNDarray
 from minisplit.core.error_text import short_list, short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
@@ -181,6 +183,11 @@ def path_text(path: StrPath) -> str:
     return text
 
 
+def shown_path(path: object) -> str:
+    """Return what was given as a path for an error message, the same on all ranks."""
+    return path if isinstance(path, str) else os.fspath(path) if isinstance(path, Path) else short_repr(path)
+
+
 def only_dataset(path: str, names: Sequence[str]) -> str:
     """Return the only name of a list; ValueError, which lists the names, if it is not the only one."""
     if len(names) == 1:
@@ -202,11 +209,14 @@ def import_for(module: str, name: str) -> ModuleType:
         raise ModuleNotFoundError(text, name=error.name) from error
 
 
-def check_options(name: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """Raise TypeError if there is an option that the format `name` does not have."""
-    for option in options:
-        if option not in known:
+def check_options(name: str, options: Mapping[str, Any], known: Sequence[str] | None) -> None:
+    """Raise TypeError for an option that the format `name` does not have, unless any may be, or is a DNDarray."""
+    for option, value in options.items():
+        if known is not None and option not in known:
             raise TypeError(f"{name} files have no option {option!r}")
+        # To look at its elements is collective, but only rank 0 may do it.
+        if isinstance(value, DNDarray):
+            raise TypeError(f"the option {option!r} of {name} files cannot be a DNDarray; give numbers or texts")
 
 
 def check_item(item: Any, array_type: type, name: str, path: str, names: Callable[[], Sequence[str]]) -> None:

@@ -138,6 +138,8 @@ class CsvOptions:
         ):
             if one in given and given[one] == given.get(other):
                 raise ValueError(f"{one} and {other} must be different, got {given[one]!r} for both")
+        if self.header is not None and not isinstance(self.header, bool):
+            raise ValueError(f"header must be True, False or None, got {short_repr(self.header)}")
         if not isinstance(self.skip_rows, int) or self.skip_rows < 0:
             raise ValueError(f"skip_rows must be a number of lines, got {short_repr(self.skip_rows)}")
 
@@ -197,8 +199,10 @@ class CsvReader(OpenFile, tables.TableReader):
             raise
 
     def _chosen(self, columns: Sequence[str], dataset: str | None) -> list[int]:
-        if isinstance(columns, str):
-            raise TypeError(f"columns must be a list of names, got {columns!r}; for one column give dataset=")
+        if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+            raise TypeError(
+                f"columns must be a list of names, got {short_repr(columns)}; for one column give dataset="
+            )
         if dataset is not None:
             raise ValueError(f"give dataset= or columns=, not both, got {dataset!r} and {short_repr(columns)}")
         if missing := [name for name in columns if name not in self._names]:
