@@ -263,9 +263,13 @@ class Case:
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.copytree(self.before, self.work)
         command = [sys.executable, "-m", "minisplit", "run", "-n", "2", __file__, "--save", name, str(self.work)]
-        job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        pipe = subprocess.PIPE
+        job = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         assert job.stdout is not None
+        assert job.stdin is not None
         processes = [int(job.stdout.readline()) for _ in range(2)]
+        job.stdin.write("begin\n")
+        job.stdin.flush()
         delay = self.rng.uniform(0, 2 * self.seconds)
         time.sleep(delay)
         with suppress(ProcessLookupError):
@@ -311,8 +315,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.save:
         name, folder = chosen.save
-        ms.MPI_WORLD.allgather_object(0)
         print(os.getpid(), flush=True)
+        ms.MPI_WORLD.allgather_object(ms.MPI_WORLD.rank == 0 and sys.stdin.readline())
         ways()[name].save(Path(folder))
         return
     total, wrong = run(chosen.kills, chosen.words, chosen.seed, chosen.jobs)

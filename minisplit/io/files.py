@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import stat
 import time
 import zlib
@@ -18,9 +19,11 @@ from contextlib import closing, contextmanager, suppress
 _MAX_NAME = 255 - 5
 # How the names of locks end: of jobs that add to what is there, one at a time, and of those that save.
 _ADDING, _SAVING = ".lock", (".0.lock", ".1.lock", ".2.lock", ".3.lock")
-# What is in the lock of a job that saves, and its bytes at most: the token in the name of the new file, and where
-# that is to be, seen from the old one.
-_NOTE, _MAX_NOTE = re.compile("([0-9a-f]{8}) (.*)", re.DOTALL), 2**14
+# What is in the lock of a job that saves, and its bytes at most: the token in the name of the new file, the name
+# of the machine, and where the file is to be, seen from the old one.
+_NOTE, _MAX_NOTE = re.compile(r"(?P<token>[0-9a-f]{8}) (?P<host>\S*) (?P<target>.*)", re.DOTALL), 2**14
+# Seconds in which a job on another machine has written nothing, after which it is taken for one that was killed.
+_LEFT = 3600
 # Bytes of which a digest is made at once.
 _PART = 2**22
 # Where Linux has the lists of users who may do more, or less, than the mode says.
@@ -166,13 +169,13 @@ class FileLock:
     """
 
     def __init__(self, path: str, end: str = _ADDING) -> None:
-        self._name = beside(path, end)
+        self.name = beside(path, end)
         while True:
-            self._handle = _open_lock(self._name)
+            self._handle = _open_lock(self.name)
             try:
                 self.works = lock(self._handle, path)
                 # Its last owner may have removed it since it was opened: then it keeps nobody else away.
-                if os.path.samestat(os.fstat(self._handle), os.lstat(self._name)):
+                if os.path.samestat(os.fstat(self._handle), os.lstat(self.name)):
                     return
             except FileNotFoundError:
                 pass
@@ -191,10 +194,11 @@ class FileLock:
         os.truncate(self._handle, 0)
         os.pwrite(self._handle, text.encode(), 0)
 
-    def close(self) -> None:
-        """Let others have it."""
-        with suppress(OSError):
-            os.remove(self._name)
+    def close(self, *, keep: bool = False) -> None:
+        """Let others have it, and, with `keep`, find what was noted."""
+        if not keep:
+            with suppress(OSError):
+                os.remove(self.name)
         os.close(self._handle)
 
 
@@ -222,8 +226,11 @@ class NewName:
         for end in _SAVING:
             with suppress(OSError):  # another job saves to the same name, or there is no right to
                 lock = FileLock(path, end)
+                if lock.text:  # of a job on another machine
+                    lock.close(keep=True)
+                    continue
                 try:
-                    lock.note(f"{token} {os.path.relpath(target, path)}")
+                    lock.note(f"{token} {socket.gethostname()} {os.path.relpath(target, path)}")
                 except OSError:
                     lock.close()
                     raise
@@ -244,13 +251,24 @@ def clear_leftovers(path: str) -> None:
     """
     for end in (_ADDING, *_SAVING):
         if os.path.lexists(beside(path, end)):
-            with suppress(OSError), closing(FileLock(path, end)) as lock:  # it is held where the job still runs
-                found = _NOTE.fullmatch(lock.text)
-                if not found or not lock.works:
+            with suppress(OSError):  # it is held where the job still runs
+                lock = FileLock(path, end)
+                found = _NOTE.fullmatch(lock.text) if lock.works else None
+                if found and not _is_left(lock, partial_name(path, found["token"]), found["host"]):
+                    lock.close(keep=True)
                     continue
-                target, root = os.path.realpath(os.path.join(path, found[2])), os.path.realpath(path)
-                if f"{target}/".startswith(f"{root}/"):  # whoever wrote the lock
-                    clear_leftover(partial_name(path, found[1]), target)
+                with closing(lock):
+                    if found is None:
+                        continue
+                    target, root = os.path.realpath(os.path.join(path, found["target"])), os.path.realpath(path)
+                    if f"{target}/".startswith(f"{root}/"):  # whoever wrote the lock
+                        clear_leftover(partial_name(path, found["token"]), target)
+
+
+def _is_left(lock: FileLock, new: str, host: str) -> bool:
+    """Whether the job that had a lock does not run any more. Some file systems have locks for one machine only."""
+    times = [os.stat(each).st_mtime for each in (lock.name, new) if os.path.exists(each)]
+    return host == socket.gethostname() or time.time() - max(times) > _LEFT
 
 
 def clear_leftover(new: str, target: str) -> None:

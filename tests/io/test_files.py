@@ -212,6 +212,23 @@ def test_F3_what_another_job_writes_now_is_not_removed(tmp_path):
     assert os.listdir(tmp_path) == ["x.npy"]
 
 
+@pytest.mark.serial
+def test_F3_a_job_on_another_machine_may_still_run(tmp_path, monkeypatch):
+    """Some file systems have locks for one machine only. What it has left for an hour is removed."""
+    path = tmp_path / "x.npy"
+    with monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "another")
+        new = killed(path, path)
+    ms.save(ms.ones(3), path)
+    assert os.path.exists(new)
+    os.utime(new, (0, time.time() - 3700))
+    ms.save(ms.ones(3), path)
+    assert os.path.exists(new)
+    os.utime(tmp_path / ".x.npy.0.lock", (0, time.time() - 3700))
+    ms.save(ms.ones(3), path)
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
 @pytest.mark.parametrize(("suffix", "mode"), [("zarr", "a"), ("zarr", "extend"), ("parquet", "extend")])
 def test_F10_killed_between_two_steps(comm, folder, suffix, mode):
     """Where names cannot be exchanged the old folder is aside for a moment: it is put back."""
@@ -235,7 +252,8 @@ def test_F3_a_lock_that_somebody_else_wrote(tmp_path):
     work.mkdir()
     (tmp_path / "secret").write_text("mine")
     (work / ".x.zarr.0123abcd.partial.old").mkdir()
-    for note in ("0123abcd ../../taken", "../secret .", "0123abcd ../secret"):
+    host = socket.gethostname()
+    for note in (f"0123abcd {host} ../../taken", f"../secret {host} .", f"0123abcd {host} ../secret"):
         (work / ".x.zarr.0.lock").write_text(note)
         (work / ".x.zarr.1.lock").symlink_to(tmp_path / "secret")
         clear_leftovers(str(work / "x.zarr"))

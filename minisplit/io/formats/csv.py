@@ -475,7 +475,7 @@ def _read_line(file: io.BufferedReader, start: int, comment: bytes) -> tuple[byt
     A comment is as many spaces.
     """
     file.seek(start)
-    line = b""
+    line, quoted = b"", False
     # Twice as much each time: a line may have many cells.
     while part := file.read(max(len(line), _TAIL)):
         line += part
@@ -490,6 +490,8 @@ def _read_line(file: io.BufferedReader, start: int, comment: bytes) -> tuple[byt
             raise ValueError(
                 f"{file.name}, line {_line_number(file, start)}, has no end in its first {_MAX_HEAD} bytes"
             )
+    if quoted:
+        raise ValueError(f"{file.name}, line {_line_number(file, start)}: a quote is not closed")
     return (_without_comments(line, comment, b" ")[0] if comment else line), start + len(line)
 
 

@@ -155,6 +155,7 @@ def test_F11_text_as_others_write_it(comm, folder, monkeypatch, text, options, e
         (b'"a\r\r\n",b\r1,2\r3,x\r', "x.csv, line 5, cannot be read"),
         (b"1\n\n\nx\n", "x.csv, line 4, cannot be read"),
         (b'a,b\n1,2\n3,"4\n5,6\n', "x.csv, line 3: a quote is not closed"),
+        (b'\na,"b\n1,2\n', "x.csv, line 2: a quote is not closed"),
         (b'a,b\n1,5" pipe\n2,3" pipe\n4,4\n', "x.csv, line 2, cannot be read"),
         (b"True,False\nTrue,3\n", "x.csv, line 2, cannot be read: .*'3'.*the first row has bools: .* give dtype="),
         (b"True,False\nTrue,\n", "has empty cells; load it with dtype=torch.float64"),
