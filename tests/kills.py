@@ -267,7 +267,7 @@ class Case:
         job = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         assert job.stdout is not None
         assert job.stdin is not None
-        processes = [int(job.stdout.readline()) for _ in range(2)]
+        processes = list(map(int, job.stdout.readline().split()))
         job.stdin.write("begin\n")
         job.stdin.flush()
         delay = self.rng.uniform(0, 2 * self.seconds)
@@ -315,7 +315,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.save:
         name, folder = chosen.save
-        print(os.getpid(), flush=True)
+        ms.print0(*ms.MPI_WORLD.allgather_object(os.getpid()), flush=True)
         ms.MPI_WORLD.allgather_object(ms.MPI_WORLD.rank == 0 and sys.stdin.readline())
         ways()[name].save(Path(folder))
         return
