@@ -180,6 +180,14 @@ class _FailureHidingFile(io.FileIO):
             self.error = error
         return len(data)
 
+    def truncate(self, size: int | None = None) -> int:
+        # Which also makes a file longer. The library would go on with the error pending, and lose it for another.
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
 
 @contextmanager
 def _open_to_change(path: str) -> Iterator[Any]:
