@@ -175,7 +175,7 @@ ms.save(ms.ones(8, split=0), path)
     assert run(2, program).status not in {0, None}
     assert np.load(tmp_path / "x.npy").tolist() == [0.0] * 8
     rest = {path.name for path in tmp_path.iterdir()} - {"program.py", "x.npy"}
-    assert all(name.startswith(".x.npy.") and name.endswith(".partial") for name in rest)
+    assert all(name.startswith(".x.npy.") and name.endswith((".partial", ".0.lock")) for name in rest)
 
 
 def test_F3_a_file_that_cannot_grow_is_an_error_in_every_format(run, tmp_path):
