@@ -7,7 +7,6 @@ Each rank makes its own shard. All factories, those of `minisplit.random` too, c
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +15,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import Dtype, sanitize_dtype
-from minisplit.core.error_text import short_repr
+from minisplit.core.dtypes import INTEGERS, Dtype, as_element, as_number, check_in_range, sanitize_dtype
 from minisplit.core.layout import Layout, as_count, as_index
 
 Shape = int | Sequence[int]
@@ -106,7 +104,9 @@ def full(
     IndexError
         If `split` is out of range.
     TypeError
-        If an argument is of another type.
+        If an argument is of another type, or the value is complex and the dtype real.
+    OverflowError
+        If the value is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -119,8 +119,11 @@ def full(
     [[7, 7], [7, 7]]
     """
     value = _number_of(fill_value)
-    dtype = dtype or (fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), value).dtype)
-    return spec_of(shape, dtype, split, device, comm).make(torch.full, fill_value=value)
+    # Of zero: torch knows no dtype of 2**63.
+    dtype = dtype or (
+        fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), type(value)()).dtype
+    )
+    return _filled(spec_of(shape, dtype, split, device, comm), value)
 
 
 def zeros(
@@ -295,9 +298,11 @@ def full_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is no DNDarray, another argument is of another type, or the value is complex and the dtype real.
     ValueError
         If `fill_value` has axes, or the device is unknown.
+    OverflowError
+        If the value is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -309,7 +314,7 @@ def full_like(
     >>> ms.full_like(ms.zeros(2, split=0), 5).tolist()
     [5.0, 5.0]
     """
-    return spec_like(x, dtype, split, device, comm).make(torch.full, fill_value=_number_of(fill_value))
+    return _filled(spec_like(x, dtype, split, device, comm), _number_of(fill_value))
 
 
 def zeros_like(
@@ -492,6 +497,8 @@ def arange(
         If `split` is out of range.
     TypeError
         If an argument is of another type.
+    OverflowError
+        If a number is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -511,7 +518,7 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
-    start, stop, step = _number(start, "start"), _number(stop, "stop"), _number(step, "step")
+    start, stop, step = as_number(start, "start"), as_number(stop, "stop"), as_number(step, "step")
     if step == 0:
         raise ValueError("arange needs a step other than 0, got 0; full() repeats one value")
     is_integral = all(isinstance(value, int) for value in (start, stop, step))
@@ -521,6 +528,9 @@ def arange(
     computed = torch.int64 if is_integral else torch.float64
     dtype = sanitize_dtype(dtype) or (torch.int64 if is_integral else None)
     spec = spec_of(length, dtype, split, device, comm)
+    if length and spec.dtype in INTEGERS:
+        check_in_range(start, spec.dtype, "the first number of arange")
+        check_in_range(start + (length - 1) * step, spec.dtype, "the last number of arange")
     return spec.make_from_index(lambda index: start + index.to(computed) * step)
 
 
@@ -587,7 +597,7 @@ def linspace(
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     num = as_count(num, "num")
-    start, stop = _number(start, "start"), _number(stop, "stop")
+    start, stop = as_number(start, "start"), as_number(stop, "stop")
     gaps = num - 1 if endpoint else num
     # Of one number or none there is no gap to divide by.
     step = (stop - start) / gaps if gaps > 0 else 0.0
@@ -674,16 +684,9 @@ def _number_of(value: complex | DNDarray) -> Any:
     """A number, or that in a 0-d array. ValueError for an array with axes."""
     if isinstance(value, DNDarray) and value.ndim:
         raise ValueError(f"fill_value must be a number or a 0-d array, got shape {value.shape}; see broadcast_to")
-    return value.item() if isinstance(value, DNDarray) else value
+    return value.item() if isinstance(value, DNDarray) else as_number(value, "fill_value")
 
 
-def _number(value: Any, name: str) -> Any:
-    """A Python int, float or complex for a number of any kind, NumPy's included. TypeError for another thing."""
-    # Ints first, since they are real numbers too, but as floats those above 2^53 would be rounded.
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, numbers.Complex):
-        return complex(value)
-    raise TypeError(f"{name} must be a number, got {short_repr(value)} of type {type(value).__name__}")
+def _filled(spec: ArraySpec, value: Any) -> DNDarray:
+    """The array of one number, which must be in its dtype."""
+    return spec.make(torch.full, fill_value=as_element(value, spec.dtype, "fill_value"))

@@ -145,8 +145,9 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     Returns
     -------
     DNDarray
-        The convolution. Split as the longer array, with its counts, except that in mode "full" the last rank has
-        the additional elements, and in mode "valid" the last elements are missing.
+        The convolution; of bools whether any product is true. Split as the longer array, with its counts, except
+        that in mode "full" the last rank has the additional elements, and in mode "valid" the last elements are
+        missing.
 
     Raises
     ------
@@ -176,7 +177,9 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     # Where the result begins in that of mode "full", and its length.
     first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
     length = long.size + {"full": reach, "same": 0, "valid": -reach}[mode]
-    dtype = torch.promote_types(a.dtype, v.dtype)
+    dtype = result_dtype = torch.promote_types(a.dtype, v.dtype)
+    if dtype is torch.bool:
+        dtype = torch.float32  # in which a sum of ones is never 0. torch has no products of bools
     one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
     conv1d(one, one)  # raises where torch refuses the dtype, on all ranks and before any message
     kernel = short._align(short.layout.with_split(None)).larray
@@ -194,7 +197,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     rows = pad(rows.to(dtype), (before, after if start < stop else short.size))
     # torch's convolution is a correlation: its kernel is not reversed.
     result = conv1d(rows[None, None], kernel.to(dtype).flip(0)[None, None])
-    return DNDarray(result[0, 0, : stop - start], layout, comm)
+    return DNDarray(result[0, 0, : stop - start].to(result_dtype), layout, comm)
 
 
 def _halo(start: int, stop: int, first: int, reach: int, extent: int) -> tuple[int, int, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +98,30 @@ RANGES: list[Sequence[Any]] = [
     (5,), (0,), (-3,), (2, 9), (9, 2), (2, 9, 3), (9, 2, -3), (9, 2, 3), (0, 1, 5), (-4, 5, 2),
     (5.0,), (0.0, 1.0, 0.1), (0, 1, 0.25), (1.0, 0.0, -0.3), (0.5, 3), (0, 2, 0.7), (1.0, 1.0), (2**53, 2**53 + 7),
 ]  # fmt: skip
+
+
+def test_A19_values_outside_of_the_dtype(raises_alike: Any) -> None:
+    for call in (ms.full, lambda shape, value, dtype, split: ms.full_like(ms.ones(shape), value, dtype=dtype)):
+        for value in (-1, 300, -1.5, math.nan):
+            with raises_alike(
+                OverflowError, match=f"fill_value must be in torch.uint8, from 0 to 255, got {value}"
+            ):
+                call(3, value, dtype=torch.uint8, split=0)
+        with raises_alike(TypeError, match=r"fill_value must be real for torch.int32, got \(1\+1j\)"):
+            call((2, 2), 1 + 1j, dtype=torch.int32, split=0)
+        with raises_alike(TypeError, match="fill_value must be a number, got 'a'"):
+            call(2, "a", dtype=None, split=0)
+    with raises_alike(OverflowError, match="fill_value must be in torch.int64"):
+        ms.full(2, 2**63, split=0)
+    assert ms.full(2, 2**63, dtype=torch.uint64, split=0).tolist() == [2**63] * 2
+    assert ms.full(2, 2**70, dtype=torch.float64, split=0).tolist() == [2.0**70] * 2
+    assert ms.full(2, 1e40, split=0).tolist() == [math.inf] * 2
+    assert ms.full(2, True, split=0).dtype is torch.bool
+    for start, stop, step in ((300, 303, 1), (-1, 2, 1), (250, 260, 1), (3, -2, -1)):
+        with raises_alike(OverflowError, match="number of arange must be in torch.uint8"):
+            ms.arange(start, stop, step, dtype=torch.uint8, split=0)
+    assert ms.arange(250, 256, dtype=torch.uint8, split=0).tolist() == list(range(250, 256))
+    assert ms.arange(300, 300, dtype=torch.uint8, split=0).tolist() == []
 
 
 @pytest.mark.parametrize("split", [None, 0, -1])

@@ -84,6 +84,10 @@ def add(x1: Operand, x2: Operand, /) -> DNDarray:
     A 0-d array counts for the dtype as any other array, as the Python Array API standard has it. For torch it
     counts less.
 
+    An int beside an array of integers must be in their range, as in NumPy 2: `uint8 + 300` is an OverflowError. This
+    holds for all functions whose results have the dtype of the integers. Comparisons and functions that give
+    floating-point numbers take any number.
+
     Of the operands' layouts the result gets the one for which the fewest bytes move, and the first of equals. This
     holds for all functions of several arrays.
 

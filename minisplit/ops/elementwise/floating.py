@@ -95,19 +95,17 @@ def imag(x: DNDarray, /) -> DNDarray:
     Parameters
     ----------
     x : DNDarray
-        The complex numbers. Any shape, split and counts.
+        The numbers. Any shape, split and counts.
 
     Returns
     -------
     DNDarray
-        The imaginary parts, in the layout of `x` and in memory of their own.
+        The imaginary parts, in the layout of `x` and in memory of their own. Zeros of real numbers.
 
     Raises
     ------
     TypeError
         If `x` is no DNDarray.
-    RuntimeError
-        If the elements are not complex.
 
     Communication
     -------------

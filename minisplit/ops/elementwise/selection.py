@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.dtypes import INTEGERS
 from minisplit.ops.elementwise.apply import apply_elementwise, binary, call_promoted
 
 
@@ -49,11 +50,17 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     >>> ms.clip(ms.arange(5, split=0), 1, 3).tolist()
     [1, 1, 2, 3, 3]
     """
+    dtype = as_dndarray(x).dtype
+    # As NumPy: an int beyond the dtype on its own side limits nothing.
+    if type(min) is int and dtype in INTEGERS and min < INTEGERS[dtype][0]:
+        min = None
+    if type(max) is int and dtype in INTEGERS and max > INTEGERS[dtype][-1]:
+        max = None
     bounds = [bound for bound in (min, max) if bound is not None]
     # torch.clip takes numbers or tensors as bounds, but not one of each.
     takes_numbers = not any(isinstance(bound, DNDarray) for bound in bounds)
     function = torch.clone if not bounds else _clip_above if min is None else torch.clip
-    return apply_elementwise(function, (as_dndarray(x), *bounds), "clip", takes_numbers)
+    return apply_elementwise(function, (x, *bounds), "clip", takes_numbers)
 
 
 def _clip_above(x: torch.Tensor, bound: torch.Tensor | complex) -> torch.Tensor:

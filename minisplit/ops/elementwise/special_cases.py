@@ -107,8 +107,8 @@ def real(x: torch.Tensor) -> torch.Tensor:
 
 
 def imag(x: torch.Tensor) -> torch.Tensor:
-    """Return `torch.imag` in memory of its own."""
-    return torch.imag(x).clone()
+    """Return `torch.imag` in memory of its own, and zeros of real numbers."""
+    return torch.imag(x).clone() if x.is_complex() else torch.zeros_like(x)
 
 
 def _is_infinite(x: Number) -> torch.Tensor | bool:

@@ -283,7 +283,10 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
 
 def _read_fractions(q: Quantiles, whole: int) -> torch.Tensor:
     """The quantiles as fractions of `whole`, in float64."""
-    given = torch.as_tensor(q.numpy() if isinstance(q, DNDarray) else q, dtype=torch.float64)
+    try:
+        given = torch.as_tensor(q.numpy() if isinstance(q, DNDarray) else q, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):  # torch's texts do not say of what
+        raise TypeError(f"q must be a number, or an array of numbers, got {short_repr(q)}") from None
     outside = given[~((given >= 0) & (given <= whole))]
     if len(outside):
         raise ValueError(f"q must be from 0 to {whole}, got {outside[0]}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
+from minisplit.core.dtypes import INTEGERS, as_number, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing import index_arrays
 from minisplit.ops.elementwise.apply import check_one_communicator
@@ -180,10 +182,10 @@ def searchsorted(
     """
     x1 = as_dndarray(x1, "x1")
     if not isinstance(x2, DNDarray):
-        if not isinstance(x2, (int, float)):
+        if not isinstance(x2, (int, float, np.number, np.bool_)):
             as_dndarray(x2, "x2")
-        value = torch.tensor(x2, dtype=torch.result_type(x1.larray, x2), device=x1.device)
-        x2 = replicated(value, x1.comm)
+        number = number_to_find(x2)
+        x2 = replicated(torch.tensor(number, dtype=dtype_beside(x1.dtype, number), device=x1.device), x1.comm)
     check_one_communicator([x1, x2])
     if x1.ndim != 1:
         raise ValueError(f"searchsorted looks into a 1-d array, got x1 of shape {x1.shape}")
@@ -209,3 +211,17 @@ def searchsorted(
 def searchable(values: torch.Tensor) -> torch.Tensor:
     """Numbers in the order of the values, of a dtype in which torch can search: bools as bytes."""
     return values.to(torch.uint8) if values.dtype is torch.bool else comparable(values)
+
+
+def number_to_find(number: Any) -> Any:
+    """A Python number, which is a float where it is an int that is not in int64."""
+    number = as_number(number, "x2")
+    return nearest_float(number) if type(number) is int and number not in INTEGERS[torch.int64] else number
+
+
+def dtype_beside(dtype: torch.dtype, number: complex) -> torch.dtype:
+    """The dtype in which a number is compared with an array's elements."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.result_type(torch.empty(1, dtype=dtype), number)
+    # One that holds any number: 257 as a byte would be 1, and so be found among bytes.
+    return {float: torch.float64, complex: torch.complex128}.get(type(number), torch.int64)

@@ -17,7 +17,7 @@ from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.reductions.extremes import global_index, ordinal
 from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
-from minisplit.ops.sorting.search import searchable
+from minisplit.ops.sorting.search import dtype_beside, number_to_find, searchable
 
 
 class UniqueAll(NamedTuple):
@@ -318,7 +318,8 @@ def _mask(places: torch.Tensor, number: int) -> torch.Tensor:
 
 def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
     """The operands, numbers as replicated arrays, in one dtype in which equal values stay equal."""
-    given: list[Any] = [x.item() if isinstance(x, (np.number, np.bool_)) else x for x in (x1, x2)]
+    numbers = (int, float, complex, np.number, np.bool_)
+    given: list[Any] = [number_to_find(x) if isinstance(x, numbers) else x for x in (x1, x2)]
     arrays = [
         as_dndarray(x, f"x{place}") for place, x in enumerate(given, 1) if not isinstance(x, (int, float, complex))
     ]
@@ -327,7 +328,7 @@ def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
             f"isin needs a DNDarray, got {short_repr(x1)} and {short_repr(x2)}; use == for two numbers"
         )
     check_one_communicator(arrays)
-    dtypes = [x.dtype if isinstance(x, DNDarray) else _dtype_beside(arrays[0].dtype, x) for x in given]
+    dtypes = [x.dtype if isinstance(x, DNDarray) else dtype_beside(arrays[0].dtype, x) for x in given]
     dtype, comm = torch.promote_types(*dtypes), arrays[0].comm
     first, second = (
         DNDarray(x.larray.detach().to(dtype), x.layout, comm)
@@ -336,14 +337,6 @@ def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
         for x in given
     )
     return first, second
-
-
-def _dtype_beside(dtype: torch.dtype, number: complex) -> torch.dtype:
-    """The dtype in which a number is compared with an array's elements."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.result_type(torch.empty(1, dtype=dtype), number)
-    # One that holds any number: 257 as a byte would be 1, and so be found among bytes.
-    return {float: torch.float64, complex: torch.complex128}.get(type(number), torch.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

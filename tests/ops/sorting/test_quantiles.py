@@ -134,6 +134,8 @@ def test_what_is_sent(size: int) -> None:
     [
         (lambda x: ms.median(x * 1j), TypeError, r"median needs numbers that have an order, got torch\.complex64"),
         (lambda x: ms.quantile(x, 1.5), ValueError, r"q must be from 0 to 1, got 1\.5"),
+        (lambda x: ms.percentile(x, ["a"]), TypeError, r"q must be a number, or an array of numbers, got \['a'\]"),
+        (lambda x: ms.quantile(x, 1j), TypeError, "q must be a number, or an array of numbers, got 1j"),
         (lambda x: ms.percentile(x, [1, math.nan]), ValueError, r"q must be from 0 to 100, got nan"),
         (
             lambda x: ms.quantile(x, 0.5, method="best"),
