@@ -33,7 +33,8 @@ from minisplit.core.communication.protocol import Communication, get_comm, use_c
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
 from minisplit.core.devices import cpu
 from minisplit.core.factories import (
-    arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
+    arange, empty, empty_like, eye, full, full_like, geomspace, linspace, logspace, ones, ones_like, zeros,
+    zeros_like,
 )
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
@@ -56,10 +57,10 @@ __all__ = [
     "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "arange", "array",
     "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
     "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full",
-    "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load", "load_checkpoint",
-    "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile", "random", "redistribute",
-    "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap", "warn_above", "zeros",
-    "zeros_like",
+    "full_like", "geomspace", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load",
+    "load_checkpoint", "logspace", "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile",
+    "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap",
+    "warn_above", "zeros", "zeros_like",
 ]
 __all__ += ops.__all__
 

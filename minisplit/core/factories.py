@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
@@ -596,23 +597,197 @@ def linspace(
     >>> ms.linspace(0, 1, 5, split=0).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
+    return _spaced(start, stop, num, endpoint, lambda index, value: value, dtype, split, device, comm)
+
+
+def logspace(
+    start: complex,
+    stop: complex,
+    num: int = 50,
+    *,
+    endpoint: bool = True,
+    base: complex = 10.0,
+    dtype: Dtype = None,
+    split: int | None = None,
+    device: Device = None,
+    comm: Comm = None,
+) -> DNDarray:
+    """Make numbers whose logarithms are evenly spaced.
+
+    Parameters
+    ----------
+    start : complex
+        The logarithm of the first number: `base ** start`.
+    stop : complex
+        The logarithm of the end.
+    num : int, default 50
+        How many numbers there are to be.
+    endpoint : bool, default True
+        Whether `base ** stop` is the last of them.
+    base : complex, default 10.0
+        The base of the logarithms.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype, or its complex counterpart where an end is
+        complex.
+    split : int, optional
+        0 to cut the array over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The numbers in one dimension.
+
+    Raises
+    ------
+    ValueError
+        If `num` is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    geomspace : The same from the ends themselves.
+
+    Notes
+    -----
+    Each element is computed in double precision from its global index, as those of `linspace`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.logspace(0, 2, 3, split=0).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    base = as_number(base, "base")
+
+    def power(index: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = base**exponent
+        return result
+
+    spaced, others = (start, stop, num, endpoint), (dtype, split, device, comm)
+    return _spaced(*spaced, power, *others, is_complex=isinstance(base, complex))
+
+
+def geomspace(
+    start: complex,
+    stop: complex,
+    num: int = 50,
+    *,
+    endpoint: bool = True,
+    dtype: Dtype = None,
+    split: int | None = None,
+    device: Device = None,
+    comm: Comm = None,
+) -> DNDarray:
+    """Make numbers of which each is a constant multiple of the one before.
+
+    Parameters
+    ----------
+    start : complex
+        The first number.
+    stop : complex
+        The end.
+    num : int, default 50
+        How many numbers there are to be.
+    endpoint : bool, default True
+        Whether `stop` is the last of them.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype, or its complex counterpart where an end is
+        complex.
+    split : int, optional
+        0 to cut the array over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The numbers in one dimension. The ends are exact.
+
+    Raises
+    ------
+    ValueError
+        If an end is 0, real ends have different signs, `num` is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    logspace : The same from the logarithms of the ends.
+
+    Notes
+    -----
+    Each element is computed in double precision from its global index, as those of `linspace`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.geomspace(1, 8, 4, split=0).tolist()
+    [1.0, 2.0, 4.0, 8.0]
+    """
+    first, last = as_number(start, "start"), as_number(stop, "stop")
+    is_complex = isinstance(first, complex) or isinstance(last, complex)
+    if first == 0 or last == 0 or not (is_complex or (first > 0) == (last > 0)):
+        raise ValueError(f"geomspace needs ends other than 0, and real ones of one sign, got {start} and {stop}")
+    # As NumPy: the first number is made positive, so that a spiral of complex ones turns the shorter way round.
+    turn = first / abs(first)
+    # NumPy's logarithm: cmath.log10(1000) is less than 3.
+    low, high = (np.log10(end / turn).item() for end in (first, last))
+
+    def power(index: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        result = torch.where(index == 0, first, turn * 10**exponent)
+        return torch.where(index == num - 1, last, result) if endpoint and num > 1 else result
+
+    return _spaced(low, high, num, endpoint, power, dtype, split, device, comm, is_complex=is_complex)
+
+
+def _spaced(
+    start: Any,
+    stop: Any,
+    num: int,
+    endpoint: bool,
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    dtype: Dtype,
+    split: int | None,
+    device: Device,
+    comm: Comm,
+    *,
+    is_complex: bool = False,
+) -> DNDarray:
+    """Make a function of the global indices and of evenly spaced numbers, which are in double precision."""
     num = as_count(num, "num")
     start, stop = as_number(start, "start"), as_number(stop, "stop")
     gaps = num - 1 if endpoint else num
     # Of one number or none there is no gap to divide by.
     step = (stop - start) / gaps if gaps > 0 else 0.0
-    is_complex = isinstance(start, complex) or isinstance(stop, complex)
+    is_complex = is_complex or isinstance(start, complex) or isinstance(stop, complex)
     computed = torch.complex128 if is_complex else torch.float64
     default = torch.get_default_dtype()
     dtype = sanitize_dtype(dtype) or (default.to_complex() if is_complex else default)
-    # `value` counts the middle from the end, so that it would give `stop` for a single number.
-    if num == 1:
-        return full(1, start, dtype=dtype, split=split, device=device, comm=comm)
 
     def value(index: torch.Tensor) -> torch.Tensor:
-        # From the nearer end: `start + gaps * step` may miss `stop` by a bit.
+        # From the nearer end: `start + gaps * step` may miss `stop` by a bit. A single number is the first one.
         upward = start + index.to(computed) * step
-        return torch.where(index < (gaps + 1) // 2, upward, stop - (gaps - index).to(computed) * step)
+        is_low = index < max((gaps + 1) // 2, 1)
+        return function(index, torch.where(is_low, upward, stop - (gaps - index).to(computed) * step))
 
     return spec_of(num, dtype, split, device, comm).make_from_index(value)
 

@@ -36,8 +36,8 @@ _SHIFTS = frozenset({"bitwise_left_shift", "bitwise_right_shift"})
 _BITS = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor"})
 # Functions of which the result does not have the dtype of their integers: they take a number that this lacks.
 _WIDE = frozenset({
-    "atan2", "copysign", "divide", "hypot", "isclose", "logaddexp", "logical_and", "logical_or", "logical_xor",
-    "nextafter",
+    "atan2", "copysign", "divide", "hypot", "isclose", "logaddexp", "logaddexp2", "logical_and", "logical_or",
+    "logical_xor", "nextafter",
 })  # fmt: skip
 _new = object.__new__
 

@@ -14,6 +14,40 @@ from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import binary, unary
 
 
+def angle(x: DNDarray, /, deg: bool = False) -> DNDarray:
+    """Compute the argument of each element: the angle between it and the positive real axis.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    deg : bool, default False
+        Whether the angles are in degrees, and not in radians.
+
+    Returns
+    -------
+    DNDarray
+        The angles, in the layout of `x`: from -pi to pi, of real numbers 0 or pi.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.angle(ms.array([1, 1j, -1], split=0), deg=True).tolist()
+    [0.0, 90.0, 180.0]
+    """
+    angles = unary(torch.angle, x)
+    return unary(torch.rad2deg, angles) if deg else angles
+
+
 def conj(x: DNDarray, /) -> DNDarray:
     """Compute the complex conjugate of each element.
 

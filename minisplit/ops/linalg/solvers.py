@@ -10,9 +10,12 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
+from minisplit.ops.elementwise.floating import isnan
+from minisplit.ops.elementwise.selection import where
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -151,6 +154,56 @@ def inv(x: DNDarray, /) -> DNDarray:
     with agreement_on_shards(comm, "inv", layout):
         shard = torch.linalg.solve(whole, identity[layout.box(comm.rank)], left=layout.split == x.ndim - 1)
     return DNDarray(shard, layout, comm)
+
+
+def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
+    """Return the condition numbers of matrices.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
+    p : {None, 1, -1, 2, -2, inf, -inf, "fro", "nuc"}, optional
+        The norm: the condition number is that of the matrix times that of its inverse. By default, and for 2, the
+        ratio of the greatest and the least singular value; of these and -2 the matrices need not be square.
+
+    Returns
+    -------
+    DNDarray
+        The condition numbers, real, of shape (...). Infinite for singular matrices. Split along the batch axis
+        along which the matrices are whole, or replicated.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions, a matrix has no elements or is not square, or for another norm.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective, as `svdvals`; for other norms as `inv` of matrices that are
+    whole on their ranks.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.linalg.cond(ms.array([[4.0, 0.0], [0.0, 2.0]], split=0)).item()
+    2.0
+    """
+    x = as_matrices(x, "cond", square=p not in (None, 2, -2))
+    if p not in (None, 1, -1, 2, -2, np.inf, -np.inf, "fro", "nuc"):
+        raise ValueError(f"p must be None, 1, -1, 2, -2, inf, -inf, 'fro' or 'nuc', got {short_repr(p)}")
+    if not all(x.shape[-2:]):
+        raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
+    if p not in (None, 2, -2):
+        return apply_to_matrices(partial(torch.linalg.cond, p=p), x, "cond")[0]
+    values = svdvals(x)
+    ratios = values[..., -1] / values[..., 0] if p == -2 else values[..., 0] / values[..., -1]
+    # Of a matrix of zeros.
+    return where(isnan(ratios), torch.inf, ratios)
 
 
 def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
