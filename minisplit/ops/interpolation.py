@@ -108,8 +108,11 @@ def _interpolate(
     width = places[high] - places[low]
     # At the ends both are one point. A width of 1 there keeps NaN out of the gradient.
     distance, rise = (at - places[low]) / torch.where(width == 0, 1, width), values[high] - values[low]
-    # Exactly the value at a point, also where the next one is infinite.
-    result = torch.where(at == places[low], values[low], values[low] + rise * distance)
+    # Next to an infinite value one of both is NaN, and at a point itself, or between two infinities, both may be.
+    upward, downward = values[low] + rise * distance, values[high] - rise * (1 - distance)
+    result = torch.where(upward.isnan(), downward, upward)
+    is_value = upward.isnan() & ((at == places[low]) | (values[low] == values[high]))
+    result = torch.where(is_value, values[low], result)
     result = torch.where(at < places[0], values[0] if left is None else left, result)
     result = torch.where(at > places[-1], values[-1] if right is None else right, result)
     return torch.where(at.isnan(), torch.nan, result).to(values.dtype)

@@ -60,7 +60,11 @@ def vander(x: DNDarray, N: int | None = None, /, increasing: bool = False) -> DN
         raise ValueError(f"vander needs a 1-d array, got shape {x.shape}")
     number = x.size if N is None else as_count(N, "N")
     dtype = x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64
-    shard = torch.vander(x.larray.to(dtype), number, increasing=increasing)
+    # Not torch.vander, which has no gradient: it changes its own intermediate results.
+    factors = x.larray.to(dtype)[:, None].expand(-1, max(number - 1, 0))
+    ones = factors.new_ones((len(factors), min(number, 1)))
+    shard = torch.cat([ones, factors], 1).cumprod(1)
+    shard = shard if increasing else shard.flip(1)
     return DNDarray(shard, with_extent(expand_layout(x.layout, (1,)), 1, number), x.comm)
 
 

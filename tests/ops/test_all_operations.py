@@ -6,6 +6,7 @@ table is written once, for both. What is special about an operation has tests of
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -358,6 +359,20 @@ def test_values_are_those_of_the_oracle_in_any_layout(comm: ms.Communication, na
             compare(result, wanted, comm)
         with agreement(comm, "looking at the arguments"):
             assert all(unchanged(x, ARRAYS[key], layouts[key]) for key, x in arrays.items())
+
+
+def is_dispatched(name: str) -> bool:
+    """Whether NumPy's function of this name asks its arguments what to do. Its ufuncs do not."""
+    function = functools.reduce(lambda space, each: getattr(space, each, None), name.split("."), np)
+    return callable(function) and not isinstance(function, np.ufunc)
+
+
+@pytest.mark.parametrize("name", [name for name in NUMPY if is_dispatched(name)])
+def test_functions_of_numpy_that_are_called_with_arrays_are_ours(comm: ms.Communication, name: str) -> None:
+    call, expected = calls_of(name)
+    results = flat(call(np, SimpleNamespace(**dealt(list(dealings(comm.size))[-1], comm))))
+    for result, wanted in zip(results, expected, strict=True):
+        compare(result, wanted, comm)
 
 
 @pytest.mark.several
