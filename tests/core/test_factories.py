@@ -239,3 +239,52 @@ def test_devices_and_shapes_are_checked(raises_alike: Any) -> None:
     for dtype, split in itertools.product(("float33", str), (None, 0)):
         with raises_alike(TypeError, match="dtype must be a dtype of torch"):
             ms.zeros(3, dtype=dtype, split=split)  # type: ignore[arg-type]
+
+
+LOGARITHMS = [(0, 2, 5), (0, 1, 1), (0, 1, 0), (2, -3, 6), (1j, 2, 4)]
+ENDS = [
+    (1, 1000, 4),
+    (1, 256, 9),
+    (-1000, -1, 4),
+    (1e-300, 1e300, 7),
+    (1j, 1000j, 4),
+    (-1, 1j, 5),
+    (1, 5, 1),
+    (3, 4, 0),
+]
+
+
+@pytest.mark.parametrize("split", [None, 0])
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_numbers_with_even_logarithms(split: int | None, endpoint: bool) -> None:
+    for arguments in LOGARITHMS:
+        for base in (10.0, 2, 0.5):
+            wanted = np.logspace(*arguments, endpoint=endpoint, base=base)
+            dtype = getattr(torch, str(wanted.dtype))
+            found = ms.logspace(*arguments, endpoint=endpoint, base=base, dtype=dtype, split=split)
+            np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+            assert found.split == split
+    for ends in ENDS:
+        wanted = np.geomspace(*ends, endpoint=endpoint)
+        dtype = getattr(torch, str(wanted.dtype))
+        found = ms.geomspace(*ends, endpoint=endpoint, dtype=dtype, split=split)
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+        assert found.split == split
+        if ends[2] > 1 and endpoint:
+            assert found.tolist()[0] == ends[0]
+            assert found.tolist()[-1] == ends[1]
+    assert ms.geomspace(1, 1000, 4, dtype=int, split=split).tolist() == [1, 10, 100, 1000]
+    assert ms.logspace(0, 3, 4, dtype=int, split=split).tolist() == [1, 10, 100, 1000]
+    assert len(ms.logspace(0, 1)) == len(ms.geomspace(1, 2)) == 50
+    assert ms.logspace(0, 1, 2).dtype is ms.geomspace(1, 2, 2).dtype is torch.float32
+    assert ms.geomspace(1j, 2, 2).dtype is torch.complex64
+
+
+@pytest.mark.parametrize("ends", [(0, 1), (1, 0), (-1, 1)])
+def test_numbers_with_even_logarithms_need_some(ends: tuple[float, float], raises_alike: Any) -> None:
+    with raises_alike(
+        ValueError, match=f"ends other than 0, and real ones of one sign, got {ends[0]} and {ends[1]}"
+    ):
+        ms.geomspace(*ends, split=0)
+    with raises_alike(TypeError, match="base must be a number, got 'e'"):
+        ms.logspace(0, 1, base="e")  # type: ignore[arg-type]
