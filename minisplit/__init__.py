@@ -45,7 +45,7 @@ from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
 from minisplit.ops import *  # noqa: F403 - every operation is public here too
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
-from minisplit.vmap import vmap
+from minisplit.vmap import apply_along_axis, vmap
 from minisplit.vmap.transform import MappedFunction as _MappedFunction
 
 __version__ = "0.1.0"
@@ -54,10 +54,10 @@ newaxis = None
 
 __all__ = [
     "MPI_SELF", "MPI_WORLD", "CollectiveError", "Communication", "DNDarray", "Layout", "MPICommunication",
-    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "arange", "array",
-    "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
-    "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full",
-    "full_like", "geomspace", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load",
+    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "apply_along_axis",
+    "arange", "array", "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets",
+    "debug", "e", "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_numpy",
+    "full", "full_like", "geomspace", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load",
     "load_checkpoint", "logspace", "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile",
     "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap",
     "warn_above", "zeros", "zeros_like",

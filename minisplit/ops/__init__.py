@@ -24,8 +24,8 @@ from minisplit.ops.elementwise.exponentials import (
     exp, exp2, expm1, log, log1p, log2, log10, logaddexp, logaddexp2, pow, reciprocal, sqrt, square,
 )
 from minisplit.ops.elementwise.floating import (
-    angle, conj, copysign, imag, isfinite, isinf, isnan, isneginf, isposinf, isreal, nan_to_num, nextafter, real,
-    signbit,
+    angle, conj, copysign, imag, iscomplex, isfinite, isinf, isnan, isneginf, isposinf, isreal, nan_to_num,
+    nextafter, real, signbit,
 )
 from minisplit.ops.elementwise.selection import (
     choose, clip, fmax, fmin, maximum, minimum, piecewise, select, where,
@@ -42,11 +42,13 @@ from minisplit.ops.polynomials import polyfit, polyval, vander
 from minisplit.ops.reductions.composed import (
     allclose, array_equal, average, logsumexp, nanmax, nanmean, nanmin, nanprod, nanstd, nansum, nanvar, ptp,
 )
-from minisplit.ops.reductions.cumulative import cumprod, cumsum, cumulative_prod, cumulative_sum
+from minisplit.ops.reductions.cumulative import (
+    cumprod, cumsum, cumulative_prod, cumulative_sum, nancumprod, nancumsum,
+)
 from minisplit.ops.reductions.functions import all, any, count_nonzero, max, mean, min, prod, std, sum, var
 from minisplit.ops.shape.axes import (
-    atleast_1d, atleast_2d, atleast_3d, expand_dims, matrix_transpose, moveaxis, permute_dims, squeeze, swapaxes,
-    transpose,
+    atleast_1d, atleast_2d, atleast_3d, expand_dims, matrix_transpose, moveaxis, permute_dims, rollaxis, squeeze,
+    swapaxes, transpose,
 )
 from minisplit.ops.shape.broadcast import broadcast_arrays, broadcast_shapes, broadcast_to, meshgrid
 from minisplit.ops.shape.diagonal import diag, diagonal, fill_diagonal, trace, tri, tril, triu
@@ -55,7 +57,7 @@ from minisplit.ops.shape.join import append, column_stack, concat, concatenate, 
 from minisplit.ops.shape.pad import pad
 from minisplit.ops.shape.reshape import flatten, ravel, reshape
 from minisplit.ops.shape.split import array_split, dsplit, hsplit, split, unstack, vsplit
-from minisplit.ops.shape.take import take, take_along_axis
+from minisplit.ops.shape.take import compress, extract, take, take_along_axis
 from minisplit.ops.shape.tile import repeat, tile
 from minisplit.ops.sorting.histograms import bincount, bucketize, digitize, histogram, histogram2d
 from minisplit.ops.sorting.quantiles import median, nanmedian, nanpercentile, nanquantile, percentile, quantile
@@ -75,26 +77,27 @@ __all__ = [
     "array_equal", "array_split", "asin", "asinh", "astype", "atan", "atan2", "atanh", "atleast_1d",
     "atleast_2d", "atleast_3d", "average", "bincount", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes", "broadcast_to",
-    "bucketize", "can_cast", "ceil", "choose", "clip", "column_stack", "concat", "concatenate", "conj",
-    "convolve", "copysign", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross", "cumprod", "cumsum",
-    "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize", "divide", "divmod",
-    "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1", "fft",
-    "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip", "fliplr", "flipud", "floor",
-    "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater", "greater_equal", "heaviside",
+    "bucketize", "can_cast", "ceil", "choose", "clip", "column_stack", "compress", "concat", "concatenate",
+    "conj", "convolve", "copysign", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross", "cumprod",
+    "cumsum", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize", "divide",
+    "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1",
+    "extract", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip", "fliplr", "flipud",
+    "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater", "greater_equal", "heaviside",
     "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag", "inner", "interp", "intersect1d",
-    "isclose", "isdtype", "isfinite", "isin", "isinf", "isnan", "isneginf", "isposinf", "isreal", "kron", "lcm",
-    "less", "less_equal", "linalg", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum",
-    "mean", "median", "meshgrid", "min", "minimum", "modf", "moveaxis", "multiply", "nan_to_num", "nanargmax",
-    "nanargmin", "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod", "nanquantile", "nanstd",
-    "nansum", "nanvar", "negative", "nextafter", "nonzero", "norm", "not_equal", "outer", "pad", "percentile",
-    "permute_dims", "piecewise", "polyfit", "polyval", "positive", "pow", "print0", "prod", "ptp", "quantile",
-    "rad2deg", "ravel", "real", "reciprocal", "remainder", "repeat", "reshape", "result_type", "roll", "rot90",
-    "round", "searchsorted", "select", "setdiff1d", "setxor1d", "show", "sign", "signbit", "sin", "sinc", "sinh",
-    "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "tri",
-    "tril", "triu", "trunc", "union1d", "unique", "unique_all", "unique_counts", "unique_inverse",
-    "unique_values", "unstack", "unwrap", "vander", "var", "vdot", "vecdot", "vsplit", "vstack", "where",
+    "isclose", "iscomplex", "isdtype", "isfinite", "isin", "isinf", "isnan", "isneginf", "isposinf", "isreal",
+    "kron", "lcm", "less", "less_equal", "linalg", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max",
+    "maximum", "mean", "median", "meshgrid", "min", "minimum", "modf", "moveaxis", "multiply", "nan_to_num",
+    "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
+    "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "negative", "nextafter", "nonzero",
+    "norm", "not_equal", "outer", "pad", "percentile", "permute_dims", "piecewise", "polyfit", "polyval",
+    "positive", "pow", "print0", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal",
+    "remainder", "repeat", "reshape", "result_type", "roll", "rollaxis", "rot90", "round", "searchsorted",
+    "select", "setdiff1d", "setxor1d", "show", "sign", "signbit", "sin", "sinc", "sinh", "sort", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
+    "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "tri", "tril", "triu", "trunc", "union1d",
+    "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "unstack", "unwrap", "vander",
+    "var", "vdot", "vecdot", "vsplit", "vstack", "where",
 ]
 
 bind_operations(sys.modules[__name__])

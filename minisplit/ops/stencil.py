@@ -171,7 +171,7 @@ def ediff1d(
 
     Communication
     -------------
-    As `ravel`, `diff`, and `concat` where something is added.
+    Local if `x` is replicated. Otherwise collective, as `ravel`, `diff`, and `concat` where something is added.
 
     Examples
     --------

@@ -17,6 +17,20 @@
 It is the only part of minisplit that imports mpi4py, beside those that start jobs and test in them.
 """
 
+import os
+import re
+import sys
+
+# A process that `multiprocessing` starts in a rank, by spawn or a fork server, imports the program again. It is no
+# rank: with the launcher's variables MPI would take it for one and end it, and a pool would start it for ever. So
+# it is a job of its own, of one rank. Its command line tells: what else does so is set after the import.
+if any(argument.startswith("from multiprocessing.") for argument in sys.orig_argv):
+    _of_launchers = re.compile(
+        r"(PMI|PMIX|OMPI|PRTE|HYDI|HYDRA)_(?!MCA_|ALLOW_RUN)|MPI_LOCAL|SLURM_(PROCID|LOCALID|STEP_NUM_TASKS)$"
+    )
+    for _name in filter(_of_launchers.match, list(os.environ)):
+        del os.environ[_name]
+
 try:
     import mpi4py.MPI  # noqa: F401 - starts MPI
 except (ImportError, RuntimeError) as error:

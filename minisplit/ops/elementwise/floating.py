@@ -154,6 +154,41 @@ def imag(x: DNDarray, /) -> DNDarray:
     return unary(special_cases.imag, x)
 
 
+def iscomplex(x: DNDarray, /) -> DNDarray:
+    """Return whether the imaginary part of each element is other than 0.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: all false for a real dtype.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    isreal : The opposite.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.iscomplex(ms.array([1 + 2j, 3 + 0j], split=0)).tolist()
+    [True, False]
+    """
+    return unary(lambda shard: torch.isreal(shard).logical_not(), x)
+
+
 def isfinite(x: DNDarray, /) -> DNDarray:
     """Return whether each element is a finite number.
 

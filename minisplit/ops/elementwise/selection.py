@@ -368,7 +368,8 @@ def choose(a: DNDarray, choices: Sequence[Operand], /, *, mode: str = "raise") -
 
     Communication
     -------------
-    As `where` for each array; with the mode "raise" also one small allreduce where `a` is split.
+    Local where the arrays have one layout, or only one of them is split, unless the mode is "raise" and `a` is
+    split: then collective, one small allreduce. Otherwise for each array as `where`.
 
     Examples
     --------
@@ -430,7 +431,8 @@ def piecewise(
 
     Communication
     -------------
-    As `where` for each condition, and what the functions themselves send.
+    Local where the arrays have one layout, or only one of them is split. Otherwise collective: for each condition
+    as `where`. And what the functions themselves send.
 
     Notes
     -----

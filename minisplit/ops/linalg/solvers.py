@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -94,17 +95,70 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     >>> ms.linalg.solve(2 * ms.eye(3, split=0), ms.arange(3.0, split=0)).tolist()
     [0.0, 0.5, 1.0]
     """
-    x1, x2, is_vector = _check_system(x1, x2, "solve", square=True)
+    return _solve(torch.linalg.solve, x1, x2, "solve")
+
+
+def solve_triangular(
+    x1: DNDarray, x2: DNDarray, /, *, lower: bool = False, unit_diagonal: bool = False
+) -> DNDarray:
+    """Solve linear systems `x1 @ x = x2` whose matrices are triangles.
+
+    Parameters
+    ----------
+    x1 : DNDarray
+        Square matrices, of shape (..., n, n). What is outside of the triangle does not count.
+    x2 : DNDarray
+        The right-hand sides: one vector for all matrices, of shape (n,), or columns, of shape (..., n, k). Leading
+        axes broadcast.
+    lower : bool, default False
+        Whether the triangle below the diagonal counts, and not that above it.
+    unit_diagonal : bool, default False
+        Whether the diagonal is taken for ones.
+
+    Returns
+    -------
+    DNDarray
+        The solutions, laid out as those of `solve`. Infinite or NaN where the diagonal has zeros.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the operands are on different communicators.
+    TypeError
+        If a dtype is not a floating point or complex one of at least 32 bits.
+
+    Communication
+    -------------
+    Local for replicated operands. Otherwise collective, as `solve`.
+
+    See Also
+    --------
+    linalg.solve : The same for any regular matrices.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.array([[2.0, 1.0], [0.0, 4.0]], split=0)
+    >>> ms.linalg.solve_triangular(x, ms.array([4.0, 8.0])).tolist()
+    [1.0, 2.0]
+    """
+    function = partial(torch.linalg.solve_triangular, upper=not lower, unitriangular=unit_diagonal)
+    return _solve(function, x1, x2, "solve_triangular")
+
+
+def _solve(function: Callable[..., torch.Tensor], x1: DNDarray, x2: DNDarray, name: str) -> DNDarray:
+    """Solve linear systems by a function of torch."""
+    x1, x2, is_vector = _check_system(x1, x2, name, square=True)
     if is_vector:
-        return solve(x1, x2)[..., 0]
+        return _solve(function, x1, x2, name)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
     plan = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
     operands = zip((x1, x2), plan.needed, strict=True)
     a, b = (operand_shard(x, needed, plan.result).to(dtype) for x, needed in operands)
     # torch would take a `b` of fewer axes than `a` for vectors, if the shapes allow it.
     b = b[(None,) * (plan.result.ndim - b.ndim)]
-    with agreement_on_shards(x1._comm, "solve", plan.result):
-        solutions = torch.linalg.solve(a, b)
+    with agreement_on_shards(x1._comm, name, plan.result):
+        solutions = function(a, b)
     return DNDarray(solutions, plan.result, x1._comm)
 
 

@@ -168,8 +168,8 @@ def nanargmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False
 
     Communication
     -------------
-    As `argmax`; of floating-point numbers one allreduce more if `x` is split, which tells whether there is nothing
-    but NaN somewhere.
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmax`; of
+    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
 
     See Also
     --------
@@ -213,8 +213,8 @@ def nanargmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False
 
     Communication
     -------------
-    As `argmin`; of floating-point numbers one allreduce more if `x` is split, which tells whether there is nothing
-    but NaN somewhere.
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmin`; of
+    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
 
     See Also
     --------
@@ -263,7 +263,7 @@ def argwhere(x: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    As `nonzero`.
+    Local if `x` is replicated. Otherwise collective, as `nonzero`.
 
     See Also
     --------
@@ -298,7 +298,7 @@ def flatnonzero(x: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    As `nonzero` of `ravel(x)`.
+    Local if `x` is replicated. Otherwise collective, as `nonzero` of `ravel(x)`.
 
     Examples
     --------

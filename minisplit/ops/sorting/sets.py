@@ -330,8 +330,8 @@ def intersect1d(
 
     Communication
     -------------
-    As `unique_values` of `x1`, `isin` and one small allgather; with `return_indices` all of it for each array, and
-    one exchange.
+    Local if both arrays are replicated. Otherwise collective, as `unique_values` of `x1`, `isin` and one small
+    allgather; with `return_indices` all of it for each array, and one exchange.
 
     Examples
     --------
@@ -374,7 +374,7 @@ def union1d(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    As `unique_values`.
+    Local if both arrays are replicated. Otherwise collective, as `unique_values`.
 
     Examples
     --------
@@ -411,7 +411,8 @@ def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DND
 
     Communication
     -------------
-    As `unique_values` of `x1`, or `ravel` of it, `isin` and one small allgather.
+    Local if both arrays are replicated. Otherwise collective, as `unique_values` of `x1`, or `ravel` of it, `isin`
+    and one small allgather.
 
     Examples
     --------
@@ -448,7 +449,8 @@ def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDa
 
     Communication
     -------------
-    As `unique_values` of each array, `unique_counts` and one small allgather.
+    Local if both arrays are replicated. Otherwise collective, as `unique_values` of each array, `unique_counts`
+    and one small allgather.
 
     Examples
     --------
