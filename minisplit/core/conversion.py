@@ -266,6 +266,16 @@ def from_dlpack(
     return array(whole, split=split, copy=copy or None, device=device, comm=comm)
 
 
+def tensor_of_numbers(
+    values: Any, name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> torch.Tensor:
+    """Return numbers that every rank has, such as the edges of bins, as a tensor. TypeError for anything else."""
+    try:
+        return torch.as_tensor(values, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError):  # torch's texts do not say of what
+        raise TypeError(f"{name} must be a number, or an array of numbers, got {short_repr(values)}") from None
+
+
 def _from_dndarray(
     x: DNDarray,
     dtype: torch.dtype | None,

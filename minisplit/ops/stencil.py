@@ -12,10 +12,11 @@ from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
-from minisplit.core.dtypes import INTEGERS
+from minisplit.core.conversion import tensor_of_numbers
+from minisplit.core.dtypes import INTEGERS, as_number
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full
-from minisplit.core.layout import as_count, normalise_axes, normalise_axis
+from minisplit.core.layout import as_count, as_index, normalise_axes, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.arithmetic import remainder
 from minisplit.ops.elementwise.comparison import equal, greater, less, logical_and
@@ -127,7 +128,7 @@ def gradient(
     if not (f.dtype.is_floating_point or f.dtype.is_complex):
         f = f.astype(torch.float64)
     axes = tuple(range(f.ndim)) if axis is None else normalise_axes(axis, f.ndim)
-    if edge_order not in (1, 2):
+    if as_index(edge_order, "edge_order") not in (1, 2):
         raise ValueError(f"edge_order must be 1 or 2, got {short_repr(edge_order)}")
     spacings = list(varargs) or [1.0]
     if len(spacings) == 1 and np.ndim(spacings[0]) == 0:
@@ -227,9 +228,10 @@ def unwrap(
     --------
     >>> import minisplit as ms
     >>> ms.unwrap(ms.array([0, 1, 3, 0, 2], split=0), period=4).tolist()
-    [0, 1, -1, 0, -2]
+    [0, 1, 3, 4, 6]
     """
     axis = normalise_axis(axis, as_dndarray(p, "p").ndim, "axis")
+    period = as_number(period, "period")
     if p.dtype.is_complex:
         raise TypeError(f"unwrap needs real numbers, got {p.dtype}")
     is_whole = p.dtype in INTEGERS and isinstance(period, int)
@@ -384,7 +386,7 @@ def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
     extent, rows, start, stop, low = f.shape[axis], f.larray, 0, f.shape[axis], 0
     if isinstance(spacing, DNDarray):
         spacing = spacing._align(spacing.layout.with_split(None)).larray.detach()
-    coordinates = torch.as_tensor(spacing, dtype=f.dtype, device=f.device)
+    coordinates = tensor_of_numbers(spacing, "a spacing of gradient", dtype=f.dtype, device=f.device)
     if coordinates.ndim and tuple(coordinates.shape) != (extent,):
         raise ValueError(
             f"coordinates along axis {axis} must have shape {(extent,)}, got {tuple(coordinates.shape)}"

@@ -85,6 +85,11 @@ def test_gradients(size: int) -> None:
             TypeError,
             "interp needs real places, got torch.float32 and torch.complex",
         ),
+        (
+            lambda x: ms.interp(x, ["a"], [1]),
+            TypeError,
+            "xp must be a number, or an array of numbers, got <ndarray",
+        ),
         (lambda x: ms.interp(x, [1], [1], period=0), ValueError, "period must not be 0"),
         (lambda x: ms.interp(x.larray, [1], [1]), TypeError, "x must be a DNDarray, got Tensor"),
     ],

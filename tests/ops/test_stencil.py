@@ -298,6 +298,8 @@ def test_gradients_of_differences(size: int) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
+        (lambda x: ms.gradient(x, "a"), TypeError, "a spacing of gradient must be a number, or .* got 'a'"),
+        (lambda x: ms.unwrap(x, period="a"), TypeError, "period must be a number, got 'a'"),
         (lambda x: ms.gradient(x, edge_order=3), ValueError, "edge_order must be 1 or 2, got 3"),
         (lambda x: ms.gradient(x, edge_order=2), ValueError, r"3 indices or more .* but axis 1 of \(6, 2\) has 2"),
         (lambda x: ms.gradient(x, 1.0, 2.0, 3.0), TypeError, "one spacing, or one for each of 2 axes, got 3"),

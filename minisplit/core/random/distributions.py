@@ -15,6 +15,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
@@ -936,7 +937,8 @@ def _read_weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
     """The weights of a choice in double precision. ValueError for what does not fit."""
     if isinstance(p, DNDarray) and p.split is not None:
         raise ValueError("p must be the same on all ranks: replicate it by minisplit.resplit(p, None)")
-    weights = torch.as_tensor(p.larray if isinstance(p, DNDarray) else p, dtype=torch.float64, device=device)
+    given = p.larray if isinstance(p, DNDarray) else p
+    weights = tensor_of_numbers(given, "p", dtype=torch.float64, device=device)
     if weights.shape != (n,):
         raise ValueError(f"p must be {n} numbers, one for each to choose from, got shape {tuple(weights.shape)}")
     if not bool(((weights >= 0) & weights.isfinite()).all()):

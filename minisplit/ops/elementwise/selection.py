@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
@@ -41,11 +42,9 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or a bound is neither a DNDarray nor a number.
+        If `x` is no DNDarray, a bound is neither a DNDarray nor a number, or a number is complex.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
-    NotImplementedError
-        If the elements are complex.
 
     Communication
     -------------
@@ -65,6 +64,9 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     if type(max) is int and dtype in INTEGERS and max > INTEGERS[dtype][-1]:
         max = None
     bounds = [bound for bound in (min, max) if bound is not None]
+    if bounds and (dtype.is_complex or any(isinstance(bound, (complex, np.complexfloating)) for bound in bounds)):
+        shown = ", ".join(str(bound.dtype) if isinstance(bound, DNDarray) else str(bound) for bound in bounds)
+        raise TypeError(f"clip needs numbers that have an order, got {dtype} and the bounds {shown}")
     # torch.clip takes numbers or tensors as bounds, but not one of each.
     takes_numbers = not any(isinstance(bound, DNDarray) for bound in bounds)
     function = torch.clone if not bounds else _clip_above if min is None else torch.clip

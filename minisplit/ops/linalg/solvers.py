@@ -247,9 +247,9 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     >>> ms.linalg.cond(ms.array([[4.0, 0.0], [0.0, 2.0]], split=0)).item()
     2.0
     """
-    x = as_matrices(x, "cond", square=p not in (None, 2, -2))
-    if p not in (None, 1, -1, 2, -2, np.inf, -np.inf, "fro", "nuc"):
+    if isinstance(p, DNDarray) or p not in (None, 1, -1, 2, -2, np.inf, -np.inf, "fro", "nuc"):
         raise ValueError(f"p must be None, 1, -1, 2, -2, inf, -inf, 'fro' or 'nuc', got {short_repr(p)}")
+    x = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
     if p not in (None, 2, -2):

@@ -9,6 +9,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.communication.protocol import Comm
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.devices import Device
 from minisplit.core.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.core.factories import ones
@@ -199,8 +200,8 @@ def fill_diagonal(x: DNDarray, val: Any, /, wrap: bool = False) -> None:
     if isinstance(val, DNDarray):
         check_one_communicator([x, val])
         elements = val._align(val.layout.with_split(None)).larray.flatten()
-    elif np.ndim(val):
-        elements = torch.as_tensor(val).flatten()
+    elif isinstance(val, (list, tuple, np.ndarray, torch.Tensor)) and np.ndim(val):
+        elements = tensor_of_numbers(val, "val").flatten()
     else:
         elements = torch.tensor([as_element(val, x.dtype, "val")], dtype=x.dtype)
     if not len(elements):

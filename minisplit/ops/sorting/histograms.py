@@ -10,6 +10,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import greater_equal, less_equal, logical_and
@@ -368,7 +369,9 @@ def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> 
         return edges
     elif bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
-    low, high = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
+    ends = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
+    tensor_of_numbers(ends, "range")  # or an error
+    low, high = ends
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"range must be finite and ascend, got {low} to {high}; give range=(low, high)")
     spread = high - low
@@ -391,7 +394,7 @@ def _gather_edges(edges: Edges, x: DNDarray) -> torch.Tensor:
         check_one_communicator([x, edges])
         whole = edges._align(edges.layout.with_split(None)).larray.detach()
     else:
-        whole = torch.as_tensor(edges, device=x.device)
+        whole = tensor_of_numbers(edges, "edges", device=x.device)
     if whole.ndim != 1:
         raise ValueError(f"edges must be 1-d, got shape {tuple(whole.shape)}")
     return whole

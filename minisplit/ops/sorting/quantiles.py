@@ -11,6 +11,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
@@ -372,10 +373,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
 
 def _read_fractions(q: Quantiles, whole: int) -> torch.Tensor:
     """The quantiles as fractions of `whole`, in float64."""
-    try:
-        given = torch.as_tensor(q.numpy() if isinstance(q, DNDarray) else q, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):  # torch's texts do not say of what
-        raise TypeError(f"q must be a number, or an array of numbers, got {short_repr(q)}") from None
+    given = tensor_of_numbers(q.numpy() if isinstance(q, DNDarray) else q, "q", dtype=torch.float64)
     outside = given[~((given >= 0) & (given <= whole))]
     if len(outside):
         raise ValueError(f"q must be from 0 to {whole}, got {outside[0]}")

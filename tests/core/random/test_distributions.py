@@ -124,6 +124,7 @@ def test_the_numbers_are_those_of_every_machine_and_version(draw, digest):
         (lambda: ms.random.uniform(2, 2), ValueError, "low < high, got 2.0 and 2.0"),
         (lambda: ms.random.uniform(dtype=torch.complex64), TypeError, "not torch.complex64"),
         (lambda: ms.random.normal(0, -1), ValueError, "std must not be negative, got -1.0"),
+        (lambda: ms.random.choice(2, p=["a", 1]), TypeError, r"p must be a number, or .* got \['a', 1\]"),
         (lambda: ms.random.normal(0, "r"), TypeError, "std must be a real number, got 'r' of type str"),
         (lambda: ms.random.uniform(1j, 2), TypeError, "low must be a real number, got 1j of type complex"),
         (lambda: ms.random.exponential([1, 2]), TypeError, r"rate must be a real number, got \[1, 2\]"),

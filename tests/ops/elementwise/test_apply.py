@@ -32,8 +32,8 @@ Comm = ms.Communication
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
 
 UNARY = [
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos", "cosh",
-    "deg2rad", "exp", "exp2", "expm1", "fix", "floor", "imag", "isfinite", "isinf", "isnan", "isneginf",
+    "abs", "acos", "acosh", "angle", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos",
+    "cosh", "deg2rad", "exp", "exp2", "expm1", "fix", "floor", "imag", "isfinite", "isinf", "isnan", "isneginf",
     "isposinf", "isreal", "log", "log10", "log1p", "log2", "logical_not", "negative", "positive", "rad2deg",
     "real", "reciprocal", "round", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "tan", "tanh",
     "trunc",
@@ -41,7 +41,8 @@ UNARY = [
 BINARY = [
     "add", "atan2", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
     "copysign", "divide", "equal", "floor_divide", "fmax", "fmin", "fmod", "gcd", "greater", "greater_equal",
-    "heaviside", "hypot", "lcm", "less", "less_equal", "logaddexp", "logical_and", "logical_or", "logical_xor",
+    "heaviside", "hypot", "lcm", "less", "less_equal", "logaddexp", "logaddexp2", "logical_and", "logical_or",
+    "logical_xor",
     "maximum", "minimum", "multiply", "nextafter", "not_equal", "pow", "remainder", "subtract",
 ]  # fmt: skip
 OTHER_NAMES = {"bitwise_invert": "bitwise_not", "equal": "eq", "sign": "sgn"}
@@ -347,6 +348,7 @@ def test_a_replicated_operand_is_cut_without_a_copy(size: int) -> None:
         (lambda x: ms.exp(2.0), TypeError, "x must be a DNDarray, got float"),
         (np.exp, TypeError, "operand 'DNDarray' does not support ufuncs"),
         (lambda x: ms.clip(2.0, x, x), TypeError, "x must be a DNDarray, got float"),
+        (lambda x: ms.clip(x, 1j), TypeError, "clip needs numbers that have an order, got .* and the bounds 1j"),
         (lambda x: ms.where(x, x, x), TypeError, r"condition must be of dtype torch\.bool, got torch\.float32"),
         (lambda x: ms.where(True, x, x), TypeError, "condition must be a DNDarray, got bool"),
     ],

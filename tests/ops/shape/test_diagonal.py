@@ -168,6 +168,7 @@ def test_diagonals_are_filled(size: int, shape: tuple[int, ...], value: Any) -> 
         (lambda x: ms.fill_diagonal(x[0], 1), ValueError, r"needs a matrix, or axes .*, got shape \(3,\)"),
         (lambda x: ms.fill_diagonal(x[None], 1), ValueError, r"equally long, got shape \(1, 3, 3\)"),
         (lambda x: ms.fill_diagonal(x, []), ValueError, "needs an element to set, got none"),
+        (lambda x: ms.fill_diagonal(x, ["a"]), TypeError, r"val must be a number, or .* got \['a'\]"),
         (lambda x: ms.fill_diagonal(x, 1j), TypeError, "val must be real for torch.uint8, got 1j"),
         (lambda x: ms.fill_diagonal(x, ms.array([1j])), TypeError, "torch.complex64 does not become torch.uint8"),
         (lambda x: ms.fill_diagonal(x, 300), OverflowError, "val must be in torch.uint8, from 0 to 255, got 300"),

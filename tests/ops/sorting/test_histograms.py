@@ -191,6 +191,13 @@ def test_histograms_of_points(size: int, bins: Any, options: Any) -> None:
         (lambda x: ms.histogram2d(x, x[:2]), ValueError, r"1-d and equally many, got \(4,\) and \(2,\)"),
         (lambda x: ms.histogram2d(x, x * 1j), TypeError, "numbers that have an order, got torch.float32 and"),
         (lambda x: ms.histogram2d(x, x, 0), ValueError, "bins must be at least 1, got 0"),
+        (
+            lambda x: ms.histogram(x, ["a"]),
+            TypeError,
+            r"edges must be a number, or an array of numbers, got \['a'\]",
+        ),
+        (lambda x: ms.histogram(x, range=(1, "a")), TypeError, r"range must be .* numbers, got \(1, 'a'\)"),
+        (lambda x: ms.digitize(x, "a"), TypeError, "edges must be a number, or an array of numbers, got 'a'"),
         (lambda x: ms.histogram2d(x, x, weights=x[:2]), ValueError, "weights of histogram2d must have the shape"),
     ],
 )
