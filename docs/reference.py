@@ -18,6 +18,7 @@ PAGES = {
     "creation": ("Making arrays", ("minisplit.core.conversion", "minisplit.core.factories")),
     "redistribution": ("Redistribution", ("minisplit.core.redistribution",)),
     "random": ("Random numbers", ("minisplit.core.random",)),
+    "training": ("Training", ("minisplit.nn",)),
     "elementwise": ("Elementwise functions", ("minisplit.ops.elementwise",)),
     "reductions": ("Reductions", ("minisplit.ops.reductions",)),
     "shape": ("Shapes", ("minisplit.ops.shape",)),
@@ -32,7 +33,7 @@ PAGES = {
     "testing": ("Testing", ("minisplit.testing",)),
     "more": ("Pictures, profiles and more", ("minisplit",)),
 }
-SPACES = {"random": ms.random, "linalg": ms.linalg, "fft": ms.fft, "testing": ms.testing}
+SPACES = {"random": ms.random, "linalg": ms.linalg, "fft": ms.fft, "nn.utils": ms.nn.utils, "testing": ms.testing}
 
 
 def public_names() -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@
 import sys
 
 from minisplit.core.array import bind_operations
-from minisplit.ops import fft, interop, linalg  # noqa: F401 - methods call `interop`
+from minisplit.ops import autograd, dtensor, fft, interop, linalg  # noqa: F401 - methods call them
 from minisplit.ops.data_types import (
     Finfo, Iinfo, __array_namespace_info__, astype, can_cast, finfo, iinfo, isdtype, result_type,
 )

@@ -111,6 +111,9 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if type(value) in _ATOMS:
             found.append(reference)
             continue
+        # Without data, as of a network that is there to be called with the parameters of others.
+        if isinstance(value, torch.Tensor) and value.is_meta:
+            continue
         if id(value) in seen:
             continue
         seen.add(id(value))
@@ -148,7 +151,8 @@ def find_tensors_at_once(func: Any) -> list[torch.Tensor] | None:
     for value in values:
         kind = type(value)
         if kind is torch.Tensor or kind is torch.nn.Parameter:
-            tensors.append(value)
+            if not value.is_meta:
+                tensors.append(value)
         elif kind is types.ModuleType:
             if not is_library(value.__name__):
                 return None

@@ -324,9 +324,10 @@ RENAMED: dict[str, tuple[Call, Call]] = {
 ELSEWHERE = {
     "__array_namespace_info__", "arange", "array", "asarray", "balance", "broadcast_shapes", "can_cast",
     "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq", "fill_diagonal", "finfo",
-    "from_dlpack", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype", "linspace", "load",
-    "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0", "redistribute", "resplit",
-    "result_type", "save", "save_checkpoint", "show", "tri", "vmap", "warn_above", "zeros",
+    "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype",
+    "linspace", "load", "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0",
+    "redistribute", "resplit", "result_type", "save", "save_checkpoint", "show", "tri", "vmap", "warn_above",
+    "zeros",
 }  # fmt: skip
 
 

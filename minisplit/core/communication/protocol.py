@@ -39,6 +39,7 @@ from minisplit.core.communication.debug import (
     describe_call,
     texts_by_rank,
 )
+from minisplit.core.communication.handles import Handle
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.error_text import encoded, said_by
@@ -109,7 +110,18 @@ class Communication(ABC):
         The number of ranks in the group.
     """
 
-    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_recent", "_thread", "rank", "size")
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_calls",
+        "_closed",
+        "_handle",
+        "_observer",
+        "_recent",
+        "_thread",
+        "rank",
+        "size",
+    )
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -120,6 +132,7 @@ class Communication(ABC):
         self._calls = 0
         self._call: tuple[int, Call] | None = None
         self._recent: list[tuple[int, Call] | None] = [None] * KEPT
+        self._handle = Handle(self._recent)
         # The thread that makes the calls, None before the first one.
         self._thread: int | None = None
         # Why no call can be made any more, "" while calls can be made.
@@ -737,6 +750,10 @@ class Communication(ABC):
         Local.
         """
         return not self._closed and self._thread in {None, get_ident()}
+
+    def _members(self) -> tuple[int, ...]:
+        """The ranks by their numbers among all of the job; none where not all of them are of this job."""
+        return ()
 
     @abstractmethod
     def _meet(self) -> None:

@@ -1,0 +1,8 @@
+"""torch.distributed, of whose names type checkers see some only. Tested in test_communication.py."""
+
+from typing import Any
+
+import torch.distributed
+
+dist: Any = torch.distributed
+Store = Any
