@@ -26,6 +26,7 @@ PAGES = {
     "linalg": ("Linear algebra", ("minisplit.ops.linalg",)),
     "fft": ("Fourier transforms", ("minisplit.ops.fft",)),
     "stencil": ("Differences and convolution", ("minisplit.ops.stencil",)),
+    "polynomials": ("Polynomials and interpolation", ("minisplit.ops.polynomials", "minisplit.ops.interpolation")),
     "dtypes": ("dtypes, and what other libraries ask", ("minisplit.ops.data_types",)),
     "files": ("Files", ("minisplit.io",)),
     "communication": ("Communicators, debug mode, errors", ("minisplit.core.communication",)),

@@ -33,7 +33,8 @@ from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
 from minisplit.core.devices import cpu
 from minisplit.ops.dtensor import from_dtensor
 from minisplit.core.factories import (
-    arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
+    arange, empty, empty_like, eye, full, full_like, geomspace, linspace, logspace, ones, ones_like, zeros,
+    zeros_like,
 )
 from minisplit.core.graph_breaks import break_graphs
 from minisplit.core.layout import Layout
@@ -45,7 +46,7 @@ from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
 from minisplit.ops import *  # noqa: F403 - every operation is public here too
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
-from minisplit.vmap import vmap
+from minisplit.vmap import apply_along_axis, vmap
 from minisplit.vmap.transform import MappedFunction as _MappedFunction
 
 __version__ = "0.1.0"
@@ -56,13 +57,13 @@ MPI_WORLD, MPI_SELF = WORLD, SELF
 
 __all__ = [
     "MPI_SELF", "MPI_WORLD", "SELF", "WORLD", "CollectiveError", "Communication", "DNDarray", "Layout",
-    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "arange", "array",
-    "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
-    "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor", "from_numpy",
-    "full", "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load",
-    "load_checkpoint", "nan", "newaxis", "nn", "ones", "ones_like", "open", "pi", "plot_layout", "profile",
-    "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap",
-    "warn_above", "zeros", "zeros_like",
+    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "apply_along_axis",
+    "arange", "array", "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets",
+    "debug", "e", "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor",
+    "from_numpy", "full", "full_like", "geomspace", "get_comm", "inf", "int8", "int16", "int32", "int64",
+    "linspace", "load", "load_checkpoint", "logspace", "nan", "newaxis", "nn", "ones", "ones_like", "open", "pi",
+    "plot_layout", "profile", "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8",
+    "use_comm", "vmap", "warn_above", "zeros", "zeros_like",
 ]
 __all__ += ops.__all__
 

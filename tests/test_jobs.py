@@ -463,6 +463,25 @@ os.execv(sys.executable, [sys.executable, "-c", "import minisplit as ms; print('
     assert ("use the mpiexec that belongs to Open MPI" in done.err) == OPEN_MPI
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_processes_that_a_rank_starts_are_jobs_of_their_own(tmp_path, method):
+    """They import the program again: with the launcher's variables MPI would end them, and a pool start others."""
+    program = """
+import multiprocessing, sys, warnings
+warnings.simplefilter("error")
+import minisplit as ms
+def square(x):
+    return float((ms.array([x], split=0) ** 2).sum()) if sys.argv[1] != "fork" else x * x
+if __name__ == "__main__":
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        print(ms.MPI_WORLD.size, pool.map(square, [2.0, 3.0]))
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = job(2, tmp_path / "program.py", method)
+    assert done.status == 0, done.err
+    assert done.out.count("2 [4.0, 9.0]") == 2
+
+
 def test_J6_jobs_of_one_rank_are_told():
     script = "import minisplit as ms; print(ms.MPI_WORLD.size)"
     alone = {

@@ -157,6 +157,8 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
             continue
         if parameter.kind is parameter.VAR_POSITIONAL:
             positional += given
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            named |= given
         elif parameter.default is parameter.empty or (
             place < len(parameters) and parameters[place].kind is parameter.POSITIONAL_ONLY
         ):
@@ -164,7 +166,7 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         else:
             named[_NUMPY_PARAMETERS.get(parameter.name, parameter.name)] = given
     unknown = sorted(set(named) - {each.name for each in parameters})
-    if unknown:
+    if unknown and parameters[-1].kind is not inspect.Parameter.VAR_KEYWORD:
         raise TypeError(
             f"minisplit.{ours_name} has no {', '.join(unknown)}, which {function.__module__}.{name} has"
         )

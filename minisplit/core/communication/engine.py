@@ -25,13 +25,17 @@ _MPI_VARIABLES = (
 def choose_engine(environ: Mapping[str, str] = os.environ) -> Engine:
     """Return the engine that the environment asks for.
 
-    It is the first that fits of: MINISPLIT_ENGINE; torch.distributed under torchrun; MPI under a launcher of MPI,
-    and where the program has imported mpi4py's MPI; torch.distributed where `RANK`, `WORLD_SIZE`, `MASTER_ADDR`
-    and `MASTER_PORT` are set; else one process. SLURM's srun starts jobs of MPI, unless a script that it runs sets
-    these four.
+    It is the first that fits of: one process, for one that `multiprocessing` starts by spawn or forkserver;
+    MINISPLIT_ENGINE; torch.distributed under torchrun; MPI under a launcher of MPI, and where the program has
+    imported mpi4py's MPI; torch.distributed where `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT` are set;
+    else one process. SLURM's srun starts jobs of MPI, unless a script that it runs sets these four.
 
     Raises ValueError where MINISPLIT_ENGINE names none.
     """
+    # A process that `multiprocessing` starts in a rank, by spawn or a fork server, imports the program again. It
+    # is no rank: MPI would end it, and a pool start others for ever. All else that tells is set after the import.
+    if any(argument.startswith("from multiprocessing.") for argument in sys.orig_argv):
+        return "single"
     named = environ.get("MINISPLIT_ENGINE", "")
     if named:
         if named not in ENGINES:

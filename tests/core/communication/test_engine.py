@@ -72,3 +72,11 @@ def test_one_process_needs_no_mpi4py(engine: str) -> None:
     )
     assert done.stderr == ""
     assert done.stdout == f"<{'Torch' if engine == 'torch' else 'Single'}Communication rank 0 of 1>\n"
+
+
+def test_a_process_that_a_rank_starts_by_spawn_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank = {"PMI_RANK": "1", "PMI_SIZE": "2", "MINISPLIT_ENGINE": "mpi"}
+    assert choose_engine(rank) == "mpi"
+    for command in ("from multiprocessing.spawn import spawn_main", "from multiprocessing.forkserver import main"):
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-c", command])
+        assert choose_engine(rank) == "single"
