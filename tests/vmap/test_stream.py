@@ -11,14 +11,14 @@ from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.storage import StoredArray
+from minisplit.core.storage import Reader, StoredArray
 from minisplit.testing import assert_equal, traffic
 from minisplit.vmap import stream
 
 WHOLE = torch.arange(35.0).reshape(7, 5)
 
 
-class Given:
+class Given(Reader):
     """A reader of a tensor. Fails for the row `bad`."""
 
     def __init__(self, whole: torch.Tensor, bad: int | None = None) -> None:
