@@ -54,14 +54,27 @@ def test_ranks_of_a_node_take_turns_on_its_gpus(no_launcher: pytest.MonkeyPatch,
     assert sanitize_device("gpu") == torch.device("cuda", chosen)
 
 
+def launched() -> tuple[int, ...]:
+    told = rank_environment()
+    assert told is not None
+    return told.rank, told.size, told.local_rank
+
+
+def test_torchrun_comes_before_what_has_started_it(no_launcher: pytest.MonkeyPatch) -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
+    for name, value in {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", **torchrun}.items():
+        no_launcher.setenv(name, value)
+    assert launched() == (5, 8, 1)
+
+
 @pytest.mark.parametrize("names", devices._LAUNCHERS, ids=lambda names: names[0])
 def test_launchers_are_recognised(no_launcher: pytest.MonkeyPatch, names: tuple[str, str, str]) -> None:
     assert rank_environment() is None
     for name, value in zip(names, ("5", "8", "1"), strict=True):
         no_launcher.setenv(name, value)
-    assert rank_environment() == (5, 8, 1)
+    assert launched() == (5, 8, 1)
     no_launcher.delenv(names[2])
-    assert rank_environment() == (5, 8, 5)
+    assert launched() == (5, 8, 5)
     no_launcher.setenv(names[1], "many")
     assert rank_environment() is None
 
@@ -69,9 +82,9 @@ def test_launchers_are_recognised(no_launcher: pytest.MonkeyPatch, names: tuple[
 def test_srun_tells_MPICH_the_rank_in_its_words_but_not_that_in_the_node(no_launcher: pytest.MonkeyPatch) -> None:
     for name, value in {"PMI_RANK": "5", "PMI_SIZE": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1"}.items():
         no_launcher.setenv(name, value)
-    assert rank_environment() == (5, 8, 1)
+    assert launched() == (5, 8, 1)
     no_launcher.setenv("SLURM_PROCID", "0")  # that of a launcher which srun has started, or of a shell
-    assert rank_environment() == (5, 8, 5)
+    assert launched() == (5, 8, 5)
 
 
 def test_the_tasks_of_an_allocation_are_not_those_of_a_job(no_launcher: pytest.MonkeyPatch) -> None:

@@ -174,8 +174,8 @@ def test_numpy_functions_that_minisplit_has_not(raises_alike: Any) -> None:
     x = ms.ones((4, 3), split=0)
     assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 1)) == ((4, 3), 2, 12, 3)
     assert not np.iscomplexobj(x)
-    with raises_alike(TypeError, match=r"numpy\.polyfit takes arrays of NumPy, got a DNDarray: x\.numpy\(\)"):
-        np.polyfit(x[:, 0], x[:, 1], 1)
+    with raises_alike(TypeError, match=r"numpy\.trim_zeros takes arrays of NumPy, got a DNDarray: x\.numpy\(\)"):
+        np.trim_zeros(x[:, 0])
     with raises_alike(TypeError, match=r"minisplit\.sort has no kind, which numpy\.sort has"):
         np.sort(x, kind="mergesort")
     with raises_alike(TypeError, match=r"minisplit\.save\(x, path\)"):
