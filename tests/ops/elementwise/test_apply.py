@@ -391,7 +391,8 @@ def test_a_dtype_that_torch_refuses_is_refused_before_any_message(
 
 @pytest.mark.parametrize("call", [ms.add, operator.iadd, operator.lt, lambda x, y: ms.where(y > 0, y, x)])
 def test_A12_operands_on_different_communicators(comm: Comm, call: Any, raises_alike: Any) -> None:
-    words = r"operands must be on one communicator, got (MPI|Thread|Torch|Single)Communication of \d+ ranks and another"
+    kinds = "(MPI|Thread|Torch|Single)Communication"
+    words = rf"operands must be on one communicator, got {kinds} of \d+ ranks and another"
     same_ranks = comm.split(0)
     assert same_ranks is not None
     for other in (ms.MPI_SELF, same_ranks):
