@@ -23,6 +23,7 @@ from minisplit.core.collectives import (
     Collective,
     Gradients,
     Tensors,
+    alias,
     apply,
     keep_on_root,
     linear,
@@ -137,7 +138,7 @@ class _Enter(Collective):
         moved = _move(sums, self.moves, self.comm)
         # The token is an output of this node, so that an edge to it is one to this node. Its gradient is zero.
         token = torch.zeros((), device=tensors[0].device)
-        return [token, *[_alias(x) if y is x else y for x, y in zip(sums, moved, strict=True)]]
+        return [token, *[alias(x) if y is x else y for x, y in zip(sums, moved, strict=True)]]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         # Only what is wanted is sent: an input of integers has a gradient of no use.
@@ -164,7 +165,7 @@ class _Link(Collective):
     token: torch.Tensor
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [_alias(tensors[1])]
+        return [alias(tensors[1])]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         zero, gradient = torch.zeros_like(self.token), gradients[0]
@@ -188,7 +189,7 @@ def count_once(output: torch.Tensor, root: int, comm: Communication) -> torch.Te
     Local. The backward pass of a backward pass is one broadcast.
     """
     # A broadcast of what all ranks have already, so that no message is sent.
-    return linear(output, comm, _alias, lambda gradient: keep_on_root(gradient, tuple(gradient.shape), root, comm))
+    return linear(output, comm, alias, lambda gradient: keep_on_root(gradient, tuple(gradient.shape), root, comm))
 
 
 def _reduce(wanted: Sequence[bool], tensors: Tensors, comm: Communication) -> Tensors:
@@ -287,8 +288,3 @@ def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> 
     return [moved.get(i, x) for i, x in enumerate(tensors)]
 
 
-def _alias(x: torch.Tensor) -> torch.Tensor:
-    """A tensor of the same memory that is no view of `x`: autograd forbids to change views of a node in place."""
-    plain = x.detach().resolve_conj().resolve_neg()
-    alias: torch.Tensor = plain.new_empty(0).set_(plain)  # type: ignore[call-overload]
-    return alias

@@ -13,6 +13,7 @@ from minisplit.core.collectives import all_reduce_gradient, linear
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
+from minisplit.core.transforms import is_followed
 from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
@@ -265,7 +266,7 @@ def _sums_after(part: torch.Tensor, comm: Communication) -> torch.Tensor:
 
 def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     """Return the product of the parts of the ranks before this one. Collective: one scan, or one gather."""
-    if not (part.requires_grad and torch.is_grad_enabled()):
+    if not is_followed(part):
         return comm.scan(part, "prod")
     # The gradient of a factor is the product of the others, also where the factor is 0 (see `product`). So each
     # rank gets the factors of all.

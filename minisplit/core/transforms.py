@@ -1,0 +1,91 @@
+"""What autograd and the transforms of `torch.func` have made of a tensor, and whether they follow it.
+
+Here are the names of torch for this that torch does not promise to keep, beside those of `minisplit.vmap.functorch`.
+Tried with torch 2.13.0. They are `torch._C._functorch`, whose wrappers hold a tensor for each transform that is
+around it; `torch._functorch`, which leaves all transforms for a while; and the number of the level of forward mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch._C import _functorch
+from torch._functorch import pyfunctorch
+from torch.autograd import forward_ad
+
+_are_transforms_active = torch._C._are_functorch_transforms_active
+_is_wrapped = _functorch.is_functorch_wrapped_tensor
+# In a `with` block forward mode is on.
+forward_mode = partial(forward_ad._set_fwd_grad_enabled, True)
+# Whether a tensor is a batch of those of the first form of `torch.vmap`, by which `torch.autograd` still computes
+# batches of gradients: `is_grads_batched=True`, and `vectorize=True` of its Jacobians.
+is_in_old_batch = _functorch.is_legacy_batchedtensor
+# Within a transform even `detach` would put a wrapper around its result. In a `with` block no transform is around.
+outside_transforms = pyfunctorch.temporarily_clear_interpreter_stack
+
+
+def is_followed(x: torch.Tensor) -> bool:
+    """Whether derivatives or batches are computed through functions of `x`, which must then be those of autograd.
+
+    It may require a gradient, or have a tangent, or a transform of `torch.func` may be around.
+    """
+    return (
+        (x.requires_grad and torch.is_grad_enabled())
+        or _are_transforms_active()
+        or has_tangent(x)
+        or is_in_old_batch(x)
+    )
+
+
+def has_tangent(x: torch.Tensor) -> bool:
+    """Whether `x` is dual on the level of forward mode that is open. One within a transform is dual for that alone."""
+    return (
+        forward_ad._current_level >= 0
+        and torch._C._is_fwd_grad_enabled()
+        and not (_is_wrapped(x) or is_in_old_batch(x))
+        and forward_ad.unpack_dual(x).tangent is not None
+    )
+
+
+def map_old_batch(func: Callable[..., Sequence[torch.Tensor]], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return `func(*tensors)`, where some tensors are in a batch of the first form, by the present form."""
+    level = torch._C._vmapmode_increment_nesting()
+    torch._C._vmapmode_decrement_nesting()
+    level -= 1
+    are_batched = [is_in_old_batch(x) for x in tensors]
+    # The 1 would be the size of the batch of a tensor that has none.
+    plain = [torch._remove_batch_dim(x, level, 1, 0) if has else x for x, has in zip(tensors, are_batched, strict=True)]
+    mapped = torch.vmap(lambda *given: tuple(func(*given)), tuple(0 if has else None for has in are_batched))
+    # Contiguous, as that form asks of a tangent that the batch be in front in memory too.
+    return [torch._add_batch_dim(x.contiguous(), 0, level) for x in mapped(*plain)]
+
+
+def spread(x: torch.Tensor) -> torch.Tensor:
+    """Return `x` with the axes of all `torch.vmap` that are around, so that it has the same ones on all ranks.
+
+    A gradient or a tangent may lack one where it is zero, or does not depend on what is mapped.
+    """
+    for interpreter in pyfunctorch.retrieve_all_functorch_interpreters():
+        if isinstance(interpreter, pyfunctorch.VmapInterpreter):
+            with outside_transforms():
+                zeros = torch.zeros(interpreter.batch_size(), dtype=x.dtype, device=x.device)
+            x = x + _functorch._add_batch_dim(zeros, 0, interpreter.level())
+    return x
+
+
+def unwrap(x: torch.Tensor) -> torch.Tensor:
+    """The tensor with the values, beneath the wrappers that `torch.func` puts around it. They have no memory."""
+    while _is_wrapped(x):
+        x = _functorch.get_unwrapped(x)
+    return x
+
+
+def is_batched(x: torch.Tensor) -> bool:
+    """Whether `torch.vmap` is around, and has an axis of `x` that shapes do not show."""
+    while _is_wrapped(x):
+        if _functorch.is_batchedtensor(x):
+            return True
+        x = _functorch.get_unwrapped(x)
+    return False
