@@ -6,7 +6,6 @@ or torch's own refusal. What minisplit refuses is in a table of its own, with th
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 

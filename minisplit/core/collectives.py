@@ -56,10 +56,13 @@ class Collective(ABC):
         The ranks that make the call.
     keeps_tensors : bool
         Whether `backward` needs the inputs and outputs. A linear collective needs neither.
+    is_one : bool
+        Whether all outputs come of all inputs, and so have a batch if one input has. Else each comes of its own.
     """
 
     comm: Communication
     keeps_tensors = False
+    is_one = True
 
     @abstractmethod
     def forward(self, *tensors: torch.Tensor) -> Tensors:
@@ -69,7 +72,7 @@ class Collective(ABC):
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         """Compute the gradients of the inputs from those of the outputs.
 
-        It is differentiable itself, since its own parts are. `kept` has inputs, then outputs, if `keeps_tensors`;
+        It is differentiable itself, since its own parts are. `kept` is what `keep` returned, if `keeps_tensors`;
         `wanted` says which inputs require a gradient.
         """
 
@@ -84,8 +87,12 @@ class Collective(ABC):
         """Return the collective of `size` calls, and the axis of the tensors along which these lie."""
         return self, -1
 
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        """Return the tensors that `backward` needs, if `keeps_tensors`."""
+        return (*inputs, *outputs)
+
     def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
-        """Which outputs differ between the calls of a batch, given which inputs do."""
+        """Which outputs have the calls of a batch along an axis, given which inputs do."""
         return inputs
 
 
@@ -122,15 +129,25 @@ def _apply_to_duals(collective: Collective, tensors: Tensors) -> Tensors:
     primals = [unpack_dual(x).primal for x in tensors]
     tangents = [_or_zeros(unpack_dual(x).tangent, x) for x in tensors]
     outputs = apply(collective, *primals)
-    found = collective.tangent((*primals, *outputs) if collective.keeps_tensors else (), tangents)
+    found = collective.tangent(collective.keep(primals, outputs) if collective.keeps_tensors else (), tangents)
     return [
-        x if tangent is None or not is_differentiable(x) else make_dual(x, tangent)
+        x if tangent is None or not is_differentiable(x) else make_dual(_own_elements(x), tangent)
         for x, tangent in zip(outputs, found, strict=True)
     ]
 
 
+def _own_elements(x: torch.Tensor) -> torch.Tensor:
+    """The tensor, copied where elements share memory: torch lays the tangent out alike, and writes into it."""
+    return x.contiguous() if 0 in x.stride() else x
+
+
 def _or_zeros(tangent: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(x) if tangent is None else tangent
+
+
+def _repeat(x: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """The tensor once for each call of a batch, which costs no memory."""
+    return x.unsqueeze(axis).expand((size, *x.shape) if axis == 0 else (*x.shape, size))
 
 
 def is_differentiable(x: torch.Tensor) -> bool:
@@ -156,8 +173,9 @@ class _Apply(torch.autograd.Function):
         ctx.mark_non_differentiable(*[x for x in output if not is_differentiable(x)])
         ctx.are_differentiable = [is_differentiable(x) for x in output]
         if ctx.collective.keeps_tensors:
-            ctx.save_for_backward(*tensors, *output)
-            ctx.save_for_forward(*tensors, *output)
+            kept = ctx.collective.keep(tensors, output)
+            ctx.save_for_backward(*kept)
+            ctx.save_for_forward(*kept)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -185,9 +203,16 @@ class _Apply(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], collective: Collective, *tensors: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, ...], tuple[int | None, ...]]:
         batched, axis = collective.batched(info.batch_size)
-        moved = [x if dim is None else x.movedim(dim, axis) for x, dim in zip(tensors, in_dims[1:], strict=True)]
+        moved = [
+            x.movedim(dim, axis)
+            if dim is not None
+            else _repeat(x, axis, info.batch_size)
+            if collective.is_one
+            else x
+            for x, dim in zip(tensors, in_dims[1:], strict=True)
+        ]
         outputs = tuple(apply(batched, *moved))
-        has_batch = collective.has_batch([dim is not None for dim in in_dims[1:]])
+        has_batch = collective.has_batch([collective.is_one or dim is not None for dim in in_dims[1:]])
         return outputs, tuple(axis % x.ndim if has else None for x, has in zip(outputs, has_batch, strict=True))
 
 
@@ -252,6 +277,8 @@ def redistribute_all(shards: Tensors, pairs: Sequence[LayoutPair], comm: Communi
 class _Redistribute(Collective):
     comm: Communication
     pairs: tuple[LayoutPair, ...]
+
+    is_one = False
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         comm, moves = self.comm, [elements_moved(src, dst) > 0 for src, dst in self.pairs]

@@ -15,7 +15,8 @@ from torch._C import _functorch
 from torch._functorch import pyfunctorch
 from torch.autograd import forward_ad
 
-_are_transforms_active = torch._C._are_functorch_transforms_active
+# Whether a transform of `torch.func` is around.
+is_transformed = torch._C._are_functorch_transforms_active
 _is_wrapped = _functorch.is_functorch_wrapped_tensor
 # In a `with` block forward mode is on.
 forward_mode = partial(forward_ad._set_fwd_grad_enabled, True)
@@ -33,10 +34,20 @@ def is_followed(x: torch.Tensor) -> bool:
     """
     return (
         (x.requires_grad and torch.is_grad_enabled())
-        or _are_transforms_active()
+        or is_transformed()
         or has_tangent(x)
         or is_in_old_batch(x)
     )
+
+
+def is_tracked(x: torch.Tensor) -> bool:
+    """Whether `x` itself requires a gradient, has a tangent, or is a tensor of a transform that is around."""
+    return x.requires_grad or _is_wrapped(x) or has_tangent(x)
+
+
+def is_plain() -> bool:
+    """Whether neither forward mode is on nor a transform around, so that there are but gradients of autograd."""
+    return forward_ad._current_level < 0 and not is_transformed()
 
 
 def has_tangent(x: torch.Tensor) -> bool:
@@ -49,17 +60,50 @@ def has_tangent(x: torch.Tensor) -> bool:
     )
 
 
-def map_old_batch(func: Callable[..., Sequence[torch.Tensor]], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def map_old_batch(
+    func: Callable[..., Sequence[torch.Tensor]], tensors: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """Return `func(*tensors)`, where some tensors are in a batch of the first form, by the present form."""
-    level = torch._C._vmapmode_increment_nesting()
-    torch._C._vmapmode_decrement_nesting()
-    level -= 1
+    level = _old_level()
     are_batched = [is_in_old_batch(x) for x in tensors]
     # The 1 would be the size of the batch of a tensor that has none.
-    plain = [torch._remove_batch_dim(x, level, 1, 0) if has else x for x, has in zip(tensors, are_batched, strict=True)]
+    plain = [
+        torch._remove_batch_dim(x, level, 1, 0) if has else x for x, has in zip(tensors, are_batched, strict=True)
+    ]
     mapped = torch.vmap(lambda *given: tuple(func(*given)), tuple(0 if has else None for has in are_batched))
     # Contiguous, as that form asks of a tangent that the batch be in front in memory too.
     return [torch._add_batch_dim(x.contiguous(), 0, level) for x in mapped(*plain)]
+
+
+def old_batch(x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """Return the tensor of a whole batch of the first form, with the batch in front, and what makes that of a tensor.
+
+    Of a tensor in no batch: itself, and a function that returns what it is given.
+    """
+    if not is_in_old_batch(x):
+        return x, lambda x: x
+    level = _old_level()
+    return torch._remove_batch_dim(x, level, 1, 0), lambda x: torch._add_batch_dim(x.contiguous(), 0, level)
+
+
+def in_batch_of(others: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tensors that are all in a batch of the first form, if one of the others is."""
+    example = next(filter(is_in_old_batch, others), None)
+    if example is None:
+        return list(tensors)
+    whole, put_back = old_batch(example)
+    return [x if is_in_old_batch(x) else put_back(x.expand(len(whole), *x.shape)) for x in tensors]
+
+
+def _old_level() -> int:
+    level: int = torch._C._vmapmode_increment_nesting()
+    torch._C._vmapmode_decrement_nesting()
+    return level - 1
+
+
+def keeps_graph() -> bool:
+    """Whether the backward pass that runs was called with `retain_graph=True`."""
+    return bool(torch._C._autograd._get_current_graph_task_keep_graph())
 
 
 def spread(x: torch.Tensor) -> torch.Tensor:

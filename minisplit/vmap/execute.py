@@ -17,7 +17,7 @@ from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap import functorch
-from minisplit.vmap.autograd import check_gradients
+from minisplit.vmap.autograd import Entry, check_gradients
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import Batch, Dims, sample_shape
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
@@ -91,7 +91,7 @@ class VmapTask:
             outputs = [
                 functorch.remove_batch_dim(x, level, samples, dim)
                 if dim is not None and functorch.is_batchedtensor(x)
-                else _same_for_all(i, x, dim, samples)
+                else _same_for_all(i, x, dim, samples, level)
                 for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
             ]
         finally:
@@ -135,7 +135,7 @@ def run(
     rank: int,
     chunk_size: ChunkSize = None,
     captured: Tensors = (),
-    token: torch.Tensor | None = None,
+    entry: Entry | None = None,
     advance: Advance | None = None,
 ) -> Outcome:
     """Map the consecutive samples of some pieces, `count` in all and at least one, `chunk_size` at a time.
@@ -185,7 +185,7 @@ def run(
             doing, tensors, watched = "reading", (), []  # noqa: PLW2901 - before the next piece is waited for
         start, doing = begin, "checking"
         assert whole is not None, "there is at least one sample"
-        check_gradients(whole.outputs, token)
+        check_gradients(whole.outputs, entry)
         outputs = _describe(whole, batch, task.gradients)
         message = outputs.pickled() if rank == batch.root else b""
     except KeyboardInterrupt:
@@ -271,11 +271,11 @@ def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
-def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
+def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int, level: int) -> torch.Tensor:
     """Repeat along `dim` an output that is the same for every sample; ValueError if it is not, for None."""
     if dim is not None:  # torch.vmap repeats along the first axis, whatever out_dims says
         return x.unsqueeze(dim).expand(*x.shape[:dim], samples, *x.shape[dim:])
-    if functorch.is_batchedtensor(x):
+    if functorch.maybe_get_level(x) == level:  # not that of a torch.vmap around the call
         raise ValueError(
             f"out_dims is None for output {index}, so it must be the same for every sample, but it was computed "
             "from mapped inputs; give it an axis in out_dims"
@@ -324,7 +324,7 @@ def _allocate(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
         else:
             shape = list(out.shape)
             shape[dim] = samples
-            wholes.append(torch.empty(shape, dtype=out.dtype, device=out.device))
+            wholes.append(out.new_empty(shape))
     return part._replace(outputs=wholes)
 
 

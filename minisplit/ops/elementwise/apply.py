@@ -247,11 +247,7 @@ def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.T
     shard, src = x._larray, x._layout
     if wanted is not None and wanted != src:
         # A replicated operand is cut without a copy, but not within autograd: all ranks must send its gradient.
-        if (
-            src.split is None
-            and wanted.split is not None
-            and not is_followed(shard)
-        ):
+        if src.split is None and wanted.split is not None and not is_followed(shard):
             start, stop = wanted.span(x._comm.rank)
             return shard.narrow(wanted.split, start, stop - start)
         warn_of_move(shard.itemsize, src, wanted, x._comm)

@@ -92,7 +92,6 @@ class _TallQR(Collective):
         hermitian, r = all_reduce_gradient(hermitian, self.comm), all_reduce_gradient(r, self.comm)
         return [torch.linalg.solve_triangular(r.mH, dq + q @ hermitian, upper=False, left=False)]
 
-
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
         # dQ R + Q dR = dA. With M = Q^H dA R^-1 the upper triangle dR R^-1, whose diagonal is real, is that of
         # M + M^H, but half of its diagonal.
