@@ -213,7 +213,6 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
     "value_and_grad": lambda f: func.grad_and_value(scalar(f))(W),
     "vjp": lambda f: (lambda y, back: back(torch.ones_like(y)))(*func.vjp(f, W)),
     "jvp": lambda f: func.jvp(f, (W,), (V,)),
-    "linearize": lambda f: (lambda y, forward: forward(V))(*func.linearize(f, W)),
     "jacrev": lambda f: func.jacrev(f)(W),
     "jacfwd": lambda f: func.jacfwd(f)(W),
     "hessian": lambda f: func.hessian(scalar(f))(W),

@@ -426,6 +426,17 @@ def all_to_all(
     return linear(blocks, comm, exchange, send_back)
 
 
+def cat(pieces: Tensors, axis: int) -> torch.Tensor:
+    """Return pieces joined along an axis, each of which gets a gradient in the backward pass.
+
+    `torch.cat` has none for a piece without elements that has one axis. A rank with such a piece would not come to the
+    collective call that other ranks make for the gradient of a gradient.
+    """
+    if pieces[0].ndim > 1:
+        return torch.cat(list(pieces), axis)
+    return torch.cat([x.unsqueeze(-1) for x in pieces]).squeeze(-1)
+
+
 def reverse_ranks(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
     """Give this rank's shard to the rank as far from the last as this one is from the first.
 
@@ -461,7 +472,7 @@ def halo_exchange(
     starts = (give[:, 0] - bounds[rank]).tolist()
     pieces = [shard.narrow(axis, start, count) for start, count in zip(starts, send_counts, strict=True)]
     purpose = ("spans of", layout, *spans)
-    halo = all_to_all(torch.cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
+    halo = all_to_all(cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
     before = sum(recv_counts[:rank])
     after = sum(recv_counts) - before
-    return torch.cat([halo.narrow(axis, 0, before), kept, halo.narrow(axis, before, after)], axis)
+    return cat([halo.narrow(axis, 0, before), kept, halo.narrow(axis, before, after)], axis)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import all_reduce_gradient, linear
+from minisplit.core.collectives import all_reduce_gradient, cat, linear
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
@@ -233,7 +233,7 @@ def _accumulate_along(rule: _Rule, x: DNDarray, axis: int | None, dtype: Dtype, 
         # Where the axis is split, only rank 0 holds the first index.
         if layout.split != axis or x._comm.rank == 0:
             row = [1 if place == axis else n for place, n in enumerate(result.shape)]
-            result = torch.cat([result.new_full(row, rule.initial), result], axis)
+            result = cat([result.new_full(row, rule.initial), result], axis)
         layout = _layout_with_initial(layout, axis)
     return DNDarray._wrap(result, layout, x._comm)
 
