@@ -25,6 +25,7 @@ def values(*shape: int, seed: int = 3) -> torch.Tensor:
 
 
 W, V, ROWS, MATRIX = values(SIZE), values(SIZE, seed=4), values(7, SIZE), values(SIZE, 4, seed=5)
+UPPER, LOWER = values(SIZE, 3, seed=7), values(4, 3, seed=8)
 MASK = torch.tensor([True, False, True, True, False])
 
 
@@ -168,7 +169,7 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
 
 
 def square(w: torch.Tensor) -> torch.Tensor:
-    return torch.cat([w.reshape(-1, 1) * values(5, 3, seed=7), values(4, 3, seed=8)])
+    return torch.cat([w.reshape(-1, 1) * UPPER, LOWER])
 
 
 def positive_r(x: torch.Tensor) -> torch.Tensor:

@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.forward_ad import make_dual, unpack_dual
+from torch.autograd.forward_ad import unpack_dual
 
 from minisplit.core.communication.protocol import Communication, messages_of
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved, plan
 from minisplit.core.transforms import (
     forward_mode,
-    has_tangent,
     is_followed,
     is_in_old_batch,
     map_old_batch,
@@ -114,35 +113,19 @@ def apply(collective: Collective, *tensors: torch.Tensor) -> Tensors:
     """
     if any(map(is_in_old_batch, tensors)):
         return map_old_batch(partial(apply, collective), tensors)
-    if any(map(has_tangent, tensors)):
-        return _apply_to_duals(collective, tensors)
     if any(map(is_followed, tensors)):
         outputs: Tensors = _Apply.apply(collective, *tensors)  # type: ignore[no-untyped-call]
         return outputs
     return collective.forward(*[x.detach() for x in tensors])
 
 
-def _apply_to_duals(collective: Collective, tensors: Tensors) -> Tensors:
-    """Call a collective of tensors of which some have tangents, by `torch.autograd.forward_ad`."""
-    # Not by autograd's function: what is given to that may have a batch of tangents, on a level of `torch.vmap` that
-    # torch leaves where the tensors themselves are not batched.
-    primals = [unpack_dual(x).primal for x in tensors]
-    tangents = [_or_zeros(unpack_dual(x).tangent, x) for x in tensors]
-    outputs = apply(collective, *primals)
-    found = collective.tangent(collective.keep(primals, outputs) if collective.keeps_tensors else (), tangents)
-    return [
-        x if tangent is None or not is_differentiable(x) else make_dual(_own_elements(x), tangent)
-        for x, tangent in zip(outputs, found, strict=True)
-    ]
-
-
-def _own_elements(x: torch.Tensor) -> torch.Tensor:
-    """The tensor, copied where elements share memory: torch lays the tangent out alike, and writes into it."""
-    return x.contiguous() if 0 in x.stride() else x
-
-
-def _or_zeros(tangent: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(x) if tangent is None else tangent
+def _no_view(x: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same memory that is no view: for forward mode, views come of views only."""
+    if not x._is_view():
+        return x
+    plain = x.resolve_conj().resolve_neg()
+    own: torch.Tensor = plain.new_empty(0).set_(plain)  # type: ignore[call-overload]
+    return own
 
 
 def _repeat(x: torch.Tensor, axis: int, size: int) -> torch.Tensor:
@@ -165,7 +148,7 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(collective: Collective, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(collective.forward(*tensors))
+        return tuple(map(_no_view, collective.forward(*tensors)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:

@@ -8,6 +8,7 @@ around it; `torch._functorch`, which leaves all transforms for a while; and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -107,15 +108,24 @@ def keeps_graph() -> bool:
 
 
 def spread(x: torch.Tensor) -> torch.Tensor:
-    """Return `x` with the axes of all `torch.vmap` that are around, so that it has the same ones on all ranks.
+    """Return `x` with the axes of all `torch.vmap`, and tangents of all forward modes, that are around the present one.
 
-    A gradient or a tangent may lack one where it is zero, or does not depend on what is mapped.
+    A gradient or a tangent may lack them where it is zero, or does not depend on what is mapped, on one rank only.
     """
-    for interpreter in pyfunctorch.retrieve_all_functorch_interpreters():
+    around = pyfunctorch.retrieve_all_functorch_interpreters()
+    for place, interpreter in enumerate(around):
         if isinstance(interpreter, pyfunctorch.VmapInterpreter):
             with outside_transforms():
                 zeros = torch.zeros(interpreter.batch_size(), dtype=x.dtype, device=x.device)
             x = x + _functorch._add_batch_dim(zeros, 0, interpreter.level())
+        elif isinstance(interpreter, pyfunctorch.JvpInterpreter) and place < len(around) - 1:
+            with outside_transforms():
+                zero = torch.zeros((), dtype=x.dtype, device=x.device)
+            with ExitStack() as stack:
+                for inner in reversed(around[place + 1 :]):
+                    stack.enter_context(inner.lower())
+                zero = forward_ad.make_dual(_functorch._wrap_for_grad(zero, interpreter.level()), zero)
+            x = x + zero
     return x
 
 

@@ -319,7 +319,9 @@ class _Link(Collective):
     keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [alias(tensors[1])]
+        x = tensors[1]
+        # Torch lays a tangent out as its tensor, and writes into it, which elements that share memory forbid.
+        return [x.contiguous() if 0 in x.stride() else alias(x)]
 
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return inputs[:1]

@@ -270,7 +270,9 @@ def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
         return comm.scan(part, "prod")
     # The gradient of a factor is the product of the others, also where the factor is 0 (see `product`). So each
     # rank gets the factors of all.
-    return all_reduce_gradient(gather_parts(part, comm), comm)[: comm.rank].prod(0)
+    parts = all_reduce_gradient(gather_parts(part, comm), comm)
+    # Not the first rows alone: on rank 0 there is none, and no gradient of a gradient would come from its product.
+    return torch.cat([parts[: comm.rank], torch.ones_like(parts[comm.rank :]) + 0 * parts[comm.rank :]]).prod(0)
 
 
 _SUM = _Rule("cumulative_sum", torch.cumsum, torch.sum, _sums_before, torch.add, 0)

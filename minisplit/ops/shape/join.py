@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import cat, redistribute_all
 from minisplit.core.layout import normalise_axis
