@@ -232,12 +232,17 @@ class _Apart(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
         ctx.part, *tensors = inputs
         ctx.save_for_backward(*tensors)
+        ctx.is_freed = False
         # A gradient that does not arrive is none, so that the graph behind that output is left for another pass.
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         part: _Part = ctx.part
+        # On all ranks also where they are not needed: for `torch.utils.checkpoint` the first look at what was saved is
+        # when to compute it again, and on a rank without samples the function's graph has saved nothing.
+        tensors = () if ctx.is_freed and not torch.is_grad_enabled() else ctx.saved_tensors
+        ctx.is_freed = not keeps_graph()
         if not torch.is_grad_enabled():
             with _agreed(part.comm):
                 found = part.differentiate(gradients, create_graph=False)
@@ -253,7 +258,7 @@ class _Apart(torch.autograd.Function):
             outputs, put_back = zip(*map(old_batch, found), strict=True)
         part.is_shared = True
         higher = _Part(part.comm, [*leaves, *part.leaves], list(outputs), is_shared=True)
-        results = _Apart.apply(higher, *whole, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        results = _Apart.apply(higher, *whole, *tensors)  # type: ignore[no-untyped-call]
         return None, *[back(x) for back, x in zip(put_back, results, strict=True)]
 
 
