@@ -102,6 +102,11 @@ def _old_level() -> int:
     return level - 1
 
 
+def has_hooks() -> bool:
+    """Whether what graphs save goes through hooks, as those of `torch.utils.checkpoint`."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
 def keeps_graph() -> bool:
     """Whether the backward pass that runs was called with `retain_graph=True`."""
     return bool(torch._C._autograd._get_current_graph_task_keep_graph())

@@ -44,7 +44,7 @@ from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
 from minisplit.core.pytree import pytree
 from minisplit.core.storage import StoredArray
-from minisplit.core.transforms import has_tangent, in_batch_of, is_followed, is_transformed, keeps_graph, old_batch
+from minisplit.core.transforms import has_tangent, in_batch_of, is_followed, has_hooks, is_transformed, keeps_graph, old_batch
 from minisplit.vmap.batch import Batch
 from minisplit.vmap.pytree import Keywords
 
@@ -166,6 +166,11 @@ def leave(
         places = [i for i, x in enumerate(shards) if x.requires_grad]
         if places:
             part = _Part(comm, entry.leaves, [shards[i] for i in places])
+            if has_hooks():
+                # For `torch.utils.checkpoint` the first look at what a graph has saved is when to compute it all again,
+                # with its collective calls. The function's graph may have saved nothing, as on a rank without samples.
+                leaf = torch.zeros((), requires_grad=True)
+                part.anchor = leaf, leaf.exp()
             for i, x in zip(places, _Apart.apply(part, *entry.entered), strict=True):  # type: ignore[no-untyped-call]
                 results[i] = x
     else:
@@ -188,13 +193,15 @@ class _Part:
     """A graph apart: its `leaves`, and its `outputs`, of which some may not depend on them.
 
     `is_shared` says that a backward pass of it is a graph apart as well, which has nodes of this one. What they saved
-    must outlast a pass through either, since a pass may come to both.
+    must outlast a pass through either, since a pass may come to both. `anchor`, a leaf and an output that has saved
+    something, is for what happens at a look at that.
     """
 
     comm: Communication
     leaves: list[torch.Tensor]
     outputs: list[torch.Tensor]
     is_shared: bool = False
+    anchor: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def differentiate(self, gradients: Sequence[torch.Tensor | None], create_graph: bool) -> list[torch.Tensor]:
         """Return the gradients of the leaves from those of the outputs, None being one that is zero. Local."""
@@ -203,17 +210,22 @@ class _Part:
             for output, gradient in zip(self.outputs, gradients, strict=True)
             if output.requires_grad and gradient is not None
         ]
-        found: Sequence[torch.Tensor | None] = [None] * len(self.leaves)
+        leaves = self.leaves
+        if self.anchor is not None:
+            leaf, output = self.anchor
+            leaves = [*leaves, leaf]
+            pairs.append((output, torch.zeros_like(output)))
+        found: Sequence[torch.Tensor | None] = [None] * len(leaves)
         if pairs:
             found = torch.autograd.grad(
                 [output for output, _ in pairs],
-                self.leaves,
+                leaves,
                 [gradient for _, gradient in pairs],
                 retain_graph=create_graph or self.is_shared or keeps_graph(),
                 create_graph=create_graph,
                 allow_unused=True,
             )
-        own = [torch.zeros_like(x) if y is None else y for x, y in zip(self.leaves, found, strict=True)]
+        own = [torch.zeros_like(x) if y is None else y for x, y in zip(self.leaves, found, strict=False)]
         # On a rank without samples, say, nothing else says that there is a batch of gradients.
         return in_batch_of([x for x in gradients if x is not None], own)
 
@@ -232,17 +244,12 @@ class _Apart(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
         ctx.part, *tensors = inputs
         ctx.save_for_backward(*tensors)
-        ctx.is_freed = False
         # A gradient that does not arrive is none, so that the graph behind that output is left for another pass.
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         part: _Part = ctx.part
-        # On all ranks also where they are not needed: for `torch.utils.checkpoint` the first look at what was saved is
-        # when to compute it again, and on a rank without samples the function's graph has saved nothing.
-        tensors = () if ctx.is_freed and not torch.is_grad_enabled() else ctx.saved_tensors
-        ctx.is_freed = not keeps_graph()
         if not torch.is_grad_enabled():
             with _agreed(part.comm):
                 found = part.differentiate(gradients, create_graph=False)
@@ -258,7 +265,7 @@ class _Apart(torch.autograd.Function):
             outputs, put_back = zip(*map(old_batch, found), strict=True)
         part.is_shared = True
         higher = _Part(part.comm, [*leaves, *part.leaves], list(outputs), is_shared=True)
-        results = _Apart.apply(higher, *whole, *tensors)  # type: ignore[no-untyped-call]
+        results = _Apart.apply(higher, *whole, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return None, *[back(x) for back, x in zip(put_back, results, strict=True)]
 
 
