@@ -138,7 +138,8 @@ def reduce_over_ranks(
         for output, total in zip(outputs, totals, strict=True):
             result = (total / samples if output.how == "mean" else total).to(output.dtype)
             # A node of several outputs requires a gradient of all, if of one.
-            complete[output.place] = result if output.requires_grad else result.detach()
+            mixed = result.requires_grad and not output.requires_grad
+            complete[output.place] = result.detach() if mixed else result
     return complete
 
 
