@@ -81,11 +81,16 @@ def refuse_random_functions(generators: Sequence[torch.Generator]) -> Iterator[N
     """RuntimeError, as in a map, if one of these generators is drawn from within a `with` block."""
     before = [generator.get_state() for generator in generators]
     as_bytes = list(map(bytes_of, before))
-    yield
-    for generator, state, known in zip(generators, before, as_bytes, strict=True):
-        if bytes_of(generator.get_state()) != known:
-            generator.set_state(state)
-            raise RuntimeError(
-                "vmap: called random operation while in randomness error mode: func has drawn from a generator of "
-                "torch, and would draw other numbers on another number of ranks"
-            )
+    drawn_from = []
+    try:
+        yield
+    finally:
+        for generator, state, known in zip(generators, before, as_bytes, strict=True):
+            if bytes_of(generator.get_state()) != known:
+                generator.set_state(state)
+                drawn_from.append(generator)
+    if drawn_from:
+        raise RuntimeError(
+            "vmap: called random operation while in randomness error mode: func has drawn from a generator of "
+            "torch, and would draw other numbers on another number of ranks"
+        )

@@ -192,6 +192,20 @@ def test_random_functions_raise_unless_they_are_allowed(comm: Comm, raises_alike
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("randomness", ["error", "different"])
+def test_an_error_after_a_draw_leaves_torchs_generator_as_it_was(
+    comm: Comm, raises_alike: Any, randomness: str
+) -> None:
+    def fails(v: torch.Tensor) -> torch.Tensor:
+        torch.poisson(v)
+        raise ValueError("after the draw")
+
+    before = torch.get_rng_state()
+    with raises_alike(ValueError, "after the draw"):
+        ms.vmap(fails, randomness=randomness, loop=True)(ms.ones((4, 3), split=0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_generator_that_func_is_given_or_makes(comm: Comm, raises_alike: Any) -> None:
     x = ms.ones((4, 3), split=0)
     with raises_alike(RuntimeError, 'hint: .*randomness="different"'):
