@@ -6,6 +6,10 @@ a gather is a cut, that of an all-to-all is the reverse all-to-all, that of a su
 extremes, the variance, QR) subclasses `Collective` where it is computed, and says what its gradient is.
 
 A replicated tensor has a replicated gradient: each rank has the whole of it, and it counts once.
+
+Forward mode and `torch.vmap` around a collective need no other code. The tangent of what is linear is the collective
+of the tangent. A batch of calls is one call for tensors with one more axis, behind those that the collective knows
+of, so that no split axis moves.
 """
 
 from __future__ import annotations
@@ -19,10 +23,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
 from minisplit.core.communication.protocol import Communication, messages_of
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved, plan
+from minisplit.core.transforms import (
+    forward_mode,
+    is_followed,
+    is_in_old_batch,
+    map_old_batch,
+    spread,
+)  # fmt: skip
 
 # From which layout, and to which.
 LayoutPair = tuple[Layout, Layout]
@@ -32,9 +44,10 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Collective(ABC):
-    """A function of this rank's tensors that all ranks call together, and its gradient.
+    """A function of this rank's tensors that all ranks call together, with its gradient and its tangent.
 
-    Subclasses are frozen dataclasses: what autograd keeps until the backward pass.
+    Subclasses are frozen dataclasses: what autograd keeps until the backward pass. Tensors may have further axes
+    behind those of which a collective knows.
 
     Attributes
     ----------
@@ -42,10 +55,13 @@ class Collective(ABC):
         The ranks that make the call.
     keeps_tensors : bool
         Whether `backward` needs the inputs and outputs. A linear collective needs neither.
+    is_one : bool
+        Whether all outputs come of all inputs, and so have a batch if one input has. Else each comes of its own.
     """
 
     comm: Communication
     keeps_tensors = False
+    is_one = True
 
     @abstractmethod
     def forward(self, *tensors: torch.Tensor) -> Tensors:
@@ -55,13 +71,32 @@ class Collective(ABC):
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         """Compute the gradients of the inputs from those of the outputs.
 
-        It is differentiable itself, since its own parts are. `kept` has inputs, then outputs, if `keeps_tensors`;
+        It is differentiable itself, since its own parts are. `kept` is what `keep` returned, if `keeps_tensors`;
         `wanted` says which inputs require a gradient.
         """
 
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        """Compute the tangents of the outputs from those of the inputs: as the outputs, if it is linear.
+
+        It is differentiable, as `backward` is.
+        """
+        return apply(self, *tangents)
+
+    def batched(self, size: int) -> tuple[Collective, int]:
+        """Return the collective of `size` calls, and the axis of the tensors along which these lie."""
+        return self, -1
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        """Return the tensors that `backward` needs, if `keeps_tensors`."""
+        return (*inputs, *outputs)
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        """Which outputs have the calls of a batch along an axis, given which inputs do."""
+        return inputs
+
 
 def apply(collective: Collective, *tensors: torch.Tensor) -> Tensors:
-    """Call a collective, as part of autograd's graph where one of its tensors requires a gradient.
+    """Call a collective, as part of autograd's graph where one of its tensors is followed.
 
     Parameters
     ----------
@@ -76,10 +111,31 @@ def apply(collective: Collective, *tensors: torch.Tensor) -> Tensors:
     sequence of torch.Tensor
         This rank's outputs.
     """
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+    if any(map(is_in_old_batch, tensors)):
+        return map_old_batch(partial(apply, collective), tensors)
+    if any(map(is_followed, tensors)):
         outputs: Tensors = _Apply.apply(collective, *tensors)  # type: ignore[no-untyped-call]
         return outputs
     return collective.forward(*[x.detach() for x in tensors])
+
+
+def _no_view(x: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same memory that is no view: for forward mode, views come of views only."""
+    if not x._is_view():
+        return x
+    plain = x.resolve_conj().resolve_neg()
+    own: torch.Tensor = plain.new_empty(0).set_(plain)  # type: ignore[call-overload]
+    return own
+
+
+def _repeat(x: torch.Tensor, axis: int, size: int) -> torch.Tensor:
+    """The tensor once for each call of a batch, which costs no memory."""
+    return x.unsqueeze(axis).expand((size, *x.shape) if axis == 0 else (*x.shape, size))
+
+
+def is_differentiable(x: torch.Tensor) -> bool:
+    """Whether a tensor has a dtype in which there are derivatives."""
+    return x.is_floating_point() or x.is_complex()
 
 
 class _Apply(torch.autograd.Function):
@@ -92,14 +148,17 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(collective: Collective, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(collective.forward(*tensors))
+        return tuple(map(_no_view, collective.forward(*tensors)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
         ctx.collective, *tensors = inputs
-        ctx.mark_non_differentiable(*[x for x in output if not (x.is_floating_point() or x.is_complex())])
+        ctx.mark_non_differentiable(*[x for x in output if not is_differentiable(x)])
+        ctx.are_differentiable = [is_differentiable(x) for x in output]
         if ctx.collective.keeps_tensors:
-            ctx.save_for_backward(*tensors, *output)
+            kept = ctx.collective.keep(tensors, output)
+            ctx.save_for_backward(*kept)
+            ctx.save_for_forward(*kept)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -111,8 +170,33 @@ class _Apply(torch.autograd.Function):
         # On a GPU autograd runs this in a thread of its own, while the one that called `backward()` waits. On one
         # rank no call is made, and a communicator that was freed has nobody to take it over from.
         with comm.taken_over() if comm.size > 1 else nullcontext():
-            found = ctx.collective.backward(kept, gradients, wanted)
+            found = ctx.collective.backward(kept, [*map(spread, gradients)], wanted)
         return None, *found
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        kept = [unpack_dual(x).primal for x in ctx.saved_tensors] if ctx.collective.keeps_tensors else ()
+        # Torch turns forward mode off here, without which a tangent of a tangent would lose its second half.
+        with forward_mode():
+            found = ctx.collective.tangent(kept, [*map(spread, tangents)])
+        return tuple(x if has_one else None for x, has_one in zip(found, ctx.are_differentiable, strict=True))
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], collective: Collective, *tensors: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[int | None, ...]]:
+        batched, axis = collective.batched(info.batch_size)
+        moved = [
+            x.movedim(dim, axis)
+            if dim is not None
+            else _repeat(x, axis, info.batch_size)
+            if collective.is_one
+            else x
+            for x, dim in zip(tensors, in_dims[1:], strict=True)
+        ]
+        outputs = tuple(apply(batched, *moved))
+        has_batch = collective.has_batch([collective.is_one or dim is not None for dim in in_dims[1:]])
+        return outputs, tuple(axis % x.ndim if has else None for x, has in zip(outputs, has_batch, strict=True))
 
 
 def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose: Linear) -> torch.Tensor:
@@ -120,7 +204,7 @@ def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose
 
     `transpose` is differentiable itself: most often it is made by this function too.
     """
-    if tensor.requires_grad and torch.is_grad_enabled():
+    if is_followed(tensor):
         return apply(_Linear(comm, forward, transpose), tensor)[0]
     return forward(tensor)
 
@@ -148,8 +232,9 @@ def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communicat
     -------------
     Collective: one exchange. Its backward pass is the reverse exchange.
     """
-    if shard.requires_grad and torch.is_grad_enabled():
+    if is_followed(shard):
         return apply(_Redistribute(comm, ((src, dst),)), shard)[0]
+    src, dst = (_with_axes_of(shard, layout) for layout in (src, dst))
     moved = elements_moved(src, dst)
     if src == dst or comm.size == 1:
         return shard.clone(memory_format=torch.contiguous_format)
@@ -177,6 +262,8 @@ class _Redistribute(Collective):
     comm: Communication
     pairs: tuple[LayoutPair, ...]
 
+    is_one = False
+
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         comm, moves = self.comm, [elements_moved(src, dst) > 0 for src, dst in self.pairs]
         if sum(moves) < 2:
@@ -184,10 +271,11 @@ class _Redistribute(Collective):
         # What moves goes by one exchange for all of it.
         results, purpose = [], list[object]()
         send, recv = list[tuple[int, torch.Tensor]](), list[tuple[int, torch.Tensor]]()
-        for x, (src, dst), is_moving in zip(tensors, self.pairs, moves, strict=True):
+        for x, pair, is_moving in zip(tensors, self.pairs, moves, strict=True):
             if not is_moving:
-                results.append(redistribute(x, src, dst, comm))
+                results.append(redistribute(x, *pair, comm))
                 continue
+            src, dst = (_with_axes_of(x, layout) for layout in pair)
             move = plan(src, dst, comm.rank)
             results.append(torch.empty(move.target_shape, dtype=x.dtype, device=x.device))
             sent, received = messages_of(x, results[-1], move)
@@ -204,6 +292,14 @@ class _Redistribute(Collective):
         found = redistribute_all([gradients[place] for place in places], back, self.comm)
         by_place = dict(zip(places, found, strict=True))
         return [by_place.get(place) for place in range(len(wanted))]
+
+
+def _with_axes_of(shard: torch.Tensor, layout: Layout) -> Layout:
+    """The layout with the axes that a shard has behind those of the layout, if it has more."""
+    if shard.ndim == len(layout.shape):
+        return layout
+    more = tuple(shard.shape[len(layout.shape) :])
+    return Layout((*layout.shape, *more), layout.split, layout.ranks, layout.ragged)
 
 
 def all_reduce(part: torch.Tensor, comm: Communication) -> torch.Tensor:
@@ -225,9 +321,18 @@ def all_reduce_gradient(whole: torch.Tensor, comm: Communication) -> torch.Tenso
     -------------
     Local. Its backward pass is collective: one allreduce, so that the gradient is replicated too.
     """
-    if not (whole.requires_grad and torch.is_grad_enabled()):
+    if not is_followed(whole):
         return whole
-    return linear(whole, comm, lambda x: x.view_as(x), partial(all_reduce, comm=comm))
+    return linear(whole, comm, alias, partial(all_reduce, comm=comm))
+
+
+def alias(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of the same memory, for a linear collective that changes nothing.
+
+    Writing into one is noticed where autograd needs the other. It is no view for autograd, which forbids to write
+    into views that come out of a function of several outputs, and asks of their tangents that they be views as well.
+    """
+    return x.detach().resolve_conj().resolve_neg()
 
 
 def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Communication) -> torch.Tensor:
@@ -238,22 +343,37 @@ def broadcast(piece: torch.Tensor, shape: tuple[int, ...], root: int, comm: Comm
     Collective: one broadcast. Its backward pass is local: the gradient is replicated, and that of the root flows
     back.
     """
-    own_shape = tuple(piece.shape)
-
-    def send(piece: torch.Tensor) -> torch.Tensor:
-        return comm.broadcast(piece if comm.rank == root else piece.new_empty(shape), root)
-
-    return linear(piece, comm, send, lambda gradient: keep_on_root(gradient, own_shape, root, comm))
+    return _broadcast(piece, tuple(piece.shape), shape, root, comm)
 
 
 def keep_on_root(whole: torch.Tensor, shape: tuple[int, ...], root: int, comm: Communication) -> torch.Tensor:
-    """Return what all ranks have on the root, and zeros of `shape` elsewhere: the transpose of a broadcast."""
-    whole_shape = tuple(whole.shape)
+    """Return what all ranks have on the root, and zeros of `shape` elsewhere: the transpose of a broadcast.
 
+    Communication
+    -------------
+    Local. Its backward pass is collective: one broadcast.
+    """
+    return _keep_on_root(whole, shape, tuple(whole.shape), root, comm)
+
+
+# Both shapes are those without the axes of a batch, which a gradient may have.
+def _broadcast(
+    piece: torch.Tensor, own: tuple[int, ...], shape: tuple[int, ...], root: int, comm: Communication
+) -> torch.Tensor:
+    def send(piece: torch.Tensor) -> torch.Tensor:
+        like = piece if comm.rank == root else piece.new_empty((*shape, *piece.shape[len(own) :]))
+        return comm.broadcast(like, root)
+
+    return linear(piece, comm, send, lambda gradient: _keep_on_root(gradient, own, shape, root, comm))
+
+
+def _keep_on_root(
+    whole: torch.Tensor, own: tuple[int, ...], shape: tuple[int, ...], root: int, comm: Communication
+) -> torch.Tensor:
     def keep(whole: torch.Tensor) -> torch.Tensor:
-        return whole.clone() if comm.rank == root else whole.new_zeros(shape)
+        return whole.clone() if comm.rank == root else whole.new_zeros((*own, *whole.shape[len(shape) :]))
 
-    return linear(whole, comm, keep, lambda gradient: broadcast(gradient, whole_shape, root, comm))
+    return linear(whole, comm, keep, lambda gradient: _broadcast(gradient, own, shape, root, comm))
 
 
 def all_to_all(
@@ -291,6 +411,17 @@ def all_to_all(
     return linear(blocks, comm, exchange, send_back)
 
 
+def cat(pieces: Tensors, axis: int) -> torch.Tensor:
+    """Return pieces joined along an axis, each of which gets a gradient in the backward pass.
+
+    `torch.cat` has none for a piece without elements that has one axis. A rank with such a piece would not come to the
+    collective call that other ranks make for the gradient of a gradient.
+    """
+    if pieces[0].ndim > 1:
+        return torch.cat(list(pieces), axis)
+    return torch.cat([x.unsqueeze(-1) for x in pieces]).squeeze(-1)
+
+
 def reverse_ranks(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
     """Give this rank's shard to the rank as far from the last as this one is from the first.
 
@@ -326,7 +457,7 @@ def halo_exchange(
     starts = (give[:, 0] - bounds[rank]).tolist()
     pieces = [shard.narrow(axis, start, count) for start, count in zip(starts, send_counts, strict=True)]
     purpose = ("spans of", layout, *spans)
-    halo = all_to_all(torch.cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
+    halo = all_to_all(cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
     before = sum(recv_counts[:rank])
     after = sum(recv_counts) - before
-    return torch.cat([halo.narrow(axis, 0, before), kept, halo.narrow(axis, before, after)], axis)
+    return cat([halo.narrow(axis, 0, before), kept, halo.narrow(axis, before, after)], axis)

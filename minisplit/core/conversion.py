@@ -21,6 +21,7 @@ from minisplit.core.dtypes import ALL_DTYPES, INTEGERS, Dtype, check_in_range, d
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import refuse_masked
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
+from minisplit.core.transforms import is_followed
 
 
 def array(
@@ -104,7 +105,7 @@ def array(
     name = "the object given to array(), asarray() or from_numpy()"
     comm.check_replicated(whole, name, "use is_split= where each rank has a part")
     layout = Layout(tuple(whole.shape), split, comm.size)
-    if whole.requires_grad and torch.is_grad_enabled() and split is not None:
+    if split is not None and is_followed(whole):
         # Not a plain view, of whose gradient each rank would have its own part, and zeros elsewhere.
         if copy is False:
             raise ValueError(

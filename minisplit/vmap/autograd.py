@@ -1,9 +1,16 @@
-"""How gradients cross a mapped call.
+"""How gradients, tangents and batches cross a mapped call.
 
 Autograd runs a node of its graph only where a gradient arrives, which may differ between ranks: one without
 samples runs no function, for one. But the moves of the inputs, reversed, are collective. So all inputs come into a
-call through one node, and every output is linked to that node by a token, a number without a meaning: where a
-gradient arrives at an output, every rank comes to the inputs' node, once.
+call through one node, and all outputs go out of it through another one, which leads to the first on every rank.
+
+Between the two lies the function's own graph, which is apart: the outputs' node runs it, by a call of autograd of its
+own. What fails in it on one rank is known there, before the inputs' node makes its moves, and all ranks raise it. A
+backward pass that is to be differentiated itself is a graph apart too, so this holds for derivatives of any order.
+
+Transforms of `torch.func` around a call, and forward mode, must see the function's own operations. For them each output
+is linked to the inputs' node by a token, a number without a meaning, of which every rank has a tangent, and the axes of
+a batch, where the inputs have them.
 
 Autograd runs the nodes that could run next in the reverse order of their making. So every rank runs the inputs'
 node after all nodes of its function, and the inputs' nodes of several calls in the same order.
@@ -11,8 +18,9 @@ node after all nodes of its function, and the inputs' nodes of several calls in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +31,9 @@ from minisplit.core.collectives import (
     Collective,
     Gradients,
     Tensors,
+    alias,
     apply,
+    broadcast,
     keep_on_root,
     linear,
     redistribute_all,
@@ -34,6 +44,15 @@ from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
 from minisplit.core.pytree import pytree
 from minisplit.core.storage import StoredArray
+from minisplit.core.transforms import (
+    has_hooks,
+    has_tangent,
+    in_batch_of,
+    is_followed,
+    is_transformed,
+    keeps_graph,
+    old_batch,
+)
 from minisplit.vmap.batch import Batch
 from minisplit.vmap.pytree import Keywords
 
@@ -55,6 +74,21 @@ class InputMove(NamedTuple):
         return InputMove(self.dst, self.src, self.reduce_gradient, self.reduce)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """How the inputs of a call came in.
+
+    `entered` are the tensors that came out of the inputs' node and require a gradient; `leaves` are the same ones for
+    the function, whose graph ends there. Both are empty if the graph is not apart, since more than gradients is
+    computed of the call.
+    """
+
+    token: torch.Tensor
+    entered: list[torch.Tensor]
+    leaves: list[torch.Tensor]
+    is_apart: bool
+
+
 def move_inputs(
     arrays: Sequence[DNDarray | StoredArray],
     batch: Batch,
@@ -62,12 +96,12 @@ def move_inputs(
     captured: Sequence[torch.Tensor],
     traced: bool,
     comm: Communication,
-) -> tuple[torch.Tensor | None, list[Any], list[torch.Tensor]]:
-    """Return each input's shard under its target layout, and a token for `link` if gradients are to flow back.
+) -> tuple[Entry | None, list[Any], list[torch.Tensor]]:
+    """Return each input's shard under its target layout, and what `leave` needs if derivatives are to be computed.
 
-    If `traced`, gradients are to flow back to inputs, keyword arguments or `captured` tensors. The keyword
-    arguments are replaced by tensors that come out of the inputs' node. Those that stand for the captured ones are
-    returned as well.
+    If `traced`, gradients are to flow back to inputs, keyword arguments or `captured` tensors, or these have tangents
+    or batches. The keyword arguments are replaced by tensors that come out of the inputs' node. Those that stand for
+    the captured ones are returned as well.
 
     Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
     is read. Collective: one exchange if a shard must move, one agreement if a file is read.
@@ -86,10 +120,17 @@ def move_inputs(
             layout = Layout(x.shape, None, comm.size)
             moves.append(InputMove(layout, layout, reduce_gradient=True))
         token, moved = enter([*inputs, *given], moves, comm)
+        entry = Entry(token, [], [], not (is_transformed() or has_tangent(token)))
+        if entry.is_apart:
+            for i, x in enumerate(moved):
+                if x.requires_grad:
+                    moved[i] = x.detach().requires_grad_()
+                    entry.entered.append(x)
+                    entry.leaves.append(moved[i])
         end = len(inputs) + len(traced_leaves)
         for place, x in zip(traced_leaves, moved[len(inputs) : end], strict=True):
             leaves[place] = x
-        return token, moved[: len(inputs)], moved[end:]
+        return entry, moved[: len(inputs)], moved[end:]
     for i in places:
         if src[i].split is None and dst[i].split is not None:
             # A view is enough: a mapped function must not write to its arguments.
@@ -117,12 +158,134 @@ def enter(
     token, *moved = apply(_Enter(comm, tuple(moves)), *tensors)
     # Autograd says of all that comes out of the node that it requires a gradient, if one of its tensors does. With
     # that the outputs of a function would require one that refers to a network, but is given other parameters.
-    return token, [y if x.requires_grad else y.detach() for x, y in zip(tensors, moved, strict=True)]
+    return token, [y if is_followed(x) else y.detach() for x, y in zip(tensors, moved, strict=True)]
+
+
+def leave(
+    entry: Entry, shards: Sequence[torch.Tensor], replicated: Sequence[bool], root: int | None, comm: Communication
+) -> list[torch.Tensor]:
+    """Return the outputs of a call, from all of which a backward pass comes to the inputs' node, once.
+
+    `replicated` says which of them are the same on all ranks. If `root` is no None, some ranks have no samples, and
+    get these from that rank. Collective then: one broadcast for each.
+    """
+    results = list(shards)
+    if entry.is_apart:
+        places = [i for i, x in enumerate(shards) if x.requires_grad]
+        if places:
+            part = _Part(comm, entry.leaves, [shards[i] for i in places])
+            if has_hooks():
+                # For `torch.utils.checkpoint` the first look at what a graph has saved is when to compute it all again,
+                # with its collective calls. The function's graph may have saved nothing, as on a rank without samples.
+                leaf = torch.zeros((), requires_grad=True)
+                part.anchor = leaf, leaf.exp()
+            for i, x in zip(places, _Apart.apply(part, *entry.entered), strict=True):  # type: ignore[no-untyped-call]
+                results[i] = x
+    else:
+        results = [link(entry.token, x, comm) for x in shards]
+    for i, x in enumerate(results):
+        if replicated[i] and root is not None:
+            results[i] = broadcast(x, tuple(x.shape), root, comm)
+        elif replicated[i] and is_followed(x):
+            results[i] = count_once(x, 0, comm)
+    return results
 
 
 def link(token: torch.Tensor, output: torch.Tensor, comm: Communication) -> torch.Tensor:
     """Return an output from which a backward pass comes to the inputs' node, if by no other way. Local."""
-    return apply(_Link(comm, token), token, output)[0]
+    return apply(_Link(comm), token, output)[0]
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """A graph apart: its `leaves`, and its `outputs`, of which some may not depend on them.
+
+    `is_shared` says that a backward pass of it is a graph apart as well, which has nodes of this one. What they saved
+    must outlast a pass through either, since a pass may come to both. `anchor`, a leaf and an output that has saved
+    something, is for what happens at a look at that.
+    """
+
+    comm: Communication
+    leaves: list[torch.Tensor]
+    outputs: list[torch.Tensor]
+    is_shared: bool = False
+    anchor: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def differentiate(self, gradients: Sequence[torch.Tensor | None], create_graph: bool) -> list[torch.Tensor]:
+        """Return the gradients of the leaves from those of the outputs, None being one that is zero. Local."""
+        pairs = [
+            (output, gradient)
+            for output, gradient in zip(self.outputs, gradients, strict=True)
+            if output.requires_grad and gradient is not None
+        ]
+        leaves = self.leaves
+        if self.anchor is not None:
+            leaf, output = self.anchor
+            leaves = [*leaves, leaf]
+            pairs.append((output, torch.zeros_like(output)))
+        found: Sequence[torch.Tensor | None] = [None] * len(leaves)
+        if pairs:
+            found = torch.autograd.grad(
+                [output for output, _ in pairs],
+                leaves,
+                [gradient for _, gradient in pairs],
+                retain_graph=create_graph or self.is_shared or keeps_graph(),
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+        own = [torch.zeros_like(x) if y is None else y for x, y in zip(self.leaves, found, strict=False)]
+        # On a rank without samples, say, nothing else says that there is a batch of gradients.
+        return in_batch_of([x for x in gradients if x is not None], own)
+
+
+class _Apart(torch.autograd.Function):
+    """The node of the outputs of a graph apart, whose backward pass runs that graph. All ranks fail in it, or none.
+
+    Its inputs are the tensors that the leaves stand for.
+    """
+
+    @staticmethod
+    def forward(part: _Part, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(map(alias, part.outputs))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        ctx.part, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        # A gradient that does not arrive is none, so that the graph behind that output is left for another pass.
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        part: _Part = ctx.part
+        if not torch.is_grad_enabled():
+            with _agreed(part.comm):
+                found = part.differentiate(gradients, create_graph=False)
+            return None, *found
+        # For higher derivatives the backward pass is a graph apart, too. The zeros are the same inputs on all ranks.
+        given = [torch.zeros_like(x) if y is None else y for x, y in zip(part.outputs, gradients, strict=True)]
+        with _agreed(part.comm):
+            whole, put_back = zip(*map(old_batch, given), strict=True)
+            leaves = [x.detach().requires_grad_() for x in whole]
+            found = part.differentiate(
+                [back(x) for back, x in zip(put_back, leaves, strict=True)], create_graph=True
+            )
+            outputs, put_back = zip(*map(old_batch, found), strict=True)
+        part.is_shared = True
+        higher = _Part(part.comm, [*leaves, *part.leaves], list(outputs), is_shared=True)
+        results = _Apart.apply(higher, *whole, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return None, *[back(x) for back, x in zip(put_back, results, strict=True)]
+
+
+@contextmanager
+def _agreed(comm: Communication) -> Iterator[None]:
+    """Raise on all ranks what the block raises on one."""
+    # Autograd may run a backward pass in a thread of its own.
+    with (
+        comm.taken_over() if comm.size > 1 else nullcontext(),
+        agreement(comm, "computing the gradients of a mapped function"),
+    ):
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +294,17 @@ class _Enter(Collective):
 
     comm: Communication
     moves: tuple[InputMove, ...]
+    # The extents of the axes of batches, see `Collective.batched`.
+    batch: tuple[int, ...] = ()
+
+    is_one = False
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         sums = _reduce([move.reduce for move in self.moves], tensors, self.comm)
         moved = _move(sums, self.moves, self.comm)
         # The token is an output of this node, so that an edge to it is one to this node. Its gradient is zero.
-        token = torch.zeros((), device=tensors[0].device)
-        return [token, *[_alias(x) if y is x else y for x, y in zip(sums, moved, strict=True)]]
+        token = torch.zeros(self.batch, device=tensors[0].device)
+        return [token, *[alias(x) if y is x else y for x, y in zip(sums, moved, strict=True)]]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         # Only what is wanted is sent: an input of integers has a gradient of no use.
@@ -151,30 +318,47 @@ class _Enter(Collective):
         by_place = dict(zip(places, moved, strict=True))
         return [by_place.get(i) for i in range(len(self.moves))]
 
+    def batched(self, size: int) -> tuple[Collective, int]:
+        return replace(self, batch=(*self.batch, size)), -1
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        # The token has what any input has.
+        return [True, *inputs]
+
 
 @dataclass(frozen=True, slots=True)
 class _Link(Collective):
     """An output as it is, with an edge of the graph to the token beside its own.
 
-    The token is a field, for the backward pass of second derivatives. If all tensors were kept, the output would
-    be too, and autograd would forbid to change it in place, as `y += 1` does after a mapped call.
+    The token is kept, for the backward pass of second derivatives. If all tensors were, the output would be too, and
+    autograd would forbid to change it in place, as `y += 1` does after a mapped call.
     """
 
     comm: Communication
-    token: torch.Tensor
+
+    keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [_alias(tensors[1])]
+        x = tensors[1]
+        # Torch lays a tangent out as its tensor, and writes into it, which elements that share memory forbid.
+        return [x.contiguous() if 0 in x.stride() else alias(x)]
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return inputs[:1]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        zero, gradient = torch.zeros_like(self.token), gradients[0]
+        (token,), (gradient,) = kept, gradients
+        zero = torch.zeros_like(token)
         if not torch.is_grad_enabled():
             return zero, gradient
         # The gradient of the inputs is made from this one, by the function: on a rank without samples nothing
         # says so but the first link. Without it that rank does not come to the node from which this gradient came,
         # and third derivatives wait for it.
-        zero = link(gradient, link(self.token, zero, self.comm), self.comm)
-        return zero, link(self.token, gradient, self.comm)
+        zero = link(gradient, link(token, zero, self.comm), self.comm)
+        return zero, link(token, gradient, self.comm)
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        return [True]
 
 
 def count_once(output: torch.Tensor, root: int, comm: Communication) -> torch.Tensor:
@@ -188,7 +372,7 @@ def count_once(output: torch.Tensor, root: int, comm: Communication) -> torch.Te
     Local. The backward pass of a backward pass is one broadcast.
     """
     # A broadcast of what all ranks have already, so that no message is sent.
-    return linear(output, comm, _alias, lambda gradient: keep_on_root(gradient, tuple(gradient.shape), root, comm))
+    return linear(output, comm, alias, lambda gradient: keep_on_root(gradient, tuple(gradient.shape), root, comm))
 
 
 def _reduce(wanted: Sequence[bool], tensors: Tensors, comm: Communication) -> Tensors:
@@ -254,18 +438,20 @@ def describe_gradients(call_inputs: Sequence[Any], keywords: Keywords | None, ca
     return f"gradients to inputs {inputs} and to tensors by keyword or captured [{tensors}]"
 
 
-def check_gradients(outputs: Sequence[torch.Tensor], token: torch.Tensor | None) -> None:
-    """RuntimeError if a gradient of the outputs flows to a tensor past the inputs' node, which made the token.
+def check_gradients(outputs: Sequence[torch.Tensor], entry: Entry | None) -> None:
+    """RuntimeError if a gradient of the outputs flows to a tensor past the inputs' node.
 
     That is a tensor that the function came by in a way that `minisplit.vmap.references` does not follow. On each
     rank it would get the gradient of that rank's samples alone. Local.
     """
-    entry = None if token is None else token.grad_fn
+    first: Any = None if entry is None else entry.token.grad_fn
+    while first is not None and "_Apply" not in first.name():  # of a dual token, a step of `make_dual`
+        first = first.next_functions[0][0]
+    seen = set() if entry is None else {id(x) for x in entry.leaves}
     nodes: list[Any] = [x.grad_fn or x for x in outputs if x.requires_grad]
-    seen = set()
     while nodes:
         node = nodes.pop()
-        if node is entry or id(node) in seen:
+        if node is first or id(node) in seen or id(getattr(node, "variable", None)) in seen:
             continue
         seen.add(id(node))
         leaf = node if isinstance(node, torch.Tensor) else getattr(node, "variable", None)
@@ -277,6 +463,11 @@ def check_gradients(outputs: Sequence[torch.Tensor], token: torch.Tensor | None)
                 "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
                 "give it to the mapped function by keyword, or detach() it"
             )
+    if (entry is None or not has_tangent(entry.token)) and any(map(has_tangent, outputs)):
+        raise RuntimeError(
+            "func uses a tensor that has a tangent, in a way that minisplit cannot follow, so that ranks without "
+            "samples would have none: give it to the mapped function by keyword"
+        )
 
 
 def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> Tensors:
@@ -285,10 +476,3 @@ def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> 
     pairs = [(moves[i].src, moves[i].dst) for i in moving]
     moved = dict(zip(moving, redistribute_all([tensors[i] for i in moving], pairs, comm), strict=True))
     return [moved.get(i, x) for i, x in enumerate(tensors)]
-
-
-def _alias(x: torch.Tensor) -> torch.Tensor:
-    """A tensor of the same memory that is no view of `x`: autograd forbids to change views of a node in place."""
-    plain = x.detach().resolve_conj().resolve_neg()
-    alias: torch.Tensor = plain.new_empty(0).set_(plain)  # type: ignore[call-overload]
-    return alias

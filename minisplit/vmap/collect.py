@@ -106,7 +106,7 @@ class _InPlace:
     def __init__(self, first: torch.Tensor, axis: int, count: int) -> None:
         shape = list(first.shape)
         shape[axis] = count
-        self.axis, self.room = axis, torch.empty(shape, dtype=first.dtype, device=first.device)
+        self.axis, self.room = axis, first.new_empty(shape)
 
     def add(self, x: torch.Tensor, start: int, stop: int) -> bool:
         self.room.narrow(self.axis, start, stop - start).copy_(x)

@@ -17,7 +17,7 @@ from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap import functorch
-from minisplit.vmap.autograd import check_gradients
+from minisplit.vmap.autograd import Entry, check_gradients
 from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import Batch, Dims, sample_axis
 from minisplit.vmap.collect import Collected, Kinds, Mapped, own_memory
@@ -87,7 +87,7 @@ class VmapTask:
             outputs = [
                 functorch.remove_batch_dim(x, level, samples, 0 if isinstance(dim, str) else dim)
                 if dim is not None and functorch.is_batchedtensor(x)
-                else _same_for_all(i, x, sample_axis(dim), samples)
+                else _same_for_all(i, x, sample_axis(dim), samples, level)
                 for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
             ]
         finally:
@@ -135,7 +135,7 @@ def run(
     rank: int,
     chunk_size: ChunkSize = None,
     captured: Tensors = (),
-    token: torch.Tensor | None = None,
+    entry: Entry | None = None,
     advance: Advance | None = None,
 ) -> Outcome:
     """Map the consecutive samples of some pieces, `count` in all and at least one, `chunk_size` at a time.
@@ -159,7 +159,7 @@ def run(
             start = first
             chunks: Iterable[tuple[int, Tensors]] = ((last, tensors),)
             if chunk_size is not None:
-                chunks = _chunks(tensors, task.in_dims, first, last, chunk_size, token is not None)
+                chunks = _chunks(tensors, task.in_dims, first, last, chunk_size, entry is not None)
             for stop, chunk in chunks:
                 doing = "mapping"
                 part = _map(task, chunk, stop - start, start, chunk_size)
@@ -174,7 +174,7 @@ def run(
                 if stop - start == count and not task.out_dims.reduces:
                     whole = own_memory(part, tensors, count)
                 else:
-                    collected = collected or Collected(count, token is not None, task.part)
+                    collected = collected or Collected(count, entry is not None, task.part)
                     collected.add(part, tensors, start - begin, stop - begin)
                 del part, chunk  # before the next ones are made
                 if advance is not None:
@@ -186,7 +186,7 @@ def run(
         if collected is not None:
             whole = collected.result()
         assert whole is not None, "there is at least one sample"
-        check_gradients(whole.outputs, token)
+        check_gradients(whole.outputs, entry)
         kinds = [] if collected is None else collected.kinds
         outputs = _describe(whole, kinds, batch, task)
         message = outputs.pickled() if rank == batch.root else b""
@@ -313,11 +313,11 @@ def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
-def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int) -> torch.Tensor:
+def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int, level: int) -> torch.Tensor:
     """Repeat along `dim` an output that is the same for every sample; ValueError if it is not, for None."""
     if dim is not None:  # torch.vmap repeats along the first axis, whatever out_dims says
         return x.unsqueeze(dim).expand(*x.shape[:dim], samples, *x.shape[dim:])
-    if functorch.is_batchedtensor(x):
+    if functorch.maybe_get_level(x) == level:  # not that of a torch.vmap around the call
         raise ValueError(
             f"out_dims is None for output {index}, so it must be the same for every sample, but it was computed "
             "from mapped inputs; give it an axis in out_dims"

@@ -5,7 +5,7 @@ other packages use too, and `minisplit.core.graph_breaks`. So where another vers
 a name, this is the module to mend. They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
-- `torch._functorch`: decompositions, which `torch.vmap` loads at its first call; leaving all levels for a while;
+- `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
 - `torch._subclasses`: tensors without data, which have shapes and dtypes only.
 
 Two private attributes are used in place: `Tensor._version` in `execute` and `loop`, and
@@ -26,8 +26,11 @@ from torch._C import _functorch
 from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 
-from minisplit.core.communication import debug
+from minisplit.core.communication.debug import checksum
+from minisplit.core.transforms import unwrap
 
+# Those of tensors within transforms are in `minisplit.core`, which needs them too.
+__all__ = ["checksum", "unwrap"]
 # Assignments, so that each name stands here once: names that are imported are private for type checkers.
 DisableTorchFunction = torch._C.DisableTorchFunction
 CVmapInterpreterPtr = _functorch.CVmapInterpreterPtr
@@ -58,30 +61,6 @@ def is_compiled(func: Any) -> bool:
 def levels() -> int:
     """How many transforms of `torch.func` are around what runs now."""
     return len(get_interpreter_stack() or ())
-
-
-def unwrap(x: torch.Tensor) -> torch.Tensor:
-    """The tensor with the values, beneath the wrappers that `torch.func` puts around it. They have no memory."""
-    while is_functorch_wrapped_tensor(x):
-        x = get_unwrapped(x)
-    return x
-
-
-def mapped_levels(x: torch.Tensor) -> set[int]:
-    """The levels of `vmap` at which a tensor is mapped."""
-    levels = set()
-    while is_functorch_wrapped_tensor(x):
-        if is_batchedtensor(x):
-            levels.add(maybe_get_level(x))
-        x = get_unwrapped(x)
-    return levels
-
-
-def checksum(x: torch.Tensor) -> int:
-    """The checksum of the values of a tensor, which may have wrappers around it."""
-    # Within a transform even `detach` would put a wrapper around its result.
-    with temporarily_clear_interpreter_stack():
-        return debug.checksum(unwrap(x))
 
 
 # How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and

@@ -175,14 +175,18 @@ def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record)
 
 
 def agree_on_gradients(
-    comm: Communication, outputs: Outputs, tensors: Sequence[torch.Tensor] | None, samples: Layout
+    comm: Communication, outputs: Outputs, tensors: list[torch.Tensor] | None, samples: Layout, is_apart: bool
 ) -> Outputs:
     """Return the outputs, with those requiring a gradient that do on any rank. Collective: one message.
 
-    `tensors` are those of this rank, None if it has no samples.
+    `tensors` are those of this rank, None if it has no samples. In a graph apart they are to require a gradient where
+    those of any rank do.
     """
     mine = [0] * len(outputs.each) if tensors is None else [int(x.requires_grad) for x in tensors]
     anywhere = comm.agree(np.array(mine, dtype=np.int64))
+    for x, flag in zip(tensors or (), anywhere, strict=False):
+        if is_apart and flag and not x.requires_grad:
+            x.requires_grad_()
     each = [replace(x, requires_grad=bool(flag)) for x, flag in zip(outputs.each, anywhere, strict=True)]
     return _outputs(tuple(each), outputs.structure, samples, outputs.gradients)
 

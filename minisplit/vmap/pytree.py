@@ -13,6 +13,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.pytree import TreeSpec, pytree
 from minisplit.core.storage import StoredArray
+from minisplit.core.transforms import is_tracked
 from minisplit.vmap.batch import REDUCTIONS, Dims, OutDim
 from minisplit.vmap.references import NUMBERS_AND_TEXTS
 
@@ -80,7 +81,7 @@ class Keywords:
                 raise ValueError("a DNDarray as keyword argument must be on the communicator of the inputs")
             self.leaves[place] = x.larray
         self.traced = [
-            place for place, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and x.requires_grad
+            place for place, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and is_tracked(x)
         ]
 
         self.objects = [

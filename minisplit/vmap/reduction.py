@@ -16,7 +16,6 @@ import torch
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.vmap.batch import Reduction
-from minisplit.vmap.functorch import temporarily_clear_interpreter_stack, unwrap
 
 # Halves are added up in a dtype in which 2048 + 1 is not 2048, and rounded once. Integers in int64, as by torch.
 _WIDE = {
@@ -162,6 +161,7 @@ class _Maxima(Collective):
     opposite: tuple[bool, ...]
 
     keeps_tensors = True
+    is_one = False
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         maxima = []
@@ -178,24 +178,29 @@ class _Maxima(Collective):
         tensors, extremes = kept[: len(self.opposite)], kept[len(self.opposite) :]
         # The samples that have the extreme, on all ranks, share its gradient, as in torch.amax. NaN does not equal
         # itself, but is the extreme where there is one.
-        have_it, counts = self._ties(tensors, extremes)
         if self.comm.size > 1:
             gradients = _cut(all_reduce_gradient(_joined(gradients), self.comm), gradients)
+        have_it, counts = self._ties(tensors, extremes)
         return [
             torch.where(mask, gradient / count, 0)
             for mask, gradient, count in zip(have_it, gradients, counts, strict=True)
         ]
 
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        have_it, counts = self._ties(kept[: len(self.opposite)], kept[len(self.opposite) :])
+        totals: Tensors = [
+            torch.where(mask, tangent, 0).sum(0) for mask, tangent in zip(have_it, tangents, strict=True)
+        ]
+        if self.comm.size > 1:
+            totals = _sum_over_ranks(totals, self.comm)
+        return [total / count for total, count in zip(totals, counts, strict=True)]
+
     def _ties(self, tensors: Tensors, extremes: Tensors) -> tuple[Tensors, Tensors]:
         """For each tensor, which samples have the extreme, and how many of all ranks do."""
-        # Within a transform of torch.func the masks would have wrappers, which have no memory to be sent.
-        with temporarily_clear_interpreter_stack():
-            pairs = [(unwrap(x), unwrap(best)) for x, best in zip(tensors, extremes, strict=True)]
-            have_it = [(x == best) | (x.isnan() & best.isnan()) for x, best in pairs]
-            counts = [mask.sum(0) for mask in have_it]
-            if self.comm.size > 1:
-                counts = _cut(self.comm.allreduce(_joined(counts)), counts)
-        return have_it, counts
+        pairs = zip(tensors, extremes, strict=True)
+        have_it = [(x == best) | (x.isnan() & best.isnan()) for x, best in pairs]
+        counts = [mask.sum(0) for mask in have_it]
+        return have_it, _sum_over_ranks(counts, self.comm) if self.comm.size > 1 else counts
 
 
 def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

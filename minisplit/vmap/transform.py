@@ -23,7 +23,8 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.pytree import TreeSpec, pytree
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
-from minisplit.vmap.autograd import count_once, describe_gradients, link, move_inputs, substitute
+from minisplit.core.transforms import is_plain, is_tracked
+from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
 from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
@@ -335,16 +336,16 @@ class MappedFunction:
         opened = self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING
         task = self._task(call, random)
         with opened as (files, advance):
-            token = None
-            followed = [x for x in call.captured if x.requires_grad] if call.traced else []
+            entry = None
+            followed = [x for x in call.captured if is_tracked(x)] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
-                token, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
+                entry, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
                 if call.traced:
                     func = substitute(task.func, followed, moved) if followed else task.func
                     gradients = describe_gradients(call.arrays, call.keywords, followed)
                     task = replace(task, func=func, gradients=gradients)
                     call.captured.extend(moved)  # they are watched too
-            outcome, outcomes = self._run(task, call, inputs, token, files, advance)
+            outcome, outcomes = self._run(task, call, inputs, entry, files, advance)
             outputs = outcome.outputs
             record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
             highest = comm.agree(record)
@@ -358,19 +359,16 @@ class MappedFunction:
                     # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
-            if task.by_value and token is not None:
-                outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples)
+            if task.by_value and entry is not None:
+                outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples, entry.is_apart)
             written, reduced = _write(files, outputs, outcome, outcomes, call)
             shards = outcome.tensors
             if shards is None or batch.root is not None or outputs.reductions:
-                shards = _complete(shards, reduced, outputs, call)
-        if token is not None:
-            for i, (x, output) in enumerate(zip(shards, outputs.each, strict=True)):
-                if output.requires_grad:
-                    linked = link(token, x, comm)
-                    shards[i] = count_once(linked, batch.root or 0, comm) if output.dim is None else linked
+                shards = _complete(shards, reduced, outputs, call, is_linked=entry is not None)
+        if entry is not None:
+            shards = leave(entry, shards, [output.dim is None for output in outputs.each], batch.root, comm)
         if outputs.reductions:
-            # After the links, so that also ranks without samples make what the backward pass makes of the message.
+            # After that, so that also ranks without samples make what the backward pass makes of the message.
             shards = reduce_over_ranks(shards, outputs.reductions, batch.size, comm)
         arrays = [_wrap(shard, layout, comm) for shard, layout in zip(shards, outputs.layouts, strict=True)]
         if written is not None:
@@ -472,8 +470,11 @@ class MappedFunction:
             traced = bool(keywords.traced)
         # What goes to files needs no gradient: a trained network may be mapped into them as it is.
         if not traced and captured and self.options.out is None:
-            traced = any(x.requires_grad for x in captured)
-        traced = traced and torch.is_grad_enabled()
+            traced = any(map(is_tracked, captured))
+        if not is_plain():
+            traced = traced or any(map(is_tracked, shards))
+        elif not torch.is_grad_enabled():
+            traced = False
         return MappedCall(
             arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, captured, traced
         )
@@ -483,7 +484,7 @@ class MappedFunction:
         task: VmapTask,
         call: MappedCall,
         inputs: Sequence[Any],
-        token: torch.Tensor | None,
+        entry: Entry | None,
         files: FileStream | None,
         advance: Advance | None,
     ) -> tuple[Outcome, Iterator[Outcome]]:
@@ -501,7 +502,7 @@ class MappedFunction:
         captured = call.captured if call.keywords is None else [*call.captured, *call.keywords.tensors()]
         size = self._chunk_size(call)
         run_pieces = functools.partial(
-            run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, token=token, advance=advance
+            run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
         )
         if files is None:
             return run_pieces([(0, end - begin, inputs)], end - begin), iter(())
@@ -619,12 +620,14 @@ def _complete(
     reduced: Sequence[torch.Tensor],
     outputs: Outputs,
     call: MappedCall,
+    is_linked: bool,
 ) -> list[torch.Tensor]:
     """This rank's shard of each output, where some ranks have no samples, all have none, or outputs are reduced.
 
     `reduced` is what this rank gives to the reduced outputs, if it is not among its `tensors`.
 
-    Collective where ranks without samples get a replicated output: one broadcast for each.
+
+    Collective where ranks without samples get a replicated output, unless `leave` gives it: one broadcast for each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
     reductions = {output.place: output for output in outputs.reductions}
@@ -637,7 +640,7 @@ def _complete(
         else:
             shape = layout.lshape(comm.rank)
             x = torch.empty(shape, dtype=output.dtype, device=device, requires_grad=output.requires_grad)
-        if output.dim is None and root is not None:
+        if output.dim is None and root is not None and not is_linked:
             received = comm.broadcast(x, root)
             x = x if tensors is not None else received.requires_grad_(output.requires_grad)
         shards.append(x)

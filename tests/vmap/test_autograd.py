@@ -257,3 +257,126 @@ def test_outputs_require_a_gradient_only_if_they_depend_on_what_does(comm: Comm)
     y, z = ms.vmap(lambda v: (torch.func.functional_call(net, given, (v,)), net(v)))(x)
     assert not y.larray.requires_grad
     assert z.larray.requires_grad
+
+
+def fails_on(rank: int, when: str, comm: Comm) -> Any:
+    """A function of torch like the sine, whose backward pass, or that of it, fails on one rank."""
+
+    def fail_if(now: bool) -> None:
+        if now and comm.rank == rank:
+            raise ZeroDivisionError("the gradient of a sample")
+
+    class Cosine(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+            return x.cos() * gradient
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+            fail_if(when == "second")
+            x, before = ctx.saved_tensors
+            return -x.sin() * before * gradient, x.cos() * gradient
+
+    class Sine(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            return x.sin()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+            fail_if(when == "first")
+            return Cosine.apply(*ctx.saved_tensors, gradient)
+
+    return Sine.apply
+
+
+@pytest.mark.parametrize("kind", ["split", "moved", "replicated", "by keyword", "captured", "replicated output"])
+def test_V29_a_backward_pass_that_fails_on_one_rank(comm: Comm, raises_alike: Any, kind: str) -> None:
+    last = comm.size - 1
+    sine = fails_on(last, "first", comm)
+    x, w = ms.array(values(4, 3), split=0), values(3).requires_grad_()
+    x.larray.requires_grad_(kind in {"split", "moved"})
+    if kind == "moved":
+        (y,) = ms.vmap(lambda v: sine(v).sum(), in_dims=1)(x)
+    elif kind == "split":
+        (y,) = ms.vmap(lambda v: sine(v).sum())(x)
+    elif kind == "replicated":
+        (y,) = ms.vmap(lambda v, w: v * sine(w))(x, ms.asarray(w))
+    elif kind == "by keyword":
+        (y,) = ms.vmap(lambda v, w: v * sine(w), chunk_size=1)(x, w=w)
+    elif kind == "captured":
+        (y,) = ms.vmap(lambda v: v * sine(w))(x.redistribute(all_on(-1, 4, comm)))
+    else:
+        last = 0  # the rank from which a replicated output's gradient flows back
+        sine = fails_on(last, "first", comm)
+        (y,) = ms.vmap(lambda v, w: sine(w), out_dims=None)(x, w=w)
+    with raises_alike(ZeroDivisionError, f"rank {last} of {comm.size} failed while computing the gradients") as caught:
+        y.larray.sum().backward()
+    assert caught.value.rank == last
+
+
+def test_V29_second_derivatives_that_fail_on_one_rank(comm: Comm, raises_alike: Any) -> None:
+    sine = fails_on(comm.size - 1, "second", comm)
+    w = values(3).requires_grad_()
+    (y,) = ms.vmap(lambda v, w: v * sine(w))(ms.array(values(4, 3), split=0), w=w)
+    (gradient,) = torch.autograd.grad(y.sum().larray, w, create_graph=True)
+    with raises_alike(ZeroDivisionError, "failed while computing the gradients of a mapped function"):
+        (gradient**2).sum().backward()
+
+
+def test_V29_after_a_failure_another_pass_succeeds(comm: Comm, raises_alike: Any) -> None:
+    w = values(3).requires_grad_()
+    sine = fails_on(0, "first", comm)
+    y, z = ms.vmap(lambda v, w: (v * sine(w), v * w))(ms.array(values(4, 3), split=0), w=w)
+    with raises_alike(ZeroDivisionError, "the gradient of a sample"):
+        y.sum().larray.backward()
+    z.sum().larray.backward()
+    torch.testing.assert_close(w.grad, values(4, 3).sum(0))
+
+
+def test_V29_what_the_agreement_costs(comm: Comm) -> None:
+    """One small message in each backward pass, and none without gradients beyond that of the call."""
+    x = ms.array(values(4, 3), split=0)
+    with traffic(comm) as seen:
+        ms.vmap(torch.sin)(x)
+    assert seen.calls.total() == (comm.size > 1 and comm.size <= 4)
+    x.larray.requires_grad_()
+    (y,) = ms.vmap(torch.sin)(x)
+    with traffic(comm) as seen:
+        y.larray.sum().backward()
+    assert dict(seen.calls) == ({"agree": 1} if comm.size > 1 else {})
+
+
+def test_V29_saved_tensors_are_freed_and_kept_as_by_torch(comm: Comm, raises_alike: Any) -> None:
+    w = values(3).requires_grad_()
+    x = ms.array(values(8, 3), split=0)
+    (y,) = ms.vmap(lambda v, w: torch.exp(v * w))(x, w=w)
+    loss = y.sum().larray
+    loss.backward(retain_graph=True)
+    loss.backward()
+    with raises_alike(RuntimeError, "backward through the graph a second time"):
+        loss.backward()
+    plain = torch.exp(values(8, 3) * w).sum()
+    torch.testing.assert_close(w.grad, 2 * torch.autograd.grad(plain, w)[0])
+
+
+def test_V29_outputs_that_autograd_needs_may_not_be_changed(comm: Comm, raises_alike: Any) -> None:
+    """As in torch: the result of `exp` is what its gradient is made of."""
+    x = ms.ones((2 * comm.size, 2), split=0)
+    x.larray.requires_grad_()
+    (y,) = ms.vmap(torch.exp)(x)
+    y += 1
+    with raises_alike(RuntimeError, "modified by an inplace operation"):
+        y.larray.sum().backward()

@@ -15,6 +15,7 @@ from minisplit.core.dtypes import ALL_DTYPES
 from minisplit.core.indexing.index_arrays import IndexArrays, Part
 from minisplit.core.indexing.keys import ARRAY_AXES, Labels, Result, Selection, shard_key
 from minisplit.core.performance_warning import warn_if_large
+from minisplit.core.transforms import unwrap
 
 _REVERSED = (
     "backwards along the split axis, each rank's part goes to the rank opposite. Of an array that is split along "
@@ -115,7 +116,7 @@ def as_bits(shard: torch.Tensor) -> torch.Tensor:
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether the memory of two tensors overlaps."""
     # By addresses, as two tensors made from one NumPy array have storages of their own.
-    first, second = a.untyped_storage(), b.untyped_storage()
+    first, second = unwrap(a).untyped_storage(), unwrap(b).untyped_storage()
     return (
         a.device == b.device
         and first.data_ptr() < second.data_ptr() + second.nbytes()

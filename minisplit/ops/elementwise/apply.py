@@ -23,6 +23,7 @@ from minisplit.core.dtypes import TORCH_INTS, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
+from minisplit.core.transforms import is_followed
 from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.alignment import align, align_in_place
 
@@ -260,11 +261,7 @@ def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.T
     shard, src = x._larray, x._layout
     if wanted is not None and wanted != src:
         # A replicated operand is cut without a copy, but not within autograd: all ranks must send its gradient.
-        if (
-            src.split is None
-            and wanted.split is not None
-            and not (shard.requires_grad and torch.is_grad_enabled())
-        ):
+        if src.split is None and wanted.split is not None and not is_followed(shard):
             start, stop = wanted.span(x._comm.rank)
             return shard.narrow(wanted.split, start, stop - start)
         warn_of_move(shard.itemsize, src, wanted, x._comm)

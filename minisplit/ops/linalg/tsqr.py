@@ -8,7 +8,7 @@ decomposes its rows, then the stacked R factors of all ranks. What a rank sends 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,6 +23,7 @@ from minisplit.core.collectives import (
 )
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout, layout_from_counts
+from minisplit.core.transforms import is_followed
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 
@@ -39,7 +40,7 @@ def normalise_phases(q: torch.Tensor, r: torch.Tensor) -> Factors:
     # orthonormal columns, and a row of zeros in R.
     phases = torch.where(diagonal == 0, 1, diagonal.sgn())
     phases = torch.nn.functional.pad(phases, (0, q.shape[-1] - phases.shape[-1]), value=1)
-    scale = torch.mul if q.requires_grad else torch.Tensor.mul_
+    scale = torch.mul if is_followed(q) else torch.Tensor.mul_
     # triu: a phase of -1 makes -0.0 of the zeros below the diagonal.
     return scale(q, phases.unsqueeze(-2)), scale(r, phases.conj().unsqueeze(-1)).triu()
 
@@ -60,7 +61,7 @@ def tsqr(shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
 
 def tsqr_r(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
     """Return the R of `tsqr`, without the work for Q where no gradient is to flow. Collective: one exchange."""
-    if shard.requires_grad and torch.is_grad_enabled():
+    if is_followed(shard):
         return tsqr(shard, layout, comm)[1]
     return _qr_of_stacked(torch.linalg.qr(shard.detach(), "r")[1], layout, comm)[1]
 
@@ -90,6 +91,25 @@ class _TallQR(Collective):
         # the ranks.
         hermitian, r = all_reduce_gradient(hermitian, self.comm), all_reduce_gradient(r, self.comm)
         return [torch.linalg.solve_triangular(r.mH, dq + q @ hermitian, upper=False, left=False)]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        # dQ R + Q dR = dA. With M = Q^H dA R^-1 the upper triangle dR R^-1, whose diagonal is real, is that of
+        # M + M^H, but half of its diagonal.
+        (_, q, r), (tangent,) = kept, tangents
+        own_r = all_reduce_gradient(r, self.comm)
+        scaled = torch.linalg.solve_triangular(own_r, tangent, upper=True, left=False)
+        product = all_reduce(q.mH @ scaled, self.comm)
+        both = product + product.mH
+        upper = both.triu() - torch.diag_embed(both.diagonal(dim1=-2, dim2=-1) / 2)
+        return [scaled - q @ all_reduce_gradient(upper, self.comm), upper @ r]
+
+    def batched(self, size: int) -> tuple[Collective, int]:
+        # Matrices are in the last two axes.
+        layout = layout_from_counts(self.layout.counts or (), (size, *self.layout.shape), self.layout.ndim - 1)
+        return replace(self, layout=layout), 0
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        return [True, True]
 
 
 def _qr_of_stacked(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:

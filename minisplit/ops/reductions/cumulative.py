@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import all_reduce_gradient, linear
+from minisplit.core.collectives import all_reduce_gradient, cat, linear
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
+from minisplit.core.transforms import is_followed
 from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
@@ -312,7 +313,7 @@ def _accumulate_along(rule: _Rule, x: DNDarray, axis: int | None, dtype: Dtype, 
         # Where the axis is split, only rank 0 holds the first index.
         if layout.split != axis or x._comm.rank == 0:
             row = [1 if place == axis else n for place, n in enumerate(result.shape)]
-            result = torch.cat([result.new_full(row, rule.initial), result], axis)
+            result = cat([result.new_full(row, rule.initial), result], axis)
         layout = _layout_with_initial(layout, axis)
     return DNDarray._wrap(result, layout, x._comm)
 
@@ -345,11 +346,13 @@ def _sums_after(part: torch.Tensor, comm: Communication) -> torch.Tensor:
 
 def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     """Return the product of the parts of the ranks before this one. Collective: one scan, or one gather."""
-    if not (part.requires_grad and torch.is_grad_enabled()):
+    if not is_followed(part):
         return comm.scan(part, "prod")
     # The gradient of a factor is the product of the others, also where the factor is 0 (see `product`). So each
     # rank gets the factors of all.
-    return all_reduce_gradient(gather_parts(part, comm), comm)[: comm.rank].prod(0)
+    parts = all_reduce_gradient(gather_parts(part, comm), comm)
+    # Not the first rows alone: on rank 0 there is none, and no gradient of a gradient would come from its product.
+    return torch.cat([parts[: comm.rank], torch.ones_like(parts[comm.rank :]) + 0 * parts[comm.rank :]]).prod(0)
 
 
 _SUM = _Rule("cumulative_sum", torch.cumsum, torch.sum, _sums_before, torch.add, 0)

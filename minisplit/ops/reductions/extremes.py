@@ -10,10 +10,11 @@ from typing import Any, Literal
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce_gradient, apply
+from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
+from minisplit.core.transforms import is_followed
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
@@ -36,7 +37,7 @@ def extreme(end: End, x: DNDarray, axis: Axis, keepdims: bool) -> DNDarray:
     """Return the least or the greatest elements along axes."""
     x, reduced = plan_reduction(x, axis, keepdims)
     check_ordered(x, reduced, end)
-    if reduced.crosses or x._larray.requires_grad:
+    if reduced.crosses or is_followed(x._larray):
         shard, axes = with_axes(comparable(x._larray), reduced)
         values = apply(_Extreme(x._comm, end, axes, reduced.crosses), shard)[0]
         values = values.reshape(reduced.result.lshape(x._comm.rank))
@@ -69,15 +70,26 @@ class _Extreme(Collective):
         return [self.comm.allreduce(values, self.end) if self.crosses else values]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        (shard, values), (gradient,) = kept, gradients
+        (gradient,) = gradients
+        if self.crosses:
+            gradient = all_reduce_gradient(gradient, self.comm)
+        has_extreme, count = self._holders(kept)
+        return [torch.where(has_extreme, gradient / count, 0)]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        has_extreme, count = self._holders(kept)
+        total = torch.where(has_extreme, tangents[0], 0).sum(self.dims, keepdim=True)
+        return [(all_reduce(total, self.comm) if self.crosses else total) / count]
+
+    def _holders(self, kept: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which elements have the extreme, and how many of all ranks do."""
+        shard, values = kept
         # The elements that have the extreme share its gradient evenly, as in torch.max. NaN does not equal itself,
         # but is the extreme where there is one: by == alone, no element would get the gradient. torch.amax gives
         # NaN to all elements there, which is why it is not left to torch on one rank, either.
         has_extreme = (shard == values) | (shard.isnan() & values.isnan())
         count = has_extreme.sum(self.dims, keepdim=True)
-        if self.crosses:
-            count, gradient = self.comm.allreduce(count), all_reduce_gradient(gradient, self.comm)
-        return [torch.where(has_extreme, gradient / count, 0)]
+        return has_extreme, all_reduce(count, self.comm) if self.crosses else count
 
 
 def arg_extreme(end: End, x: DNDarray, axis: int | None, keepdims: bool) -> DNDarray:

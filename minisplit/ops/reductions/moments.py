@@ -20,6 +20,7 @@ from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduc
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.communication.reduce_ops import moments
 from minisplit.core.error_text import short_repr
+from minisplit.core.transforms import is_followed
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
@@ -94,15 +95,29 @@ class _Variance(Collective):
         return [squares.squeeze(self.axes) / max(self.freedom, 0.0), mean]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        slope, mean = self._slope(kept)
+        gradient = all_reduce_gradient(gradients[0], self.comm).reshape(mean.shape)
+        return [(gradient * slope).to(slope.dtype)]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        (tangent,), (slope, _) = tangents, self._slope(kept)
+        product = (slope.conj() * tangent).real if slope.is_complex() else slope * tangent
+        mean = all_reduce(tangent.sum(self.axes, keepdim=True), self.comm) / self.count
+        return [all_reduce(product.sum(self.axes), self.comm), mean]
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        return [True, True]
+
+    def _slope(self, kept: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """The derivative of the variance by each element, and the mean."""
         shard, _, mean = kept
-        if torch.is_grad_enabled():
+        if is_followed(shard):
             # For second derivatives, which the mean has a part in: so it is computed once more, with its gradient.
             mean = all_reduce(shard.sum(self.axes, keepdim=True), self.comm) / self.count
             mean = all_reduce_gradient(mean, self.comm)
-        gradient = all_reduce_gradient(gradients[0], self.comm).reshape(mean.shape)
         deviations = shard - mean
         slope = deviations * (2 / self.freedom) if self.freedom > 0 else torch.where(deviations == 0, nan, inf)
-        return [(gradient * slope).to(shard.dtype)]
+        return slope.to(shard.dtype), mean
 
 
 def _records(parts: torch.Tensor, axes: Dims) -> torch.Tensor:

@@ -18,6 +18,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
+from minisplit.core.transforms import is_followed
 from minisplit.ops.shape.layouts import ReducedLayout, reduce_layout
 
 Axis = int | tuple[int, ...] | None
@@ -91,7 +92,7 @@ def product(part: torch.Tensor, comm: Communication) -> torch.Tensor:
 
     The product of bools is whether all are true, as their sum (`all_reduce`) is whether any is.
     """
-    if not (part.requires_grad and torch.is_grad_enabled()):
+    if not is_followed(part):
         return comm.allreduce(part, "prod")
     # The gradient of one factor is the product of the others. The total divided by the factor is that only where
     # the factor is not 0, so each rank gets the factors of all, and torch's own gradient does the rest.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import redistribute_all
+from minisplit.core.collectives import cat, redistribute_all
 from minisplit.core.layout import normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.core.transfer import elements_moved
@@ -339,4 +337,4 @@ def concat_as(arrays: Sequence[DNDarray], axis: int, plan: LayoutPlan) -> DNDarr
         moved = redistribute_all([shards[place] for place in moving], [pairs[place] for place in moving], comm)
         for place, shard in zip(moving, moved, strict=True):
             shards[place] = shard
-    return DNDarray(torch.cat(shards, axis), plan.result, comm)
+    return DNDarray(cat(shards, axis), plan.result, comm)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.collectives import halo_exchange
+from minisplit.core.collectives import cat, halo_exchange
 from minisplit.core.dtypes import as_element
 from minisplit.core.error_text import short_repr
 from minisplit.ops.shape.layouts import extend_ends
@@ -102,7 +102,7 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
             ends = [value.expand(shape) for value, shape in zip(constants[axis], shapes, strict=True)]
         else:
             ends = _repeat_elements(_SOURCES[mode], result, axis, (before, after))
-        shard = torch.cat([ends[0], result.larray, ends[1]], axis)
+        shard = cat([ends[0], result.larray, ends[1]], axis)
         result = DNDarray(shard, extend_ends(result.layout, axis, before, after), x.comm)
     return without_aliasing(result, x)
 

@@ -10,6 +10,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_if_large
+from minisplit.core.transforms import unwrap
 from minisplit.ops.shape.layouts import (
     Axes,
     canonical_layout,
@@ -190,7 +191,7 @@ def contiguous_clone(shard: torch.Tensor) -> torch.Tensor:
 def without_aliasing(result: DNDarray, x: DNDarray) -> DNDarray:
     """`result`, in memory of its own where it has that of `x`."""
     # Of the storage, as views of one tensor may begin at different addresses.
-    if result.larray.untyped_storage().data_ptr() != x.larray.untyped_storage().data_ptr():
+    if unwrap(result.larray).untyped_storage().data_ptr() != unwrap(x.larray).untyped_storage().data_ptr():
         return result
     return DNDarray(contiguous_clone(result.larray), result.layout, result.comm)
 
@@ -205,7 +206,7 @@ def _regroup(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication)
 
     def exchange(source: torch.Tensor) -> torch.Tensor:
         source = source.contiguous()
-        target = source.new_empty(dst.lshape(comm.rank))
+        target = source.new_empty((*dst.lshape(comm.rank), *source.shape[2:]))
         send: list[tuple[int, torch.Tensor]] = []
         recv: list[tuple[int, torch.Tensor]] = []
         for peer in range(comm.size):
@@ -226,6 +227,7 @@ def _regroup(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication)
 def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: int) -> list[torch.Tensor]:
     """Views of what the shard of `rank` under `own` has in common with that of `peer` under `other`."""
     outer, period = min(own.shape[0], other.shape[0]), min(own.shape[1], other.shape[1])
+    more = shard.shape[2:]  # of a batch, see `minisplit.core.collectives`
     # A rank has the run from start to stop of each long row, and the columns from first to last of short ones.
     if own.shape[1] > period:
         (start, stop), (first, last) = own.span(rank), other.span(peer)
@@ -236,11 +238,11 @@ def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: 
         # Pieces on both sides have the axes (long rows, short rows, columns), and their elements in the same
         # order.
         if own.shape[1] == period:
-            rows = shard.view(outer, -1, last - first)[:, low:high]
-            views.append(rows[..., left - first : right - first])
+            rows = shard.unflatten(0, (outer, shard.shape[0] // outer))[:, low:high]
+            views.append(rows[:, :, left - first : right - first])
         elif high - low == 1:
             views.append(shard[:, None, low * period + left - start : low * period + right - start])
         else:
-            rows = shard[:, low * period - start : high * period - start].view(outer, high - low, period)
-            views.append(rows[..., left:right])
+            rows = shard[:, low * period - start : high * period - start].view(outer, high - low, period, *more)
+            views.append(rows[:, :, left:right])
     return views

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from minisplit.core.collectives import all_to_all
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
+from minisplit.core.transforms import outside_transforms, unwrap
 from minisplit.ops.reductions.extremes import ordinal
 
 # From places in this rank's sorted elements the keys of what stands there, as rows of three int64.
@@ -84,13 +85,15 @@ def sample_sort(
     values, places = partial_sort(rows, keep, descending)
     first = torch.arange(number, device=rows.device)[:, None] * extent + layout.span(comm.rank)[0]
     ids, values = (places + first).flatten(), values.flatten()
-    detached = values.detach()
+    plain, plain_ids = unwrap(values), unwrap(ids)
 
     def keys_at(places: torch.Tensor) -> torch.Tensor:
-        keys = ordinal(detached[places])
-        return torch.stack([ids[places] // extent, ~keys if descending else keys, ids[places]], -1)
+        keys, found = ordinal(plain.detach()[places]), plain_ids[places]
+        return torch.stack([found // extent, ~keys if descending else keys, found], -1)
 
-    partition = partition_by_samples(len(values), keys_at, rows.device, comm)
+    # Where elements go has no derivative, and is decided by numbers in memory.
+    with outside_transforms():
+        partition = partition_by_samples(len(plain), keys_at, rows.device, comm)
     # What comes is in order of the ranks, so that a stable sort leaves equal elements in theirs.
     values, order = torch.sort(partition.exchange(values), descending=descending, stable=True)
     if with_ids:

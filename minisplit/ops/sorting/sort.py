@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.collectives import redistribute
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.transforms import is_batched
 from minisplit.ops.shape.layouts import split_elsewhere, with_extent
 from minisplit.ops.shape.reshape import reshape_to
 from minisplit.ops.sorting.sample_sort import partial_sort, sample_sort
@@ -192,6 +194,8 @@ def _sort_split_axis(
     x: DNDarray, axis: int, descending: bool, keep: int | None, fields: tuple[Field, ...]
 ) -> list[DNDarray]:
     """Sort along the split axis by sample sort; or find the first `keep` elements, with the default counts."""
+    if is_batched(x.larray):
+        return _sort_gathered(x, axis, descending, keep, fields)
     shard, comm, extent = x.larray.movedim(axis, -1), x.comm, x.shape[axis]
     batch = tuple(shard.shape[:-1])
     rows = Layout((math.prod(batch), extent), 1, comm.size, x.counts)
@@ -210,3 +214,25 @@ def _sort_split_axis(
         part = part.reshape(*batch, target.lshape(comm.rank)[1]).movedim(-1, axis)
         results.append(DNDarray(part.contiguous(), layout, comm))
     return results
+
+
+def _sort_gathered(
+    x: DNDarray, axis: int, descending: bool, keep: int | None, fields: tuple[Field, ...]
+) -> list[DNDarray]:
+    """Do `_sort_split_axis` where `torch.vmap` is around: each rank gets all, and keeps its part of the result.
+
+    Within it sample sort would need as many elements of each call of the batch to go from one rank to another.
+    """
+    extent = x.shape[axis] if keep is None else keep
+    layout = with_extent(
+        x.layout, axis, extent, x.counts if keep is None else Layout((keep,), 0, x.comm.size).counts
+    )
+    whole = torch.sort(x._align(x.layout.with_split(None)).larray, dim=axis, descending=descending, stable=True)
+    return [
+        DNDarray(
+            redistribute(getattr(whole, field).narrow(axis, 0, extent), layout.with_split(None), layout, x.comm),
+            layout,
+            x.comm,
+        )
+        for field in fields
+    ]
