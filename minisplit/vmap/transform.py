@@ -571,7 +571,8 @@ def _complete(
 ) -> list[torch.Tensor]:
     """This rank's shard of each output, where some ranks have no samples, or all have none.
 
-    Collective where ranks without samples get a replicated output, unless `leave` gives it: one broadcast for each.
+    Collective where ranks without samples get a replicated output, unless `leave` gives it: one broadcast for
+    each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
     shards = []

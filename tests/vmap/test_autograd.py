@@ -322,7 +322,9 @@ def test_V29_a_backward_pass_that_fails_on_one_rank(comm: Comm, raises_alike: An
         last = 0  # the rank from which a replicated output's gradient flows back
         sine = fails_on(last, "first", comm)
         (y,) = ms.vmap(lambda v, w: sine(w), out_dims=None)(x, w=w)
-    with raises_alike(ZeroDivisionError, f"rank {last} of {comm.size} failed while computing the gradients") as caught:
+    with raises_alike(
+        ZeroDivisionError, f"rank {last} of {comm.size} failed while computing the gradients"
+    ) as caught:
         y.larray.sum().backward()
     assert caught.value.rank == last
 

@@ -224,7 +224,9 @@ def _sort_gathered(
     Within it sample sort would need as many elements of each call of the batch to go from one rank to another.
     """
     extent = x.shape[axis] if keep is None else keep
-    layout = with_extent(x.layout, axis, extent, x.counts if keep is None else Layout((keep,), 0, x.comm.size).counts)
+    layout = with_extent(
+        x.layout, axis, extent, x.counts if keep is None else Layout((keep,), 0, x.comm.size).counts
+    )
     whole = torch.sort(x._align(x.layout.with_split(None)).larray, dim=axis, descending=descending, stable=True)
     return [
         DNDarray(
