@@ -260,7 +260,14 @@ MAIN = (
     "vmap by keyword", "vmap of inputs that move", "vmap on one rank", "vmap with a replicated output", "sum",
     "mean", "matmul", "resplit", "x[mask]", "sort",
 )  # fmt: skip
-THOROUGH = {"backward", "vmap of hessian", "jacfwd of jacfwd", "functional.hessian, forward"}
+THOROUGH = {
+    "backward",
+    "grad of jvp",
+    "jacrev of jacfwd",
+    "vmap of hessian",
+    "jacfwd of jacfwd",
+    "functional.hessian, forward",
+}
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
