@@ -158,6 +158,7 @@ def test(chosen: argparse.Namespace) -> NoReturn:
         "counts": counts,
         "everything": not chosen.n and not chosen.oldest,
         "pytest_arguments": chosen.arguments,
+        "engine": chosen.engine,
     }
     venv.become(ROOT / "tests" / "parts.py", json.dumps(what), environment={})
 
@@ -203,6 +204,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for command in (demo, run, bench, checks, site, mutate):
         command.add_argument("--mpi", choices=("auto", *WHEELS), default="auto", help="default: auto")
     tests.add_argument("--mpi", choices=("auto", *WHEELS, "all"), default="auto", help="default: auto")
+    tests.add_argument("--engine", choices=("mpi", "torch", "all"), default="all", help="default: all")
+    for command in (demo, run):
+        command.add_argument("--engine", choices=("mpi", "torch"), default="mpi", help="default: mpi")
     tests.add_argument("--oldest", action="store_true", help="with the oldest packages; threads and 1 to 3 ranks")
     rest = {tests: "-- PYTEST-ARGUMENTS", run: "SCRIPT", bench: "ROW", mutate: "MODULE"}
     demo.set_defaults(arguments=[])
@@ -233,7 +237,7 @@ def main() -> int:
         return docs(environment)
     if chosen.command == "mutate":
         NEWEST.pip_once("mutate", "Cosmic Ray", "-e", f"{ROOT}[mutate]")
-    run = ("-m", "minisplit", "run")
+    run = ("-m", "minisplit", "run", "--engine", getattr(chosen, "engine", "mpi"))
     program = {
         "demo": (*run, "-n", ranks, ROOT / "examples" / "digits.py"),
         "run": (*run, "-n", ranks, *chosen.arguments),

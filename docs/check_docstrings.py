@@ -21,7 +21,7 @@ WITHOUT = {"GL01", "GL02", "ES01", "SA01", "SA04", "SS05", "RT02"}
 # Of methods that say where the rest is: "See `minisplit.sum`."
 REFERRED = {"PR01", "RT01", "YD01", "EX01"}
 SPACES = {"minisplit": ms, "minisplit.random": ms.random, "minisplit.linalg": ms.linalg, "minisplit.fft": ms.fft}
-SPACES["minisplit.testing"] = ms.testing
+SPACES |= {"minisplit.nn.utils": ms.nn.utils, "minisplit.testing": ms.testing}
 
 
 def public() -> Iterator[tuple[str, object]]:

@@ -19,7 +19,7 @@ Made by `docs/operations.py` from the docstrings: their first sentence, and thei
 is a call that sends no message. *Collective* is a call that every rank of the communicator must make.
 """
 # The pages of the reference whose functions are operations.
-PAGES = ("elementwise", "reductions", "shape", "sorting", "linalg", "fft", "stencil", "dtypes")
+PAGES = ("elementwise", "reductions", "shape", "sorting", "linalg", "fft", "stencil", "polynomials", "dtypes")
 
 
 def page() -> str:

@@ -18,6 +18,7 @@ PAGES = {
     "creation": ("Making arrays", ("minisplit.core.conversion", "minisplit.core.factories")),
     "redistribution": ("Redistribution", ("minisplit.core.redistribution",)),
     "random": ("Random numbers", ("minisplit.core.random",)),
+    "training": ("Training", ("minisplit.nn",)),
     "elementwise": ("Elementwise functions", ("minisplit.ops.elementwise",)),
     "reductions": ("Reductions", ("minisplit.ops.reductions",)),
     "shape": ("Shapes", ("minisplit.ops.shape",)),
@@ -25,13 +26,14 @@ PAGES = {
     "linalg": ("Linear algebra", ("minisplit.ops.linalg",)),
     "fft": ("Fourier transforms", ("minisplit.ops.fft",)),
     "stencil": ("Differences and convolution", ("minisplit.ops.stencil",)),
+    "polynomials": ("Polynomials and interpolation", ("minisplit.ops.polynomials", "minisplit.ops.interpolation")),
     "dtypes": ("dtypes, and what other libraries ask", ("minisplit.ops.data_types",)),
     "files": ("Files", ("minisplit.io",)),
     "communication": ("Communicators, debug mode, errors", ("minisplit.core.communication",)),
     "testing": ("Testing", ("minisplit.testing",)),
     "more": ("Pictures, profiles and more", ("minisplit",)),
 }
-SPACES = {"random": ms.random, "linalg": ms.linalg, "fft": ms.fft, "testing": ms.testing}
+SPACES = {"random": ms.random, "linalg": ms.linalg, "fft": ms.fft, "nn.utils": ms.nn.utils, "testing": ms.testing}
 
 
 def public_names() -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ if is_main_program():
 del is_main_program, main
 
 # Before all other imports: whatever fails from here on, on one rank alone, ends the job.
-from minisplit.core.communication.startup import MPI_SELF, MPI_WORLD, start
+from minisplit.core.communication.startup import SELF, WORLD, start
 
 start()
 del start
@@ -22,19 +22,21 @@ from torch import (
     bfloat16, bool, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8,
 )
 
-from minisplit import ops, testing
+from minisplit import nn, ops, testing
 from minisplit.core import random
 from minisplit.core.array import DNDarray
 from minisplit.core.call_comparison import compare_calls
 from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import CollectiveError, debug
-from minisplit.core.communication.mpi import MPICommunication
 from minisplit.core.communication.protocol import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
 from minisplit.core.devices import cpu
+from minisplit.ops.dtensor import from_dtensor
 from minisplit.core.factories import (
-    arange, empty, empty_like, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
+    arange, empty, empty_like, eye, full, full_like, geomspace, linspace, logspace, ones, ones_like, zeros,
+    zeros_like,
 )
+from minisplit.core.graph_breaks import break_graphs
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
@@ -44,26 +46,45 @@ from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
 from minisplit.ops import *  # noqa: F403 - every operation is public here too
 from minisplit.viz.plot import plot_layout
 from minisplit.viz.profile import Profile, profile
-from minisplit.vmap import vmap
+from minisplit.vmap import apply_along_axis, vmap
 from minisplit.vmap.transform import MappedFunction as _MappedFunction
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
 newaxis = None
+# The names that they have in Heat.
+MPI_WORLD, MPI_SELF = WORLD, SELF
 
 __all__ = [
-    "MPI_SELF", "MPI_WORLD", "CollectiveError", "Communication", "DNDarray", "Layout", "MPICommunication",
-    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "arange", "array",
-    "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets", "debug", "e",
-    "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_numpy", "full",
-    "full_like", "get_comm", "inf", "int8", "int16", "int32", "int64", "linspace", "load", "load_checkpoint",
-    "nan", "newaxis", "ones", "ones_like", "open", "pi", "plot_layout", "profile", "random", "redistribute",
-    "resplit", "save", "save_checkpoint", "testing", "uint8", "use_comm", "vmap", "warn_above", "zeros",
-    "zeros_like",
+    "MPI_SELF", "MPI_WORLD", "SELF", "WORLD", "CollectiveError", "Communication", "DNDarray", "Layout",
+    "PerformanceWarning", "Profile", "RankError", "StoredArray", "__array_api_version__", "apply_along_axis",
+    "arange", "array", "asarray", "balance", "bfloat16", "bool", "complex64", "complex128", "cpu", "datasets",
+    "debug", "e", "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor",
+    "from_numpy", "full", "full_like", "geomspace", "get_comm", "inf", "int8", "int16", "int32", "int64",
+    "linspace", "load", "load_checkpoint", "logspace", "nan", "newaxis", "nn", "ones", "ones_like", "open", "pi",
+    "plot_layout", "profile", "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8",
+    "use_comm", "vmap", "warn_above", "zeros", "zeros_like",
 ]
 __all__ += ops.__all__
 
-compare_calls(
-    [sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, random, DNDarray, _MappedFunction],
-)
-del _MappedFunction, compare_calls, sys
+_public = (
+    sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _MappedFunction,
+)  # fmt: skip
+break_graphs(_public)
+compare_calls(_public)
+del _MappedFunction, _public, break_graphs, compare_calls, sys
+
+
+def __getattr__(name: str) -> object:
+    """Import a form of the communicator when it is asked for, since that imports a library."""
+    if name == "MPICommunication":
+        from minisplit.core.communication.mpi.communication import MPICommunication  # noqa: PLC0415 - needs MPI
+
+        return MPICommunication
+    if name == "TorchCommunication":
+        from minisplit.core.communication.torch_distributed.communication import (  # noqa: PLC0415 - takes 0.1 s
+            TorchCommunication,
+        )
+
+        return TorchCommunication
+    raise AttributeError(f"module 'minisplit' has no attribute {name!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 from collections import Counter
 from collections.abc import Generator, Iterator
 from itertools import zip_longest
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     import minisplit as ms
 
 Outcome = Literal["passed", "skipped", "failed"]
+# Whether the ranks are processes of torch.distributed.
+ON_TORCH = os.environ.get("MINISPLIT_ENGINE") == "torch"
+# What imports an MPI library.
+collect_ignore = ["core/communication/mpi", "launch", "test_job.py", "test_jobs.py"] if ON_TORCH else []
 
 
 @pytest.fixture
@@ -97,9 +102,26 @@ def calls(comm: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         yield counting.calls
 
 
+class Peers:
+    """The ranks of a job of torch.distributed, with the methods of mpi4py that this file uses."""
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.size = comm, comm.size
+
+    def bcast(self, value: object, root: int = 0) -> Any:
+        return pickle.loads(self.comm.broadcast_bytes(pickle.dumps(value), root))
+
+    def allgather(self, value: object) -> list[Any]:
+        return [self.bcast(value, root) for root in range(self.size)]
+
+
 @functools.cache
-def world() -> MPI.Comm | None:
+def world() -> MPI.Comm | Peers | None:
     """The ranks of this run, on a communicator that only this file uses; None where there is one rank."""
+    if ON_TORCH:
+        import minisplit as ms
+
+        return Peers(ms.WORLD.split(0)) if ms.WORLD.size > 1 else None
     from mpi4py import MPI
 
     return MPI.COMM_WORLD.Dup() if MPI.COMM_WORLD.size > 1 else None
@@ -118,7 +140,7 @@ class Agreement(NamedTuple):
     told: Any  # by the first of them
 
 
-def agree(comm: MPI.Comm, outcome: Outcome, told: object) -> Agreement:
+def agree(comm: MPI.Comm | Peers, outcome: Outcome, told: object) -> Agreement:
     """Find the worst outcome of a test over the ranks. Collective."""
     outcomes, everything = zip(*comm.allgather((outcome, told)), strict=True)
     worst = "failed" if "failed" in outcomes else "skipped" if "skipped" in outcomes else "passed"
@@ -199,7 +221,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("drawn")
         elif hasattr(function, "hypothesis") and not is_serial(item):
             raise pytest.UsageError(f"{item.nodeid} draws examples on every rank: give it @minisplit.testing.spmd")
-    if config.option.on_threads:
+    if config.option.on_threads or ON_TORCH:
         left_out = [item for item in items if item.get_closest_marker("mpi") or counts_mpi_calls(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

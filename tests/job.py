@@ -42,8 +42,10 @@ class Result:
         return "FAILED" if self.failed else "ok" if self.passed + self.skipped else "no tests"
 
 
-def run(title: str, ranks: int, settings: Mapping[str, str], pytest_arguments: Sequence[str]) -> Result:
-    """Run pytest on that many ranks of an MPI job, or, where it is 0, in a plain process.
+def run(
+    title: str, ranks: int, settings: Mapping[str, str], pytest_arguments: Sequence[str], engine: str = "mpi"
+) -> Result:
+    """Run pytest on that many ranks of a job, or, where it is 0, in a plain process.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def run(title: str, ranks: int, settings: Mapping[str, str], pytest_arguments: S
         Environment variables of the job.
     pytest_arguments : sequence of str
         What pytest is called with on each rank.
+    engine : {"mpi", "torch"}, default "mpi"
+        What carries messages between the ranks.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def run(title: str, ranks: int, settings: Mapping[str, str], pytest_arguments: S
     folder = Path(tempfile.mkdtemp(prefix="minisplit-tests-"))
     patience = float(os.environ.get("MINISPLIT_TEST_PATIENCE", "120"))
     limit = float(os.environ.get("MINISPLIT_TEST_LIMIT", "3600"))
-    launcher = ["-m", "minisplit", "run", "-n", str(ranks)] if ranks else ["-P"]
+    launcher = ["-m", "minisplit", "run", "--engine", engine, "-n", str(ranks)] if ranks else ["-P"]
     command = [sys.executable, *launcher, str(ROOT / "tests" / "rank.py"), str(folder)]
     # Within the patience: each rank then has written the stacks of its threads into its log.
     command += ["-o", f"faulthandler_timeout={0.75 * patience}", *pytest_arguments]

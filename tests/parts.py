@@ -27,6 +27,8 @@ class Part:
     arguments: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
     cores: int = 1
+    # What carries messages between the ranks.
+    engine: str = "mpi"
     # Of parts with as many cores: in about how many seconds it ends.
     length: int = 0
 
@@ -37,7 +39,10 @@ DEBUG = ("MINISPLIT_DEBUG", "1")
 # Ranks that outnumber the cores sleep while they wait in MPICH, where else they would keep the others from a core:
 # some files of tests took 119 s of all cores on 4 ranks of 2 cores without this, and 105 s with it.
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
+OPERATIONS = ("--ignore", "tests/ops")
 SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=290)
+# Of the serial tests those that are about MPI, for each further one.
+SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
 JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
 EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
@@ -51,27 +56,46 @@ def on_threads(ranks: int) -> Part:
     return Part(f"threads, {count_ranks(ranks)}", 0, arguments, (DEBUG,), length=150)
 
 
-def on_mpi(ranks: int) -> Part:
+def on_mpi(ranks: int, *arguments: str) -> Part:
     settings = (SLEEP,) if ranks > CORES else ()
-    length = 70 + 20 * ranks
-    return Part(count_ranks(ranks), ranks, ("-m", "not serial"), settings, cores=min(ranks, CORES), length=length)
+    arguments = ("-m", "not serial", *arguments)
+    return Part(count_ranks(ranks), ranks, arguments, settings, cores=min(ranks, CORES), length=70 + 20 * ranks)
+
+
+def on_torch(ranks: int) -> Part:
+    """Ranks that are processes of torch.distributed: they wait without keeping a core busy."""
+    arguments = ("-m", "not serial")
+    title = f"torch, {count_ranks(ranks)}"
+    return Part(title, ranks, arguments, cores=min(ranks, CORES), engine="torch", length=100 + 30 * ranks)
 
 
 def count_ranks(ranks: int) -> str:
     return f"{ranks} rank{'s' * (ranks > 1)}"
 
 
-def choose(counts: Sequence[int], everything: bool, first: bool) -> list[Part]:
-    """The parts to run with one MPI. Threads are the same with each, so they run with the first only."""
-    parts = [*[JOBS, EXAMPLES, SERIAL, POOL] * everything, *map(on_mpi, counts)]
-    if first:
-        # One number of threads is enough where properties draw others.
-        parts += [PROPERTIES, on_threads(3)] if everything else map(on_threads, counts)
-    return parts
+def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "all") -> list[Part]:
+    """The parts to run with one MPI. What is the same with each runs with the first only."""
+    if engine == "torch":
+        return [*map(on_torch, counts)] if first else []
+    if not everything:
+        others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
+        return [*map(on_mpi, counts), *(others if first else ())]
+    # Four ranks of MPI outnumber the cores, and so take longest. There run the tests of what makes MPI's calls by
+    # itself, and those of operations, which call it by way of that, on four threads.
+    several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 else ())) for ranks in counts]
+    # One number of threads is enough where properties draw others.
+    once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
+    if first and engine == "all":
+        once += map(on_torch, (2, 3))
+    return [JOBS, EXAMPLES, POOL, *several, *once]
 
 
 def test(
-    mpis: Mapping[str, Mapping[str, str]], counts: Sequence[int], everything: bool, pytest_arguments: Sequence[str]
+    mpis: Mapping[str, Mapping[str, str]],
+    counts: Sequence[int],
+    everything: bool,
+    pytest_arguments: Sequence[str],
+    engine: str,
 ) -> int:
     """Run the tests, show what comes of them, and return the exit status.
 
@@ -85,6 +109,8 @@ def test(
         Whether tests run as well that need no ranks, or draw the number of ranks.
     pytest_arguments : sequence of str
         More arguments of pytest.
+    engine : {"mpi", "torch", "all"}
+        What carries messages between ranks.
 
     Returns
     -------
@@ -94,13 +120,13 @@ def test(
     work = {
         f"{name}, {part.title}": (part, {**settings, **dict(part.settings)})
         for number, (name, settings) in enumerate(mpis.items())
-        for part in choose(counts, everything, number == 0)
+        for part in choose(counts, everything, number == 0, engine)
     }
 
     def run(title: str) -> Result:
         part, settings = work[title]
         print(f"{title} ...", flush=True)
-        return job.run(title, part.ranks, settings, [*part.arguments, *pytest_arguments])
+        return job.run(title, part.ranks, settings, [*part.arguments, *pytest_arguments], part.engine)
 
     results = {}
     with workers(len(work)) as executor:

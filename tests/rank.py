@@ -50,7 +50,7 @@ class Results:
 
 def own_rank() -> int:
     """The rank, from what the launcher set: asking MPI would start it, which is up to the tests."""
-    names = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+    names = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 

@@ -11,7 +11,7 @@ import pytest
 import minisplit as ms
 
 MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "minisplit."))]
-SPACES = {"": ms, "random.": ms.random, "linalg.": ms.linalg, "fft.": ms.fft}
+SPACES = {"": ms, "random.": ms.random, "linalg.": ms.linalg, "fft.": ms.fft, "nn.utils.": ms.nn.utils}
 FUNCTIONS = {
     f"{space}{name}": x
     for space, module in SPACES.items()

@@ -191,10 +191,19 @@ def commands(venv: dev.Venv, steps: list[str], monkeypatch: pytest.MonkeyPatch) 
 
 def test_jobs_are_started_by_minisplit(commands: Any) -> None:
     command, environment = commands("demo", "--mpi", "mpich")
-    assert command == ["-m", "minisplit", "run", "-n", "4", str(dev.ROOT / "examples" / "digits.py")]
+    assert command == [
+        "-m",
+        "minisplit",
+        "run",
+        "--engine",
+        "mpi",
+        "-n",
+        "4",
+        str(dev.ROOT / "examples" / "digits.py"),
+    ]
     assert environment["MINISPLIT_MPIEXEC"].endswith("mpi/mpich/bin/mpiexec")
     command, _ = commands("run", "-n", "2", "script.py", "-n", "7")
-    assert command == ["-m", "minisplit", "run", "-n", "2", "script.py", "-n", "7"]
+    assert command == ["-m", "minisplit", "run", "--engine", "mpi", "-n", "2", "script.py", "-n", "7"]
 
 
 def test_tests_are_run_by_their_own_program(commands: Any) -> None:

@@ -35,6 +35,7 @@ PAGES = {
     "memory.md": 4,
     "plans.md": 4,
     "profiling.md": 4,
+    "training.md": 4,
     "tutorial.md": 4,
     "vmap.md": 4,
     "why.md": 4,

@@ -15,7 +15,7 @@ import job
 import pytest
 from launchers import ROOT, launcher, program
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.mpi]
 TESTS = ROOT / "tests"
 CONFTEST = TESTS / "conftest.py"
 

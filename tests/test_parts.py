@@ -17,7 +17,7 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(job, "run", lambda title, *_: job.Result(title, passed=1))
 
     def titles(mpis: str, counts: list[int], everything: bool) -> list[str]:
-        assert parts.test({name: {} for name in mpis}, counts, everything, []) == 0
+        assert parts.test({name: {} for name in mpis}, counts, everything, [], "all") == 0
         live, table = capsys.readouterr().out.split("\n\n")[:2]
         found = re.findall(r"^(\w, .*?)  ", table, re.MULTILINE)
         shown = [
@@ -26,18 +26,39 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
         assert sorted(shown) == sorted(found)
         return found
 
-    assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "b, 2 ranks"]
+    assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "a, torch, 2 ranks", "b, 2 ranks"]
     everything = titles("a", [1, 2, 3, 4], True)
-    assert everything[:5] == ["a, jobs", "a, examples", "a, serial", "a, pool", "a, 1 rank"]
-    assert len(titles("ab", [1, 2, 3, 4], True)) == 2 * 8 + 2
+    assert everything[:4] == ["a, jobs", "a, examples", "a, pool", "a, 1 rank"]
+    assert everything[-4:-2] == ["a, properties", "a, threads, 4 ranks"]
+    assert everything[-2:] == ["a, torch, 2 ranks", "a, torch, 3 ranks"]
+    assert len(titles("ab", [1, 2, 3, 4], True)) == 2 * 8 + 4
+
+
+def test_one_engine_alone() -> None:
+    def titles(engine: str, everything: bool = True) -> list[str]:
+        return [part.title for part in parts.choose([2], everything, True, engine)]
+
+    assert titles("torch") == titles("torch", False) == ["torch, 2 ranks"]
+    assert titles("mpi", False) == ["2 ranks", "threads, 2 ranks"]
+    assert not any("torch" in title for title in titles("mpi"))
+
+
+def test_operations_run_on_four_ranks_as_well() -> None:
+    """On threads where everything runs, since they are quick there, and on MPI where four ranks are asked for."""
+    everything = {part.title: part.arguments for part in parts.choose([1, 2, 3, 4], True, first=True)}
+    [asked] = parts.choose([4], False, first=False)
+    left_out = [title for title, arguments in everything.items() if "tests/ops" in arguments]
+    assert left_out == ["4 ranks"]
+    assert "threads, 4 ranks" in everything
+    assert "tests/ops" not in asked.arguments
 
 
 def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {}
     monkeypatch.setattr(parts, "CORES", 2)
     monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
-    assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"]) == 1
-    assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"])
+    assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"], "all") == 1
+    assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"], "mpi")
     assert calls["a, threads, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
 
 
@@ -54,7 +75,7 @@ def test_all_runs_with_debug_mode_and_without() -> None:
 
 def test_parts_that_fail_are_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "run", lambda title, *_: job.Result(title, passed=1, failed="threads" in title))
-    assert parts.test({"a": {}}, [2], False, []) == 1
+    assert parts.test({"a": {}}, [2], False, [], "all") == 1
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:

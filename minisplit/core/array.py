@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.inside_vmap import inside_vmap
@@ -28,12 +29,19 @@ from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
 from minisplit.core.pytree import pytree
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
 Axis = int | tuple[int, ...] | None
 # The types for which an operator answers itself. A tensor is among them because it is refused with an explanation:
 # it could be this rank's part or the whole array, which nobody can tell.
 _OPERAND_TYPES: tuple[type[Any], ...]
 # `minisplit.ops`, once the package is imported.
 _ops: Any = None
+# The shards of arrays that are split over several ranks and that were asked for gradients. See
+# `minisplit.nn.optimisers`.
+split_leaves = WeakTensorKeyDictionary()
 
 
 def bind_operations(operations: ModuleType) -> None:
@@ -274,13 +282,14 @@ class DNDarray:
         >>> x.resplit(1).split, x.split
         (1, 0)
         """
-        if axis is not None:
-            axis = normalise_axis(axis, self.ndim, "axis")
-        return self._redistributed(self._layout.with_split(axis))
+        return self._redistributed(self._split_along(axis))
 
     def resplit_(self, axis: int | None = None) -> Self:
         """Split this array along `axis`, in place of its present layout. Collective. See `resplit`."""
-        return self._become(self.resplit(axis))
+        return self._become(self._split_along(axis))
+
+    def _split_along(self, axis: int | None) -> Layout:
+        return self._layout.with_split(None if axis is None else normalise_axis(axis, self.ndim, "axis"))
 
     def balance(self) -> DNDarray:
         """Return a new array with the default counts along the same split axis. Collective: one exchange."""
@@ -288,7 +297,7 @@ class DNDarray:
 
     def balance_(self) -> Self:
         """Give this array the default counts. Collective: one exchange."""
-        return self._become(self.balance())
+        return self._become(self._layout.balanced())
 
     def redistribute(self, counts: Sequence[int]) -> DNDarray:
         """Return a new array with other counts along the same split axis.
@@ -324,16 +333,56 @@ class DNDarray:
 
     def redistribute_(self, counts: Sequence[int]) -> Self:
         """Give this array other counts. Collective. See `redistribute`."""
-        return self._become(self.redistribute(counts))
+        return self._become(self._layout.with_counts(counts))
 
     def _redistributed(self, layout: Layout) -> DNDarray:
         """Return the array under another layout, always in memory of its own. Collective."""
         return self._wrap(redistribute(self._larray, self._layout, layout, self._comm), layout, self._comm)
 
-    def _become(self, other: DNDarray) -> Self:
-        """Take the shard and the layout of another array, for the methods that end in an underscore. Local."""
-        self._larray, self._layout = other._larray, other._layout
+    def _become(self, layout: Layout) -> Self:
+        """Give this array another layout, for the methods that end in an underscore. Collective."""
+        if self._larray.requires_grad and self._larray.is_leaf:
+            # Else its gradient would stay behind, and an optimiser go on with a shard that is nobody's any more.
+            raise RuntimeError(
+                "the array is a leaf that requires a gradient, and an optimiser may hold its shard: it keeps its "
+                "layout. Lay it out before requires_grad_(), or make a new one, as by resplit, balance or "
+                "redistribute"
+            )
+        self._larray, self._layout = self._redistributed(layout)._larray, layout
         return self
+
+    def to_dtensor(self, mesh: DeviceMesh | None = None) -> DTensor:
+        """Return the array as a DTensor of torch, whose local tensors are the shards.
+
+        Parameters
+        ----------
+        mesh : torch.distributed.device_mesh.DeviceMesh, optional
+            A mesh of one dimension, with the processes of the communicator. By default one is made.
+
+        Returns
+        -------
+        torch.distributed.tensor.DTensor
+            Placed by `Shard(split)`, or by `Replicate`. It shares memory with the array where the counts are those
+            that torch gives its shards, as `torch.chunk` does: of 10 indices four processes have 3, 3, 3 and 1.
+            Else it is a copy with these counts. Gradients flow back.
+
+        Raises
+        ------
+        RuntimeError
+            If the program has no process group of torch.distributed.
+        ValueError
+            If the mesh has several dimensions, or another number of processes.
+
+        Communication
+        -------------
+        Local where the counts are those of torch, else collective: one exchange. Without a mesh torch compares
+        ranks where it makes one.
+
+        See Also
+        --------
+        minisplit.from_dtensor : The other way, with an example.
+        """
+        return _ops.dtensor.to_dtensor(self, mesh)
 
     # The whole array, as other things
 
@@ -494,6 +543,148 @@ class DNDarray:
             return _ops.interop.call_torch(func, args, kwargs or {})
         args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
+
+    # Gradients
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether autograd records what is done with the array. It can be set. The same on every rank."""
+        return self._larray.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        """Whether autograd records what is done with the array. To set it is to call `requires_grad_`."""
+        self.requires_grad_(requires_grad)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Ask for the gradient of this array, or for none, as torch's method does.
+
+        Parameters
+        ----------
+        requires_grad : bool, default True
+            Whether autograd is to record what is done with the array. The same on every rank.
+
+        Returns
+        -------
+        DNDarray
+            The array itself.
+
+        Raises
+        ------
+        RuntimeError
+            If the dtype is not a floating point or complex one, or the array is computed from others that require
+            a gradient.
+
+        Communication
+        -------------
+        Local. All ranks must make the same call, since backward passes are collective.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> x = ms.arange(4.0, split=0).requires_grad_()
+        >>> (x**2).sum().backward()
+        >>> x.grad.tolist()
+        [0.0, 2.0, 4.0, 6.0]
+        """
+        self._larray.requires_grad_(requires_grad)
+        if self.is_distributed():
+            split_leaves[self._larray] = None
+        return self
+
+    @property
+    def grad(self) -> DNDarray | None:
+        """The gradient that backward passes have added up, in the layout of the array, or None. It can be set.
+
+        It shares its memory with `larray.grad`.
+        """
+        gradient = self._larray.grad
+        return None if gradient is None else self._wrap(gradient, self._layout, self._comm)
+
+    @grad.setter
+    def grad(self, gradient: DNDarray | None) -> None:
+        """The gradient that backward passes have added up, in the layout of the array, or None."""
+        if gradient is not None:
+            gradient = as_dndarray(gradient, "grad")
+            if gradient._comm is not self._comm or gradient._layout != self._layout:
+                raise ValueError(f"grad must have the array's layout, {self._layout}, got {gradient._layout}")
+        self._larray.grad = None if gradient is None else gradient._larray
+
+    @property
+    def grad_fn(self) -> Any:
+        """What autograd has recorded last of how this rank's shard was made; None for a leaf."""
+        return self._larray.grad_fn
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the array is a leaf of autograd's graph: not computed from one that requires a gradient."""
+        return self._larray.is_leaf
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether the array is no leaf and keeps its gradient all the same. See `retain_grad`."""
+        return self._larray.retains_grad
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this array in backward passes, also if it is no leaf. Local, on all ranks."""
+        self._larray.retain_grad()
+
+    def backward(
+        self,
+        gradient: DNDarray | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Compute the gradient of this array by all leaves that it was computed from, and add it to their `grad`.
+
+        An array of one element, split or replicated, is one loss: it counts once, on however many ranks it is.
+        The gradients are those of that loss, whole, each in the layout of its leaf.
+
+        Parameters
+        ----------
+        gradient : DNDarray, optional
+            The gradient of a loss by this array, of its shape and in any layout. It may be left out for an array
+            of one element, and is 1 then.
+        retain_graph : bool, optional
+            Whether another backward pass through the same graph may follow. By default as `create_graph`.
+        create_graph : bool, default False
+            Whether the gradients can be differentiated in turn.
+        inputs : DNDarray or torch.Tensor, or a sequence of them, optional
+            The only leaves whose gradients are wanted. By default all.
+
+        Raises
+        ------
+        RuntimeError
+            If the array requires no gradient on some rank, or has more elements than one and no `gradient` is
+            given.
+        TypeError
+            If `gradient` is no DNDarray.
+        ValueError
+            If `gradient` has another shape or communicator.
+
+        Communication
+        -------------
+        Collective: one agreement, and what the collective operations that led to the array send back. One exchange
+        before it where `gradient` is in another layout.
+
+        See Also
+        --------
+        torch.autograd.grad : The gradients themselves. It takes DNDarrays too.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> x, w = ms.ones((6, 2), split=0), ms.ones(2).requires_grad_()
+        >>> ((x @ w) ** 2).mean().backward()
+        >>> w.grad.tolist(), w.grad.split
+        ([4.0, 4.0], None)
+        """
+        _ops.autograd.backward((self,), (gradient,), retain_graph, create_graph, inputs)
+
+    def detach(self) -> DNDarray:
+        """Return an array of the same memory and layout that requires no gradient. Local."""
+        return self._wrap(self._larray.detach(), self._layout, self._comm)
 
     # Items
 
@@ -929,6 +1120,32 @@ class DNDarray:
     def repeat(self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
         """Return the array with each index of an axis repeated. See `minisplit.repeat`."""
         return _ops.repeat(self, repeats, axis)
+
+    # Last, since within the class the name of torch is this method's from here on.
+
+    def torch(self) -> torch.Tensor:
+        """Return the global array as a tensor on every rank, through which gradients flow back.
+
+        What all ranks compute alike from it is one loss, so that each may call `backward` on its own.
+
+        Returns
+        -------
+        torch.Tensor
+            All elements, in memory of its own, on the array's device.
+
+        Communication
+        -------------
+        Collective: one exchange, which gathers the array. Its backward pass is local. Local for a replicated one.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> x = ms.arange(3.0, split=0).requires_grad_()
+        >>> x.torch().prod().backward()
+        >>> x.grad.tolist()
+        [2.0, 0.0, 0.0]
+        """
+        return self._redistributed(self._layout.with_split(None))._larray
 
 
 # What an operator takes beside an array.

@@ -238,11 +238,12 @@ def redistribute(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communicat
     moved = elements_moved(src, dst)
     if src == dst or comm.size == 1:
         return shard.clone(memory_format=torch.contiguous_format)
-    target = torch.empty(dst.lshape(comm.rank), dtype=shard.dtype, device=shard.device)
+    move = plan(src, dst, comm.rank)
+    target = torch.empty(move.target_shape, dtype=shard.dtype, device=shard.device)
     if moved:
-        comm.transfer(shard, target, plan(src, dst, comm.rank))
+        comm.transfer(shard, target, move)
     else:
-        messages_of(shard, target, plan(src, dst, comm.rank))  # copies what stays on this rank, which is all
+        messages_of(shard, target, move)  # copies what stays on this rank, which is all
     return target
 
 
@@ -275,8 +276,9 @@ class _Redistribute(Collective):
                 results.append(redistribute(x, *pair, comm))
                 continue
             src, dst = (_with_axes_of(x, layout) for layout in pair)
-            results.append(torch.empty(dst.lshape(comm.rank), dtype=x.dtype, device=x.device))
-            sent, received = messages_of(x, results[-1], plan(src, dst, comm.rank))
+            move = plan(src, dst, comm.rank)
+            results.append(torch.empty(move.target_shape, dtype=x.dtype, device=x.device))
+            sent, received = messages_of(x, results[-1], move)
             send += sent
             recv += received
             purpose += [x.dtype, src, "to", dst]

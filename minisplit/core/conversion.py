@@ -17,7 +17,7 @@ from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Comm, Communication, Record, first_difference, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import ALL_DTYPES, Dtype, dtype_code, sanitize_dtype
+from minisplit.core.dtypes import ALL_DTYPES, INTEGERS, Dtype, check_in_range, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import refuse_masked
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
@@ -72,6 +72,8 @@ def array(
         If an axis is out of range.
     TypeError
         If torch can make no tensor of `obj`, or an axis is no int.
+    OverflowError
+        If a Python number is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -265,6 +267,16 @@ def from_dlpack(
     return array(whole, split=split, copy=copy or None, device=device, comm=comm)
 
 
+def tensor_of_numbers(
+    values: Any, name: str, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> torch.Tensor:
+    """Return numbers that every rank has, such as the edges of bins, as a tensor. TypeError for anything else."""
+    try:
+        return torch.as_tensor(values, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError):  # torch's texts do not say of what
+        raise TypeError(f"{name} must be a number, or an array of numbers, got {short_repr(values)}") from None
+
+
 def _from_dndarray(
     x: DNDarray,
     dtype: torch.dtype | None,
@@ -323,11 +335,32 @@ def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: 
             obj = np.array(obj)  # torch would go through all elements
     device = sanitize_device(device)
     try:
+        _check_range(obj, dtype)
         return torch.as_tensor(obj, dtype=dtype, device=device)
+    except OverflowError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:  # torch's texts do not say of what
+        if "Overflow when unpacking" in str(error):
+            raise OverflowError(
+                f"an int of this {type(obj).__name__} is not in int64: give dtype=float, or torch.uint64 if it is "
+                "in that"
+            ) from None
         # For an object that is no number torch raises a RuntimeError.
         kind = TypeError if "infer dtype" in str(error) else type(error)
         raise kind(f"an array cannot be made of this {type(obj).__name__}: {error}") from None
+
+
+def _check_range(obj: Any, dtype: torch.dtype | None) -> None:
+    """Raise OverflowError for Python's numbers that are not in a dtype of integers: torch takes -1 for 255."""
+    # torch refuses by itself what is not in a dtype of 64 bits.
+    if dtype not in INTEGERS or dtype.itemsize == 8 or not isinstance(obj, (list, tuple, int, float)):
+        return
+    numbers = torch.as_tensor(obj)
+    # Integers of NumPy and torch are cast, modulo 2**bits, as NumPy and torch cast them.
+    if numbers.dtype is not torch.int64:
+        numbers = torch.as_tensor(obj, dtype=torch.float64)
+    for end in (numbers.min(), numbers.max()) if numbers.numel() else ():
+        check_in_range(end.item(), dtype, f"the numbers of this {type(obj).__name__}")
 
 
 def _as_numbers(obj: Any, arrays: list[DNDarray], is_part: bool) -> Any:

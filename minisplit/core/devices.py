@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -15,8 +17,10 @@ cpu = torch.device("cpu")
 Device = str | torch.device | None
 
 # The variables for rank, size and rank within the node, as launchers set them for the processes that they start.
-# SLURM comes last: a launcher that SLURM has started passes SLURM's numbers on beside its own. The size is that of
-# the step, since SLURM_NTASKS is also set in a batch script, where nothing was launched yet.
+# torchrun comes first, since others may start it on each node. SLURM comes last: a launcher that SLURM has started
+# passes SLURM's numbers on beside its own. The size is that of the step, since SLURM_NTASKS is also set in a batch
+# script, where nothing was launched yet.
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
@@ -24,15 +28,25 @@ _LAUNCHERS = (
 )
 
 
-def rank_environment() -> tuple[int, int, int] | None:
+class Launched(NamedTuple):
+    """What a launcher has told a process. `by_slurm`: it may be one of SLURM's own, or of MPI's below SLURM."""
+
+    rank: int
+    size: int
+    local_rank: int
+    by_slurm: bool
+
+
+def rank_environment(environ: Mapping[str, str] = os.environ) -> Launched | None:
     """Return rank, size and rank within the node, as the launcher's environment has them, or None without one."""
-    for names in _LAUNCHERS:
-        rank, size, local = (os.environ.get(name, "") for name in names)
+    for names in (_TORCHRUN,) * ("TORCHELASTIC_RUN_ID" in environ) + _LAUNCHERS:
+        rank, size, local = (environ.get(name, "") for name in names)
         if rank.isdecimal() and size.isdecimal():
+            by_slurm = environ.get("SLURM_PROCID") == rank
             # srun sets the variables of MPICH's launcher, but for the rank within the node.
-            if not local and os.environ.get("SLURM_PROCID") == rank:
-                local = os.environ.get("SLURM_LOCALID", "")
-            return int(rank), int(size), int(local) if local.isdecimal() else int(rank)
+            if not local and by_slurm:
+                local = environ.get("SLURM_LOCALID", "")
+            return Launched(int(rank), int(size), int(local) if local.isdecimal() else int(rank), by_slurm)
     return None
 
 
@@ -80,6 +94,7 @@ def sanitize_device(device: Device) -> torch.device:
     if chosen.type == "cuda" and chosen.index is None:
         if not torch.cuda.is_available():
             raise ValueError(f"device {short_repr(device)} was asked for, but torch sees no GPU on this machine")
-        local = (rank_environment() or (0, 1, 0))[2]
+        launched = rank_environment()
+        local = launched.local_rank if launched else int(os.environ.get("LOCAL_RANK") or 0)
         return torch.device("cuda", local % torch.cuda.device_count())
     return chosen

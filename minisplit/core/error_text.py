@@ -80,6 +80,24 @@ def encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def counted(number: int, word: str) -> str:
+    """Return a number with what it counts.
+
+    >>> counted(1, "rank"), counted(3, "rank")
+    ('1 rank', '3 ranks')
+    """
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def ranks_named(ranks: Sequence[int]) -> str:
+    """Return ranks by their numbers.
+
+    >>> ranks_named([1]), ranks_named([0, 2])
+    ('rank 1', 'ranks 0, 2')
+    """
+    return f"rank{'s' * (len(ranks) != 1)} {short_list(ranks)}"
+
+
 def short_list(items: Sequence[Any], most: int = FEW) -> str:
     """Return items with commas between them, the first `most` of them if they are more.
 

@@ -7,17 +7,16 @@ Each rank makes its own shard. All factories, those of `minisplit.random` too, c
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import Dtype, sanitize_dtype
-from minisplit.core.error_text import short_repr
+from minisplit.core.dtypes import INTEGERS, Dtype, as_element, as_number, check_in_range, sanitize_dtype
 from minisplit.core.layout import Layout, as_count, as_index
 
 Shape = int | Sequence[int]
@@ -106,7 +105,9 @@ def full(
     IndexError
         If `split` is out of range.
     TypeError
-        If an argument is of another type.
+        If an argument is of another type, or the value is complex and the dtype real.
+    OverflowError
+        If the value is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -119,8 +120,11 @@ def full(
     [[7, 7], [7, 7]]
     """
     value = _number_of(fill_value)
-    dtype = dtype or (fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), value).dtype)
-    return spec_of(shape, dtype, split, device, comm).make(torch.full, fill_value=value)
+    # Of zero: torch knows no dtype of 2**63.
+    dtype = dtype or (
+        fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), type(value)()).dtype
+    )
+    return _filled(spec_of(shape, dtype, split, device, comm), value)
 
 
 def zeros(
@@ -295,9 +299,11 @@ def full_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is no DNDarray, another argument is of another type, or the value is complex and the dtype real.
     ValueError
         If `fill_value` has axes, or the device is unknown.
+    OverflowError
+        If the value is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -309,7 +315,7 @@ def full_like(
     >>> ms.full_like(ms.zeros(2, split=0), 5).tolist()
     [5.0, 5.0]
     """
-    return spec_like(x, dtype, split, device, comm).make(torch.full, fill_value=_number_of(fill_value))
+    return _filled(spec_like(x, dtype, split, device, comm), _number_of(fill_value))
 
 
 def zeros_like(
@@ -492,6 +498,8 @@ def arange(
         If `split` is out of range.
     TypeError
         If an argument is of another type.
+    OverflowError
+        If a number is not in the range of a dtype of integers.
 
     Communication
     -------------
@@ -511,7 +519,7 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
-    start, stop, step = _number(start, "start"), _number(stop, "stop"), _number(step, "step")
+    start, stop, step = as_number(start, "start"), as_number(stop, "stop"), as_number(step, "step")
     if step == 0:
         raise ValueError("arange needs a step other than 0, got 0; full() repeats one value")
     is_integral = all(isinstance(value, int) for value in (start, stop, step))
@@ -521,6 +529,9 @@ def arange(
     computed = torch.int64 if is_integral else torch.float64
     dtype = sanitize_dtype(dtype) or (torch.int64 if is_integral else None)
     spec = spec_of(length, dtype, split, device, comm)
+    if length and spec.dtype in INTEGERS:
+        check_in_range(start, spec.dtype, "the first number of arange")
+        check_in_range(start + (length - 1) * step, spec.dtype, "the last number of arange")
     return spec.make_from_index(lambda index: start + index.to(computed) * step)
 
 
@@ -586,23 +597,197 @@ def linspace(
     >>> ms.linspace(0, 1, 5, split=0).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
+    return _spaced(start, stop, num, endpoint, lambda index, value: value, dtype, split, device, comm)
+
+
+def logspace(
+    start: complex,
+    stop: complex,
+    num: int = 50,
+    *,
+    endpoint: bool = True,
+    base: complex = 10.0,
+    dtype: Dtype = None,
+    split: int | None = None,
+    device: Device = None,
+    comm: Comm = None,
+) -> DNDarray:
+    """Make numbers whose logarithms are evenly spaced.
+
+    Parameters
+    ----------
+    start : complex
+        The logarithm of the first number: `base ** start`.
+    stop : complex
+        The logarithm of the end.
+    num : int, default 50
+        How many numbers there are to be.
+    endpoint : bool, default True
+        Whether `base ** stop` is the last of them.
+    base : complex, default 10.0
+        The base of the logarithms.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype, or its complex counterpart where an end is
+        complex.
+    split : int, optional
+        0 to cut the array over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The numbers in one dimension.
+
+    Raises
+    ------
+    ValueError
+        If `num` is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    geomspace : The same from the ends themselves.
+
+    Notes
+    -----
+    Each element is computed in double precision from its global index, as those of `linspace`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.logspace(0, 2, 3, split=0).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    base = as_number(base, "base")
+
+    def power(index: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = base**exponent
+        return result
+
+    spaced, others = (start, stop, num, endpoint), (dtype, split, device, comm)
+    return _spaced(*spaced, power, *others, is_complex=isinstance(base, complex))
+
+
+def geomspace(
+    start: complex,
+    stop: complex,
+    num: int = 50,
+    *,
+    endpoint: bool = True,
+    dtype: Dtype = None,
+    split: int | None = None,
+    device: Device = None,
+    comm: Comm = None,
+) -> DNDarray:
+    """Make numbers of which each is a constant multiple of the one before.
+
+    Parameters
+    ----------
+    start : complex
+        The first number.
+    stop : complex
+        The end.
+    num : int, default 50
+        How many numbers there are to be.
+    endpoint : bool, default True
+        Whether `stop` is the last of them.
+    dtype : torch.dtype, optional
+        The dtype of the elements. By default torch's default dtype, or its complex counterpart where an end is
+        complex.
+    split : int, optional
+        0 to cut the array over the ranks. By default None: every rank holds the whole array.
+    device : str or torch.device, optional
+        "cpu", "gpu", which is this rank's GPU, or a torch device. By default the CPU.
+    comm : Communication, optional
+        The ranks that hold the array. By default the communicator in use.
+
+    Returns
+    -------
+    DNDarray
+        The numbers in one dimension. The ends are exact.
+
+    Raises
+    ------
+    ValueError
+        If an end is 0, real ends have different signs, `num` is negative, or the device is unknown.
+    IndexError
+        If `split` is out of range.
+    TypeError
+        If an argument is of another type.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    logspace : The same from the logarithms of the ends.
+
+    Notes
+    -----
+    Each element is computed in double precision from its global index, as those of `linspace`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.geomspace(1, 8, 4, split=0).tolist()
+    [1.0, 2.0, 4.0, 8.0]
+    """
+    first, last = as_number(start, "start"), as_number(stop, "stop")
+    is_complex = isinstance(first, complex) or isinstance(last, complex)
+    if first == 0 or last == 0 or not (is_complex or (first > 0) == (last > 0)):
+        raise ValueError(f"geomspace needs ends other than 0, and real ones of one sign, got {start} and {stop}")
+    # As NumPy: the first number is made positive, so that a spiral of complex ones turns the shorter way round.
+    turn = first / abs(first)
+    # NumPy's logarithm: cmath.log10(1000) is less than 3.
+    low, high = (np.log10(end / turn).item() for end in (first, last))
+
+    def power(index: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+        result = torch.where(index == 0, first, turn * 10**exponent)
+        return torch.where(index == num - 1, last, result) if endpoint and num > 1 else result
+
+    return _spaced(low, high, num, endpoint, power, dtype, split, device, comm, is_complex=is_complex)
+
+
+def _spaced(
+    start: Any,
+    stop: Any,
+    num: int,
+    endpoint: bool,
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    dtype: Dtype,
+    split: int | None,
+    device: Device,
+    comm: Comm,
+    *,
+    is_complex: bool = False,
+) -> DNDarray:
+    """Make a function of the global indices and of evenly spaced numbers, which are in double precision."""
     num = as_count(num, "num")
-    start, stop = _number(start, "start"), _number(stop, "stop")
+    start, stop = as_number(start, "start"), as_number(stop, "stop")
     gaps = num - 1 if endpoint else num
     # Of one number or none there is no gap to divide by.
     step = (stop - start) / gaps if gaps > 0 else 0.0
-    is_complex = isinstance(start, complex) or isinstance(stop, complex)
+    is_complex = is_complex or isinstance(start, complex) or isinstance(stop, complex)
     computed = torch.complex128 if is_complex else torch.float64
     default = torch.get_default_dtype()
     dtype = sanitize_dtype(dtype) or (default.to_complex() if is_complex else default)
-    # `value` counts the middle from the end, so that it would give `stop` for a single number.
-    if num == 1:
-        return full(1, start, dtype=dtype, split=split, device=device, comm=comm)
 
     def value(index: torch.Tensor) -> torch.Tensor:
-        # From the nearer end: `start + gaps * step` may miss `stop` by a bit.
+        # From the nearer end: `start + gaps * step` may miss `stop` by a bit. A single number is the first one.
         upward = start + index.to(computed) * step
-        return torch.where(index < (gaps + 1) // 2, upward, stop - (gaps - index).to(computed) * step)
+        is_low = index < max((gaps + 1) // 2, 1)
+        return function(index, torch.where(is_low, upward, stop - (gaps - index).to(computed) * step))
 
     return spec_of(num, dtype, split, device, comm).make_from_index(value)
 
@@ -674,16 +859,9 @@ def _number_of(value: complex | DNDarray) -> Any:
     """A number, or that in a 0-d array. ValueError for an array with axes."""
     if isinstance(value, DNDarray) and value.ndim:
         raise ValueError(f"fill_value must be a number or a 0-d array, got shape {value.shape}; see broadcast_to")
-    return value.item() if isinstance(value, DNDarray) else value
+    return value.item() if isinstance(value, DNDarray) else as_number(value, "fill_value")
 
 
-def _number(value: Any, name: str) -> Any:
-    """A Python int, float or complex for a number of any kind, NumPy's included. TypeError for another thing."""
-    # Ints first, since they are real numbers too, but as floats those above 2^53 would be rounded.
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    if isinstance(value, numbers.Complex):
-        return complex(value)
-    raise TypeError(f"{name} must be a number, got {short_repr(value)} of type {type(value).__name__}")
+def _filled(spec: ArraySpec, value: Any) -> DNDarray:
+    """The array of one number, which must be in its dtype."""
+    return spec.make(torch.full, fill_value=as_element(value, spec.dtype, "fill_value"))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minisplit.core.error_text import FEW, short_repr
+from minisplit.core.error_text import FEW, counted, short_repr
 
 Offsets = NDArray[np.int64]
 _INTS = frozenset({int})
@@ -176,7 +176,7 @@ class Layout:
 
     def __str__(self) -> str:
         """Return a short text: `(6, 2) split 0 over 3 ranks`, or `... over [1, 0, 5]` with uneven counts."""
-        over = "1 rank" if self.ranks == 1 else f"{self.ranks} ranks"
+        over = counted(self.ranks, "rank")
         if self.split is None:
             return f"{self.shape} replicated on {over}"
         if self.ragged is not None:

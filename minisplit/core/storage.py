@@ -6,6 +6,7 @@ formats of files, stands above it, and gives these classes their implementations
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.devices import cpu
 from minisplit.core.layout import Layout
 
+# So many bytes are read from a file that has few, and otherwise this many times what it has: more than gzip, with
+# its factor of 1,000, and zstd make of one value.
+_CERTAIN, _MOST_EXPANSION = 2**30, 2**16
 # One slice per axis, with its start and its stop, as `Layout.box` returns it.
 Box = tuple[slice, ...]
 
@@ -29,9 +33,14 @@ class Reader:
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    # Another text for another version of the file: by it ranks notice that some have opened the old file, and some
-    # that which has replaced it.
+    # The file or folder, and another text for another version of it: by that ranks notice that some have opened
+    # the old file, and some that which has replaced it.
+    path: str
     version: str
+
+    def description(self) -> str:
+        """Return a text that is the same where ranks have opened the same array."""
+        return f"{self.shape} {self.dtype}"
 
     def build_index(self, comm: Communication) -> None:
         """Find out with the other ranks where the rows are, and with that `shape`. Collective.
@@ -46,6 +55,22 @@ class Reader:
     def read(self, box: Box) -> torch.Tensor:
         """Return a part as a contiguous CPU tensor in native byte order. Nothing else is read. Local."""
         raise NotImplementedError
+
+    def stored_bytes(self) -> int | None:
+        """Return how many bytes the file has of the array; None where it has all of them. Local."""
+        return None
+
+    def check_size(self, nbytes: int, what: str) -> None:
+        """Raise ValueError if the file has too little for so many bytes, before memory is taken for them. Local.
+
+        Otherwise a file of 1 kB that tells of 1 TiB, as HDF5 and Zarr files may, would end the job.
+        """
+        if nbytes <= _CERTAIN or (stored := self.stored_bytes()) is None or nbytes <= _MOST_EXPANSION * stored:
+            return
+        raise ValueError(
+            f"{what} is to be of {nbytes} bytes, but its file has only {stored}, which are too few, however they "
+            "are compressed; if it is of one value nearly everywhere, map over it in blocks: vmap(...)(open(path))"
+        )
 
     def close(self) -> None:
         """Close the file. Local."""
@@ -158,6 +183,8 @@ class StoredArray:
         -------------
         Local.
         """
+        size = math.prod(span.stop - span.start for span in box)
+        self.reader.check_size(size * self.reader.dtype.itemsize, self.path.name)
         return self.reader.read(box).to(self.dtype)
 
     def load(self) -> DNDarray:

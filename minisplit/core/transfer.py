@@ -55,6 +55,9 @@ class TransferPlan:
     rank: int
     send: Pieces
     recv: Pieces
+    # The shapes of the rank's shards under `src` and `dst`: each transfer looks at them, and a plan is made once.
+    source_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
 
     @property
     def messages_sent(self) -> int:
@@ -84,9 +87,10 @@ def plan(src: Layout, dst: Layout, rank: int) -> TransferPlan:
     check_compatible(src, dst)
     if src.split is None:
         # Any rank could send any part: so none does.
-        own = _overlaps(src, dst, rank, only_own=True), _overlaps(dst, dst, rank, only_own=True)
-        return TransferPlan(src, dst, rank, *own)
-    return TransferPlan(src, dst, rank, _overlaps(src, dst, rank), _overlaps(dst, src, rank))
+        pieces = _overlaps(src, dst, rank, only_own=True), _overlaps(dst, dst, rank, only_own=True)
+    else:
+        pieces = _overlaps(src, dst, rank), _overlaps(dst, src, rank)
+    return TransferPlan(src, dst, rank, *pieces, src.lshape(rank), dst.lshape(rank))
 
 
 def check_compatible(src: Layout, dst: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -16,6 +17,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import sanitize_dtype
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
 from minisplit.io.append import append_rows, find_dataset
@@ -28,8 +30,8 @@ from minisplit.io.collective import (
     read_part,
     write_parts,
 )
-from minisplit.io.files import check_regular
-from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text
+from minisplit.io.files import check_regular, clear_leftovers
+from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text, shown_path
 from minisplit.io.formats.registry import checked_format, format_of
 
 
@@ -62,7 +64,8 @@ def load(
     counts : sequence of int, optional
         How many indices of the split axis each rank has. By default the balanced counts.
     dtype : torch.dtype, optional
-        The dtype of the array. By default that of the file; for CSV, which has none, float64.
+        The dtype of the array. By default that of the file; for CSV, which has none, bool if the first row has
+        True and False alone, and else float64.
     device : str or torch.device, optional
         The device of the array. By default the CPU.
     comm : Communication, optional
@@ -71,8 +74,9 @@ def load(
         The format of the file. By default that of the end of its name.
     **options : Any
         For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if not
-        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `na_values`, texts of cells
-        that are NaN beside those of pandas; `decimal`, the character in numbers; `columns`, the names of those to
+        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `comment`, the character
+        with which begins what counts for nothing up to the end of a line; `na_values`, texts of cells that are NaN
+        beside those of pandas; `decimal` and `thousands`, characters in numbers; `columns`, the names of those to
         load.
         For HDF5 `external=True` for a dataset that takes its numbers from other files.
 
@@ -100,7 +104,7 @@ def load(
 
     Communication
     -------------
-    Collective: three small messages, for CSV six. One exchange more where parts are short pieces of the file. All
+    Collective: three small messages, for CSV five. One exchange more where parts are short pieces of the file. All
     ranks raise the same error, or none.
 
     See Also
@@ -121,17 +125,17 @@ def load(
 
     def read() -> tuple[DNDarray, Layout]:
         with ExitStack() as stack:
-            with agreement(comm, f"opening {path}"):
+            with agreement(comm, f"opening {shown_path(path)}"):
                 to_device, to_dtype = sanitize_device(device), sanitize_dtype(dtype)
                 reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
             check_same_dataset(comm, reader)
-            # `split=0` is the default, so an array without axes must not be an error.
-            layout = Layout(reader.shape, split if reader.shape else None, comm.size)
-            if counts is not None:
-                layout = layout.with_counts(counts)
-            # In this layout each rank reads few long pieces; one exchange then brings them where they belong.
-            read_layout = reader.read_layout(layout)
-            with agreement(comm, f"reading its part of {path}"):
+            with agreement(comm, f"reading its part of {shown_path(path)}"):
+                # `split=0` is the default, so an array without axes must not be an error.
+                layout = Layout(reader.shape, split if reader.shape else None, comm.size)
+                if counts is not None:
+                    layout = layout.with_counts(counts)
+                # In this layout each rank reads few long pieces; one exchange then brings them where they belong.
+                read_layout = reader.read_layout(layout)
                 shard = read_part(reader, read_layout.box(comm.rank), to_dtype or reader.dtype, to_device)
         return DNDarray(shard, read_layout, comm), layout
 
@@ -190,7 +194,7 @@ def save(
 
     Communication
     -------------
-    Collective: six small messages, with "extend" up to eleven, and one exchange where parts are short pieces of
+    Collective: seven small messages, with "extend" up to twelve, and one exchange where parts are short pieces of
     the file. For CSV, and HDF5 with options, one small message more for each rank. All ranks raise the same error,
     or none.
 
@@ -204,16 +208,17 @@ def save(
     ...     sorted(ms.datasets(path))
     ['a', 'b']
     """
-    x, file = as_dndarray(x), path_text(path)
-    chosen = checked_format(file, dataset, format)
-    if mode not in {"w", "a", "extend"}:
-        raise ValueError(
-            f"mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a dataset), "
-            f"got {mode!r}"
-        )
-    if chosen.write_options is not None:
+    x = as_dndarray(x)
+    with agreement(x.comm, f"looking how to save to {shown_path(path)}"):
+        file = path_text(path)
+        chosen = checked_format(file, dataset, format)
+        if not isinstance(mode, str) or mode not in {"w", "a", "extend"}:
+            raise ValueError(
+                "mode must be 'w' (a new file), 'a' (add a dataset to the file) or 'extend' (add rows to a "
+                f"dataset), got {short_repr(mode)}"
+            )
         check_options(chosen.name, options, chosen.write_options)
-    saved_dtype, action = sanitize_dtype(dtype) or x.dtype, str(mode)
+        saved_dtype, action = sanitize_dtype(dtype) or x.dtype, str(mode)
     if mode == "extend":
         action, dataset = find_dataset(x.comm, chosen, file, dataset)
     if action == "a" and chosen.contents != "datasets":
@@ -244,7 +249,12 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
         # Its folder is made as a file of its own is, with the groups above it that are missing, and not a copy of
         # all.
         doing = f"adding {dataset!r} to {store}"
-        folder, inner = on_rank_0(x.comm, doing, lambda: format.place_to_add(store, str(dataset)))
+
+        def place() -> tuple[str, str | None]:
+            clear_leftovers(os.path.realpath(store))  # where a killed job has moved the old folder aside
+            return format.place_to_add(store, str(dataset))
+
+        folder, inner = on_rank_0(x.comm, doing, place)
         target = replace(target, path=folder, dataset=inner)
 
     def create(new_path: str) -> None:
@@ -252,7 +262,7 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
             # Now that no other job may add to the store.
             if format.place_to_add(store, str(dataset)) != (target.path, target.dataset):
                 raise FileExistsError(errno.EEXIST, "another job has added to it meanwhile; add again", store)
-            format.forget_shapes(store, target.path)
+            format.forget_shapes(store, target.path, new_path)
         format.create(replace(target, path=new_path))
 
     with atomic_replacement(
@@ -267,7 +277,9 @@ def _save_dataset(x: DNDarray, format: Format, target: Target, added: bool) -> N
         write_parts(x, format, replace(target, path=new_path))
 
 
-def datasets(path: StrPath, *, format: str | None = None, comm: Communication | None = None) -> list[str]:
+def datasets(
+    path: StrPath, *, format: str | None = None, comm: Communication | None = None, **options: Any
+) -> list[str]:
     """List the datasets of a file by their names, or the columns of a table.
 
     Parameters
@@ -278,6 +290,8 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
         The format of the file. By default that of the end of its name.
     comm : Communication, optional
         The ranks that get the list. By default the communicator in use.
+    **options : Any
+        For CSV those of `load` that concern its first line, as `sep`.
 
     Returns
     -------
@@ -308,10 +322,13 @@ def datasets(path: StrPath, *, format: str | None = None, comm: Communication | 
     """
 
     def names() -> list[str]:
-        check_regular(path_text(path))
-        return format_of(path_text(path), format).dataset_names(path_text(path))
+        file = path_text(path)
+        check_regular(file)
+        chosen = format_of(file, format)
+        check_options(chosen.name, options, chosen.list_options)
+        return chosen.dataset_names(file, **options)
 
-    return on_rank_0(sanitize_comm(comm), f"listing {path}", names)
+    return on_rank_0(sanitize_comm(comm), f"listing {shown_path(path)}", names)
 
 
 def open(
@@ -322,6 +339,7 @@ def open(
     dtype: torch.dtype | None = None,
     format: str | None = None,
     comm: Communication | None = None,
+    **options: Any,
 ) -> StoredArray:
     """Open an array in a file, of which nothing is read yet, for `minisplit.vmap` to map over.
 
@@ -339,6 +357,8 @@ def open(
         The format of the file. By default that of the end of its name.
     comm : Communication, optional
         The ranks that share the array. By default the communicator in use.
+    **options : Any
+        Those of `load`: for CSV `sep` and others, for HDF5 `external`.
 
     Returns
     -------
@@ -358,7 +378,7 @@ def open(
 
     Communication
     -------------
-    Collective: two small messages, for CSV five. All ranks raise the same error, or none.
+    Collective: two small messages, for CSV four. All ranks raise the same error, or none.
 
     See Also
     --------
@@ -378,9 +398,9 @@ def open(
 
     def open_array() -> StoredArray:
         with ExitStack() as stack:
-            with agreement(comm, f"opening {path}"):
+            with agreement(comm, f"opening {shown_path(path)}"):
                 to_dtype = sanitize_dtype(dtype)
-                reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, {})))
+                reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
             check_same_dataset(comm, reader)
             layout = Layout(reader.shape, split, comm.size)
             stack.pop_all()  # the file stays open, and is closed with the array

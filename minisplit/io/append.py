@@ -13,7 +13,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.io.atomic import append_in_place, atomic_replacement
 from minisplit.io.collective import check_same_dataset, on_rank_0, write_parts
-from minisplit.io.files import ReplacedError, check_regular
+from minisplit.io.files import ReplacedError, check_regular, clear_leftovers
 from minisplit.io.formats.base import Format, Target, only_dataset
 
 
@@ -28,6 +28,8 @@ def find_dataset(comm: Communication, format: Format, path: str, dataset: str | 
 
 def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, str | None]:
     check_regular(path)
+    if not os.path.exists(path):
+        clear_leftovers(os.path.realpath(path))  # of a folder that a killed job has moved aside
     if not os.path.exists(path):
         return "w", dataset
     if format.contents != "datasets":
@@ -49,7 +51,7 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
     with ExitStack() as stack:
         with agreement(comm, f"looking into {path}"):
             reader = stack.enter_context(closing(format.open_to_append(target)))
-        check_same_dataset(comm, reader)
+        check_same_dataset(comm, reader, copies=False)
         with agreement(comm, f"looking into {path}"):
             old, dtype, version, name = reader.shape, reader.dtype, reader.version, target.dataset
             # An array of one axis can be added to a table of one column, which is of two axes.
@@ -86,7 +88,7 @@ def append_rows(x: DNDarray, format: Format, target: Target) -> None:
 
     def resize(new_path: str) -> None:
         if store is not None:
-            format.forget_shapes(store, target.path)
+            format.forget_shapes(store, target.path, new_path)
         format.resize(replace(target, path=new_path), shape)
 
     with atomic_replacement(comm, target.path, check_unchanged, resize, copied=True, store=store) as new_path:

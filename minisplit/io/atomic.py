@@ -9,10 +9,24 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.io.files import FileLock, PinnedPath, beside, check_regular, lock, make_empty, remove
+from minisplit.io.files import (
+    FileLock,
+    NewName,
+    PinnedPath,
+    aside,
+    check_regular,
+    clear_leftovers,
+    lock,
+    make_empty,
+    one_move_at_a_time,
+    partial_name,
+    remove,
+    share_access,
+)
 
 # Of Linux's <fcntl.h>, for `renameat2`: paths as of the current folder, and two names that are exchanged.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -40,29 +54,33 @@ def atomic_replacement(
     `store` is the folder of datasets to which `path` belongs, or will: the new one is made beside that, so that
     nobody takes it for a dataset, and one job at a time adds to it.
 
-    A job that is killed leaves what it had written, under a name that begins with a dot and ends in ".partial".
+    A job that is killed leaves what it had written, under a name that begins with a dot and ends in ".partial",
+    which the next one to save there removes.
     """
     # Behind a symbolic link, as the link is to stay one; in the same folder, as a name moves within a disk only.
     target = os.path.realpath(path)
     # Two jobs that save to one name must not write to the same new file.
     token = comm.broadcast_bytes(secrets.token_hex(4).encode()).decode()
-    new = beside(os.path.realpath(store or path), f".{token}.partial")
+    place = os.path.realpath(store or path)
+    new = partial_name(place, token)
     first = comm.rank == 0
     with ExitStack() as stack:
         pinned = None
-        if first:
-            stack.callback(remove, new)
         with agreement(comm, f"preparing to write {path}"):
             if first:
                 check_folder(target)
+                stack.enter_context(closing(NewName(place, token, target)))
                 if copied or store:
-                    stack.enter_context(closing(FileLock(target if copied else os.path.realpath(store or path))))
+                    stack.enter_context(closing(FileLock(place)))
                 check_target(target, check_replaceable)
+                # What is added to, or the store to which what is added belongs.
+                old = target if copied else place
+                if (copied or store) and os.path.exists(old):
+                    pinned = stack.enter_context(closing(PinnedPath(old)))
                 if copied and os.path.exists(target):
-                    pinned = stack.enter_context(closing(PinnedPath(target)))
                     _copy(target, new)
                 else:
-                    make_empty(new, like=target, folder=folder)
+                    make_empty(new, like=target if os.path.exists(target) else place, folder=folder)
         with agreement(comm, f"making {path}"):
             if first:
                 create(new)
@@ -71,20 +89,19 @@ def atomic_replacement(
             sync(new, comm.rank, comm.size)
         with agreement(comm, f"putting {path} in its place"):
             if first:
-                if pinned is not None:
-                    pinned.check()
-                move_into_place(new, target)
+                move_into_place(new, target, partial(_check_pinned, pinned, within=copied), place)
                 stack.close()
 
 
 @contextmanager
 def append_in_place(
-    comm: Communication, path: str, check_unchanged: PathAction, header: tuple[int, bytes]
+    comm: Communication, path: str, check_unchanged: PathAction, header: tuple[int, bytes, int]
 ) -> Iterator[None]:
     """Let the block write behind the end of the file at `path`, and then rewrite the header. Collective.
 
-    `header` is where in the file it says how much of it counts, and what it says after the block: until then the
-    file is the old one for all who read it. If the block fails, what it wrote is cut off again.
+    `header` is where in the file it says how much of it counts, what it says after the block, and where that ends
+    which counts before. Until then the file is the old one for all who read it. If the block fails, what it wrote
+    is cut off again, and so is before it what a killed job has written.
     `check_unchanged` is called once no other job can do the same.
     """
     target, handle, old_size = os.path.realpath(path), -1, 0
@@ -94,7 +111,9 @@ def append_in_place(
                 handle = os.open(target, os.O_RDWR | os.O_CLOEXEC)
                 lock(handle, path)
                 check_target(target, check_unchanged)
-                old_size = os.path.getsize(target)
+                clear_leftovers(target)
+                old_size = header[2]
+                os.truncate(handle, old_size)
         yield
         # Before the header: if power fails between the two, the numbers are there but do not count.
         with agreement(comm, f"handing {path} to the disk"):
@@ -114,6 +133,11 @@ def append_in_place(
     finally:
         if handle >= 0:
             os.close(handle)
+
+
+def _check_pinned(pinned: PinnedPath | None, *, within: bool) -> None:
+    if pinned is not None:
+        pinned.check(within=within)
 
 
 def _copy(old: str, new: str) -> None:
@@ -156,6 +180,8 @@ def sync(path: str, rank: int, size: int) -> None:
         # With "" for the folders themselves, which hold the names of the files.
         files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in ("", *names))
         paths = files[rank::size]
+        for each in paths:
+            share_access(each, path)
     for each in paths:
         _fsync(each)
 
@@ -172,9 +198,16 @@ def _fsync(path: str) -> None:
         os.close(handle)
 
 
-def move_into_place(new: str, target: str) -> None:
-    """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local."""
-    _rename(new, target)
+def move_into_place(
+    new: str, target: str, check: Callable[[], None] = lambda: None, store: str | None = None
+) -> None:
+    """Put `new` in the place of `target`. A folder that was there has then the name `new`. Local.
+
+    `check` is called while no other job moves anything to `target`, or to the `store` in which that is.
+    """
+    with one_move_at_a_time(os.path.dirname(os.path.abspath(store or target))):
+        check()
+        _rename(new, target)
     # A rename is on the disk once its folder is.
     _fsync(os.path.dirname(os.path.abspath(target)))
 
@@ -190,14 +223,13 @@ def _rename(new: str, target: str) -> None:
             raise
         if not _exchange_names(new, target):
             # No one step for folders here: for a moment there is nothing at `target`.
-            aside = f"{new}.old"
-            os.rename(target, aside)
+            os.rename(target, aside(new))
             try:
                 os.rename(new, target)
             except OSError:
-                os.rename(aside, target)
+                os.rename(aside(new), target)
                 raise
-            os.rename(aside, new)
+            os.rename(aside(new), new)
 
 
 def _exchange_names(one: str, other: str) -> bool:

@@ -18,13 +18,14 @@ from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication, sanitize_comm
 from minisplit.core.devices import Device, sanitize_device
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import pytree
 from minisplit.io.atomic import atomic_replacement
 from minisplit.io.collective import check_same_file, in_one_version
 from minisplit.io.files import check_regular, file_version
 from minisplit.io.formats import safetensors
-from minisplit.io.formats.base import StrPath, path_text
+from minisplit.io.formats.base import StrPath, path_text, shown_path
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
 from minisplit.io.formats.safetensors import SAFETENSORS, TensorInfo
 
@@ -85,6 +86,7 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
     comm = sanitize_comm(comm or next(comms, None))
     packer = _Packer(comm)
     with agreement(comm, "putting together the state of a checkpoint"):
+        file = path_text(path)
         text = json.dumps({"version": _VERSION, "state": packer.pack(state, "")})
     # Ranks must agree before the first array moves: with other arrays, or shapes, their messages would not fit.
     arrays = {name: (layout.shape, shard.dtype) for name, (shard, layout) in packer.shards.items()}
@@ -92,7 +94,6 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
     for name, (shard, layout) in packer.shards.items():
         if layout.split is None:
             comm.check_replicated(shard, f"the replicated array {name!r} of a checkpoint")
-    file = path_text(path)
 
     def create(new_path: str) -> None:
         safetensors.create_file(new_path, arrays, {_KEY: text})
@@ -151,7 +152,10 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     while parts:
         name, x, layout = parts.pop()
         arrays[name] = x.to_layout(layout)
-    return json.loads(text, object_hook=lambda node: _unpack(node, arrays))
+    try:
+        return json.loads(text, object_hook=lambda node: _unpack(node, arrays))
+    except Exception as error:  # all that JSON of another form raises, and arrays that do not fit to it
+        raise ValueError(f"{path} is no checkpoint of minisplit: its structure is wrong: {error!r}") from error
 
 
 def _read_parts(comm: Communication, path: StrPath, device: Device) -> tuple[str, list[Part]]:
@@ -160,16 +164,16 @@ def _read_parts(comm: Communication, path: StrPath, device: Device) -> tuple[str
     Collective. The file is opened once: by its name another version might be found for each array.
     """
     with ExitStack() as stack:
-        with agreement(comm, f"opening {path}"):
+        with agreement(comm, f"opening {shown_path(path)}"):
             to_device, name_of_file = sanitize_device(device), path_text(path)
             check_regular(name_of_file)
             file = stack.enter_context(open(name_of_file, "rb"))
             tensors, metadata = safetensors.read_header(file)
             text, version = metadata.get(_KEY, ""), file_version(file.fileno())
             nodes = _array_nodes(text, tensors, name_of_file)
-        check_same_file(comm, version, f"{text} {tensors}", f"a checkpoint of {len(nodes)} arrays")
+        check_same_file(comm, name_of_file, version, f"{text} {tensors}", f"a checkpoint of {len(nodes)} arrays")
         parts: list[Part] = []
-        with agreement(comm, f"reading its part of {path}"):
+        with agreement(comm, f"reading its part of {shown_path(path)}"):
             for node in nodes:
                 name = node["array"]
                 split, ranks, ragged = node.get("cut", (None, comm.size, None))
@@ -203,7 +207,7 @@ class _Packer:
         if isinstance(value, dict):
             if wrong := [key for key in value if type(key) not in {str, int}]:
                 raise TypeError(
-                    f"the keys of a dict in a checkpoint are texts or ints, got {wrong[0]!r} in {name!r}"
+                    f"the keys of a dict in a checkpoint are texts or ints, got {short_repr(wrong[0])} in {name!r}"
                 )
             # Pairs, as JSON makes texts of the ints among the keys of an object.
             return {"dict": [[key, self.pack(item, f"{name}/{key}")] for key, item in value.items()]}

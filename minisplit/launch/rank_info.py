@@ -17,13 +17,13 @@ if __name__ == "__main__":
     gpus = range(torch.cuda.device_count())
     report(
         {
-            "rank": ms.MPI_WORLD.rank,
-            "size": ms.MPI_WORLD.size,
+            "rank": ms.WORLD.rank,
+            "size": ms.WORLD.size,
             "host": socket.gethostname(),
             "cores": cores()[1],
             "threads": torch.get_num_threads(),
             "gpus": [torch.cuda.get_device_name(gpu) for gpu in gpus],
             "cuda": torch.version.cuda,
-            "cuda_aware": ms.MPI_WORLD.cuda_aware,
+            "cuda_aware": getattr(ms.WORLD, "cuda_aware", False),
         }
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from minisplit.core.array import DNDarray
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.error_text import short_repr
+from minisplit.ops import autograd, losses
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
@@ -100,6 +101,12 @@ _RENAMED = """
 """
 _NAMES: dict[Callable[..., Any], str] = {getattr(torch, name): name for name in _SAME.split()}
 _NAMES |= {getattr(torch, name): ours for name, ours in (pair.split(":") for pair in _RENAMED.split())}
+# What takes torch's arguments as torch has them.
+_AS_TORCH: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.autograd.grad: autograd.grad,
+    torch.autograd.backward: autograd.backward,
+    **losses.LOSSES,
+}
 # NumPy's names of functions, where minisplit has another.
 _NUMPY_RENAMED = {"amax": "max", "amin": "min", "around": "round"}
 # NumPy's names of parameters, where minisplit has another.
@@ -136,7 +143,11 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     if not inspect.isfunction(ours) or name == "save":  # np.save has its arguments in another order
         instead = "minisplit.save(x, path)" if name == "save" else "x.numpy() is the global array, on every rank"
         raise TypeError(f"{function.__module__}.{name} takes arrays of NumPy, got a DNDarray: {instead}")
-    signature, parameters = inspect.signature(function), list(inspect.signature(ours).parameters.values())
+    parameters = list(inspect.signature(ours).parameters.values())
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # functions of NumPy 2.0 in C, such as `concatenate`, do not show theirs
+        return ours(*args, **kwargs)
     arguments = signature.bind(*args, **kwargs).arguments
     positional: list[Any] = []
     named: dict[str, Any] = {}
@@ -146,6 +157,8 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
             continue
         if parameter.kind is parameter.VAR_POSITIONAL:
             positional += given
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            named |= given
         elif parameter.default is parameter.empty or (
             place < len(parameters) and parameters[place].kind is parameter.POSITIONAL_ONLY
         ):
@@ -153,7 +166,7 @@ def call_numpy(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         else:
             named[_NUMPY_PARAMETERS.get(parameter.name, parameter.name)] = given
     unknown = sorted(set(named) - {each.name for each in parameters})
-    if unknown:
+    if unknown and parameters[-1].kind is not inspect.Parameter.VAR_KEYWORD:
         raise TypeError(
             f"minisplit.{ours_name} has no {', '.join(unknown)}, which {function.__module__}.{name} has"
         )
@@ -170,11 +183,16 @@ def call_torch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         if ours in {"std", "var"}:
             kwargs.setdefault("correction", 1.0)  # torch's default; ours is that of the standard
         return getattr(minisplit, ours)(*args, **kwargs)
+    as_torch = _AS_TORCH.get(function)
+    if as_torch is not None:
+        return as_torch(*args, **kwargs)
     name = getattr(function, "__name__", str(function))
     space, _, last = name.partition("_") if name.startswith(("linalg_", "fft_")) else ("", "", name)
     suggestion = f"minisplit.{space and space + '.'}{last}"
     is_there = hasattr(getattr(minisplit, space) if space else minisplit, last)
     instead = f"{suggestion} takes arrays; " if is_there else ""
+    if getattr(torch.nn.functional, name, None) is function:
+        instead = f"minisplit.vmap({name})(...) maps it over samples, as it does a module; "
     raise TypeError(
         f"torch's {name} takes tensors, got a DNDarray: {instead}x.larray is this rank's part as a tensor, "
         "and minisplit.array(..., split=...) makes a DNDarray of a tensor"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,11 +12,19 @@ from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
+from minisplit.core.conversion import tensor_of_numbers
+from minisplit.core.dtypes import INTEGERS, as_number
 from minisplit.core.error_text import short_repr
-from minisplit.core.layout import as_count, normalise_axis
+from minisplit.core.factories import full
+from minisplit.core.layout import as_count, as_index, normalise_axes, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.arithmetic import remainder
+from minisplit.ops.elementwise.comparison import equal, greater, less, logical_and
+from minisplit.ops.elementwise.selection import where
+from minisplit.ops.reductions.cumulative import cumulative_sum
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.reshape import ravel
 
 Mode = Literal["full", "same", "valid"]
 
@@ -66,6 +75,178 @@ def diff(
     if prepend is not None or append is not None:
         x = concat([part for part in (prepend, x, append) if part is not None], axis=axis)
     return _apply_stencil(lambda rows, n: torch.diff(rows, n, axis), x, axis, min(n, x.shape[axis]))
+
+
+def gradient(
+    f: DNDarray, /, *varargs: Any, axis: int | tuple[int, ...] | None = None, edge_order: int = 1
+) -> DNDarray | tuple[DNDarray, ...]:
+    """Return the slopes of `f` along axes, by differences of neighbours. It is `numpy.gradient`.
+
+    Parameters
+    ----------
+    f : DNDarray
+        The values. Any shape, split and counts.
+    *varargs : number, or sequence of float or DNDarray
+        The distance of neighbours, by default 1, or the coordinates along the axis; one for all axes, or one for
+        each.
+    axis : int or tuple of int, optional
+        The axes. By default all of them.
+    edge_order : {1, 2}, default 1
+        The order of the differences at both ends. Between them it is 2.
+
+    Returns
+    -------
+    DNDarray or tuple of DNDarray
+        The slopes, in the dtype of `f`, or float64 for integers, and in the layout of `f`. One array for one axis,
+        else a tuple.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    TypeError
+        If `f` is no DNDarray, or the spacings are neither one nor as many as axes.
+    ValueError
+        If an axis is too short, the coordinates do not fit, or for another order.
+
+    Communication
+    -------------
+    Local along axes that are not split. Along the split axis collective: one exchange of the halos. Split
+    coordinates are gathered: one exchange.
+
+    See Also
+    --------
+    diff : The differences themselves.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.gradient(ms.array([0.0, 1.0, 4.0, 9.0], split=0), 2.0).tolist()
+    [0.5, 1.0, 2.0, 2.5]
+    """
+    f = as_dndarray(f, "f")
+    if not (f.dtype.is_floating_point or f.dtype.is_complex):
+        f = f.astype(torch.float64)
+    axes = tuple(range(f.ndim)) if axis is None else normalise_axes(axis, f.ndim)
+    if as_index(edge_order, "edge_order") not in (1, 2):
+        raise ValueError(f"edge_order must be 1 or 2, got {short_repr(edge_order)}")
+    spacings = list(varargs) or [1.0]
+    if len(spacings) == 1 and np.ndim(spacings[0]) == 0:
+        spacings *= len(axes)
+    if len(spacings) != len(axes):
+        raise TypeError(f"gradient takes one spacing, or one for each of {len(axes)} axes, got {len(varargs)}")
+    for each in axes:
+        if f.shape[each] <= edge_order:
+            raise ValueError(
+                f"gradient needs {edge_order + 1} indices or more for edge_order {edge_order}, but axis {each} of "
+                f"{f.shape} has {f.shape[each]}"
+            )
+    found = [_slopes(f, each, spacing, edge_order) for each, spacing in zip(axes, spacings, strict=True)]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def ediff1d(
+    x: DNDarray, /, to_end: DNDarray | complex | None = None, to_begin: DNDarray | complex | None = None
+) -> DNDarray:
+    """Return the differences of neighbours among all elements, in row-major order.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    to_end : DNDarray or number, optional
+        What to put behind the differences.
+    to_begin : DNDarray or number, optional
+        What to put before them.
+
+    Returns
+    -------
+    DNDarray
+        The differences, 1-d, in the dtype of `x`. Split as `diff` of the flattened array, or as `concat` joins it
+        with what is added.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective, as `ravel`, `diff`, and `concat` where something is added.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.ediff1d(ms.array([1, 4, 9], split=0), to_begin=0).tolist()
+    [0, 3, 5]
+    """
+    differences = diff(ravel(as_dndarray(x)))
+    parts = [
+        each.astype(x.dtype).ravel() if isinstance(each, DNDarray) else full(1, each, dtype=x.dtype, comm=x.comm)
+        for each in (to_begin, to_end)
+        if each is not None
+    ]
+    if not parts:
+        return differences
+    return concat([*parts[: to_begin is not None], differences, *parts[to_begin is not None :]])
+
+
+def unwrap(
+    p: DNDarray, /, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi
+) -> DNDarray:
+    """Add multiples of a period to angles along an axis, so that neighbours are no more than half of it apart.
+
+    Parameters
+    ----------
+    p : DNDarray
+        The angles. Any shape, split and counts.
+    discont : float, optional
+        From which distance of neighbours on a multiple is added. By default, and at least, half the period.
+    axis : int, default -1
+        The axis.
+    period : float, default 2 * pi
+        The period.
+
+    Returns
+    -------
+    DNDarray
+        The angles, in the dtype of `p`, or float64 for integers unless the period is an int. Split as `p`.
+
+    Raises
+    ------
+    IndexError
+        If the axis is out of range.
+    TypeError
+        If `p` is no DNDarray, or its elements are complex.
+
+    Communication
+    -------------
+    Local along axes that are not split. Along the split axis collective: one exchange of the halos, one scan, and
+    one exchange that moves an index of each rank.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.unwrap(ms.array([0, 1, 3, 0, 2], split=0), period=4).tolist()
+    [0, 1, 3, 4, 6]
+    """
+    axis = normalise_axis(axis, as_dndarray(p, "p").ndim, "axis")
+    period = as_number(period, "period")
+    if p.dtype.is_complex:
+        raise TypeError(f"unwrap needs real numbers, got {p.dtype}")
+    is_whole = p.dtype in INTEGERS and isinstance(period, int)
+    x = p if is_whole or p.dtype.is_floating_point else p.astype(torch.float64)
+    if not p.shape[axis]:
+        return x.astype(x.dtype)
+    half, rest = divmod(period, 2) if is_whole else (period / 2, 0)
+    steps = diff(x, axis=axis)
+    wrapped = remainder(steps + half, period) - half
+    if not rest:
+        # A step of half a period has two remainders: a positive one stays positive.
+        wrapped = where(logical_and(equal(wrapped, -half), greater(steps, 0)), half, wrapped)
+    limit = max(period / 2 if discont is None else discont, 0)
+    corrections = where(less(abs(steps), limit), 0, wrapped - steps)
+    return x + cumulative_sum(corrections, axis, dtype=x.dtype, include_initial=True)
 
 
 def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: int = -1) -> DNDarray:
@@ -145,8 +326,9 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     Returns
     -------
     DNDarray
-        The convolution. Split as the longer array, with its counts, except that in mode "full" the last rank has
-        the additional elements, and in mode "valid" the last elements are missing.
+        The convolution; of bools whether any product is true. Split as the longer array, with its counts, except
+        that in mode "full" the last rank has the additional elements, and in mode "valid" the last elements are
+        missing.
 
     Raises
     ------
@@ -176,7 +358,9 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     # Where the result begins in that of mode "full", and its length.
     first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
     length = long.size + {"full": reach, "same": 0, "valid": -reach}[mode]
-    dtype = torch.promote_types(a.dtype, v.dtype)
+    dtype = result_dtype = torch.promote_types(a.dtype, v.dtype)
+    if dtype is torch.bool:
+        dtype = torch.float32  # in which a sum of ones is never 0. torch has no products of bools
     one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
     conv1d(one, one)  # raises where torch refuses the dtype, on all ranks and before any message
     kernel = short._align(short.layout.with_split(None)).larray
@@ -194,7 +378,39 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     rows = pad(rows.to(dtype), (before, after if start < stop else short.size))
     # torch's convolution is a correlation: its kernel is not reversed.
     result = conv1d(rows[None, None], kernel.to(dtype).flip(0)[None, None])
-    return DNDarray(result[0, 0, : stop - start], layout, comm)
+    return DNDarray(result[0, 0, : stop - start].to(result_dtype), layout, comm)
+
+
+def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
+    """The slopes along one axis. Collective along the split axis."""
+    extent, rows, start, stop, low = f.shape[axis], f.larray, 0, f.shape[axis], 0
+    if isinstance(spacing, DNDarray):
+        spacing = spacing._align(spacing.layout.with_split(None)).larray.detach()
+    coordinates = tensor_of_numbers(spacing, "a spacing of gradient", dtype=f.dtype, device=f.device)
+    if coordinates.ndim and tuple(coordinates.shape) != (extent,):
+        raise ValueError(
+            f"coordinates along axis {axis} must have shape {(extent,)}, got {tuple(coordinates.shape)}"
+        )
+    if f.split == axis:
+        spans = [_gradient_span(*f.layout.span(rank), extent, edge_order) for rank in range(f.comm.size)]
+        rows = halo_exchange(rows, f.layout, spans, f.comm)
+        (start, stop), (low, _) = f.layout.span(f.comm.rank), spans[f.comm.rank]
+    if rows.numel():
+        own: Any = coordinates[low : low + rows.shape[axis]] if coordinates.ndim else coordinates.item()
+        rows = torch.gradient(rows, spacing=(own,), dim=axis, edge_order=edge_order)[0]
+    return DNDarray(rows.narrow(axis, start - low, stop - start), f.layout, f.comm)
+
+
+def _gradient_span(start: int, stop: int, extent: int, edge_order: int) -> tuple[int, int]:
+    """The span of an axis that the slopes at the indices `start` to `stop` need."""
+    if start == stop:
+        return start, stop
+    low, high = max(start - 1, 0), min(stop + 1, extent)
+    # The one-sided differences at the ends of the axis may need more.
+    return (
+        min(low, extent - edge_order - 1) if stop == extent else low,
+        max(high, edge_order + 1) if start == 0 else high,
+    )
 
 
 def _halo(start: int, stop: int, first: int, reach: int, extent: int) -> tuple[int, int, int, int]:

@@ -35,6 +35,7 @@ import torch
 
 from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import debugging, texts_by_rank
+from minisplit.core.error_text import ranks_named
 from minisplit.core.layout import as_index
 from minisplit.launch import jobs
 from minisplit.testing.examples import example_is_final
@@ -441,8 +442,7 @@ class _PoolProcesses:
         status = self.mpiexec.poll()
         self.end()
         how = "" if status is None else f" (mpiexec ended with status {status})"
-        who = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
-        raise RankError(f"{who} of the pool died{how}{self.output_tail()}")
+        raise RankError(f"{ranks_named(ranks)} of the pool died{how}{self.output_tail()}")
 
     def signal(self, ranks: Iterable[int], number: int) -> None:
         """Send a signal to the processes of ranks."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minisplit.core.communication.debug import CollectiveError
+from minisplit.core.error_text import ranks_named
 
 _THIS_PACKAGE = str(Path(__file__).parent)
 # The report of a rank that has returned.
@@ -52,7 +53,7 @@ def combined_error(
     for rank, report in enumerate(reports):
         ranks_of.setdefault(report, []).append(rank)
     for report, ranks in ranks_of.items():
-        who = f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))} of {len(reports)}"
+        who = f"{ranks_named(ranks)} of {len(reports)}"
         if first in ranks and traced:
             error.add_note(f"This was raised on {who}.")
         else:

@@ -28,13 +28,13 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
-from mpi4py import MPI
 
 from minisplit.core.communication.debug import call_site, checksum, debug, describe_call
 from minisplit.core.communication.inside_vmap import refuse
-from minisplit.core.communication.mpi import MPICommunication
+from minisplit.core.communication.mpi.communication import MPICommunication
+from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import Call, messages_of, set_default_comm
-from minisplit.core.communication.startup import MPI_WORLD
+from minisplit.core.communication.startup import WORLD
 from minisplit.core.transfer import TransferPlan
 from minisplit.testing.examples import rank_in_example
 from minisplit.testing.histories import CallRecord, History, Key, Progress
@@ -384,7 +384,7 @@ def main(address: str) -> None:
     """Connect to the controller at `address`, and run functions until it closes the connection."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    MPI_WORLD._close("is that of the pool, not of the function that it runs: use minisplit.get_comm()")
+    WORLD._close("is that of the pool, not of the function that it runs: use minisplit.get_comm()")
     _unlink_shared_memory()
     # Not left for the functions that run, nor for the processes that they start.
     secret = bytes.fromhex(os.environ.pop(SECRET))

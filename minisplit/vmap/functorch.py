@@ -1,8 +1,8 @@
 """All names of torch that torch does not promise to keep, as far as `minisplit.vmap` uses them.
 
-Tried with torch 2.13.0. No other module imports a private module of torch, but `minisplit.core.pytree`, which
-other packages use too. So where another version of torch has moved or changed a name, this is the module to mend.
-They are
+Tried with torch 2.13.0. No other module uses a private module of torch, but `minisplit.core.pytree`, which
+other packages use too, and `minisplit.core.graph_breaks`. So where another version of torch has moved or changed
+a name, this is the module to mend. They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
@@ -54,6 +54,16 @@ def is_compiled(func: Any) -> bool:
     """Whether a function is what `torch.compile` made of one."""
     module = getattr(func, "__globals__", {}).get("__name__", "")
     return isinstance(module, str) and module.startswith("torch._dynamo")
+
+
+def mapped_levels(x: torch.Tensor) -> set[int]:
+    """The levels of `vmap` at which a tensor is mapped."""
+    levels = set()
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            levels.add(maybe_get_level(x))
+        x = get_unwrapped(x)
+    return levels
 
 
 # How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and

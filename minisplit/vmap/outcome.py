@@ -20,7 +20,7 @@ import torch
 
 from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication, Record
-from minisplit.core.error_text import said_by, short_list
+from minisplit.core.error_text import ranks_named, said_by
 from minisplit.core.layout import Layout
 from minisplit.vmap.batch import Batch, output_layout, sample_shape
 from minisplit.vmap.pytree import Structure, example_of, structure_of, structure_text
@@ -196,8 +196,7 @@ def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
         # Of many outputs those that differ: the first ones may all be alike.
         chosen = [i for i, texts in enumerate(zip(*kinds, strict=True)) if len(set(texts)) > 1]
     parts = [
-        f"{_join(texts, chosen)} on rank{'s' * (len(ranks) > 1)} {short_list(ranks)}"
-        for texts, ranks in zip(kinds, groups, strict=False)
+        f"{_join(texts, chosen)} on {ranks_named(ranks)}" for texts, ranks in zip(kinds, groups, strict=False)
     ]
     listed = "; ".join(parts) + "; ..." * (len(groups) > len(kinds))
     raise ValueError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from minisplit.core.array import DNDarray
-from minisplit.core.error_text import said_by
+from minisplit.core.error_text import counted, said_by
 from minisplit.core.layout import Layout
 from minisplit.core.pytree import TreeSpec
 from minisplit.core.storage import StoredArray
@@ -158,7 +158,7 @@ class Plan:
         return max(self.counts) * len(self.counts) / self.samples if self.samples else 1.0
 
     def __str__(self) -> str:
-        ranks = f"{len(self.counts)} rank{'s' * (len(self.counts) > 1)}"
+        ranks = counted(len(self.counts), "rank")
         counts = (
             f"{self.samples} samples on {ranks}, {_counts_text(self.counts, 24)}: imbalance {self.imbalance:.2f}"
         )
@@ -180,7 +180,7 @@ class Plan:
         run = f"chunks of {self.chunk_size} samples"
         if self.chunk_size is None or self.chunk_size == "auto":
             run = "chunks of a size to be measured" if self.chunk_size else "all samples of a rank at once"
-        calls = f"{self.collectives} collective call{'s' * (self.collectives != 1)}"
+        calls = counted(self.collectives, "collective call")
         lines += ["", f"{_bytes_text(self.bytes_moved)} moved, {calls}; {run}"]
         return "\n".join(_shorten(line, COLUMNS).rstrip() for line in lines)
 

@@ -108,7 +108,7 @@ class _RandomFunctions(TorchFunctionMode):
 
     def fill(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Copy numbers into a tensor, which must be mapped where they differ between samples."""
-        if not _mapped_levels(numbers) <= _mapped_levels(x):
+        if not functorch.mapped_levels(numbers) <= functorch.mapped_levels(x):
             raise RuntimeError(
                 "vmap: a random function was to change in place a tensor that is the same for all samples, but "
                 'with randomness="different" each of them draws other numbers'
@@ -141,16 +141,6 @@ class _RandomFunctions(TorchFunctionMode):
 
 def _name(func: Any) -> str:
     return str(getattr(func, "__name__", func))
-
-
-def _mapped_levels(x: torch.Tensor) -> set[int]:
-    """The levels of `vmap` at which a tensor is mapped."""
-    levels = set()
-    while functorch.is_functorch_wrapped_tensor(x):
-        if functorch.is_batchedtensor(x):
-            levels.add(functorch.maybe_get_level(x))
-        x = functorch.get_unwrapped(x)
-    return levels
 
 
 # The rules. Each takes the mode, and then what its function of torch takes, without `generator` and `out`.

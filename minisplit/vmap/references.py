@@ -111,6 +111,9 @@ def find_references(*roots: tuple[str, object]) -> list[Reference]:
         if type(value) in _ATOMS:
             found.append(reference)
             continue
+        # Without data, as of a network that is there to be called with the parameters of others.
+        if isinstance(value, torch.Tensor) and value.is_meta:
+            continue
         if id(value) in seen:
             continue
         seen.add(id(value))
@@ -148,7 +151,8 @@ def find_tensors_at_once(func: Any) -> list[torch.Tensor] | None:
     for value in values:
         kind = type(value)
         if kind is torch.Tensor or kind is torch.nn.Parameter:
-            tensors.append(value)
+            if not value.is_meta:
+                tensors.append(value)
         elif kind is types.ModuleType:
             if not is_library(value.__name__):
                 return None
@@ -275,24 +279,30 @@ def _children_of_object(x: object, skip: set[str] | frozenset[str] = frozenset()
     yield "", type(x)
 
 
-def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> tuple[int, int]:
-    """A number for a function, with what it refers to, and one for keyword arguments. Local."""
-    return _digest(_references(("func", func))), _digest(_values(kwargs))
+class Fingerprint(NamedTuple):
+    """Numbers for a function with the tensors and functions that it refers to, and for keyword arguments.
 
-
-def fingerprint_constants(func: Callable[..., Any]) -> int:
-    """A number for the numbers and texts that a function refers to. Ranks may differ in them. Local.
-
-    Not for those in containers and objects, as a counter: a call that goes on finds it where the last one ended.
+    `constants` is one for the numbers and texts that the function refers to, in which ranks may differ. Not for
+    those in containers and objects, as a counter: a call that goes on finds it where the last one ended.
     """
+
+    func: int
+    kwargs: int
+    constants: int
+
+
+def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> Fingerprint:
+    """What tells a call of a function from others. Local."""
     references = find_references(("func", func))
     constants = [x.value for x in references if x.is_fixed and isinstance(x.value, NUMBERS_AND_TEXTS)]
-    return _digest(_values({"": constants}))
+    return Fingerprint(
+        _digest(_identity("func", func, references)), _digest(_values(kwargs)), _digest(_values({"": constants}))
+    )
 
 
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     """ValueError, the same on every rank, unless all map this function with these arguments. Collective."""
-    digests = comm.compare(np.array(fingerprint(func, kwargs)))
+    digests = comm.compare(np.array(fingerprint(func, kwargs)[:2]))
     for column, what in enumerate(("another function", "other keyword arguments")):
         others = np.flatnonzero(digests[:, column] != digests[0, column])
         if len(others):
@@ -307,11 +317,10 @@ def _digest(parts: Iterator[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(errors="replace"), digest_size=7).digest())
 
 
-def _references(*roots: tuple[str, object]) -> Iterator[str]:
+def _identity(name: str, x: object, references: Sequence[Reference]) -> Iterator[str]:
     """What says which function or object it is: names, code, and the tensors that it refers to."""
-    for name, root in roots:
-        yield f"{name}={getattr(root, '__module__', '')}.{getattr(root, '__qualname__', type(root).__qualname__)}"
-    for reference in find_references(*roots):
+    yield f"{name}={getattr(x, '__module__', '')}.{getattr(x, '__qualname__', type(x).__qualname__)}"
+    for reference in references:
         if isinstance(reference.value, torch.Tensor):
             yield f"{reference.path()}={checksum(reference.value):x}"
         elif isinstance(reference.value, types.FunctionType):
@@ -340,5 +349,5 @@ def _values(tree: dict[str, Any]) -> Iterator[str]:
         elif isinstance(x, NUMBERS_AND_TEXTS):
             value = repr(x)
         else:
-            value = "\0".join(_references(("", x)))
+            value = "\0".join(_identity("", x, find_references(("", x))))
         yield f"{pytree.keystr(path)}={value}"

@@ -42,7 +42,6 @@ from minisplit.vmap.references import (
     check_same_call,
     find_captured,
     fingerprint,
-    fingerprint_constants,
     names_in_reach,
 )  # fmt: skip
 from minisplit.vmap.stream import FileStream
@@ -260,8 +259,11 @@ class MappedFunction:
         func = self.func
         if not self._names.isdisjoint(MIXING):
             func = inside(right_rules, func)
-        if self.options.randomness != "error" and self._names & CAPTURING == {"compile"}:
-            # torch would compile what stands in the place of its random functions, which draws by NumPy.
+        captured = self._names & CAPTURING
+        if captured == {"cond"} or (
+            self.options.randomness != "error" and "compile" in captured <= {"compile", "cond"}
+        ):
+            # torch would compile what stands in the place of its functions: those that draw do so by NumPy.
             func = inside(without_compilation, func)
         return func
 
@@ -504,9 +506,7 @@ class MappedFunction:
         """A text that differs between calls whose outputs differ."""
         options = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None)
         inputs = ", ".join(f"{x.dtype} {x.shape}" for x in call.arrays)
-        digests = ", ".join(
-            f"{number:x}" for number in (*fingerprint(self.func, kwargs), fingerprint_constants(self.func))
-        )
+        digests = ", ".join(f"{number:x}" for number in fingerprint(self.func, kwargs))
         drawn = "" if random is None else f", drawing by {random.key}"
         return f"{self._name} [{digests}] of {inputs}, {options}{drawn}"
 

@@ -15,6 +15,7 @@ from layouts import KINDS, dealt, layout_of
 import minisplit as ms
 from minisplit.core.array import as_dndarray
 from minisplit.core.communication.agreement import agreement
+from minisplit.testing import assert_close
 
 Comm = ms.Communication
 SHAPES = [(7,), (5, 4), (3, 2, 6), (1,), (0,), (0, 3), (1, 1, 1)]
@@ -89,11 +90,11 @@ def test_repr_shows_facts_and_the_shard(comm: Comm, rank: int, size: int) -> Non
 
 def test_what_only_tensors_have_is_said_to_be_theirs() -> None:
     x = ms.zeros(3)
-    with pytest.raises(AttributeError, match=r"no attribute 'backward'; x\.larray\.backward is that of"):
-        x.backward()  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'data_ptr'; x\.larray\.data_ptr is that of"):
+        x.data_ptr()  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         x.nothing  # type: ignore[attr-defined]  # noqa: B018
-    assert not hasattr(x, "requires_grad_")
+    assert not hasattr(x, "data_ptr")
     with pytest.raises(AttributeError, match=r"no attribute 'clip'; minisplit\.clip\(x\) is the function"):
         x.clip  # type: ignore[attr-defined]  # noqa: B018
 
@@ -276,3 +277,115 @@ def test_copying_keeps_the_communicator(comm: Comm) -> None:
         assert y.comm is comm
         assert y.layout == x.layout
         assert y.tolist() == x.tolist()
+
+
+GRADIENT_CASES = [
+    pytest.param((5, 4), split, kind, id=f"{split}-{kind}")
+    for split in (None, 0, 1)
+    for kind in (KINDS if split is not None else KINDS[:1])
+]
+
+
+@pytest.mark.parametrize(("shape", "split", "kind"), GRADIENT_CASES)
+def test_a_gradient_is_in_the_layout_of_its_array(
+    comm: Comm, size: int, shape: tuple[int, ...], split: int | None, kind: str
+) -> None:
+    """Whole, also where a rank has nothing: there it is empty, and not None."""
+    whole = torch.arange(20, dtype=torch.float64).reshape(shape)
+    wanted = whole.clone().requires_grad_()
+    (wanted.sin() ** 2).sum().backward()
+    x = dealt(whole, layout_of(shape, split, kind, size), comm)
+    assert (x.requires_grad, x.grad) == (False, None)
+    assert x.requires_grad_() is x
+    assert x.requires_grad
+    assert x.is_leaf
+    assert x.grad_fn is None
+    (ms.sin(x) ** 2).sum().backward()
+    assert x.grad is not None
+    assert x.grad.layout is x.layout
+    assert x.grad.comm is comm
+    assert x.grad.larray.data_ptr() == x.larray.grad.data_ptr()
+    assert wanted.grad is not None
+    assert_close(x.grad, wanted.grad)
+    (ms.sin(x) ** 2).sum().backward()
+    assert_close(x.grad, 2 * wanted.grad)
+    x.grad = None
+    assert x.grad is None
+    assert x.larray.grad is None
+    x.grad = ms.ones_like(x)
+    x.requires_grad = False
+    assert not (x * 2).requires_grad
+
+
+def test_what_autograd_says_of_arrays(comm: Comm, size: int) -> None:
+    x = ms.arange(7.0, split=0).requires_grad_()
+    y = x * 2
+    assert (y.requires_grad, y.is_leaf, y.retains_grad) == (True, False, False)
+    assert y.grad_fn is y.larray.grad_fn is not None
+    y.retain_grad()
+    assert y.retains_grad
+    y.sum().backward()
+    assert y.grad is not None
+    assert y.grad.layout is y.layout
+    assert y.grad.tolist() == [1.0] * 7
+    z = y.detach()
+    assert (z.requires_grad, z.is_leaf, z.layout) == (False, True, y.layout)
+    assert z.larray.data_ptr() == y.larray.data_ptr()
+    with torch.no_grad():
+        assert not (x * 2).requires_grad
+    assert copy.deepcopy(x).requires_grad
+
+
+def test_what_autograd_refuses(size: int, raises_alike: Any) -> None:
+    x = ms.ones(7, split=0).requires_grad_()
+    with raises_alike(RuntimeError, match="only Tensors of floating point"):
+        ms.arange(7, split=0).requires_grad_()
+    with raises_alike(RuntimeError, match="can only change requires_grad flags of leaf variables"):
+        (x * 2).requires_grad = False
+    with raises_alike(TypeError, match=r"grad must be a DNDarray, got Tensor"):
+        x.grad = torch.ones(7)  # type: ignore[assignment]
+    with raises_alike(ValueError, match=r"grad must have the array's layout, .*split 0.*, got .* replicated"):
+        x.grad = ms.ones(7)
+    with raises_alike(RuntimeError, match="leaf Variable that requires grad is being used in an in-place"):
+        x += 1
+    with torch.no_grad():
+        shard = x.larray
+        x += 1
+        x[0] = 5
+        assert x.larray is shard
+    assert x.requires_grad
+    assert x.tolist() == [5.0] + [2.0] * 6
+
+
+@pytest.mark.parametrize("method", ["resplit_", "balance_", "redistribute_"])
+def test_a_leaf_that_requires_a_gradient_keeps_its_layout(size: int, raises_alike: Any, method: str) -> None:
+    """An optimiser has its shard, which would be nobody's any more: its steps would change nothing."""
+    arguments: tuple[Any, ...] = ([0] * (size - 1) + [7],) if method == "redistribute_" else ()
+    x = ms.ones(7, split=0).requires_grad_()
+    shard, layout = x.larray, x.layout
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode(), raises_alike(RuntimeError, match="is a leaf that requires a gradient, .* keeps its layout"):
+            getattr(x, method)(*arguments)
+    assert (x.larray, x.layout) == (shard, layout)
+    y = getattr(x * 2, method)(*arguments)
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0] * 7
+
+
+@pytest.mark.parametrize(("shape", "split", "kind"), GRADIENT_CASES)
+def test_the_tensor_of_an_array_has_its_gradient(
+    comm: Comm, size: int, shape: tuple[int, ...], split: int | None, kind: str
+) -> None:
+    whole = torch.arange(20, dtype=torch.float64).reshape(shape) / 7
+    x = dealt(whole, layout_of(shape, split, kind, size), comm).requires_grad_()
+    tensor = x.torch()
+    assert torch.equal(tensor, whole)
+    assert tensor.data_ptr() != x.larray.data_ptr()
+    torch.linalg.svdvals(tensor)[0].backward()
+    wanted = whole.clone().requires_grad_()
+    torch.linalg.svdvals(wanted)[0].backward()
+    assert x.grad is not None
+    assert wanted.grad is not None
+    assert_close(x.grad, wanted.grad)
+    assert not x.detach().torch().requires_grad

@@ -422,3 +422,22 @@ def test_set_in_an_inference_tensor(raises_alike: Any) -> None:
     x = ms.asarray(part, split=0)
     x[0] = 5
     assert x.tolist() == [5, 0, 0, 0]
+
+
+def test_A19_python_numbers_outside_of_the_dtype(size: int, raises_alike: Any) -> None:
+    for numbers in ([-1], -1, [[1, 300]], [1.0, -1.5], 256, [float("nan")]):
+        for options in ({"split": None}, {"is_split": 0} if isinstance(numbers, list) else {}):
+            with raises_alike(OverflowError, match="must be in torch.uint8, from 0 to 255, got"):
+                ms.array(numbers, torch.uint8, **options)
+    with raises_alike(OverflowError, match="an int of this list is not in int64"):
+        ms.array([2**63])
+    assert ms.array([2**63], torch.uint64).tolist() == [2**63]
+    assert ms.array([[0, 255], [1, 2]], torch.uint8, split=0).tolist() == [[0, 255], [1, 2]]
+    assert ms.array([0.5, 3], torch.int32).tolist() == [0, 3]
+    assert ms.array([], torch.uint8).shape == (0,)
+    # What has a dtype is cast, as NumPy casts it.
+    assert (
+        ms.array(np.array([-1]), torch.uint8).tolist()
+        == ms.array(torch.tensor([-1]), torch.uint8).tolist()
+        == [255]
+    )

@@ -17,7 +17,7 @@ LAUNCHER_NAMES = [name for names in devices._LAUNCHERS for name in names]
 
 @pytest.fixture
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in LAUNCHER_NAMES:
+    for name in (*LAUNCHER_NAMES, "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 

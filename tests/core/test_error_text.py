@@ -8,7 +8,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core.communication.debug import texts_by_rank
-from minisplit.core.error_text import short_list, short_repr
+from minisplit.core.error_text import counted, ranks_named, short_list, short_repr
 
 pytestmark = pytest.mark.serial
 
@@ -49,3 +49,9 @@ def test_of_many_ranks_the_first_are_named() -> None:
     assert texts_by_rank(texts).endswith("15 and 9984 more waits")
     assert texts_by_rank([str(n) for n in range(20)]).endswith("rank 15 15 and 4 more")
     assert short_list([]) == ""
+
+
+def test_ranks_and_numbers_of_them() -> None:
+    assert [counted(number, "rank") for number in (0, 1, 2)] == ["0 ranks", "1 rank", "2 ranks"]
+    assert ranks_named([3]) == "rank 3"
+    assert ranks_named(range(100)) == "ranks " + short_list(range(100))

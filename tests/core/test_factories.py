@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -97,6 +98,30 @@ RANGES: list[Sequence[Any]] = [
     (5,), (0,), (-3,), (2, 9), (9, 2), (2, 9, 3), (9, 2, -3), (9, 2, 3), (0, 1, 5), (-4, 5, 2),
     (5.0,), (0.0, 1.0, 0.1), (0, 1, 0.25), (1.0, 0.0, -0.3), (0.5, 3), (0, 2, 0.7), (1.0, 1.0), (2**53, 2**53 + 7),
 ]  # fmt: skip
+
+
+def test_A19_values_outside_of_the_dtype(raises_alike: Any) -> None:
+    for call in (ms.full, lambda shape, value, dtype, split: ms.full_like(ms.ones(shape), value, dtype=dtype)):
+        for value in (-1, 300, -1.5, math.nan):
+            with raises_alike(
+                OverflowError, match=f"fill_value must be in torch.uint8, from 0 to 255, got {value}"
+            ):
+                call(3, value, dtype=torch.uint8, split=0)
+        with raises_alike(TypeError, match=r"fill_value must be real for torch.int32, got \(1\+1j\)"):
+            call((2, 2), 1 + 1j, dtype=torch.int32, split=0)
+        with raises_alike(TypeError, match="fill_value must be a number, got 'a'"):
+            call(2, "a", dtype=None, split=0)
+    with raises_alike(OverflowError, match="fill_value must be in torch.int64"):
+        ms.full(2, 2**63, split=0)
+    assert ms.full(2, 2**63, dtype=torch.uint64, split=0).tolist() == [2**63] * 2
+    assert ms.full(2, 2**70, dtype=torch.float64, split=0).tolist() == [2.0**70] * 2
+    assert ms.full(2, 1e40, split=0).tolist() == [math.inf] * 2
+    assert ms.full(2, True, split=0).dtype is torch.bool
+    for start, stop, step in ((300, 303, 1), (-1, 2, 1), (250, 260, 1), (3, -2, -1)):
+        with raises_alike(OverflowError, match="number of arange must be in torch.uint8"):
+            ms.arange(start, stop, step, dtype=torch.uint8, split=0)
+    assert ms.arange(250, 256, dtype=torch.uint8, split=0).tolist() == list(range(250, 256))
+    assert ms.arange(300, 300, dtype=torch.uint8, split=0).tolist() == []
 
 
 @pytest.mark.parametrize("split", [None, 0, -1])
@@ -214,3 +239,52 @@ def test_devices_and_shapes_are_checked(raises_alike: Any) -> None:
     for dtype, split in itertools.product(("float33", str), (None, 0)):
         with raises_alike(TypeError, match="dtype must be a dtype of torch"):
             ms.zeros(3, dtype=dtype, split=split)  # type: ignore[arg-type]
+
+
+LOGARITHMS = [(0, 2, 5), (0, 1, 1), (0, 1, 0), (2, -3, 6), (1j, 2, 4)]
+ENDS = [
+    (1, 1000, 4),
+    (1, 256, 9),
+    (-1000, -1, 4),
+    (1e-300, 1e300, 7),
+    (1j, 1000j, 4),
+    (-1, 1j, 5),
+    (1, 5, 1),
+    (3, 4, 0),
+]
+
+
+@pytest.mark.parametrize("split", [None, 0])
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_numbers_with_even_logarithms(split: int | None, endpoint: bool) -> None:
+    for arguments in LOGARITHMS:
+        for base in (10.0, 2, 0.5):
+            wanted = np.logspace(*arguments, endpoint=endpoint, base=base)
+            dtype = getattr(torch, str(wanted.dtype))
+            found = ms.logspace(*arguments, endpoint=endpoint, base=base, dtype=dtype, split=split)
+            np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+            assert found.split == split
+    for ends in ENDS:
+        wanted = np.geomspace(*ends, endpoint=endpoint)
+        dtype = getattr(torch, str(wanted.dtype))
+        found = ms.geomspace(*ends, endpoint=endpoint, dtype=dtype, split=split)
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+        assert found.split == split
+        if ends[2] > 1 and endpoint:
+            assert found.tolist()[0] == ends[0]
+            assert found.tolist()[-1] == ends[1]
+    assert ms.geomspace(1, 1000, 4, dtype=int, split=split).tolist() == [1, 10, 100, 1000]
+    assert ms.logspace(0, 3, 4, dtype=int, split=split).tolist() == [1, 10, 100, 1000]
+    assert len(ms.logspace(0, 1)) == len(ms.geomspace(1, 2)) == 50
+    assert ms.logspace(0, 1, 2).dtype is ms.geomspace(1, 2, 2).dtype is torch.float32
+    assert ms.geomspace(1j, 2, 2).dtype is torch.complex64
+
+
+@pytest.mark.parametrize("ends", [(0, 1), (1, 0), (-1, 1)])
+def test_numbers_with_even_logarithms_need_some(ends: tuple[float, float], raises_alike: Any) -> None:
+    with raises_alike(
+        ValueError, match=f"ends other than 0, and real ones of one sign, got {ends[0]} and {ends[1]}"
+    ):
+        ms.geomspace(*ends, split=0)
+    with raises_alike(TypeError, match="base must be a number, got 'e'"):
+        ms.logspace(0, 1, base="e")  # type: ignore[arg-type]

@@ -67,8 +67,8 @@ def assert_shard(x: ms.DNDarray, whole: torch.Tensor) -> None:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes every piece for a large one."""
-    monkeypatch.setattr("minisplit.core.communication.mpi.SCATTERED", -1)
-    monkeypatch.setattr("minisplit.core.communication.mpi.IN_ONE_PLACE", -1)
+    monkeypatch.setattr("minisplit.core.communication.mpi.communication.SCATTERED", -1)
+    monkeypatch.setattr("minisplit.core.communication.mpi.communication.IN_ONE_PLACE", -1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -26,10 +26,11 @@ def launcher() -> jobs.Launcher:
     return jobs.find_launcher()
 
 
-def job_environment(ranks: int) -> dict[str, str]:
+def job_environment(ranks: int, by: jobs.Launcher | None = None) -> dict[str, str]:
     """The environment of a job, without the settings of minisplit with which these tests run."""
-    settings = launcher().environment(ranks)
-    return {name: value for name, value in settings.items() if not name.startswith("MINISPLIT_")}
+    by = by or launcher()
+    settings = {name: value for name, value in by.environment(ranks).items() if not name.startswith("MINISPLIT_")}
+    return settings | ({"MINISPLIT_ENGINE": "torch"} if isinstance(by, jobs.TorchLauncher) else {})
 
 
 def program(path: Path, script: str) -> str:

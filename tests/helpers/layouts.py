@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import product
+
 import torch
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.testing import Whole
+from minisplit.testing import Whole, assert_close
 
 KINDS = ["balanced", "ragged", "one rank"]
 
@@ -31,6 +34,30 @@ def layouts(shape: tuple[int, ...], size: int) -> list[ms.Layout]:
 def dealt(whole: torch.Tensor, layout: ms.Layout, comm: ms.Communication | None = None) -> ms.DNDarray:
     """The array of which every rank has all, cut by this layout."""
     return Whole(whole, layout).cut(comm)
+
+
+def assert_gradients(
+    ours: Callable[..., ms.DNDarray],
+    theirs: Callable[..., torch.Tensor],
+    wholes: Sequence[torch.Tensor],
+    size: int,
+) -> None:
+    """The gradients of a function of arrays are torch's, whatever the layouts of the arrays."""
+    plain = [whole.clone().requires_grad_() for whole in wholes]
+    wanted = theirs(*plain)
+    weights = torch.arange(1.0, wanted.numel() + 1).reshape(wanted.shape).to(wanted.dtype)
+    gradients = torch.autograd.grad(wanted, plain, weights)
+    for places in product(*(layouts(tuple(whole.shape), size) for whole in wholes)):
+        arrays = [dealt(whole, layout) for whole, layout in zip(wholes, places, strict=True)]
+        for x in arrays:
+            x.larray.requires_grad_()
+        result = ours(*arrays)
+        assert_close(result, wanted.detach())
+        mine = torch.autograd.grad(
+            result.larray, [x.larray for x in arrays], weights[result.layout.box(result.comm.rank)]
+        )
+        for x, own, gradient in zip(arrays, mine, gradients, strict=True):
+            assert_close(ms.DNDarray(own, x.layout, x.comm), gradient)
 
 
 def assert_is(

@@ -75,6 +75,8 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "matrix_transpose": lambda x: x.mT,
     "swapaxes": torch.swapaxes,
     "moveaxis": torch.moveaxis,
+    # Extents that tell the axes apart.
+    "rollaxis": lambda x, *to: x.permute([n - 1 for n in np.rollaxis(np.empty((1, 2, 3)), *to).shape]),
     "expand_dims": expand_dims,
     "squeeze": lambda x, axis=None: x.squeeze() if axis is None else x.squeeze(axis),
     "reshape": lambda x, shape: x.reshape(shape),

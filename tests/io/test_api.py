@@ -184,7 +184,7 @@ def test_messages(tmp_path):
             sent.append(seen.collectives)
         return sent
 
-    assert ms.testing.run(body, ranks=3)[0] == [6, 3, 4, 2, 2, 9, 6, 11 + 1, 5 + 3, 6, 5, 9, 3]
+    assert ms.testing.run(body, ranks=3)[0] == [7, 3, 4, 2, 2, 10, 7, 12 + 1, 6 + 3, 5, 4, 9, 3]
 
 
 @pytest.mark.parametrize("split", [0, 1, 2])
@@ -349,3 +349,46 @@ def test_a_missing_package_is_named_on_all_ranks(comm, folder, raises_alike, mon
     monkeypatch.setitem(sys.modules, package, None)
     with raises_alike(ModuleNotFoundError, 'pip install "minisplit\\[files\\]"'):
         ms.load(folder / f"x.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "match"),
+    [
+        (lambda x, wrong, path: ms.save(x, wrong), TypeError, "path must be a str or a pathlib.Path"),
+        (lambda x, wrong, path: ms.load(wrong), TypeError, "path must be a str or a pathlib.Path"),
+        (lambda x, wrong, path: ms.datasets(wrong), TypeError, "path must be a str or a pathlib.Path"),
+        (lambda x, wrong, path: ms.save_checkpoint({"x": x}, wrong), TypeError, "path must be a str"),
+        (lambda x, wrong, path: ms.load_checkpoint(wrong), TypeError, "path must be a str"),
+        (lambda x, wrong, path: ms.save_checkpoint({wrong: x}, path), TypeError, "the keys of a dict"),
+        (lambda x, wrong, path: ms.save(x, path, mode=wrong), ValueError, "mode must be 'w'"),
+        (lambda x, wrong, path: ms.save(x, path, format=wrong), ValueError, "format must be one of"),
+        (lambda x, wrong, path: ms.load(path, format=wrong), ValueError, "format must be one of"),
+        (lambda x, wrong, path: ms.load(path, split=wrong), TypeError, "split must be an int"),
+        (lambda x, wrong, path: ms.save(x, path, dataset=wrong), TypeError, "dataset must be a str"),
+        (
+            lambda x, wrong, path: ms.load(path, columns=wrong, format="csv"),
+            (TypeError, ValueError, KeyError),
+            "column",
+        ),
+    ],
+)
+def test_errors_show_no_rank_s_own_part(comm, folder, raises_alike, call, kind, match):
+    """Not the elements, nor the shape, of a shard, nor which rank it is."""
+    x, path = ms.arange(7, dtype=torch.float64, split=0), folder / "x.h5"
+    ms.save(x, folder / "x.csv") if match == "column" else ms.save(x, path)
+    for wrong in (x, x.larray):
+        # Debug mode says itself that the ranks' tensors are not the same.
+        with ms.debug(False), raises_alike(kind, match) as caught:
+            call(x, wrong, folder / "x.csv" if match == "column" else path)
+        said = str(caught.value).split(" failed while ")[0]
+        assert "tensor(" not in said
+        assert f"of {comm.size} holds" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["columns", "chunks", "what"])
+def test_an_option_cannot_be_an_array_of_all_ranks(folder, raises_alike, option):
+    """Rank 0 alone asked for its elements, for which the others waited with another call."""
+    x = ms.ones((4, 3), split=0)
+    path = folder / ("x.csv" if option == "columns" else "x.h5")
+    with raises_alike(TypeError, f"the option '{option}' of .* files cannot be a DNDarray"):
+        ms.save(x, path, **{option: x[0]})

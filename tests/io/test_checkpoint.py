@@ -5,6 +5,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
+from files import on_rank_0
 
 import minisplit as ms
 from minisplit.io.formats import raw
@@ -114,3 +115,11 @@ def test_F3_a_failing_rank_leaves_the_old_checkpoint(comm, rank, size, raises_al
     with raises_alike(OSError, rf"rank {size - 1} of {size} failed while writing its part"):
         ms.save_checkpoint({"x": ms.ones(size, split=0), "y": ms.zeros((2, size), split=1)}, path)
     assert ms.load_checkpoint(path)["x"].tolist() == [0.0] * size
+
+
+def test_F1_a_structure_that_is_none(comm, folder, raises_alike):
+    path = folder / "c.safetensors"
+    ms.save_checkpoint({"a": [1, (2,)], "x": ms.ones(3, split=0)}, path)
+    on_rank_0(comm, lambda: path.write_bytes(path.read_bytes().replace(b"tuple", b"tuqle")))
+    with raises_alike(ValueError, "is no checkpoint of minisplit: its structure is wrong"):
+        ms.load_checkpoint(path)

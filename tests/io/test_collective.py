@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -73,3 +74,51 @@ def test_F3_the_disk_is_full_for_one_rank(comm, size, folder, raises_alike, monk
         ms.save(ms.ones((size, 2), split=0), path)
     assert os.listdir(folder) == [path.name]
     assert ms.load(path).tolist() == [[0.0, 0.0]] * size
+
+
+@pytest.mark.several
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "checkpoint"])
+def test_F1_copies_on_each_node(rank, size, folder, raises_alike, suffix):
+    """They are read if they are of one size, time and content: two saves may be of one time, as a clock has it."""
+    path, comm = folder / f"x.{suffix}", ms.get_comm()
+    copy = folder / f"y.{suffix}"
+    x = ms.arange(40, dtype=torch.float64, split=0).reshape(10, 4)
+
+    def load():
+        if suffix == "checkpoint":
+            return ms.load_checkpoint(copy if rank == size - 1 else path)["x"]
+        return ms.load(copy if rank == size - 1 else path)
+
+    def make():
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, copy)
+
+    def touch():
+        os.utime(copy, ns=(0, path.stat().st_mtime_ns + 1))
+
+    def change():
+        parts = (
+            [each for each in copy.rglob("*") if each.is_file() and each.suffix != ".json"]
+            if copy.is_dir()
+            else [copy]
+        )
+        part = max(parts, key=lambda each: each.stat().st_size)
+        content = part.read_bytes()
+        at = content.find(b"cpp") if suffix == "parquet" else len(content) - 1  # where it can still be opened
+        part.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        os.utime(copy, ns=(0, path.stat().st_mtime_ns))
+
+    ms.save_checkpoint({"x": x}, path) if suffix == "checkpoint" else ms.save(x, path)
+    on_rank_0(comm, make)
+    assert load().tolist() == x.tolist()
+    if suffix != "checkpoint":
+        stored = ms.open(copy if rank == size - 1 else path)
+        assert stored.load().tolist() == x.tolist()
+        if suffix != "h5":
+            with raises_alike(ValueError, "the ranks must see the same file"):
+                ms.save(x, copy if rank == size - 1 else path, mode="extend")
+    on_rank_0(comm, change)
+    with raises_alike(ValueError, "the ranks must see the same file, or copies of it with its time"):
+        load()
+    on_rank_0(comm, touch)
+    with raises_alike(ValueError, "the ranks must see the same file, or copies of it with its time"):
+        load()

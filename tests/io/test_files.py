@@ -1,9 +1,12 @@
 """Versions of files, who may read them, names beside them, and one job at a time."""
 
+import itertools
 import os
 import socket
 import stat
+import struct
 import threading
+import time
 from contextlib import closing
 
 import numpy as np
@@ -14,7 +17,7 @@ from files import SUFFIXES, on_rank_0, wait_for_all
 
 import minisplit as ms
 from minisplit.io import atomic, collective
-from minisplit.io.files import FileLock, PinnedPath, ReplacedError, beside
+from minisplit.io.files import FileLock, NewName, PinnedPath, ReplacedError, beside, clear_leftovers
 from minisplit.io.formats.registry import format_of
 
 _OPEN_READER, _SYNC = collective.open_reader, atomic.sync
@@ -177,6 +180,167 @@ def test_a_lock_is_held_by_one(tmp_path):
     with closing(FileLock(path)):
         pass
     assert not os.listdir(tmp_path)
+
+
+def killed(path, target):
+    """Begin to save, and be killed: what was written, and the file that holds the lock, stay."""
+    name = NewName(str(path), "0123abcd", str(target))
+    os.mkdir(name.path)
+    os.close(name._lock._handle)
+    return name.path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("mode", ["w", "extend"])
+def test_F3_what_a_killed_save_left_is_removed_by_the_next(comm, folder, suffix, mode):
+    path = folder / f"x.{suffix}"
+    if mode == "extend":
+        ms.save(ms.zeros((1, 2), split=0), path, mode=mode)
+    on_rank_0(comm, lambda: killed(path, path))
+    on_rank_0(comm, (folder / f".x.{suffix}.lock").touch)
+    ms.save(ms.ones((3, 2), split=0), path, mode=mode)
+    assert os.listdir(folder) == [path.name]
+
+
+@pytest.mark.serial
+def test_F3_what_another_job_writes_now_is_not_removed(tmp_path):
+    path = str(tmp_path / "x.npy")
+    with closing(NewName(path, "0123abcd", path)) as name:
+        open(name.path, "w").close()
+        ms.save(ms.ones(3), path)
+        assert sorted(os.listdir(tmp_path)) == [".x.npy.0.lock", ".x.npy.0123abcd.partial", "x.npy"]
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+@pytest.mark.serial
+def test_F3_a_job_on_another_machine_may_still_run(tmp_path, monkeypatch):
+    """Some file systems have locks for one machine only. What it has left for an hour is removed."""
+    path = tmp_path / "x.npy"
+    with monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "another")
+        new = killed(path, path)
+    ms.save(ms.ones(3), path)
+    assert os.path.exists(new)
+    os.utime(new, (0, time.time() - 3700))
+    ms.save(ms.ones(3), path)
+    assert os.path.exists(new)
+    os.utime(tmp_path / ".x.npy.0.lock", (0, time.time() - 3700))
+    ms.save(ms.ones(3), path)
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("zarr", "a"), ("zarr", "extend"), ("parquet", "extend")])
+def test_F10_killed_between_two_steps(comm, folder, suffix, mode):
+    """Where names cannot be exchanged the old folder is aside for a moment: it is put back."""
+    path, name = folder / f"x.{suffix}", "d" if suffix == "zarr" else None
+    ms.save(ms.zeros((1, 2), split=0), path, name)
+
+    def move_aside():
+        new = killed(path, path)
+        os.rename(path, f"{new}.old")
+
+    on_rank_0(comm, move_aside)
+    ms.save(ms.ones((1, 2), split=0), path, "e" if mode == "a" else name, mode=mode)
+    assert ms.load(path, name).tolist() == [[0.0, 0.0]] + [[1.0, 1.0]] * (mode == "extend")
+    assert os.listdir(folder) == [path.name]
+
+
+@pytest.mark.serial
+def test_F3_a_lock_that_somebody_else_wrote(tmp_path):
+    """It can make this job neither move nor remove what is elsewhere."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "secret").write_text("mine")
+    (work / ".x.zarr.0123abcd.partial.old").mkdir()
+    host = socket.gethostname()
+    for note in (f"0123abcd {host} ../../taken", f"../secret {host} .", f"0123abcd {host} ../secret"):
+        (work / ".x.zarr.0.lock").write_text(note)
+        (work / ".x.zarr.1.lock").symlink_to(tmp_path / "secret")
+        clear_leftovers(str(work / "x.zarr"))
+        ms.save(ms.ones(3), work / "x.zarr")
+        (work / ".x.zarr.1.lock").unlink()
+    assert sorted(os.listdir(tmp_path)) == ["secret", "work"]
+    assert (tmp_path / "secret").read_text() == "mine"
+
+
+def access(path):
+    """Owner, group and mode of all in a folder, but for whether files may be executed; or of a file."""
+    paths = [path, *path.rglob("*")] if path.is_dir() else [path]
+    found = [each.stat() for each in paths]
+    return {(each.st_uid, each.st_gid, stat.S_IMODE(each.st_mode) & 0o7666) for each in found}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("mode", [0o700, 0o775])
+def test_owner_group_and_mode_are_kept(comm, folder, suffix, mode):
+    """Also of what is in a folder: others could not read its chunks, or not remove them."""
+    path = folder / f"x.{suffix}"
+    # Only root may give files away.
+    owner = (12345, 12346) if os.geteuid() == 0 else (os.geteuid(), os.getgroups()[-1])
+    ms.save(ms.zeros((4, 2), split=0), path, mode="extend")
+
+    def give():
+        for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+            os.chown(each, *owner)
+            each.chmod(mode if each.is_dir() else mode & 0o666)
+
+    on_rank_0(comm, give)
+    expected, x = {(*owner, mode & 0o666)}, ms.ones((4, 2), split=0)
+    assert access(path) == expected
+    wait_for_all(comm)
+    ms.save(x, path)
+    assert access(path) == expected
+    wait_for_all(comm)
+    ms.save(x, path, mode="extend") if suffix != "h5" else None
+    assert access(path) == expected
+    wait_for_all(comm)
+    if suffix not in {"csv", "parquet"}:
+        ms.vmap(lambda v: v, out=path)(x)
+        assert access(path) == expected
+    if suffix == "zarr":
+        for dataset, how in (("a", "w"), ("g/b", "a"), ("a", "extend"), ("a", "a")):
+            wait_for_all(comm)
+            ms.save(x, path, dataset, mode=how)
+            assert access(path) == expected
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("suffix", ["npy", "zarr"])
+def test_a_list_of_users_is_kept(tmp_path, suffix):
+    path, name = tmp_path / f"x.{suffix}", "system.posix_acl_access"
+    ms.save(ms.zeros(3), path)
+    # Version 2; user, user 12345, group, mask, others: what they may, and who.
+    entries = [(1, 6, -1), (2, 4, 12345), (4, 4, -1), (16, 4, -1), (32, 0, -1)]
+    users = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, name, users)
+    except OSError:  # a file system without such lists
+        return
+    ms.save(ms.ones(3), path)
+    assert os.getxattr(path, name)[4:] == users[4:]
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("suffix", "how"), [*itertools.product(NAMED, ["a", "extend"]), ("parquet", "extend"), ("csv", "extend")]
+)
+def test_F6_a_file_that_is_replaced_between_the_last_look_and_the_move(tmp_path, monkeypatch, suffix, how):
+    """The save returned, and then what grew took its place, as if there had been none."""
+    path, check, started = tmp_path / f"x.{suffix}", PinnedPath.check, []
+    name, other = "d" if suffix in NAMED else None, ms.full((3, 2), 7.0, comm=ms.MPI_SELF.split(0))
+    ms.save(ms.zeros((4, 2)), path, name, mode="extend")
+
+    def check_then_wait(pinned, **options):
+        check(pinned, **options)
+        if not started and options:
+            started.append(threading.Thread(target=ms.save, args=(other, path, name)))
+            started[0].start()
+            time.sleep(0.3)
+
+    monkeypatch.setattr(PinnedPath, "check", check_then_wait)
+    ms.save(ms.ones((4, 2)), path, name, mode=how)
+    started[0].join()
+    assert ms.load(path, name).tolist() == [[7.0, 7.0]] * 3
 
 
 @pytest.mark.serial

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.io import atomic
+from minisplit.io import atomic, sink
 from minisplit.io.formats.base import Target
 from minisplit.io.formats.registry import format_of
 from minisplit.io.sink import FileOutput, FileSink
@@ -317,6 +317,57 @@ def test_F6_of_two_calls_with_one_output_one_is_refused(
     assert_equal(y.load(), torch.from_numpy(WHOLE * 3))
     (y,) = ms.vmap(double, out=folder / f"y{suffix}")(ms.open(folder / "x.npy"))  # it was given free
     assert sorted(path.name for path in folder.iterdir()) == ["x.npy", f"y{suffix}"]
+
+
+def fails(v: torch.Tensor) -> torch.Tensor:
+    raise OSError("killed")
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("suffix", [".npy", ".zarr", ".h5"])
+@pytest.mark.parametrize("moved", [True, False])
+def test_F10_killed_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, moved: bool) -> None:
+    """A folder that was replaced has the name of the unfinished one: a call that resumed took it for its own."""
+    ms.save(ms.zeros((17, 4), dtype=torch.float64), tmp_path / f"y{suffix}")
+    mapped = ms.vmap(double, chunk_size=3, out=tmp_path / f"y{suffix}", resume=True)
+    real = sink.move_into_place
+
+    def killed(*names: str) -> None:
+        if moved:
+            real(*names)
+        raise OSError("killed")
+
+    monkeypatch.setattr(sink, "move_into_place", killed)
+    with pytest.raises(OSError, match="killed"):
+        mapped(ms.array(WHOLE, split=0))
+    monkeypatch.undo()
+    (y,) = mapped(ms.array(WHOLE, split=0))
+    assert_equal(y.load(), torch.from_numpy(WHOLE * 2))
+    assert [path.name for path in tmp_path.iterdir()] == [f"y{suffix}"]
+
+
+def test_F6_another_call_has_written_to_one_of_the_outputs(folder: Path, raises_alike: Any) -> None:
+    """Its half was taken for that of the call that is resumed."""
+    left = [3]
+
+    def both(v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not left[0]:
+            raise OSError("killed")
+        left[0] -= 1
+        return v * 2, v * 3
+
+    two = ms.vmap(both, chunk_size=1, out=(folder / "y.npy", folder / "z.npy"), resume=True)
+    with ms.debug(False):
+        with raises_alike(OSError, match="killed"):
+            two(ms.open(folder / "x.npy"))
+        with raises_alike(OSError, match="killed"):
+            ms.vmap(fails, chunk_size=1, out=folder / "z.npy")(ms.open(folder / "x.npy"))
+        left[0] = 99
+        with raises_alike(ValueError, match=r"\.z\.npy\.journal is of another call"):
+            two(ms.open(folder / "x.npy"))
+        ms.vmap(double, out=folder / "z.npy")(ms.open(folder / "x.npy"))
+        _, z = two(ms.open(folder / "x.npy"))  # afresh
+    assert_equal(z.load(), torch.from_numpy(WHOLE * 3))
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])

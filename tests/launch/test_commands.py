@@ -10,7 +10,7 @@ from launchers import ROOT
 
 from minisplit.launch import commands
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.mpi]
 
 
 @pytest.mark.parametrize(

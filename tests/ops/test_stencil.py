@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
-from layouts import dealt, layouts
+from layouts import assert_gradients, dealt, layouts
 
 import minisplit as ms
 from minisplit.core.collectives import halo_exchange
@@ -174,6 +174,10 @@ def test_convolutions_of_several_dtypes(size: int) -> None:
         a, v = ms.arange(2 * size, dtype=dtype, split=0), ms.arange(3, dtype=other, split=0)
         wanted = np.convolve(np.arange(2 * size), np.arange(3))
         assert_close(ms.convolve(a, v), torch.from_numpy(wanted).to(torch.promote_types(dtype, other)))
+    plain, short = np.arange(3 * size) % 3 == 0, np.array([False, True])
+    for mode in ("full", "same", "valid"):
+        found = ms.convolve(ms.array(plain, split=0), ms.array(short), mode)
+        assert_equal(found, torch.from_numpy(np.convolve(plain, short, mode)))
     with traffic() as seen:
         ms.convolve(ms.ones(10 * size, split=0), ms.ones(3))
     rank = ms.get_comm().rank
@@ -191,7 +195,6 @@ def test_convolutions_of_several_dtypes(size: int) -> None:
         (lambda x: ms.convolve(x, x), ValueError, r"1-d arrays that have elements, got .* \(6, 2\) and"),
         (lambda x: ms.convolve(x[:, 0], x[:0, 0]), ValueError, r"1-d arrays that have elements, got .* \(0,\)"),
         (lambda x: ms.convolve(x[:, 0], x[:, 0], "half"), ValueError, "mode must be 'full', .* got 'half'"),
-        (lambda x: ms.convolve(x[:, 0] > 0, x[:, 0] > 0), RuntimeError, "Bool"),
         (
             lambda x: ms.trapezoid(x, x[0, :1]),
             ValueError,
@@ -218,3 +221,94 @@ def test_median_of_integers_in_trapezoid(size: int) -> None:
         for split in (None, 0):
             x = ms.array(plain, dtype=dtype, split=split)
             assert_equal(ms.trapezoid(x), np.trapezoid(np.array(plain, float)))
+
+
+COORDINATES = np.array([0.0, 0.5, 2.0, 2.25, 4.0, 5.0, 7.5])
+
+
+@pytest.mark.parametrize("edge_order", [1, 2])
+@pytest.mark.parametrize("extent", [2, 3, 4, 7])
+def test_gradient(size: int, extent: int, edge_order: int) -> None:
+    if extent <= edge_order:
+        return
+    whole = values((extent, 3))
+    spacings = [(), (2.5,), (COORDINATES[:extent],)]
+    for layout in layouts((extent, 3), size):
+        x = dealt(whole, layout)
+        for spacing in spacings:
+            with traffic() as seen:
+                found = ms.gradient(x, *spacing, axis=0, edge_order=edge_order)
+            assert_close(found, np.gradient(whole.numpy(), *spacing, axis=0, edge_order=edge_order))
+            assert found.layout == layout
+            assert seen.collectives <= (layout.split == 0)
+        places = ms.array(COORDINATES[:extent], split=0)
+        found = ms.gradient(x, places, axis=-2, edge_order=edge_order)
+        assert_close(found, np.gradient(whole.numpy(), COORDINATES[:extent], axis=0, edge_order=edge_order))
+        for ours, theirs in zip(ms.gradient(x, 2.0, 3.0), np.gradient(whole.numpy(), 2.0, 3.0), strict=True):
+            assert_close(ours, theirs)
+    assert_gradients(
+        lambda x: ms.gradient(x, axis=0, edge_order=edge_order),
+        lambda x: torch.gradient(x, dim=0, edge_order=edge_order)[0],
+        [whole],
+        size,
+    )
+
+
+def test_gradient_of_several_dtypes() -> None:
+    for dtype in (torch.int32, torch.float32, torch.complex64, torch.uint8):
+        found = ms.gradient(ms.array([3, 1, 7, 200], split=0).astype(dtype))
+        assert_close(found, np.gradient(np.array([3, 1, 7, 200])) if dtype is torch.uint8 else found)
+        assert found.dtype is (dtype if dtype.is_floating_point or dtype.is_complex else torch.float64)
+    assert ms.gradient(ms.zeros((3, 0), split=0), axis=0).shape == (3, 0)
+
+
+@pytest.mark.parametrize("period", [2 * math.pi, 4, 5, 3.0])
+@pytest.mark.parametrize("discont", [None, 1, 4])
+def test_unwrap(size: int, period: float, discont: float | None) -> None:
+    whole = torch.tensor(
+        [[0.0, 3.1, -3.1, 2.0], [math.pi, 9.0, math.nan, -2.0], [0, -7, 6, 2], [-math.pi, 2, 1, 2]]
+    )
+    for dtype, axis in ((torch.float64, 0), (torch.float64, 1), (torch.int64, 0)):
+        plain = whole.nan_to_num(5.0).to(dtype) if dtype is torch.int64 else whole.to(dtype)
+        wanted = np.unwrap(plain.numpy(), discont=discont, axis=axis, period=period)
+        for layout in layouts((4, 4), size):
+            found = ms.unwrap(dealt(plain, layout), discont, axis, period=period)
+            assert_close(found, wanted)
+            assert found.layout == layout
+    assert ms.unwrap(ms.zeros(0, split=0)).shape == (0,)
+
+
+def test_differences_of_all_elements(size: int) -> None:
+    whole = values((3, 4), torch.int64)
+    for layout in layouts((3, 4), size):
+        x = dealt(whole, layout)
+        assert_equal(ms.ediff1d(x), np.ediff1d(whole.numpy()))
+        wanted = np.ediff1d(whole.numpy(), to_begin=-99, to_end=[88, 99])
+        assert_equal(ms.ediff1d(x, to_begin=-99, to_end=ms.array([88, 99], split=0)), wanted)
+    assert ms.ediff1d(ms.ones(1, split=0)).shape == (0,)
+
+
+def test_gradients_of_differences(size: int) -> None:
+    angles = torch.tensor([0.0, 3.1, -3.1, 9.0, -7.0]).double()
+    corrections = torch.from_numpy(np.unwrap(angles.numpy())) - angles
+    assert_gradients(ms.unwrap, lambda x: x + corrections, [angles], size)
+    assert_gradients(ms.ediff1d, lambda x: x.flatten().diff(), [values((2, 3))], size)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: ms.gradient(x, "a"), TypeError, "a spacing of gradient must be a number, or .* got 'a'"),
+        (lambda x: ms.unwrap(x, period="a"), TypeError, "period must be a number, got 'a'"),
+        (lambda x: ms.gradient(x, edge_order=3), ValueError, "edge_order must be 1 or 2, got 3"),
+        (lambda x: ms.gradient(x, edge_order=2), ValueError, r"3 indices or more .* but axis 1 of \(6, 2\) has 2"),
+        (lambda x: ms.gradient(x, 1.0, 2.0, 3.0), TypeError, "one spacing, or one for each of 2 axes, got 3"),
+        (lambda x: ms.gradient(x, [1.0, 2.0], axis=0), ValueError, r"must have shape \(6,\), got \(2,\)"),
+        (lambda x: ms.gradient(x, axis=2), IndexError, "axis 2 is out of range for 2 dimensions"),
+        (lambda x: ms.unwrap(x * 1j), TypeError, "unwrap needs real numbers, got torch.complex64"),
+        (lambda x: ms.ediff1d(x.larray), TypeError, "x must be a DNDarray, got Tensor"),
+    ],
+)
+def test_errors_of_differences(call: Callable[[Any], Any], kind: Any, words: str, raises_alike: Any) -> None:
+    with raises_alike(kind, match=words):
+        call(ms.ones((6, 2), split=0))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import minisplit as ms
+from minisplit.vmap import references
 from minisplit.vmap.references import (
     MOST_OBJECTS,
     find_captured,
@@ -302,6 +303,20 @@ def test_a_function_is_the_same_in_every_process() -> None:
     consts = [tuple(x if c == one else c for c in chosen.__code__.co_consts) for x in (one, other)]
     here, there = (types.FunctionType(chosen.__code__.replace(co_consts=c), {}, "chosen") for c in consts)
     assert fingerprint(here, {}) == fingerprint(there, {})
+
+
+@pytest.mark.serial
+def test_one_walk_tells_all_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call with `out=` compares the function between ranks and with the call that it resumes."""
+    walks: list[object] = []
+    find = references.find_references
+    monkeypatch.setattr(references, "find_references", lambda *roots: walks.append(roots) or find(*roots))
+    w, factor = torch.ones(2), 3
+    one = fingerprint(lambda v: v @ w * factor, {"a": 1})
+    assert len(walks) == 1
+    factor = 4
+    other = fingerprint(lambda v: v @ w * factor, {"a": 1})
+    assert [x != y for x, y in zip(one, other, strict=True)] == [False, False, True]
 
 
 @pytest.mark.parametrize("how", ["mapped", "captured", "keyword", "partial"])

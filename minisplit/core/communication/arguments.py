@@ -102,8 +102,9 @@ def check_plan(source: object, target: object, plan: object, rank: int, size: in
         )
     if source.dtype is not target.dtype:
         raise ValueError(f"source and target must have one dtype, got {source.dtype} and {target.dtype}")
-    for name, tensor, layout in (("source", source, plan.src), ("target", target, plan.dst)):
-        if tensor.shape != layout.lshape(rank):
+    sides = ("source", source, plan.src, plan.source_shape), ("target", target, plan.dst, plan.target_shape)
+    for name, tensor, layout, shape in sides:
+        if tensor.shape != shape:
             raise ValueError(f"{name} must be the rank's shard of {layout}, got shape {tuple(tensor.shape)}")
     if not target.is_contiguous():
         raise ValueError(f"target must be contiguous, got strides {target.stride()}")

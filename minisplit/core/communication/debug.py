@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import torch
 
-from minisplit.core.error_text import short_list
+from minisplit.core.error_text import ranks_named, short_list
 from minisplit.core.transforms import outside_transforms, unwrap
 
 # Where minisplit's own code lies.
@@ -128,7 +128,7 @@ def texts_by_rank(texts: Sequence[str], names: Sequence[int] | None = None) -> s
     ranks: dict[str, list[int]] = {}
     for rank, text in zip(names or range(len(texts)), texts, strict=True):
         ranks.setdefault(text, []).append(rank)
-    return short_list([f"rank{'s' * (len(who) > 1)} {short_list(who)} {text}" for text, who in ranks.items()])
+    return short_list([f"{ranks_named(who)} {text}" for text, who in ranks.items()])
 
 
 def checksum(value: torch.Tensor | str) -> int:

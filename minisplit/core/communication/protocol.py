@@ -39,6 +39,7 @@ from minisplit.core.communication.debug import (
     describe_call,
     texts_by_rank,
 )
+from minisplit.core.communication.handles import Handle
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.error_text import encoded, said_by
@@ -109,7 +110,18 @@ class Communication(ABC):
         The number of ranks in the group.
     """
 
-    __slots__ = ("__weakref__", "_call", "_calls", "_closed", "_observer", "_recent", "_thread", "rank", "size")
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_calls",
+        "_closed",
+        "_handle",
+        "_observer",
+        "_recent",
+        "_thread",
+        "rank",
+        "size",
+    )
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
@@ -120,6 +132,7 @@ class Communication(ABC):
         self._calls = 0
         self._call: tuple[int, Call] | None = None
         self._recent: list[tuple[int, Call] | None] = [None] * KEPT
+        self._handle = Handle(self._recent)
         # The thread that makes the calls, None before the first one.
         self._thread: int | None = None
         # Why no call can be made any more, "" while calls can be made.
@@ -698,10 +711,16 @@ class Communication(ABC):
             if debugging():
                 self._compare(call)
             return method(*args)
+        except Exception as error:
+            self._explain(error, call)
+            raise
         finally:
             self._call = None
             if end is not None:
                 end()
+
+    def _explain(self, error: Exception, call: Call) -> None:  # noqa: B027 - most need no explanation
+        """Add a note to what a call has raised, if the message-passing library does not say what to do."""
 
     def compare_call(self, call: Call) -> None:
         """Raise an error on all ranks, in debug mode, unless all are about to make this call of minisplit.
@@ -737,6 +756,10 @@ class Communication(ABC):
         Local.
         """
         return not self._closed and self._thread in {None, get_ident()}
+
+    def _members(self) -> tuple[int, ...]:
+        """The ranks by their numbers among all of the job; none where not all of them are of this job."""
+        return ()
 
     @abstractmethod
     def _meet(self) -> None:

@@ -7,24 +7,21 @@ import os
 import sys
 import time
 import traceback
-from functools import partial
 from types import TracebackType
 
-import numpy as np
 import torch
-from mpi4py import MPI
-from mpi4py.run import set_abort_status
 
 from minisplit.core.communication.agreement import has_traceback_text
-from minisplit.core.communication.handles import WORLD
-from minisplit.core.communication.mpi import LIVE, MPICommunication
+from minisplit.core.communication.engine import make_job
+from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.protocol import set_default_comm
 from minisplit.core.communication.watchdog import Watchdog, say, time_limit
-from minisplit.core.devices import chosen_threads, cores, rank_environment, threads_of_rank
+from minisplit.core.devices import chosen_threads, cores, threads_of_rank
 from minisplit.core.error_text import traceback_of
 
-MPI_WORLD = MPICommunication(MPI.COMM_WORLD)
-MPI_SELF = MPICommunication(MPI.COMM_SELF)
+JOB = make_job()
+WORLD = JOB.world
+SELF = JOB.own
 # That of this rank: one that it forks is no rank.
 _process = os.getpid()
 # The status that `notice_exit` was given, 0 before.
@@ -34,7 +31,7 @@ _exit_status = [0]
 def start() -> None:
     """Make this process a rank of the job. `import minisplit` calls it once, and nothing else does.
 
-    - New arrays use `MPI_WORLD`. When MPI is finalised, all communicators are closed.
+    - New arrays use `WORLD`. When no message can be sent any more, all communicators are closed.
     - With several ranks, an exception that nobody catches ends the job, and so does the watchdog where ranks would
       wait for ever. Not in an interactive session, which shows its errors and goes on.
     - Ranks that may use the same cores share them.
@@ -43,18 +40,18 @@ def start() -> None:
     Raises ValueError where MINISPLIT_TIMEOUT is no number of seconds. Collective with several ranks.
     """
     limit, watchdog = time_limit(), None
-    set_default_comm(MPI_WORLD)
-    MPI_WORLD._handle.set_name(WORLD)
-    if MPI_WORLD.size == 1:
-        _warn_of_launcher()
-    else:
+    set_default_comm(WORLD)
+    warning = JOB.warn()
+    if warning:
+        sys.stderr.write(f"minisplit: {warning}\n")
+    # Before `_leave` is: of what is to be called at exit the last comes first.
+    JOB.call_at_end(lambda: _close_all(watchdog))
+    if WORLD.size > 1:
         if not hasattr(sys, "ps1"):
             watchdog = _start_watchdog(limit)
             sys.excepthook = end_job
             atexit.register(_leave, watchdog)
         _share_cores()
-    # MPI deletes the attributes of COMM_SELF first of all when it is finalised.
-    MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=partial(_close_all, watchdog)), True)
 
 
 def notice_exit(status: int) -> None:
@@ -73,7 +70,7 @@ def end_job(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         os._exit(1)  # else it would finalise MPI, and wait for the other ranks
     # Mostly all ranks fail alike and at about the same time: then rank 0 speaks for all, and ends them meanwhile.
     try:
-        time.sleep(1 if MPI_WORLD.rank else 0)
+        time.sleep(1 if WORLD.rank else 0)
         try:
             text = "".join(traceback.format_exception(kind, error, trace, chain=not has_traceback_text(error)))
         except BaseException:  # exceptions of users may fail to show themselves
@@ -82,27 +79,32 @@ def end_job(kind: type[BaseException], error: BaseException, trace: TracebackTyp
         # A launcher may drop what it has not passed on yet when the job ends: seen with MPICH, once in 20 jobs.
         time.sleep(0.5)
     finally:
-        if not MPI.Is_finalized():
-            MPI_WORLD.abort(1)
+        if not JOB.is_over():
+            WORLD.abort(1)
 
 
 def _start_watchdog(limit: float | None) -> Watchdog:
-    """Start the watchdog, on a communicator of its own where MPI may be called by several threads. Collective."""
-    has_threads = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+    """Start the watchdog. Collective."""
+    channel = JOB.open_channel()
 
     def abort() -> None:
-        if has_threads:
-            MPI_WORLD.abort(1)
+        if channel is not None:
+            WORLD.abort(1)
         os._exit(1)  # at which launchers end the job
 
-    watchdog = Watchdog(LIVE, MPI_WORLD, limit, MPI.COMM_WORLD.Dup() if has_threads else None, abort)
+    watchdog = Watchdog(LIVE, WORLD, limit, channel, abort)
     watchdog.start()
     return watchdog
 
 
 def _leave(watchdog: Watchdog) -> None:
     """Before this rank leaves its program: MPI waits for every rank, so for ever where one has failed."""
-    if MPI.Is_finalized() or os.getpid() != _process:  # a process that was forked leaves by itself
+    if os.getpid() != _process:
+        # Python would finalise MPI next, in which a forked process would wait for the other ranks, for ever. The
+        # status with which it leaves is not known here.
+        _write("a forked process has left with status 1: it must end by os._exit(status), as it is no rank\n")
+        os._exit(1)
+    if JOB.is_over():
         return
     watchdog.leave()
     status = _exit_status[0]
@@ -111,31 +113,31 @@ def _leave(watchdog: Watchdog) -> None:
         return
     say(sys.stdout.flush)
     # Mostly all ranks leave alike and at about the same time. Once they have said why, one speaks for all.
-    time.sleep(0.5 if MPI_WORLD.rank == 0 else 2)
+    time.sleep(0.5 if WORLD.rank == 0 else 2)
     _write(f"left with status {status}; ending the job\n")
     time.sleep(0.5)
-    set_abort_status(status)  # which mpi4py does once Python has closed the files of this rank
+    JOB.fail_at_exit(status)
 
 
 def _write(text: str) -> None:
     """Write about this rank to standard error, and let go of all that it has printed."""
 
     def write() -> None:
-        sys.stderr.write(f"[rank {MPI_WORLD.rank} of {MPI_WORLD.size}] {text}")
+        sys.stderr.write(f"[rank {WORLD.rank} of {WORLD.size}] {text}")
         sys.stderr.flush()
         sys.stdout.flush()
 
     say(write)
 
 
-def _close_all(watchdog: Watchdog | None, *_: object) -> None:
+def _close_all(watchdog: Watchdog | None) -> None:
     """Before MPI is finalised: a call after that would end the process without a word from Python."""
     if os.getpid() != _process:
         return
     if watchdog is not None:
         watchdog.stop()
     for comm in list(LIVE):
-        comm._close("is closed, since MPI was finalised")
+        comm._close(f"is closed, since {JOB.ended}")
 
 
 def _share_cores() -> None:
@@ -145,20 +147,6 @@ def _share_cores() -> None:
     use, also those whose user has chosen the number of threads.
     """
     own, number = cores()
-    sets = np.empty(MPI_WORLD.size, dtype=np.int64)
-    # Not by `MPI_WORLD`, whose first call makes a duplicate of the communicator: a program that does not
-    # communicate need not have it.
-    MPI.COMM_WORLD.Allgather(np.array([own]), sets)
+    sets = JOB.gather(own)
     if not chosen_threads():
-        torch.set_num_threads(min(torch.get_num_threads(), threads_of_rank(MPI_WORLD.rank, sets.tolist(), number)))
-
-
-def _warn_of_launcher() -> None:
-    """Say so if this process is one of several for its launcher, but the only one for its MPI library."""
-    launched = rank_environment()
-    if launched is not None and launched[1] > 1:
-        sys.stderr.write(
-            f"minisplit: the launcher started {launched[1]} processes, but the MPI library sees one. Launcher and "
-            "library are not of one MPI: use the mpiexec that belongs to "
-            f"{MPI.Get_library_version().splitlines()[0].strip()}; with srun, another of `srun --mpi=list`\n"
-        )
+        torch.set_num_threads(min(torch.get_num_threads(), threads_of_rank(WORLD.rank, sets, number)))

@@ -11,9 +11,9 @@ A rank that waits for a while tells rank 0, which asks the ranks of that communi
 they answer once they know, as each keeps its last calls. So while all goes well nothing is sent. A rank that
 computes does not answer, and never ends the job. Other waits end by `MINISPLIT_TIMEOUT`.
 
-The watchdogs have a communicator of their own, on which they send while their ranks compute, or have left their
-programs. Unlike signals that works across machines. It needs `MPI_THREAD_MULTIPLE`, for which mpi4py asks by
-default; with less there is only the time limit, and only the ranks that wait too long say where they are.
+The watchdogs have a channel of their own, on which they send while their ranks compute, or have left their
+programs. Unlike signals that works across machines. With MPI it needs `MPI_THREAD_MULTIPLE`, for which mpi4py asks
+by default; with less there is only the time limit, and only the ranks that wait too long say where they are.
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any, NamedTuple
-
-import numpy as np
-from mpi4py import MPI
+from typing import Any, NamedTuple, cast
 
 from minisplit.core.communication.debug import call_site, describe_call
 from minisplit.core.communication.handles import HANDLES, WORLD, remembers_all
-from minisplit.core.communication.mpi import MPICommunication
-from minisplit.core.communication.protocol import KEPT, Call
+from minisplit.core.communication.job import ASK, END, TELL, Channel
+from minisplit.core.communication.protocol import KEPT, Call, Communication
 from minisplit.core.error_text import short_list
 
 # Seconds that the other ranks have to say where they are, and the launcher to pass it on.
@@ -51,8 +48,6 @@ COMPARED = 256
 _STEP = 0.5
 # What wakes the thread to end it, where else is the number of a signal: no signal has this one.
 _STOP = 0
-# The tags of messages: to end the job, to rank 0, and its questions.
-_END, _TELL, _ASK = 0, 1, 2
 _RULE = ": all ranks must make the same calls; ending the job\n"
 
 
@@ -150,6 +145,10 @@ class _Blocked(NamedTuple):
 
 _Answer = _Made | _Missing | _Blocked
 _Message = _Answer | _Wait | _Over
+# Messages go as plain tuples, which every channel can carry.
+_KINDS: dict[str, Callable[..., _Message]] = {
+    kind.__name__: kind for kind in (_Made, _Missing, _Blocked, _Wait, _Over)
+}
 
 
 class _Seen(NamedTuple):
@@ -170,18 +169,18 @@ class Watchdog(threading.Thread):
         That of all ranks.
     limit : float or None
         The seconds that a call may take, None for no limit.
-    mpi : mpi4py.MPI.Intracomm or None
-        A communicator of all ranks for the watchdogs alone. None where threads may not call MPI.
+    channel : Channel or None
+        The messages between the watchdogs. None where there can be none.
     abort : callable
         Ends the job.
     """
 
     def __init__(
         self,
-        live: Collection[MPICommunication],
-        world: MPICommunication,
+        live: Collection[Communication],
+        world: Communication,
         limit: float | None,
-        mpi: Any,
+        channel: Channel | None,
         abort: Callable[[], object],
     ) -> None:
         super().__init__(name="minisplit-watchdog", daemon=True)
@@ -189,14 +188,14 @@ class Watchdog(threading.Thread):
         self._prefix = f"[rank {world.rank} of {world.size}] "
         self._world = world
         self._limit = limit or math.inf
-        self._step = min(limit / 10, _STEP) if limit else _STEP if mpi is not None else None
-        self._mpi = mpi
+        self._step = min(limit / 10, _STEP) if limit else _STEP if channel is not None else None
+        self._channel = channel
         self._abort = abort
         self._stopped = False
         # When this rank left its program.
         self._left_at: float | None = None
         # Of each communicator in a call: which one, and for how long.
-        self._waits: dict[MPICommunication, _Seen] = {}
+        self._waits: dict[Communication, _Seen] = {}
         # What rank 0 was told of them, and what it has asked of the calls of others and was answered.
         self._told: dict[int, int] = {}
         self._questions: dict[tuple[int, int], _Answer | None] = {}
@@ -204,10 +203,6 @@ class Watchdog(threading.Thread):
         self._waiting: dict[tuple[int, int], _Wait] = {}
         self._answers: dict[tuple[int, int], dict[int, _Answer]] = {}
         self._suspicion = ""
-        # How many messages were sent to each rank, those that are under way, and how many were received.
-        self._sent = np.zeros(world.size, np.int64)
-        self._requests: list[Any] = []
-        self._received = 0
         self._checked_at = time.monotonic()
         # This pipe wakes the thread. The interpreter writes the number of each signal into it, also while the main
         # thread is inside of MPI, where it cannot raise KeyboardInterrupt.
@@ -247,15 +242,12 @@ class Watchdog(threading.Thread):
             return
         self._stopped = True
         self.leave()
-        if self._mpi is not None:
-            # Not a plain barrier: the watchdog must be able to look while this rank waits for the others.
-            barrier = self._mpi.Ibarrier()
-            while not barrier.Test():
-                time.sleep(0.01)
+        while self._channel is not None and not self._channel.all_have_left():
+            time.sleep(0.01)
         os.write(self._writer, bytes([_STOP]))
         self.join()
-        if self._mpi is not None:
-            self._receive_rest()
+        if self._channel is not None:
+            self._channel.close()
 
     def _check(self, step: float) -> None:
         """End the job if this rank has waited for too long, or another rank ends it."""
@@ -271,12 +263,12 @@ class Watchdog(threading.Thread):
         self._waits = waits
         if any(seconds > self._limit for _, seconds in waits.values()):
             self._end_all(f"waited longer than MINISPLIT_TIMEOUT={self._limit:g} s; ending the job\n")
-        elif self._mpi is not None:
+        elif self._channel is not None:
             self._tell_waits()
-            self._answer_rank_0()
+            self._answer_rank_0(self._channel)
             if self._world.rank == 0:
-                self._look_at_all()
-            if self._mpi.Iprobe(tag=_END):
+                self._look_at_all(self._channel)
+            if self._channel.has_come(END):
                 self._end("")
 
     def _tell_waits(self) -> None:
@@ -290,13 +282,13 @@ class Watchdog(threading.Thread):
         for name, (comm, wait) in waits.items():
             if name and name not in self._told:
                 self._told[name] = wait.number
-                members = () if name == WORLD else _members(comm)
+                members = () if name == WORLD else comm._members()
                 self._tell(_Wait(self._world.rank, name, wait.number, members))
 
-    def _answer_rank_0(self) -> None:
+    def _answer_rank_0(self, channel: Channel) -> None:
         """Tell rank 0 what this rank knows of the calls in which others wait, once there is something to tell."""
-        while self._world.rank and self._mpi.Iprobe(source=0, tag=_ASK):
-            self._take_question(self._mpi.recv(source=0, tag=_ASK))
+        while question := channel.receive(ASK):
+            self._questions.setdefault(cast(tuple[int, int], question), None)
         for question, before in list(self._questions.items()):
             answer = self._answer(*question)
             if answer is not None and answer != before:
@@ -304,10 +296,6 @@ class Watchdog(threading.Thread):
                 self._tell(answer)
             if isinstance(answer, (_Made, _Missing)):
                 del self._questions[question]
-
-    def _take_question(self, question: tuple[int, int]) -> None:
-        self._received += 1
-        self._questions.setdefault(question, None)
 
     def _answer(self, name: int, number: int) -> _Answer | None:
         """What has become of a call on this rank; None where it may still make it, or cannot know."""
@@ -330,14 +318,13 @@ class Watchdog(threading.Thread):
     def _tell(self, message: _Message) -> None:
         """Send a message to rank 0."""
         if self._world.rank:
-            self._send(message, 0, _TELL)
+            self._send((type(message).__name__, *message), 0, TELL)
         else:
             self._take(message)
 
     def _send(self, message: object, rank: int, tag: int) -> None:
-        self._sent[rank] += 1
-        self._requests = [request for request in self._requests if not request.Test()]
-        self._requests.append(self._mpi.isend(message, rank, tag))
+        assert self._channel is not None
+        self._channel.send(message, rank, tag)
 
     def _take(self, message: _Message) -> None:
         """On rank 0: note what a rank has told."""
@@ -347,7 +334,7 @@ class Watchdog(threading.Thread):
                 self._answers[message.call] = {}
                 for rank in message.members or range(self._world.size):
                     if rank:
-                        self._send(message.call, rank, _ASK)
+                        self._send(message.call, rank, ASK)
                     else:
                         self._questions.setdefault(message.call, None)
         elif isinstance(message, _Over):
@@ -357,11 +344,11 @@ class Watchdog(threading.Thread):
         elif message.call in self._answers:
             self._answers[message.call][message.rank] = message
 
-    def _look_at_all(self) -> None:
+    def _look_at_all(self, channel: Channel) -> None:
         """On rank 0: end the job if a rank waits in a call that another one did not make alike, nor ever will."""
-        while self._mpi.Iprobe(tag=_TELL):
-            self._received += 1
-            self._take(self._mpi.recv(tag=_TELL))
+        while message := channel.receive(TELL):
+            kind, *fields = cast(tuple[str, Any], message)
+            self._take(_KINDS[kind](*fields))
         before, self._suspicion = self._suspicion, self._find_fault()
         if self._suspicion and self._suspicion == before:
             self._end_all(self._suspicion + _RULE)
@@ -412,18 +399,6 @@ class Watchdog(threading.Thread):
                 del blocked[call]
         return ""
 
-    def _receive_rest(self) -> None:
-        """Receive the messages that are still under way, as MPI asks before it is finalised. Collective."""
-        to_0, from_0 = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        self._mpi.Reduce(self._sent[:1], to_0)
-        self._mpi.Scatter(self._sent if self._world.rank == 0 else None, from_0)
-        expected, tag = (to_0, _TELL) if self._world.rank == 0 else (from_0, _ASK)
-        while self._received < expected[0]:
-            self._mpi.recv(tag=tag)
-            self._received += 1
-        for request in self._requests:
-            request.Wait()
-
     def _check_interrupt(self) -> None:
         """End the job unless the main thread comes back from its call, in which it raises KeyboardInterrupt."""
         main = threading.main_thread().ident
@@ -434,10 +409,9 @@ class Watchdog(threading.Thread):
 
     def _end_all(self, cause: str) -> None:
         """Let all ranks say where they are, and end the job."""
-        peers = range(self._world.size) if self._mpi is not None else ()
-        requests = [self._mpi.Isend(b"", rank, _END) for rank in peers if rank != self._world.rank]
+        if self._channel is not None:
+            self._channel.end_others()
         self._end(cause)
-        del requests  # MPI may still read them until here
 
     def _end(self, cause: str) -> None:
         """Say why and where this rank is, and end the job."""
@@ -448,7 +422,7 @@ class Watchdog(threading.Thread):
         time.sleep(GRACE)
         self._abort()
 
-    def _active(self) -> list[MPICommunication]:
+    def _active(self) -> list[Communication]:
         """The communicators on which this rank is in a call."""
         with suppress(RuntimeError):  # one was made or freed meanwhile
             return [comm for comm in self._live if comm._call is not None]
@@ -468,7 +442,7 @@ class Watchdog(threading.Thread):
         ]
         return "".join([*(calls or ["is in no collective call\n"]), *stacks])
 
-    def _describe(self, comm: MPICommunication, frame: FrameType | None) -> str:
+    def _describe(self, comm: Communication, frame: FrameType | None) -> str:
         """The call that this rank is in on a communicator, and its line."""
         number, call = comm._call or (comm._calls, ("a call just ended",))
         text = f"waits in {describe_call(call)}, call #{number}"
@@ -477,19 +451,9 @@ class Watchdog(threading.Thread):
         return text + (f" at {call_site(frame)}\n" if frame else "\n")
 
 
-def _name(comm: MPICommunication) -> int:
+def _name(comm: Communication) -> int:
     """The name of a communicator on all its ranks; below 0 where they have not agreed on one yet."""
-    return comm._handle.name or -1 - zlib.crc32(str(_members(comm)).encode())
-
-
-def _members(comm: MPICommunication) -> tuple[int, ...]:
-    """The ranks of a communicator by their numbers among all; none where not all of them are of this job."""
-    try:
-        group = (comm._handle.mpi or comm._given).Get_group()
-        ranks = tuple(MPI.Group.Translate_ranks(group, None, MPI.COMM_WORLD.Get_group()))
-    except MPI.Exception:  # it was freed meanwhile
-        return ()
-    return () if MPI.UNDEFINED in ranks else ranks
+    return comm._handle.name or -1 - zlib.crc32(str(comm._members()).encode())
 
 
 def _of_ranks(wait: _Wait) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from minisplit.core.collectives import all_to_all, redistribute
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.dtypes import as_element
 from minisplit.core.indexing.gather import find_route, local_rows, rows_of_rank
 from minisplit.core.indexing.index_arrays import (
     Part,
@@ -139,7 +140,7 @@ def _as_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, (bool, int, float, complex)):
-        return torch.full((), value, dtype=dtype)
+        return torch.full((), as_element(value, dtype, "the assigned value"), dtype=dtype)
     refuse_masked(value)
     if isinstance(value, (np.ndarray, np.generic)):
         # torch takes no other byte order, negative strides or read-only memory.

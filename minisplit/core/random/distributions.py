@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
@@ -202,7 +204,7 @@ def uniform(
     >>> bool(((2 <= x) & (x < 3)).all())
     True
     """
-    low, high = float(low), float(high)
+    low, high = _real(low, "low"), _real(high, "high")
     # Of infinite ends the width would be infinite, and 0 times that is no number.
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
@@ -267,7 +269,7 @@ def normal(
     >>> ms.random.normal(5, 0, 2, split=0).tolist()
     [5.0, 5.0]
     """
-    mean, std = float(mean), float(std)
+    mean, std = _real(mean, "mean"), _real(std, "std")
     # Not `std < 0`, which NaN would pass.
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
@@ -329,7 +331,7 @@ def exponential(
     >>> bool((ms.random.exponential(2.0, 100, split=0).numpy() > 0).all())
     True
     """
-    rate = float(rate)
+    rate = _real(rate, "rate")
     if not rate > 0:
         raise ValueError(f"rate must be positive, got {rate}")
     spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
@@ -394,7 +396,7 @@ def bernoulli(
     if isinstance(p, DNDarray):
         # The elements are not checked: a rank that fails alone would leave the others waiting in a later call.
         return _draw_like(p, "p", sampling.bernoulli, (size, split, device, comm), dtype, generator)
-    p = float(p)
+    p = _real(p, "p")
     if not 0 <= p <= 1:
         raise ValueError(f"p must be from 0 to 1, got {p}")
     spec = spec_of(() if size is None else size, dtype, split, device, comm)
@@ -463,7 +465,7 @@ def poisson(
     """
     if isinstance(rate, DNDarray):
         return _draw_like(rate, "rate", sampling.poisson, (size, split, device, comm), dtype, generator)
-    rate = float(rate)
+    rate = _real(rate, "rate")
     if not 0 <= rate < math.inf:
         raise ValueError(f"rate must be a finite number and not negative, got {rate}")
 
@@ -885,6 +887,14 @@ def choice(
         return a[index] if isinstance(a, DNDarray) else index
 
 
+def _real(value: Any, name: str) -> float:
+    """A real number, or that in an array or tensor, as a float. TypeError for anything else."""
+    if not isinstance(value, (str, bytes)):
+        with suppress(TypeError, ValueError):
+            return float(value)
+    raise TypeError(f"{name} must be a real number, got {short_repr(value)} of type {type(value).__name__}")
+
+
 def _shape_of(extents: tuple[Any, ...]) -> Shape:
     """A shape that is given as ints or as one sequence."""
     # As in torch: rand(2, 3) and rand((2, 3)) are the same, and rand(2) has one axis.
@@ -927,7 +937,8 @@ def _read_weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
     """The weights of a choice in double precision. ValueError for what does not fit."""
     if isinstance(p, DNDarray) and p.split is not None:
         raise ValueError("p must be the same on all ranks: replicate it by minisplit.resplit(p, None)")
-    weights = torch.as_tensor(p.larray if isinstance(p, DNDarray) else p, dtype=torch.float64, device=device)
+    given = p.larray if isinstance(p, DNDarray) else p
+    weights = tensor_of_numbers(given, "p", dtype=torch.float64, device=device)
     if weights.shape != (n,):
         raise ValueError(f"p must be {n} numbers, one for each to choose from, got shape {tuple(weights.shape)}")
     if not bool(((weights >= 0) & weights.isfinite()).all()):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
 
+from minisplit.core.array import DNDarray
 from minisplit.core.error_text import short_list, short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
@@ -88,6 +90,8 @@ class Format:
     contents: Literal["array", "datasets", "columns"]
     # The options of `load` and of `save`; None where the library that writes the file checks its own.
     read_options: tuple[str, ...] = ()
+    # Those of them that `datasets` takes as well.
+    list_options: tuple[str, ...] = ()
     write_options: tuple[str, ...] | None = ()
     # Whether a dataset is a folder with a file for each chunk. Then a dataset is added without a copy of the
     # others, and two ranks must not write to one chunk.
@@ -95,7 +99,7 @@ class Format:
     # Whether a file of this format is a folder.
     folders = False
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         """Return the names of the datasets in a file; [""] for an array without a name."""
         raise NotImplementedError
 
@@ -142,8 +146,8 @@ class Format:
         """
         raise NotImplementedError
 
-    def forget_shapes(self, path: str, folder: str) -> None:
-        """Remove what the groups above a folder of a store say of the arrays in it, before it is replaced."""
+    def forget_shapes(self, path: str, folder: str, new: str) -> None:
+        """Remove what the groups above a folder of a store say of the arrays in it, before `new` replaces it."""
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
         """Return the options with which to make a dataset that grows later. Pure."""
@@ -163,8 +167,8 @@ class Format:
     def resize(self, target: Target, shape: Shape) -> None:
         """Give the dataset of a file this shape, before rows are added. By default nothing has to be done."""
 
-    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes] | None:
-        """Return the bytes with which a file says that its array has this shape, and where they are in the file.
+    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes, int] | None:
+        """Return from which byte on a file says what shape its array has, what for this one, and where that ends.
 
         None for formats whose files do not grow in place, but as copies.
         """
@@ -177,6 +181,11 @@ def path_text(path: StrPath) -> str:
     if not isinstance(text, str):
         raise TypeError(f"path must be a str or a pathlib.Path, got {short_repr(path)}")
     return text
+
+
+def shown_path(path: object) -> str:
+    """Return what was given as a path for an error message, the same on all ranks."""
+    return path if isinstance(path, str) else os.fspath(path) if isinstance(path, Path) else short_repr(path)
 
 
 def only_dataset(path: str, names: Sequence[str]) -> str:
@@ -200,11 +209,14 @@ def import_for(module: str, name: str) -> ModuleType:
         raise ModuleNotFoundError(text, name=error.name) from error
 
 
-def check_options(name: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """Raise TypeError if there is an option that the format `name` does not have."""
-    for option in options:
-        if option not in known:
+def check_options(name: str, options: Mapping[str, Any], known: Sequence[str] | None) -> None:
+    """Raise TypeError for an option that the format `name` does not have, unless any may be, or is a DNDarray."""
+    for option, value in options.items():
+        if known is not None and option not in known:
             raise TypeError(f"{name} files have no option {option!r}")
+        # To look at its elements is collective, but only rank 0 may do it.
+        if isinstance(value, DNDarray):
+            raise TypeError(f"the option {option!r} of {name} files cannot be a DNDarray; give numbers or texts")
 
 
 def check_item(item: Any, array_type: type, name: str, path: str, names: Callable[[], Sequence[str]]) -> None:

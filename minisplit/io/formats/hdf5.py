@@ -7,6 +7,7 @@ write at once. Only the library can write datasets that are compressed or in chu
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,7 +39,7 @@ class Hdf5(Format):
     read_options = ("external",)
     write_options = None
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with _h5py().File(path, "r") as file:
             return _dataset_names(file)
 
@@ -115,17 +116,28 @@ class Hdf5Reader(OpenFile, Reader):
         with ExitStack() as stack:
             self._file = stack.enter_context(h5py.File(path, "r"))
             name = only_dataset(path, _dataset_names(self._file)) if dataset is None else dataset
-            if not external:
-                # Before it is opened: the library would open the other file.
-                _check_inside(self._file, name, path)
-            item = self._file.get(name)
+            try:
+                if not external:
+                    # Before it is opened: the library would open the other file.
+                    _check_inside(self._file, name, path)
+                item = self._file.get(name)
+            except KeyError as error:  # as the library has it for what it cannot read
+                raise ValueError(f"{name!r} in {path} cannot be opened: {error}") from error
             check_item(item, h5py.Dataset, name, path, lambda: _dataset_names(self._file))
             if item.shape is None:
                 raise ValueError(f"the dataset {name!r} in {path} is empty: it has no shape")
             self._dataset, self.shape = item, item.shape
-            self.version = file_version(self._file.id.get_vfd_handle())
+            self.path, self.version = path, file_version(self._file.id.get_vfd_handle())
             self.dtype = torch_dtype(item.dtype, f"{name!r} in {path}")
+            if item.chunks:
+                self.check_size(math.prod(item.chunks) * self.dtype.itemsize, f"a chunk of {name!r} in {path}")
             stack.pop_all()  # the file stays open, until `close`
+
+    def stored_bytes(self) -> int | None:
+        # What is in other files is read only if the caller trusts them; in this one it belongs to other datasets.
+        if self._dataset.is_virtual or self._dataset.external:
+            return None
+        return int(self._dataset.id.get_storage_size())
 
     def read_layout(self, layout: Layout) -> Layout:
         chunks = self._dataset.chunks
@@ -167,6 +179,14 @@ class _FailureHidingFile(io.FileIO):
         except OSError as error:
             self.error = error
         return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        # Which also makes a file longer. The library would go on with the error pending, and lose it for another.
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 @contextmanager
@@ -240,7 +260,10 @@ def _dataset_names(file: Any) -> list[str]:
     names: list[str] = []
 
     # A named type, which may also be in a file, has no shape.
-    file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+    try:
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+    except RuntimeError as error:  # as the library has it for what it cannot read
+        raise ValueError(f"the datasets of {file.filename} cannot be listed: {error}") from error
     return sorted(names)
 
 

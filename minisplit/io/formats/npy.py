@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+import tokenize
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Reader
+from minisplit.io.files import inode
 from minisplit.io.formats.base import Format, Shape, Target, Writer
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 from minisplit.io.formats.raw import RawReader, RawWriter, contiguous_layout
@@ -24,7 +27,7 @@ class Npy(Format):
     suffixes = (".npy",)
     contents = "array"
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         self.open_reader(path, None, None).close()
         return [""]
 
@@ -35,7 +38,7 @@ class Npy(Format):
             dtype = torch_dtype(stored, path)
             reader = RawReader(file, offset, shape, dtype, swapped=not stored.isnative, fortran=fortran)
             # Its length is no part of the version: while rows are added to the file it has that of before still.
-            reader.version = f"inode {os.fstat(file.fileno()).st_ino}"
+            reader.version = inode(file.fileno())
             stack.pop_all()  # the file stays open, until `close`
         return reader
 
@@ -64,9 +67,13 @@ class Npy(Format):
             raise ValueError(f"{target.path} is {order}, so no rows can be added to it: load it, and save it anew")
         return super().append_target(target)
 
-    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes]:
+    def header_of_shape(self, path: str, shape: Shape) -> tuple[int, bytes, int]:
         with open(path, "rb") as file:
-            _, _, stored, end = _read_header(file)
+            old, _, stored, end = _read_header(file)
+            rows_end = file.seek(end + math.prod(old) * stored.itemsize)
+            # What is behind the array otherwise are rows that a killed job has not added to its end.
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                raise ValueError(f"{path} has another array behind the first, so no rows can be added to that")
             file.seek(0)
             start = 10 if np.lib.format.read_magic(file) == (1, 0) else 12
         header = {"descr": np.lib.format.dtype_to_descr(stored), "fortran_order": False, "shape": shape}
@@ -75,7 +82,7 @@ class Npy(Format):
         text = repr(header).encode().ljust(end - start - 1) + b"\n"
         if start + len(text) > end:
             raise ValueError(f"the header of {path} has no room for the shape {shape}: load it, and save it anew")
-        return start, text
+        return start, text, rows_end
 
 
 def _read_header(file: io.BufferedReader) -> tuple[Shape, bool, np.dtype[Any], int]:
@@ -88,7 +95,8 @@ def _read_header(file: io.BufferedReader) -> tuple[Shape, bool, np.dtype[Any], i
         if version not in {(1, 0), (2, 0), (3, 0)}:
             raise ValueError(f"its version is {version}, which is not known here")
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+    # What NumPy raises for text that is not that of a dict.
+    except (ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         size = os.fstat(file.fileno()).st_size
         raise ValueError(f"{file.name}, of {size} bytes, is no .npy file, or is truncated: {error}") from error
     if min(shape, default=0) < 0:

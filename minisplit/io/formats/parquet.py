@@ -36,7 +36,7 @@ class Parquet(tables.TableFormat):
     write_options = ("columns",)
     folders = True
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with open_pinned(path):
             return list(_open_file(_part_paths(path)[0]).schema_arrow.names)
 
@@ -98,8 +98,12 @@ class ParquetReader(tables.TableReader):
         self.dtype = tables.parsed_dtype(dtype, stored)
         self._groups = [(file, group) for file in self._files for group in range(file.metadata.num_row_groups)]
         rows = (file.metadata.row_group(group).num_rows for file, group in self._groups)
+        self._bytes = sum(map(os.path.getsize, _part_paths(path)))
         self._starts = [0, *accumulate(rows)]
         self._set_rows(self._starts[-1])
+
+    def stored_bytes(self) -> int:
+        return self._bytes
 
     def _tables(self, rows: range, columns: list[int]) -> Iterator[tuple[int, Any]]:
         names = [self._names[column] for column in columns]
@@ -119,12 +123,12 @@ class ParquetWriter(Writer):
     """Writes a file of its own for each box."""
 
     def __init__(self, target: Target) -> None:
-        self._path = target.path
+        self.path = target.path
         self._names = tables.column_names(target) or tables.default_names(target.layout)
 
     def write(self, box: Box, part: torch.Tensor) -> None:
         """Write a file, named by its first row: the order of the names is that of the rows."""
-        path = os.path.join(self._path, f"part-{box[0].start:015d}.parquet")
+        path = os.path.join(self.path, f"part-{box[0].start:015d}.parquet")
         table = tables.arrow_table(part, self._names, "Parquet")
         import_for("pyarrow.parquet", "Parquet").write_table(table, path)
 

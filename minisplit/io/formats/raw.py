@@ -51,7 +51,7 @@ class RawReader(OpenFile, Reader):
     ) -> None:
         self.shape, self.dtype = shape, dtype
         self._offset, self._swapped, self._fortran = offset, swapped, fortran
-        self._file, self.version = file, file_version(file.fileno())
+        self._file, self.path, self.version = file, file.name, file_version(file.fileno())
         end, size = offset + math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
         if size < end:
             raise ValueError(f"{file.name} is truncated: its header tells of {end} bytes, but it has {size}")

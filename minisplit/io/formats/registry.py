@@ -21,8 +21,8 @@ def format_of(path: str, format: str | None = None) -> Format:
     'npy'
     """
     if format is not None:
-        if format not in FORMATS:
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+        if not isinstance(format, str) or format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {short_repr(format)}")
         return FORMATS[format]
     name = path.rstrip("/").lower()  # shells complete the name of a folder with a slash
     for row in FORMATS.values():

@@ -54,7 +54,7 @@ class Safetensors(Format):
     suffixes = (".safetensors",)
     contents = "datasets"
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with open(path, "rb") as file:
             return list(read_header(file)[0])
 

@@ -41,7 +41,7 @@ class TableReader(Reader):
     """
 
     def __init__(self, path: str, names: Sequence[str], dataset: str | None) -> None:
-        self._path, self._dataset = path, dataset
+        self.path, self._dataset = path, dataset
         self._columns = list(range(len(names)))
         if dataset is not None:
             if dataset not in names:
@@ -61,9 +61,13 @@ class TableReader(Reader):
         # One axis of rows for a column, which has no axis of columns.
         part = torch.empty([len(rows), len(columns)], dtype=self.dtype)
         if part.numel():
+            filled = 0
             for start, table in self._tables(rows, columns):
                 first = start - rows.start
-                _fill_columns(part[first : first + len(table)].numpy(), table, self._path)
+                _fill_columns(part[first : first + len(table)].numpy(), table, self.path)
+                filled += len(table)
+            if filled != len(rows):
+                raise ValueError(f"{self.path} tells of {len(rows)} rows where it has {filled}")
         return part if rest else part[:, 0]
 
 

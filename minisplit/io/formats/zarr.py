@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -20,7 +23,7 @@ import torch
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import chunk_aligned_layout, chunk_read_layout, chunk_shape, growing_chunk_shape
-from minisplit.io.files import PinnedPath, beside, make_empty, open_pinned, remove
+from minisplit.io.files import PinnedPath, make_empty, open_pinned, remove
 from minisplit.io.formats.base import ArrayWriter, Format, Target, Writer, check_item, import_for, only_dataset
 from minisplit.io.formats.numpy_dtypes import numpy_dtype, torch_dtype
 
@@ -43,7 +46,7 @@ class Zarr(Format):
     write_options = None
     chunk_files = folders = True
 
-    def dataset_names(self, path: str) -> list[str]:
+    def dataset_names(self, path: str, **options: Any) -> list[str]:
         with open_pinned(path):
             return _array_names(_open_node(path))
 
@@ -102,7 +105,7 @@ class Zarr(Format):
             check_item(root[dataset], zarr.Array, dataset, path, lambda: _array_names(root))
         return self.dataset_folder(path, dataset), None
 
-    def forget_shapes(self, path: str, folder: str) -> None:
+    def forget_shapes(self, path: str, folder: str, new: str) -> None:
         """Remove the metadata that groups have of arrays in them, "consolidated": programs would read old shapes.
 
         Without these they read those of the arrays.
@@ -115,11 +118,12 @@ class Zarr(Format):
                 with open(file, encoding="utf-8") as old:
                     metadata = json.load(old)
                 if metadata.pop("consolidated_metadata", None) is not None:
-                    new = beside(root, ".json.partial")
-                    make_empty(new, like=file)
-                    with open(new, "w", encoding="utf-8") as text:
+                    # In a folder that is removed if this is killed.
+                    renewed = os.path.join(new, "renewed.json")
+                    make_empty(renewed, like=file)
+                    with open(renewed, "w", encoding="utf-8") as text:
                         json.dump(metadata, text, indent=2)
-                    os.replace(new, file)
+                    os.replace(renewed, file)
             group = os.path.dirname(group)
 
     def resizable_options(self, target: Target) -> dict[str, Any]:
@@ -166,10 +170,13 @@ class ZarrReader(Reader):
             if name:
                 item = node.get(name) if isinstance(node, zarr.Group) else None
                 check_item(item, zarr.Array, name, path, lambda: _array_names(node))
-        self._pinned = PinnedPath(os.path.join(path, name))
+        self.path = os.path.join(path, name)
+        self._pinned = PinnedPath(self.path)
         try:
             # Once more, as the folder that is pinned now may be a newer one.
-            self._open(zarr.open_array(os.path.join(path, name), mode="r"), path, name)
+            with _wrong_metadata(self.path):
+                array = zarr.open_array(self.path, mode="r")
+            self._open(array, path, name)
             self._pinned.check()
         except BaseException:
             self.close()
@@ -184,6 +191,14 @@ class ZarrReader(Reader):
         self._array, self.version = node, self._pinned.version
         self.dtype = torch_dtype(node.dtype, where)
         self.shape = tuple(node.shape)
+        if min(node.shards or node.chunks, default=1) < 1 or min(self.shape, default=0) < 0:
+            raise ValueError(f"{where} is damaged: it has the shape {self.shape} in chunks of {node.chunks}")
+        chunk = math.prod(node.shards or node.chunks) * self.dtype.itemsize
+        self.check_size(chunk, f"a chunk of {where}")
+
+    def stored_bytes(self) -> int:
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(self.path) for name in names)
+        return sum(map(os.path.getsize, files))
 
     def read_layout(self, layout: Layout) -> Layout:
         return chunk_read_layout(layout, self._array.shards or self._array.chunks)
@@ -217,11 +232,23 @@ def _open_node(path: str) -> Any:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     if not _has_metadata(path):
         raise ValueError(f"{path} is no Zarr array or group: it has none of {', '.join(_METADATA_FILES)}")
+    with _wrong_metadata(path):
+        try:
+            return zarr.open_array(path, mode="r")
+        except (zarr.errors.NodeTypeValidationError, FileNotFoundError):
+            # Without consolidated metadata, which minisplit does not renew when it adds an array.
+            return zarr.open_group(path, mode="r", use_consolidated=False)
+
+
+@contextmanager
+def _wrong_metadata(path: str) -> Iterator[None]:
+    """Raise ValueError for all that the library raises where the metadata are not as they should be."""
     try:
-        return zarr.open_array(path, mode="r")
-    except (zarr.errors.NodeTypeValidationError, FileNotFoundError):
-        # Without consolidated metadata, which minisplit does not renew when it adds an array.
-        return zarr.open_group(path, mode="r", use_consolidated=False)
+        yield
+    except (OSError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is no Zarr array or group, or is damaged: {error!r}") from error
 
 
 def _has_metadata(path: str) -> bool:

@@ -7,7 +7,6 @@ changes an array.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
@@ -20,6 +19,7 @@ from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.dtypes import TORCH_INTS, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
@@ -31,7 +31,15 @@ Torch = Callable[..., torch.Tensor]
 # Whether an operation on these operands may fail on one rank alone, for the values that only this rank has.
 MayFail = Callable[[Any, Any], bool]
 
-_PYTHON_NUMBERS = frozenset({int, float, complex, bool})
+# Python's numbers that every array takes. An int must be in the range of its integers.
+_TAKEN = frozenset({float, complex, bool})
+_SHIFTS = frozenset({"bitwise_left_shift", "bitwise_right_shift"})
+_BITS = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor"})
+# Functions of which the result does not have the dtype of their integers: they take a number that this lacks.
+_WIDE = frozenset({
+    "atan2", "copysign", "divide", "hypot", "isclose", "logaddexp", "logaddexp2", "logical_and", "logical_or",
+    "logical_xor", "nextafter",
+})  # fmt: skip
 _new = object.__new__
 
 
@@ -63,22 +71,21 @@ def binary(
             value: Any = x2._larray
             is_local = comm is x2._comm and (layout is x2._layout or layout == x2._layout)
         else:
-            value, is_local = x2, numbers != 0 and type(x2) in _PYTHON_NUMBERS
+            # All integer dtypes have the ints from 0 to 127. For others the dtype is looked up, in 0.2 us.
+            value, kind = x2, type(x2)
+            is_local = numbers != 0 and (
+                kind in _TAKEN or (kind is int and (0 <= value < 128 or value in TORCH_INTS[x1._larray.dtype]))
+            )
         if is_local and (may_fail is None or not may_fail(x1, x2)):
             result = _new(DNDarray)
-            # Without an error `try` takes no time, as a look at the number would.
-            try:
-                result._larray = function(x1._larray, value)
-            except OverflowError:  # torch has no int of more than 64 bits: `apply_elementwise` sees to it
-                return apply_elementwise(function, (x1, x2), name)
+            result._larray = function(x1._larray, value)
             result._layout = layout
             result._comm = comm
             return result
-    elif type(x2) is DNDarray and numbers == 2 and type(x1) in _PYTHON_NUMBERS and may_fail is None:
-        try:
-            return DNDarray._wrap(function(x1, x2._larray), x2._layout, x2._comm)
-        except OverflowError:
-            return apply_elementwise(function, (x1, x2), name)
+    elif type(x2) is DNDarray and numbers == 2 and may_fail is None:
+        value, kind = x1, type(x1)
+        if kind in _TAKEN or (kind is int and (0 <= value < 128 or value in TORCH_INTS[x2._larray.dtype])):
+            return DNDarray._wrap(function(value, x2._larray), x2._layout, x2._comm)
     takes_numbers = numbers == 2 or (numbers == 1 and isinstance(x1, DNDarray))
     return apply_elementwise(partial(call_promoted, function), (x1, x2), name, takes_numbers, may_fail)
 
@@ -160,6 +167,8 @@ def in_place(name: str, x: DNDarray, other: Operand) -> DNDarray:
     change = _DIVISIONS.get(name) or getattr(torch.Tensor, f"{name}_")
     other = value = _check_operand(other, 2, name)
     value = other = _fitting((x,), other, name) if type(other) is int else other
+    if name in _SHIFTS or name in _BITS:
+        check_bits(name, x, other)
     if isinstance(other, DNDarray):
         check_one_communicator([x, other])
         value = other._larray
@@ -190,23 +199,28 @@ def _check_operand(x: Any, place: int, name: str) -> Any:
 
 
 def _fitting(arrays: Sequence[DNDarray], number: int, name: str) -> float:
-    """Return an int, as a float where torch cannot take it. OverflowError where that would be another dtype."""
-    if -(2**63) <= number < 2**63:
+    """Return an int, as a float where torch takes no such int. OverflowError where integers stay integers."""
+    # Without bools, with which torch promotes no unsigned integers but bytes: where(condition, x, 1) has one.
+    dtypes = [x.dtype for x in arrays if x.dtype is not torch.bool] or [torch.bool]
+    dtype = dtypes[0] if len(dtypes) == 1 else reduce(torch.promote_types, dtypes)
+    if number in TORCH_INTS[dtype]:
         return number
-    if not any(map(_is_inexact, arrays)):
+    if not (dtype.is_floating_point or dtype.is_complex or name in _WIDE):
+        ints = TORCH_INTS[dtype]
         raise OverflowError(
-            f"a number beside integers must be in int64, got {short_repr(number)} in {name}; "
-            "make the array one of floats (astype) for it"
+            f"a number beside an array of {dtype} must be from {ints[0]} to {ints[-1]}, got {short_repr(number)} "
+            f"in {name}; cast the array to a wider dtype (astype) for it"
         )
     return nearest_float(number)
 
 
-def nearest_float(number: int) -> float:
-    """Return an int as a float, infinite where it is too large."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
+def check_bits(name: str, *operands: Any) -> None:
+    """Raise TypeError unless all operands have bits: bools, of which a shift takes none, and integers."""
+    kinds = "integers" if name in _SHIFTS else "bools or integers"
+    dtypes = [x.dtype if isinstance(x, DNDarray) else type(x) for x in operands]
+    if any(map(_is_inexact, operands)) or (name in _SHIFTS and {*dtypes} <= {torch.bool, bool, np.bool_}):
+        shown = " and ".join(each.__name__ if isinstance(each, type) else str(each) for each in dtypes)
+        raise TypeError(f"{name} needs {kinds}, got {shown}; cast them (astype)")
 
 
 def check_one_communicator(arrays: Sequence[DNDarray]) -> None:

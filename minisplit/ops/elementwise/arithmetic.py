@@ -84,6 +84,10 @@ def add(x1: Operand, x2: Operand, /) -> DNDarray:
     A 0-d array counts for the dtype as any other array, as the Python Array API standard has it. For torch it
     counts less.
 
+    An int beside an array of integers must be in their range, as in NumPy 2: `uint8 + 300` is an OverflowError.
+    This holds for all functions whose results have the dtype of the integers. Comparisons and functions that give
+    floating-point numbers take any number.
+
     Of the operands' layouts the result gets the one for which the fewest bytes move, and the first of equals. This
     holds for all functions of several arrays.
 
@@ -185,6 +189,50 @@ def floor_divide(x1: Operand, x2: Operand, /) -> DNDarray:
     """
     # A zero divisor raises on the ranks that meet it. Without an agreement the others would go on alone.
     return binary(special_cases.floor_divide, "floor_divide", x1, x2, may_fail=divides_integers)
+
+
+def divmod(x1: Operand, x2: Operand, /) -> tuple[DNDarray, DNDarray]:
+    """Divide two arrays and round down, element by element, and return the remainders as well.
+
+    Parameters
+    ----------
+    x1 : DNDarray or number
+        The dividends.
+    x2 : DNDarray or number
+        The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    quotients : DNDarray
+        What `floor_divide` gives.
+    remainders : DNDarray
+        What `remainder` gives, in the same layout.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are bools or complex.
+    RuntimeError
+        If integers are divided by zero, on any rank.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast. Twice: for the quotients and for the remainders, each as `floor_divide`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> quotients, remainders = ms.divmod(ms.arange(-3, 3, split=0), 2)
+    >>> quotients.tolist(), remainders.tolist()
+    ([-2, -1, -1, 0, 0, 1], [1, 0, 1, 0, 1, 0])
+    """
+    return floor_divide(x1, x2), remainder(x1, x2)
 
 
 def fmod(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -399,6 +447,43 @@ def multiply(x1: Operand, x2: Operand, /) -> DNDarray:
     [0, 2, 4]
     """
     return binary(torch.multiply, "multiply", x1, x2)
+
+
+def modf(x: DNDarray, /) -> tuple[DNDarray, DNDarray]:
+    """Divide each element into a fraction and a whole number.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    fraction : DNDarray
+        What comes after the point, with the sign of the element; 0 of infinities. In the layout of `x`.
+    whole : DNDarray
+        What comes before it, in the same dtype and layout.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+    RuntimeError
+        If the elements are complex.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> fraction, whole = ms.modf(ms.array([2.5, -0.25], split=0))
+    >>> fraction.tolist(), whole.tolist()
+    ([0.5, -0.25], [2.0, -0.0])
+    """
+    fraction = unary(special_cases.modf_fraction, x)
+    return fraction, unary(lambda shard: torch.trunc(shard).to(fraction.dtype), x)
 
 
 def negative(x: DNDarray, /) -> DNDarray:

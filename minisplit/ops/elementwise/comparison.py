@@ -13,16 +13,10 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, replicated
-from minisplit.ops.elementwise.apply import apply_elementwise, binary, nearest_float, unary
+from minisplit.core.dtypes import TORCH_INTS, nearest_float
+from minisplit.ops.elementwise.apply import Torch, apply_elementwise, binary, check_bits, unary
 
 _SWAPPED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
-_INTEGERS = (
-    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64
-)  # fmt: skip
-_INT64 = torch.iinfo(torch.int64)
-# The least and the greatest number that torch compares with each dtype as it is. It takes others modulo 2**bits.
-_RANGES = {dtype: (torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, _INT64.max)) for dtype in _INTEGERS}
-_OTHER_RANGE = (_INT64.min, _INT64.max)
 
 
 def _compare_number(name: str, x1: Operand, x2: Operand) -> DNDarray:
@@ -38,14 +32,13 @@ def _compare_number(name: str, x1: Operand, x2: Operand) -> DNDarray:
     is_inexact = dtype.is_floating_point or dtype.is_complex
     if not is_inexact and not isinstance(number, int):
         number = _as_integer(name, number)
-    low, high = _RANGES.get(dtype, _OTHER_RANGE)
-    if not isinstance(number, int) or low <= number <= high:
+    if not isinstance(number, int) or number in TORCH_INTS[dtype]:
         return binary(function, name, x, number, numbers=1)
     if is_inexact:
         return binary(function, name, x, nearest_float(number), numbers=1)
-    if high < number <= torch.iinfo(dtype if dtype in _RANGES else torch.int64).max:  # uint64
+    if dtype is torch.uint64 and 0 <= number < 2**64:  # of which torch takes half as numbers
         return binary(function, name, x, replicated(torch.tensor(number, dtype=dtype, device=x.device), x._comm))
-    return _same_answer(x, name, number > high)
+    return _same_answer(x, name, number > 0)
 
 
 def _as_integer(name: str, number: complex) -> complex:
@@ -369,6 +362,15 @@ def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     return _compare_number("not_equal", x1, x2)
 
 
+def _combine_bits(function: Torch, name: str, x1: Operand, x2: Operand) -> DNDarray:
+    """Apply a function of bits. torch refuses what has none for the dtypes alone, and so on all ranks."""
+    try:
+        return binary(function, name, x1, x2)
+    except (NotImplementedError, RuntimeError):
+        check_bits(name, x1, x2)
+        raise
+
+
 def bitwise_and(x1: Operand, x2: Operand, /) -> DNDarray:
     """Compute AND of the bits of two arrays, as the operator `&` does.
 
@@ -386,11 +388,10 @@ def bitwise_and(x1: Operand, x2: Operand, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+        If an operand is neither a DNDarray nor a number, none is a DNDarray, or the elements are neither bools nor
+        integers.
     ValueError
         If the shapes do not broadcast, or the operands are on different communicators.
-    NotImplementedError
-        If the elements are floating-point or complex numbers.
 
     Communication
     -------------
@@ -404,7 +405,7 @@ def bitwise_and(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) & 2).tolist()
     [0, 0, 2, 2]
     """
-    return binary(torch.bitwise_and, "bitwise_and", x1, x2)
+    return _combine_bits(torch.bitwise_and, "bitwise_and", x1, x2)
 
 
 def bitwise_invert(x: DNDarray, /) -> DNDarray:
@@ -423,9 +424,7 @@ def bitwise_invert(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
-    NotImplementedError
-        If the elements are floating-point or complex numbers.
+        If `x` is no DNDarray, or the elements are floating-point or complex numbers.
 
     Communication
     -------------
@@ -437,6 +436,7 @@ def bitwise_invert(x: DNDarray, /) -> DNDarray:
     >>> (~ms.arange(3, split=0)).tolist()
     [-1, -2, -3]
     """
+    check_bits("bitwise_invert", x)
     return unary(torch.bitwise_not, x)
 
 
@@ -459,11 +459,9 @@ def bitwise_left_shift(x1: Operand, x2: Operand, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+        If an operand is neither a DNDarray nor a number, none is a DNDarray, or the elements are no integers.
     ValueError
         If the shapes do not broadcast, or the operands are on different communicators.
-    NotImplementedError
-        If the elements are no integers.
 
     Communication
     -------------
@@ -477,7 +475,7 @@ def bitwise_left_shift(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) << 2).tolist()
     [0, 4, 8]
     """
-    return binary(torch.bitwise_left_shift, "bitwise_left_shift", x1, x2)
+    return _combine_bits(torch.bitwise_left_shift, "bitwise_left_shift", x1, x2)
 
 
 def bitwise_or(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -497,11 +495,10 @@ def bitwise_or(x1: Operand, x2: Operand, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+        If an operand is neither a DNDarray nor a number, none is a DNDarray, or the elements are neither bools nor
+        integers.
     ValueError
         If the shapes do not broadcast, or the operands are on different communicators.
-    NotImplementedError
-        If the elements are floating-point or complex numbers.
 
     Communication
     -------------
@@ -515,7 +512,7 @@ def bitwise_or(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) | 2).tolist()
     [2, 3, 2, 3]
     """
-    return binary(torch.bitwise_or, "bitwise_or", x1, x2)
+    return _combine_bits(torch.bitwise_or, "bitwise_or", x1, x2)
 
 
 def bitwise_right_shift(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -537,11 +534,9 @@ def bitwise_right_shift(x1: Operand, x2: Operand, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+        If an operand is neither a DNDarray nor a number, none is a DNDarray, or the elements are no integers.
     ValueError
         If the shapes do not broadcast, or the operands are on different communicators.
-    NotImplementedError
-        If the elements are no integers.
 
     Communication
     -------------
@@ -555,7 +550,7 @@ def bitwise_right_shift(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(6, split=0) >> 1).tolist()
     [0, 0, 1, 1, 2, 2]
     """
-    return binary(torch.bitwise_right_shift, "bitwise_right_shift", x1, x2)
+    return _combine_bits(torch.bitwise_right_shift, "bitwise_right_shift", x1, x2)
 
 
 def bitwise_xor(x1: Operand, x2: Operand, /) -> DNDarray:
@@ -575,11 +570,10 @@ def bitwise_xor(x1: Operand, x2: Operand, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+        If an operand is neither a DNDarray nor a number, none is a DNDarray, or the elements are neither bools nor
+        integers.
     ValueError
         If the shapes do not broadcast, or the operands are on different communicators.
-    NotImplementedError
-        If the elements are floating-point or complex numbers.
 
     Communication
     -------------
@@ -593,7 +587,7 @@ def bitwise_xor(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) ^ 2).tolist()
     [2, 3, 0, 1]
     """
-    return binary(torch.bitwise_xor, "bitwise_xor", x1, x2)
+    return _combine_bits(torch.bitwise_xor, "bitwise_xor", x1, x2)
 
 
 def logical_and(x1: Operand, x2: Operand, /) -> DNDarray:

@@ -286,6 +286,49 @@ def logaddexp(x1: Operand, x2: Operand, /) -> DNDarray:
     return binary(torch.logaddexp, "logaddexp", x1, x2, numbers=0)
 
 
+def logaddexp2(x1: Operand, x2: Operand, /) -> DNDarray:
+    """Compute the logarithm, to base 2, of the sum of the powers of 2 of two arrays.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray or number
+        The exponents. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+
+    Returns
+    -------
+    DNDarray
+        `log2(2**x1 + 2**x2)`, without overflow. The dtype is that of `result_type`. Split as one of the operands,
+        as that for which the fewest bytes move.
+
+    Raises
+    ------
+    TypeError
+        If an operand is neither a DNDarray nor a number, or none is a DNDarray.
+    ValueError
+        If the shapes do not broadcast, or the operands are on different communicators.
+    NotImplementedError
+        If the elements are no floating-point numbers.
+
+    Communication
+    -------------
+    Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
+    exchange for each operand that is not split as the result, or that is split along an axis on which it is
+    broadcast.
+
+    See Also
+    --------
+    logaddexp : The same to base e.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.logaddexp2(ms.array([2000.0, 0.0], split=0), 0.0).tolist()
+    [2000.0, 1.0]
+    """
+    # numbers=0: torch has this function for two tensors only.
+    return binary(torch.logaddexp2, "logaddexp2", x1, x2, numbers=0)
+
+
 def pow(x1: Operand, x2: Operand, /) -> DNDarray:
     """Raise the elements of an array to the powers in another.
 

@@ -14,6 +14,40 @@ from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import binary, unary
 
 
+def angle(x: DNDarray, /, deg: bool = False) -> DNDarray:
+    """Compute the argument of each element: the angle between it and the positive real axis.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    deg : bool, default False
+        Whether the angles are in degrees, and not in radians.
+
+    Returns
+    -------
+    DNDarray
+        The angles, in the layout of `x`: from -pi to pi, of real numbers 0 or pi.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.angle(ms.array([1, 1j, -1], split=0), deg=True).tolist()
+    [0.0, 90.0, 180.0]
+    """
+    angles = unary(torch.angle, x)
+    return unary(torch.rad2deg, angles) if deg else angles
+
+
 def conj(x: DNDarray, /) -> DNDarray:
     """Compute the complex conjugate of each element.
 
@@ -95,19 +129,17 @@ def imag(x: DNDarray, /) -> DNDarray:
     Parameters
     ----------
     x : DNDarray
-        The complex numbers. Any shape, split and counts.
+        The numbers. Any shape, split and counts.
 
     Returns
     -------
     DNDarray
-        The imaginary parts, in the layout of `x` and in memory of their own.
+        The imaginary parts, in the layout of `x` and in memory of their own. Zeros of real numbers.
 
     Raises
     ------
     TypeError
         If `x` is no DNDarray.
-    RuntimeError
-        If the elements are not complex.
 
     Communication
     -------------
@@ -120,6 +152,41 @@ def imag(x: DNDarray, /) -> DNDarray:
     [2.0, -1.0]
     """
     return unary(special_cases.imag, x)
+
+
+def iscomplex(x: DNDarray, /) -> DNDarray:
+    """Return whether the imaginary part of each element is other than 0.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        Bools, in the layout of `x`: all false for a real dtype.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local.
+
+    See Also
+    --------
+    isreal : The opposite.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.iscomplex(ms.array([1 + 2j, 3 + 0j], split=0)).tolist()
+    [True, False]
+    """
+    return unary(lambda shard: torch.isreal(shard).logical_not(), x)
 
 
 def isfinite(x: DNDarray, /) -> DNDarray:

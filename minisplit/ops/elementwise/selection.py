@@ -5,10 +5,20 @@ Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.dtypes import INTEGERS
+from minisplit.core.error_text import short_repr
+from minisplit.core.factories import full_like
+from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import apply_elementwise, binary, call_promoted
+from minisplit.ops.elementwise.arithmetic import remainder
+from minisplit.ops.elementwise.comparison import equal
 
 
 def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None) -> DNDarray:
@@ -32,11 +42,9 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or a bound is neither a DNDarray nor a number.
+        If `x` is no DNDarray, a bound is neither a DNDarray nor a number, or a number is complex.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
-    NotImplementedError
-        If the elements are complex.
 
     Communication
     -------------
@@ -49,11 +57,20 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     >>> ms.clip(ms.arange(5, split=0), 1, 3).tolist()
     [1, 1, 2, 3, 3]
     """
+    dtype = as_dndarray(x).dtype
+    # As NumPy: an int beyond the dtype on its own side limits nothing.
+    if type(min) is int and dtype in INTEGERS and min < INTEGERS[dtype][0]:
+        min = None
+    if type(max) is int and dtype in INTEGERS and max > INTEGERS[dtype][-1]:
+        max = None
     bounds = [bound for bound in (min, max) if bound is not None]
+    if bounds and (dtype.is_complex or any(isinstance(bound, (complex, np.complexfloating)) for bound in bounds)):
+        shown = ", ".join(str(bound.dtype) if isinstance(bound, DNDarray) else str(bound) for bound in bounds)
+        raise TypeError(f"clip needs numbers that have an order, got {dtype} and the bounds {shown}")
     # torch.clip takes numbers or tensors as bounds, but not one of each.
     takes_numbers = not any(isinstance(bound, DNDarray) for bound in bounds)
     function = torch.clone if not bounds else _clip_above if min is None else torch.clip
-    return apply_elementwise(function, (as_dndarray(x), *bounds), "clip", takes_numbers)
+    return apply_elementwise(function, (x, *bounds), "clip", takes_numbers)
 
 
 def _clip_above(x: torch.Tensor, bound: torch.Tensor | complex) -> torch.Tensor:
@@ -275,3 +292,172 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
 def _where(condition: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
     """Return `torch.where`. The condition's dtype does not count in promotion."""
     return call_promoted(lambda a, b: torch.where(condition, a, b), x1, x2)
+
+
+def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], default: Operand = 0, /) -> DNDarray:
+    """Choose each element from the array of the first condition that is true.
+
+    Parameters
+    ----------
+    condlist : sequence of DNDarray
+        Conditions: bools.
+    choicelist : sequence of DNDarray or number
+        What to choose from, an array for each condition. All shapes broadcast, as in NumPy.
+    default : DNDarray or number, default 0
+        What to take where no condition is true.
+
+    Returns
+    -------
+    DNDarray
+        The elements chosen. The dtype is that of `result_type` of all choices. Split as one of the arrays.
+
+    Raises
+    ------
+    TypeError
+        If a condition is no DNDarray of bools, or a choice neither a DNDarray nor a number.
+    ValueError
+        If there is no condition, or not as many choices; or the shapes do not broadcast, or the arrays are on
+        different communicators.
+
+    Communication
+    -------------
+    Local where the arrays have one layout, or only one of them is split. Otherwise collective: for each condition
+    as `where`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.arange(6, split=0)
+    >>> ms.select([x < 2, x > 3], [x, 10 * x], -1).tolist()
+    [0, 1, -1, -1, 40, 50]
+    """
+    if not condlist or len(condlist) != len(choicelist):
+        raise ValueError(
+            f"select needs a choice for each condition, and at least one, got {len(condlist)} conditions and "
+            f"{len(choicelist)} choices"
+        )
+    result = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        result = where(condition, choice, result)
+    return result  # type: ignore[return-value]
+
+
+def choose(a: DNDarray, choices: Sequence[Operand], /, *, mode: str = "raise") -> DNDarray:
+    """Choose each element from the array whose number `a` has at its place.
+
+    Parameters
+    ----------
+    a : DNDarray
+        The numbers of the arrays: integers.
+    choices : sequence of DNDarray or number
+        The arrays to choose from. All shapes broadcast, as in NumPy.
+    mode : {"raise", "wrap", "clip"}, default "raise"
+        What a number means that is no array's: an error, the remainder of a division by their number, or the
+        nearest one.
+
+    Returns
+    -------
+    DNDarray
+        The elements chosen. The dtype is that of `result_type` of all choices. Split as one of the arrays.
+
+    Raises
+    ------
+    TypeError
+        If `a` is no DNDarray of integers, or a choice neither a DNDarray nor a number.
+    ValueError
+        If a number is no array's, there are no choices, for another mode; or the shapes do not broadcast, or the
+        arrays are on different communicators.
+
+    Communication
+    -------------
+    Local where the arrays have one layout, or only one of them is split, unless the mode is "raise" and `a` is
+    split: then collective, one small allreduce. Otherwise for each array as `where`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.choose(ms.array([0, 2, 1], split=0), [ms.arange(3, split=0), 10, 20]).tolist()
+    [0, 20, 10]
+    """
+    if as_dndarray(a, "a").dtype not in INTEGERS:
+        raise TypeError(f"a of choose must be integers, got {a.dtype}")
+    last = len(choices) - 1
+    if mode not in {"raise", "wrap", "clip"} or last < 0:
+        raise ValueError(f"choose needs choices, and mode 'raise', 'wrap' or 'clip', got {short_repr(mode)}")
+    a = astype(a, torch.int64, copy=False)  # bytes cannot be compared with 256
+    numbers = remainder(a, last + 1) if mode == "wrap" else clip(a, 0, last)
+    if mode == "raise" and not equal(numbers, a).all().item():
+        raise ValueError(f"a of choose must be from 0 to {last}, the last of the choices; see mode")
+    # The last one stays where no other is chosen: it is broadcast with the numbers in any case.
+    result = choices[last]
+    for number, choice in enumerate(choices[:last]):
+        result = where(equal(numbers, number), choice, result)
+    return where(equal(numbers, last), result, result) if last == 0 else result  # type: ignore[return-value]
+
+
+def piecewise(
+    x: DNDarray,
+    condlist: DNDarray | Sequence[DNDarray],
+    funclist: Sequence[Callable[..., DNDarray] | complex],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> DNDarray:
+    """Compute a function that is defined by parts.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    condlist : DNDarray or sequence of DNDarray
+        Conditions: bools, of shapes that broadcast with `x`. Where several are true the last one counts.
+    funclist : sequence of callable or number
+        For each condition a function of `x`, or a number; and one more for where no condition is true, by default
+        0.
+    *args : Any
+        Further arguments of the functions.
+    **kwargs : Any
+        Further keyword arguments of the functions.
+
+    Returns
+    -------
+    DNDarray
+        The values, in the dtype of `x`. Split as one of the arrays.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, or a condition no DNDarray of bools.
+    ValueError
+        If there are not as many functions as conditions, or one more; or the shapes do not broadcast.
+
+    Communication
+    -------------
+    Local where the arrays have one layout, or only one of them is split. Otherwise collective: for each condition
+    as `where`. And what the functions themselves send.
+
+    Notes
+    -----
+    A function is called once, with all of `x`, and not with the elements for which its condition is true, as in
+    NumPy: so it must work element by element.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.arange(-2.0, 3.0, split=0)
+    >>> ms.piecewise(x, [x < 0, x > 1], [lambda x: -x, 10, 5]).tolist()
+    [2.0, 1.0, 5.0, 5.0, 10.0]
+    """
+    conditions = [condlist] if isinstance(condlist, DNDarray) else list(condlist)
+    if len(funclist) - len(conditions) not in {0, 1}:
+        raise ValueError(
+            f"piecewise needs a function for each condition, and at most one more, got {len(conditions)} "
+            f"conditions and {len(funclist)} functions"
+        )
+    values = [value(x, *args, **kwargs) if callable(value) else value for value in funclist]
+    result = values.pop() if len(values) > len(conditions) else 0
+    if not isinstance(result, DNDarray):
+        result = full_like(x, result)
+    for condition, value in zip(conditions, values, strict=True):
+        result = where(condition, value, result)
+    return astype(result, x.dtype, copy=False)

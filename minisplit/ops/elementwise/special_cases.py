@@ -87,6 +87,16 @@ def tanh(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x.real.isinf(), torch.complex(torch.sign(x.real), zero), result)
 
 
+def modf_fraction(x: torch.Tensor) -> torch.Tensor:
+    """Return `torch.frac`, but zeros of infinities, where torch has NaN, and with the sign of `x`."""
+    if not x.is_floating_point():
+        x = x.to(torch.get_default_dtype())
+    # Without autograd: the gradient is torch's, also of infinities.
+    result = torch.frac(x)
+    with torch.no_grad():
+        return result.copy_(torch.where(x.isinf() | (result == 0), torch.copysign(torch.zeros_like(x), x), result))
+
+
 # torch's own return their argument or a view of it. Without the clone y = ms.real(x) would share memory with x,
 # and y += 1 would change x.
 
@@ -107,8 +117,8 @@ def real(x: torch.Tensor) -> torch.Tensor:
 
 
 def imag(x: torch.Tensor) -> torch.Tensor:
-    """Return `torch.imag` in memory of its own."""
-    return torch.imag(x).clone()
+    """Return `torch.imag` in memory of its own, and zeros of real numbers."""
+    return torch.imag(x).clone() if x.is_complex() else torch.zeros_like(x)
 
 
 def _is_infinite(x: Number) -> torch.Tensor | bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,9 +11,12 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, operand_layout
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
+from minisplit.ops.elementwise.floating import isnan
+from minisplit.ops.elementwise.selection import where
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -91,17 +95,70 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     >>> ms.linalg.solve(2 * ms.eye(3, split=0), ms.arange(3.0, split=0)).tolist()
     [0.0, 0.5, 1.0]
     """
-    x1, x2, is_vector = _check_system(x1, x2, "solve", square=True)
+    return _solve(torch.linalg.solve, x1, x2, "solve")
+
+
+def solve_triangular(
+    x1: DNDarray, x2: DNDarray, /, *, lower: bool = False, unit_diagonal: bool = False
+) -> DNDarray:
+    """Solve linear systems `x1 @ x = x2` whose matrices are triangles.
+
+    Parameters
+    ----------
+    x1 : DNDarray
+        Square matrices, of shape (..., n, n). What is outside of the triangle does not count.
+    x2 : DNDarray
+        The right-hand sides: one vector for all matrices, of shape (n,), or columns, of shape (..., n, k). Leading
+        axes broadcast.
+    lower : bool, default False
+        Whether the triangle below the diagonal counts, and not that above it.
+    unit_diagonal : bool, default False
+        Whether the diagonal is taken for ones.
+
+    Returns
+    -------
+    DNDarray
+        The solutions, laid out as those of `solve`. Infinite or NaN where the diagonal has zeros.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the operands are on different communicators.
+    TypeError
+        If a dtype is not a floating point or complex one of at least 32 bits.
+
+    Communication
+    -------------
+    Local for replicated operands. Otherwise collective, as `solve`.
+
+    See Also
+    --------
+    linalg.solve : The same for any regular matrices.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.array([[2.0, 1.0], [0.0, 4.0]], split=0)
+    >>> ms.linalg.solve_triangular(x, ms.array([4.0, 8.0])).tolist()
+    [1.0, 2.0]
+    """
+    function = partial(torch.linalg.solve_triangular, upper=not lower, unitriangular=unit_diagonal)
+    return _solve(function, x1, x2, "solve_triangular")
+
+
+def _solve(function: Callable[..., torch.Tensor], x1: DNDarray, x2: DNDarray, name: str) -> DNDarray:
+    """Solve linear systems by a function of torch."""
+    x1, x2, is_vector = _check_system(x1, x2, name, square=True)
     if is_vector:
-        return solve(x1, x2)[..., 0]
+        return _solve(function, x1, x2, name)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
     plan = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
     operands = zip((x1, x2), plan.needed, strict=True)
     a, b = (operand_shard(x, needed, plan.result).to(dtype) for x, needed in operands)
     # torch would take a `b` of fewer axes than `a` for vectors, if the shapes allow it.
     b = b[(None,) * (plan.result.ndim - b.ndim)]
-    with agreement_on_shards(x1._comm, "solve", plan.result):
-        solutions = torch.linalg.solve(a, b)
+    with agreement_on_shards(x1._comm, name, plan.result):
+        solutions = function(a, b)
     return DNDarray(solutions, plan.result, x1._comm)
 
 
@@ -151,6 +208,56 @@ def inv(x: DNDarray, /) -> DNDarray:
     with agreement_on_shards(comm, "inv", layout):
         shard = torch.linalg.solve(whole, identity[layout.box(comm.rank)], left=layout.split == x.ndim - 1)
     return DNDarray(shard, layout, comm)
+
+
+def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
+    """Return the condition numbers of matrices.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The matrices, of shape (..., m, n).
+    p : {None, 1, -1, 2, -2, inf, -inf, "fro", "nuc"}, optional
+        The norm: the condition number is that of the matrix times that of its inverse. By default, and for 2, the
+        ratio of the greatest and the least singular value; of these and -2 the matrices need not be square.
+
+    Returns
+    -------
+    DNDarray
+        The condition numbers, real, of shape (...). Infinite for singular matrices. Split along the batch axis
+        along which the matrices are whole, or replicated.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two dimensions, a matrix has no elements or is not square, or for another norm.
+    TypeError
+        If the dtype is not a floating point or complex one of at least 32 bits.
+    torch.linalg.LinAlgError
+        If singular values are not found, as for NaN and infinities. It is raised on every rank.
+
+    Communication
+    -------------
+    Local for replicated arrays. Otherwise collective, as `svdvals`; for other norms as `inv` of matrices that are
+    whole on their ranks.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.linalg.cond(ms.array([[4.0, 0.0], [0.0, 2.0]], split=0)).item()
+    2.0
+    """
+    if isinstance(p, DNDarray) or p not in (None, 1, -1, 2, -2, np.inf, -np.inf, "fro", "nuc"):
+        raise ValueError(f"p must be None, 1, -1, 2, -2, inf, -inf, 'fro' or 'nuc', got {short_repr(p)}")
+    x = as_matrices(x, "cond", square=p not in (None, 2, -2))
+    if not all(x.shape[-2:]):
+        raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
+    if p not in (None, 2, -2):
+        return apply_to_matrices(partial(torch.linalg.cond, p=p), x, "cond")[0]
+    values = svdvals(x)
+    ratios = values[..., -1] / values[..., 0] if p == -2 else values[..., 0] / values[..., -1]
+    # Of a matrix of zeros.
+    return where(isnan(ratios), torch.inf, ratios)
 
 
 def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:

@@ -527,6 +527,47 @@ def nanvar(
     return DNDarray(shard.to(dtype), reduced.result, x.comm)
 
 
+def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the difference of the greatest and the least element along axes: peak to peak.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The differences; NaN where there is a NaN. Those of integers are in their dtype, as those of NumPy, modulo
+        its range. The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis
+        stays, else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If an axis is given twice, or there is no element to choose from.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective: two allreduces of the result.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.ptp(ms.array([1.0, 5.0, 3.0], split=0)).item()
+    4.0
+    """
+    return subtract(max(x, axis, keepdims=keepdims), min(x, axis, keepdims=keepdims))
+
+
 def _extreme_without_nan(
     extreme: Callable[..., DNDarray], fill: float, x: DNDarray, axis: Axis, keepdims: bool
 ) -> DNDarray:

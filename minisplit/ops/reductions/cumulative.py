@@ -206,6 +206,86 @@ def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> 
     return cumulative_prod(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
 
 
+def nancumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
+    """Compute the running sums along an axis, or of all elements, of what is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int, optional
+        The axis. By default all elements are taken in row-major order.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that of `x`, but int64 for bools and integers.
+
+    Returns
+    -------
+    DNDarray
+        The sums, in which NaN counts as 0. In the layout of `x`, or 1-d without an axis.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, or `dtype` no dtype.
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local unless `axis` is the split axis. Then collective, as `cumsum`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nancumsum(ms.array([2.0, float('nan'), 3.0], split=0)).tolist()
+    [2.0, 2.0, 5.0]
+    """
+    x = as_dndarray(x)
+    return cumsum(
+        DNDarray._wrap(torch.where(x._larray.isnan(), 0, x._larray), x._layout, x._comm), axis, dtype=dtype
+    )
+
+
+def nancumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
+    """Compute the running products along an axis, or of all elements, of what is not NaN.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers. Any shape, split and counts.
+    axis : int, optional
+        The axis. By default all elements are taken in row-major order.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that of `x`, but int64 for bools and integers.
+
+    Returns
+    -------
+    DNDarray
+        The products, in which NaN counts as 1. In the layout of `x`, or 1-d without an axis.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, or `dtype` no dtype.
+    IndexError
+        If the axis is out of range.
+
+    Communication
+    -------------
+    Local unless `axis` is the split axis. Then collective, as `cumprod`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nancumprod(ms.array([2.0, float('nan'), 3.0], split=0)).tolist()
+    [2.0, 2.0, 6.0]
+    """
+    x = as_dndarray(x)
+    return cumprod(
+        DNDarray._wrap(torch.where(x._larray.isnan(), 1, x._larray), x._layout, x._comm), axis, dtype=dtype
+    )
+
+
 class _Rule(NamedTuple):
     """What sums and products have in common: torch's functions, and the scan over the ranks."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.layout import normalise_axes, normalise_axis
+from minisplit.core.layout import as_index, normalise_axes, normalise_axis
 from minisplit.ops.shape.layouts import Axes, expand_layout, permute_layout, reduce_layout, reshape_layout
 from minisplit.ops.shape.reshape import contiguous_clone, reshape_to, without_aliasing
 
@@ -199,6 +199,45 @@ def moveaxis(x: DNDarray, /, source: Axes, destination: Axes) -> DNDarray:
     for place, axis in sorted(zip(new, old, strict=True)):
         order.insert(place, axis)
     return permute_dims(x, order)
+
+
+def rollaxis(x: DNDarray, axis: int, start: int = 0, /) -> DNDarray:
+    """Return `x` with one axis before another one. `moveaxis` is clearer.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array.
+    axis : int
+        The axis to move.
+    start : int, default 0
+        Before which axis it is to stand, in the order of `x`.
+
+    Returns
+    -------
+    DNDarray
+        The array, in memory of its own. The split goes with its axis and keeps its counts.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.rollaxis(ms.zeros((2, 3, 4), split=0), 2).shape
+    (4, 2, 3)
+    """
+    axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
+    # It may also stand behind the last one, so that there is one place more than axes.
+    place = start + x.ndim if as_index(start, "start") < 0 else start
+    place = normalise_axis(place, x.ndim + 1, "start")
+    return moveaxis(x, axis, place - (axis < place))
 
 
 def of_matrices(x: Any) -> DNDarray:

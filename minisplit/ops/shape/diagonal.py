@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.communication.protocol import Comm
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.devices import Device
-from minisplit.core.dtypes import Dtype, sanitize_dtype
+from minisplit.core.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.shape.axes import of_matrices
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
@@ -154,6 +159,71 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     ]
     counts = extend_ends(x.layout, 0, above, below).ragged
     return DNDarray(torch.cat(parts), Layout((extent, extent), 0, ranks, counts), x.comm)
+
+
+def fill_diagonal(x: DNDarray, val: Any, /, wrap: bool = False) -> None:
+    """Set the main diagonal of an array, in place. It is `numpy.fill_diagonal`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        A matrix, or an array of more axes, which are all equally long. It is changed.
+    val : number, sequence or DNDarray
+        The elements, in row-major order. Where there are too few they are taken again from the first on.
+    wrap : bool, default False
+        Whether the diagonal begins again below the last column of a tall matrix, after one row without it.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two axes, or more than two of different lengths; if `val` is empty, or on another
+        communicator.
+    TypeError
+        If `x` is no DNDarray, or a number is complex and `x` is real.
+    OverflowError
+        If a number is not in the range of the integers of `x`.
+
+    Communication
+    -------------
+    Local, but one exchange that gathers `val` if that is split.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.zeros((2, 3), split=0)
+    >>> ms.fill_diagonal(x, 5)
+    >>> x.tolist()
+    [[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]]
+    """
+    if as_dndarray(x).ndim < 2 or (x.ndim > 2 and len(set(x.shape)) > 1):
+        raise ValueError(f"fill_diagonal needs a matrix, or axes that are equally long, got shape {x.shape}")
+    if isinstance(val, DNDarray):
+        check_one_communicator([x, val])
+        elements = val._align(val.layout.with_split(None)).larray.flatten()
+    elif isinstance(val, (list, tuple, np.ndarray, torch.Tensor)) and np.ndim(val):
+        elements = tensor_of_numbers(val, "val").flatten()
+    else:
+        elements = torch.tensor([as_element(val, x.dtype, "val")], dtype=x.dtype)
+    if not len(elements):
+        raise ValueError("fill_diagonal needs an element to set, got none")
+    if elements.is_complex() and not x.dtype.is_complex:
+        raise TypeError(f"{elements.dtype} does not become {x.dtype}: take the real part first")
+    rows, columns = x.shape[:2]
+    length = min(rows, columns)
+    if wrap and x.ndim == 2 and columns:
+        length = -(-rows * columns // (columns + 1))
+    # Element k is in row and column k. Below the last column, a matrix of one row more begins again.
+    place = torch.arange(length)
+    index = [place] * x.ndim
+    if wrap and x.ndim == 2:
+        index = [place * (columns + 1) // max(columns, 1), place * (columns + 1) % max(columns, 1)]
+    if x.split is not None:
+        start, stop = x.layout.span(x.comm.rank)
+        own = ((index[x.split] >= start) & (index[x.split] < stop)).nonzero()[:, 0]
+        place, index = place[own], [axis[own] for axis in index]
+        index[x.split] = index[x.split] - start
+    chosen = elements.to(x.dtype)[place % len(elements)].to(x.device)
+    x.larray[tuple(axis.to(x.device) for axis in index)] = chosen
 
 
 def tril(x: DNDarray, /, k: int = 0) -> DNDarray:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import cat, halo_exchange
+from minisplit.core.dtypes import as_element
 from minisplit.core.error_text import short_repr
 from minisplit.ops.shape.layouts import extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
@@ -36,7 +37,7 @@ _SOURCES: dict[str, Source] = {
 }
 
 
-def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values: complex = 0) -> DNDarray:
+def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values: Any = 0) -> DNDarray:
     """Return `x` with elements before and after it along its axes.
 
     Parameters
@@ -49,8 +50,8 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
         Which elements: "constant" those of `constant_values`, "edge" the first and last one, "reflect" and
         "symmetric" those of `x` in reverse, without and with the first and last one, "wrap" those of the other
         end.
-    constant_values : complex, default 0
-        The element for mode "constant".
+    constant_values : number or sequence of number, default 0
+        The elements for mode "constant": one number, a pair (before, after) for all axes, or a pair for each.
 
     Returns
     -------
@@ -63,7 +64,9 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
     ValueError
         For another mode, if widths do not fit or are negative, or an axis has no elements to repeat.
     TypeError
-        If the widths are no ints.
+        If the widths are no ints, or a constant is no number, or complex for a real `x`.
+    OverflowError
+        If a constant is not in the range of the integers of `x`.
 
     Communication
     -------------
@@ -86,7 +89,7 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
             raise ValueError(
                 f"axis {axis} of shape {x.shape} has no elements for mode {short_repr(mode)}; use 'constant'"
             )
-    value = torch.full((), constant_values, dtype=x.dtype, device=x.device)
+    constants = _read_constants(constant_values, x)
     result = x
     # One axis after the other, as NumPy does it: corners repeat what was added along the axes before.
     for axis, (before, after) in enumerate(widths):
@@ -95,7 +98,8 @@ def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values:
             own = before * (x.comm.rank == 0), after * (x.comm.rank == x.comm.size - 1)
         if mode == "constant":
             # One element, expanded: torch.cat copies it in any case.
-            ends = [value.expand((*result.lshape[:axis], width, *result.lshape[axis + 1 :])) for width in own]
+            shapes = [(*result.lshape[:axis], width, *result.lshape[axis + 1 :]) for width in own]
+            ends = [value.expand(shape) for value, shape in zip(constants[axis], shapes, strict=True)]
         else:
             ends = _repeat_elements(_SOURCES[mode], result, axis, (before, after))
         shard = cat([ends[0], result.larray, ends[1]], axis)
@@ -120,6 +124,19 @@ def _repeat_elements(source: Source, x: DNDarray, axis: int, widths: tuple[int, 
 def _span(indices: Indices) -> tuple[int, int]:
     """The least index, and the one behind the greatest."""
     return (int(indices.min()), int(indices.max()) + 1) if indices.size else (0, 0)
+
+
+def _read_constants(constant_values: Any, x: DNDarray) -> list[torch.Tensor]:
+    """The elements (before, after) of each axis, as a tensor of two elements."""
+    try:
+        pairs = np.broadcast_to(np.asarray(constant_values, dtype=object), (x.ndim, 2))
+    except ValueError:
+        raise ValueError(
+            f"constant_values must be a number, (before, after), or {x.ndim} such pairs, got "
+            f"{short_repr(constant_values)}"
+        ) from None
+    numbers = [[as_element(number, x.dtype, "constant_values of pad") for number in pair] for pair in pairs]
+    return [torch.tensor(pair, dtype=x.dtype, device=x.device) for pair in numbers]
 
 
 def _read_widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:

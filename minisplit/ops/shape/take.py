@@ -13,6 +13,7 @@ from minisplit.core.layout import normalise_axis
 from minisplit.ops.elementwise.alignment import align, broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.shape.layouts import with_extent
+from minisplit.ops.shape.reshape import ravel
 
 
 def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, axis: int | None = None) -> DNDarray:
@@ -132,3 +133,90 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     shard = operand_shard(x, needed, alignment.result)
     index = operand_shard(DNDarray(*checked, x.comm), index_needed, alignment.result)
     return DNDarray(torch.take_along_dim(shard, index, axis), alignment.result, x.comm)
+
+
+def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | None = None) -> DNDarray:
+    """Return the indices of an axis for which a condition is true.
+
+    Parameters
+    ----------
+    condition : DNDarray or sequence of bool
+        A bool for each index, 1-d. Indices beyond its end are left out.
+    x : DNDarray
+        The array.
+    axis : int, optional
+        The axis. By default `x` is flattened.
+
+    Returns
+    -------
+    DNDarray
+        What is at these indices. What a mask selects stays where it is: split as `x`, with other counts along the
+        axis.
+
+    Raises
+    ------
+    ValueError
+        If the condition is not 1-d.
+    IndexError
+        If the axis is out of range, or too short.
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local if `x` and the condition are replicated. Otherwise collective, as `x[mask]` along that axis; without an
+    axis as `ravel` before it.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.compress([True, False, True], ms.arange(3, split=0)).tolist()
+    [0, 2]
+    """
+    x, axis = (
+        (ravel(x), 0) if axis is None else (as_dndarray(x), normalise_axis(axis, as_dndarray(x).ndim, "axis"))
+    )
+    mask = condition != 0 if isinstance(condition, DNDarray) else np.asarray(condition, dtype=bool)
+    if mask.ndim != 1:
+        raise ValueError(f"condition must be 1-d, got shape {mask.shape}")
+    before = (slice(None),) * axis
+    part = x if len(mask) >= x.shape[axis] else x[(*before, slice(len(mask)))]
+    return part[(*before, mask)]
+
+
+def extract(condition: DNDarray, x: DNDarray, /) -> DNDarray:
+    """Return the elements for which a condition is true.
+
+    Parameters
+    ----------
+    condition : DNDarray
+        The condition: what is other than zero. As many elements as `x`.
+    x : DNDarray
+        The array.
+
+    Returns
+    -------
+    DNDarray
+        The elements, 1-d, in row-major order.
+
+    Raises
+    ------
+    IndexError
+        If the numbers of elements differ.
+    TypeError
+        If an argument is no DNDarray.
+
+    Communication
+    -------------
+    Local if both arrays are replicated. Otherwise collective, as `x[mask]`; with `ravel` of both before it if the
+    shapes differ.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.arange(4, split=0)
+    >>> ms.extract(x > 1, x).tolist()
+    [2, 3]
+    """
+    mask = as_dndarray(condition, "condition") != 0
+    return x[mask] if mask.shape == as_dndarray(x).shape else ravel(x)[ravel(mask)]

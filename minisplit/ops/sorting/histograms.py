@@ -10,12 +10,15 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.comparison import greater_equal, less_equal, logical_and
 from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
+from minisplit.ops.sorting.bin_widths import check_rule, number_of_bins
 from minisplit.ops.sorting.search import searchsorted
 
-Edges = int | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
+Edges = int | str | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
 
 def histogram(
@@ -32,9 +35,10 @@ def histogram(
     ----------
     x : DNDarray
         The array.
-    bins : int, sequence of float or DNDarray, default 10
-        The number of bins, which are equally wide; or their edges, ascending. A bin has its left edge and not its
-        right one, but the last bin has both.
+    bins : int, str, sequence of float or DNDarray, default 10
+        The number of bins, which are equally wide; or the rule of NumPy by which it is chosen: "auto", "fd",
+        "doane", "scott", "stone", "rice", "sturges" or "sqrt"; or their edges, ascending. A bin has its left edge
+        and not its right one, but the last bin has both.
     range : tuple of float, optional
         Where the first bin begins and the last one ends. By default at the least and the greatest element.
     weights : DNDarray, optional
@@ -52,14 +56,17 @@ def histogram(
     Raises
     ------
     ValueError
-        If edges descend, there is no bin, the range is not finite or descends, or the weights have another shape.
+        If edges descend, there is no bin, the range is not finite or descends, the weights have another shape, or
+        there is no such rule.
     TypeError
-        If the elements are complex numbers, which have no order.
+        If the elements are complex numbers, which have no order, or weights are given with a rule.
 
     Communication
     -------------
     Local if `x` is replicated and has no split weights. Otherwise collective: one allreduce of the counts, and one
-    before it for the range if that is not given. Weights in another layout take one exchange.
+    before it for the range if that is not given. Weights in another layout take one exchange. Rules take the
+    messages of `std` ("scott", "doane") or `quantile` ("fd", "auto"); "stone" counts the elements at least 100
+    times.
 
     Examples
     --------
@@ -69,19 +76,99 @@ def histogram(
     ([2, 2], [0.0, 1.5, 3.0])
     """
     x, values = _align_weights(x, weights, "histogram")
+    if isinstance(bins, str) and weights is not None:
+        raise TypeError("weights do not go with a rule for the number of bins: give a number, or edges")
     if x.dtype.is_complex:
         raise TypeError(f"histogram needs numbers that have an order, got {x.dtype}; take abs() or real() first")
     edges = _read_edges(x, bins, range)
     number = len(edges) - 1
-    elements = x.larray.detach().to(edges.dtype).flatten()
-    place = torch.searchsorted(edges, elements, right=True) - 1
-    place[elements == edges[-1]] = number - 1  # the last bin has its right edge
-    inside = ((place >= 0) & (place < number) & ~elements.isnan()).nonzero()[:, 0]
+    place, is_inside = _places(x, edges)
+    inside = is_inside.nonzero()[:, 0]
     hist = _count(place[inside], None if values is None else values.flatten()[inside], number, x)
     if density:
         exact = hist.to(torch.promote_types(hist.dtype, edges.dtype))
         hist = exact / edges.diff() / exact.sum()
     return replicated(hist, x.comm), replicated(edges, x.comm)
+
+
+def histogram2d(
+    x: DNDarray,
+    y: DNDarray,
+    /,
+    bins: Any = 10,
+    range: Sequence[tuple[float, float] | None] | None = None,
+    density: bool = False,
+    weights: DNDarray | None = None,
+) -> tuple[DNDarray, DNDarray, DNDarray]:
+    """Count points of a plane in the cells of a grid. It is `numpy.histogram2d`.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The first coordinates, 1-d.
+    y : DNDarray
+        The second ones, as many.
+    bins : int, sequence of float or DNDarray, or a pair of these, default 10
+        The bins along both axes, or along each, as those of `histogram`.
+    range : pair of tuple of float, optional
+        Where the bins of each axis begin and end, or None. By default at the least and the greatest coordinate.
+    density : bool, default False
+        Whether to divide by the number of all points in the cells and by the areas of the cells.
+    weights : DNDarray, optional
+        What each point counts. By default 1.
+
+    Returns
+    -------
+    hist : DNDarray
+        The counts, or sums of weights, in float64, or the dtype of the weights where that is wider: first axis
+        `x`, second `y`. Replicated.
+    x_edges, y_edges : DNDarray
+        The edges along each axis. Replicated.
+
+    Raises
+    ------
+    ValueError
+        If the coordinates or weights are not 1-d and equally many, or the bins are none, as in `histogram`.
+    TypeError
+        If an argument is no DNDarray, or its elements are complex numbers, which have no order.
+
+    Communication
+    -------------
+    Local if all arrays are replicated. Otherwise collective: one allreduce of the counts, and one for each range
+    that is not given. Coordinates and weights in another layout than `x` take one exchange each.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x, y = ms.array([0.0, 1.0, 1.0], split=0), ms.array([2.0, 2.0, 3.0], split=0)
+    >>> ms.histogram2d(x, y, bins=2)[0].tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+    if as_dndarray(x).ndim != 1 or as_dndarray(y, "y").shape != x.shape:
+        raise ValueError(
+            f"histogram2d needs coordinates that are 1-d and equally many, got {x.shape} and {y.shape}"
+        )
+    if x.dtype.is_complex or y.dtype.is_complex:
+        raise TypeError(f"histogram2d needs numbers that have an order, got {x.dtype} and {y.dtype}")
+    check_one_communicator([x, y])
+    if x.split is None:
+        x = x._align(y.layout)
+    x, values = _align_weights(x, weights, "histogram2d")
+    points = x, y._align(x.layout)
+    is_pair = not isinstance(bins, (int, np.integer, str)) and len(bins) == 2
+    edges = [
+        _read_edges(point, one, part)
+        for point, one, part in zip(points, bins if is_pair else (bins, bins), range or (None, None), strict=True)
+    ]
+    found = [_places(point, own) for point, own in zip(points, edges, strict=True)]
+    shape = len(edges[0]) - 1, len(edges[1]) - 1
+    inside = (found[0][1] & found[1][1]).nonzero()[:, 0]
+    place = (found[0][0] * shape[1] + found[1][0])[inside]
+    hist = _count(place, None if values is None else values[inside], shape[0] * shape[1], x).reshape(shape)
+    hist = hist.to(torch.promote_types(hist.dtype, torch.float64))
+    if density:
+        hist = hist / edges[0].diff()[:, None] / edges[1].diff() / hist.sum()
+    return replicated(hist, x.comm), replicated(edges[0], x.comm), replicated(edges[1], x.comm)
 
 
 def bincount(x: DNDarray, /, weights: DNDarray | None = None, minlength: int = 0) -> DNDarray:
@@ -216,6 +303,14 @@ def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDa
     return searchsorted(replicated(_gather_edges(boundaries, x), x.comm), x, side="right" if right else "left")
 
 
+def _places(x: DNDarray, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """In which bin each element of this rank is, and whether it is in one."""
+    elements, number = x.larray.detach().to(edges.dtype).flatten(), len(edges) - 1
+    place = torch.searchsorted(edges, elements, right=True) - 1
+    place[elements == edges[-1]] = number - 1  # the last bin has its right edge
+    return place, (place >= 0) & (place < number) & ~elements.isnan()
+
+
 def _align_weights(x: DNDarray, weights: DNDarray | None, name: str) -> tuple[DNDarray, torch.Tensor | None]:
     """`x`, and this rank's part of the weights in the layout of `x`. A replicated `x` is split as they are."""
     x = as_dndarray(x)
@@ -260,7 +355,9 @@ def _extremes(shard: torch.Tensor, x: DNDarray, default: tuple[float, float]) ->
 def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> torch.Tensor:
     """The edges of a histogram's bins, in the dtype in which elements are compared with them."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.float64
-    if not isinstance(bins, (int, np.integer)):
+    if isinstance(bins, str):
+        check_rule(bins)
+    elif not isinstance(bins, (int, np.integer)):
         edges = _gather_edges(bins, x)
         edges = edges.to(torch.promote_types(edges.dtype, dtype))
         if len(edges) < 2:
@@ -270,14 +367,23 @@ def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> 
             first = int(ascends.logical_not().nonzero()[0])
             raise ValueError(f"bins must be edges that ascend, got {edges[first]} before {edges[first + 1]}")
         return edges
-    if bins < 1:
+    elif bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
-    low, high = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
+    ends = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
+    tensor_of_numbers(ends, "range")  # or an error
+    low, high = ends
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"range must be finite and ascend, got {low} to {high}; give range=(low, high)")
+    spread = high - low
     # As NumPy: one value is in the middle of a range of length 1.
     if low == high:
         low, high = low - 0.5, high + 0.5
+    if isinstance(bins, str):
+        if range is not None:
+            x = x[logical_and(greater_equal(x, low), less_equal(x, high))]
+            ends = _extremes(x.larray.detach().to(torch.float64), x, (0.0, 0.0))
+            spread = ends[1] - ends[0]
+        bins = number_of_bins(bins, x, (low, high), spread, lambda bins: histogram(x, bins, (low, high))[0].larray)
     # NumPy's, whose last bits may differ from torch's: an element on an edge is to be in the same bin.
     return torch.from_numpy(np.linspace(low, high, int(bins) + 1)).to(x.device, dtype)
 
@@ -288,7 +394,7 @@ def _gather_edges(edges: Edges, x: DNDarray) -> torch.Tensor:
         check_one_communicator([x, edges])
         whole = edges._align(edges.layout.with_split(None)).larray.detach()
     else:
-        whole = torch.as_tensor(edges, device=x.device)
+        whole = tensor_of_numbers(edges, "edges", device=x.device)
     if whole.ndim != 1:
         raise ValueError(f"edges must be 1-d, got shape {tuple(whole.shape)}")
     return whole

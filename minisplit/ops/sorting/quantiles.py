@@ -11,22 +11,60 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
 from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
 from minisplit.ops.sorting.sample_sort import sample_sort
 
-Method = Literal["linear", "lower", "higher", "nearest", "midpoint"]
+Method = Literal[
+    "linear", "lower", "higher", "nearest", "midpoint", "inverted_cdf", "averaged_inverted_cdf",
+    "closest_observation", "interpolated_inverted_cdf", "hazen", "weibull", "median_unbiased", "normal_unbiased",
+]  # fmt: skip
 Quantiles = float | Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
-# By method, from a place between two elements of a sorted row: the two, and how far from the first to the second.
-_METHODS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = {
-    "linear": lambda at: (at.floor(), at.ceil(), at - at.floor()),
-    "lower": lambda at: (at.floor(), at.floor(), torch.zeros_like(at)),
-    "higher": lambda at: (at.ceil(), at.ceil(), torch.zeros_like(at)),
-    "nearest": lambda at: (at.round(), at.round(), torch.zeros_like(at)),
-    "midpoint": lambda at: (at.floor(), at.ceil(), torch.full_like(at, 0.5)),
+Place = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _between(at: torch.Tensor) -> Place:
+    return at.floor(), at.floor() + 1, at - at.floor()
+
+
+def _exactly(at: torch.Tensor) -> Place:
+    return at, at, torch.zeros_like(at)
+
+
+def _hyndman_fan(a: float, b: float) -> Callable[[torch.Tensor, torch.Tensor], Place]:
+    return lambda n, q: _between(n * q + (a + q * (1 - a - b)) - 1)
+
+
+def _ceil_unless(at: torch.Tensor, keeps: torch.Tensor) -> Place:
+    """The place behind `at`, or `at` itself where it is an integer that is to be kept."""
+    return _exactly(torch.where((at == at.floor()) & keeps, at, at.floor() + 1))
+
+
+def _averaged(at: torch.Tensor) -> Place:
+    low, high, part = _between(at)
+    return low, high, torch.where(part == 0, 0.5, 1.0)
+
+
+# By method, from the length n of a sorted row and the fraction q: the places of two elements, which may lie beside
+# the row, and how far from the first to the second. Hyndman, Fan: Sample quantiles in statistical packages (1996).
+_METHODS: dict[str, Callable[[torch.Tensor, torch.Tensor], Place]] = {
+    "linear": lambda n, q: _between((n - 1) * q),
+    "lower": lambda n, q: _exactly(((n - 1) * q).floor()),
+    "higher": lambda n, q: _exactly(((n - 1) * q).ceil()),
+    "nearest": lambda n, q: _exactly(((n - 1) * q).round()),
+    "midpoint": lambda n, q: (((n - 1) * q).floor(), ((n - 1) * q).ceil(), torch.full_like(n * q, 0.5)),
+    "inverted_cdf": lambda n, q: _ceil_unless(n * q - 1, torch.ones_like(n * q, dtype=torch.bool)),
+    "averaged_inverted_cdf": lambda n, q: _averaged(n * q - 1),
+    "closest_observation": lambda n, q: _ceil_unless(n * q - 1.5, (n * q - 1.5).floor() % 2 == 1),
+    "interpolated_inverted_cdf": _hyndman_fan(0, 1),
+    "hazen": _hyndman_fan(0.5, 0.5),
+    "weibull": _hyndman_fan(0, 0),
+    "median_unbiased": _hyndman_fan(1 / 3, 1 / 3),
+    "normal_unbiased": _hyndman_fan(3 / 8, 3 / 8),
 }
 # So many calls of torch.kthvalue, each of which takes time in proportion to the row, take less than a sort.
 _FEW = 4
@@ -131,8 +169,11 @@ def quantile(
         The quantiles, from 0 to 1. The same on all ranks.
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
-    method : {"linear", "lower", "higher", "nearest", "midpoint"}, default "linear"
-        What to return for a quantile that lies between two elements.
+    method : str, default "linear"
+        What to return for a quantile that lies between two elements: "linear", "lower", "higher", "nearest" or
+        "midpoint"; or one of NumPy's further methods: "inverted_cdf", "averaged_inverted_cdf",
+        "closest_observation", "interpolated_inverted_cdf", "hazen", "weibull", "median_unbiased" or
+        "normal_unbiased".
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
 
@@ -182,8 +223,11 @@ def nanquantile(
         The quantiles, from 0 to 1. The same on all ranks.
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
-    method : {"linear", "lower", "higher", "nearest", "midpoint"}, default "linear"
-        What to return for a quantile that lies between two elements.
+    method : str, default "linear"
+        What to return for a quantile that lies between two elements: "linear", "lower", "higher", "nearest" or
+        "midpoint"; or one of NumPy's further methods: "inverted_cdf", "averaged_inverted_cdf",
+        "closest_observation", "interpolated_inverted_cdf", "hazen", "weibull", "median_unbiased" or
+        "normal_unbiased".
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
 
@@ -208,6 +252,51 @@ def nanquantile(
     4.0
     """
     return _quantiles(x, q, axis, method, keepdims, "nanquantile")
+
+
+def nanpercentile(
+    x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
+) -> DNDarray:
+    """Return percentiles of the elements that are not NaN along axes.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+    q : float, sequence of float or DNDarray
+        The percentiles, from 0 to 100. The same on all ranks.
+    axis : int or tuple of int, optional
+        The axes to reduce. By default all of them.
+    method : str, default "linear"
+        What to return for one that lies between two elements. See `quantile`.
+    keepdims : bool, default False
+        Whether reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The percentiles, as `nanquantile` returns quantiles.
+
+    Raises
+    ------
+    IndexError
+        If an axis is out of range.
+    ValueError
+        If a percentile is not from 0 to 100, for another method, or if there is no element.
+    TypeError
+        If the elements are complex numbers, which have no order.
+
+    Communication
+    -------------
+    Local where the split axis stays. Otherwise collective, as `quantile`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanpercentile(ms.array([1.0, float('nan'), 3.0], split=0), 50).item()
+    2.0
+    """
+    return _quantiles(x, q, axis, method, keepdims, "nanpercentile")
 
 
 def percentile(
@@ -259,15 +348,16 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     check_ordered(x, plan, name)
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {short_repr(method)}")
-    fractions = _read_fractions(q, 100 if name == "percentile" else 1).to(x.device)
+    fractions = _read_fractions(q, 100 if "percentile" in name else 1).to(x.device)
     is_floating, skips_nan = x.dtype.is_floating_point, name.startswith("nan")
     rows, layout = _as_rows(x, plan)
     count = (~rows.isnan()).sum(1)
     if plan.crosses:
         count = all_reduce(count, x.comm) if is_floating else torch.full_like(count, plan.count)
     # In each row, by quantile. Sorted NaNs come last: where there is nothing else, place 0 has one.
-    last = (count if skips_nan else torch.full_like(count, plan.count))[:, None] - 1
-    low, high, part = _METHODS[method](fractions.flatten() * last.clamp(min=0))
+    length = (count if skips_nan else torch.full_like(count, plan.count))[:, None].clamp(min=1)
+    first, second, part = _METHODS[method](length, fractions.flatten())
+    low, high = (torch.minimum(place.clamp(min=0), length - 1) for place in (first, second))
     picked = _pick(rows, layout, torch.cat([low, high], 1).long(), x.comm)
     ends = picked.to(accumulation_dtype(x.dtype) if is_floating else torch.float64)
     found = _interpolate(ends[:, : low.shape[1]], ends[:, low.shape[1] :], part.to(ends.dtype))
@@ -283,7 +373,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
 
 def _read_fractions(q: Quantiles, whole: int) -> torch.Tensor:
     """The quantiles as fractions of `whole`, in float64."""
-    given = torch.as_tensor(q.numpy() if isinstance(q, DNDarray) else q, dtype=torch.float64)
+    given = tensor_of_numbers(q.numpy() if isinstance(q, DNDarray) else q, "q", dtype=torch.float64)
     outside = given[~((given >= 0) & (given <= whole))]
     if len(outside):
         raise ValueError(f"q must be from 0 to {whole}, got {outside[0]}")
@@ -335,5 +425,6 @@ def _interpolate(low: torch.Tensor, high: torch.Tensor, part: torch.Tensor) -> t
     """From `low` a part of the distance to `high`."""
     distance = high - low
     # Next to an infinite element the distance is infinite or NaN: half-way from 1 to infinity is infinity.
-    weighted = torch.where(part > 0, low * (1 - part) + high * part, low)
+    between = torch.where(part > 0, low * (1 - part) + high * part, low)
+    weighted = torch.where(part < 1, between, high)
     return torch.where(distance.isfinite(), low + distance * part, weighted)

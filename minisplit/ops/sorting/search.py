@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
+from minisplit.core.dtypes import INTEGERS, as_number, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing import index_arrays
 from minisplit.ops.elementwise.apply import check_one_communicator
-from minisplit.ops.reductions.extremes import arg_extreme, comparable, ordinal
+from minisplit.ops.elementwise.floating import isnan
+from minisplit.ops.elementwise.selection import where
+from minisplit.ops.reductions.extremes import End, arg_extreme, comparable, ordinal
+from minisplit.ops.reductions.functions import all, any
+from minisplit.ops.shape.join import stack
+from minisplit.ops.shape.reshape import ravel
 
 
 def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
@@ -132,6 +139,176 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
     return tuple(DNDarray(index.contiguous(), layout, x._comm) for index, layout in found)
 
 
+def nanargmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the index of the greatest element along an axis that is not NaN, or in the whole array.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int, optional
+        The axis. By default the index is into the array flattened in row-major order.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The indices, int64; of equal elements the first. Split as `x`, with its counts, where its split axis stays,
+        else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is nothing but NaN to choose from, on any rank, or no element.
+
+    Communication
+    -------------
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmax`; of
+    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
+
+    See Also
+    --------
+    argmax : The index of the first NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanargmax(ms.array([2.0, float('nan'), 3.0, 1.0], split=0)).item()
+    2
+    """
+    return _arg_extreme_without_nan("max", x, axis, keepdims)
+
+
+def nanargmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+    """Return the index of the least element along an axis that is not NaN, or in the whole array.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The numbers, which are real. Any shape, split and counts.
+    axis : int, optional
+        The axis. By default the index is into the array flattened in row-major order.
+    keepdims : bool, default False
+        Whether the reduced axes stay, with extent 1.
+
+    Returns
+    -------
+    DNDarray
+        The indices, int64; of equal elements the first. Split as `x`, with its counts, where its split axis stays,
+        else replicated.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+    IndexError
+        If the axis is out of range.
+    ValueError
+        If there is nothing but NaN to choose from, on any rank, or no element.
+
+    Communication
+    -------------
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmin`; of
+    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
+
+    See Also
+    --------
+    argmin : The index of the first NaN where there is one.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.nanargmin(ms.array([2.0, float('nan'), 3.0, 1.0], split=0)).item()
+    3
+    """
+    return _arg_extreme_without_nan("min", x, axis, keepdims)
+
+
+def _arg_extreme_without_nan(end: End, x: DNDarray, axis: int | None, keepdims: bool) -> DNDarray:
+    """Return the indices of the extremes of what is not NaN. ValueError where there is nothing else."""
+    if as_dndarray(x).dtype.is_floating_point:
+        is_nan = isnan(x)
+        found = arg_extreme(end, where(is_nan, -torch.inf if end == "max" else torch.inf, x), axis, keepdims)
+        if any(all(is_nan, axis)).item():
+            raise ValueError(f"nanarg{end} needs an element that is not NaN, but there is none along axis {axis}")
+        return found
+    return arg_extreme(end, x, axis, keepdims)
+
+
+def argwhere(x: DNDarray, /) -> DNDarray:
+    """Return the indices of the elements other than zero, a row for each.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array, with at least one axis.
+
+    Returns
+    -------
+    DNDarray
+        The indices, int64, of shape (number of elements, axes of `x`), in row-major order. Split along the rows
+        where `x` is split, each on the rank that has the element, if `x` is split along axis 0.
+
+    Raises
+    ------
+    ValueError
+        If `x` has no axes.
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective, as `nonzero`.
+
+    See Also
+    --------
+    nonzero : The same as an array for each axis.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.argwhere(ms.array([[0, 5], [7, 0]], split=0)).tolist()
+    [[0, 1], [1, 0]]
+    """
+    return stack(nonzero(x), axis=1)
+
+
+def flatnonzero(x: DNDarray, /) -> DNDarray:
+    """Return the indices of the elements other than zero in the array flattened in row-major order.
+
+    Parameters
+    ----------
+    x : DNDarray
+        The array. Any shape, split and counts.
+
+    Returns
+    -------
+    DNDarray
+        The indices, int64, in one dimension. Split where `x` is.
+
+    Raises
+    ------
+    TypeError
+        If `x` is no DNDarray.
+
+    Communication
+    -------------
+    Local if `x` is replicated. Otherwise collective, as `nonzero` of `ravel(x)`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.flatnonzero(ms.array([[0, 5], [7, 0]], split=0)).tolist()
+    [1, 2]
+    """
+    return nonzero(ravel(x))[0]
+
+
 def searchsorted(
     x1: DNDarray,
     x2: DNDarray | float,
@@ -180,10 +357,10 @@ def searchsorted(
     """
     x1 = as_dndarray(x1, "x1")
     if not isinstance(x2, DNDarray):
-        if not isinstance(x2, (int, float)):
+        if not isinstance(x2, (int, float, np.number, np.bool_)):
             as_dndarray(x2, "x2")
-        value = torch.tensor(x2, dtype=torch.result_type(x1.larray, x2), device=x1.device)
-        x2 = replicated(value, x1.comm)
+        number = number_to_find(x2)
+        x2 = replicated(torch.tensor(number, dtype=dtype_beside(x1.dtype, number), device=x1.device), x1.comm)
     check_one_communicator([x1, x2])
     if x1.ndim != 1:
         raise ValueError(f"searchsorted looks into a 1-d array, got x1 of shape {x1.shape}")
@@ -209,3 +386,17 @@ def searchsorted(
 def searchable(values: torch.Tensor) -> torch.Tensor:
     """Numbers in the order of the values, of a dtype in which torch can search: bools as bytes."""
     return values.to(torch.uint8) if values.dtype is torch.bool else comparable(values)
+
+
+def number_to_find(number: Any) -> Any:
+    """A Python number, which is a float where it is an int that is not in int64."""
+    number = as_number(number, "x2")
+    return nearest_float(number) if type(number) is int and number not in INTEGERS[torch.int64] else number
+
+
+def dtype_beside(dtype: torch.dtype, number: complex) -> torch.dtype:
+    """The dtype in which a number is compared with an array's elements."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.result_type(torch.empty(1, dtype=dtype), number)
+    # One that holds any number: 257 as a byte would be 1, and so be found among bytes.
+    return {float: torch.float64, complex: torch.complex128}.get(type(number), torch.int64)

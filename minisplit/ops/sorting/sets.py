@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import gather_counts
-from minisplit.core.layout import Layout
+from minisplit.core.layout import Layout, layout_from_counts
 from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.comparison import equal
 from minisplit.ops.reductions.extremes import global_index, ordinal
+from minisplit.ops.shape.reshape import ravel
 from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
-from minisplit.ops.sorting.search import searchable
+from minisplit.ops.sorting.search import dtype_beside, number_to_find, searchable
 
 
 class UniqueAll(NamedTuple):
@@ -287,12 +290,191 @@ def isin(x1: Operand, x2: Operand, /, *, assume_unique: bool = False, invert: bo
     >>> ms.isin(ms.arange(4, split=0), ms.array([3, 1, 7], split=0)).tolist()
     [False, True, False, True]
     """
-    first, second = _read_operands(x1, x2)
+    first, second = _read_elements(x1, x2)
     are_split = first.split is not None and second.split is not None and first.comm.size > 1
     found = _is_among(first.larray, second.larray, first.comm if are_split else None)
     if first.split is None and second.split is not None:
         found = all_reduce(found, first.comm)
     return DNDarray(~found if invert else found, first.layout, first.comm)
+
+
+def intersect1d(
+    x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False, return_indices: bool = False
+) -> DNDarray | tuple[DNDarray, DNDarray, DNDarray]:
+    """Return the distinct elements that two arrays have in common.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray
+        The arrays, of which all elements count, whatever their shapes and layouts.
+    assume_unique : bool, default False
+        NumPy's promise that no array has an element twice. It is not needed.
+    return_indices : bool, default False
+        Whether to return where the elements first are, as well.
+
+    Returns
+    -------
+    common : DNDarray
+        The elements. Ascending, 1-d, in the dtype to which torch promotes those of both. Split where an array is.
+    first : DNDarray
+        Where they first are in `x1`, flattened, int64. Only if `return_indices`.
+    second : DNDarray
+        Where they first are in `x2`. Only if `return_indices`.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are on different communicators.
+    TypeError
+        If an array is no DNDarray.
+
+    Communication
+    -------------
+    Local if both arrays are replicated. Otherwise collective, as `unique_values` of `x1`, `isin` and one small
+    allgather; with `return_indices` all of it for each array, and one exchange.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.intersect1d(ms.array([3, 1, 1, 2], split=0), ms.array([2, 3, 7], split=0)).tolist()
+    [2, 3]
+    """
+    first, second = _read_operands(x1, x2, "intersect1d")
+    if not return_indices:
+        values = unique_values(first)
+        return values[isin(values, second)]
+    found = [unique_all(x) for x in (first, second)]
+    masks = [isin(one.values, other.values) for one, other in (found, found[::-1])]
+    values = found[0].values[masks[0]]
+    first_places, second_places = (
+        each.indices[mask].to_layout(values.layout) for each, mask in zip(found, masks, strict=True)
+    )
+    return values, first_places, second_places
+
+
+def union1d(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
+    """Return the distinct elements of two arrays together.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray
+        The arrays, of which all elements count, whatever their shapes and layouts.
+
+    Returns
+    -------
+    DNDarray
+        The elements. Ascending, 1-d, in the dtype to which torch promotes those of both. Split where an array is.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are on different communicators.
+    TypeError
+        If an array is no DNDarray.
+
+    Communication
+    -------------
+    Local if both arrays are replicated. Otherwise collective, as `unique_values`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.union1d(ms.array([3, 1], split=0), ms.array([2, 3])).tolist()
+    [1, 2, 3]
+    """
+    return unique_values(_join_elements(*_read_operands(x1, x2, "union1d")))
+
+
+def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDarray:
+    """Return the distinct elements of one array that another does not have.
+
+    Parameters
+    ----------
+    x1 : DNDarray
+        The array whose elements are returned.
+    x2 : DNDarray
+        The array whose elements are left out.
+    assume_unique : bool, default False
+        Whether no element is in `x1` twice. Then they come in their order there.
+
+    Returns
+    -------
+    DNDarray
+        The elements. Ascending, 1-d, in the dtype of `x1`. Split where `x1` is.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are on different communicators.
+    TypeError
+        If an array is no DNDarray.
+
+    Communication
+    -------------
+    Local if both arrays are replicated. Otherwise collective, as `unique_values` of `x1`, or `ravel` of it, `isin`
+    and one small allgather.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.setdiff1d(ms.array([3, 1, 1, 2], split=0), ms.array([2, 7], split=0)).tolist()
+    [1, 3]
+    """
+    _read_operands(x1, x2, "setdiff1d")
+    values = ravel(x1) if assume_unique else unique_values(x1)
+    return values[isin(values, x2, invert=True)]
+
+
+def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDarray:
+    """Return the distinct elements that one of two arrays has, and not both.
+
+    Parameters
+    ----------
+    x1, x2 : DNDarray
+        The arrays, of which all elements count, whatever their shapes and layouts.
+    assume_unique : bool, default False
+        NumPy's promise that no array has an element twice. It is not needed.
+
+    Returns
+    -------
+    DNDarray
+        The elements. Ascending, 1-d, in the dtype to which torch promotes those of both. Split where an array is.
+
+    Raises
+    ------
+    ValueError
+        If the arrays are on different communicators.
+    TypeError
+        If an array is no DNDarray.
+
+    Communication
+    -------------
+    Local if both arrays are replicated. Otherwise collective, as `unique_values` of each array, `unique_counts`
+    and one small allgather.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.setxor1d(ms.array([3, 1, 1], split=0), ms.array([2, 3], split=0)).tolist()
+    [1, 2]
+    """
+    first, second = (unique_values(x) for x in _read_operands(x1, x2, "setxor1d"))
+    values, counts = unique_counts(_join_elements(first, second))
+    return values[equal(counts, 1)]
+
+
+def _join_elements(first: DNDarray, second: DNDarray) -> DNDarray:
+    """The elements of two arrays as one 1-d array, in any order: each stays on its rank. Local."""
+    comm, is_split = first.comm, first.split is not None or second.split is not None
+    # What every rank has is shared out, so that no element counts several times.
+    parts = [
+        ravel(x).to_layout(Layout((x.size,), 0, comm.size)) if is_split and x.split is None else x
+        for x in (first, second)
+    ]
+    joined = torch.cat([x.larray.flatten() for x in parts])
+    counts = [sum(math.prod(x.layout.lshape(rank)) for x in parts) for rank in range(comm.size)]
+    layout = layout_from_counts(counts) if is_split else Layout((len(joined),), None, comm.size)
+    return DNDarray(joined, layout, comm)
 
 
 def _is_among(values: torch.Tensor, others: torch.Tensor, comm: Communication | None) -> torch.Tensor:
@@ -316,9 +498,19 @@ def _mask(places: torch.Tensor, number: int) -> torch.Tensor:
     return torch.zeros(number, dtype=torch.bool, device=places.device).index_fill(0, places, True)
 
 
-def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
+def _read_operands(x1: DNDarray, x2: DNDarray, name: str) -> tuple[DNDarray, DNDarray]:
+    """Two arrays in the dtype to which theirs are promoted, and without their gradients."""
+    first, second = as_dndarray(x1, f"x1 of {name}"), as_dndarray(x2, f"x2 of {name}")
+    check_one_communicator([first, second])
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    one, other = (DNDarray(x.larray.detach().to(dtype), x.layout, x.comm) for x in (first, second))
+    return one, other
+
+
+def _read_elements(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
     """The operands, numbers as replicated arrays, in one dtype in which equal values stay equal."""
-    given: list[Any] = [x.item() if isinstance(x, (np.number, np.bool_)) else x for x in (x1, x2)]
+    numbers = (int, float, complex, np.number, np.bool_)
+    given: list[Any] = [number_to_find(x) if isinstance(x, numbers) else x for x in (x1, x2)]
     arrays = [
         as_dndarray(x, f"x{place}") for place, x in enumerate(given, 1) if not isinstance(x, (int, float, complex))
     ]
@@ -327,7 +519,7 @@ def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
             f"isin needs a DNDarray, got {short_repr(x1)} and {short_repr(x2)}; use == for two numbers"
         )
     check_one_communicator(arrays)
-    dtypes = [x.dtype if isinstance(x, DNDarray) else _dtype_beside(arrays[0].dtype, x) for x in given]
+    dtypes = [x.dtype if isinstance(x, DNDarray) else dtype_beside(arrays[0].dtype, x) for x in given]
     dtype, comm = torch.promote_types(*dtypes), arrays[0].comm
     first, second = (
         DNDarray(x.larray.detach().to(dtype), x.layout, comm)
@@ -336,14 +528,6 @@ def _read_operands(x1: Operand, x2: Operand) -> tuple[DNDarray, DNDarray]:
         for x in given
     )
     return first, second
-
-
-def _dtype_beside(dtype: torch.dtype, number: complex) -> torch.dtype:
-    """The dtype in which a number is compared with an array's elements."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.result_type(torch.empty(1, dtype=dtype), number)
-    # One that holds any number: 257 as a byte would be 1, and so be found among bytes.
-    return {float: torch.float64, complex: torch.complex128}.get(type(number), torch.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ import pytest
 
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp, first, moments
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.mpi]
 
 FINITE = [np.array(sample) for sample in ([], [3.0], [1.0, 1.0], [0.1, 0.2, 0.7], [1e9, 1e9 + 1])]
 SAMPLES = [*FINITE, np.array([-np.inf, 2]), np.array([np.nan])]

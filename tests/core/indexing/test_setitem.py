@@ -178,6 +178,16 @@ def test_A8_an_array_set_from_itself(comm: Comm, split: int | None) -> None:
     assert y.tolist() == [3, 3, 0, 2, 2]
 
 
+def test_A19_an_assigned_number_must_be_in_the_dtype(raises_alike: Any) -> None:
+    """torch takes -1 for 255."""
+    x = ms.zeros(5, dtype=torch.uint8, split=0)
+    for number in (-1, 300, 2**70):
+        with raises_alike(OverflowError, r"the assigned value must be in torch.uint8, from 0 to 255, got"):
+            x[0] = number
+    x[1], x[2] = 255, 2.9
+    assert_equal(x, torch.tensor([0, 255, 2, 0, 0], dtype=torch.uint8))
+
+
 def test_setting_refuses_gradients(comm: Comm, size: int, raises_alike: Any) -> None:
     leaf = ms.DNDarray(torch.zeros(1, requires_grad=True), ms.Layout((size,), 0, size), comm)
     with raises_alike(RuntimeError, match="an x that is no leaf requiring a gradient"):

@@ -41,6 +41,29 @@ def test_csv_as_others_write_it(tmp_path, text, expected):
     np.testing.assert_array_equal(ms.load(tmp_path / "x.csv").numpy(), expected)
 
 
+COMMENTS = hypo.sampled_from(["", "#", "#x", '#"', "##,1", "#\t'"])
+
+
+@pytest.mark.serial
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    lines=hypo.lists(hypo.tuples(hypo.sampled_from(['1,"a"', '2,"#"', '3,"\r\n#"', "4,b", "", '5,""']), COMMENTS)),
+    end=hypo.sampled_from(["\n", "\r\n", "\r"]),
+    buffer=hypo.integers(1, 30),
+    ranks=hypo.integers(1, 4),
+)
+def test_F11_comments(lines, end, buffer, ranks):
+    """In lines of their own, behind rows, and what is none since it is in a cell."""
+    text = "a,b" + end + "".join(f"{row}{comment}{end}" for row, comment in lines)
+    expected = [int(row[0]) for row, _ in lines if row]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder, "x.csv")
+        path.write_bytes(text.encode())
+        patch.setattr("minisplit.io.formats.csv._BUFFER", buffer)
+        for found in ms.testing.run(lambda: ms.load(path, "a", comment="#").tolist(), ranks=ranks):
+            assert found == expected
+
+
 LINES = hypo.lists(
     hypo.tuples(hypo.integers(0, 99), hypo.text(alphabet='ab,"\r\n é', max_size=9), hypo.integers(0, 3)),
     max_size=30,
@@ -88,6 +111,24 @@ def test_F11_breaks_of_lines(lines, end, buffer, ranks):
         ("made by me\n\na,b\n1,2\n", {"skip_rows": 2}, [[1, 2]]),
         ("a;b\n1,5;x\n", {"sep": ";", "decimal": ",", "na_values": ["x"]}, [[1.5, np.nan]]),
         ("a,b\n1,N/A\n<NA>,4\n", {}, [[1, np.nan], [np.nan, 4]]),
+        ("a,b\n1,x\ny,4\n", {"na_values": "x", "columns": ["b"]}, [[np.nan], [4]]),
+        ("a,b\nTrue,False\nfalse,TRUE\n", {}, [[True, False], [False, True]]),
+        ("True\nFalse\n", {}, [[True], [False]]),
+        ("a,b\nTrue,2\n3,FALSE\n,true\n", {}, [[1, 2], [3, 0], [np.nan, 1]]),
+        ("a,b\nTrue,2\nFalse,x\n", {"columns": ["a"]}, [[True], [False]]),
+        ("a,b\nTrue,False\n", {"dtype": torch.int64}, [[1, 0]]),
+        ('a,b\n"1,234,567",2\n"-1,000.5", 3 \n', {"thousands": ","}, [[1234567, 2], [-1000.5, 3]]),
+        ('"1,234",2\n', {"thousands": ","}, [[1234, 2]]),
+        ("a;b\n1.234,5;NA\n", {"sep": ";", "decimal": ",", "thousands": "."}, [[1234.5, np.nan]]),
+        ("1,5;2\n", {"sep": ";", "decimal": ","}, [[1.5, 2]]),
+        ('# by me\na,b # names\n#\n1,2\n3,4 # the "last"\n', {"comment": "#"}, [[1, 2], [3, 4]]),
+        ("a,b\r\n1,2#\r\n#x\r\n\r\n3,4\r\n#y", {"comment": "#"}, [[1, 2], [3, 4]]),
+        ("a,b\r1,2#\r#x\r\r3,4\r#y\r", {"comment": "#"}, [[1, 2], [3, 4]]),
+        ('a,c\n1,"#no"\n2,"x\n#no"\n#"\n3,4#\n', {"comment": "#", "columns": ["a"]}, [[1], [2], [3]]),
+        ("7\n#x\n\n8\n", {"comment": "#"}, [[7], [8]]),
+        ("1,2 # to,be\r\n#or,not\r\n3,4#to\r\n5,6\r\n", {"comment": "#"}, [[1, 2], [3, 4], [5, 6]]),
+        ("1,2 # to,be\r#or,not\r3,4#to\r5,6", {"comment": "#"}, [[1, 2], [3, 4], [5, 6]]),
+        ('x\ny\n% 5" wide\na,b\n1,2\n', {"comment": "%", "skip_rows": 2}, [[1, 2]]),
         ("a,b\n\n\n1,2\n" + "\n" * 9000, {}, [[1, 2]]),
     ],
 )
@@ -105,11 +146,19 @@ def test_F11_text_as_others_write_it(comm, folder, monkeypatch, text, options, e
         (b"\n\r\n", "x.csv is empty"),
         ("a,b\n1,2\n".encode("utf-16"), "x.csv has bytes that are 0, as text in UTF-16 has"),
         ("a,b\n1,2\n".encode("utf-16-le"), "as text in UTF-16 has"),
-        ("é,b\n1,2\n".encode("latin-1"), "x.csv, in the line from byte 0 on, are not in UTF-8"),
-        (b"a,b\n1,2\n3,4\n5,6,7\n8,9\nx,1\n", "row 2 of .*x.csv, behind its names, cannot be read: .*got 3"),
-        (b"a,b\n1,2\n3,x\n5,y\n", "row 1 of .*x.csv.* invalid value 'x'"),
-        (b'a,b\n1,2\n3,"4\n5,6\n', "x.csv has a quote that is not closed"),
-        (b'a,b\n1,5" pipe\n2,3" pipe\n4,4\n', "row 0 of .*x.csv"),
+        ("é,b\n1,2\n".encode("latin-1"), "x.csv, line 1, is not in UTF-8"),
+        ("\n1,2\né,b\n".encode("latin-1"), "x.csv, line 3, cannot be read: .*invalid value"),
+        (b"a,b\n1,2\n3,4\n5,6,7\n8,9\nx,1\n", "x.csv, line 4, cannot be read: .*got 3: 5,6,7"),
+        (b"a,b\n1,2\n3,x\n5,y\n", "x.csv, line 3, cannot be read: .*invalid value 'x'"),
+        (b"\r\n\r\na,b\r\n1,2\r\n\r\n\r\n3,x\r\n", "x.csv, line 7, cannot be read"),
+        (b'a,b\n"x\r\n\r",2\n', "x.csv, line 2, cannot be read"),
+        (b'"a\r\r\n",b\r1,2\r3,x\r', "x.csv, line 5, cannot be read"),
+        (b"1\n\n\nx\n", "x.csv, line 4, cannot be read"),
+        (b'a,b\n1,2\n3,"4\n5,6\n', "x.csv, line 3: a quote is not closed"),
+        (b'\na,"b\n1,2\n', "x.csv, line 2: a quote is not closed"),
+        (b'a,b\n1,5" pipe\n2,3" pipe\n4,4\n', "x.csv, line 2, cannot be read"),
+        (b"True,False\nTrue,3\n", "x.csv, line 2, cannot be read: .*'3'.*the first row has bools: .* give dtype="),
+        (b"True,False\nTrue,\n", "has empty cells; load it with dtype=torch.float64"),
     ],
 )
 def test_F11_text_that_is_no_table(comm, folder, raises_alike, text, match):
@@ -183,7 +232,9 @@ def test_a_rank_counts_the_lines_of_its_share_of_the_file(tmp_path, monkeypatch)
 def test_F1_ranks_see_files_of_different_lengths(rank, size, folder, raises_alike):
     ms.save(ms.ones((3, 2), split=0), folder / "x.csv")
     ms.save(ms.ones((400, 2), split=0), folder / "y.csv")
-    with raises_alike(ValueError, f"rank 0 finds 11 bytes of text, rank {size - 1} finds 1599"):
+    with raises_alike(
+        ValueError, f"rank 0 has 11 bytes of text in 2 columns .*, rank {size - 1} has 1599 bytes of text"
+    ):
         ms.load(folder / ("y.csv" if rank == size - 1 else "x.csv"))
 
 
@@ -211,3 +262,40 @@ def test_text_keeps_its_integers(tmp_path):
     for _ in range(2):
         ms.save(ms.array([[2**53 + 1]]), tmp_path / "x.csv", mode="extend")
     assert (tmp_path / "x.csv").read_text() == f"{2**53 + 1}\n" * 2
+
+
+def test_names_behind_another_separator(comm, folder, raises_alike):
+    path = folder / "x.csv"
+    on_rank_0(comm, lambda: path.write_text("% by me\na;b\n1;2\n"))
+    assert ms.datasets(path, sep=";", comment="%") == ["a", "b"]
+    assert ms.datasets(path, sep=";", skip_rows=1) == ["a", "b"]
+    stored = ms.open(path, sep=";", skip_rows=1)
+    assert stored.shape == (1, 2)
+    (sums,) = ms.vmap(lambda row: row.sum())(stored)
+    assert sums.tolist() == [3.0]
+    with raises_alike(TypeError, "csv files have no option 'columns'"):
+        ms.datasets(path, columns=["a"])
+    with raises_alike(TypeError, "npy files have no option 'sep'"):
+        ms.datasets(folder / "x.npy", sep=";")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "match"),
+    [
+        ({"sep": ";;"}, ValueError, "sep must be one ASCII character that is no quote, got ';;'"),
+        ({"decimal": ""}, ValueError, "decimal must be one ASCII character"),
+        ({"comment": 3}, ValueError, "comment must be one ASCII character that is no quote, got 3"),
+        ({"thousands": '"'}, ValueError, "thousands must be one ASCII character"),
+        ({"thousands": "."}, ValueError, "thousands and decimal must be different"),
+        ({"comment": ","}, ValueError, "comment and sep must be different"),
+        ({"skip_rows": -1}, ValueError, "skip_rows must be a number of lines, got -1"),
+        ({"skip_rows": 9}, ValueError, "x.csv has 2 lines, of which skip_rows=9"),
+        ({"columns": "a"}, TypeError, "columns must be a list of names, got 'a'"),
+        ({"columns": ["c"]}, KeyError, "x.csv has no column 'c', but 'a', 'b'"),
+        ({"columns": ["a"], "dataset": "a"}, ValueError, "give dataset= or columns=, not both"),
+    ],
+)
+def test_F11_options_that_cannot_be(comm, folder, raises_alike, options, kind, match):
+    on_rank_0(comm, lambda: (folder / "x.csv").write_text("a,b\n1,2\n"))
+    with raises_alike(kind, match):
+        ms.load(folder / "x.csv", **options)

@@ -119,3 +119,43 @@ def test_F9_links_within_the_file(comm, folder, raises_alike):
         assert ms.load(path, name).tolist() == [0, 1, 2]
     with raises_alike(ValueError, "without end"):
         ms.load(path, "round")
+
+
+def test_F1_a_file_that_tells_of_more_than_it_has(comm, folder, raises_alike):
+    """1 TiB of fill values, and chunks of 2 GiB, in 2 kB: no memory is taken for it."""
+    path = folder / "x.h5"
+
+    def make():
+        with h5py.File(path, "w") as file:
+            file.create_dataset("chunks", (2**37,), "f8", chunks=(1024,))
+            file.create_dataset("plain", (2**37,), "f8")
+            file.create_dataset("long chunks", (2**37,), "f8", chunks=(2**28,), compression="gzip")
+            file.create_dataset("zeros", (2**20,), "f8", chunks=(1024,))
+
+    on_rank_0(comm, make)
+    for name in ("chunks", "plain"):
+        for options in ({}, {"dtype": ms.float32}):
+            with raises_alike(ValueError, "which are too few, however they are compressed"):
+                ms.load(path, name, **options)
+        with raises_alike(ValueError, "which are too few, however they are compressed"):
+            ms.open(path, name).load()
+    for read in (ms.load, ms.open):
+        with raises_alike(ValueError, "a chunk of 'long chunks' in .* is to be of 2147483648 bytes"):
+            read(path, "long chunks")
+    assert ms.load(path, "zeros").sum().item() == 0
+
+
+@pytest.mark.parametrize("dataset", [None, "x"])
+def test_F1_a_file_that_is_damaged(comm, folder, raises_alike, dataset):
+    path = folder / "x.h5"
+    ms.save(ms.arange(40, split=0), path, "x")
+
+    def damage():
+        content = path.read_bytes()
+        for old, new in ((40, 2**37), (320, 2**40)):
+            content = content.replace(old.to_bytes(8, "little"), new.to_bytes(8, "little"))
+        path.write_bytes(content.replace(b"HEAP", b"HEEP") if dataset is None else content)
+
+    on_rank_0(comm, damage)
+    with raises_alike(ValueError, "cannot be listed" if dataset is None else "'x' in .* cannot be opened"):
+        ms.load(path, dataset)

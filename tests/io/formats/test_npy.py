@@ -37,7 +37,7 @@ def test_a_header_says_more_rows_in_the_same_bytes(tmp_path, version):
         np.lib.format.write_array(file, np.arange(6.0).reshape(3, 2), version)
     before = path.read_bytes()
     for rows in (3, 10**18):
-        start, text = NPY.header_of_shape(str(path), (rows, 2))
+        start, text, _ = NPY.header_of_shape(str(path), (rows, 2))
         assert before[start + len(text) :] == np.arange(6.0).tobytes()
         with io.BytesIO(before[:start] + text) as file:
             assert np.lib.format.read_magic(file) == version
@@ -50,12 +50,36 @@ def test_a_header_says_more_rows_in_the_same_bytes(tmp_path, version):
     assert np.load(path).tolist() == [[0, 1], [2, 3], [4, 5], [1, 1], [1, 1]]
 
 
+def test_F3_rows_that_a_killed_job_did_not_finish_are_cut_off(comm, folder):
+    path = folder / "x.npy"
+    ms.save(ms.zeros((3, 2), split=0), path)
+    on_rank_0(comm, lambda: path.write_bytes(path.read_bytes() + bytes(1000)))
+    ms.save(ms.ones((2, 2), split=0), path, mode="extend")
+    assert path.stat().st_size == 128 + 5 * 8
+    assert ms.load(path).tolist() == [[0, 0]] * 3 + [[1, 1]] * 2
+
+
+def test_rows_do_not_replace_a_second_array(comm, folder, raises_alike):
+    """As `numpy.save` writes it to an open file, one after the other."""
+
+    def make():
+        with (folder / "x.npy").open("wb") as file:
+            np.save(file, np.zeros(3))
+            np.save(file, np.ones(5))
+
+    on_rank_0(comm, make)
+    with raises_alike(ValueError, "has another array behind the first"):
+        ms.save(ms.ones(2, split=0), folder / "x.npy", mode="extend")
+    assert ms.load(folder / "x.npy").tolist() == [0, 0, 0]
+
+
 @pytest.mark.serial
 @pytest.mark.parametrize(
     ("text", "match"),
     [
         (b"", "of 1 bytes, is no .npy file"),
         (b"\x93NUMPY\x04\x00", r"its version is \(4, 0\)"),
+        (b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': (".ljust(117), "is no .npy file"),
         (b"\x93NUMPY\x01\x00\x76\x00" + NEGATIVE.ljust(117), r"its header tells of shape \(-1,\)"),
     ],
 )

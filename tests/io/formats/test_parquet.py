@@ -57,3 +57,29 @@ def test_parts_that_others_have_named(tmp_path):
         write_table(tmp_path / f"x.parquet/part-0000{i}-ab.parquet", {"a": [float(i)]})
     with pytest.raises(ValueError, match="no new one would come behind it"):
         ms.save(ms.ones((1, 1)), tmp_path / "x.parquet", mode="extend")
+
+
+def test_F1_more_rows_are_told_of_than_there_are(tmp_path):
+    path = tmp_path / "x.parquet"
+    write_table(path, {"a": [1.0, 2.0, 3.0]})
+    content = path.read_bytes()
+    footer = content.index(b"schema")
+    wrong = []
+    # The number of rows, in the footer, is 3, as a signed number of one byte.
+    for i in range(footer, len(content)):
+        if content[i] == 6:
+            path.write_bytes(content[:i] + bytes([14]) + content[i + 1 :])
+            try:
+                loaded = ms.load(path).tolist()
+            except (ValueError, OSError) as error:
+                wrong.append(str(error))
+            else:
+                assert loaded == [[1.0], [2.0], [3.0]]
+    assert any("tells of 7 rows where it has 3" in text for text in wrong)
+
+
+def test_F1_rows_that_no_file_of_its_size_can_have(tmp_path):
+    write_table(tmp_path / "x.parquet", {"a": [1.0, 2.0, 3.0]})
+    x = ms.open(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="which are too few, however they are compressed"):
+        x.read((slice(0, 2**37), slice(0, 1)))

@@ -66,3 +66,24 @@ def test_a_last_chunk_that_is_more_than_half_full(tmp_path):
     for rows, options in ((3, {"chunks": (4,)}), (1, {}), (2, {})):
         ms.save(ms.ones(rows, split=0), tmp_path / "x.zarr", mode="extend", **options)
     assert ms.load(tmp_path / "x.zarr").tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize("chunk", [1024, 2**37])
+def test_F1_an_array_of_which_there_is_hardly_anything(comm, folder, raises_alike, chunk):
+    """1 TiB of fill values, or one chunk of them: no memory is taken for it."""
+    path = folder / "x.zarr"
+    on_rank_0(comm, lambda: zarr.create_array(path, shape=(2**37,), chunks=(chunk,), dtype="f8"))
+    with raises_alike(ValueError, "which are too few, however they are compressed"):
+        ms.load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"shape": [', b'"shape": ]'), (b'"float64"', b'"object"'), (b"40\n      ]", b"0\n      ]")]
+)
+def test_F1_metadata_that_are_damaged(comm, folder, raises_alike, old, new):
+    path = folder / "x.zarr"
+    ms.save(ms.zeros(40, dtype=ms.float64, split=0), path, chunks=(40,))
+    metadata = path / "zarr.json"
+    on_rank_0(comm, lambda: metadata.write_bytes(metadata.read_bytes().replace(old, new)))
+    with raises_alike(ValueError, "x.zarr is (no Zarr array or group, or is )?damaged"):
+        ms.load(path)

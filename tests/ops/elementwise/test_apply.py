@@ -23,6 +23,7 @@ from layouts import KINDS, dealt, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
+from minisplit.core.dtypes import INTEGERS
 from minisplit.ops.elementwise.apply import apply_elementwise
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st
@@ -31,8 +32,8 @@ Comm = ms.Communication
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float32, torch.float64, torch.complex64]
 
 UNARY = [
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos", "cosh",
-    "deg2rad", "exp", "exp2", "expm1", "fix", "floor", "imag", "isfinite", "isinf", "isnan", "isneginf",
+    "abs", "acos", "acosh", "angle", "asin", "asinh", "atan", "atanh", "bitwise_invert", "ceil", "conj", "cos",
+    "cosh", "deg2rad", "exp", "exp2", "expm1", "fix", "floor", "imag", "isfinite", "isinf", "isnan", "isneginf",
     "isposinf", "isreal", "log", "log10", "log1p", "log2", "logical_not", "negative", "positive", "rad2deg",
     "real", "reciprocal", "round", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "tan", "tanh",
     "trunc",
@@ -40,7 +41,8 @@ UNARY = [
 BINARY = [
     "add", "atan2", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
     "copysign", "divide", "equal", "floor_divide", "fmax", "fmin", "fmod", "gcd", "greater", "greater_equal",
-    "heaviside", "hypot", "lcm", "less", "less_equal", "logaddexp", "logical_and", "logical_or", "logical_xor",
+    "heaviside", "hypot", "lcm", "less", "less_equal", "logaddexp", "logaddexp2", "logical_and", "logical_or",
+    "logical_xor",
     "maximum", "minimum", "multiply", "nextafter", "not_equal", "pow", "remainder", "subtract",
 ]  # fmt: skip
 OTHER_NAMES = {"bitwise_invert": "bitwise_not", "equal": "eq", "sign": "sgn"}
@@ -53,9 +55,28 @@ def heaviside(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
     return torch.heaviside(*operands)
 
 
+def imag(x: torch.Tensor) -> torch.Tensor:
+    """As NumPy: torch has none of real numbers."""
+    return torch.imag(x) if x.is_complex() else torch.zeros_like(x)
+
+
+def of_bits(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A function of bits, of which ours raise TypeError for other operands."""
+
+    def call(*operands: Any) -> torch.Tensor:
+        try:
+            return function(*operands)
+        except (NotImplementedError, RuntimeError):
+            raise TypeError from None
+
+    return call
+
+
 def torch_of(name: str) -> Callable[..., torch.Tensor]:
-    if name == "heaviside":
-        return heaviside
+    if name in {"heaviside", "imag"}:
+        return {"heaviside": heaviside, "imag": imag}[name]
+    if name.startswith("bitwise_"):
+        return of_bits(getattr(torch, OTHER_NAMES.get(name, name)))
     function: Callable[..., torch.Tensor] = getattr(torch, OTHER_NAMES.get(name, name))
     return function
 
@@ -172,18 +193,20 @@ def test_a_number_keeps_its_precision() -> None:
         assert result.tolist() == [1.1] * 3
 
 
-OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift"]
+BITS = ["and_", "or_", "xor", "lshift", "rshift"]
+OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", *BITS]
 
 
 @pytest.mark.parametrize("name", [*OPERATORS, "eq", "ne", "lt", "le", "gt", "ge"])
 def test_operators(size: int, name: str) -> None:
     apply = getattr(operator, name)
+    theirs_of = of_bits(apply) if name in BITS else apply
 
     def check(dtype: torch.dtype, layout: ms.Layout) -> bool:
         a, b = values((4, 3), dtype), values((4, 3), dtype, shift=5)
         x, y = dealt(a, layout), dealt(b, ms.Layout((4, 3), 0, size))
         pairs = (((x, y), (a, b)), ((x, 2), (a, 2)), ((2, x), (2, a)))
-        results = [right(outcome(apply, *ours), outcome(apply, *theirs)) for ours, theirs in pairs]
+        results = [right(outcome(apply, *ours), outcome(theirs_of, *theirs)) for ours, theirs in pairs]
         return all(results)
 
     assert_all(check, [torch.int64, torch.float32], layouts((4, 3), size))
@@ -198,13 +221,14 @@ def test_operators_of_one_array(size: int, name: str) -> None:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_in_place(size: int, name: str) -> None:
     apply = getattr(operator, f"i{name.strip('_')}")
+    theirs = of_bits(apply) if name in BITS else apply
 
     def check(dtype: torch.dtype, layout: ms.Layout, other: Any, place: ms.Layout | None) -> bool:
         x = dealt(values((4, 3), dtype), layout)
         y = other if place is None else dealt(other, place)
         shard = x.larray
         result = outcome(apply, x, y)
-        good = right(result, outcome(apply, values((4, 3), dtype), other))
+        good = right(result, outcome(theirs, values((4, 3), dtype), other))
         kept = x.larray is shard and x.layout is layout and (result is x or isinstance(result, type))
         return good and kept and (place is None or right(y, other))
 
@@ -324,6 +348,7 @@ def test_a_replicated_operand_is_cut_without_a_copy(size: int) -> None:
         (lambda x: ms.exp(2.0), TypeError, "x must be a DNDarray, got float"),
         (np.exp, TypeError, "operand 'DNDarray' does not support ufuncs"),
         (lambda x: ms.clip(2.0, x, x), TypeError, "x must be a DNDarray, got float"),
+        (lambda x: ms.clip(x, 1j), TypeError, "clip needs numbers that have an order, got .* and the bounds 1j"),
         (lambda x: ms.where(x, x, x), TypeError, r"condition must be of dtype torch\.bool, got torch\.float32"),
         (lambda x: ms.where(True, x, x), TypeError, "condition must be a DNDarray, got bool"),
     ],
@@ -366,7 +391,7 @@ def test_a_dtype_that_torch_refuses_is_refused_before_any_message(
 
 @pytest.mark.parametrize("call", [ms.add, operator.iadd, operator.lt, lambda x, y: ms.where(y > 0, y, x)])
 def test_A12_operands_on_different_communicators(comm: Comm, call: Any, raises_alike: Any) -> None:
-    words = r"operands must be on one communicator, got (MPI|Thread)Communication of \d+ ranks and another"
+    words = r"operands must be on one communicator, got (MPI|Thread|Torch|Single)Communication of \d+ ranks and another"
     same_ranks = comm.split(0)
     assert same_ranks is not None
     for other in (ms.MPI_SELF, same_ranks):
@@ -395,10 +420,82 @@ def test_a_zero_divisor_of_one_rank_is_an_error_of_all(size: int, function: Any,
         function(ms.arange(2 * size, split=0), ms.array(divisors, split=0))
     with raises_alike(RuntimeError, match="ZeroDivisionError"):  # ranks without elements meet no zero
         function(ms.arange(1, split=0), 0)
-    with raises_alike(RuntimeError, match="ZeroDivisionError"):  # torch takes it modulo 256
-        function(ms.ones(1, dtype=torch.uint8, split=0), 256)
     with np.errstate(divide="ignore"):
         assert function(ms.ones(3, split=0), ms.zeros(3, split=0)).shape == (3,)
+
+
+# Those whose results have the dtype of the integers.
+INTEGRAL = [
+    "add", "bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "floor_divide", "fmax", "fmin", "fmod", "gcd", "heaviside", "lcm", "maximum", "minimum", "multiply", "pow",
+    "remainder", "subtract",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTEGRAL)
+def test_A19_numbers_outside_of_integers_are_refused(size: int, name: str, raises_alike: Any) -> None:
+    function = getattr(ms, name)
+    for dtype, ints in INTEGERS.items():
+        # The last rank has the only element.
+        x = dealt(torch.ones(1, dtype=dtype), layout_of((1,), 0, "one rank", size))
+        low, high = ints[0], min(ints[-1], 2**63 - 1)
+        for number in (low - 1, high + 1, 2**70):
+            words = rf"beside an array of {dtype} must be from {low} to {high}, got {number} in {name}"
+            for operands in ((x, number), (number, x)):
+                with raises_alike(OverflowError, match=words):
+                    function(*operands)
+        if dtype not in {torch.uint16, torch.uint32, torch.uint64} and name != "pow":
+            assert function(x, high).dtype is function(high, x).dtype is dtype
+            assert outcome(function, x, np.int64(low)) is not OverflowError
+
+
+def test_A19_numbers_outside_of_integers_in_place_and_in_choices(size: int, raises_alike: Any) -> None:
+    x = ms.array([1, 200], dtype=torch.uint8, split=0)
+    for change in (operator.iadd, operator.isub, operator.imul, operator.ifloordiv, operator.iand):
+        with raises_alike(OverflowError, match=r"must be from 0 to 255, got -1 in"):
+            change(x, -1)
+    with raises_alike(OverflowError, match="from 0 to 255, got 300 in where"):
+        ms.where(x > 1, x, 300)
+    with raises_alike(OverflowError, match="from 0 to 255, got 300 in clip"):
+        ms.clip(x, 300)
+    assert ms.where(x > 1, 300, -1).tolist() == [-1, 300]
+    # As NumPy: a limit that no number of the dtype reaches limits none.
+    assert ms.clip(x, -1, 30).tolist() == [1, 30]
+    assert ms.clip(x, 2, 300).tolist() == [2, 200]
+    assert ms.clip(x, -(2**70), 2**70).tolist() == [1, 200]
+    assert x.tolist() == [1, 200]
+
+
+def test_A19_numbers_outside_of_integers_by_their_values() -> None:
+    plain = np.array([1, 5, 44, 200], dtype=np.uint8)
+    x, wide = ms.array(plain, split=0), plain.astype(np.float64)
+    for name, number in product(
+        ("divide", "atan2", "copysign", "hypot", "logaddexp", "isclose"), (300, -1, 2**70)
+    ):
+        for ours, numpy in (((x, number), (wide, float(number))), ((number, x), (float(number), wide))):
+            found, wanted = getattr(ms, name)(*ours), getattr(np, {"atan2": "arctan2"}.get(name, name))(*numpy)
+            np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6)
+    assert ms.logical_and(x, 256).tolist() == [True] * 4
+    assert ms.searchsorted(x, 256).item() == ms.searchsorted(x, 2**70).item() == 4
+    assert ms.isin(x, 256).tolist() == ms.isin(x, 2**70).tolist() == [False] * 4
+
+
+def test_the_rule_for_functions_of_bits(size: int, raises_alike: Any) -> None:
+    x, b = ms.ones(3, split=0), ms.ones(3, dtype=torch.bool, split=0)
+    with raises_alike(TypeError, match=r"bitwise_left_shift needs integers, got torch\.float32 and int; cast"):
+        _ = x << 1
+    with raises_alike(TypeError, match=r"bitwise_right_shift needs integers, got int and torch\.float32"):
+        _ = 1 >> x
+    with raises_alike(TypeError, match=r"bitwise_and needs bools or integers, got torch\.bool and float"):
+        _ = b & 1.5
+    with raises_alike(TypeError, match=r"bitwise_left_shift needs integers, got torch\.bool and torch\.bool"):
+        _ = b << b
+    with raises_alike(TypeError, match=r"bitwise_invert needs bools or integers, got torch\.float32"):
+        _ = ~x
+    with raises_alike(TypeError, match=r"bitwise_or needs bools or integers, got torch\.float32 and int"):
+        x |= 1
+    with raises_alike(TypeError, match=r"bitwise_xor needs bools or integers, got torch\.float32 and torch\.bool"):
+        _ = x ^ b.resplit(None)
 
 
 def test_other_classes_may_take_part() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import operator
 
+import numpy as np
 import pytest
 import torch
-from layouts import dealt
+from layouts import dealt, layouts
 
 import minisplit as ms
+from minisplit.testing import assert_equal
 
 INF, NAN = math.inf, math.nan
 SPECIAL: list[tuple[str, list[complex], list[complex], list[complex]]] = [
@@ -48,5 +50,22 @@ def test_the_gradient_of_a_remainder_of_zero_is_that_of_another(size: int) -> No
     x = dealt(torch.tensor([4.0, 5.0, -4.0]), ms.Layout((3,), 0, size))
     x.larray.requires_grad_()
     (x % 2).larray.sum().backward()
+    assert x.larray.grad is not None
+    assert x.larray.grad.eq(1).all()
+
+
+def test_fractions_and_whole_numbers(size: int) -> None:
+    plain = np.array([math.inf, -math.inf, math.nan, -0.0, 0.0, 2.0, -2.5, -3.0, 0.75])
+    for layout in layouts((9,), size):
+        found = ms.modf(dealt(torch.from_numpy(plain), layout))
+        for ours, theirs in zip(found, np.modf(plain), strict=True):
+            assert_equal(ours, theirs)
+            assert_equal(ms.signbit(ours), np.signbit(theirs))
+            assert ours.layout == layout
+    fraction, whole = ms.modf(ms.array([3, -2], split=0))
+    assert fraction.dtype is whole.dtype is torch.float32
+    x = ms.array([2.5, math.inf], split=0)
+    x.larray.requires_grad_()
+    ms.modf(x)[0].larray.sum().backward()
     assert x.larray.grad is not None
     assert x.larray.grad.eq(1).all()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from layouts import layouts
@@ -258,3 +260,31 @@ def test_A16_results_stay_on_their_communicator(comm: ms.Communication, rank: in
     assert ms.linalg.solve(x, y).comm is part
     assert all(array.comm is part for array in ms.linalg.lstsq(x, y))
     part.free()
+
+
+@pytest.mark.parametrize("p", [None, 1, -1, 2, -2, math.inf, -math.inf, "fro", "nuc"])
+def test_condition_numbers(size: int, p: Any) -> None:
+    for shape in ((3, 3), (5, 3, 3), (2, 2, 2)):
+        whole = regular(shape, torch.float64)
+        for layout in layouts(shape, size):
+            found = ms.linalg.cond(Whole(whole, layout).cut(), p)
+            assert_close(found, np.linalg.cond(whole.numpy(), p), rtol=1e-8, atol=0)
+    assert ms.linalg.cond(ms.zeros((2, 2), split=0), p).item() in {math.inf, math.nan} or p == "nuc"
+    if p in (None, 2, -2):
+        whole = numbers((6, 2), torch.float64)
+        for layout in layouts((6, 2), size):
+            assert_close(ms.linalg.cond(Whole(whole, layout).cut(), p), np.linalg.cond(whole.numpy(), p))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: ms.linalg.cond(x, 1), ValueError, r"cond needs square matrices, got x of shape \(4, 2\)"),
+        (lambda x: ms.linalg.cond(x.T @ x, 3), ValueError, "p must be None, 1, -1, 2, -2, inf, -inf, 'fro' or"),
+        (lambda x: ms.linalg.cond(x[:0]), ValueError, r"matrices that have elements, got shape \(0, 2\)"),
+        (lambda x: ms.linalg.cond(x * math.nan), torch.linalg.LinAlgError, "of finite elements, got NaN"),  # type: ignore[attr-defined]
+    ],
+)
+def test_errors_of_condition_numbers(call: Any, kind: Any, words: str, raises_alike: Any) -> None:
+    with raises_alike(kind, match=words):
+        call(ms.ones((4, 2), split=0))

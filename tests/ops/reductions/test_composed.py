@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
+from layouts import assert_gradients as assert_gradients_in_layouts
+from layouts import dealt, layouts
 from reduction_cases import (
     Dims,
     Torch,
@@ -201,3 +203,20 @@ def test_errors_are_alike(split: int | None, call: Any, kind: Any, words: str, r
     x = ms.ones((5, 3), split=split)
     with raises_alike(kind, match=words):
         call(x)
+
+
+def test_peak_to_peak(size: int, raises_alike: Any) -> None:
+    whole = torch.tensor([[1.0, math.nan, 3.0], [-2.0, 5.0, 3.0]], dtype=torch.float64)
+    for layout in layouts((2, 3), size):
+        for axis in (None, 0, 1):
+            with traffic() as seen:
+                found = ms.ptp(dealt(whole, layout), axis, keepdims=True)
+            assert_equal(found, np.ptp(whole.numpy(), axis, keepdims=True))
+            assert seen.collectives == 2 * (layout.split is not None and axis in {None, layout.split} and size > 1)
+    small = ms.array([100, -100], split=0).astype(torch.int8)
+    assert ms.ptp(small).item() == np.ptp(np.array([100, -100], dtype=np.int8)) == -56
+    assert_gradients_in_layouts(
+        ms.ptp, lambda x: x.max() - x.min(), [torch.tensor([1.0, 4.0, -2.0]).double()], size
+    )
+    with raises_alike(ValueError, match="needs at least one element"):
+        ms.ptp(ms.zeros(0, split=0))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hs
-from layouts import layout_of
+from layouts import dealt, layout_of, layouts
 from shape_cases import check_row, functions_of, is_right
 
 import minisplit as ms
@@ -106,7 +106,9 @@ def test_triangles(size: int, name: str, shape: tuple[int, ...], args: tuple[Any
 
 
 def test_every_function_has_a_test() -> None:
-    assert {row[0] for row in TRIANGLES} | {"diag", "diagonal", "trace", "tri"} == functions_of("diagonal")
+    assert {row[0] for row in TRIANGLES} | {"diag", "diagonal", "fill_diagonal", "trace", "tri"} == functions_of(
+        "diagonal"
+    )
 
 
 def test_triangles_keep_the_layout(size: int) -> None:
@@ -137,3 +139,43 @@ def test_triangles_of_ones(size: int) -> None:
 def test_errors(call: Any, kind: Any, words: str, raises_alike: Any) -> None:
     with raises_alike(kind, match=words):
         call(ms.ones(3, split=0))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 3), (3, 5), (7, 3), (8, 3), (9, 2), (3, 7), (3, 3, 3), (0, 3), (3, 0), (5, 1), (1, 1)], ids=str
+)
+@pytest.mark.parametrize("value", [5, [1, 2], [[1, 2], [3, 4]]], ids=str)
+def test_diagonals_are_filled(size: int, shape: tuple[int, ...], value: Any) -> None:
+    for wrap in (False, True):
+        wanted = np.zeros(shape)
+        np.fill_diagonal(wanted, value, wrap=wrap)
+        for layout in layouts(shape, size):
+            x, arrays = dealt(torch.zeros(shape), layout), [value]
+            if isinstance(value, list):
+                arrays += [np.array(value), ms.array(value, split=0), ms.array(value)]
+            for each in arrays:
+                x.larray.zero_()
+                with traffic() as seen:
+                    assert ms.fill_diagonal(x, each, wrap) is None
+                assert_equal(x, wanted.astype(np.float32))
+                assert x.layout is layout
+                assert seen.collectives <= isinstance(each, ms.DNDarray)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: ms.fill_diagonal(x[0], 1), ValueError, r"needs a matrix, or axes .*, got shape \(3,\)"),
+        (lambda x: ms.fill_diagonal(x[None], 1), ValueError, r"equally long, got shape \(1, 3, 3\)"),
+        (lambda x: ms.fill_diagonal(x, []), ValueError, "needs an element to set, got none"),
+        (lambda x: ms.fill_diagonal(x, ["a"]), TypeError, r"val must be a number, or .* got \['a'\]"),
+        (lambda x: ms.fill_diagonal(x, 1j), TypeError, "val must be real for torch.uint8, got 1j"),
+        (lambda x: ms.fill_diagonal(x, ms.array([1j])), TypeError, "torch.complex64 does not become torch.uint8"),
+        (lambda x: ms.fill_diagonal(x, 300), OverflowError, "val must be in torch.uint8, from 0 to 255, got 300"),
+    ],
+)
+def test_errors_of_filling(call: Any, kind: Any, words: str, raises_alike: Any) -> None:
+    x = ms.zeros((3, 3), dtype=torch.uint8, split=0)
+    with raises_alike(kind, match=words):
+        call(x)
+    assert not x.any()

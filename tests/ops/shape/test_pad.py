@@ -47,6 +47,14 @@ def test_padding_of_every_dtype(size: int) -> None:
             assert is_right(result, wanted)
 
 
+@pytest.mark.parametrize("constants", [3, (3,), (3, 4), ((3, 4),), ((3, 4), (5, 6)), [[3], [4]], np.array([3, 4])])
+def test_constants_of_axes_and_sides(size: int, constants: Any) -> None:
+    whole, widths = values((3, 2)), ((0, 1), (2, 1))
+    wanted = torch.from_numpy(np.pad(whole.numpy(), widths, "constant", constant_values=constants))
+    for layout in layouts((3, 2), size):
+        assert is_right(ms.pad(Whole(whole, layout).cut(), widths, "constant", constants), wanted)
+
+
 @pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
 def test_padding_with_what_is_there(size: int, mode: str) -> None:
     """Also by more than there is; and the gradient of each element counts its copies."""
@@ -94,6 +102,16 @@ def test_padding_sends_what_the_ends_need(size: int) -> None:
         (lambda x: ms.pad(x[:0], 1, "edge"), ValueError, r"axis 0 of shape \(0, 2\) has no elements"),
         (lambda x: ms.pad(x, -1), ValueError, "none negative, got -1"),
         (lambda x: ms.pad(x, (1, 2, 3)), ValueError, r"or 2 such pairs, .*, got \(1, 2, 3\)"),
+        (
+            lambda x: ms.pad(x, 1, "constant", ((0, 1), (2, 3), (4, 5))), ValueError,
+            r"constant_values must be a number, \(before, after\), or 2 such pairs, got \(\(0, 1\)",
+        ),
+        (lambda x: ms.pad(x, 1, "constant", "a"), TypeError, "constant_values of pad must be a number, got 'a'"),
+        (lambda x: ms.pad(x, 1, "constant", 1j), TypeError, "must be real for torch.float64, got 1j"),
+        (
+            lambda x: ms.pad(x.astype("uint8"), 1, "constant", -1), OverflowError,
+            "must be in torch.uint8, from 0 to 255, got -1",
+        ),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind_of_layout", KINDS)

@@ -205,3 +205,24 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
         assert ms.take(x, [0, 1], axis=axis).comm is part
         assert ms.take_along_axis(x, indices if axis else indices[:, :1], axis=axis).comm is part
     part.free()
+
+
+def test_what_a_condition_selects(size: int, raises_alike: Any) -> None:
+    whole = values((4, 3))
+    plain = whole.numpy()
+    for layout in layouts((4, 3), size):
+        x = dealt(whole, layout)
+        for condition in ([True, False, True], [False], [True, True, False, True]):
+            for mask in (condition, np.array(condition), ms.array(condition, split=0)):
+                assert_equal(ms.compress(mask, x), np.compress(condition, plain))
+                assert_equal(ms.compress(mask, x, axis=0), np.compress(condition, plain, axis=0))
+                if len(condition) <= 3:
+                    assert_equal(ms.compress(mask, x, axis=-1), np.compress(condition, plain, axis=1))
+        assert_equal(ms.extract(x > 1, x), np.extract(plain > 1, plain))
+        assert_equal(ms.extract(ms.array(plain.ravel() > 1, split=0), x), np.extract(plain > 1, plain))
+    with raises_alike(ValueError, match=r"condition must be 1-d, got shape \(1, 1\)"):
+        ms.compress([[True]], x)
+    with raises_alike(IndexError, match="mask"):
+        ms.compress([True] * 5, x, axis=0)
+    with raises_alike(TypeError, match="condition must be a DNDarray, got list"):
+        ms.extract([True], x)  # type: ignore[arg-type]

@@ -161,3 +161,46 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
         for result in (*ms.histogram(x), ms.bincount(number), ms.digitize(x, [1.0])):
             assert result.comm is part
     part.free()
+
+
+POINTS = np.random.default_rng(3).standard_normal((2, 30))
+
+
+@pytest.mark.parametrize(
+    "bins", [5, [3, 4], [[-1.0, 0, 2], [0.0, 1]], [-2.0, -1, 0, 1, 3], [np.array([-1.0, 1]), 3]]
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"density": True}, {"range": [(-1, 1), (-2, 0.5)]}, {"range": [None, (0, 1)]}]
+)
+def test_histograms_of_points(size: int, bins: Any, options: Any) -> None:
+    wanted = np.histogram2d(*POINTS, bins=bins, **options)
+    weighed = np.histogram2d(*POINTS, bins=bins, weights=POINTS[1], **options)
+    places = layouts((30,), size)
+    for layout, other in zip(places, places[::-1], strict=True):
+        x, y = dealt(torch.from_numpy(POINTS[0]), layout), dealt(torch.from_numpy(POINTS[1]), other)
+        for ours, theirs in zip(ms.histogram2d(x, y, bins, **options), wanted, strict=True):
+            assert_close(ours, theirs)
+            assert ours.split is None
+        for ours, theirs in zip(ms.histogram2d(x, y, bins, weights=y, **options), weighed, strict=True):
+            assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda x: ms.histogram2d(x, x[:2]), ValueError, r"1-d and equally many, got \(4,\) and \(2,\)"),
+        (lambda x: ms.histogram2d(x, x * 1j), TypeError, "numbers that have an order, got torch.float32 and"),
+        (lambda x: ms.histogram2d(x, x, 0), ValueError, "bins must be at least 1, got 0"),
+        (
+            lambda x: ms.histogram(x, ["a"]),
+            TypeError,
+            r"edges must be a number, or an array of numbers, got \['a'\]",
+        ),
+        (lambda x: ms.histogram(x, range=(1, "a")), TypeError, r"range must be .* numbers, got \(1, 'a'\)"),
+        (lambda x: ms.digitize(x, "a"), TypeError, "edges must be a number, or an array of numbers, got 'a'"),
+        (lambda x: ms.histogram2d(x, x, weights=x[:2]), ValueError, "weights of histogram2d must have the shape"),
+    ],
+)
+def test_errors_of_points(call: Any, kind: Any, words: str, raises_alike: Any) -> None:
+    with raises_alike(kind, match=words):
+        call(ms.arange(4.0, split=0))

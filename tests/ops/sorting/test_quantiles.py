@@ -134,6 +134,8 @@ def test_what_is_sent(size: int) -> None:
     [
         (lambda x: ms.median(x * 1j), TypeError, r"median needs numbers that have an order, got torch\.complex64"),
         (lambda x: ms.quantile(x, 1.5), ValueError, r"q must be from 0 to 1, got 1\.5"),
+        (lambda x: ms.percentile(x, ["a"]), TypeError, r"q must be a number, or an array of numbers, got \['a'\]"),
+        (lambda x: ms.quantile(x, 1j), TypeError, "q must be a number, or an array of numbers, got 1j"),
         (lambda x: ms.percentile(x, [1, math.nan]), ValueError, r"q must be from 0 to 100, got nan"),
         (
             lambda x: ms.quantile(x, 0.5, method="best"),
@@ -165,3 +167,32 @@ def test_median_of_integers(size: int) -> None:
         x = ms.array([16777217, 16777217, 16777219], split=split)
         for found in (ms.median(x), ms.nanmedian(x), ms.quantile(x, 0.25), ms.percentile(x, 25)):
             assert_equal(found, np.array(16777217.0))
+
+
+METHODS = [
+    "inverted_cdf", "averaged_inverted_cdf", "closest_observation", "interpolated_inverted_cdf", "hazen",
+    "weibull", "linear", "median_unbiased", "normal_unbiased", "lower", "higher", "midpoint", "nearest",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("extent", [1, 2, 3, 4, 10])
+def test_methods(size: int, method: Any, extent: int) -> None:
+    rng = np.random.default_rng(extent)
+    plain, q = rng.standard_normal((extent, 2)), np.r_[np.linspace(0, 1, 11), rng.random(4), 1 / 3]
+    gone = np.concatenate([plain, np.full((2, 2), np.nan)])
+    for layout in layouts((extent, 2), size):
+        found = ms.quantile(dealt(torch.from_numpy(plain), layout), q, 0, method=method)
+        assert_close(found, np.quantile(plain, q, 0, method=method), rtol=1e-12, atol=1e-13)
+    for layout in layouts(gone.shape, size):
+        x = dealt(torch.from_numpy(gone), layout)
+        wanted = np.nanquantile(gone, q, 0, method=method)
+        assert_close(ms.nanquantile(x, q, 0, method=method), wanted, rtol=1e-12, atol=1e-13)
+        wanted = np.nanpercentile(gone, 100 * q, 0, method=method)
+        assert_close(ms.nanpercentile(x, 100 * q, 0, method=method), wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_methods_next_to_infinities() -> None:
+    x = ms.array([-math.inf, 1.0, 2.0, math.inf], split=0)
+    for q, wanted in ((0.1, -math.inf), (0.3, 1.0), (0.6, 2.0), (0.9, math.inf), (1.0, math.inf)):
+        assert ms.quantile(x, q, method="averaged_inverted_cdf").item() == wanted

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hyp
+from layouts import dealt, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
@@ -103,3 +104,33 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int, raises_al
     with raises_alike(ValueError, match="operands must be on one communicator"):
         ms.searchsorted(ms.arange(4, split=0), ms.arange(4, comm=ms.MPI_SELF))
     part.free()
+
+
+@given(whole=st.dndarrays(st.shapes(min_dims=1), st.dtypes((torch.float64, torch.int64, torch.bool))))
+@spmd
+def test_indices_of_what_is_not_zero(whole: Whole) -> None:
+    x = whole.cut()
+    assert_equal(ms.argwhere(x), np.argwhere(whole.tensor.numpy()))
+    assert_equal(ms.flatnonzero(x), np.flatnonzero(whole.tensor.numpy()))
+    assert ms.argwhere(x).split == (None if x.split is None else 0)
+
+
+@pytest.mark.parametrize("name", ["nanargmax", "nanargmin"])
+def test_extremes_of_what_is_not_nan(size: int, name: str, raises_alike: Any) -> None:
+    nan, inf = math.nan, math.inf
+    whole = torch.tensor([[nan, 1.0, -inf], [2.0, nan, inf], [2.0, -1.0, nan], [1.0, -1.0, 0.0]])
+    ours, theirs = getattr(ms, name), getattr(np, name)
+    for layout in layouts((4, 3), size):
+        x = dealt(whole, layout)
+        for axis in (None, 0, 1):
+            with traffic() as seen:
+                found = ours(x, axis)
+            assert_equal(found, np.asarray(theirs(whole.numpy(), axis)))
+            assert_equal(ours(x, axis, keepdims=True), np.asarray(theirs(whole.numpy(), axis, keepdims=True)))
+            assert seen.collectives <= 2 * (layout.split is not None)
+        x = dealt(torch.where(whole == 2, nan, whole), layout)
+        assert ours(x).item() == theirs(x.numpy())
+        gone = dealt(torch.tensor([[nan, 1.0, nan]] * 4), layout)  # one rank may have all of a column's NaNs
+        with raises_alike(ValueError, match=rf"{name} needs an element that is not NaN, .* along axis 0"):
+            ours(gone, 0)
+    assert ours(ms.array([3, 1, 2], split=0)).item() == theirs([3, 1, 2])

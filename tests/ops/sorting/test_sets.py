@@ -172,3 +172,37 @@ def test_A16_results_stay_on_their_communicator(comm: Comm, rank: int) -> None:
             assert result.comm is part
     assert ms.unique_values(x).tolist() == [0, 1, 2, 3]
     part.free()
+
+
+@given(
+    x=st.dndarrays(st.shapes(max_side=4), st.dtypes((torch.int64, torch.float64, torch.uint8))),
+    y=st.dndarrays(st.shapes(max_side=4), st.dtypes((torch.int64, torch.float64, torch.uint8))),
+)
+@spmd
+def test_two_sets(x: Whole, y: Whole) -> None:
+    # NaNs are as many elements here as there are, as in the standard.
+    plain = [whole.tensor.nan_to_num(7.0) for whole in (x, y)]
+    arrays = [Whole(tensor, whole.layout).cut() for tensor, whole in zip(plain, (x, y), strict=True)]
+    first, second = (tensor.numpy() for tensor in plain)
+    is_split = any(array.split is not None for array in arrays)
+    for name in ("intersect1d", "union1d", "setdiff1d", "setxor1d"):
+        found, wanted = getattr(ms, name)(*arrays), getattr(np, name)(first, second)
+        assert_equal(found, wanted)
+        assert found.dtype is getattr(torch, str(wanted.dtype))
+        assert is_split or found.split is None
+    found, places, others = ms.intersect1d(*arrays, return_indices=True)
+    wanted, theirs, theirs_too = np.intersect1d(first, second, return_indices=True)
+    assert_equal(found, wanted)
+    assert_equal(places, theirs)
+    assert_equal(others, theirs_too)
+    assert places.layout == others.layout == found.layout
+    assert_equal(
+        ms.setdiff1d(*arrays, assume_unique=True), np.setdiff1d(first.ravel(), second, assume_unique=True)
+    )
+
+
+def test_errors_of_two_sets(raises_alike: Any) -> None:
+    x = ms.ones(3, split=0)
+    for name in ("intersect1d", "union1d", "setdiff1d", "setxor1d"):
+        with raises_alike(TypeError, match=f"x2 of {name} must be a DNDarray, got list"):
+            getattr(ms, name)(x, [1.0])

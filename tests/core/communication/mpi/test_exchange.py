@@ -8,8 +8,8 @@ import torch
 
 import minisplit as ms
 from minisplit.core.collectives import redistribute_all
-from minisplit.core.communication import exchange
 from minisplit.core.communication.agreement import agreement
+from minisplit.core.communication.mpi import exchange
 
 Comm = ms.Communication
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

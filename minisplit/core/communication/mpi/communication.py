@@ -5,18 +5,19 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import weakref
 from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 import torch
-from mpi4py import MPI
 
-from minisplit.core.communication.datatypes import memory, messages, piece_types, reduction
-from minisplit.core.communication.exchange import Exchange, is_accessible, new_buffer, send_buffer
-from minisplit.core.communication.handles import Handle
-from minisplit.core.communication.protocol import TEXT_BYTES, Communication, Messages, Record
+from minisplit.core.communication.debug import describe_call
+from minisplit.core.communication.handles import LIVE
+from minisplit.core.communication.mpi.datatypes import memory, messages, piece_types, reduction
+from minisplit.core.communication.mpi.exchange import Exchange, is_accessible, new_buffer, send_buffer
+from minisplit.core.communication.mpi.handles import MPIHandle
+from minisplit.core.communication.mpi.library import MPI
+from minisplit.core.communication.protocol import TEXT_BYTES, Call, Communication, Messages, Record
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.transfer import TransferPlan
 
@@ -26,9 +27,6 @@ from minisplit.core.transfer import TransferPlan
 SCATTERED, IN_ONE_PLACE = (2**18, 2**18) if MPI.get_vendor()[0] == "Open MPI" else (2**13, 2**16)
 # MPI promises tags up to 2^15 - 1. Far fewer exchanges than this can be under way at once.
 _TAG_CYCLE = 2**14
-
-# The communicators that were made and not given up, for the watchdog, and to close them when MPI is finalised.
-LIVE: weakref.WeakSet[MPICommunication] = weakref.WeakSet()
 
 
 # It has no arguments, so the cache holds one answer: to load the library again for each communicator would take
@@ -83,7 +81,7 @@ class MPICommunication(Communication):
     1
     """
 
-    __slots__ = ("_duplicate", "_given", "_handle", "_is_part", "_tag", "cuda_aware")
+    __slots__ = ("_duplicate", "_given", "_is_part", "_tag", "cuda_aware")
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         if MPI.Is_finalized():
@@ -91,11 +89,19 @@ class MPICommunication(Communication):
         super().__init__(comm.Get_rank(), comm.Get_size())
         self._given = comm
         self._duplicate: MPI.Intracomm | None = None
-        self._handle = Handle(self._recent)
+        self._handle: MPIHandle = MPIHandle(self._recent)
         self._is_part = False
         self._tag = 0
         self.cuda_aware = _query_cuda_aware()
         LIVE.add(self)
+
+    def _members(self) -> tuple[int, ...]:
+        try:
+            group = (self._handle.mpi or self._given).Get_group()
+            ranks = tuple(MPI.Group.Translate_ranks(group, None, MPI.COMM_WORLD.Get_group()))
+        except MPI.Exception:  # it was freed meanwhile
+            return ()
+        return () if MPI.UNDEFINED in ranks else ranks
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
@@ -116,11 +122,18 @@ class MPICommunication(Communication):
                 )
             self._duplicate = self._handle.mpi = self._given.Dup()
             if not self._handle.name:
-                self._handle.set_name()
+                self._handle.choose_name()
         return self._duplicate
 
     def _meet(self) -> None:
         """Do nothing: `_compare` has compared the calls, by an allgather."""
+
+    def _explain(self, error: Exception, call: Call) -> None:
+        if isinstance(error, MPI.Exception):
+            error.add_note(
+                f"in {describe_call(call)}, call #{self._calls} of this rank. Where a message is truncated, or "
+                "none is named, other ranks have most likely made another call: MINISPLIT_DEBUG=1 names it"
+            )
 
     def _exchange(self, send: Messages, recv: Messages) -> None:
         # Every rank counts its exchanges, also those in which it has no part: so a message can only be taken for
@@ -216,7 +229,7 @@ class MPICommunication(Communication):
         result._is_part = True
         parts[self._calls] = handle = result._handle
         handle.mpi = result._duplicate
-        handle.set_name()
+        handle.choose_name()
         return result
 
     def _free(self) -> None:

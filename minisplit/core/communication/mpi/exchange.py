@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from mpi4py import MPI
 
-from minisplit.core.communication.datatypes import memory
+from minisplit.core.communication.mpi.datatypes import memory
+from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import Messages
 
 # Bytes that go at a time. A chunk that has to be packed should stay in a cache between packing and sending;

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mpi4py import MPI
 
+from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import RECORDS, REDUCIBLE
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.transfer import Pieces, TransferPlan
@@ -90,10 +90,9 @@ def _free(datatypes: Iterable[MPI.Datatype]) -> None:
 @functools.lru_cache(maxsize=64)
 def piece_types(plan: TransferPlan, itemsize: int) -> tuple[PieceTypes, PieceTypes]:
     """What a plan sends and receives."""
-    rank, ranks = plan.rank, plan.src.ranks
     return (
-        PieceTypes(plan.send, plan.src.lshape(rank), ranks, itemsize),
-        PieceTypes(plan.recv, plan.dst.lshape(rank), ranks, itemsize),
+        PieceTypes(plan.send, plan.source_shape, plan.src.ranks, itemsize),
+        PieceTypes(plan.recv, plan.target_shape, plan.src.ranks, itemsize),
     )
 
 

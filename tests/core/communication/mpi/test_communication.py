@@ -8,7 +8,7 @@ import torch
 from mpi4py import MPI
 
 import minisplit as ms
-from minisplit.core.communication import mpi
+from minisplit.core.communication.mpi import communication as mpi
 
 Comm = ms.Communication
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

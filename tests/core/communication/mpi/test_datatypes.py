@@ -10,9 +10,9 @@ import torch
 from mpi4py import MPI
 
 import minisplit as ms
-from minisplit.core.communication import datatypes
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.communication.datatypes import PieceTypes, piece_types, reduction
+from minisplit.core.communication.mpi import datatypes
+from minisplit.core.communication.mpi.datatypes import PieceTypes, piece_types, reduction
 from minisplit.core.transfer import plan
 
 Comm = ms.Communication

@@ -1,0 +1,366 @@
+"""torch.distributed's form of `Communication`: gloo carries the bytes, from and to host memory."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from minisplit.core.communication.handles import LIVE
+from minisplit.core.communication.job import Channel
+from minisplit.core.communication.protocol import RECORDS, TEXT_BYTES, Communication, Messages, Record
+from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
+from minisplit.core.communication.torch_distributed.library import Store, dist
+
+# A slow rank must not end a job: what ends jobs is the watchdog. gloo must be given some limit.
+TIMEOUT = datetime.timedelta(days=365)
+# Up to so many bytes each rank gets the contributions of all and reduces them itself, in the order of the ranks:
+# one round of messages instead of two.
+GATHERED = 2**15
+_REDUCE_OPS = {
+    "sum": dist.ReduceOp.SUM,
+    "prod": dist.ReduceOp.PRODUCT,
+    "min": dist.ReduceOp.MIN,
+    "max": dist.ReduceOp.MAX,
+}
+# Sums and products modulo 2**n have the same bits with a sign and without. gloo has no unsigned ones.
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+# What gloo reduces by itself. Of a NaN its minimum and maximum depend on the order.
+_NATIVE = {
+    "sum": {torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32, torch.float64},
+    "min": {torch.uint8, torch.int8, torch.int32, torch.int64},
+}
+_NATIVE["prod"], _NATIVE["max"] = _NATIVE["sum"], _NATIVE["min"]
+# Far fewer exchanges than this can be under way at once.
+_TAG_CYCLE = 2**14
+
+
+class TorchCommunication(Communication):
+    """The ranks of a process group of torch.distributed.
+
+    minisplit sends its messages on a gloo group of its own, made at the first collective call. A tensor on a GPU
+    is staged through host memory.
+
+    Parameters
+    ----------
+    group : torch.distributed.ProcessGroup or torch.distributed.device_mesh.DeviceMesh, optional
+        The group, or a mesh of one dimension. By default that of all processes. It stays the caller's.
+
+    Raises
+    ------
+    ValueError
+        If this process is not in the group, or a mesh has several dimensions.
+
+    Communication
+    -------------
+    Local.
+
+    Examples
+    --------
+    >>> import torch.distributed as dist
+    >>> import minisplit as ms
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    >>> comm = ms.TorchCommunication(dist.group.WORLD)
+    >>> ms.arange(6, split=0, comm=comm).sum().item()
+    15
+    >>> dist.destroy_process_group()
+    """
+
+    __slots__ = ("_gloo", "_parts", "_ranks", "_store", "_tag")
+
+    # By which the watchdogs of other ranks hear that the job ends.
+    channel: ClassVar[Channel | None] = None
+
+    def __init__(self, group: Any = None) -> None:
+        if isinstance(group, dist.DeviceMesh):
+            if group.ndim != 1:
+                raise ValueError(f"a mesh must have one dimension, got {group.ndim}; give it mesh['name']")
+            group = group.get_group()
+        ranks = dist.get_process_group_ranks(group)
+        if dist.get_rank() not in ranks:
+            raise ValueError(f"process {dist.get_rank()} is not in the group of the processes {ranks}")
+        name = f"minisplit/{group.group_name if group is not None else 'all'}"
+        number = _MADE[name] = _MADE.get(name, 0) + 1
+        store = dist.PrefixStore(f"{name}/{number}", default_store())
+        self._begin(store, ranks.index(dist.get_rank()), ranks)
+
+    @classmethod
+    def from_store(cls, store: Store, rank: int, ranks: Sequence[int]) -> TorchCommunication:
+        """Return the communicator of `ranks`, whose processes have a store that nothing else uses."""
+        self = cls.__new__(cls)
+        self._begin(store, rank, ranks)
+        return self
+
+    def _begin(self, store: Store, rank: int, ranks: Sequence[int]) -> None:
+        Communication.__init__(self, rank, len(ranks))
+        self._store = store
+        self._ranks = tuple(ranks)
+        self._gloo: Any = None
+        self._parts = 0
+        self._tag = 0
+        LIVE.add(self)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_tag"):
+            self._handle.give_up(False)
+            self._bury()
+
+    def _bury(self) -> None:
+        """Give up the process group, once all ranks have."""
+        if self._gloo is not None and self.size > 1:
+            _GRAVES.append(_Grave(self._gloo, self._store, self.size))
+        self._gloo = None
+
+    def __repr__(self) -> str:
+        return f"<TorchCommunication rank {self.rank} of {self.size}>"
+
+    def _members(self) -> tuple[int, ...]:
+        return self._ranks
+
+    @property
+    def gloo(self) -> Any:
+        """The process group of minisplit's messages. Collective at first use, which makes it."""
+        if self._closed:
+            raise RuntimeError(f"the communicator of {self.size} ranks {self._closed}")
+        if self._gloo is None:
+            self._gloo = dist.ProcessGroupGloo(
+                dist.PrefixStore("gloo", self._store), self.rank, self.size, TIMEOUT
+            )
+        return self._gloo
+
+    def _meet(self) -> None:
+        """Do nothing: `_compare` has compared the calls, by an allgather."""
+
+    def _exchange(self, send: Messages, recv: Messages) -> None:
+        # Every rank counts its exchanges, also those in which it has no part: see `MPICommunication`.
+        self._tag = (self._tag + 1) % _TAG_CYCLE
+        works, landed = [], []
+        # Receives come first, so that what comes has a place.
+        for peer, piece in self._by_distance(recv, -1):
+            buffer = piece if _is_plain(piece) else torch.empty(piece.shape, dtype=piece.dtype)
+            landed.append((piece, buffer))
+            works.append(self.gloo.recv([_as_bytes(buffer)], peer, self._tag))
+        # Kept until they are sent.
+        packed = [(peer, _packed(piece)) for peer, piece in self._by_distance(send, +1)]
+        works += [self.gloo.send([_as_bytes(piece)], peer, self._tag) for peer, piece in packed]
+        for work in works:
+            work.wait()
+        for piece, buffer in landed:
+            if buffer is not piece:
+                piece.copy_(buffer)
+
+    def _by_distance(self, pieces: Messages, step: int) -> Messages:
+        """Order by distance from this rank, so that not every rank sends to rank 0 first. Empty ones stay."""
+        pieces = [piece for piece in pieces if piece[1].numel()]
+        return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
+
+    def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
+        if not total.numel():
+            return
+        if total.nbytes <= GATHERED:
+            total.copy_(_fold(self._gather(total), op))
+            return
+        values = total
+        if op in {"sum", "prod"} and values.dtype in _SIGNED:
+            values = values.view(_SIGNED[values.dtype])
+        if op == "sum" and values.dtype.is_complex:
+            values = torch.view_as_real(values)
+        if values.dtype in _NATIVE.get(op, ()):
+            options = dist.AllreduceOptions()
+            options.reduceOp = _REDUCE_OPS[op]
+            self.gloo.allreduce([values], options).wait()
+        else:
+            self._reduce_shares(total, op)
+
+    def _gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The ranks' contiguous tensors of one shape, as rows."""
+        rows = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype)
+        self.gloo.allgather([list(_as_bytes(rows).view(self.size, -1))], [_as_bytes(tensor)]).wait()
+        return rows
+
+    def _reduce_shares(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
+        """Let each rank reduce a share of the numbers, and send it to all."""
+        width = RECORDS[op][0] if op in RECORDS else 1
+        shares = torch.tensor_split(total.view(-1, width), self.size)
+        own, others = shares[self.rank], [peer for peer in range(self.size) if peer != self.rank]
+        rows = torch.empty((self.size, *own.shape), dtype=total.dtype)
+        rows[self.rank] = own
+        self._exchange([(peer, shares[peer]) for peer in others], [(peer, rows[peer]) for peer in others])
+        own.copy_(_fold(rows, op))
+        self._exchange([(peer, own) for peer in others], [(peer, shares[peer]) for peer in others])
+
+    def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
+        if not tensor.numel():
+            return
+        if tensor.nbytes <= GATHERED:
+            rows = self._gather(tensor)
+            if self.rank:
+                before.copy_(_fold(rows[: self.rank], op))
+            return
+        # To ranks at a distance of 1, 2, 4 ...: `carried` is of as many ranks up to this one.
+        # Hillis and Steele: Data parallel algorithms, Communications of the ACM 29 (1986).
+        carried, is_first, step = tensor, True, 1
+        while step < self.size:
+            came = torch.empty_like(tensor)
+            self._exchange(
+                [(self.rank + step, carried)] if self.rank + step < self.size else [],
+                [(self.rank - step, came)] if self.rank >= step else [],
+            )
+            if self.rank >= step:
+                before.copy_(came if is_first else _fold(torch.stack([came, before]), op))
+                carried, is_first = _fold(torch.stack([came, carried]), op), False
+            step *= 2
+
+    def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
+        if self.rank == root:
+            buffer = _packed(tensor)
+            if buffer.data_ptr() == tensor.data_ptr():  # the result is no view of the argument
+                buffer = buffer.clone()
+        else:
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype)
+        if buffer.numel():
+            options = dist.BroadcastOptions()
+            options.rootRank, options.rootTensor = root, 0
+            self.gloo.broadcast([_as_bytes(buffer)], options).wait()
+        return buffer.to(tensor.device)
+
+    def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
+        length = int(self._broadcast(torch.tensor([len(data)]), root))
+        text = bytearray(data) if self.rank == root else bytearray(length)
+        if not length:
+            return b""
+        return self._broadcast(torch.frombuffer(text, dtype=torch.uint8), root).numpy().tobytes()
+
+    def _allgather(self, record: Record) -> Record:
+        if not len(record):
+            return np.empty((self.size, 0), dtype=np.int64)
+        return self._gather(torch.from_numpy(record.copy())).numpy()
+
+    def _allgather_text(self, text: str) -> list[str]:
+        own = torch.frombuffer(bytearray(text.encode().ljust(TEXT_BYTES, b"\0")), dtype=torch.uint8)
+        return [row.numpy().tobytes().rstrip(b"\0").decode() for row in self._gather(own)]
+
+    def _agree(self, record: Record) -> Record:
+        highest: Record = self._allgather(record).max(axis=0)
+        return highest
+
+    def _split(self, color: int | None, key: int) -> TorchCommunication | None:
+        clear_graves()
+        rows = self._allgather(np.array([color is not None, color or 0, key]))
+        self._parts += 1
+        if color is None:
+            return None
+        mates = sorted(np.flatnonzero(rows[:, 0] & (rows[:, 1] == color)).tolist(), key=lambda rank: rows[rank, 2])
+        ranks = [self._ranks[rank] for rank in mates]
+        name = f"{self._handle.name}/{self._parts}/{color}"
+        store = dist.PrefixStore(f"part/{self._parts}/{color}", self._store)
+        part = TorchCommunication.from_store(store, mates.index(self.rank), ranks)
+        if self._handle.name:
+            part._handle.set_name(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()) + 2)
+        return part
+
+    def _free(self) -> None:
+        clear_graves()
+        if self._gloo is not None:
+            self.gloo.barrier().wait()
+        self._handle.give_up(False)
+        self._bury()
+
+    def abort(self, status: int = 1) -> None:
+        """End every rank of the job, also those that are not in this communicator.
+
+        Parameters
+        ----------
+        status : int, default 1
+            The exit status of this process, at which torchrun ends the others. Where it is not there, their
+            watchdogs do.
+
+        Communication
+        -------------
+        Local: it is enough that one rank calls it.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.end_others()
+        os._exit(status)
+
+    @classmethod
+    def end_others(cls) -> None:
+        """Let the watchdogs of the other ranks end them."""
+        if cls.channel is not None:
+            cls.channel.end_others()
+
+
+# How many communicators were made of each group of the user.
+_MADE: dict[str, int] = {}
+
+
+@dataclass
+class _Grave:
+    """A process group that this rank has given up.
+
+    If it were gone at once, gloo would fail on ranks that are still in their last call.
+    """
+
+    group: Any
+    store: Store
+    size: int
+    is_known: bool = False
+
+    def is_given_up(self) -> bool:
+        """Whether all ranks have given it up. The first time it tells them that this one has."""
+        number = self.store.add("given up", 0 if self.is_known else 1)
+        self.is_known = True
+        return bool(number == self.size)
+
+
+_GRAVES: list[_Grave] = []
+
+
+def clear_graves() -> None:
+    """Let go of the process groups that all their ranks have given up."""
+    graves = _GRAVES[:]
+    kept = [grave for grave in graves if not grave.is_given_up()]
+    # Others may have come meanwhile: communicators are given up whenever the interpreter finds that.
+    _GRAVES[: len(graves)] = kept
+
+
+def default_store() -> Any:
+    """The store of the default group. A name of torch's own: it has no public one for a group made by others."""
+    return dist.distributed_c10d._get_default_store()
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether gloo can use the memory of a tensor: its elements in order, on the host, none conjugated."""
+    on_host = tensor.device.type == "cpu"
+    return on_host and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+
+
+def _packed(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as contiguous memory of the host: itself where it is that."""
+    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory of a contiguous tensor: gloo lacks some dtypes, and 8 bits have all it needs."""
+    # A tensor of one element is contiguous with any strides, which `view` would refuse.
+    return tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
+def _fold(rows: torch.Tensor, op: ReduceOp | MergeOp) -> torch.Tensor:
+    """Reduce rows in their order."""
+    return torch.from_numpy(np.asarray(functools.reduce(RULES[op], rows.numpy())))
+
+
+def gathered_numbers(store: Store, name: str, rank: int, ranks: Iterable[int], number: int) -> list[int]:
+    """Return the ranks' numbers, by way of their store. Collective."""
+    store.set(f"{name}/{rank}", str(number))
+    return [int(text) for text in store.multi_get([f"{name}/{other}" for other in ranks])]

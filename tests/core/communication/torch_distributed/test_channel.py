@@ -1,0 +1,40 @@
+"""The messages of watchdogs by way of a store."""
+
+from __future__ import annotations
+
+import pytest
+import torch.distributed as dist
+
+from minisplit.core.communication.job import ASK, END, TELL
+from minisplit.core.communication.torch_distributed.channel import StoreChannel
+
+pytestmark = pytest.mark.serial
+
+
+def test_messages_come_in_order_and_once() -> None:
+    store = dist.HashStore()
+    first, second = (StoreChannel(store, rank, 2) for rank in (0, 1))
+    assert first.receive(TELL) is None
+    second.send((1, "a", (2, 3)), 0, TELL)
+    second.send((1, "b", ()), 0, TELL)
+    assert first.receive(ASK) is None
+    assert first.receive(TELL) == (1, "a", (2, 3))
+    assert first.receive(TELL) == (1, "b", ())
+    assert first.receive(TELL) is None
+
+
+def test_all_hear_of_the_end() -> None:
+    store = dist.HashStore()
+    channels = [StoreChannel(store, rank, 3) for rank in range(3)]
+    channels[1].end_others()
+    assert [channel.has_come(END) for channel in channels] == [True, False, True]
+
+
+def test_all_have_left_once_the_last_one_has() -> None:
+    store = dist.HashStore()
+    first, second = (StoreChannel(store, rank, 2) for rank in (0, 1))
+    assert [first.all_have_left(), first.all_have_left(), second.all_have_left(), first.all_have_left()] == [
+        False, False, True, True,
+    ]  # fmt: skip
+    second.close()
+    first.close()
