@@ -6,6 +6,7 @@ or torch's own refusal.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -303,3 +304,24 @@ def test_batched_arguments_of_an_array_that_is_split(comm: Comm) -> None:
     batch = torch.stack([MATRIX, 2 * MATRIX, -MATRIX], dim=1)
     got = torch.vmap(lambda x: whole(ms.array(x, split=1).resplit(0).sum(1) * 2), in_dims=1)(batch)
     torch.testing.assert_close(got, batch.sum(2).T * 2)
+
+
+@pytest.mark.parametrize(
+    "transform", [lambda f: torch.vmap(f)(BATCH), lambda f: func.grad(f)(W), lambda f: func.jvp(f, (W,), (V,))]
+)
+def test_V33_what_cannot_be_followed(comm: Comm, raises_alike: Any, transform: Any) -> None:
+    """Ranks without samples would know nothing of the batch or the tangent."""
+
+    def function(w: torch.Tensor) -> torch.Tensor:
+        endless = itertools.repeat(w)
+        return ms.vmap(lambda v: v * next(endless))(on_last(ms.array(ROWS, split=0)))[0].sum().larray
+
+    with raises_alike(RuntimeError, "in a way that minisplit cannot follow"):
+        transform(function)
+
+
+def test_V33_no_samples_at_all(comm: Comm) -> None:
+    def function(w: torch.Tensor) -> torch.Tensor:
+        return ms.vmap(layer)(ms.array(ROWS[:0], split=0), w=w)[0].sum().larray
+
+    assert torch.equal(torch.vmap(func.grad(function))(BATCH), torch.zeros_like(BATCH))

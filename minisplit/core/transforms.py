@@ -62,6 +62,14 @@ def has_tangent(x: torch.Tensor) -> bool:
     )
 
 
+def has_tangent_within(x: torch.Tensor) -> bool:
+    """Whether `x` has a tangent of the last transform around, or, where there is none, `has_tangent`."""
+    if not is_transformed():
+        return has_tangent(x)
+    last = pyfunctorch.retrieve_all_functorch_interpreters()[-1]
+    return isinstance(last, pyfunctorch.JvpInterpreter) and unpack_dual(x).tangent is not None
+
+
 def map_old_batch(
     func: Callable[..., Sequence[torch.Tensor]], tensors: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:

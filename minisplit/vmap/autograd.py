@@ -48,7 +48,9 @@ from minisplit.core.storage import StoredArray
 from minisplit.core.transforms import (
     has_hooks,
     has_tangent,
+    has_tangent_within,
     in_batch_of,
+    is_batched,
     is_followed,
     is_transformed,
     keeps_graph,
@@ -466,11 +468,12 @@ def check_gradients(outputs: Sequence[torch.Tensor], entry: Entry | None) -> Non
                 "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
                 "give it to the mapped function by keyword, or detach() it"
             )
-    if (entry is None or not has_tangent(entry.token)) and any(map(has_tangent, outputs)):
-        raise RuntimeError(
-            "func uses a tensor that has a tangent, in a way that minisplit cannot follow, so that ranks without "
-            "samples would have none: give it to the mapped function by keyword"
-        )
+    for has, what in ((has_tangent_within, "a tangent"), (is_batched, "a batch of torch.vmap")):
+        if (entry is None or not has(entry.token)) and any(map(has, outputs)):
+            raise RuntimeError(
+                f"func uses a tensor that has {what}, in a way that minisplit cannot follow, so that ranks without "
+                "samples would have none: give it to the mapped function by keyword"
+            )
 
 
 def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> Tensors:
