@@ -52,6 +52,7 @@ from minisplit.core.transforms import (
     in_batch_of,
     is_batched,
     is_followed,
+    is_plain,
     is_transformed,
     keeps_graph,
     old_batch,
@@ -468,10 +469,12 @@ def check_gradients(outputs: Sequence[torch.Tensor], entry: Entry | None) -> Non
                 "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
                 "give it to the mapped function by keyword, or detach() it"
             )
+    if is_plain():
+        return
     for has, what in ((has_tangent_within, "a tangent"), (is_batched, "a batch of torch.vmap")):
         if (entry is None or not has(entry.token)) and any(map(has, outputs)):
             raise RuntimeError(
-                f"func uses a tensor that has {what}, in a way that minisplit cannot follow, so that ranks without "
+                f"func uses a tensor that has {what}, in a way that minisplit cannot follow: ranks without "
                 "samples would have none: give it to the mapped function by keyword"
             )
 
