@@ -1,17 +1,20 @@
 """Transforms of `torch.func`, and their relatives in `torch.autograd`, around functions that communicate.
 
 Each transform of each operation gives what it gives for plain tensors, on any number of ranks: the right numbers,
-or torch's own refusal. What minisplit refuses is in a table of its own, with the text.
+or torch's own refusal.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 import minisplit as ms
 
@@ -57,10 +60,6 @@ def layer(v: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return torch.tanh(v @ w) * w
 
 
-def rows(comm: Comm) -> ms.DNDarray:
-    return ms.array(ROWS, split=0)
-
-
 def cut(w: torch.Tensor) -> ms.DNDarray:
     return ms.array(w, split=0)
 
@@ -73,8 +72,8 @@ def plain_columns(w: torch.Tensor) -> torch.Tensor:
     return w.reshape(-1, 1) * MATRIX
 
 
-def mapped(x: ms.DNDarray, *others: Any, **options: Any) -> torch.Tensor:
-    return whole(ms.vmap(layer, **options)(x, *others)[0])
+def mapped(f: Any, *inputs: ms.DNDarray, **options: Any) -> torch.Tensor:
+    return whole(ms.vmap(f, **options)(*inputs)[0])
 
 
 # Name: the function with arrays, and the same with tensors.
@@ -96,7 +95,7 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
         lambda w: torch.sin(w) * w,
     ),
     "vmap of inputs that move": (
-        lambda w: ms.vmap(lambda a, b: torch.sin(a) * b, max_imbalance=9.0)(on_last(cut(w)), cut(W))[0].sum().larray,
+        lambda w: mapped(lambda a, b: torch.sin(a) * b, on_last(cut(w)), cut(W), max_imbalance=9.0).sum(),
         lambda w: (torch.sin(w) * W).sum(),
     ),
     "vmap on one rank": (
@@ -112,7 +111,7 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
         lambda w: (ROWS @ w).sum() + 2 * (w**3).sum(),
     ),
     "vmap with transforms inside": (
-        lambda w: whole(ms.vmap(torch.func.grad(lambda v, w: layer(v, w).sum()))(ms.array(ROWS, split=0), ms.asarray(w))[0]),
+        lambda w: mapped(torch.func.grad(lambda v, w: layer(v, w).sum()), ms.array(ROWS, split=0), ms.asarray(w)),
         lambda w: torch.vmap(torch.func.grad(lambda v, w: layer(v, w).sum()), (0, None))(ROWS, w),
     ),
     "sum": (lambda w: (cut(w) ** 3).sum().larray, lambda w: (w**3).sum()),
@@ -145,7 +144,10 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
         lambda w: w[torch.tensor([3, 0, 3])] ** 2,
     ),
     "sort": (lambda w: whole(ms.sort(cut(w)) ** 2), lambda w: w.sort().values ** 2),
-    "sort of rows": (lambda w: whole(ms.sort(columns(w), axis=0) ** 2), lambda w: plain_columns(w).sort(0).values ** 2),
+    "sort of rows": (
+        lambda w: whole(ms.sort(columns(w), axis=0) ** 2),
+        lambda w: plain_columns(w).sort(0).values ** 2,
+    ),
     "reshape": (
         lambda w: whole(ms.reshape(columns(w), (2, 10)) ** 2),
         lambda w: plain_columns(w).reshape(2, 10) ** 2,
@@ -156,7 +158,7 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
         lambda w: whole(ms.where(ms.array(MASK, split=0), cut(w), ms.asarray(w**2))),
         lambda w: torch.where(MASK, w, w**2),
     ),
-    "norm": (lambda w: ms.linalg.vector_norm(cut(w)).larray, lambda w: torch.linalg.vector_norm(w)),
+    "norm": (lambda w: ms.linalg.vector_norm(cut(w)).larray, torch.linalg.vector_norm),
     "qr": (
         lambda w: ms.linalg.qr(ms.array(square(w), split=0))[1].larray,
         lambda w: positive_r(square(w)),
@@ -206,13 +208,18 @@ def gradients_batched(f: Function) -> Any:
     return torch.autograd.grad(y, w, basis, is_grads_batched=True)[0]
 
 
+def vjp_of_ones(f: Function) -> Any:
+    y, back = torch.func.vjp(f, W)
+    return back(torch.ones_like(y))
+
+
 func, functional = torch.func, torch.autograd.functional
 BATCH = torch.stack([W, V, W * V])
 TRANSFORMS: dict[str, Callable[[Function], Any]] = {
     "backward": backwards,
     "grad": lambda f: func.grad(scalar(f))(W),
     "value_and_grad": lambda f: func.grad_and_value(scalar(f))(W),
-    "vjp": lambda f: (lambda y, back: back(torch.ones_like(y)))(*func.vjp(f, W)),
+    "vjp": vjp_of_ones,
     "jvp": lambda f: func.jvp(f, (W,), (V,)),
     "jacrev": lambda f: func.jacrev(f)(W),
     "jacfwd": lambda f: func.jacfwd(f)(W),
@@ -249,17 +256,72 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+# The operations that are tried with every transform; the others with those that find most.
+MAIN = (
+    "vmap by keyword", "vmap of inputs that move", "vmap on one rank", "vmap with a replicated output", "sum",
+    "mean", "matmul", "resplit", "x[mask]", "sort",
+)  # fmt: skip
+THOROUGH = {
+    "backward",
+    "grad of jvp",
+    "jacrev of jacfwd",
+    "vmap of hessian",
+    "jacfwd of jacfwd",
+    "functional.hessian, forward",
+}
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_transforms_around_operations(comm: Comm, transform: str, operation: str) -> None:
-    """The same numbers as for plain tensors."""
-    distributed, plain = OPERATIONS[operation]
-    apply = TRANSFORMS[transform]
-    try:
-        wanted = apply(plain)
-    except Exception as error:
-        with pytest.raises(type(error)):
-            apply(distributed)
-        return
-    got = apply(distributed)
-    torch.testing.assert_close(got, wanted)
+def test_transforms_around_operations(comm: Comm, transform: str) -> None:
+    """The same numbers as for plain tensors, or an error of the same type."""
+    transformed = TRANSFORMS[transform]
+    for operation in OPERATIONS if transform in THOROUGH else MAIN:
+        distributed, plain = OPERATIONS[operation]
+        try:
+            wanted = transformed(plain)
+        except Exception as error:
+            with pytest.raises(type(error)):
+                transformed(distributed)
+        else:
+            torch.testing.assert_close(transformed(distributed), wanted, msg=partial("{}: {}".format, operation))
+
+
+def test_V29_checkpoints_around_mapped_calls(comm: Comm) -> None:
+    """They compute again at the first look at what was saved: all ranks, also those without samples."""
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        x = on_last(ms.array(ROWS, split=0))
+        return ms.vmap(lambda v, w: torch.exp(v * w))(x, w=w)[0].sum().larray
+
+    for use_reentrant in (False, True):
+        w = W.clone().requires_grad_()
+        checkpoint(loss, w, use_reentrant=use_reentrant).backward()
+        torch.testing.assert_close(w.grad, (ROWS * torch.exp(ROWS * W)).sum(0))
+
+
+def test_batched_arguments_of_an_array_that_is_split(comm: Comm) -> None:
+    """The split axis is not that of the batch, whichever axes of a tensor these are."""
+    batch = torch.stack([MATRIX, 2 * MATRIX, -MATRIX], dim=1)
+    got = torch.vmap(lambda x: whole(ms.array(x, split=1).resplit(0).sum(1) * 2), in_dims=1)(batch)
+    torch.testing.assert_close(got, batch.sum(2).T * 2)
+
+
+@pytest.mark.parametrize(
+    "transform", [lambda f: torch.vmap(f)(BATCH), lambda f: func.grad(f)(W), lambda f: func.jvp(f, (W,), (V,))]
+)
+def test_V33_what_cannot_be_followed(comm: Comm, raises_alike: Any, transform: Any) -> None:
+    """Ranks without samples would know nothing of the batch or the tangent."""
+
+    def function(w: torch.Tensor) -> torch.Tensor:
+        endless = itertools.repeat(w)
+        return ms.vmap(lambda v: v * next(endless))(on_last(ms.array(ROWS, split=0)))[0].sum().larray
+
+    with raises_alike(RuntimeError, "in a way that minisplit cannot follow"):
+        transform(function)
+
+
+def test_V33_no_samples_at_all(comm: Comm) -> None:
+    def function(w: torch.Tensor) -> torch.Tensor:
+        return ms.vmap(layer)(ms.array(ROWS[:0], split=0), w=w)[0].sum().larray
+
+    assert torch.equal(torch.vmap(func.grad(function))(BATCH), torch.zeros_like(BATCH))

@@ -7,9 +7,9 @@ extremes, the variance, QR) subclasses `Collective` where it is computed, and sa
 
 A replicated tensor has a replicated gradient: each rank has the whole of it, and it counts once.
 
-Forward mode and `torch.vmap` around a collective need no other code. The tangent of what is linear is the collective
-of the tangent. A batch of calls is one call for tensors with one more axis, behind those that the collective knows
-of, so that no split axis moves.
+Forward mode and `torch.vmap` around a collective need no other code. The tangent of what is linear is the
+collective of the tangent. A batch of calls is one call for tensors with one more axis, behind those that the
+collective knows of, so that no split axis moves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.forward_ad import unpack_dual
 
 from minisplit.core.communication.protocol import Communication, messages_of
 from minisplit.core.layout import Layout
@@ -34,6 +33,7 @@ from minisplit.core.transforms import (
     is_in_old_batch,
     map_old_batch,
     spread,
+    unpack_dual,
 )  # fmt: skip
 
 # From which layout, and to which.
@@ -330,7 +330,8 @@ def alias(x: torch.Tensor) -> torch.Tensor:
     """Return a tensor of the same memory, for a linear collective that changes nothing.
 
     Writing into one is noticed where autograd needs the other. It is no view for autograd, which forbids to write
-    into views that come out of a function of several outputs, and asks of their tangents that they be views as well.
+    into views that come out of a function of several outputs, and asks of their tangents that they be views as
+    well.
     """
     return x.detach().resolve_conj().resolve_neg()
 
@@ -414,8 +415,8 @@ def all_to_all(
 def cat(pieces: Tensors, axis: int) -> torch.Tensor:
     """Return pieces joined along an axis, each of which gets a gradient in the backward pass.
 
-    `torch.cat` has none for a piece without elements that has one axis. A rank with such a piece would not come to the
-    collective call that other ranks make for the gradient of a gradient.
+    `torch.cat` has none for a piece without elements that has one axis. A rank with such a piece would not come to
+    the collective call that other ranks make for the gradient of a gradient.
     """
     if pieces[0].ndim > 1:
         return torch.cat(list(pieces), axis)

@@ -1,8 +1,9 @@
 """What autograd and the transforms of `torch.func` have made of a tensor, and whether they follow it.
 
-Here are the names of torch for this that torch does not promise to keep, beside those of `minisplit.vmap.functorch`.
-Tried with torch 2.13.0. They are `torch._C._functorch`, whose wrappers hold a tensor for each transform that is
-around it; `torch._functorch`, which leaves all transforms for a while; and the number of the level of forward mode.
+Here are the names of torch for this that torch does not promise to keep, beside those of
+`minisplit.vmap.functorch`. Tried with torch 2.13.0. They are `torch._C._functorch`, whose wrappers hold a tensor
+for each transform that is around it; `torch._functorch`, which leaves all transforms for a while; and the number
+of the level of forward mode.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 from torch._C import _functorch
@@ -24,6 +26,8 @@ forward_mode = partial(forward_ad._set_fwd_grad_enabled, True)
 # Whether a tensor is a batch of those of the first form of `torch.vmap`, by which `torch.autograd` still computes
 # batches of gradients: `is_grads_batched=True`, and `vectorize=True` of its Jacobians.
 is_in_old_batch = _functorch.is_legacy_batchedtensor
+unpack_dual: Callable[..., Any] = forward_ad.unpack_dual
+make_dual: Callable[..., Any] = forward_ad.make_dual
 # Within a transform even `detach` would put a wrapper around its result. In a `with` block no transform is around.
 outside_transforms = pyfunctorch.temporarily_clear_interpreter_stack
 
@@ -49,13 +53,21 @@ def is_plain() -> bool:
 
 
 def has_tangent(x: torch.Tensor) -> bool:
-    """Whether `x` is dual on the level of forward mode that is open. One within a transform is dual for that alone."""
+    """Whether `x` is dual on the level of forward mode that is open, and not for a transform alone."""
     return (
         forward_ad._current_level >= 0
         and torch._C._is_fwd_grad_enabled()
         and not (_is_wrapped(x) or is_in_old_batch(x))
-        and forward_ad.unpack_dual(x).tangent is not None
+        and unpack_dual(x).tangent is not None
     )
+
+
+def has_tangent_within(x: torch.Tensor) -> bool:
+    """Whether `x` has a tangent of the last transform around, or, where there is none, `has_tangent`."""
+    if not is_transformed():
+        return has_tangent(x)
+    last = pyfunctorch.retrieve_all_functorch_interpreters()[-1]
+    return isinstance(last, pyfunctorch.JvpInterpreter) and unpack_dual(x).tangent is not None
 
 
 def map_old_batch(
@@ -74,7 +86,7 @@ def map_old_batch(
 
 
 def old_batch(x: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """Return the tensor of a whole batch of the first form, with the batch in front, and what makes that of a tensor.
+    """Return the tensor of a whole batch of the first form, the batch in front, and what makes that of a tensor.
 
     Of a tensor in no batch: itself, and a function that returns what it is given.
     """
@@ -110,7 +122,7 @@ def keeps_graph() -> bool:
 
 
 def spread(x: torch.Tensor) -> torch.Tensor:
-    """Return `x` with the axes of all `torch.vmap`, and tangents of all forward modes, that are around the present one.
+    """Return `x` with the axes of all `torch.vmap` that are around, and the tangents of all modes but the last.
 
     A gradient or a tangent may lack them where it is zero, or does not depend on what is mapped, on one rank only.
     """
@@ -126,7 +138,7 @@ def spread(x: torch.Tensor) -> torch.Tensor:
             with ExitStack() as stack:
                 for inner in reversed(around[place + 1 :]):
                     stack.enter_context(inner.lower())
-                zero = forward_ad.make_dual(_functorch._wrap_for_grad(zero, interpreter.level()), zero)
+                zero = make_dual(_functorch._wrap_for_grad(zero, interpreter.level()), zero)
             x = x + zero
     return x
 

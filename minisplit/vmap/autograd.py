@@ -4,13 +4,14 @@ Autograd runs a node of its graph only where a gradient arrives, which may diffe
 samples runs no function, for one. But the moves of the inputs, reversed, are collective. So all inputs come into a
 call through one node, and all outputs go out of it through another one, which leads to the first on every rank.
 
-Between the two lies the function's own graph, which is apart: the outputs' node runs it, by a call of autograd of its
-own. What fails in it on one rank is known there, before the inputs' node makes its moves, and all ranks raise it. A
-backward pass that is to be differentiated itself is a graph apart too, so this holds for derivatives of any order.
+Between the two lies the function's own graph, which is apart: the outputs' node runs it, by a call of autograd of
+its own. What fails in it on one rank is known there, before the inputs' node makes its moves, and all ranks raise
+it. A backward pass that is to be differentiated itself is a graph apart too, so this holds for derivatives of any
+order.
 
-Transforms of `torch.func` around a call, and forward mode, must see the function's own operations. For them each output
-is linked to the inputs' node by a token, a number without a meaning, of which every rank has a tangent, and the axes of
-a batch, where the inputs have them.
+Transforms of `torch.func` around a call, and forward mode, must see the function's own operations. For them each
+output is linked to the inputs' node by a token, a number without a meaning, of which every rank has a tangent, and
+the axes of a batch, where the inputs have them.
 
 Autograd runs the nodes that could run next in the reverse order of their making. So every rank runs the inputs'
 node after all nodes of its function, and the inputs' nodes of several calls in the same order.
@@ -47,8 +48,11 @@ from minisplit.core.storage import StoredArray
 from minisplit.core.transforms import (
     has_hooks,
     has_tangent,
+    has_tangent_within,
     in_batch_of,
+    is_batched,
     is_followed,
+    is_plain,
     is_transformed,
     keeps_graph,
     old_batch,
@@ -78,9 +82,9 @@ class InputMove(NamedTuple):
 class Entry:
     """How the inputs of a call came in.
 
-    `entered` are the tensors that came out of the inputs' node and require a gradient; `leaves` are the same ones for
-    the function, whose graph ends there. Both are empty if the graph is not apart, since more than gradients is
-    computed of the call.
+    `entered` are the tensors that came out of the inputs' node and require a gradient; `leaves` are the same ones
+    for the function, whose graph ends there. Both are empty if the graph is not apart, since more than gradients
+    is computed of the call.
     """
 
     token: torch.Tensor
@@ -99,9 +103,9 @@ def move_inputs(
 ) -> tuple[Entry | None, list[Any], list[torch.Tensor]]:
     """Return each input's shard under its target layout, and what `leave` needs if derivatives are to be computed.
 
-    If `traced`, gradients are to flow back to inputs, keyword arguments or `captured` tensors, or these have tangents
-    or batches. The keyword arguments are replaced by tensors that come out of the inputs' node. Those that stand for
-    the captured ones are returned as well.
+    If `traced`, gradients are to flow back to inputs, keyword arguments or `captured` tensors, or these have
+    tangents or batches. The keyword arguments are replaced by tensors that come out of the inputs' node. Those
+    that stand for the captured ones are returned as well.
 
     Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
     is read. Collective: one exchange if a shard must move, one agreement if a file is read.
@@ -166,8 +170,8 @@ def leave(
 ) -> list[torch.Tensor]:
     """Return the outputs of a call, from all of which a backward pass comes to the inputs' node, once.
 
-    `replicated` says which of them are the same on all ranks. If `root` is no None, some ranks have no samples, and
-    get these from that rank. Collective then: one broadcast for each.
+    `replicated` says which of them are the same on all ranks. If `root` is no None, some ranks have no samples,
+    and get these from that rank. Collective then: one broadcast for each.
     """
     results = list(shards)
     if entry.is_apart:
@@ -175,8 +179,9 @@ def leave(
         if places:
             part = _Part(comm, entry.leaves, [shards[i] for i in places])
             if has_hooks():
-                # For `torch.utils.checkpoint` the first look at what a graph has saved is when to compute it all again,
-                # with its collective calls. The function's graph may have saved nothing, as on a rank without samples.
+                # For `torch.utils.checkpoint` the first look at what a graph has saved is when to compute it all
+                # again, with its collective calls. The function's graph may have saved nothing, as on a rank
+                # without samples.
                 leaf = torch.zeros((), requires_grad=True)
                 part.anchor = leaf, leaf.exp()
             for i, x in zip(places, _Apart.apply(part, *entry.entered), strict=True):  # type: ignore[no-untyped-call]
@@ -200,9 +205,9 @@ def link(token: torch.Tensor, output: torch.Tensor, comm: Communication) -> torc
 class _Part:
     """A graph apart: its `leaves`, and its `outputs`, of which some may not depend on them.
 
-    `is_shared` says that a backward pass of it is a graph apart as well, which has nodes of this one. What they saved
-    must outlast a pass through either, since a pass may come to both. `anchor`, a leaf and an output that has saved
-    something, is for what happens at a look at that.
+    `is_shared` says that a backward pass of it is a graph apart as well, which has nodes of this one. What they
+    saved must outlast a pass through either, since a pass may come to both. `anchor`, a leaf and an output that
+    has saved something, is for what happens at a look at that.
     """
 
     comm: Communication
@@ -239,7 +244,7 @@ class _Part:
 
 
 class _Apart(torch.autograd.Function):
-    """The node of the outputs of a graph apart, whose backward pass runs that graph. All ranks fail in it, or none.
+    """The node of the outputs of a graph apart, whose backward pass runs it. All ranks fail in that, or none.
 
     Its inputs are the tensors that the leaves stand for.
     """
@@ -262,7 +267,8 @@ class _Apart(torch.autograd.Function):
             with _agreed(part.comm):
                 found = part.differentiate(gradients, create_graph=False)
             return None, *found
-        # For higher derivatives the backward pass is a graph apart, too. The zeros are the same inputs on all ranks.
+        # For higher derivatives the backward pass is a graph apart, too. The zeros are the same inputs on all
+        # ranks.
         given = [torch.zeros_like(x) if y is None else y for x, y in zip(part.outputs, gradients, strict=True)]
         with _agreed(part.comm):
             whole, put_back = zip(*map(old_batch, given), strict=True)
@@ -330,8 +336,8 @@ class _Enter(Collective):
 class _Link(Collective):
     """An output as it is, with an edge of the graph to the token beside its own.
 
-    The token is kept, for the backward pass of second derivatives. If all tensors were, the output would be too, and
-    autograd would forbid to change it in place, as `y += 1` does after a mapped call.
+    The token is kept, for the backward pass of second derivatives. If all tensors were, the output would be too,
+    and autograd would forbid to change it in place, as `y += 1` does after a mapped call.
     """
 
     comm: Communication
@@ -463,11 +469,14 @@ def check_gradients(outputs: Sequence[torch.Tensor], entry: Entry | None) -> Non
                 "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
                 "give it to the mapped function by keyword, or detach() it"
             )
-    if (entry is None or not has_tangent(entry.token)) and any(map(has_tangent, outputs)):
-        raise RuntimeError(
-            "func uses a tensor that has a tangent, in a way that minisplit cannot follow, so that ranks without "
-            "samples would have none: give it to the mapped function by keyword"
-        )
+    if is_plain():
+        return
+    for has, what in ((has_tangent_within, "a tangent"), (is_batched, "a batch of torch.vmap")):
+        if (entry is None or not has(entry.token)) and any(map(has, outputs)):
+            raise RuntimeError(
+                f"func uses a tensor that has {what}, in a way that minisplit cannot follow: ranks without "
+                "samples would have none: give it to the mapped function by keyword"
+            )
 
 
 def _move(tensors: Tensors, moves: Sequence[InputMove], comm: Communication) -> Tensors:

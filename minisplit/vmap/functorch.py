@@ -63,6 +63,16 @@ def levels() -> int:
     return len(get_interpreter_stack() or ())
 
 
+def mapped_levels(x: torch.Tensor) -> set[int]:
+    """The levels of `vmap` at which a tensor is mapped."""
+    levels = set()
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            levels.add(maybe_get_level(x))
+        x = get_unwrapped(x)
+    return levels
+
+
 # How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and
 # threads may be ranks.
 _eager_lock = threading.Lock()

@@ -627,7 +627,8 @@ def _complete(
     `reduced` is what this rank gives to the reduced outputs, if it is not among its `tensors`.
 
 
-    Collective where ranks without samples get a replicated output, unless `leave` gives it: one broadcast for each.
+    Collective where ranks without samples get a replicated output, unless `leave` gives it: one broadcast for
+    each.
     """
     comm, root, device = call.comm, call.batch.root, call.arrays[0].device
     reductions = {output.place: output for output in outputs.reductions}

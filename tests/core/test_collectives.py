@@ -234,3 +234,70 @@ def test_a_collective_that_keeps_its_tensors(comm: Comm, rank: int, size: int) -
         assert total.tolist() == [sum((r + 1) ** 2 for r in range(size))] * 2
         assert first.tolist() == [2.0 * (rank + 1)] * 2
         assert second.tolist() == [2.0] * 2
+
+
+def all_on_last(extent: int, size: int) -> ms.Layout:
+    return ms.Layout((extent, 3), 0, size, (*[0] * (size - 1), extent))
+
+
+def gather(shard: torch.Tensor, layout: ms.Layout, comm: Comm) -> torch.Tensor:
+    return redistribute(shard, layout, layout.with_split(None), comm)
+
+
+# Functions of a tensor of shape (5, 3) that all ranks have, with a result that all have, by one collective each.
+DIFFERENTIABLE: dict[str, Any] = {
+    "redistribute": lambda x, comm: gather(
+        redistribute(cut(x, comm), rows(comm), all_on_last(5, comm.size), comm), all_on_last(5, comm.size), comm
+    ),
+    "redistribute_all": lambda x, comm: gather(
+        redistribute_all([cut(x, comm), cut(x**2, comm)], [(rows(comm), all_on_last(5, comm.size))] * 2, comm)[1],
+        all_on_last(5, comm.size),
+        comm,
+    ),
+    "all_reduce": lambda x, comm: all_reduce(cut(x, comm).sum(0) ** 2, comm),
+    "all_reduce_gradient": lambda x, comm: all_reduce(
+        cut(x, comm).sum(0) * all_reduce_gradient(x.sum(0), comm), comm
+    ),
+    "broadcast": lambda x, comm: broadcast(all_reduce_gradient(x, comm)[1:2], (1, 3), 0, comm) ** 2,
+    "reverse_ranks": lambda x, comm: gather(
+        reverse_ranks(cut(x, comm), rows(comm), comm) ** 2,
+        rows(comm).with_counts((rows(comm).counts or ())[::-1]),
+        comm,
+    ),
+    "halo_exchange": lambda x, comm: all_reduce(
+        halo_exchange(cut(x, comm), rows(comm), [(0, 3)] * comm.size, comm).sum(0) ** 2, comm
+    ),
+    "scan": lambda x, comm: ms.cumulative_sum(ms.array(x, split=0), axis=0).resplit(None).larray,
+    "products before": lambda x, comm: ms.cumulative_prod(ms.array(x, split=0), axis=0).resplit(None).larray,
+    "extremes": lambda x, comm: ms.array(x, split=0).max(0).larray ** 2,
+    "variances": lambda x, comm: ms.array(x, split=0).var(0).larray,
+    "QR": lambda x, comm: ms.linalg.qr(ms.array(x, split=0))[1].larray,
+    "Q": lambda x, comm: ms.linalg.qr(ms.array(x, split=0))[0].resplit(None).larray,
+    "all to all": lambda x, comm: ms.sort(ms.array(x[:, 0], split=0)).resplit(None).larray ** 2,
+    "rows": lambda x, comm: ms.array(x, split=0)[ms.array([4, 0, 4])].resplit(None).larray ** 2,
+    "regroup": lambda x, comm: ms.reshape(ms.array(x, split=0), (3, 5)).resplit(None).larray ** 2,
+}
+
+
+def rows(comm: Comm) -> ms.Layout:
+    return ms.Layout((5, 3), 0, comm.size)
+
+
+def cut(x: torch.Tensor, comm: Comm) -> torch.Tensor:
+    return redistribute(x, rows(comm).with_split(None), rows(comm), comm)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradcheck_of_each_collective(comm: Comm, name: str) -> None:
+    """Numerical against analytical gradients, of first and second order, also for batches of gradients."""
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).requires_grad_()
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = DIFFERENTIABLE[name](x, comm)
+        return result
+
+    assert torch.autograd.gradcheck(function, x, check_batched_grad=True)
+    # By itself it draws the gradients that come in, which on each rank would be others.
+    result = function(x)
+    gradient = torch.linspace(-1, 2, result.numel(), dtype=x.dtype).reshape(result.shape).requires_grad_()
+    assert torch.autograd.gradgradcheck(function, x, gradient)

@@ -306,7 +306,7 @@ def fails_on(rank: int, when: str, comm: Comm) -> Any:
 def test_V29_a_backward_pass_that_fails_on_one_rank(comm: Comm, raises_alike: Any, kind: str) -> None:
     last = comm.size - 1
     sine = fails_on(last, "first", comm)
-    x, w = ms.array(values(4, 3), split=0), values(3).requires_grad_()
+    x, w = ms.array(values(4, 4), split=0), values(4).requires_grad_()
     x.larray.requires_grad_(kind in {"split", "moved"})
     if kind == "moved":
         (y,) = ms.vmap(lambda v: sine(v).sum(), in_dims=1)(x)
@@ -322,7 +322,9 @@ def test_V29_a_backward_pass_that_fails_on_one_rank(comm: Comm, raises_alike: An
         last = 0  # the rank from which a replicated output's gradient flows back
         sine = fails_on(last, "first", comm)
         (y,) = ms.vmap(lambda v, w: sine(w), out_dims=None)(x, w=w)
-    with raises_alike(ZeroDivisionError, f"rank {last} of {comm.size} failed while computing the gradients") as caught:
+    with raises_alike(
+        ZeroDivisionError, f"rank {last} of {comm.size} failed while computing the gradients"
+    ) as caught:
         y.larray.sum().backward()
     assert caught.value.rank == last
 

@@ -352,8 +352,20 @@ def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     # rank gets the factors of all.
     parts = all_reduce_gradient(gather_parts(part, comm), comm)
     # Not the first rows alone: on rank 0 there is none, and no gradient of a gradient would come from its product.
-    return torch.cat([parts[: comm.rank], torch.ones_like(parts[comm.rank :]) + 0 * parts[comm.rank :]]).prod(0)
+    is_before = torch.arange(comm.size, device=parts.device) < comm.rank
+    return torch.where(is_before.reshape(-1, *[1] * part.ndim), parts, 1).prod(0)
+
+
+def _product(shard: torch.Tensor, axis: int, keepdim: bool) -> torch.Tensor:
+    """Return products along an axis, as `torch.prod`, whose derivatives depend on the shard on every rank."""
+    if is_followed(shard):
+        # The tangent of a product of one number is that of the number, whatever that is: a rank with one would not
+        # come to the collective calls for the gradient of the tangent. So there is a second factor, of 1.
+        one = shard.sum(axis, keepdim=True)
+        one = torch.where(torch.ones_like(one, dtype=torch.bool), 1, one)
+        shard = cat([shard, one], axis)
+    return torch.prod(shard, axis, keepdim)
 
 
 _SUM = _Rule("cumulative_sum", torch.cumsum, torch.sum, _sums_before, torch.add, 0)
-_PRODUCT = _Rule("cumulative_prod", torch.cumprod, torch.prod, _products_before, torch.mul, 1)
+_PRODUCT = _Rule("cumulative_prod", torch.cumprod, _product, _products_before, torch.mul, 1)

@@ -238,7 +238,7 @@ def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: 
         # Pieces on both sides have the axes (long rows, short rows, columns), and their elements in the same
         # order.
         if own.shape[1] == period:
-            rows = shard.unflatten(0, (outer, shard.shape[0] // outer))[:, low:high]
+            rows = shard.view(outer, shard.shape[0] // outer, last - first, *more)[:, low:high]
             views.append(rows[:, :, left - first : right - first])
         elif high - low == 1:
             views.append(shard[:, None, low * period + left - start : low * period + right - start])

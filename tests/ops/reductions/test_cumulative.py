@@ -137,3 +137,12 @@ def test_gradients_of_running_sums_keep_small_numbers_beside_large_ones(size: in
     wanted = torch.arange(2.0 * size, 0, -1)
     wanted[0] = 1e8
     assert_close(ms.DNDarray(x.larray.grad, x.layout, x.comm), wanted, rtol=1e-6, atol=0)
+
+
+def test_products_with_gradients_are_those_without(comm: ms.Communication) -> None:
+    """Also of infinities, zeros and NaN, which a factor of 0 somewhere would change."""
+    whole = torch.tensor([2.0, torch.inf, 3.0, 0.0, -1.0, torch.nan, 1.0])
+    for x in (whole, whole[:4], whole[:1]):
+        with_gradient = ms.array(x.clone().requires_grad_(), split=0)
+        got = ms.cumulative_prod(with_gradient).resplit(None).larray.detach()
+        torch.testing.assert_close(got, x.cumprod(0), equal_nan=True)
