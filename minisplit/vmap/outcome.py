@@ -179,8 +179,8 @@ def agree_on_gradients(
 ) -> Outputs:
     """Return the outputs, with those requiring a gradient that do on any rank. Collective: one message.
 
-    `tensors` are those of this rank, None if it has no samples. In a graph apart they are to require a gradient where
-    those of any rank do.
+    `tensors` are those of this rank, None if it has no samples. In a graph apart they are to require a gradient
+    where those of any rank do.
     """
     mine = [0] * len(outputs.each) if tensors is None else [int(x.requires_grad) for x in tensors]
     anywhere = comm.agree(np.array(mine, dtype=np.int64))
