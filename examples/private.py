@@ -41,7 +41,7 @@ def clipped(image: torch.Tensor, label: torch.Tensor, parameters: Parameters) ->
 
 
 def train(images: ms.DNDarray, labels: ms.DNDarray) -> dict[str, ms.DNDarray]:
-    """Gradient descent by noisy sums, of 200 gradients at a time. Nothing else of the images leaves this function."""
+    """Gradient descent by noisy sums, of 200 gradients at a time. Nothing else of the images leaves it."""
     parameters = {name: ms.array(x) for name, x in NETWORK.named_parameters()}
     optimiser = torch.optim.SGD([x.larray for x in parameters.values()], lr=RATE, momentum=0.5)
     for _ in range(STEPS):
