@@ -112,7 +112,10 @@ class Peers:
         return pickle.loads(self.comm.broadcast_bytes(pickle.dumps(value), root))
 
     def allgather(self, value: object) -> list[Any]:
-        return [self.bcast(value, root) for root in range(self.size)]
+        import torch
+
+        own = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        return [pickle.loads(data.numpy().tobytes()) for data in self.comm.allgather(own)]
 
 
 @functools.cache

@@ -62,9 +62,9 @@ def on_mpi(ranks: int, *arguments: str) -> Part:
     return Part(count_ranks(ranks), ranks, arguments, settings, cores=min(ranks, CORES), length=70 + 20 * ranks)
 
 
-def on_torch(ranks: int) -> Part:
-    """Ranks that are processes of torch.distributed: they wait without keeping a core busy."""
-    arguments = ("-m", "not serial")
+def on_torch(ranks: int, *arguments: str) -> Part:
+    """Ranks that are processes of torch.distributed."""
+    arguments = ("-m", "not serial", *arguments)
     title = f"torch, {count_ranks(ranks)}"
     return Part(title, ranks, arguments, cores=min(ranks, CORES), engine="torch", length=100 + 30 * ranks)
 
@@ -80,13 +80,13 @@ def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "
     if not everything:
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
-    # Four ranks of MPI outnumber the cores, and so take longest. There run the tests of what makes MPI's calls by
-    # itself, and those of operations, which call it by way of that, on four threads.
+    # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
+    # what communicates by itself, and those of operations, which do by way of that, on four threads.
     several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 else ())) for ranks in counts]
     # One number of threads is enough where properties draw others.
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
-        once += map(on_torch, (2, 3))
+        once += [on_torch(2), on_torch(3, *OPERATIONS)]
     return [JOBS, EXAMPLES, POOL, *several, *once]
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
+from minisplit.core.graph_breaks import break_graphs
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved, plan
 from minisplit.core.transforms import (
@@ -197,6 +198,10 @@ class _Apply(torch.autograd.Function):
         outputs = tuple(apply(batched, *moved))
         has_batch = collective.has_batch([collective.is_one or dim is not None for dim in in_dims[1:]])
         return outputs, tuple(axis % x.ndim if has else None for x, has in zip(outputs, has_batch, strict=True))
+
+
+# Autograd calls its methods by itself, also out of compiled code.
+break_graphs([_Apply])
 
 
 def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose: Linear) -> torch.Tensor:

@@ -41,6 +41,7 @@ from minisplit.core.collectives import (
 )  # fmt: skip
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.graph_breaks import break_graphs
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
 from minisplit.core.pytree import pytree
@@ -281,6 +282,10 @@ class _Apart(torch.autograd.Function):
         higher = _Part(part.comm, [*leaves, *part.leaves], list(outputs), is_shared=True)
         results = _Apart.apply(higher, *whole, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return None, *[back(x) for back, x in zip(put_back, results, strict=True)]
+
+
+# Autograd calls its methods by itself, also out of compiled code.
+break_graphs([_Apart])
 
 
 @contextmanager

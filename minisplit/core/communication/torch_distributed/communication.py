@@ -43,6 +43,25 @@ _NATIVE["prod"], _NATIVE["max"] = _NATIVE["sum"], _NATIVE["min"]
 _TAG_CYCLE = 2**14
 
 
+@dataclass
+class _Grave:
+    """A process group that this rank has given up.
+
+    If it were gone at once, gloo would fail on ranks that are still in their last call.
+    """
+
+    group: Any
+    store: Store
+    size: int
+    is_known: bool = False
+
+    def is_given_up(self) -> bool:
+        """Whether all ranks have given it up. The first time it tells them that this one has."""
+        number = self.store.add("given up", 0 if self.is_known else 1)
+        self.is_known = True
+        return bool(number == self.size)
+
+
 class TorchCommunication(Communication):
     """The ranks of a process group of torch.distributed.
 
@@ -78,6 +97,9 @@ class TorchCommunication(Communication):
 
     # By which the watchdogs of other ranks hear that the job ends.
     channel: ClassVar[Channel | None] = None
+    # Here, since the module is empty when the interpreter ends.
+    grave: ClassVar[type[_Grave]] = _Grave
+    graves: ClassVar[list[_Grave]] = []
 
     def __init__(self, group: Any = None) -> None:
         if isinstance(group, dist.DeviceMesh):
@@ -116,7 +138,7 @@ class TorchCommunication(Communication):
     def _bury(self) -> None:
         """Give up the process group, once all ranks have."""
         if self._gloo is not None and self.size > 1:
-            _GRAVES.append(_Grave(self._gloo, self._store, self.size))
+            self.graves.append(self.grave(self._gloo, self._store, self.size))
         self._gloo = None
 
     def __repr__(self) -> str:
@@ -303,34 +325,12 @@ class TorchCommunication(Communication):
 _MADE: dict[str, int] = {}
 
 
-@dataclass
-class _Grave:
-    """A process group that this rank has given up.
-
-    If it were gone at once, gloo would fail on ranks that are still in their last call.
-    """
-
-    group: Any
-    store: Store
-    size: int
-    is_known: bool = False
-
-    def is_given_up(self) -> bool:
-        """Whether all ranks have given it up. The first time it tells them that this one has."""
-        number = self.store.add("given up", 0 if self.is_known else 1)
-        self.is_known = True
-        return bool(number == self.size)
-
-
-_GRAVES: list[_Grave] = []
-
-
 def clear_graves() -> None:
     """Let go of the process groups that all their ranks have given up."""
-    graves = _GRAVES[:]
+    graves = TorchCommunication.graves[:]
     kept = [grave for grave in graves if not grave.is_given_up()]
     # Others may have come meanwhile: communicators are given up whenever the interpreter finds that.
-    _GRAVES[: len(graves)] = kept
+    TorchCommunication.graves[: len(graves)] = kept
 
 
 def default_store() -> Any:
