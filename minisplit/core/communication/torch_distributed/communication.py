@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,9 +16,18 @@ import torch
 
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.job import Channel
-from minisplit.core.communication.protocol import RECORDS, TEXT_BYTES, Communication, Messages, Record
+from minisplit.core.communication.protocol import (
+    RECORDS,
+    TEXT_BYTES,
+    Call,
+    Communication,
+    Messages,
+    Record,
+    Result,
+)
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.communication.torch_distributed.library import Store, dist
+from minisplit.core.transforms import is_transformed, outside_transforms, unwrap
 
 # A slow rank must not end a job: what ends jobs is the watchdog. gloo must be given some limit.
 TIMEOUT = datetime.timedelta(days=365)
@@ -157,6 +166,14 @@ class TorchCommunication(Communication):
                 dist.PrefixStore("gloo", self._store), self.rank, self.size, TIMEOUT
             )
         return self._gloo
+
+    def _collective(self, call: Call, method: Callable[..., Result], *args: Any) -> Result:
+        # Within transforms of `torch.func` the tensors made here would be theirs, which have no memory.
+        if not is_transformed():
+            return super()._collective(call, method, *args)
+        with outside_transforms():
+            plain = [unwrap(x) if isinstance(x, torch.Tensor) else x for x in args]
+            return super()._collective(call, method, *plain)
 
     def _meet(self) -> None:
         """Do nothing: `_compare` has compared the calls, by an allgather."""
