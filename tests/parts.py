@@ -63,10 +63,10 @@ def on_mpi(ranks: int, *arguments: str) -> Part:
 
 
 def on_torch(ranks: int, *arguments: str) -> Part:
-    """Ranks that are processes of torch.distributed."""
+    """Ranks that are processes of torch.distributed: they wait without keeping a core busy."""
     arguments = ("-m", "not serial", *arguments)
     title = f"torch, {count_ranks(ranks)}"
-    return Part(title, ranks, arguments, cores=min(ranks, CORES), engine="torch", length=100 + 30 * ranks)
+    return Part(title, ranks, arguments, engine="torch", length=320 + 10 * ranks)
 
 
 def count_ranks(ranks: int) -> str:

@@ -127,7 +127,7 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
         lambda w: ROWS @ w**2,
     ),
     "matmul summed over": (
-        lambda w: (ms.array(ROWS, split=1) @ (cut(w) ** 2)).larray,
+        lambda w: whole(ms.array(ROWS, split=1) @ (cut(w) ** 2)),
         lambda w: ROWS @ w**2,
     ),
     "resplit": (

@@ -49,12 +49,14 @@ def from_dtensor(x: DTensor) -> DNDarray:
     Examples
     --------
     >>> import minisplit as ms
+    >>> import torch.distributed as dist
     >>> from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     >>> mesh = init_device_mesh("cpu", (1,))
     >>> x = ms.from_dtensor(distribute_tensor(torch.ones(6, 2), mesh, [Shard(0)]))
     >>> x.shape, x.split
     ((6, 2), 0)
-    >>> torch.distributed.destroy_process_group()
+    >>> dist.destroy_process_group()
     """
     from torch.distributed.tensor import DTensor, Replicate  # noqa: PLC0415 - takes 0.5 s
 

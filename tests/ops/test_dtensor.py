@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor, init_device_mesh
 
 import minisplit as ms
@@ -19,11 +17,8 @@ pytestmark = [] if os.environ.get("MINISPLIT_ENGINE") == "torch" else [pytest.ma
 
 
 @pytest.fixture(scope="module")
-def mesh() -> Iterator[Any]:
-    if not dist.is_initialized() and os.environ.get("MINISPLIT_ENGINE") != "torch":
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield init_device_mesh("cpu", (dist.get_world_size() if dist.is_initialized() else ms.WORLD.size,))
-    dist.destroy_process_group()
+def mesh(default_group: Any) -> Any:
+    return init_device_mesh("cpu", (default_group.size(),))
 
 
 WHOLE = torch.arange(60.0).reshape(10, 3, 2)

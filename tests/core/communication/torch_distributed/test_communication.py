@@ -6,7 +6,6 @@ Runs on ranks of torch.distributed. `tests/core/communication/test_protocol.py` 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,14 +28,10 @@ DTYPES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[Any]:
+@pytest.fixture
+def group(default_group: Any) -> Any:
     """The default group, which the program has made after minisplit was imported."""
-    dist.init_process_group(
-        "gloo", **({} if ON_TORCH else {"store": dist.HashStore(), "rank": 0, "world_size": 1})
-    )
-    yield dist.group.WORLD
-    dist.destroy_process_group()
+    return default_group
 
 
 @pytest.mark.parametrize("op", ["sum", "prod", "min", "max"])
