@@ -33,6 +33,8 @@ PAGES = {
     "testing": ("Testing", ("minisplit.testing",)),
     "more": ("Pictures, profiles and more", ("minisplit",)),
 }
+# Public names that are imported when they are asked for.
+LATE = ("MPICommunication", "TorchCommunication")
 SPACES = {"random": ms.random, "linalg": ms.linalg, "fft": ms.fft, "nn.utils": ms.nn.utils, "testing": ms.testing}
 
 
@@ -40,7 +42,7 @@ def public_names() -> Iterator[tuple[str, str]]:
     """Yield each public function and class under its shortest name, with the module that makes it."""
     seen: set[int] = set()
     for space, module in {"": ms, **SPACES}.items():
-        for name in module.__all__:
+        for name in (*module.__all__, *LATE * (module is ms)):
             thing = getattr(module, name)
             if id(thing) in seen or not (inspect.isroutine(thing) or inspect.isclass(thing)):
                 continue

@@ -76,7 +76,7 @@ WHOLE: dict[str, Callable[..., Any]] = {
     "swapaxes": torch.swapaxes,
     "moveaxis": torch.moveaxis,
     # Extents that tell the axes apart.
-    "rollaxis": lambda x, *to: x.permute([n - 1 for n in np.rollaxis(np.empty((1, 2, 3)), *to).shape]),
+    "rollaxis": lambda x, *to: x.permute([n - 1 for n in np.rollaxis(np.empty(range(1, x.ndim + 1)), *to).shape]),
     "expand_dims": expand_dims,
     "squeeze": lambda x, axis=None: x.squeeze() if axis is None else x.squeeze(axis),
     "reshape": lambda x, shape: x.reshape(shape),

@@ -42,6 +42,7 @@ def calls(draw: hyp.DrawFn) -> tuple[Whole, str, tuple[Any, ...]]:
         "transpose": hyp.tuples(order),
         "swapaxes": hyp.tuples(axes, axes),
         "moveaxis": hyp.tuples(order, order),
+        "rollaxis": hyp.tuples(axes, hyp.integers(-ndim, ndim)),
         "expand_dims": hyp.tuples(hyp.integers(-ndim - 1, ndim)),
         "squeeze": hyp.just((ones,)),
         "reshape": reshapings(shape),
