@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
-from minisplit.core.graph_breaks import break_graphs
+from minisplit.core.graph_breaks import never_compiled
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved, plan
 from minisplit.core.transforms import (
@@ -139,6 +139,7 @@ def is_differentiable(x: torch.Tensor) -> bool:
     return x.is_floating_point() or x.is_complex()
 
 
+@never_compiled
 class _Apply(torch.autograd.Function):
     """The one autograd function of minisplit: a collective, and its gradient."""
 
@@ -198,10 +199,6 @@ class _Apply(torch.autograd.Function):
         outputs = tuple(apply(batched, *moved))
         has_batch = collective.has_batch([collective.is_one or dim is not None for dim in in_dims[1:]])
         return outputs, tuple(axis % x.ndim if has else None for x, has in zip(outputs, has_batch, strict=True))
-
-
-# Autograd calls its methods by itself, also out of compiled code.
-break_graphs([_Apply])
 
 
 def linear(tensor: torch.Tensor, comm: Communication, forward: Linear, transpose: Linear) -> torch.Tensor:

@@ -32,6 +32,12 @@ def break_graphs(namespaces: Iterable[types.ModuleType | type]) -> None:
                 break_graphs([value])
 
 
+def never_compiled(namespace: type[Any]) -> type[Any]:
+    """Decorate a class whose methods autograd calls by itself, also out of compiled code."""
+    break_graphs([namespace])
+    return namespace
+
+
 def break_graph(function: Any) -> None:
     """Let a function, and all that it calls, run as it is written, also in code that is compiled."""
     # The compiler reads this where it would go on into the function.

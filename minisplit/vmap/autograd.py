@@ -41,7 +41,7 @@ from minisplit.core.collectives import (
 )  # fmt: skip
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.graph_breaks import break_graphs
+from minisplit.core.graph_breaks import never_compiled
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
 from minisplit.core.pytree import pytree
@@ -244,6 +244,7 @@ class _Part:
         return in_batch_of([x for x in gradients if x is not None], own)
 
 
+@never_compiled
 class _Apart(torch.autograd.Function):
     """The node of the outputs of a graph apart, whose backward pass runs it. All ranks fail in that, or none.
 
@@ -282,10 +283,6 @@ class _Apart(torch.autograd.Function):
         higher = _Part(part.comm, [*leaves, *part.leaves], list(outputs), is_shared=True)
         results = _Apart.apply(higher, *whole, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return None, *[back(x) for back, x in zip(put_back, results, strict=True)]
-
-
-# Autograd calls its methods by itself, also out of compiled code.
-break_graphs([_Apart])
 
 
 @contextmanager

@@ -41,8 +41,14 @@ SRUN = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}
     ],
     ids=str,
 )
-def test_the_choice(environ: dict[str, str], engine: str) -> None:
+def test_the_choice(environ: dict[str, str], engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
     assert choose_engine(environ) == engine
+
+
+def test_a_program_that_has_imported_MPI_means_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", sys)
+    assert (choose_engine({}), choose_engine(TORCHRUN)) == ("mpi", "torch")
 
 
 def test_a_name_that_is_none() -> None:
