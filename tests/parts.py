@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import job
 from job import Result
@@ -84,10 +84,12 @@ def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "
     # what communicates by itself, and those of operations, which do by way of that, on four threads.
     several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 else ())) for ranks in counts]
     # One number of threads is enough where properties draw others.
+    # Those by torchrun need no MPI.
+    jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, "--ignore", "tests/test_torch_jobs.py"))
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
-        once += [on_torch(2), on_torch(3, *OPERATIONS)]
-    return [JOBS, EXAMPLES, POOL, *several, *once]
+        once += [on_torch(2), on_torch(3, *OPERATIONS, "--ignore", "tests/io")]
+    return [jobs, EXAMPLES, POOL, *several, *once]
 
 
 def test(

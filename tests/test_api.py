@@ -74,6 +74,7 @@ def test_methods_are_written_in_the_class() -> None:
             assert function.__doc__ or name.startswith("_")
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_is_in_the_documentation(name):
     docs = Path(ms.__file__).parent.parent / "docs"

@@ -269,6 +269,7 @@ MISMATCHES = [
         "#2 of the communicator of ranks ., ., .* has left",
     ),
     (2, "p = comm.split(0)\np.agree(ONE)\n(p if rank else comm).agree(ONE)", "ranks wait for each other: .* 0, 1"),
+    (2, "p = comm.split(0)\n(p if rank else comm).agree(ONE)", "ranks wait for each other: .* 0, 1"),
     (2, "if rank: comm.split(0).agree(ONE)\nelse: comm.split(0)\nwait()", "rank 0 has dropped the communicator"),
     (2, "p = comm.split(0)\np.free() if rank else p.agree(ONE)", "agree.* here, free there"),
     (4, "half.allreduce(torch.ones(1)) if rank < 2 else half.broadcast(torch.ones(9), 1)\nwait()", "of ranks"),

@@ -310,8 +310,11 @@ class Watchdog(threading.Thread):
             return _Missing(rank, name, number, made, not has_left)
         # It will not make it as long as the thread that would do so waits in another one.
         thread = next((comm._thread for comm in list(self._live) if _name(comm) == name), None)
+        others = {each.ident for each in threading.enumerate() if each is not self}
         for comm, wait in self._waits.items():
-            if wait.seconds >= PATIENCE and _name(comm) > 0 and comm._thread == thread:
+            # On a communicator that nobody has used yet it may be any thread, but where there is only one.
+            is_blocked = comm._thread == thread or (thread is None and others == {comm._thread})
+            if wait.seconds >= PATIENCE and _name(comm) > 0 and is_blocked:
                 return _Blocked(rank, name, number, (_name(comm), wait.number))
         return None
 
