@@ -118,7 +118,7 @@ class Venv:
         if choice == "auto":
             # That of this machine, if `python -m minisplit` finds one that starts jobs of so many ranks. Debian's
             # MPICH, for one, does not: its library has a name that mpi4py's wheel does not look for.
-            command = [str(self.python), "-m", "minisplit", "info", "-n", str(ranks)]
+            command = [str(self.python), "-m", "minisplit", "info", "--engine", "mpi", "-n", str(ranks)]
             info = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
             if info.returncode == 0:
                 return {"system MPI": {}}
