@@ -112,7 +112,7 @@ def test_the_oldest_versions_are_the_lowest_that_are_declared() -> None:
 
 
 def test_the_mpi_of_the_machine_is_taken_where_it_works(venv: dev.Venv, steps: list[str]) -> None:
-    program(venv.python, '[ "$*" = "-m minisplit info -n 3" ]')
+    program(venv.python, '[ "$*" = "-m minisplit info --engine mpi -n 3" ]')
     assert venv.mpi("auto", 3) == {"system MPI": {}}
     assert steps == []
 
