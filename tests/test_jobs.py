@@ -334,6 +334,13 @@ for turn, be_slow in enumerate(slow):
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.parametrize("size", [6, 6_000_000])
+def test_J3_the_first_call_is_an_exchange_in_which_a_rank_has_no_part(run, size):
+    """All ranks make minisplit's communicator in it."""
+    done = run(3, f"x = ms.arange({size}, split=0)\nx.redistribute([{size} // 2, {size} // 6, {size} // 3])")
+    assert (done.status, done.err) == (0, "")
+
+
 def test_J3_a_rank_that_has_done_its_part_may_leave(run):
     program = """
 if rank: time.sleep(2)

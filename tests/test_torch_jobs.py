@@ -47,6 +47,13 @@ def test_a_job_that_ends_well_says_nothing(run: Callable[..., Ended]) -> None:
     assert done.out == "(6,)\n" * 3
 
 
+@pytest.mark.parametrize("end", ["", "part.free()"])
+def test_J3_the_first_call_is_an_exchange_in_which_a_rank_has_no_part(run: Callable[..., Ended], end: str) -> None:
+    """All ranks make the process group in it."""
+    done = run(3, f"part = comm.split(0)\nms.arange(6, split=0, comm=part).redistribute([3, 1, 2])\n{end}")
+    assert (done.status, done.err) == (0, "")
+
+
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run: Callable[..., Ended]) -> None:
     done = run(3, "if rank == 1: raise ValueError('spilled')\nwait()")
     assert done.status != 0

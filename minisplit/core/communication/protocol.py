@@ -167,7 +167,8 @@ class Communication(ABC):
 
         Communication
         -------------
-        Collective: one exchange. A rank that neither sends nor receives waits for nobody.
+        Collective: one exchange. A rank that neither sends nor receives waits for nobody, but in the first call
+        on a communicator.
         """
         check_messages(send, recv, self.rank, self.size)
         if self.size > 1:

@@ -139,8 +139,9 @@ class MPICommunication(Communication):
         # Every rank counts its exchanges, also those in which it has no part: so a message can only be taken for
         # the exchange it was sent in, where a rank runs ahead of its peers.
         self._tag = (self._tag + 1) % _TAG_CYCLE
+        mpi = self.mpi  # which all ranks make in their first call, also one without a part in it
         if send or recv:
-            exchange = Exchange(self.mpi, self._tag, self.cuda_aware, self._wait, self._wait_for_some)
+            exchange = Exchange(mpi, self._tag, self.cuda_aware, self._wait, self._wait_for_some)
             exchange.run(self._by_distance(send, +1), self._by_distance(recv, -1))
 
     def _by_distance(self, pieces: Messages, step: int) -> Messages:

@@ -181,15 +181,16 @@ class TorchCommunication(Communication):
     def _exchange(self, send: Messages, recv: Messages) -> None:
         # Every rank counts its exchanges, also those in which it has no part: see `MPICommunication`.
         self._tag = (self._tag + 1) % _TAG_CYCLE
+        gloo = self.gloo  # which all ranks make in their first call, also one without a part in it
         works, landed = [], []
         # Receives come first, so that what comes has a place.
         for peer, piece in self._by_distance(recv, -1):
             buffer = piece if _is_plain(piece) else torch.empty(piece.shape, dtype=piece.dtype)
             landed.append((piece, buffer))
-            works.append(self.gloo.recv([_as_bytes(buffer)], peer, self._tag))
+            works.append(gloo.recv([_as_bytes(buffer)], peer, self._tag))
         # Kept until they are sent.
         packed = [(peer, _packed(piece)) for peer, piece in self._by_distance(send, +1)]
-        works += [self.gloo.send([_as_bytes(piece)], peer, self._tag) for peer, piece in packed]
+        works += [gloo.send([_as_bytes(piece)], peer, self._tag) for peer, piece in packed]
         for work in works:
             work.wait()
         for piece, buffer in landed:
