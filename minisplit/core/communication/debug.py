@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import torch
 
+from minisplit.core.communication.buffers import as_bytes
 from minisplit.core.error_text import ranks_named, short_list
 from minisplit.core.transforms import outside_transforms, unwrap
 
@@ -140,10 +141,7 @@ def checksum(value: torch.Tensor | str) -> int:
         with outside_transforms():
             host = unwrap(value).detach().cpu().resolve_conj().resolve_neg().contiguous()
             text = f"{host.dtype} {tuple(host.shape)}"
-            # torch calls a tensor of one element contiguous whatever its stride, but does not view it as bytes
-            # with stride 0.
-            if host.numel():
-                data = host.as_strided((host.numel(),), (1,)).view(torch.uint8).numpy()
+            data = as_bytes(host).numpy()
     digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=8)
     digest.update(data)
     return int.from_bytes(digest.digest()) >> 1  # a record holds signed integers of 64 bits

@@ -762,9 +762,12 @@ class Communication(ABC):
         """The ranks by their numbers among all of the job; none where not all of them are of this job."""
         return ()
 
-    @abstractmethod
-    def _meet(self) -> None:
+    def _meet(self) -> None:  # noqa: B027 - `_compare` compares the calls of most forms
         """Wait for the other ranks, if `_compare` did not compare the calls."""
+
+    def _by_distance(self, pieces: Messages, step: int) -> Messages:
+        """Order by distance from this rank, so that not every rank sends to rank 0 first."""
+        return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 
     def _claim(self) -> None:
         """Make this thread the one that makes the calls, or raise RuntimeError."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from minisplit.core.communication.buffers import broadcast_buffer
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.job import Channel, Job
 from minisplit.core.communication.protocol import Communication, Messages, Record
@@ -27,9 +28,6 @@ class SingleCommunication(Communication):
     def __repr__(self) -> str:
         return "<SingleCommunication rank 0 of 1>"
 
-    def _meet(self) -> None:
-        pass
-
     def _exchange(self, send: Messages, recv: Messages) -> None:
         pass
 
@@ -40,7 +38,7 @@ class SingleCommunication(Communication):
         pass
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
-        return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+        return broadcast_buffer(tensor, is_root=True, cuda_aware=True)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
         return data

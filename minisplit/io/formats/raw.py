@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minisplit.core.communication.buffers import as_bytes
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.files import file_version
@@ -66,11 +67,11 @@ class RawReader(OpenFile, Reader):
         shape, box = (self.shape[::-1], box[::-1]) if self._fortran else (self.shape, box)
         part = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
         if part.numel():
-            self._read_pieces(_bytes(part), shape, box)
+            self._read_pieces(as_bytes(part).numpy(), shape, box)
         if self._swapped:
             # Of a complex number the bytes of each part: it is two numbers.
             word = part.element_size() // (1 + part.dtype.is_complex)
-            _bytes(part).view(f"u{word}").byteswap(inplace=True)
+            as_bytes(part).numpy().view(f"u{word}").byteswap(inplace=True)
         return part.permute(list(reversed(range(part.ndim)))).contiguous() if self._fortran else part
 
     def _read_pieces(self, target: NDArray[np.uint8], shape: Shape, box: Box) -> None:
@@ -111,7 +112,7 @@ class RawWriter(OpenFile, Writer):
     def write(self, box: Box, part: torch.Tensor) -> None:
         if not part.numel():
             return
-        source = _bytes(part.contiguous())
+        source = as_bytes(part.contiguous()).numpy()
         starts, length = pieces(self._shape, box, part.element_size())
         for i, start in enumerate(starts.tolist()):
             write_at(self._file.fileno(), source[i * length : (i + 1) * length], self._offset + start)
@@ -173,11 +174,3 @@ def transposed_layout(layout: Layout) -> Layout:
     """Return the layout of the array with its axes in reverse order."""
     split = None if layout.split is None else layout.ndim - 1 - layout.split
     return Layout(layout.shape[::-1], split, layout.ranks, layout.ragged)
-
-
-def _bytes(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    """Return the memory of a contiguous tensor."""
-    # Not `view`, as torch calls one element contiguous with any stride, such as x[::2] of two elements has, but
-    # refuses to view it as bytes.
-    memory: NDArray[np.uint8] = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
-    return memory

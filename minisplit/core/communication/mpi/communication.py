@@ -11,10 +11,11 @@ from typing import cast
 import numpy as np
 import torch
 
+from minisplit.core.communication.buffers import broadcast_buffer, is_accessible, send_buffer
 from minisplit.core.communication.debug import describe_call
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.mpi.datatypes import memory, messages, piece_types, reduction
-from minisplit.core.communication.mpi.exchange import Exchange, is_accessible, new_buffer, send_buffer
+from minisplit.core.communication.mpi.exchange import Exchange
 from minisplit.core.communication.mpi.handles import MPIHandle
 from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import TEXT_BYTES, Call, Communication, Messages, Record
@@ -125,9 +126,6 @@ class MPICommunication(Communication):
                 self._handle.choose_name()
         return self._duplicate
 
-    def _meet(self) -> None:
-        """Do nothing: `_compare` has compared the calls, by an allgather."""
-
     def _explain(self, error: Exception, call: Call) -> None:
         if isinstance(error, MPI.Exception):
             error.add_note(
@@ -143,10 +141,6 @@ class MPICommunication(Communication):
         if send or recv:
             exchange = Exchange(mpi, self._tag, self.cuda_aware, self._wait, self._wait_for_some)
             exchange.run(self._by_distance(send, +1), self._by_distance(recv, -1))
-
-    def _by_distance(self, pieces: Messages, step: int) -> Messages:
-        """Order by distance from this rank, so that not every rank sends to rank 0 first."""
-        return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 
     def _wait(self, requests: list[MPI.Request]) -> None:
         """Wait for all requests."""
@@ -180,12 +174,7 @@ class MPICommunication(Communication):
         self.mpi.Exscan((memory(tensor), datatype), (memory(result), datatype), operation)
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
-        if self.rank == root:
-            buffer = send_buffer(tensor, self.cuda_aware)
-            if buffer.data_ptr() == tensor.data_ptr():  # the result is no view of the argument
-                buffer = buffer.clone()
-        else:
-            buffer = new_buffer(tensor, self.cuda_aware)
+        buffer = broadcast_buffer(tensor, self.rank == root, self.cuda_aware)
         for message in messages(buffer):
             self.mpi.Bcast(message, root)
         return buffer.to(tensor.device)

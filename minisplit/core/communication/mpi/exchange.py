@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from minisplit.core.communication.buffers import is_accessible, is_plain, new_buffer, synchronise
 from minisplit.core.communication.mpi.datatypes import memory
 from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import Messages
@@ -61,7 +62,7 @@ class Exchange:
         """Start the next chunks of a queue, until its staging buffers are in use."""
         while queue.chunks:
             chunk = queue.chunks[0]
-            if _is_plain(chunk) and is_accessible(chunk, self.cuda_aware):
+            if is_plain(chunk) and is_accessible(chunk, self.cuda_aware):
                 synchronise(chunk)
                 self._direct.append(self._request(queue, chunk))
             elif not queue.buffers:
@@ -131,38 +132,3 @@ def split_into_chunks(piece: torch.Tensor, limit: int) -> Iterator[torch.Tensor]
     axis = next(axis for axis, n in enumerate(piece.shape) if n > 1)
     for part in torch.split(piece, max(1, piece.shape[axis] * limit // size), axis):
         yield from split_into_chunks(part, limit)
-
-
-def is_accessible(tensor: torch.Tensor, cuda_aware: bool) -> bool:
-    """Whether MPI can read and write the memory of a tensor."""
-    return cuda_aware or tensor.device.type == "cpu"
-
-
-def new_buffer(like: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
-    """Contiguous memory for as many elements as `like` has, which MPI can read and write."""
-    if is_accessible(like, cuda_aware):
-        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    # From pinned memory a GPU copies without a second copy by the driver.
-    return torch.empty(like.shape, dtype=like.dtype, pin_memory=torch.cuda.is_available())
-
-
-def send_buffer(source: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
-    """A tensor as contiguous memory that MPI can read: itself where it is that."""
-    packed = source.detach().resolve_conj().resolve_neg().contiguous()
-    if packed.device.type == "cpu":
-        return packed
-    if not cuda_aware:
-        return new_buffer(packed, cuda_aware).copy_(packed)
-    synchronise(packed)
-    return packed
-
-
-def synchronise(tensor: torch.Tensor) -> None:
-    """Wait until a GPU has computed what MPI is to read, or has read what MPI is to write."""
-    if tensor.device.type == "cuda":
-        torch.cuda.current_stream(tensor.device).synchronize()
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether the memory of a tensor is its elements in order, and no conjugate or negative of them."""
-    return tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())

@@ -7,13 +7,21 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from minisplit.core.communication.buffers import (
+    as_bytes,
+    broadcast_buffer,
+    is_accessible,
+    is_plain,
+    new_buffer,
+    send_buffer,
+)  # fmt: skip
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.job import Channel
 from minisplit.core.communication.protocol import (
@@ -175,32 +183,28 @@ class TorchCommunication(Communication):
             plain = [unwrap(x) if isinstance(x, torch.Tensor) else x for x in args]
             return super()._collective(call, method, *plain)
 
-    def _meet(self) -> None:
-        """Do nothing: `_compare` has compared the calls, by an allgather."""
-
     def _exchange(self, send: Messages, recv: Messages) -> None:
         # Every rank counts its exchanges, also those in which it has no part: see `MPICommunication`.
         self._tag = (self._tag + 1) % _TAG_CYCLE
         gloo = self.gloo  # which all ranks make in their first call, also one without a part in it
         works, landed = [], []
         # Receives come first, so that what comes has a place.
-        for peer, piece in self._by_distance(recv, -1):
-            buffer = piece if _is_plain(piece) else torch.empty(piece.shape, dtype=piece.dtype)
+        for peer, piece in self._by_distance(_with_elements(recv), -1):
+            in_place = is_plain(piece) and is_accessible(piece, cuda_aware=False)
+            buffer = piece if in_place else new_buffer(piece, cuda_aware=False)
             landed.append((piece, buffer))
-            works.append(gloo.recv([_as_bytes(buffer)], peer, self._tag))
+            works.append(gloo.recv([as_bytes(buffer)], peer, self._tag))
         # Kept until they are sent.
-        packed = [(peer, _packed(piece)) for peer, piece in self._by_distance(send, +1)]
-        works += [gloo.send([_as_bytes(piece)], peer, self._tag) for peer, piece in packed]
+        packed = [
+            (peer, send_buffer(piece, cuda_aware=False))
+            for peer, piece in self._by_distance(_with_elements(send), +1)
+        ]
+        works += [gloo.send([as_bytes(piece)], peer, self._tag) for peer, piece in packed]
         for work in works:
             work.wait()
         for piece, buffer in landed:
             if buffer is not piece:
                 piece.copy_(buffer)
-
-    def _by_distance(self, pieces: Messages, step: int) -> Messages:
-        """Order by distance from this rank, so that not every rank sends to rank 0 first. Empty ones stay."""
-        pieces = [piece for piece in pieces if piece[1].numel()]
-        return sorted(pieces, key=lambda piece: step * (piece[0] - self.rank) % self.size)
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         if not total.numel():
@@ -223,7 +227,7 @@ class TorchCommunication(Communication):
     def _gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """The ranks' contiguous tensors of one shape, as rows."""
         rows = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype)
-        self.gloo.allgather([list(_as_bytes(rows).view(self.size, -1))], [_as_bytes(tensor)]).wait()
+        self.gloo.allgather([list(as_bytes(rows).view(self.size, -1))], [as_bytes(tensor)]).wait()
         return rows
 
     def _reduce_shares(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
@@ -260,16 +264,11 @@ class TorchCommunication(Communication):
             step *= 2
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
-        if self.rank == root:
-            buffer = _packed(tensor)
-            if buffer.data_ptr() == tensor.data_ptr():  # the result is no view of the argument
-                buffer = buffer.clone()
-        else:
-            buffer = torch.empty(tensor.shape, dtype=tensor.dtype)
+        buffer = broadcast_buffer(tensor, self.rank == root, cuda_aware=False)
         if buffer.numel():
             options = dist.BroadcastOptions()
             options.rootRank, options.rootTensor = root, 0
-            self.gloo.broadcast([_as_bytes(buffer)], options).wait()
+            self.gloo.broadcast([as_bytes(buffer)], options).wait()
         return buffer.to(tensor.device)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
@@ -356,29 +355,10 @@ def default_store() -> Any:
     return dist.distributed_c10d._get_default_store()
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether gloo can use the memory of a tensor: its elements in order, on the host, none conjugated."""
-    on_host = tensor.device.type == "cpu"
-    return on_host and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
-
-
-def _packed(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor as contiguous memory of the host: itself where it is that."""
-    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-
-
-def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a contiguous tensor: gloo lacks some dtypes, and 8 bits have all it needs."""
-    # A tensor of one element is contiguous with any strides, which `view` would refuse.
-    return tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+def _with_elements(pieces: Messages) -> Messages:
+    return [piece for piece in pieces if piece[1].numel()]
 
 
 def _fold(rows: torch.Tensor, op: ReduceOp | MergeOp) -> torch.Tensor:
     """Reduce rows in their order."""
     return torch.from_numpy(np.asarray(functools.reduce(RULES[op], rows.numpy())))
-
-
-def gathered_numbers(store: Store, name: str, rank: int, ranks: Iterable[int], number: int) -> list[int]:
-    """Return the ranks' numbers, by way of their store. Collective."""
-    store.set(f"{name}/{rank}", str(number))
-    return [int(text) for text in store.multi_get([f"{name}/{other}" for other in ranks])]

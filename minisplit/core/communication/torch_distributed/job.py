@@ -15,7 +15,6 @@ from minisplit.core.communication.torch_distributed.communication import (
     TIMEOUT,
     TorchCommunication,
     default_store,
-    gathered_numbers,
 )
 from minisplit.core.communication.torch_distributed.library import dist
 
@@ -40,7 +39,9 @@ class TorchJob(Job):
         return TorchCommunication.channel
 
     def gather(self, number: int) -> list[int]:
-        return gathered_numbers(self._store, "cores", self.world.rank, range(self.world.size), number)
+        self._store.set(f"cores/{self.world.rank}", str(number))
+        texts = self._store.multi_get([f"cores/{rank}" for rank in range(self.world.size)])
+        return [int(text) for text in texts]
 
     def is_over(self) -> bool:
         return False
