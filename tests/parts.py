@@ -83,9 +83,9 @@ def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "
     # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
     # what communicates by itself, and those of operations, which do by way of that, on four threads.
     several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 else ())) for ranks in counts]
-    # One number of threads is enough where properties draw others.
-    # Those by torchrun need no MPI.
+    # Jobs of torchrun need no MPI.
     jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, "--ignore", "tests/test_torch_jobs.py"))
+    # One number of threads is enough where properties draw others.
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
         once += [on_torch(2), on_torch(3, *OPERATIONS, "--ignore", "tests/io")]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from minisplit.core.communication.job import Channel
 from minisplit.core.communication.torch_distributed.library import Store, dist
+
+# Seconds for which the first rank waits at its end for those that have left their programs as well.
+LAST_WORDS = 10.0
 
 
 class StoreChannel(Channel):
@@ -50,10 +54,12 @@ class StoreChannel(Channel):
         return bool(left == self.size)
 
     def close(self) -> None:
-        # The process that has the store must not be gone before the others have read that all have left.
-        self._ask(lambda: self._store.add("closed", 1))
-        while self.rank == 0 and self._ask(lambda: self._store.add("closed", 0)) < self.size:
-            pass
+        # The process that has the store must not be gone before the others have read that all have left. One
+        # that is killed before it has says nothing.
+        closed, ends = self._ask(lambda: self._store.add("closed", 1)), time.monotonic() + LAST_WORDS
+        while self.rank == 0 and closed < self.size and time.monotonic() < ends:
+            time.sleep(0.01)
+            closed = self._ask(lambda: self._store.add("closed", 0))
 
     def _ask(self, question: Any) -> Any:
         """Ask the store. Where it is gone, so is the process that had it, and the job has ended."""

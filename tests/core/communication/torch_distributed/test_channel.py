@@ -6,6 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from minisplit.core.communication.job import ASK, END, TELL
+from minisplit.core.communication.torch_distributed import channel
 from minisplit.core.communication.torch_distributed.channel import StoreChannel
 
 pytestmark = pytest.mark.serial
@@ -28,6 +29,11 @@ def test_all_hear_of_the_end() -> None:
     channels = [StoreChannel(store, rank, 3) for rank in range(3)]
     channels[1].end_others()
     assert [channel.has_come(END) for channel in channels] == [True, False, True]
+
+
+def test_the_first_rank_does_not_wait_for_ever_for_one_that_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "LAST_WORDS", 0.05)
+    StoreChannel(dist.HashStore(), 0, 2).close()
 
 
 def test_all_have_left_once_the_last_one_has() -> None:
