@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
+from minisplit.core.dtypes import is_inexact
 from minisplit.core.graph_breaks import never_compiled
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved, plan
@@ -134,11 +135,6 @@ def _repeat(x: torch.Tensor, axis: int, size: int) -> torch.Tensor:
     return x.unsqueeze(axis).expand((size, *x.shape) if axis == 0 else (*x.shape, size))
 
 
-def is_differentiable(x: torch.Tensor) -> bool:
-    """Whether a tensor has a dtype in which there are derivatives."""
-    return x.is_floating_point() or x.is_complex()
-
-
 @never_compiled
 class _Apply(torch.autograd.Function):
     """The one autograd function of minisplit: a collective, and its gradient."""
@@ -155,8 +151,8 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
         ctx.collective, *tensors = inputs
-        ctx.mark_non_differentiable(*[x for x in output if not is_differentiable(x)])
-        ctx.are_differentiable = [is_differentiable(x) for x in output]
+        ctx.mark_non_differentiable(*[x for x in output if not is_inexact(x.dtype)])
+        ctx.are_differentiable = [is_inexact(x.dtype) for x in output]
         if ctx.collective.keeps_tensors:
             kept = ctx.collective.keep(tensors, output)
             ctx.save_for_backward(*kept)
@@ -412,6 +408,20 @@ def all_to_all(
         return all_to_all(gradient, recv_counts, send_counts, axis, comm, purpose)
 
     return linear(blocks, comm, exchange, send_back)
+
+
+def join_elements(tensors: Tensors) -> torch.Tensor:
+    """The elements of tensors of one dtype, one after the other, for one message in place of several."""
+    return torch.cat([x.reshape(-1) for x in tensors])
+
+
+def cut_elements(joined: torch.Tensor, like: Tensors) -> list[torch.Tensor]:
+    """Undo `join_elements`. Of several each has memory of its own: else one would keep all of them alive."""
+    pieces = [
+        piece.reshape(x.shape)
+        for piece, x in zip(torch.split(joined, [x.numel() for x in like]), like, strict=True)
+    ]
+    return pieces if len(pieces) == 1 else [piece.clone() for piece in pieces]
 
 
 def cat(pieces: Tensors, axis: int) -> torch.Tensor:

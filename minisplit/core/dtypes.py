@@ -31,6 +31,12 @@ TORCH_INTS = {
     for dtype in ALL_DTYPES
     for ints in (INTEGERS.get(dtype, INTEGERS[torch.int64]),)
 }
+# The dtypes in which halves are added up: 2048 + 1 is 2048 in float16.
+WIDER_HALVES = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
 _CODES = {dtype: code for code, dtype in enumerate(ALL_DTYPES)}
 
 
@@ -60,6 +66,11 @@ def sanitize_dtype(dtype: Any) -> torch.dtype | None:
         "dtype must be a dtype of torch, such as torch.float32, one of NumPy that torch has, the name of one, "
         f"bool, int, float, complex or None, got {short_repr(dtype)}"
     )
+
+
+def is_inexact(dtype: torch.dtype) -> bool:
+    """Whether numbers of a dtype can have fractions, and gradients."""
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def nearest_float(number: int) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.dtypes import is_inexact
 from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import equal
@@ -59,7 +60,7 @@ def vander(x: DNDarray, N: int | None = None, /, increasing: bool = False) -> DN
     if as_dndarray(x).ndim != 1:
         raise ValueError(f"vander needs a 1-d array, got shape {x.shape}")
     number = x.size if N is None else as_count(N, "N")
-    dtype = x.dtype if x.dtype.is_floating_point or x.dtype.is_complex else torch.int64
+    dtype = x.dtype if is_inexact(x.dtype) else torch.int64
     # Not torch.vander, which has no gradient: it changes its own intermediate results.
     factors = x.larray.to(dtype)[:, None].expand(-1, max(number - 1, 0))
     ones = factors.new_ones((len(factors), min(number, 1)))
@@ -170,7 +171,7 @@ def polyfit(
     if as_dndarray(x).ndim != 1 or as_dndarray(y, "y").ndim not in {1, 2} or y.shape[0] != x.size or not x.size:
         raise ValueError(f"polyfit needs 1-d places and as many values, at least one, got {x.shape} and {y.shape}")
     check_one_communicator([x, y])
-    x, y = (each if _is_inexact(each) else each.astype(torch.float64) for each in (x, y))
+    x, y = (each if is_inexact(each.dtype) else each.astype(torch.float64) for each in (x, y))
     powers, tolerance = vander(x, number), x.size * torch.finfo(x.dtype).eps if rcond is None else rcond
     if w is not None:
         if as_dndarray(w, "w").shape != x.shape:
@@ -180,7 +181,3 @@ def polyfit(
     scale = where(equal(scale, 0), 1, scale)
     solution = lstsq(powers / scale, y, rtol=tolerance).solution
     return solution / (scale[:, None] if y.ndim == 2 else scale)
-
-
-def _is_inexact(x: DNDarray) -> bool:
-    return x.dtype.is_floating_point or x.dtype.is_complex

@@ -35,6 +35,8 @@ from minisplit.core.collectives import (
     alias,
     apply,
     broadcast,
+    cut_elements,
+    join_elements,
     keep_on_root,
     linear,
     redistribute_all,
@@ -394,10 +396,9 @@ def _reduce(wanted: Sequence[bool], tensors: Tensors, comm: Communication) -> Te
         if wanted[i]:
             by_dtype.setdefault(x.dtype, []).append(i)
     for places in by_dtype.values():
-        total = comm.allreduce(torch.cat([tensors[i].reshape(-1) for i in places]))
-        for i, part in zip(places, torch.split(total, [tensors[i].numel() for i in places]), strict=True):
-            # Memory of its own, if there are several: else each gradient would keep all of them alive.
-            sums[i] = part.view(tensors[i].shape) if len(places) == 1 else part.reshape(tensors[i].shape).clone()
+        parts = [tensors[i] for i in places]
+        for i, total in zip(places, cut_elements(comm.allreduce(join_elements(parts)), parts), strict=True):
+            sums[i] = total
     return sums
 
 

@@ -13,16 +13,19 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
+from minisplit.core.collectives import (
+    Collective,
+    Gradients,
+    Tensors,
+    all_reduce,
+    all_reduce_gradient,
+    apply,
+    cut_elements,
+    join_elements,
+)
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.dtypes import WIDER_HALVES, is_inexact
 from minisplit.vmap.batch import Reduction
-
-# Halves are added up in a dtype in which 2048 + 1 is not 2048, and rounded once. Integers in int64, as by torch.
-_WIDE = {
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.complex32: torch.complex64,
-}
 
 
 class ReducedOutput(NamedTuple):
@@ -38,7 +41,7 @@ class ReducedOutput(NamedTuple):
     def group(self) -> tuple[Literal["sum", "max"], torch.dtype]:
         """The outputs of one group go by one message: a mean is a sum, and a minimum a maximum of opposites."""
         if self.how in {"sum", "mean"}:
-            return "sum", _WIDE.get(self.dtype, self.dtype)
+            return "sum", WIDER_HALVES.get(self.dtype, self.dtype)
         return "max", self.dtype
 
     def of_no_samples(self, device: torch.device) -> torch.Tensor:
@@ -53,11 +56,6 @@ def result_dtype(how: Reduction, dtype: torch.dtype) -> torch.dtype:
     return torch.int64 if how == "sum" and not is_inexact(dtype) else dtype
 
 
-def is_inexact(dtype: torch.dtype) -> bool:
-    """Whether numbers of a dtype can have fractions, and gradients."""
-    return dtype.is_floating_point or dtype.is_complex
-
-
 def keeps_samples(how: Reduction, dtype: torch.dtype, traced: bool) -> bool:
     """Whether the outputs of all samples are kept: the gradient of an extreme is for those that have it."""
     return traced and how in {"max", "min"} and is_inexact(dtype)
@@ -70,7 +68,7 @@ def reduce_chunk(how: Reduction, outputs: torch.Tensor) -> torch.Tensor:
     if how == "mean" and not is_inexact(outputs.dtype):
         outputs.mean(0)  # raises torch's error
     dtype = result_dtype("sum", outputs.dtype)
-    return outputs.sum(0, dtype=_WIDE.get(dtype, dtype))
+    return outputs.sum(0, dtype=WIDER_HALVES.get(dtype, dtype))
 
 
 _MERGE: dict[Reduction, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -147,7 +145,7 @@ def _sum_over_ranks(parts: Sequence[torch.Tensor], comm: Communication) -> Seque
     """Add up the ranks' parts of several sums. Collective: one allreduce."""
     if len(parts) == 1:
         return [all_reduce(parts[0], comm)]
-    return _cut(all_reduce(_joined(parts), comm), parts)
+    return cut_elements(all_reduce(join_elements(parts), comm), parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ class _Maxima(Collective):
             else:
                 maxima.append(x.new_full(x.shape[1:], _lowest(x.dtype)))
         if self.comm.size > 1:
-            maxima = _cut(self.comm.allreduce(_joined(maxima), "max"), maxima)
+            maxima = cut_elements(self.comm.allreduce(join_elements(maxima), "max"), maxima)
         return [_opposite(x) if is_opposite else x for x, is_opposite in zip(maxima, self.opposite, strict=True)]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
@@ -179,7 +177,7 @@ class _Maxima(Collective):
         # The samples that have the extreme, on all ranks, share its gradient, as in torch.amax. NaN does not equal
         # itself, but is the extreme where there is one.
         if self.comm.size > 1:
-            gradients = _cut(all_reduce_gradient(_joined(gradients), self.comm), gradients)
+            gradients = cut_elements(all_reduce_gradient(join_elements(gradients), self.comm), gradients)
         have_it, counts = self._ties(tensors, extremes)
         return [
             torch.where(mask, gradient / count, 0)
@@ -201,17 +199,6 @@ class _Maxima(Collective):
         have_it = [(x == best) | (x.isnan() & best.isnan()) for x, best in pairs]
         counts = [mask.sum(0) for mask in have_it]
         return have_it, _sum_over_ranks(counts, self.comm) if self.comm.size > 1 else counts
-
-
-def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The elements of all tensors, one after the other."""
-    return torch.cat([x.reshape(-1) for x in tensors])
-
-
-def _cut(joined: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Undo `_joined`. Each has memory of its own: else one would keep all of them alive."""
-    pieces = torch.split(joined, [x.numel() for x in like])
-    return [piece.reshape(x.shape).clone() for piece, x in zip(pieces, like, strict=True)]
 
 
 def _opposite(x: torch.Tensor) -> torch.Tensor:

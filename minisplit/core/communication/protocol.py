@@ -42,6 +42,7 @@ from minisplit.core.communication.debug import (
 from minisplit.core.communication.handles import Handle
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
+from minisplit.core.dtypes import WIDER_HALVES
 from minisplit.core.error_text import encoded, said_by
 from minisplit.core.transfer import TransferPlan
 
@@ -68,12 +69,7 @@ REDUCIBLE = frozenset(
     }
 )  # fmt: skip
 # The dtype in which another one is reduced. Halves would be rounded after each rank: 256 + 0.5 is 256 in bfloat16.
-_ACCUMULATE = {
-    torch.bool: torch.uint8,
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.complex32: torch.complex64,
-}
+_ACCUMULATE = {torch.bool: torch.uint8, **WIDER_HALVES}
 # Of bool a sum is "any" and a product "all". A sum of uint8 would be 0 for True on 256 ranks.
 _BOOL_OPS: dict[ReduceOp, ReduceOp] = {"sum": "max", "prod": "min", "min": "min", "max": "max"}
 # Numbers per record of a merge, and their dtype.

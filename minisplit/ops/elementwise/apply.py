@@ -19,7 +19,7 @@ from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import TORCH_INTS, nearest_float
+from minisplit.core.dtypes import TORCH_INTS, is_inexact, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
@@ -152,7 +152,7 @@ def divides_integers(x1: Any, x2: Any) -> bool:
 def _is_inexact(x: Any) -> bool:
     """Return whether an operand is a floating-point or complex array or number."""
     if isinstance(x, DNDarray):
-        return x.dtype.is_floating_point or x.dtype.is_complex
+        return is_inexact(x.dtype)
     return isinstance(x, (float, complex, np.inexact))
 
 
@@ -205,7 +205,7 @@ def _fitting(arrays: Sequence[DNDarray], number: int, name: str) -> float:
     dtype = dtypes[0] if len(dtypes) == 1 else reduce(torch.promote_types, dtypes)
     if number in TORCH_INTS[dtype]:
         return number
-    if not (dtype.is_floating_point or dtype.is_complex or name in _WIDE):
+    if not (is_inexact(dtype) or name in _WIDE):
         ints = TORCH_INTS[dtype]
         raise OverflowError(
             f"a number beside an array of {dtype} must be from {ints[0]} to {ints[-1]}, got {short_repr(number)} "
