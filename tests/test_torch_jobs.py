@@ -42,7 +42,9 @@ def run(tmp_path: Path) -> Callable[..., Ended]:
 
 
 def test_a_job_that_ends_well_says_nothing(run: Callable[..., Ended]) -> None:
-    done = run(3, "print(ms.vmap(torch.sin)(x)[0].shape, flush=True)\nif rank == 0: time.sleep(1)")
+    # One write for a line: torchrun starts Python with `-u`, under which `print` writes the line's end by itself,
+    # and that of another rank may come between.
+    done = run(3, "sys.stdout.write(f'{ms.vmap(torch.sin)(x)[0].shape}\\n')\nif rank == 0: time.sleep(1)")
     assert (done.status, done.err) == (0, "")
     assert done.out == "(6,)\n" * 3
 
@@ -118,7 +120,7 @@ def test_the_default_group_of_the_program_stays_its_own(tmp_path: Path) -> None:
 
 
 def test_the_command_line_starts_it(tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text("import minisplit as ms\nprint(ms.WORLD)")
+    (tmp_path / "program.py").write_text("import sys\nimport minisplit as ms\nsys.stdout.write(f'{ms.WORLD}\\n')")
     words = ("-m", "minisplit", "run", "--engine", "torch", "-n", "2", str(tmp_path / "program.py"))
     done = job(1, by=_Plain(words), limit=90)
     assert sorted(done.out.splitlines()) == [f"<TorchCommunication rank {rank} of 2>" for rank in (0, 1)]
