@@ -30,13 +30,13 @@ from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import CollectiveError, debug
 from minisplit.core.communication.protocol import Communication, get_comm, use_comm
 from minisplit.core.conversion import array, asarray, from_dlpack, from_numpy
-from minisplit.core.devices import cpu
+from minisplit.core.pytorch.devices import cpu
 from minisplit.ops.dtensor import from_dtensor
 from minisplit.core.factories import (
     arange, empty, empty_like, eye, full, full_like, geomspace, linspace, logspace, ones, ones_like, zeros,
     zeros_like,
 )
-from minisplit.core.graph_breaks import break_graphs
+from minisplit.core.pytorch.graph_breaks import break_graphs
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit

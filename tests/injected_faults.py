@@ -33,7 +33,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core.call_comparison import NOT_COMPARED
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.launch.jobs import find_launcher
 
 Arrays = dict[str, ms.DNDarray]

@@ -19,15 +19,15 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.devices import Device
-from minisplit.core.dtypes import Dtype
 from minisplit.core.indexing.getitem import get
 from minisplit.core.indexing.index_arrays import Part
 from minisplit.core.indexing.setitem import put
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.devices import Device
+from minisplit.core.pytorch.dtypes import Dtype
+from minisplit.core.pytorch.pytree import pytree
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

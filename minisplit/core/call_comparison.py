@@ -24,8 +24,8 @@ from minisplit.core.communication.debug import debugging, when_debugging
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication, get_comm
 from minisplit.core.error_text import short_repr
-from minisplit.core.graph_breaks import break_graph
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.graph_breaks import break_graph
+from minisplit.core.pytorch.pytree import pytree
 
 # What one rank may call alone, of any array, and what compares its arguments itself: what `array` is given differs
 # between the ranks where it is a part.

@@ -25,11 +25,10 @@ import numpy as np
 import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
-from minisplit.core.dtypes import is_inexact
-from minisplit.core.graph_breaks import never_compiled
 from minisplit.core.layout import Layout
-from minisplit.core.transfer import elements_moved, plan
-from minisplit.core.transforms import (
+from minisplit.core.pytorch.dtypes import is_inexact
+from minisplit.core.pytorch.graph_breaks import never_compiled
+from minisplit.core.pytorch.transforms import (
     forward_mode,
     is_followed,
     is_in_old_batch,
@@ -37,6 +36,7 @@ from minisplit.core.transforms import (
     spread,
     unpack_dual,
 )  # fmt: skip
+from minisplit.core.transfer import elements_moved, plan
 
 # From which layout, and to which.
 LayoutPair = tuple[Layout, Layout]

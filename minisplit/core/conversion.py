@@ -16,12 +16,12 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Comm, Communication, Record, first_difference, sanitize_comm
-from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import ALL_DTYPES, INTEGERS, Dtype, check_in_range, dtype_code, sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import refuse_masked
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
-from minisplit.core.transforms import is_followed
+from minisplit.core.pytorch.devices import Device, sanitize_device
+from minisplit.core.pytorch.dtypes import ALL_DTYPES, INTEGERS, Dtype, check_in_range, dtype_code, sanitize_dtype
+from minisplit.core.pytorch.transforms import is_followed
 
 
 def array(

@@ -15,9 +15,9 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
-from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import INTEGERS, Dtype, as_element, as_number, check_in_range, sanitize_dtype
 from minisplit.core.layout import Layout, as_count, as_index
+from minisplit.core.pytorch.devices import Device, sanitize_device
+from minisplit.core.pytorch.dtypes import INTEGERS, Dtype, as_element, as_number, check_in_range, sanitize_dtype
 
 Shape = int | Sequence[int]
 

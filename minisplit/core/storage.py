@@ -18,8 +18,8 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.devices import cpu
 from minisplit.core.layout import Layout
+from minisplit.core.pytorch.devices import cpu
 
 # So many bytes are read from a file that has few, and otherwise this many times what it has: more than gzip, with
 # its factor of 1,000, and zstd make of one value.

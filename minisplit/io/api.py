@@ -15,10 +15,10 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication, sanitize_comm
-from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
+from minisplit.core.pytorch.devices import Device, sanitize_device
+from minisplit.core.pytorch.dtypes import sanitize_dtype
 from minisplit.core.storage import StoredArray
 from minisplit.io.append import append_rows, find_dataset
 from minisplit.io.atomic import atomic_replacement

@@ -17,10 +17,10 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication, sanitize_comm
-from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.devices import Device, sanitize_device
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.io.atomic import atomic_replacement
 from minisplit.io.collective import check_same_file, in_one_version
 from minisplit.io.files import check_regular, file_version

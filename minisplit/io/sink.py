@@ -26,7 +26,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.core.storage import Box, StoredArray
 from minisplit.io.atomic import check_target, move_into_place, sync
 from minisplit.io.chunks import chunk_shape

@@ -10,7 +10,7 @@ import socket
 import torch
 
 import minisplit as ms
-from minisplit.core.devices import cores
+from minisplit.core.pytorch.devices import cores
 from minisplit.launch.probe import report
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.pytree import pytree
 
 # A DNDarray or a tensor, which every rank has, or several of them.
 Arrays = Any

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.devices import Device, cpu, sanitize_device
-from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytorch.devices import Device, cpu, sanitize_device
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 
 _Number = (bool, int, float, complex)
 

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray
-from minisplit.core.devices import Device, sanitize_device
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytorch.devices import Device, sanitize_device
 from minisplit.ops import autograd, losses
 
 VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
-from minisplit.core.dtypes import is_inexact
 from minisplit.core.layout import as_count
+from minisplit.core.pytorch.dtypes import is_inexact
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import equal
 from minisplit.ops.elementwise.exponentials import sqrt

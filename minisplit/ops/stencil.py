@@ -13,10 +13,10 @@ from torch.nn.functional import conv1d, pad
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
 from minisplit.core.conversion import tensor_of_numbers
-from minisplit.core.dtypes import INTEGERS, as_number
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full
 from minisplit.core.layout import as_count, as_index, normalise_axes, normalise_axis
+from minisplit.core.pytorch.dtypes import INTEGERS, as_number
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.arithmetic import remainder
 from minisplit.ops.elementwise.comparison import equal, greater, less, logical_and

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis.errors import UnsatisfiedAssumption
 
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.testing import threads
 from minisplit.testing.pool import Pool
 from minisplit.testing.whole import Whole, source

@@ -43,12 +43,11 @@ from minisplit.core.collectives import (
 )  # fmt: skip
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.graph_breaks import never_compiled
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_moves
-from minisplit.core.pytree import pytree
-from minisplit.core.storage import StoredArray
-from minisplit.core.transforms import (
+from minisplit.core.pytorch.graph_breaks import never_compiled
+from minisplit.core.pytorch.pytree import pytree
+from minisplit.core.pytorch.transforms import (
     has_hooks,
     has_tangent,
     has_tangent_within,
@@ -60,6 +59,7 @@ from minisplit.core.transforms import (
     keeps_graph,
     old_batch,
 )
+from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Batch
 from minisplit.vmap.pytree import Keywords
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minisplit.core.pytree import pytree
-from minisplit.vmap import functorch
+from minisplit.core.pytorch.pytree import pytree
+from minisplit.vmap.functorch import internals
 from minisplit.vmap.references import find_captured
 
 _TRIANGLES = frozenset(
@@ -63,11 +63,11 @@ class right_rules(TorchFunctionMode):  # noqa: N801 - used like a function
 
     def _choose(self, pred: torch.Tensor, true_fn: Any, false_fn: Any, operands: Sequence[Any]) -> Any:
         """What one of two functions returns for each sample: where samples differ in `pred`, both are called."""
-        if not functorch.mapped_levels(pred):
+        if not internals.mapped_levels(pred):
             with self:
                 return (true_fn if pred else false_fn)(*operands)
         tensors = pytree.tree_leaves((operands, find_captured(true_fn), find_captured(false_fn)))
-        watched = [x for x in map(functorch.unwrap, tensors) if not x.is_inference()]
+        watched = [x for x in map(internals.unwrap, tensors) if not x.is_inference()]
         versions = [x._version for x in watched]
         with self:
             results = [pytree.tree_flatten(func(*operands)) for func in (true_fn, false_fn)]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.options import Options
 

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from minisplit.core.devices import rank_environment
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.devices import rank_environment
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.vmap.batch import MAX_IMBALANCE, REDUCTIONS
 from minisplit.vmap.pytree import validate_dims
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from minisplit.core.array import DNDarray
 from minisplit.core.error_text import counted, said_by
 from minisplit.core.layout import Layout
-from minisplit.core.pytree import TreeSpec
+from minisplit.core.pytorch.pytree import TreeSpec
 from minisplit.core.storage import StoredArray
 from minisplit.core.transfer import elements_moved
 from minisplit.viz.layout_figure import draw

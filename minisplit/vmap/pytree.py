@@ -11,9 +11,9 @@ from minisplit.core.array import DNDarray
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
-from minisplit.core.pytree import TreeSpec, pytree
+from minisplit.core.pytorch.pytree import TreeSpec, pytree
+from minisplit.core.pytorch.transforms import is_tracked
 from minisplit.core.storage import StoredArray
-from minisplit.core.transforms import is_tracked
 from minisplit.vmap.batch import REDUCTIONS, Dims, OutDim
 from minisplit.vmap.references import NUMBERS_AND_TEXTS
 

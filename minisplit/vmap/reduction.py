@@ -24,7 +24,7 @@ from minisplit.core.collectives import (
     join_elements,
 )
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import WIDER_HALVES, is_inexact
+from minisplit.core.pytorch.dtypes import WIDER_HALVES, is_inexact
 from minisplit.vmap.batch import Reduction
 
 

@@ -22,8 +22,8 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
-from minisplit.core.pytree import pytree
-from minisplit.vmap.functorch import checksum, is_compiled
+from minisplit.core.pytorch.pytree import pytree
+from minisplit.vmap.functorch.internals import checksum, is_compiled
 
 # How many objects are looked at for one function, those that are reached in the fewest steps first. It bounds the
 # time at some 5 ms: a function may have a list of a million numbers among its globals, which is walked in each

@@ -1,7 +1,8 @@
 """`vmap` itself: a call checks, plans, moves the inputs, runs, agrees and wraps.
 
 There is one pipeline for all calls. Memory is one place for the outputs, and a file is another: outputs in memory
-are one block of all samples of a rank, outputs in files are one block after the other (`minisplit.vmap.stream`).
+are one block of all samples of a rank, outputs in files are one block after the other
+(`minisplit.vmap.execution.stream`).
 """
 
 from __future__ import annotations
@@ -20,27 +21,28 @@ from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
-from minisplit.core.pytree import TreeSpec, pytree
+from minisplit.core.pytorch.pytree import TreeSpec, pytree
+from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
-from minisplit.core.transforms import is_plain, is_tracked
 from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
-from minisplit.vmap.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
-from minisplit.vmap.execute import Advance, ChunkSize, VmapTask, infer, run
-from minisplit.vmap.functorch import (
+from minisplit.vmap.execution.autotune import MEMORY_BUDGET, Tuner, tuner_for
+from minisplit.vmap.execution.execute import Advance, ChunkSize, VmapTask, infer, run
+from minisplit.vmap.execution.loop import LoopTask
+from minisplit.vmap.execution.stream import FileStream
+from minisplit.vmap.functorch.internals import (
     temporarily_clear_interpreter_stack,
     unwrap,
     without_compilation,
 )  # fmt: skip
-from minisplit.vmap.loop import LoopTask
+from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
-from minisplit.vmap.random import RandomSource
 from minisplit.vmap.reduction import reduce_over_ranks
 from minisplit.vmap.references import (
     CAPTURING,
@@ -50,7 +52,6 @@ from minisplit.vmap.references import (
     fingerprint,
     names_in_reach,
 )  # fmt: skip
-from minisplit.vmap.stream import FileStream
 
 _wrap = DNDarray._wrap
 # What a call opens that has all inputs and outputs in memory, and no bar: no files, and nothing to tell of

@@ -17,7 +17,7 @@ from layouts import KINDS, dealt, layout_of
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.dtypes import ALL_DTYPES
+from minisplit.core.pytorch.dtypes import ALL_DTYPES
 from minisplit.core.transfer import elements_moved, plan
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st

@@ -10,7 +10,7 @@ import torch
 
 import minisplit as ms
 from minisplit.core.layout import Layout
-from minisplit.core.pytree import pytree
+from minisplit.core.pytorch.pytree import pytree
 from minisplit.testing import run, traffic
 from minisplit.vmap.outcome import describe, explain, hint_for, narrow
 

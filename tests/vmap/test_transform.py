@@ -88,7 +88,7 @@ def test_equals_torch_vmap_on_the_gathered_inputs(inputs, out_dims, chunk_size):
 
 def test_import_of_the_package_and_of_the_function():
     package = importlib.import_module("minisplit.vmap")
-    importlib.import_module("minisplit.vmap.execute")
+    importlib.import_module("minisplit.vmap.execution.execute")
     assert package.vmap is ms.vmap
     assert callable(ms.vmap)
     from minisplit.vmap import vmap

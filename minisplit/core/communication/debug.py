@@ -16,7 +16,7 @@ import torch
 
 from minisplit.core.communication.buffers import as_bytes
 from minisplit.core.error_text import ranks_named, short_list
-from minisplit.core.transforms import outside_transforms, unwrap
+from minisplit.core.pytorch.transforms import outside_transforms, unwrap
 
 # Where minisplit's own code lies.
 OURS = str(Path(__file__).parents[2]) + os.sep

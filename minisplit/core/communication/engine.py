@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from minisplit.core.communication.job import Job
-from minisplit.core.devices import rank_environment
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytorch.devices import rank_environment
 
 Engine = Literal["mpi", "torch", "single"]
 ENGINES: tuple[Engine, ...] = ("mpi", "torch", "single")

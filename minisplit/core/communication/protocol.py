@@ -42,8 +42,8 @@ from minisplit.core.communication.debug import (
 from minisplit.core.communication.handles import Handle
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
-from minisplit.core.dtypes import WIDER_HALVES
 from minisplit.core.error_text import encoded, said_by
+from minisplit.core.pytorch.dtypes import WIDER_HALVES
 from minisplit.core.transfer import TransferPlan
 
 # A few integers.

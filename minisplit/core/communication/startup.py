@@ -16,8 +16,8 @@ from minisplit.core.communication.engine import make_job
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.protocol import set_default_comm
 from minisplit.core.communication.watchdog import Watchdog, say, time_limit
-from minisplit.core.devices import chosen_threads, cores, threads_of_rank
 from minisplit.core.error_text import traceback_of
+from minisplit.core.pytorch.devices import chosen_threads, cores, threads_of_rank
 
 JOB = make_job()
 WORLD = JOB.world

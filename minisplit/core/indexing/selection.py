@@ -11,11 +11,11 @@ import torch
 
 from minisplit.core.collectives import reverse_ranks
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import ALL_DTYPES
 from minisplit.core.indexing.index_arrays import IndexArrays, Part
 from minisplit.core.indexing.keys import ARRAY_AXES, Labels, Result, Selection, shard_key
 from minisplit.core.performance_warning import warn_if_large
-from minisplit.core.transforms import unwrap
+from minisplit.core.pytorch.dtypes import ALL_DTYPES
+from minisplit.core.pytorch.transforms import unwrap
 
 _REVERSED = (
     "backwards along the split axis, each rank's part goes to the rank opposite. Of an array that is split along "

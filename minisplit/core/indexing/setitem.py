@@ -9,7 +9,6 @@ import torch
 
 from minisplit.core.collectives import all_to_all, redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import as_element
 from minisplit.core.indexing.gather import find_route, local_rows, rows_of_rank
 from minisplit.core.indexing.index_arrays import (
     Part,
@@ -22,6 +21,7 @@ from minisplit.core.indexing.index_arrays import (
 from minisplit.core.indexing.keys import ARRAY_AXES, result_of
 from minisplit.core.indexing.selection import Selected, as_bits, permute, reverse, share_memory
 from minisplit.core.layout import Layout
+from minisplit.core.pytorch.dtypes import as_element
 
 
 def put(x: Part, key: Any, value: Any, comm: Communication) -> None:

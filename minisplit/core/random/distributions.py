@@ -16,12 +16,12 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.conversion import tensor_of_numbers
-from minisplit.core.devices import Device, sanitize_device
-from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import ArraySpec, Shape, spec_like, spec_of
 from minisplit.core.layout import Layout, as_count, as_index, layout_from_counts, normalise_shape
 from minisplit.core.performance_warning import requested_move
+from minisplit.core.pytorch.devices import Device, sanitize_device
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
 from minisplit.core.random.philox import Key

@@ -19,11 +19,11 @@ from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import TORCH_INTS, is_inexact, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
-from minisplit.core.transforms import is_followed
+from minisplit.core.pytorch.dtypes import TORCH_INTS, is_inexact, nearest_float
+from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.alignment import align, align_in_place
 

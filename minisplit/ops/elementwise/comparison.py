@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, replicated
-from minisplit.core.dtypes import TORCH_INTS, nearest_float
+from minisplit.core.pytorch.dtypes import TORCH_INTS, nearest_float
 from minisplit.ops.elementwise.apply import Torch, apply_elementwise, binary, check_bits, unary
 
 _SWAPPED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
-from minisplit.core.dtypes import INTEGERS
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full_like
+from minisplit.core.pytorch.dtypes import INTEGERS
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import apply_elementwise, binary, call_promoted
 from minisplit.ops.elementwise.arithmetic import remainder

@@ -7,11 +7,11 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import Comm
-from minisplit.core.devices import Device
-from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import arange
 from minisplit.core.layout import as_index, normalise_axes
+from minisplit.core.pytorch.devices import Device
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.shape.flip import roll
 from minisplit.ops.shape.layouts import Axes
 

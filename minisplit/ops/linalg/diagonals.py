@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minisplit.core.array import DNDarray
-from minisplit.core.dtypes import Dtype
+from minisplit.core.pytorch.dtypes import Dtype
 from minisplit.ops.shape import diagonal as shape
 from minisplit.ops.shape.axes import of_matrices
 

@@ -23,7 +23,7 @@ from minisplit.core.collectives import (
 )
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout, layout_from_counts
-from minisplit.core.transforms import is_followed
+from minisplit.core.pytorch.transforms import is_followed
 
 Factors = tuple[torch.Tensor, torch.Tensor]
 

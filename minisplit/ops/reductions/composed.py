@@ -9,7 +9,7 @@ import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce
-from minisplit.core.dtypes import Dtype
+from minisplit.core.pytorch.dtypes import Dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.arithmetic import abs, add, divide, multiply, subtract
 from minisplit.ops.elementwise.comparison import equal, greater, isclose, logical_not

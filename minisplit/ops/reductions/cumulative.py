@@ -11,9 +11,9 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, cat, linear
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axis
-from minisplit.core.transforms import is_followed
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
+from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 

@@ -6,7 +6,7 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
-from minisplit.core.dtypes import Dtype, sanitize_dtype
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.moments import merge_ddof, variance
 from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce

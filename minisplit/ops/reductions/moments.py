@@ -20,7 +20,7 @@ from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduc
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.communication.reduce_ops import moments
 from minisplit.core.error_text import short_repr
-from minisplit.core.transforms import is_followed
+from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,

@@ -15,10 +15,10 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.dtypes import Dtype, sanitize_dtype
 from minisplit.core.layout import Layout, normalise_axes
 from minisplit.core.performance_warning import warn_if_large
-from minisplit.core.transforms import is_followed
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
+from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.shape.layouts import ReducedLayout, reduce_layout
 
 Axis = int | tuple[int, ...] | None

@@ -10,10 +10,10 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.communication.protocol import Comm
 from minisplit.core.conversion import tensor_of_numbers
-from minisplit.core.devices import Device
-from minisplit.core.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
+from minisplit.core.pytorch.devices import Device
+from minisplit.core.pytorch.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.shape.axes import of_matrices
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import cat, halo_exchange
-from minisplit.core.dtypes import as_element
 from minisplit.core.error_text import short_repr
+from minisplit.core.pytorch.dtypes import as_element
 from minisplit.ops.shape.layouts import extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 

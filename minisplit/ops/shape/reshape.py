@@ -10,7 +10,7 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_if_large
-from minisplit.core.transforms import unwrap
+from minisplit.core.pytorch.transforms import unwrap
 from minisplit.ops.shape.layouts import (
     Axes,
     canonical_layout,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from minisplit.core.collectives import all_to_all
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.core.transforms import outside_transforms, unwrap
+from minisplit.core.pytorch.transforms import outside_transforms, unwrap
 from minisplit.ops.reductions.extremes import ordinal
 
 # From places in this rank's sorted elements the keys of what stands there, as rows of three int64.

@@ -9,9 +9,9 @@ import torch
 
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
-from minisplit.core.dtypes import INTEGERS, as_number, nearest_float
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing import index_arrays
+from minisplit.core.pytorch.dtypes import INTEGERS, as_number, nearest_float
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where

@@ -10,7 +10,7 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.layout import Layout, as_index, normalise_axis
-from minisplit.core.transforms import is_batched
+from minisplit.core.pytorch.transforms import is_batched
 from minisplit.ops.shape.layouts import split_elsewhere, with_extent
 from minisplit.ops.shape.reshape import reshape_to
 from minisplit.ops.sorting.sample_sort import partial_sort, sample_sort

@@ -23,7 +23,7 @@ from layouts import KINDS, dealt, layout_of, layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
-from minisplit.core.dtypes import INTEGERS
+from minisplit.core.pytorch.dtypes import INTEGERS
 from minisplit.ops.elementwise.apply import apply_elementwise
 from minisplit.testing import Whole, spmd
 from minisplit.testing import strategies as st

@@ -11,7 +11,7 @@ from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.job import Channel, Job
 from minisplit.core.communication.mpi.communication import MPICommunication
 from minisplit.core.communication.mpi.library import MPI, set_abort_status
-from minisplit.core.devices import rank_environment
+from minisplit.core.pytorch.devices import rank_environment
 
 
 class MPIChannel(Channel):

@@ -35,7 +35,7 @@ from minisplit.core.communication.protocol import (
 )
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.communication.torch_distributed.library import Store, dist
-from minisplit.core.transforms import is_transformed, outside_transforms, unwrap
+from minisplit.core.pytorch.transforms import is_transformed, outside_transforms, unwrap
 
 # A slow rank must not end a job: what ends jobs is the watchdog. gloo must be given some limit.
 TIMEOUT = datetime.timedelta(days=365)

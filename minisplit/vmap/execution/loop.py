@@ -15,11 +15,11 @@ import torch
 
 from minisplit.core.collectives import Tensors
 from minisplit.core.communication import inside_vmap
-from minisplit.vmap import functorch
-from minisplit.vmap.collect import Mapped
-from minisplit.vmap.execute import VmapTask, changed_input
+from minisplit.vmap.execution.collect import Mapped
+from minisplit.vmap.execution.execute import VmapTask, changed_input
+from minisplit.vmap.functorch import internals
+from minisplit.vmap.functorch.random import bytes_of
 from minisplit.vmap.pytree import flatten_outputs
-from minisplit.vmap.random import bytes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class LoopTask(VmapTask):
         if device.type == "cuda":
             own.append(torch.cuda.default_generators[device.index or 0])
         if self.random is not None:
-            return self.random.replace_for_one(start, functorch.levels(), own)
+            return self.random.replace_for_one(start, internals.levels(), own)
         return refuse_random_functions([*own, *self.generators]) if self.has_data else nullcontext()
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from minisplit.vmap import functorch as names
+from minisplit.vmap.functorch import internals as names
 
 pytestmark = pytest.mark.serial
-FOLDER = Path(names.__file__).parent
+FOLDER = Path(names.__file__).parent.parent
 
 
 def imported(file: Path) -> set[str]:
@@ -26,11 +26,11 @@ def imported(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(FOLDER.rglob("*.py")), ids=lambda file: file.name)
 def test_private_names_of_torch_are_imported_in_one_module(file: Path) -> None:
     private = {name for name in imported(file) if name.startswith("torch.") and "._" in name}
-    assert bool(private) == (file.name == "functorch.py"), private
-    assert file.name == "functorch.py" or "torch._" not in file.read_text().replace("torch._standard", "")
+    assert bool(private) == (file.name == "internals.py"), private
+    assert file.name == "internals.py" or "torch._" not in file.read_text().replace("torch._standard", "")
 
 
 def test_tensors_without_data_have_shapes_and_no_memory() -> None:

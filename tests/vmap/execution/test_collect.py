@@ -8,7 +8,7 @@ import pytest
 import torch
 from alive import Alive
 
-from minisplit.vmap.collect import Collected, Mapped
+from minisplit.vmap.execution.collect import Collected, Mapped
 
 pytestmark = pytest.mark.serial
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import minisplit as ms
-from minisplit.core.pytree import TreeSpec, pytree
+from minisplit.core.pytorch.pytree import TreeSpec, pytree
 
 pytestmark = pytest.mark.serial
 
@@ -17,7 +17,7 @@ def test_no_other_module_imports_it() -> None:
     names = [
         path.relative_to(root).as_posix() for path in root.rglob("*.py") if "import _pytree" in path.read_text()
     ]
-    assert names == ["core/pytree.py"]
+    assert names == ["core/pytorch/pytree.py"]
 
 
 def test_structures_are_torchs() -> None:

@@ -1,9 +1,9 @@
 """What autograd and the transforms of `torch.func` have made of a tensor, and whether they follow it.
 
 Here are the names of torch for this that torch does not promise to keep, beside those of
-`minisplit.vmap.functorch`. Tried with torch 2.13.0. They are `torch._C._functorch`, whose wrappers hold a tensor
-for each transform that is around it; `torch._functorch`, which leaves all transforms for a while; and the number
-of the level of forward mode.
+`minisplit.vmap.functorch.internals`. Tried with torch 2.13.0. They are `torch._C._functorch`, whose wrappers hold
+a tensor for each transform that is around it; `torch._functorch`, which leaves all transforms for a while; and the
+number of the level of forward mode.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from minisplit.core import transforms
-from minisplit.core.transforms import is_batched, is_followed, is_plain, is_tracked, unwrap
+from minisplit.core.pytorch import transforms
+from minisplit.core.pytorch.transforms import is_batched, is_followed, is_plain, is_tracked, unwrap
 
 pytestmark = pytest.mark.serial
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minisplit.core.pytree import pytree
-from minisplit.vmap.functorch import unwrap
+from minisplit.core.pytorch.pytree import pytree
+from minisplit.vmap.functorch.internals import unwrap
 
 Result = TypeVar("Result")
 # Bytes that a chunk may take on each rank, if the program does not say.

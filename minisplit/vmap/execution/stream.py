@@ -14,13 +14,13 @@ from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_co
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.storage import Sink, StoredArray
 from minisplit.vmap.batch import Batch, box, sample_axis
-from minisplit.vmap.execute import Advance, Piece
+from minisplit.vmap.execution.execute import Advance, Piece
 from minisplit.vmap.outcome import Outcome, Outputs, hint_for
 from minisplit.vmap.pytree import output_labels
 from minisplit.vmap.reduction import Pairwise
 
 Interval = tuple[int, int]
-# `minisplit.vmap.execute.run` for some pieces, which have that many samples in all.
+# `minisplit.vmap.execution.execute.run` for some pieces, which have that many samples in all.
 RunPieces = Callable[[Iterable[Piece], int], Outcome]
 # Bytes of the mapped inputs that are read at a time, while another block is mapped, where no chunk size is given.
 # Two such blocks are little beside the memory of a rank, and a block takes far longer to read than a read takes to

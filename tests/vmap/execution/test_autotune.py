@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from minisplit.vmap import autotune
-from minisplit.vmap.autotune import Tuner, tuner_for
+from minisplit.vmap.execution import autotune
+from minisplit.vmap.execution.autotune import Tuner, tuner_for
 
 pytestmark = pytest.mark.serial
 CPU = torch.device("cpu")

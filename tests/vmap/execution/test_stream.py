@@ -13,7 +13,7 @@ import minisplit as ms
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.storage import Reader, StoredArray
 from minisplit.testing import assert_equal, traffic
-from minisplit.vmap import stream
+from minisplit.vmap.execution import stream
 
 WHOLE = torch.arange(35.0).reshape(7, 5)
 

@@ -1,8 +1,8 @@
 """All names of torch that torch does not promise to keep, as far as `minisplit.vmap` uses them.
 
-Tried with torch 2.13.0. No other module uses a private module of torch, but `minisplit.core.pytree`, which
-other packages use too, and `minisplit.core.graph_breaks`. So where another version of torch has moved or changed
-a name, this is the module to mend. They are
+Tried with torch 2.13.0. No other module uses a private module of torch, but three of `minisplit.core.pytorch`:
+`pytree`, which other packages use too, `graph_breaks` and `transforms`. So where another version of torch has
+moved or changed names, these are the modules to mend. They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
@@ -27,7 +27,7 @@ from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
 
 from minisplit.core.communication.debug import checksum
-from minisplit.core.transforms import unwrap
+from minisplit.core.pytorch.transforms import unwrap
 
 # Those of tensors within transforms are in `minisplit.core`, which needs them too.
 __all__ = ["checksum", "unwrap"]

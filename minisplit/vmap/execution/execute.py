@@ -16,14 +16,14 @@ from minisplit.core.communication import inside_vmap
 from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
-from minisplit.vmap import functorch
 from minisplit.vmap.autograd import Entry, check_gradients
-from minisplit.vmap.autotune import Tuner
 from minisplit.vmap.batch import Batch, Dims, sample_axis
-from minisplit.vmap.collect import Collected, Kinds, Mapped, own_memory
+from minisplit.vmap.execution.autotune import Tuner
+from minisplit.vmap.execution.collect import Collected, Kinds, Mapped, own_memory
+from minisplit.vmap.functorch import internals
+from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, flatten_outputs
-from minisplit.vmap.random import RandomSource
 from minisplit.vmap.reduction import reduce_chunk, result_dtype
 
 # Samples per `torch.vmap`: an int, None for all at once, or a tuner, which finds the fastest number.
@@ -64,10 +64,10 @@ class VmapTask:
         # kind of call here.
         in_func = inside_vmap.begin()
         # "error" in any case: torch's own random functions would draw the same numbers on every rank.
-        level = functorch.begin_vmap_level(samples, "error")
+        level = internals.begin_vmap_level(samples, "error")
         try:
             batched = [
-                x if dim is None else functorch.add_batch_dim(x, dim, level)
+                x if dim is None else internals.add_batch_dim(x, dim, level)
                 for x, dim in zip(tensors, self.in_dims, strict=True)
             ]
             if self.random is None:
@@ -85,14 +85,14 @@ class VmapTask:
             if dims is None:
                 dims = self.out_dims.flatten(structure, leaves)
             outputs = [
-                functorch.remove_batch_dim(x, level, samples, 0 if isinstance(dim, str) else dim)
-                if dim is not None and functorch.is_batchedtensor(x)
+                internals.remove_batch_dim(x, level, samples, 0 if isinstance(dim, str) else dim)
+                if dim is not None and internals.is_batchedtensor(x)
                 else _same_for_all(i, x, sample_axis(dim), samples, level)
                 for i, (x, dim) in enumerate(zip(leaves, dims, strict=True))
             ]
         finally:
             # Also after an error: on a level that is left open, everything that follows would be mapped.
-            functorch.end_vmap_level()
+            internals.end_vmap_level()
             inside_vmap.end(in_func)
         return Mapped(outputs, dims, structure)
 
@@ -245,7 +245,7 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
     ]
     traced = [isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled() for x in arrays]
     try:
-        with functorch.tensors_without_data():
+        with internals.tensors_without_data():
             tensors = [
                 torch.empty(shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
                 for shape, x, requires_grad in zip(shapes, arrays, traced, strict=True)
@@ -282,7 +282,7 @@ def _describe(whole: Mapped, kinds: Kinds, batch: Batch, task: VmapTask) -> Outp
     by_value = task.by_value
     # Of an output that is the same for every sample the values, too, must be the same on all ranks.
     described = [
-        (x.dtype, x.shape, dim, x.requires_grad and not by_value, functorch.checksum(x) if dim is None else 0)
+        (x.dtype, x.shape, dim, x.requires_grad and not by_value, internals.checksum(x) if dim is None else 0)
         for x, dim in zip(whole.outputs, whole.dims, strict=True)
     ]
     if task.out_dims.reduces:
@@ -300,7 +300,7 @@ def _first_of_each(part: Mapped) -> list[torch.Tensor]:
 
 def _is_close(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors are the same up to what another order of summation makes of them."""
-    one, other = (functorch.unwrap(x).detach() for x in (one, other))
+    one, other = (internals.unwrap(x).detach() for x in (one, other))
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     if not (one.is_floating_point() or one.is_complex()):
@@ -317,7 +317,7 @@ def _same_for_all(index: int, x: torch.Tensor, dim: int | None, samples: int, le
     """Repeat along `dim` an output that is the same for every sample; ValueError if it is not, for None."""
     if dim is not None:  # torch.vmap repeats along the first axis, whatever out_dims says
         return x.unsqueeze(dim).expand(*x.shape[:dim], samples, *x.shape[dim:])
-    if functorch.maybe_get_level(x) == level:  # not that of a torch.vmap around the call
+    if internals.maybe_get_level(x) == level:  # not that of a torch.vmap around the call
         raise ValueError(
             f"out_dims is None for output {index}, so it must be the same for every sample, but it was computed "
             "from mapped inputs; give it an axis in out_dims"

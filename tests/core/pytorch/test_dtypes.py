@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core.dtypes import (
+from minisplit.core.pytorch.dtypes import (
     ALL_DTYPES,
     INTEGERS,
     TORCH_INTS,

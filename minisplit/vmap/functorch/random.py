@@ -21,7 +21,7 @@ from minisplit.core.error_text import said_by
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
 from minisplit.core.random.sampling import Sampler
-from minisplit.vmap import functorch
+from minisplit.vmap.functorch import internals
 
 # Part of the text of torch's error for a random function in a vmap of randomness "error".
 _REFUSED = "random operation while in randomness error mode"
@@ -132,18 +132,18 @@ class _RandomFunctions(TorchFunctionMode):
         inner, is_repeated = self._inner_levels()
         device = torch.get_default_device() if device is None else torch.device(device)
         each = math.prod(size for _, size in inner) * math.prod(shape)
-        with functorch.temporarily_clear_interpreter_stack():
-            with functorch.DisableTorchFunction():
+        with internals.temporarily_clear_interpreter_stack():
+            with internals.DisableTorchFunction():
                 numbers = self._numbers(sampler, self._next_position(is_repeated), each, dtype, device)
             # Torch functions are on again, so that the tuner of chunk sizes counts the memory of the numbers.
             numbers = numbers.view([*(size for _, size in outer + inner), *shape])
         for level, _ in outer + inner:
-            numbers = functorch.add_batch_dim(numbers, 0, level)
+            numbers = internals.add_batch_dim(numbers, 0, level)
         return numbers
 
     def fill(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Copy numbers into a tensor, which must be mapped where they differ between samples."""
-        if not functorch.mapped_levels(numbers) <= functorch.mapped_levels(x):
+        if not internals.mapped_levels(numbers) <= internals.mapped_levels(x):
             raise RuntimeError(
                 "vmap: a random function was to change in place a tensor that is the same for all samples, but "
                 'with randomness="different" each of them draws other numbers'
@@ -193,16 +193,16 @@ class _RandomFunctions(TorchFunctionMode):
         And whether there is one whose samples are not to.
         """
         levels, has_same = [], False
-        for interpreter in functorch.get_interpreter_stack() or ():
-            if interpreter.level() <= self.level or interpreter.key() != functorch.TransformType.Vmap:
+        for interpreter in internals.get_interpreter_stack() or ():
+            if interpreter.level() <= self.level or interpreter.key() != internals.TransformType.Vmap:
                 continue
-            vmap = functorch.CVmapInterpreterPtr(interpreter)
-            if vmap.randomness() == functorch.RandomnessType.Error:
+            vmap = internals.CVmapInterpreterPtr(interpreter)
+            if vmap.randomness() == internals.RandomnessType.Error:
                 raise RuntimeError(
                     f"vmap: called {_REFUSED}: that of the torch.vmap (or jacrev, hessian ...) within func, which "
                     "takes randomness= as well"
                 )
-            if vmap.randomness() == functorch.RandomnessType.Different:
+            if vmap.randomness() == internals.RandomnessType.Different:
                 levels.append((interpreter.level(), vmap.batchSize()))
             else:
                 has_same = True
@@ -211,9 +211,9 @@ class _RandomFunctions(TorchFunctionMode):
 
 def bytes_of(state: torch.Tensor) -> bytes:
     """The state of a generator as what can be compared and looked up."""
-    if not functorch.levels():
+    if not internals.levels():
         return state.numpy().tobytes()
-    with functorch.temporarily_clear_interpreter_stack():  # within a transform no tensor has memory
+    with internals.temporarily_clear_interpreter_stack():  # within a transform no tensor has memory
         return state.numpy().tobytes()
 
 

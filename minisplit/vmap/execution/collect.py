@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 import torch
 
 from minisplit.core.collectives import Tensors
-from minisplit.vmap import functorch
 from minisplit.vmap.batch import OutDim, Reduction, sample_axis, sample_shape
+from minisplit.vmap.functorch import internals
 from minisplit.vmap.pytree import Structure
 from minisplit.vmap.reduction import Pairwise, keeps_samples, reduce_chunk
 
@@ -157,9 +157,9 @@ class _Same:
         if start == 0:
             return True
         if self.checksum is None:
-            self.checksum = functorch.checksum(self.first)
+            self.checksum = internals.checksum(self.first)
         # By bytes, as NaN is not equal to itself.
-        return functorch.checksum(x) == self.checksum
+        return internals.checksum(x) == self.checksum
 
     def result(self) -> torch.Tensor:
         return self.first
@@ -179,11 +179,11 @@ def own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
     tensor that `func` returns is repeated for every sample, which shows in its strides, but not for one sample.
     One that is to be reduced stays as it is.
     """
-    taken = {functorch.unwrap(x).untyped_storage().data_ptr() for x in tensors}
+    taken = {internals.unwrap(x).untyped_storage().data_ptr() for x in tensors}
     for i, (out, dim) in enumerate(zip(part.outputs, part.dims, strict=True)):
         if isinstance(dim, str):
             continue
-        storage = functorch.unwrap(out).untyped_storage()
+        storage = internals.unwrap(out).untyped_storage()
         address = storage.data_ptr()
         if (
             dim is None
@@ -193,6 +193,6 @@ def own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
             or 0 in out.stride()
         ):
             part.outputs[i] = out.clone(memory_format=torch.contiguous_format)
-            address = functorch.unwrap(part.outputs[i]).untyped_storage().data_ptr()
+            address = internals.unwrap(part.outputs[i]).untyped_storage().data_ptr()
         taken.add(address)
     return part

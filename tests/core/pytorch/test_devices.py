@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.core import devices
-from minisplit.core.devices import cores, rank_environment, sanitize_device, threads_of_rank
+from minisplit.core.pytorch import devices
+from minisplit.core.pytorch.devices import cores, rank_environment, sanitize_device, threads_of_rank
 
 LAUNCHER_NAMES = [name for names in devices._LAUNCHERS for name in names]
 

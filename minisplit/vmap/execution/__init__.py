@@ -1,0 +1,1 @@
+"""Running a mapped function on the samples of one rank, in chunks, of which whole outputs are made."""

@@ -1,0 +1,1 @@
+"""What mapping needs of torch beyond `torch.vmap`: its internals, and its random functions."""
