@@ -82,9 +82,10 @@ def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
     # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
-    # what communicates by itself, and those of operations, which do by way of that, on four threads. With a further
-    # MPI operations run once.
-    several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 or not first and ranks != 3 else ())) for ranks in counts]
+    # what communicates by itself, and those of operations, which do by way of that, on four threads. With a
+    # further MPI operations run once.
+    without = {4} if first else {1, 2, 4}
+    several = [on_mpi(ranks, *(OPERATIONS if ranks in without else ())) for ranks in counts]
     # Jobs of torchrun need no MPI.
     jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, "--ignore", "tests/test_torch_jobs.py"))
     # One number of threads is enough where properties draw others.

@@ -423,7 +423,7 @@ STEP = 1e-5
 
 
 def as_loss(name: str, layouts: dict[str, ms.Layout], comm: ms.Communication) -> Callable[..., torch.Tensor]:
-    """An operation as a function of whole tensors, whose result is one number: the sum of its results, weighted."""
+    """An operation as a function of whole tensors, whose result is one number: the weighted sum of its results."""
     call, _ = calls_of(name)
     fixed = dealt(layouts, comm)
 
@@ -486,7 +486,7 @@ def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, 
     leaves = [x.clone().requires_grad_() for x in WHOLES.values()]
     with agreement(comm, "comparing derivatives"):
         if name in REFUSED:
-            with pytest.raises(RuntimeError, match="derivative for .* is not implemented"):
+            with pytest.raises(RuntimeError, match=r"derivative for .* is not implemented"):
                 slope(*leaves)
             return
         if name in CONSTANT:

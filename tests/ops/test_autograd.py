@@ -188,11 +188,18 @@ def test_the_ranks_begin_together_or_not_at_all(comm: Comm, rank: int, size: int
             backward([ms.ones(1).requires_grad_().sum(), loss])
 
 
+def table(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values between those at -3, -2, ..., 3."""
+    place = (x + 3).clamp(0, 6)
+    low = place.floor().clamp(max=5).long()
+    return values[low] + (place - low) * (values[low + 1] - values[low])
+
+
 # Operations that take tensors of the program beside an array, and the same with torch alone.
 WITH_TENSORS: dict[str, tuple[Callable[..., ms.DNDarray], Callable[..., torch.Tensor]]] = {
     "interp, values": (
         lambda x, t: ms.interp(x, torch.arange(-3.0, 4, dtype=x.dtype), t),
-        lambda x, t: table(x, t),
+        table,
     ),
     "interp, places": (
         lambda x, t: ms.interp(x, t.cumsum(0) - 3, torch.arange(7, dtype=x.dtype)),
@@ -215,13 +222,6 @@ WITH_TENSORS: dict[str, tuple[Callable[..., ms.DNDarray], Callable[..., torch.Te
         lambda x, t: t[0] * x**2 + t[1] * x + t[2],
     ),
 }
-
-
-def table(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Values between those at -3, -2, ..., 3."""
-    place = (x + 3).clamp(0, 6)
-    low = place.floor().clamp(max=5).long()
-    return values[low] + (place - low) * (values[low + 1] - values[low])
 
 
 @pytest.mark.parametrize("name", WITH_TENSORS)

@@ -1,1 +1,1 @@
-"""What minisplit knows of PyTorch: its dtypes, devices and structures, and what its transforms make of a tensor."""
+"""What minisplit knows of PyTorch: its dtypes, devices, structures, and what its transforms make of a tensor."""

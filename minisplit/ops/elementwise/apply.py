@@ -259,8 +259,8 @@ def whole_operand(
 ) -> torch.Tensor:
     """Return all of an operand of which every rank needs all for its shard of the result, such as a table.
 
-    `values` is an array, or numbers that every rank has: a tensor of the program among them gets its whole gradient
-    on every rank. Collective where an array is split: one exchange.
+    `values` is an array, or numbers that every rank has: a tensor of the program gets its whole gradient on every
+    rank. Collective where an array is split: one exchange.
     """
     if isinstance(values, DNDarray):
         check_one_communicator([x, values])

@@ -357,10 +357,10 @@ def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
 
 
 def running_products(shard: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return running products along an axis, as `torch.cumprod`, whose derivatives depend on the shard on every rank."""
+    """Return running products along an axis, whose derivatives depend on the shard on every rank."""
     if shard.numel() <= 1 and is_followed(shard):
-        # The gradient of so few elements is what comes in, whatever the elements are: a rank with one would not come
-        # to the collective calls for the gradient of the gradient. So there are more.
+        # In torch the gradient of so few elements is what comes in, whatever the elements are: a rank with one
+        # would not come to the collective calls for the gradient of the gradient. So there are more.
         padded = cat([shard.reshape(-1), shard.new_ones(2)], 0)
         return torch.cumprod(padded, 0)[: shard.numel()].reshape(shard.shape)
     return torch.cumprod(shard, axis)
