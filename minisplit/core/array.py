@@ -1180,6 +1180,8 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
         return x
     # An array in a file, of a class above this one, can be loaded.
     made = f"{name}.load() is one" if hasattr(x, "load") else "make one with minisplit.array(..., split=...)"
+    if isinstance(x, tuple) and len(x) == 1 and isinstance(x[0], DNDarray):
+        made = "it has one output in a tuple: write (y,) = ..., or take its first, [0]"
     raise TypeError(f"{name} must be a DNDarray, got {type(x).__name__}; {made}")
 
 
