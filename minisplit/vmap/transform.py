@@ -19,7 +19,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.inside_vmap import inside_vmap
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.error_text import short_repr
 from minisplit.core.pytorch.pytree import TreeSpec
 from minisplit.core.pytorch.transforms import is_plain, is_tracked
@@ -41,6 +41,7 @@ from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
+from minisplit.vmap.parameters import check_same, fingerprint_of, not_compared, remember
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
     OutDims,
@@ -57,6 +58,7 @@ from minisplit.vmap.references import (
     check_same_call,
     find_captured,
     find_generators,
+    find_references,
     fingerprint,
     names_in_reach,
 )  # fmt: skip
@@ -353,7 +355,8 @@ class MappedFunction:
         opened = self._open(call, random, _whole(call, kwargs)) if in_files or self.options.progress else _NOTHING
         task = self._task(call, random)
         with opened as (files, advance):
-            entry = None
+            entry, whole = None, _unmapped_tensors(call)
+            fresh = not_compared(comm, whole) if whole and comm.size > 1 and batch.size and is_plain() else []
             followed = [x for x in call.captured if is_tracked(x)] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
                 entry, inputs, moved = move_inputs(call.arrays, batch, call.unmapped, followed, call.traced, comm)
@@ -364,18 +367,22 @@ class MappedFunction:
                     call.captured.extend(moved)  # they are watched too
             outcome, outcomes = self._run(task, call, inputs, entry, files, advance)
             outputs = outcome.outputs
-            record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
+            record = _record(outcome, fresh, comm)
             highest = comm.agree(record)
             # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
             # seen.
             if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
                 try:
-                    outputs = settle(comm, batch, outcome, highest)
+                    outputs = settle(
+                        comm, batch, outcome, highest, functools.partial(self._compare_parameters, call, whole)
+                    )
                 except BaseException:
                     # The outcome has the function's own error, whose traceback leads to this frame: they would
                     # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
+            if fresh and batch.root is None:  # a rank without samples has had no part in it
+                remember(comm, fresh)
             if task.by_value and entry is not None:
                 outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples, entry.is_apart)
             written, reduced = _write(files, outputs, outcome, outcomes, call)
@@ -650,6 +657,17 @@ class MappedFunction:
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, kind, budget, batch.sample_bytes, is_captured)
 
+    def _compare_parameters(self, call: MappedCall, tensors: Sequence[torch.Tensor]) -> None:
+        """ValueError, the same on all ranks, unless they have the same parameters among these. Collective."""
+        parameters = [x for x in tensors if type(x) is torch.nn.Parameter]
+
+        def name_of(parameter: torch.Tensor) -> str:
+            objects = [] if call.unmapped is None else call.unmapped.objects
+            found = find_references((self._name, self.func), *objects)
+            return next((f"`{each.path()}`" for each in found if each.value is parameter), "as an argument")
+
+        check_same(call.comm, parameters, name_of)
+
     def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
         """Compare between the ranks, in debug mode, what must be the same on all."""
         check_same_call(call.comm, self.func, kwargs)
@@ -657,6 +675,18 @@ class MappedFunction:
             if isinstance(x, DNDarray) and x.split is None:
                 with temporarily_clear_interpreter_stack():  # see `functorch.checksum`
                     call.comm.check_replicated(unwrap(x.larray), f"replicated input {i}")
+
+
+def _record(outcome: Outcome, fresh: Sequence[torch.Tensor], comm: Communication) -> Record:
+    """What this rank puts into the agreement, also about the parameters that are not compared yet. Local."""
+    if outcome.outputs is None:
+        return failure_record(comm, outcome.failure)
+    return outcome.outputs.record_with(fingerprint_of(fresh)) if fresh else outcome.outputs.record
+
+
+def _unmapped_tensors(call: MappedCall) -> list[torch.Tensor]:
+    """The tensors that every sample gets whole: what the function refers to, and is given beside arrays."""
+    return call.captured if call.unmapped is None else [*call.captured, *call.unmapped.tensors()]
 
 
 def _whole(call: MappedCall, kwargs: dict[str, Any]) -> dict[str, Any]:
