@@ -37,9 +37,11 @@ from minisplit.core.factories import (
     zeros_like,
 )
 from minisplit.core.pytorch.graph_breaks import break_graphs
+from minisplit.core.pytorch.pytree import tree_map
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import PerformanceWarning, warn_above
 from minisplit.core.redistribution import balance, redistribute, resplit
+from minisplit.core.replication import replicate
 from minisplit.core.storage import StoredArray
 from minisplit.io.api import datasets, load, open, save
 from minisplit.io.checkpoint import load_checkpoint, save_checkpoint
@@ -62,8 +64,8 @@ __all__ = [
     "debug", "e", "empty", "empty_like", "eye", "float16", "float32", "float64", "from_dlpack", "from_dtensor",
     "from_numpy", "full", "full_like", "geomspace", "get_comm", "inf", "int8", "int16", "int32", "int64",
     "linspace", "load", "load_checkpoint", "logspace", "nan", "newaxis", "nn", "ones", "ones_like", "open", "pi",
-    "plot_layout", "profile", "random", "redistribute", "resplit", "save", "save_checkpoint", "testing", "uint8",
-    "use_comm", "vmap", "warn_above", "zeros", "zeros_like",
+    "plot_layout", "profile", "random", "redistribute", "replicate", "resplit", "save", "save_checkpoint",
+    "testing", "tree_map", "uint8", "use_comm", "vmap", "warn_above", "zeros", "zeros_like",
 ]
 __all__ += ops.__all__
 

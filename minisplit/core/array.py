@@ -8,8 +8,9 @@ Every method and operator is written here, in the class. Those that compute call
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import torch
@@ -42,6 +43,18 @@ _ops: Any = None
 # The shards of arrays that are split over several ranks and that were asked for gradients. See
 # `minisplit.nn.optimisers`.
 split_leaves = WeakTensorKeyDictionary()
+
+
+class _Size(int):
+    """A number of elements, which says what to write where it is called, as the size of a tensor is."""
+
+    __slots__ = ()
+
+    def __call__(self, *dim: int) -> NoReturn:
+        which, place = (f"({dim[0]})", f"[{dim[0]}]") if dim else ("()", "")
+        raise TypeError(
+            f"size is the number of elements, as in NumPy: for torch's x.size{which} write x.shape{place}"
+        )
 
 
 def bind_operations(operations: ModuleType) -> None:
@@ -176,7 +189,7 @@ class DNDarray:
     @property
     def size(self) -> int:
         """The number of elements of the global array."""
-        return self._layout.size
+        return _Size(self._layout.size)
 
     @property
     def nbytes(self) -> int:
@@ -206,6 +219,23 @@ class DNDarray:
         if not self.shape:
             raise TypeError("a 0-d array has no length and no items: use item(), or reshape(1)")
         return self.shape[0]
+
+    def __copy__(self) -> DNDarray:
+        """Return an array that shares the memory of this one. Local."""
+        return self._wrap(self._larray, self._layout, self._comm)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DNDarray:
+        """Return a copy, as torch copies this rank's tensor: of a leaf, a leaf. Local."""
+        copied = self._wrap(deepcopy(self._larray, memo), self._layout, self._comm)
+        # Optimisers are to know of it as of this one.
+        return copied.requires_grad_() if copied.requires_grad else copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Raise TypeError: a pickle would have the part of one rank, and its communicator."""
+        raise TypeError(
+            "an array cannot be pickled, as torch.save and multiprocessing do, since this rank has a part of it: "
+            "write it by minisplit.save or save_checkpoint, or pickle x.torch(), the whole of it, or x.larray"
+        )
 
     def __repr__(self) -> str:
         return local_repr(self._layout, self._comm.rank, self._larray)
@@ -1180,6 +1210,8 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
         return x
     # An array in a file, of a class above this one, can be loaded.
     made = f"{name}.load() is one" if hasattr(x, "load") else "make one with minisplit.array(..., split=...)"
+    if isinstance(x, tuple) and len(x) == 1 and isinstance(x[0], DNDarray):
+        made = "it has one output in a tuple: write (y,) = ..., or take its first, [0]"
     raise TypeError(f"{name} must be a DNDarray, got {type(x).__name__}; {made}")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array as python_array
 from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from functools import partial, reduce
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -21,9 +21,25 @@ from minisplit.core.indexing.index_arrays import refuse_masked
 from minisplit.core.layout import Layout, as_index, layout_from_counts, normalise_axis
 from minisplit.core.pytorch.devices import Device, sanitize_device
 from minisplit.core.pytorch.dtypes import ALL_DTYPES, INTEGERS, Dtype, check_in_range, dtype_code, sanitize_dtype
+from minisplit.core.pytorch.pytree import is_tree, pytree
 from minisplit.core.pytorch.transforms import is_followed
 
+K = TypeVar("K")
+V = TypeVar("V")
 
+
+@overload
+def array(
+    obj: dict[K, V],
+    dtype: Dtype = None,
+    *,
+    split: int | None = None,
+    is_split: int | None = None,
+    copy: bool | None = True,
+    device: Device = None,
+    comm: Comm = None,
+) -> dict[K, Any]: ...
+@overload
 def array(
     obj: Any,
     dtype: Dtype = None,
@@ -33,13 +49,25 @@ def array(
     copy: bool | None = True,
     device: Device = None,
     comm: Comm = None,
-) -> DNDarray:
-    """Make an array from a tensor, a NumPy array, nested sequences, a number or an array.
+) -> DNDarray: ...
+def array(
+    obj: Any,
+    dtype: Dtype = None,
+    *,
+    split: int | None = None,
+    is_split: int | None = None,
+    copy: bool | None = True,
+    device: Device = None,
+    comm: Comm = None,
+) -> Any:
+    """Make an array from a tensor, a NumPy array, nested sequences, a number or an array, or a dict of such.
 
     Parameters
     ----------
-    obj : array_like
-        The whole array, which every rank gives, or with `is_split` this rank's part of it.
+    obj : array_like, or a dict of such
+        The whole array, which every rank gives, or with `is_split` this rank's part of it. Without `is_split` also
+        a dict, a tuple of dicts, or a class that is registered with torch's pytree, such as the parameters of a
+        network: each leaf is made an array.
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `obj`.
     split : int, optional
@@ -59,8 +87,8 @@ def array(
 
     Returns
     -------
-    DNDarray
-        The array.
+    DNDarray, or a dict of such
+        The array, or arrays in the structure of `obj`.
 
     Raises
     ------
@@ -83,9 +111,11 @@ def array(
 
     Examples
     --------
-    >>> import minisplit as ms
+    >>> import minisplit as ms, torch
     >>> ms.array([[1, 2], [3, 4]], split=1).shape
     (2, 2)
+    >>> ms.array({"weight": torch.ones(4, 3), "bias": torch.zeros(4)}, split=0)["bias"].shape
+    (4,)
     >>> part = ms.array([[float(ms.MPI_WORLD.rank)]], is_split=0)
     >>> part.shape == (ms.MPI_WORLD.size, 1)
     True
@@ -95,6 +125,10 @@ def array(
             f"give split (cut an object that every rank has) or is_split (join the ranks' parts), "
             f"not both, got split={short_repr(split)}, is_split={short_repr(is_split)}"
         )
+    # Not of parts, of which one rank's may be a structure by mistake.
+    if is_split is None and is_tree(obj):
+        make = partial(array, dtype=dtype, split=split, copy=copy, device=device, comm=comm)
+        return pytree.tree_map(make, obj, is_leaf=lambda x: not is_tree(x))
     dtype = sanitize_dtype(dtype)
     if isinstance(obj, DNDarray):
         return _from_dndarray(obj, dtype, split, is_split, copy, device, comm)
@@ -166,7 +200,8 @@ def asarray(
     >>> ms.asarray(part, is_split=0).larray is part
     True
     """
-    return array(obj, dtype, split=split, is_split=is_split, copy=copy, device=device, comm=comm)
+    x: DNDarray = array(obj, dtype, split=split, is_split=is_split, copy=copy, device=device, comm=comm)
+    return x
 
 
 def from_numpy(
@@ -311,6 +346,11 @@ def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: 
         raise TypeError(
             "an array cannot be made of None: with split= every rank gives the whole object, with is_split= its "
             "own part, which may be an empty one such as torch.empty(0, 6)"
+        )
+    if isinstance(obj, torch.nn.Module):
+        raise TypeError(
+            "an array cannot be made of a module: of its parameters, as by dict(module.named_parameters()) or "
+            "torch.func.stack_module_state; to have rank 0's values on all ranks see minisplit.replicate"
         )
     if isinstance(obj, torch.Tensor):
         if obj.layout is not torch.strided:

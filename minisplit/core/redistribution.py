@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.collectives import redistribute_all
+from minisplit.core.pytorch.pytree import pytree
+
+# An array, or a structure of them.
+T = TypeVar("T")
 
 
-def resplit(x: DNDarray, axis: int | None = None) -> DNDarray:
-    """Return an array that is split along another axis, or gathered on every rank.
+def resplit(x: T, axis: int | None = None) -> T:
+    """Return an array that is split along another axis, or gathered on every rank, or a structure of arrays.
 
     Parameters
     ----------
-    x : DNDarray
-        The array. Any shape, split and counts.
+    x : DNDarray, or nested tuples, lists and dicts of them
+        The array, or arrays on one communicator. Any shape, split and counts.
     axis : int, optional
         The axis along which the result is split. By default None: every rank gets the whole array.
 
     Returns
     -------
-    DNDarray
-        The same elements in memory of its own. Its counts follow the default rule, but an array that is split
-        along `axis` already keeps its own.
+    DNDarray, or nested tuples, lists and dicts of them
+        The same elements in memory of their own. Counts follow the default rule, but an array that is split along
+        `axis` already keeps its own.
 
     Raises
     ------
@@ -29,18 +35,33 @@ def resplit(x: DNDarray, axis: int | None = None) -> DNDarray:
         If the axis is out of range.
     TypeError
         If `x` is no DNDarray, or the axis is no int.
+    ValueError
+        If the arrays are on different communicators.
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank.
+    Collective: one exchange of what changes its rank, for all arrays together.
 
     Examples
     --------
     >>> import minisplit as ms
     >>> ms.resplit(ms.ones((2, 3), split=0), 1).split
     1
+    >>> ms.resplit({"weight": ms.ones((4, 3), split=0)})["weight"].split is None
+    True
     """
-    return as_dndarray(x).resplit(axis)
+    if isinstance(x, DNDarray):
+        return x.resplit(axis)  # type: ignore[return-value]  # T is DNDarray
+    leaves, spec = pytree.tree_flatten(x)
+    arrays = list(map(as_dndarray, leaves))
+    if any(each.comm is not arrays[0].comm for each in arrays):
+        raise ValueError("the arrays of a structure must be on one communicator, which the exchange is on")
+    layouts = [each._split_along(axis) for each in arrays]
+    pairs = [(each.layout, layout) for each, layout in zip(arrays, layouts, strict=True)]
+    moved = redistribute_all([each.larray for each in arrays], pairs, arrays[0].comm) if arrays else []
+    results = [DNDarray(each, layout, arrays[0].comm) for each, layout in zip(moved, layouts, strict=True)]
+    resplit: T = pytree.tree_unflatten(results, spec)
+    return resplit
 
 
 def balance(x: DNDarray) -> DNDarray:

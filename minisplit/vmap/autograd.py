@@ -61,7 +61,7 @@ from minisplit.core.pytorch.transforms import (
 )
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Batch
-from minisplit.vmap.pytree import Keywords
+from minisplit.vmap.pytree import Unmapped
 
 
 class InputMove(NamedTuple):
@@ -99,15 +99,15 @@ class Entry:
 def move_inputs(
     arrays: Sequence[DNDarray | StoredArray],
     batch: Batch,
-    keywords: Keywords | None,
+    unmapped: Unmapped | None,
     captured: Sequence[torch.Tensor],
     traced: bool,
     comm: Communication,
 ) -> tuple[Entry | None, list[Any], list[torch.Tensor]]:
     """Return each input's shard under its target layout, and what `leave` needs if derivatives are to be computed.
 
-    If `traced`, gradients are to flow back to inputs, keyword arguments or `captured` tensors, or these have
-    tangents or batches. The keyword arguments are replaced by tensors that come out of the inputs' node. Those
+    If `traced`, gradients are to flow back to inputs, what is not mapped or `captured` tensors, or these have
+    tangents or batches. What is not mapped is replaced by tensors that come out of the inputs' node. Those
     that stand for the captured ones are returned as well.
 
     Of a mapped input that is in a file there is no shard: it is returned as it is. A file that every sample gets
@@ -121,7 +121,7 @@ def move_inputs(
     if traced:
         # Every rank makes a part of the result from all of what is replicated.
         moves = [InputMove(src[i], dst[i], reduce_gradient=dst[i].split is None) for i in places]
-        leaves, traced_leaves = ([], []) if keywords is None else (keywords.leaves, keywords.traced)
+        leaves, traced_leaves = ([], []) if unmapped is None else (unmapped.leaves, unmapped.traced)
         given = [*(leaves[place] for place in traced_leaves), *captured]
         for x in given:
             layout = Layout(x.shape, None, comm.size)
@@ -439,12 +439,12 @@ class _Substitution(TorchFunctionMode):
         return type(x)(map(self.replace, x)) if type(x) in (list, tuple) else x
 
 
-def describe_gradients(call_inputs: Sequence[Any], keywords: Keywords | None, captured: Tensors) -> str:
+def describe_gradients(call_inputs: Sequence[Any], unmapped: Unmapped | None, captured: Tensors) -> str:
     """A text that says to what gradients flow back, the same on all ranks if they agree in it. Local."""
     inputs = [i for i, x in enumerate(call_inputs) if isinstance(x, DNDarray) and x.larray.requires_grad]
-    others = [] if keywords is None else [keywords.leaves[place] for place in keywords.traced]
+    others = [] if unmapped is None else [unmapped.leaves[place] for place in unmapped.traced]
     tensors = ", ".join(f"{x.dtype} {tuple(x.shape)}" for x in (*others, *captured))
-    return f"gradients to inputs {inputs} and to tensors by keyword or captured [{tensors}]"
+    return f"gradients to inputs {inputs} and to tensors that are not mapped or captured [{tensors}]"
 
 
 def check_gradients(outputs: Sequence[torch.Tensor], entry: Entry | None) -> None:

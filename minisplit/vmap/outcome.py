@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +73,11 @@ class Outputs:
 
     def __str__(self) -> str:
         return _join(self.texts())
+
+    def record_with(self, fingerprint: int) -> Record:
+        """A record that is the same for the same outputs and the same fingerprint, a number below 2**56."""
+        digest = self.digest ^ fingerprint
+        return make_record(ALL_WELL, digest, -digest)
 
     def texts(self) -> list[str]:
         """A text for each output, then for the structure and the gradients, "" where there is nothing to say."""
@@ -152,19 +157,23 @@ def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout, gr
     return Outputs(each, structure, layouts, digest, record, gradients, reductions)
 
 
-def settle(comm: Communication, batch: Batch, outcome: Outcome, highest: Record) -> Outputs:
+def settle(
+    comm: Communication, batch: Batch, outcome: Outcome, highest: Record, compare: Callable[[], None]
+) -> Outputs:
     """Return the outputs' description, known on every rank, or raise the same error on all. Collective.
 
     `highest` is the maximum of the ranks' records. Raises the error of the first rank that failed, else ValueError
-    if the ranks' outputs differ. Else there is one more message, where some ranks have no samples: a broadcast
-    that tells them.
+    if the ranks' outputs differ. `compare` is called where the records do and the outputs do not, to raise what
+    else is wrong, if it is. Else there is one more message, where some ranks have no samples: a broadcast that
+    tells them.
     """
     # Plain ints, since the exception that names the rank is pickled, and texts show NumPy's types.
     code, largest, smallest = int(highest[0]), int(highest[1]), -int(highest[2])
     if code != ALL_WELL:
         raise_together(comm, -code, outcome.failure)
     if largest != smallest:
-        _raise_differing(comm, outcome.outputs)
+        _check_same(comm, outcome.outputs)
+        compare()
     if batch.root is not None:
         message = comm.broadcast_bytes(outcome.message, batch.root)
         if outcome.outputs is None:
@@ -207,14 +216,19 @@ def count_messages(batch: Batch, outputs: Outputs | None, by_value: bool = False
     return calls
 
 
-def _raise_differing(comm: Communication, mine: Outputs | None) -> NoReturn:
-    """ValueError that says which ranks have which outputs. Collective: allgather, and a broadcast per kind."""
+def _check_same(comm: Communication, mine: Outputs | None) -> None:
+    """ValueError that says which ranks have which outputs, if they differ. Collective.
+
+    One allgather, and a broadcast per kind.
+    """
     digests = comm.allgather_record(np.array([_NO_DIGEST if mine is None else mine.digest]))[:, 0].tolist()
     ranks_by_digest: dict[int, list[int]] = {}
     for rank, digest in enumerate(digests):
         if digest != _NO_DIGEST:
             ranks_by_digest.setdefault(digest, []).append(rank)
     groups = list(ranks_by_digest.values())
+    if len(groups) == 1:
+        return
     kinds = []
     # The texts go around only now: in the record there is but their digest.
     for ranks in groups[:_MOST_NAMED]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from minisplit.core.array import DNDarray
 from minisplit.core.error_text import counted, said_by
 from minisplit.core.layout import Layout
-from minisplit.core.pytorch.pytree import TreeSpec
 from minisplit.core.storage import StoredArray
 from minisplit.core.transfer import elements_moved
 from minisplit.viz.layout_figure import draw
 from minisplit.vmap.batch import Batch
 from minisplit.vmap.outcome import Outcome, count_messages
-from minisplit.vmap.pytree import input_labels, output_labels
+from minisplit.vmap.pytree import output_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -213,19 +212,18 @@ class Plan:
 def make_plan(
     name: str,
     arrays: Sequence[DNDarray | StoredArray],
-    spec: TreeSpec | None,
+    labels: Sequence[str],
     batch: Batch,
     chunk_size: int | Literal["auto"] | None,
     outcome: Outcome,
     by_value: bool = False,
 ) -> Plan:
-    """The plan of a call. `outcome` says what the outputs are, or why that is not known.
+    """The plan of a call. `labels` name the arrays, `outcome` says what the outputs are, or why that is not known.
 
     `by_value` says that ranks agree on which outputs require gradients.
     """
-    names = [str(i) for i in range(len(arrays))] if spec is None else input_labels(spec)
     inputs = []
-    for label, x, axis, target in zip(names, arrays, batch.in_dims, batch.targets, strict=True):
+    for label, x, axis, target in zip(labels, arrays, batch.in_dims, batch.targets, strict=True):
         # Every rank may read any part of a file, so nothing of it moves.
         layout = x.layout if isinstance(x, DNDarray) else target
         moved = x.dtype.itemsize * elements_moved(layout, target)
@@ -239,12 +237,12 @@ def make_plan(
     outputs, unknown = None, ""
     if outcome.outputs is not None:
         each, layouts = outcome.outputs.each, outcome.outputs.layouts
-        labels = output_labels(outcome.outputs.structure, len(each))
+        names = output_labels(outcome.outputs.structure, len(each))
         outputs = tuple(
             OutputPlan(
                 label, _dtype_name(output.dtype), layout, output.dim if isinstance(output.dim, str) else None
             )
-            for label, output, layout in zip(labels, each, layouts, strict=True)
+            for label, output, layout in zip(names, each, layouts, strict=True)
         )
     elif outcome.failure is not None:
         error = outcome.failure.error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,23 +16,29 @@ from minisplit.core.pytorch.transforms import is_tracked
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import REDUCTIONS, Dims, OutDim
 from minisplit.vmap.references import NUMBERS_AND_TEXTS
+from minisplit.vmap.single import SingleOutput
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many
 # tensors, and else torch's tree. The first two are what most functions return, and take no walk through a tree.
 Structure = int | TreeSpec | None
 
 
-def flatten_inputs(args: tuple[Any, ...]) -> tuple[list[Any], TreeSpec]:
-    """The arrays in `args`, and how they lie in it; TypeError for a leaf that is no DNDarray or StoredArray."""
+def flatten_inputs(args: tuple[Any, ...]) -> tuple[list[Any], TreeSpec, dict[int, Any]]:
+    """The arrays in `args`, how all leaves lie in it, and those leaves that are no arrays, by their place."""
     leaves, spec = pytree.tree_flatten(args)
-    for label, x in zip(input_labels(spec), leaves, strict=True):
-        if not isinstance(x, DNDarray | StoredArray):
-            where = "positional argument" if label.isdecimal() else "input"
-            raise TypeError(
-                f"{where} {label} must be a DNDarray, got {type(x).__name__}; make it one with "
-                "minisplit.array(..., split=...), or pass it by keyword to have it unmapped"
-            )
-    return leaves, spec
+    others = {place: x for place, x in enumerate(leaves) if not isinstance(x, DNDarray | StoredArray)}
+    arrays = [x for place, x in enumerate(leaves) if place not in others] if others else leaves
+    return arrays, spec, others
+
+
+def no_array(spec: TreeSpec, place: int, x: object) -> TypeError:
+    """The error for an argument that is no array where one is mapped, or may be."""
+    label = input_labels(spec)[place]
+    where = "positional argument" if label.isdecimal() else "input"
+    return TypeError(
+        f"{where} {label} must be a DNDarray, got {type(x).__name__}; make it one with minisplit.array(..., "
+        "split=...), or say that it is not mapped: by None in its place in in_dims, or by passing it by keyword"
+    )
 
 
 def input_labels(spec: TreeSpec) -> list[str]:
@@ -50,24 +56,33 @@ def output_labels(structure: Structure, outputs: int) -> list[str]:
     return input_labels(structure)
 
 
-class Keywords:
-    """Keyword arguments as the function gets them: a replicated DNDarray as its tensor. A split one is an error.
+class Unmapped:
+    """What every sample is given whole, beside arrays: keyword arguments, and positional ones that are no arrays.
+
+    The function gets them as they are, a replicated DNDarray as its tensor. A split one is an error.
+
+    Parameters
+    ----------
+    kwargs : dict
+        The keyword arguments.
+    others : mapping of int to object
+        The leaves of the positional arguments that are no arrays, by their place among all leaves.
+    comm : Communication
+        The communicator of the inputs.
 
     Attributes
     ----------
     leaves : list
-        What is in the arguments, flat.
-    spec : TreeSpec
-        How the leaves lie in the arguments.
+        What is in all of them, flat: first `others`.
     traced : list of int
         The places in `leaves` of the tensors to which gradients flow back.
     objects : list of (str, object)
         The leaves that may refer to tensors, as modules do, each with its name.
     """
 
-    def __init__(self, kwargs: dict[str, Any], comm: Communication) -> None:
-        self.leaves, self.spec = pytree.tree_flatten(kwargs)
-        for place, x in enumerate(self.leaves):
+    def __init__(self, kwargs: dict[str, Any], others: Mapping[int, Any], comm: Communication) -> None:
+        leaves, self._spec = pytree.tree_flatten(kwargs)
+        for place, x in enumerate(leaves):
             if not isinstance(x, DNDarray):
                 continue
             if x.split is not None:
@@ -79,23 +94,33 @@ class Keywords:
                 )
             if x.comm is not comm:
                 raise ValueError("a DNDarray as keyword argument must be on the communicator of the inputs")
-            self.leaves[place] = x.larray
+            leaves[place] = x.larray
+        self._places = list(others)
+        self.leaves = [*others.values(), *leaves]
         self.traced = [
             place for place, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and is_tracked(x)
         ]
-
-        self.objects = [
-            (f"{list(kwargs)}", x) for x in self.leaves if not isinstance(x, (torch.Tensor, *NUMBERS_AND_TEXTS))
-        ]
+        name = f"{list(kwargs)}" if kwargs else "argument"
+        self.objects = [(name, x) for x in self.leaves if not isinstance(x, (torch.Tensor, *NUMBERS_AND_TEXTS))]
 
     def tensors(self) -> list[torch.Tensor]:
-        """The tensors among the arguments."""
+        """The tensors among them."""
         return [x for x in self.leaves if isinstance(x, torch.Tensor)]
 
-    def unflatten(self) -> dict[str, Any]:
-        """The arguments."""
-        kwargs: dict[str, Any] = pytree.tree_unflatten(self.leaves, self.spec)
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        kwargs: dict[str, Any] = pytree.tree_unflatten(self.leaves[len(self._places) :], self._spec)
         return kwargs
+
+    def args(self, tensors: Sequence[torch.Tensor], spec: TreeSpec | None) -> Sequence[Any]:
+        """The positional arguments, of which `tensors` are those that are arrays."""
+        if spec is None:
+            return tensors
+        leaves = list(tensors)
+        for place, x in zip(self._places, self.leaves, strict=False):
+            leaves.insert(place, x)
+        args: Sequence[Any] = pytree.tree_unflatten(leaves, spec)
+        return args
 
 
 def flatten_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
@@ -120,7 +145,9 @@ def flatten_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
 
 def unflatten_outputs(leaves: Sequence[Any], structure: Structure) -> Any:
     """The leaves in the structure; a bare one as a tuple of one."""
-    if structure is None or isinstance(structure, int):
+    if structure is None:
+        return SingleOutput(leaves)
+    if isinstance(structure, int):
         return tuple(leaves)
     return pytree.tree_unflatten(list(leaves), structure)
 
@@ -178,22 +205,35 @@ def _is_one_of(dim: object, others: Sequence[str]) -> bool:
     return isinstance(dim, str) and dim in others
 
 
-def flatten_in_dims(in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any]) -> Dims:
-    """The mapped axis of each input, counted from the front; ValueError where `in_dims` does not fit."""
+def flatten_in_dims(
+    in_dims: Any, spec: TreeSpec | None, arrays: Sequence[Any], others: Mapping[int, Any] | None = None
+) -> Dims:
+    """The mapped axis of each array, counted from the front; ValueError where `in_dims` does not fit.
+
+    `others` are the leaves of `spec` that are no arrays: TypeError if one is to be mapped.
+    """
+    others = others or {}
     if spec is None:
         spec = pytree.tree_structure(tuple(range(len(arrays))))
-    # For each leaf of `spec` what `in_dims` has there, or at a node above it; None if the two do not fit.
-    flat = pytree._broadcast_to_and_flatten(in_dims, spec)
+    # For each leaf of `spec` what `in_dims` has there, or at a node above it; None if the two do not fit. The
+    # output of a call is a class of tuple, which a plain one in `in_dims` would not fit.
+    numbered = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    plain = pytree.tree_map_only(SingleOutput, tuple, numbered, is_leaf=lambda x: isinstance(x, SingleOutput))
+    flat = pytree._broadcast_to_and_flatten(in_dims, pytree.tree_structure(plain))
     if flat is None:
         raise ValueError(
             f"in_dims {in_dims} does not fit the inputs, {structure_text(spec)}: it must be an int or None "
             "for all, or have the inputs' structure, down to any level"
         )
-    for i, (dim, x) in enumerate(zip(flat, arrays, strict=True)):
+    for place, x in others.items():
+        if flat[place] is not None:
+            raise no_array(spec, place, x)
+    dims = [dim for place, dim in enumerate(flat) if place not in others]
+    for i, (dim, x) in enumerate(zip(dims, arrays, strict=True)):
         if dim is not None and not -x.ndim <= dim < x.ndim:
             allowed = f"allowed: {-x.ndim} to {x.ndim - 1}" if x.ndim else "it has no axis to map"
             raise ValueError(f"in_dims: axis {dim} is out of range for input {i} of shape {x.shape}; {allowed}")
-    return tuple(None if dim is None else dim % x.ndim for dim, x in zip(flat, arrays, strict=True))
+    return tuple(None if dim is None else dim % x.ndim for dim, x in zip(dims, arrays, strict=True))
 
 
 class OutDims:

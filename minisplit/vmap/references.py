@@ -311,11 +311,11 @@ def fingerprint(func: Callable[..., Any], kwargs: dict[str, Any]) -> Fingerprint
 def check_same_call(comm: Communication, func: Callable[..., Any], kwargs: dict[str, Any]) -> None:
     """ValueError, the same on every rank, unless all map this function with these arguments. Collective."""
     digests = comm.compare(np.array(fingerprint(func, kwargs)[:2]))
-    for column, what in enumerate(("another function", "other keyword arguments")):
+    for column, what in enumerate(("another function", "other arguments that are not mapped")):
         others = np.flatnonzero(digests[:, column] != digests[0, column])
         if len(others):
             raise ValueError(
-                "every rank must map the same function with the same keyword arguments, but rank "
+                "every rank must map the same function with the same arguments that are not mapped, but rank "
                 f"{others[0]} has {what} than rank 0"
             )
 

@@ -19,9 +19,9 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
 from minisplit.core.communication.inside_vmap import inside_vmap
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.error_text import short_repr
-from minisplit.core.pytorch.pytree import TreeSpec, pytree
+from minisplit.core.pytorch.pytree import TreeSpec
 from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
@@ -41,14 +41,24 @@ from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
+from minisplit.vmap.parameters import check_same, fingerprint_of, not_compared, remember
 from minisplit.vmap.plan import Plan, make_plan
-from minisplit.vmap.pytree import Keywords, OutDims, flatten_in_dims, flatten_inputs, unflatten_outputs
+from minisplit.vmap.pytree import (
+    OutDims,
+    Unmapped,
+    flatten_in_dims,
+    flatten_inputs,
+    input_labels,
+    no_array,
+    unflatten_outputs,
+)  # fmt: skip
 from minisplit.vmap.reduction import reduce_over_ranks
 from minisplit.vmap.references import (
     CAPTURING,
     check_same_call,
     find_captured,
     find_generators,
+    find_references,
     fingerprint,
     names_in_reach,
 )  # fmt: skip
@@ -56,6 +66,7 @@ from minisplit.vmap.references import (
 _wrap = DNDarray._wrap
 # What a call opens that has all inputs and outputs in memory, and no bar: no files, and nothing to tell of
 # progress.
+_NO_OTHERS: dict[int, Any] = {}
 _NOTHING: AbstractContextManager[tuple[FileStream | None, Advance | None]] = nullcontext((None, None))
 
 
@@ -127,9 +138,10 @@ def vmap(
         ranks, counts or chunks. "same": all samples get the numbers of the first one.
     in_dims : int, None, or a tuple, list or dict of them, default "split"
         The mapped axis of each input: one for all inputs, or a tuple for the positional arguments, down to any
-        level. None is for an input that is not mapped. An input that is split along another axis is re-split; of a
-        replicated one each rank takes its part, without a message. By default the mapped axes are the split axes,
-        and replicated inputs are not mapped.
+        level. None is for an input that is not mapped, which may then be anything that is the same on all ranks:
+        tensors, to which gradients flow back, numbers, modules. An input that is split along another axis is
+        re-split; of a replicated one each rank takes its part, without a message. By default the mapped axes are
+        the split axes, and replicated inputs are not mapped.
     chunk_size : int, "auto" or None, default None
         How many samples each rank maps at a time. The peak of memory is the outputs, without those that are
         reduced, and one chunk. "auto" measures the fastest size on the first chunks, and keeps it for `func` and
@@ -156,8 +168,8 @@ def vmap(
     MappedFunction
         A function of DNDarrays, and of the results of `minisplit.open`. It returns DNDarrays in the structure that
         `func` returns, a bare tensor as a tuple of one, each with as many samples per rank as the inputs have;
-        with `out` it returns StoredArrays. Its method `plan` tells what a call will do. Without `func`, a
-        decorator.
+        with `out` it returns StoredArrays. Its method `one` returns the only output itself, its method `plan`
+        tells what a call will do. Without `func`, a decorator.
 
     Raises
     ------
@@ -196,6 +208,8 @@ def vmap(
     --------
     >>> import minisplit as ms
     >>> a, b = ms.arange(4, split=0), ms.ones((3, 4), split=1)
+    >>> ms.vmap(lambda x: x * x).one(a).tolist()
+    [0, 1, 4, 9]
     >>> y, z = ms.vmap(lambda x, v: (x * 2, x + v), out_dims=(0, 1))(a, b)
     >>> y.tolist()
     [0, 2, 4, 6]
@@ -214,15 +228,17 @@ def vmap(
 class MappedCall(NamedTuple):
     """What a call and its plan know before any message, from the arguments alone.
 
-    `spec` says how the arrays lie in the arguments; None if they are the arguments themselves. `shards` are those
-    of the arrays; None if an array is in a file. `captured` are the tensors that the function refers to. `traced`
-    says whether a gradient is to flow back to any of all these.
+    `spec` says how the arrays lie in the arguments, with `others`, what is no array there, by its place; None if
+    the arrays are the arguments themselves. `shards` are those of the arrays; None if an array is in a file.
+    `captured` are the tensors that the function refers to. `traced` says whether a gradient is to flow back to any
+    of all these.
     """
 
     arrays: Sequence[DNDarray | StoredArray]
     spec: TreeSpec | None
+    others: dict[int, Any]
     comm: Communication
-    keywords: Keywords | None
+    unmapped: Unmapped | None
     batch: Batch
     shards: list[torch.Tensor] | None
     captured: list[torch.Tensor]
@@ -301,14 +317,16 @@ class MappedFunction:
         Parameters
         ----------
         *args : DNDarray, StoredArray, or nested tuples, lists and dicts of them
-            The inputs, of which some or all are mapped.
+            The inputs, of which some or all are mapped. Where `in_dims` is None they may be anything, the same on
+            all ranks: tensors, numbers, modules.
         **kwargs : Any
             Passed on to the function, unmapped; a replicated DNDarray as its tensor.
 
         Returns
         -------
         tuple, list or dict of DNDarray or StoredArray
-            The outputs, in the structure that the function returns, a bare tensor as a tuple of one.
+            The outputs, in the structure that the function returns, a bare tensor as a tuple of one. `one` returns
+            that itself.
 
         Raises
         ------
@@ -326,7 +344,7 @@ class MappedFunction:
         comm, batch = call.comm, call.batch
         inputs: Sequence[Any] | None = call.shards
         if debugging():
-            self._check_replicated(call, kwargs)
+            self._check_replicated(call, _whole(call, kwargs))
         in_files = inputs is None or self.options.out is not None
         if in_files and call.traced:
             raise ValueError(
@@ -334,32 +352,37 @@ class MappedFunction:
                 "or call it in torch.no_grad()"
             )
         random = None if self.options.randomness == "error" else self._random_source(call)
-        opened = self._open(call, random, kwargs) if in_files or self.options.progress else _NOTHING
+        opened = self._open(call, random, _whole(call, kwargs)) if in_files or self.options.progress else _NOTHING
         task = self._task(call, random)
         with opened as (files, advance):
-            entry = None
+            entry, whole = None, _unmapped_tensors(call)
+            fresh = not_compared(comm, whole) if whole and comm.size > 1 and batch.size and is_plain() else []
             followed = [x for x in call.captured if is_tracked(x)] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
-                entry, inputs, moved = move_inputs(call.arrays, batch, call.keywords, followed, call.traced, comm)
+                entry, inputs, moved = move_inputs(call.arrays, batch, call.unmapped, followed, call.traced, comm)
                 if call.traced:
                     func = substitute(task.func, followed, moved) if followed else task.func
-                    gradients = describe_gradients(call.arrays, call.keywords, followed)
+                    gradients = describe_gradients(call.arrays, call.unmapped, followed)
                     task = replace(task, func=func, gradients=gradients)
                     call.captured.extend(moved)  # they are watched too
             outcome, outcomes = self._run(task, call, inputs, entry, files, advance)
             outputs = outcome.outputs
-            record = failure_record(comm, outcome.failure) if outputs is None else outputs.record
+            record = _record(outcome, fresh, comm)
             highest = comm.agree(record)
             # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
             # seen.
             if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
                 try:
-                    outputs = settle(comm, batch, outcome, highest)
+                    outputs = settle(
+                        comm, batch, outcome, highest, functools.partial(self._compare_parameters, call, whole)
+                    )
                 except BaseException:
                     # The outcome has the function's own error, whose traceback leads to this frame: they would
                     # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
+            if fresh and batch.root is None:  # a rank without samples has had no part in it
+                remember(comm, fresh)
             if task.by_value and entry is not None:
                 outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples, entry.is_apart)
             written, reduced = _write(files, outputs, outcome, outcomes, call)
@@ -377,7 +400,51 @@ class MappedFunction:
                 next(written) if isinstance(output.dim, int) else x
                 for x, output in zip(arrays, outputs.each, strict=True)
             ]
-        return tuple(arrays) if outputs.structure is None else unflatten_outputs(arrays, outputs.structure)
+        return unflatten_outputs(arrays, outputs.structure)
+
+    def one(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Map a function that has one output over the arguments, and return that itself, in no tuple.
+
+        Parameters
+        ----------
+        *args : Any
+            The positional arguments of the call.
+        **kwargs : Any
+            Its keyword arguments.
+
+        Returns
+        -------
+        DNDarray or StoredArray
+            The output. Called with tensors inside of a mapped function, a tensor.
+
+        Raises
+        ------
+        TypeError
+            If the function returns several outputs, or a dict, say.
+        Exception
+            What a call raises. The same on all ranks.
+
+        Communication
+        -------------
+        Collective, as a call.
+
+        Examples
+        --------
+        >>> import minisplit as ms
+        >>> x = ms.array([[3.0, 4.0], [6.0, 8.0]], split=0)
+        >>> ms.vmap(lambda row: row.norm()).one(x).tolist()
+        [5.0, 10.0]
+        """
+        outputs = self(*args, **kwargs)
+        if isinstance(outputs, tuple) and len(outputs) == 1:
+            return outputs[0]
+        if isinstance(outputs, torch.Tensor):
+            return outputs
+        several = f"a tuple of {len(outputs)}" if type(outputs) is tuple else f"a {type(outputs).__name__}"
+        raise TypeError(
+            f"one() is for a function that returns a tensor, but {self._name} returned {several}: "
+            "call what vmap returns itself, vmap(f)(...), which gives that back"
+        )
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
         """Return what a call with these arguments will do, as data. `print` shows it as a table.
@@ -425,14 +492,20 @@ class MappedFunction:
         # "auto" until the size is measured.
         settled: Any = (size.settled(end - begin) or "auto") if isinstance(size, Tuner) else size
         by_value = task.by_value and call.traced
-        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome, by_value)
+        labels = [str(i) for i in range(len(call.arrays))]
+        if call.spec is not None:
+            labels = [label for i, label in enumerate(input_labels(call.spec)) if i not in call.others]
+        return make_plan(self._name, call.arrays, labels, call.batch, settled, outcome, by_value)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
         """Check the arguments against each other, and decide which rank gets which samples. Local."""
         arrays: Sequence[Any] = args
-        spec = None
+        spec, others = None, _NO_OTHERS
         if {*map(type, args)} != {DNDarray}:
-            arrays, spec = flatten_inputs(args)
+            arrays, spec, others = flatten_inputs(args)
+            if others and self.options.in_dims == SPLIT:
+                # A tensor may be this rank's part or the whole, which in_dims tells, or a keyword.
+                raise no_array(spec, *next(iter(others.items())))
         layouts, itemsizes, shards, traced = [], [], [], False
         place: Any = None
         # Private attributes, not properties: six calls of a property would be a large part of this function, and a
@@ -456,19 +529,19 @@ class MappedFunction:
         if place is None:
             raise ValueError("a mapped function needs at least one DNDarray as a positional argument, got none")
         comm = place[0]
-        keywords = Keywords(kwargs, comm) if kwargs else None
+        unmapped = Unmapped(kwargs, others, comm) if kwargs or others else None
         in_dims: Dims | None = None
         if self.options.in_dims != SPLIT:
-            key = (spec, *[layout.ndim for layout in layouts])
+            key = (spec, *others, None, *[layout.ndim for layout in layouts])
             in_dims = self._in_dims.get(key)
             if in_dims is None:
-                in_dims = self._in_dims[key] = flatten_in_dims(self.options.in_dims, spec, arrays)
+                in_dims = self._in_dims[key] = flatten_in_dims(self.options.in_dims, spec, arrays, others)
         elif len(shards) < len(arrays):
             in_dims = tuple([x.split for x in arrays])
         batch = plan_batch(tuple(layouts), tuple(itemsizes), in_dims, self.options.max_imbalance)
-        captured = find_captured(self.func, [] if keywords is None else keywords.objects)
-        if not traced and keywords is not None:
-            traced = bool(keywords.traced)
+        captured = find_captured(self.func, [] if unmapped is None else unmapped.objects)
+        if not traced and unmapped is not None:
+            traced = bool(unmapped.traced)
         # What goes to files needs no gradient: a trained network may be mapped into them as it is.
         if not traced and captured and self.options.out is None:
             traced = any(map(is_tracked, captured))
@@ -476,9 +549,8 @@ class MappedFunction:
             traced = traced or any(map(is_tracked, shards))
         elif not torch.is_grad_enabled():
             traced = False
-        return MappedCall(
-            arrays, spec, comm, keywords, batch, shards if len(shards) == len(arrays) else None, captured, traced
-        )
+        known = shards if len(shards) == len(arrays) else None
+        return MappedCall(arrays, spec, others, comm, unmapped, batch, known, captured, traced)
 
     def _run(
         self,
@@ -500,7 +572,7 @@ class MappedFunction:
         begin, end = batch.samples.span(rank)
         if begin == end:
             return Outcome(), iter(())
-        captured = call.captured if call.keywords is None else [*call.captured, *call.keywords.tensors()]
+        captured = call.captured if call.unmapped is None else [*call.captured, *call.unmapped.tensors()]
         size = self._chunk_size(call)
         run_pieces = functools.partial(
             run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
@@ -553,19 +625,19 @@ class MappedFunction:
         func, in_dims = self._func_of_tensors(call), call.batch.in_dims
         if not self.options.loop:
             return VmapTask(func, in_dims, self._out_dims, random)
-        objects = [] if call.keywords is None else call.keywords.objects
+        objects = [] if call.unmapped is None else call.unmapped.objects
         generators = find_generators(self.func, objects) if random is None else ()
         return LoopTask(func, in_dims, self._out_dims, random, generators=generators)
 
     def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
-        """The mapped function as one of the flat inputs' tensors, with the keyword arguments of this call."""
-        func, spec, keywords = self._func_in_context, call.spec, call.keywords
-        if spec is None and keywords is None:
+        """The mapped function as one of the flat inputs' tensors, with what is not mapped in this call."""
+        func, spec, unmapped = self._func_in_context, call.spec, call.unmapped
+        if spec is None and unmapped is None:
             return func
+        unmapped = unmapped or Unmapped({}, {}, call.comm)
 
         def func_of_tensors(*tensors: torch.Tensor) -> Any:
-            args = tensors if spec is None else pytree.tree_unflatten(list(tensors), spec)
-            return func(*args, **({} if keywords is None else keywords.unflatten()))
+            return func(*unmapped.args(tensors, spec), **unmapped.kwargs())
 
         return func_of_tensors
 
@@ -585,6 +657,17 @@ class MappedFunction:
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, kind, budget, batch.sample_bytes, is_captured)
 
+    def _compare_parameters(self, call: MappedCall, tensors: Sequence[torch.Tensor]) -> None:
+        """ValueError, the same on all ranks, unless they have the same parameters among these. Collective."""
+        parameters = [x for x in tensors if type(x) is torch.nn.Parameter]
+
+        def name_of(parameter: torch.Tensor) -> str:
+            objects = [] if call.unmapped is None else call.unmapped.objects
+            found = find_references((self._name, self.func), *objects)
+            return next((f"`{each.path()}`" for each in found if each.value is parameter), "as an argument")
+
+        check_same(call.comm, parameters, name_of)
+
     def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
         """Compare between the ranks, in debug mode, what must be the same on all."""
         check_same_call(call.comm, self.func, kwargs)
@@ -592,6 +675,23 @@ class MappedFunction:
             if isinstance(x, DNDarray) and x.split is None:
                 with temporarily_clear_interpreter_stack():  # see `functorch.checksum`
                     call.comm.check_replicated(unwrap(x.larray), f"replicated input {i}")
+
+
+def _record(outcome: Outcome, fresh: Sequence[torch.Tensor], comm: Communication) -> Record:
+    """What this rank puts into the agreement, also about the parameters that are not compared yet. Local."""
+    if outcome.outputs is None:
+        return failure_record(comm, outcome.failure)
+    return outcome.outputs.record_with(fingerprint_of(fresh)) if fresh else outcome.outputs.record
+
+
+def _unmapped_tensors(call: MappedCall) -> list[torch.Tensor]:
+    """The tensors that every sample gets whole: what the function refers to, and is given beside arrays."""
+    return call.captured if call.unmapped is None else [*call.captured, *call.unmapped.tensors()]
+
+
+def _whole(call: MappedCall, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments, and under a name that none has, what is no array among the positional ones."""
+    return {**kwargs, "": [*call.others.values()]} if call.others else kwargs
 
 
 def _check_together(arrays: Sequence[DNDarray | StoredArray]) -> None:

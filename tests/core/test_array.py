@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
+import pickle
 import weakref
 from typing import Any
 
@@ -389,3 +391,20 @@ def test_the_tensor_of_an_array_has_its_gradient(
     assert wanted.grad is not None
     assert_close(x.grad, wanted.grad)
     assert not x.detach().torch().requires_grad
+
+
+@pytest.mark.serial
+def test_copies_and_pickles() -> None:
+    x = ms.ones((3, 2), split=0).requires_grad_()
+    same, other = copy.copy(x), copy.deepcopy(x)
+    assert same.larray is x.larray
+    assert other.larray.data_ptr() != x.larray.data_ptr()
+    assert (other.layout, other.comm, other.is_leaf, other.requires_grad) == (x.layout, x.comm, True, True)
+    for write in (pickle.dumps, lambda x: torch.save({"x": x}, io.BytesIO())):
+        with pytest.raises(TypeError, match=r"write it by minisplit\.save or save_checkpoint"):
+            write(x)
+    assert (x.size, f"{x.size}") == (6, "6")
+    with pytest.raises(TypeError, match=r"for torch's x\.size\(0\) write x\.shape\[0\]"):
+        x.size(0)  # type: ignore[operator]
+    with pytest.raises(TypeError, match=r"for torch's x\.size\(\) write x\.shape$"):
+        x.size()  # type: ignore[operator]

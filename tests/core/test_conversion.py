@@ -441,3 +441,19 @@ def test_A19_python_numbers_outside_of_the_dtype(size: int, raises_alike: Any) -
         == ms.array(torch.tensor([-1]), torch.uint8).tolist()
         == [255]
     )
+
+
+def test_array_of_trees(raises_alike: Any) -> None:
+    weight = torch.nn.Parameter(torch.arange(6.0).reshape(3, 2))
+    made = ms.array({"w": weight, "b": {"list": [1, 2, 3], "array": np.arange(3)}}, split=0)
+    assert_is(made["w"], weight.detach(), 0)
+    assert_is(made["b"]["list"], torch.tensor([1, 2, 3]), 0)
+    assert_is(made["b"]["array"], torch.arange(3), 0)
+    made["w"].torch().sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[1.0, 1.0]] * 3
+    params, buffers = ms.array(({"w": weight}, {}), dtype=torch.float64)
+    assert_is(params["w"], weight.detach().double(), None)
+    assert buffers == {}
+    with raises_alike(TypeError, match="an array cannot be made of a module: of its parameters"):
+        ms.array(torch.nn.Linear(2, 1))

@@ -280,3 +280,21 @@ def test_A4_counts_of_a_replicated_array(size: int, raises_alike: Any) -> None:
 def test_what_is_no_dndarray(call: Any, raises_alike: Any) -> None:
     with raises_alike(TypeError, match=r"x must be a DNDarray, got Tensor; make one with minisplit\.array"):
         call(torch.zeros(3))
+
+
+def test_a_tree_is_resplit_in_one_exchange(comm: Comm, raises_alike: Any) -> None:
+    weight, bias = numbered((6, 4), torch.float32), numbered((5,))
+    tree = {"weight": ms.array(weight, split=0), "rest": [ms.array(bias, split=0), ms.array(weight, split=1)]}
+    one = tree["weight"]
+    with ms.testing.traffic() as seen:
+        moved = ms.resplit(tree)
+    assert seen.calls == (Counter(exchange=1) if comm.size > 1 else Counter())
+    assert_shard(moved["weight"], weight)
+    assert_shard(moved["rest"][0], bias)
+    assert_shard(moved["rest"][1], weight)
+    assert ms.tree_map(lambda x: x.split, moved) == {"weight": None, "rest": [None, None]}
+    assert ms.resplit({}) == {}
+    with raises_alike(TypeError, match="x must be a DNDarray, got Tensor"):
+        ms.resplit([one, weight])
+    with raises_alike(ValueError, match="must be on one communicator"):
+        ms.resplit([one, ms.ones(3, split=0, comm=comm.split(0, comm.rank))])

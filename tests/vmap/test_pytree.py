@@ -10,8 +10,8 @@ import torch
 
 import minisplit as ms
 from minisplit.vmap.pytree import (
-    Keywords,
     OutDims,
+    Unmapped,
     example_of,
     flatten_in_dims,
     flatten_inputs,
@@ -23,6 +23,7 @@ from minisplit.vmap.pytree import (
     unflatten_outputs,
     validate_dims,
 )
+from minisplit.vmap.single import SingleOutput
 
 pytestmark = pytest.mark.serial
 
@@ -54,13 +55,13 @@ def test_a_structure_is_named_sent_and_built_again(returned: Any, text: str, lab
     assert [label.lstrip(".") for label in output_labels(structure, len(leaves))] == labels
     assert structure_of(example_of(structure)) == structure
     built = unflatten_outputs(leaves, structure)
-    assert type(built) is (tuple if isinstance(returned, torch.Tensor) else type(returned))
+    assert type(built) is (SingleOutput if isinstance(returned, torch.Tensor) else type(returned))
 
 
 def test_inputs_are_named_by_their_place() -> None:
     x = ms.ones(3)
-    leaves, spec = flatten_inputs((x, {"weight": x, "bias": [x]}))
-    assert leaves == [x, x, x]
+    leaves, spec, others = flatten_inputs((x, {"weight": x, "bias": [x]}))
+    assert (leaves, others) == ([x, x, x], {})
     assert input_labels(spec) == ["0", "1['weight']", "1['bias'][0]"]
 
 
@@ -91,10 +92,18 @@ def test_dims_are_validated() -> None:
         validate_dims((), "out_dims")
 
 
-def test_keywords_know_to_which_leaves_gradients_flow_back() -> None:
+def test_what_is_not_mapped_knows_to_which_leaves_gradients_flow_back() -> None:
     weight = torch.ones(2, requires_grad=True)
     array = ms.ones(2)
-    keywords = Keywords({"w": {"a": weight, "b": array}, "n": 3}, array.comm)
-    assert keywords.traced == [0]
-    assert keywords.unflatten() == {"w": {"a": weight, "b": array.larray}, "n": 3}
-    assert [x is y for x, y in zip(keywords.tensors(), (weight, array.larray), strict=True)] == [True, True]
+    arrays, spec, others = flatten_inputs((array, {"n": 4, "w": weight}, array))
+    assert arrays == [array, array]
+    assert others == {1: 4, 2: weight}
+    unmapped = Unmapped({"w": {"a": weight, "b": array}, "n": 3}, others, array.comm)
+    assert unmapped.traced == [1, 2]
+    assert unmapped.kwargs() == {"w": {"a": weight, "b": array.larray}, "n": 3}
+    assert [x is y for x, y in zip(unmapped.tensors(), (weight, weight, array.larray), strict=True)] == [True] * 3
+    first, second = torch.ones(2), torch.zeros(2)
+    args = unmapped.args((first, second), spec)
+    assert args[0] is first
+    assert args[1] == {"n": 4, "w": weight}
+    assert args[2] is second

@@ -18,6 +18,7 @@ import minisplit as ms
 from minisplit.core.communication.agreement import agreement
 from minisplit.testing import spmd
 from minisplit.testing import strategies as st
+from minisplit.vmap.single import SingleOutput
 
 
 def here():
@@ -365,6 +366,58 @@ def test_V19_inputs_on_different_communicators(raises_alike):
         ms.vmap(torch.add)(ms.zeros(4, split=0), ms.zeros(4, split=0, comm=other))
 
 
+def test_torchs_own_calls_with_arguments_that_are_not_mapped(raises_alike):
+    """Of torch's tutorials on per-sample gradients and on ensembles, as they are written there."""
+    weight, bias = values(3, 2).requires_grad_(), values(2).requires_grad_()
+    x, y = values(5, 3), values(5, 2)
+
+    def loss(params, buffers, x, y, power=2):
+        return ((x @ params["w"] + params["b"] - y).abs() ** power).sum() * buffers.get("scale", 1)
+
+    params, dims = {"w": weight, "b": bias}, (None, None, 0, 0)
+    for buffers in ({}, {"scale": 3, "name": "net", "none": None, "module": torch.nn.Flatten()}):
+        args = (deal(x, 0), deal(y, 1))
+        grads = ms.vmap(grad(loss), in_dims=dims)({k: p.detach() for k, p in params.items()}, buffers, *args)
+        want = torch.vmap(grad(lambda p, *a, b=buffers: loss(p, b, *a)), in_dims=(None, 0, 0))(params, x, y)
+        torch.testing.assert_close(gathered(grads["w"]), want["w"])
+        mapped = ms.vmap(loss, in_dims=dims)
+        (losses,) = mapped(params, buffers, *args)
+        got = torch.autograd.grad(losses.sum().torch(), [weight, bias])
+        for each, p in zip(got, torch.autograd.grad(loss(params, buffers, x, y), [weight, bias]), strict=True):
+            torch.testing.assert_close(each, p)
+        assert [each.name for each in mapped.plan(params, buffers, *args).inputs] == ["2", "3"]
+    stacked = {"w": ms.array(values(4, 3, 2), split=0)}
+    (scores,) = ms.vmap(lambda p, b, x: x @ p["w"], in_dims=(0, 0, None))(stacked, {}, x)
+    torch.testing.assert_close(gathered(scores), x @ values(4, 3, 2))
+    with raises_alike(TypeError, "positional argument 1 must be a DNDarray, got Tensor"):
+        ms.vmap(torch.add, in_dims=0)(ms.zeros(4, split=0), torch.zeros(4))
+    with raises_alike(ValueError, "as a positional argument, got none"):
+        ms.vmap(torch.add, in_dims=(None, None))(1, 2)
+    if here().size > 1:
+        other = torch.full((), float(here().rank))
+        with ms.debug(), raises_alike(ValueError, "rank 1 has other arguments that are not mapped than rank 0"):
+            ms.vmap(torch.add, in_dims=(0, None))(ms.zeros(4, split=0), other)
+
+
+def test_one_output_itself(raises_alike):
+    x = deal(values(5, 3), 0)
+    mapped = ms.vmap(torch.sum)
+    assert mapped.one(x).shape == mapped(x)[0].shape == (5,)
+    assert ms.vmap(lambda a: (a,)).one(x).shape == (5, 3)
+    assert ms.vmap(lambda a: mapped.one(a) * 2).one(x).shape == (5, 3)
+    for several, named in (
+        (lambda a: (a, a), "a tuple of 2"),
+        (lambda a: {"a": a}, "a dict"),
+        (lambda a: [a], "a li"),
+    ):
+        with raises_alike(TypeError, f"but <lambda> returned {named}"):
+            ms.vmap(several).one(x)
+    # The output of a call as an argument: a tuple of one, also for in_dims.
+    assert ms.vmap(lambda pair: pair[0], in_dims=((0,),))(mapped(x))[0].shape == (5,)
+    with raises_alike(TypeError, r"one output in a tuple: write \(y,\) = "):
+        ms.vmap(lambda pair: pair.sum())(mapped(x))
+
+
 @pytest.mark.parametrize("wrong", [torch.zeros(4), 1.0, None, [1, 2]])
 def test_V20_an_input_that_is_no_dndarray(raises_alike, wrong):
     with raises_alike(TypeError, r"positional argument 1 must be|input 1\[0\] must be a DNDarray"):
@@ -709,7 +762,7 @@ def test_a_structure_that_ranks_without_samples_cannot_make(raises_alike):
 
 def test_a_bare_tensor_comes_back_as_a_tuple_and_a_list_as_a_list():
     x = ms.ones(3, split=0)
-    assert type(ms.vmap(lambda a: a)(x)) is tuple
+    assert type(ms.vmap(lambda a: a)(x)) is SingleOutput
     assert type(ms.vmap(lambda a: [a, a], [0, -1])(x)) is list
     assert list(ms.vmap(lambda a: {"b": a, "a": a})(x)) == ["b", "a"]
 
@@ -812,7 +865,8 @@ def test_V24_another_function_or_other_arguments_on_a_rank(raises_alike):
         with raises_alike(ValueError, "another function than rank 0"):
             ms.vmap(lambda a: a + shift.sum())(x)
         for other in (torch.ones(1) * last, {"deep": [torch.ones(1) * last]}):
-            with raises_alike(ValueError, f"rank {here().size - 1} has other keyword arguments than rank 0"):
+            differs = f"rank {here().size - 1} has other arguments that are not mapped than rank 0"
+            with raises_alike(ValueError, differs):
                 ms.vmap(lambda a, w: a)(x, w=other)
         for other in (float(last), {"deep": [float(last)]}):
             with raises_alike(ms.CollectiveError, "MappedFunction.__call__"):

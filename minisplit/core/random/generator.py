@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random as python_random
 import secrets
 import weakref
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from minisplit.core.communication.debug import CollectiveError, debugging, texts_by_rank
 from minisplit.core.communication.inside_vmap import inside_vmap
@@ -194,9 +196,10 @@ def sanitize_generator(generator: Generator | None) -> Generator:
 
 
 def seed(seed: int | None = None, *, comm: Comm = None) -> int:
-    """Start again from a seed, with the numbers that come without a generator.
+    """Start again from a seed, with the numbers that come without a generator, also those of other libraries.
 
-    Until this is called the seed is 0.
+    Until this is called the seed is 0. It also seeds torch, NumPy's `np.random` and Python's `random`, so that
+    what all ranks make by them, as the parameters of a network, is the same on all.
 
     Parameters
     ----------
@@ -237,7 +240,11 @@ def seed(seed: int | None = None, *, comm: Comm = None) -> int:
     if seed is None:
         seed = int.from_bytes(sanitize_comm(comm).broadcast_bytes(secrets.token_bytes(8)))
     default.seed(seed)
-    return default.get_state().seed
+    seed = default.get_state().seed
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - it is the generator of programs that we seed
+    python_random.seed(seed)
+    return seed
 
 
 def get_state() -> State:

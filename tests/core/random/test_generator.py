@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import random
 import weakref
 from contextvars import copy_context
 
+import numpy as np
 import pytest
 import torch
 
@@ -135,3 +137,16 @@ def test_a_generator_that_has_drawn_is_freed() -> None:
         assert freed() is None
     ms.random.rand(4)
     assert len(copy_context()) <= before + 1
+
+
+def test_a_seed_is_also_that_of_torch_numpy_and_python() -> None:
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    with ms.random.fork():
+        drawn = []
+        for _ in range(2):
+            ms.random.seed(2**63 + 5)
+            drawn.append((torch.rand(()).item(), np.random.rand(), random.random()))  # noqa: NPY002
+    torch.set_rng_state(before[0])
+    np.random.set_state(before[1])  # noqa: NPY002
+    random.setstate(before[2])
+    assert drawn[0] == drawn[1]
