@@ -573,7 +573,7 @@ class MappedFunction:
         """What is to be run. Local."""
         func, in_dims = self._func_of_tensors(call), call.batch.in_dims
         if self.options.compile is not False:
-            code = code_for(self.func, self, self.options.compile)
+            code = code_for(self.func, self, self._names, self.options.compile)
             return CompiledTask(func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank)
         if not self.options.loop:
             return VmapTask(func, in_dims, self._out_dims, random)

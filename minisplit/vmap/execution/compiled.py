@@ -1,8 +1,8 @@
 """A mapped function that `torch.compile` has compiled: `vmap(func, compile=True)`.
 
 What is compiled is all that a rank runs, `torch.vmap` of the function, so that its operations become few loops
-over all samples of a chunk. Compiled code is for one kind of samples, of any number: their axis is marked as one whose
-extent changes, and a single sample, for which torch would compile anew, is mapped twice.
+over all samples of a chunk. Compiled code is for one kind of samples, of any number: their axis is marked as one
+whose extent changes, and a single sample, for which torch would compile anew, is mapped twice.
 
 Whatever fails in compiled code is run again as it is written. So errors are those of the function, and what cannot
 be compiled has the right answer. Random functions cannot: they would draw from torch's generator.
@@ -15,8 +15,9 @@ import re
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,11 +31,21 @@ from minisplit.vmap.batch import Dims, sample_shape
 from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
 from minisplit.vmap.execution.execute import VmapTask
-from minisplit.vmap.pytree import flatten_outputs
+from minisplit.vmap.functorch import internals
+from minisplit.vmap.pytree import Structure, flatten_outputs
 
 # How many kinds of samples, and of numbers that the function uses, are compiled for one function. torch's own
 # limit, 8, is for functions that are compiled by mistake for each value of something.
 _MOST_KINDS = 64
+# The most samples of a block, where torch compiles for one number of samples only.
+_BLOCK = 1024
+# Where one of these is in an error of torch's compiler, it may compile for one number of samples.
+_ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
+# Forward-mode derivatives, of derivatives of the other kind: torch does not compile them, and after it has tried
+# it compiles nothing else any more in this thread.
+_FORWARD, _REVERSE = {"hessian", "jacfwd", "jvp", "linearize"}, {"grad", "grad_and_value", "jacrev", "vjp"}
+# Where torch and minisplit are, whose lines no program can change.
+_LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
 # torch compiles in one thread at a time, and ranks may be threads.
 _lock = threading.RLock()
 
@@ -42,10 +53,11 @@ _lock = threading.RLock()
 class Code:
     """What `torch.compile` has made of one function.
 
-    `refused` says for which kinds of samples it makes nothing, and why.
+    `refused` says for which kinds of samples it makes nothing, and why; `blocks` for which ones it makes code for
+    one number of samples only, and which number; `never` why it is not tried at all.
     """
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
+    def __init__(self, name: str, names: frozenset[str], options: dict[str, Any]) -> None:
         limit: dict[str, Any] = {}
         if "recompile_limit" in inspect.signature(torch.compile).parameters:
             limit["recompile_limit"] = _MOST_KINDS
@@ -58,7 +70,15 @@ class Code:
         self.function: Callable[..., Any] = torch.compile(
             wrapper, fullgraph=True, dynamic=False, **limit, **options
         )
+        forward = names & _FORWARD
+        self.never = ""
+        if "hessian" in forward or (forward and names & _REVERSE):
+            self.never = (
+                f"torch does not compile forward-mode derivatives of gradients ({min(forward)}): of a function f "
+                "to numbers jacrev(grad(f)) is the hessian, of any other one jacrev(jacrev(f))"
+            )
         self.refused: dict[object, str] = {}
+        self.blocks: dict[object, int] = {}
 
 
 def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -> Any:
@@ -71,13 +91,18 @@ def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -
 _codes: weakref.WeakKeyDictionary[object, dict[object, Code]] = weakref.WeakKeyDictionary()
 
 
-def code_for(func: Callable[..., Any], owner: object, options: bool | dict[str, Any]) -> Code:
-    """The compiled code of a function, the same in every call. It is kept as long as the function lives."""
+def code_for(
+    func: Callable[..., Any], owner: object, names: frozenset[str], options: bool | dict[str, Any]
+) -> Code:
+    """The compiled code of a function, the same in every call. It is kept as long as the function lives.
+
+    `names` are those in the code of the function and what it calls.
+    """
     codes = entries_of(_codes, func, owner)
     given = options if isinstance(options, dict) else {}
     key = repr(given)
     if key not in codes:
-        codes[key] = Code(getattr(func, "__name__", type(func).__name__), given)
+        codes[key] = Code(getattr(func, "__name__", type(func).__name__), names, given)
     return codes[key]
 
 
@@ -94,45 +119,67 @@ class CompiledTask(VmapTask):
 
     def why_not(self, tensors: Tensors) -> str:
         """Why samples of the kind in `tensors`, or arrays, have no compiled code, as far as is known; else ""."""
-        return self.code.refused.get(self._kind(tensors), "") if self.code.refused else ""
+        return self.code.never or self.code.refused.get(self._kind(tensors), "")
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples. See `VmapTask.run`."""
-        if (self.code.refused and self._kind(tensors) in self.code.refused) or (
-            # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is
-            # infinite, to that of what all samples share.
-            samples == 1 and torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        ):
+        code, kind, size = self.code, None, None
+        if code.refused or code.blocks:
+            kind = self._kind(tensors)
+            size = code.blocks.get(kind)
+            if kind in code.refused:
+                return VmapTask.run(self, tensors, samples, start)
+        # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
+        # to that of what all samples share.
+        is_alone = samples == 1 if size is None else samples % size
+        if is_alone and torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
             return VmapTask.run(self, tensors, samples, start)
+        why = code.never
         if not is_plain():
-            self._warn("transforms of torch.func, or forward mode, around the call have to see its operations")
-            return VmapTask.run(self, tensors, samples, start)
-        try:
-            return self._run_compiled(tensors, samples, start)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # whatever it is, the function may not have raised it
-            mapped = VmapTask.run(self, tensors, samples, start)
-            why = _reason(error)
-        self.code.refused[self._kind(tensors)] = why
-        self._warn(why)
+            why = "transforms of torch.func, or forward mode, around the call must see its operations"
+        elif not why:
+            try:
+                return self._run_compiled(tensors, samples, start, size)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever it is, the function may not have raised it
+                why = _reason(error)
+                is_for_one = any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER)
+            kind = self._kind(tensors)
+            if size is None and is_for_one:
+                code.blocks[kind] = min(samples, _BLOCK)
+                return self.run(tensors, samples, start)
+        mapped = VmapTask.run(self, tensors, samples, start)  # raises what the function raises
+        if is_plain():
+            code.refused[kind or self._kind(tensors)] = why
+        warn_of_performance(
+            f"vmap(compile=...) compiles nothing here: {why}. The function runs as it is", self.rank
+        )
         return mapped
 
-    def _run_compiled(self, tensors: Tensors, samples: int, start: int) -> Mapped:
-        inputs = [
-            x if dim is None else _prepared(x, dim, samples) for x, dim in zip(tensors, self.in_dims, strict=True)
-        ]
-        in_func = inside_vmap.begin()
-        try:
-            with _lock:
-                returned = self.code.function(self.func, self.in_dims, inputs)
-        finally:
-            inside_vmap.end(in_func)
-        leaves, structure = flatten_outputs(returned)
+    def _run_compiled(self, tensors: Tensors, samples: int, start: int, size: int | None) -> Mapped:
+        """Map over all samples, in blocks of one size if torch can compile for that number of samples only."""
+        if size is None:
+            # A tensor for which there is nothing to be done may be the program's, and marks are attributes of it.
+            inputs = [
+                x if dim is None else _marked(_filled(x, dim, max(samples, 2)), dim)
+                for x, dim in zip(tensors, self.in_dims, strict=True)
+            ]
+            leaves, structure = self._call(inputs)
+        else:
+            parts = []
+            for first in range(0, samples, size):
+                inputs = [
+                    x if dim is None else _filled(x.narrow(dim, first, min(size, samples - first)), dim, size)
+                    for x, dim in zip(tensors, self.in_dims, strict=True)
+                ]
+                part, structure = self._call(inputs)
+                parts.append(part)
+            leaves = [torch.cat(pieces) if len(parts) > 1 else pieces[0] for pieces in zip(*parts, strict=True)]
         dims = self.out_dims.known.get((structure, *[x.ndim - 1 for x in leaves]))
         if dims is None:
             dims = self.out_dims.flatten(structure, [x[0] for x in leaves])
-        outputs = [x.narrow(0, 0, 1) for x in leaves] if samples == 1 else list(leaves)
+        outputs = [x if len(x) == samples else x.narrow(0, 0, samples) for x in leaves]
         same: list[torch.Tensor] = []
         for i, dim in enumerate(dims):
             if dim is None:
@@ -147,27 +194,37 @@ class CompiledTask(VmapTask):
                 outputs[i] = outputs[i].movedim(0, dim)
         return Mapped(outputs, dims, structure)
 
+    def _call(self, inputs: list[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Structure]:
+        """Run the compiled code, or compile it. The outputs have their samples along axis 0."""
+        in_func = inside_vmap.begin()
+        try:
+            with _lock, internals.without_log_of_fake_tensors():
+                return flatten_outputs(self.code.function(self.func, self.in_dims, inputs))
+        finally:
+            inside_vmap.end(in_func)
+
     def _kind(self, tensors: Tensors) -> object:
         """What kind of samples there are in some tensors, or arrays."""
         return self.in_dims, *[
             (x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(tensors, self.in_dims, strict=True)
         ]
 
-    def _warn(self, why: str) -> None:
-        warn_of_performance(f"compile= of vmap compiles nothing here: {why}. It runs as it is written", self.rank)
+
+def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
+    """A mapped input as compiled code takes it: contiguous, as strides are compiled in, and with enough samples.
+
+    What is missing is the last one again: there may be errors in a sample of another kind.
+    """
+    missing = samples - x.shape[dim]
+    if missing:
+        return torch.cat([x, *[x.narrow(dim, -1, 1)] * missing], dim)
+    return x.contiguous()
 
 
-def _prepared(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
-    """A mapped input as compiled code takes it: for any number of samples."""
-    # The strides of what is not contiguous would be compiled in.
-    if samples == 1:
-        x = torch.cat([x, x], dim)
-    elif not x.is_contiguous():
-        x = x.contiguous()
-    else:  # marks are attributes of a tensor, and this one may be the program's
-        x = x.view_as(x) if x.requires_grad else x.detach()
-    # As `torch._dynamo.maybe_mark_dynamic` does.
-    x._dynamo_weak_dynamic_indices = {dim}  # type: ignore[attr-defined]
+def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """The same tensor for torch's compiler, which is told that it may have any number of samples."""
+    x = x.view_as(x) if x.requires_grad else x.detach()
+    torch._dynamo.mark_dynamic(x, dim)
     return x
 
 
@@ -188,6 +245,8 @@ def _reason(error: BaseException) -> str:
         )
     rule = text.partition("\n")[0]
     explained = re.search(r"Explanation: (.+)", text)
-    lines = re.findall(r'File "(.+)", line (\d+), in .+\n +(.+)', text)
     said = f"{type(error).__name__}: {rule}" + (f": {explained[1]}" if explained else "")
-    return f"{said} ({lines[-1][0]}, line {lines[-1][1]}: {lines[-1][2]})" if lines else said
+    # The last line that is the program's, below which are those of torch.
+    lines = re.findall(r'File "(.+)", line (\d+), in .+\n +(.+)', text)
+    own = [line for line in lines if not line[0].startswith(_LIBRARIES)]
+    return said + "".join(f" ({file}, line {number}: {code})" for file, number, code in own[-1:])
