@@ -91,14 +91,19 @@ def warn_if_large(size: int, why: str, comm: Communication) -> None:
     """
     if not is_large(size, comm) or _is_requested.get():
         return
-    frame = program_frame(sys._getframe())  # the line that the warning names
     text = (
         f"this call brings {size / comm.size / 2**20:,.0f} MiB to each rank: {why} (minisplit.resplit); "
         "minisplit.warn_above(bytes) sets the limit"
     )
+    warn_of_performance(text, comm.rank)
+
+
+def warn_of_performance(text: str, rank: int) -> None:
+    """Warn with this text, which rank 0 shows."""
+    frame = program_frame(sys._getframe())  # the line that the warning names
     names = frame.f_globals
     show, registry = warnings.showwarning, names.setdefault("__warningregistry__", {})
-    if comm.rank:
+    if rank:
         # A filter may make it an error, which all ranks must raise, but only one is to show it.
         warnings.showwarning = lambda *_, **__: None
         # Ranks that are threads share the module: in its registry the warning would count as shown already.

@@ -20,6 +20,8 @@ from minisplit.vmap.pytree import validate_dims
 _RANDOMNESS = ("error", "same", "different")
 # in_dims: the mapped axes are the split axes.
 SPLIT = "split"
+# The options of torch.compile that a mapped function may have.
+COMPILE_OPTIONS = ("backend", "mode", "options")
 # Programs that start ranks, and pass on what these write to standard error.
 _LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prterun", "prte", "srun"}
 
@@ -39,6 +41,7 @@ class Options(NamedTuple):
     out: Any = None
     resume: bool = False
     loop: bool = False
+    compile: bool | dict[str, Any] = False
 
     def validate(self) -> Options:
         """Return the options in the types they are to have.
@@ -55,6 +58,12 @@ class Options(NamedTuple):
                 raise TypeError(f"{name} must be True or False, got {short_repr(flag)}")
         if self.progress and find_spec("tqdm") is None:
             raise ImportError('progress=True draws its bar with tqdm: pip install "minisplit[progress]"')
+        _validate_compile(self.compile)
+        if self.compile is not False and self.loop:
+            raise ValueError(
+                "compile= compiles what is mapped, and loop=True maps nothing: give one of them, or compile the "
+                "function of one sample yourself: vmap(torch.compile(f), loop=True)"
+            )
         # A structure of paths, which is compared with the outputs' once they are known.
         for path in pytree.tree_leaves(self.out):
             if path is not None and not isinstance(path, str | Path):
@@ -74,6 +83,21 @@ class Options(NamedTuple):
         items = self._asdict().items()
         return ", ".join(
             f"{name}={x!r}" for name, x in items if name == "out_dims" or x != self._field_defaults[name]
+        )
+
+
+def _validate_compile(compile_: Any) -> None:
+    if isinstance(compile_, bool):
+        return
+    if not isinstance(compile_, dict):
+        raise TypeError(
+            f"compile must be True, False or a dict of torch.compile's options, got {short_repr(compile_)}"
+        )
+    others = [name for name in compile_ if name not in COMPILE_OPTIONS]
+    if others:
+        raise ValueError(
+            f"compile takes torch.compile's options {', '.join(COMPILE_OPTIONS)}, got {short_repr(others[0])}: "
+            "what is mapped is always one graph, for any number of samples"
         )
 
 

@@ -29,6 +29,7 @@ from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_input
 from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.execution.autotune import MEMORY_BUDGET, Tuner, tuner_for
+from minisplit.vmap.execution.compiled import CompiledTask, code_for
 from minisplit.vmap.execution.execute import Advance, ChunkSize, VmapTask, infer, run
 from minisplit.vmap.execution.loop import LoopTask
 from minisplit.vmap.execution.stream import FileStream
@@ -84,6 +85,7 @@ def vmap(
     out: Any = None,
     resume: bool = False,
     loop: bool = False,
+    compile: bool | dict[str, Any] = False,
 ) -> MappedFunction: ...
 @overload
 def vmap(
@@ -99,6 +101,7 @@ def vmap(
     out: Any = None,
     resume: bool = False,
     loop: bool = False,
+    compile: bool | dict[str, Any] = False,
 ) -> Callable[[Callable[..., Any]], MappedFunction]: ...
 def vmap(
     func: Callable[..., Any] | None = None,
@@ -113,6 +116,7 @@ def vmap(
     out: Any = None,
     resume: bool = False,
     loop: bool = False,
+    compile: bool | dict[str, Any] = False,
 ) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
     """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
@@ -162,6 +166,11 @@ def vmap(
         Whether to run `func` on one sample after the other rather than on a chunk of them at once. For functions
         that cannot be mapped: it gets plain tensors, of which it may take numbers and NumPy arrays, and decide by
         their values.
+    compile : bool or dict, default False
+        Whether `torch.compile` is to compile what each rank runs, `func` mapped over a chunk: once for all numbers
+        of samples. A dict has options of `torch.compile`: `backend`, `mode`, `options`. It needs a C++ compiler.
+        What cannot be compiled runs as it is, with a `PerformanceWarning` that says why; so does a function that
+        draws random numbers.
 
     Returns
     -------
@@ -220,7 +229,17 @@ def vmap(
     (6, 9)
     """
     options = Options(
-        out_dims, randomness, in_dims, chunk_size, memory_budget, max_imbalance, progress, out, resume, loop
+        out_dims,
+        randomness,
+        in_dims,
+        chunk_size,
+        memory_budget,
+        max_imbalance,
+        progress,
+        out,
+        resume,
+        loop,
+        compile,
     ).validate()
     return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
@@ -606,7 +625,9 @@ class MappedFunction:
 
     def _identify(self, call: MappedCall, random: RandomSource | None, kwargs: dict[str, Any]) -> str:
         """A text that differs between calls whose outputs differ."""
-        options = self.options._replace(resume=False, progress=False, chunk_size=None, memory_budget=None)
+        options = self.options._replace(
+            resume=False, progress=False, chunk_size=None, memory_budget=None, compile=False
+        )
         inputs = ", ".join(f"{x.dtype} {x.shape}" for x in call.arrays)
         digests = ", ".join(f"{number:x}" for number in fingerprint(self.func, kwargs))
         drawn = "" if random is None else f", drawing by {random.key}"
@@ -623,6 +644,9 @@ class MappedFunction:
     def _task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
         """What is to be run. Local."""
         func, in_dims = self._func_of_tensors(call), call.batch.in_dims
+        if self.options.compile is not False:
+            code = code_for(self.func, self, self._names, self.options.compile)
+            return CompiledTask(func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank)
         if not self.options.loop:
             return VmapTask(func, in_dims, self._out_dims, random)
         objects = [] if call.unmapped is None else call.unmapped.objects
@@ -652,8 +676,8 @@ class MappedFunction:
             (x.dtype, sample_shape(x.shape, dim), x.device.type)
             for x, dim in zip(call.arrays, batch.in_dims, strict=True)
         )
-        kind = kinds, batch.in_dims, torch.is_grad_enabled()
-        is_captured = not self._names.isdisjoint(CAPTURING)
+        kind = kinds, batch.in_dims, torch.is_grad_enabled(), repr(self.options.compile)
+        is_captured = self.options.compile is not False or not self._names.isdisjoint(CAPTURING)
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, kind, budget, batch.sample_bytes, is_captured)
 

@@ -19,6 +19,7 @@ from minisplit.core.pytorch.pytree import pytree
 from minisplit.vmap.functorch.internals import unwrap
 
 Result = TypeVar("Result")
+Kept = TypeVar("Kept")
 # Bytes that a chunk may take on each rank, if the program does not say.
 MEMORY_BUDGET = 2**29
 # Each size of the ladder is this many times the one before. A step of 2 would take twice the trials to get as far,
@@ -153,16 +154,23 @@ def tuner_for(
 ) -> Tuner:
     """The tuner of a function and a kind of samples, the same one in every call.
 
-    It is kept as long as `func` lives, or `owner` where `func` cannot be referred to weakly, or hashed.
+    It is kept as long as `func` lives. See `entries_of`.
     """
-    try:
-        tuners = _tuners.setdefault(func, {})
-    except TypeError:
-        tuners = _tuners.setdefault(owner, {})
+    tuners = entries_of(_tuners, func, owner)
     key = kind, budget, torch.get_num_threads()
     if key not in tuners:
         tuners[key] = Tuner(budget, sample_bytes, is_captured)
     return tuners[key]
+
+
+def entries_of(
+    kept: weakref.WeakKeyDictionary[object, dict[object, Kept]], func: object, owner: object
+) -> dict[object, Kept]:
+    """What is kept for a function, or for its owner where it cannot be referred to weakly, or hashed."""
+    try:
+        return kept.setdefault(func, {})
+    except TypeError:
+        return kept.setdefault(owner, {})
 
 
 def _power(number: int, most: int) -> int:

@@ -73,6 +73,7 @@ def mapped_levels(x: torch.Tensor) -> set[int]:
     return levels
 
 
+_fake_tensor_log = logging.getLogger("torch._subclasses.fake_tensor")
 # How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and
 # threads may be ranks.
 _eager_lock = threading.Lock()
@@ -103,14 +104,23 @@ def tensors_without_data() -> Iterator[None]:
     # Not at the top: the import takes a second, and few programs need it.
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
-    # torch logs each error of a fake tensor, which here becomes a part of the plan, or is raised on all ranks.
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        # Tensors that the function captured have data, and may be used beside those without. torch looks at their
-        # `grad`, and then warns of having done so.
-        with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
-            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-            yield
-    finally:
-        log.disabled = before
+    # Tensors that the function captured have data, and may be used beside those without. torch looks at their
+    # `grad`, and then warns of having done so.
+    with without_log_of_fake_tensors(), warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        yield
+
+
+class without_log_of_fake_tensors:  # noqa: N801 - used like a function
+    """Within a `with` block torch does not log errors of tensors without data.
+
+    They become a part of a plan, or of a warning, or are raised on all ranks.
+    """
+
+    __slots__ = ("before",)
+
+    def __enter__(self) -> None:
+        self.before, _fake_tensor_log.disabled = _fake_tensor_log.disabled, True
+
+    def __exit__(self, *_: object) -> None:
+        _fake_tensor_log.disabled = self.before

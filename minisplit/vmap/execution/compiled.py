@@ -1,0 +1,252 @@
+"""A mapped function that `torch.compile` has compiled: `vmap(func, compile=True)`.
+
+What is compiled is all that a rank runs, `torch.vmap` of the function, so that its operations become few loops
+over all samples of a chunk. Compiled code is for one kind of samples, of any number: their axis is marked as one
+whose extent changes, and a single sample, for which torch would compile anew, is mapped twice.
+
+Whatever fails in compiled code is run again as it is written. So errors are those of the function, and what cannot
+be compiled has the right answer. Random functions cannot: they would draw from torch's generator.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import threading
+import types
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minisplit.core.collectives import Tensors
+from minisplit.core.communication import inside_vmap
+from minisplit.core.error_text import said_by
+from minisplit.core.performance_warning import warn_of_performance
+from minisplit.core.pytorch.transforms import is_plain
+from minisplit.vmap.batch import Dims, sample_shape
+from minisplit.vmap.execution.autotune import entries_of
+from minisplit.vmap.execution.collect import Mapped
+from minisplit.vmap.execution.execute import VmapTask
+from minisplit.vmap.functorch import internals
+from minisplit.vmap.pytree import Structure, flatten_outputs
+
+# How many kinds of samples, and of numbers that the function uses, are compiled for one function. torch's own
+# limit, 8, is for functions that are compiled by mistake for each value of something.
+_MOST_KINDS = 64
+# The most samples of a block, where torch compiles for one number of samples only.
+_BLOCK = 1024
+# Where one of these is in an error of torch's compiler, it may compile for one number of samples.
+_ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
+# Forward-mode derivatives, of derivatives of the other kind: torch does not compile them, and after it has tried
+# it compiles nothing else any more in this thread.
+_FORWARD, _REVERSE = {"hessian", "jacfwd", "jvp", "linearize"}, {"grad", "grad_and_value", "jacrev", "vjp"}
+# Where torch and minisplit are, whose lines no program can change.
+_LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
+# torch compiles in one thread at a time, and ranks may be threads.
+_lock = threading.RLock()
+
+
+class Code:
+    """What `torch.compile` has made of one function.
+
+    `refused` says for which kinds of samples it makes nothing, and why; `blocks` for which ones it makes code for
+    one number of samples only, and which number; `never` why it is not tried at all.
+    """
+
+    def __init__(self, name: str, names: frozenset[str], options: dict[str, Any]) -> None:
+        limit: dict[str, Any] = {}
+        if "recompile_limit" in inspect.signature(torch.compile).parameters:
+            limit["recompile_limit"] = _MOST_KINDS
+        # torch keeps what it compiles with the code of a Python function, so that each mapped function needs a
+        # function of its own, of another code: this one, under another name.
+        code = _map.__code__.replace(co_name=f"vmap of {name}")
+        wrapper = types.FunctionType(code, globals())
+        # Not `dynamic=None`: then a second shape of samples, or a second number by keyword, would make slower code
+        # for any shape. The axis of the samples is marked.
+        self.function: Callable[..., Any] = torch.compile(
+            wrapper, fullgraph=True, dynamic=False, **limit, **options
+        )
+        forward = names & _FORWARD
+        self.never = ""
+        if "hessian" in forward or (forward and names & _REVERSE):
+            self.never = (
+                f"torch does not compile forward-mode derivatives of gradients ({min(forward)}): of a function f "
+                "to numbers jacrev(grad(f)) is the hessian, of any other one jacrev(jacrev(f))"
+            )
+        self.refused: dict[object, str] = {}
+        self.blocks: dict[object, int] = {}
+
+
+def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -> Any:
+    """What is compiled. "error" in any case: compiled code would draw from torch's generator."""
+    return torch.vmap(func, in_dims, 0, "error")(*tensors)
+
+
+# By function, and then by the options of torch.compile. An entry goes with its function, to which nothing that
+# torch keeps refers but weakly.
+_codes: weakref.WeakKeyDictionary[object, dict[object, Code]] = weakref.WeakKeyDictionary()
+
+
+def code_for(
+    func: Callable[..., Any], owner: object, names: frozenset[str], options: bool | dict[str, Any]
+) -> Code:
+    """The compiled code of a function, the same in every call. It is kept as long as the function lives.
+
+    `names` are those in the code of the function and what it calls.
+    """
+    codes = entries_of(_codes, func, owner)
+    given = options if isinstance(options, dict) else {}
+    key = repr(given)
+    if key not in codes:
+        codes[key] = Code(getattr(func, "__name__", type(func).__name__), names, given)
+    return codes[key]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTask(VmapTask):
+    """What a `VmapTask` has, and the compiled code of its function. `rank` is this one."""
+
+    code: Code = field(kw_only=True)
+    rank: int = field(kw_only=True)
+
+    def without_data(self) -> VmapTask:
+        """The same for tensors without data, which are not worth compiling for."""
+        return VmapTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients)
+
+    def why_not(self, tensors: Tensors) -> str:
+        """Why samples of the kind in `tensors`, or arrays, have no compiled code, as far as is known; else ""."""
+        return self.code.never or self.code.refused.get(self._kind(tensors), "")
+
+    def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
+        """Map over all of that many samples. See `VmapTask.run`."""
+        code, kind, size = self.code, None, None
+        if code.refused or code.blocks:
+            kind = self._kind(tensors)
+            size = code.blocks.get(kind)
+            if kind in code.refused:
+                return VmapTask.run(self, tensors, samples, start)
+        # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
+        # to that of what all samples share.
+        is_alone = samples == 1 if size is None else samples % size
+        if is_alone and torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+            return VmapTask.run(self, tensors, samples, start)
+        why = code.never
+        if not is_plain():
+            why = "transforms of torch.func, or forward mode, around the call must see its operations"
+        elif not why:
+            try:
+                return self._run_compiled(tensors, samples, start, size)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever it is, the function may not have raised it
+                why = _reason(error)
+                is_for_one = any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER)
+            kind = self._kind(tensors)
+            if size is None and is_for_one:
+                code.blocks[kind] = min(samples, _BLOCK)
+                return self.run(tensors, samples, start)
+        mapped = VmapTask.run(self, tensors, samples, start)  # raises what the function raises
+        if is_plain():
+            code.refused[kind or self._kind(tensors)] = why
+        warn_of_performance(
+            f"vmap(compile=...) compiles nothing here: {why}. The function runs as it is", self.rank
+        )
+        return mapped
+
+    def _run_compiled(self, tensors: Tensors, samples: int, start: int, size: int | None) -> Mapped:
+        """Map over all samples, in blocks of one size if torch can compile for that number of samples only."""
+        if size is None:
+            # A tensor for which there is nothing to be done may be the program's, and marks are attributes of it.
+            inputs = [
+                x if dim is None else _marked(_filled(x, dim, max(samples, 2)), dim)
+                for x, dim in zip(tensors, self.in_dims, strict=True)
+            ]
+            leaves, structure = self._call(inputs)
+        else:
+            parts = []
+            for first in range(0, samples, size):
+                inputs = [
+                    x if dim is None else _filled(x.narrow(dim, first, min(size, samples - first)), dim, size)
+                    for x, dim in zip(tensors, self.in_dims, strict=True)
+                ]
+                part, structure = self._call(inputs)
+                parts.append(part)
+            leaves = [torch.cat(pieces) if len(parts) > 1 else pieces[0] for pieces in zip(*parts, strict=True)]
+        dims = self.out_dims.known.get((structure, *[x.ndim - 1 for x in leaves]))
+        if dims is None:
+            dims = self.out_dims.flatten(structure, [x[0] for x in leaves])
+        outputs = [x if len(x) == samples else x.narrow(0, 0, samples) for x in leaves]
+        same: list[torch.Tensor] = []
+        for i, dim in enumerate(dims):
+            if dim is None:
+                # The values must be the same on all ranks, to the last bit, and on some they may not be compiled.
+                one = [
+                    x if axis is None else x.narrow(axis, 0, 1)
+                    for x, axis in zip(tensors, self.in_dims, strict=True)
+                ]
+                same = same or VmapTask.run(self, one, 1, start).outputs
+                outputs[i] = same[i]
+            elif isinstance(dim, int) and dim:
+                outputs[i] = outputs[i].movedim(0, dim)
+        return Mapped(outputs, dims, structure)
+
+    def _call(self, inputs: list[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Structure]:
+        """Run the compiled code, or compile it. The outputs have their samples along axis 0."""
+        in_func = inside_vmap.begin()
+        try:
+            with _lock, internals.without_log_of_fake_tensors():
+                return flatten_outputs(self.code.function(self.func, self.in_dims, inputs))
+        finally:
+            inside_vmap.end(in_func)
+
+    def _kind(self, tensors: Tensors) -> object:
+        """What kind of samples there are in some tensors, or arrays."""
+        return self.in_dims, *[
+            (x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(tensors, self.in_dims, strict=True)
+        ]
+
+
+def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
+    """A mapped input as compiled code takes it: contiguous, as strides are compiled in, and with enough samples.
+
+    What is missing is the last one again: there may be errors in a sample of another kind.
+    """
+    missing = samples - x.shape[dim]
+    if missing:
+        return torch.cat([x, *[x.narrow(dim, -1, 1)] * missing], dim)
+    return x.contiguous()
+
+
+def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """The same tensor for torch's compiler, which is told that it may have any number of samples."""
+    x = x.view_as(x) if x.requires_grad else x.detach()
+    torch._dynamo.mark_dynamic(x, dim)
+    return x
+
+
+def _reason(error: BaseException) -> str:
+    """What keeps torch from compiling a function: which rule was broken, and at which line of it."""
+    text = said_by(error)
+    if "random operation while in randomness error mode" in text:
+        return "it draws random numbers, and compiled code would not draw those that are the same on any ranks"
+    if "InvalidCxxCompiler" in text:
+        return (
+            "there is no C++ compiler: install one (apt install g++, dnf install gcc-c++, conda install "
+            "cxx-compiler, xcode-select --install), or set CXX to the one that there is"
+        )
+    if "recompile_limit" in text:
+        return (
+            f"it is compiled for {_MOST_KINDS} kinds of samples and numbers already: pass numbers that change "
+            "from call to call as tensors of no axis"
+        )
+    rule = text.partition("\n")[0]
+    explained = re.search(r"Explanation: (.+)", text)
+    said = f"{type(error).__name__}: {rule}" + (f": {explained[1]}" if explained else "")
+    # The last line that is the program's, below which are those of torch.
+    lines = re.findall(r'File "(.+)", line (\d+), in .+\n +(.+)', text)
+    own = [line for line in lines if not line[0].startswith(_LIBRARIES)]
+    return said + "".join(f" ({file}, line {number}: {code})" for file, number, code in own[-1:])
