@@ -258,7 +258,7 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
     return apply_to_square(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky", may_fail=True)[0]
 
 
-def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> QRResult:
+def qr(x: DNDarray, /, mode: Literal["reduced", "complete"] = "reduced") -> QRResult:
     """Decompose matrices into orthonormal columns and upper triangles.
 
     Parameters
@@ -326,7 +326,7 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     return QRResult(_with_complete_basis(q, layout, comm), replicated(zeros_below, comm)._align(x._layout))
 
 
-def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
+def svd(x: DNDarray, /, full_matrices: bool = True) -> SVDResult:
     """Decompose matrices into singular values and singular vectors.
 
     Parameters

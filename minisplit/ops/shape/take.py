@@ -11,12 +11,12 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.indexing.index_arrays import Part, in_range
 from minisplit.core.layout import normalise_axis
 from minisplit.ops.elementwise.alignment import align, broadcast_shape
-from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
+from minisplit.ops.elementwise.apply import check_one_communicator, into, operand_shard
 from minisplit.ops.shape.layouts import with_extent
 from minisplit.ops.shape.reshape import ravel
 
 
-def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, axis: int | None = None) -> DNDarray:
+def take(x: DNDarray, /, indices: DNDarray | torch.Tensor | Sequence[int], axis: int | None = None) -> DNDarray:
     """Return what `x` has at indices of an axis. It is `x[indices]` along that axis.
 
     Parameters
@@ -67,7 +67,7 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
     return x[(*(slice(None),) * axis, indices)]
 
 
-def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DNDarray:
+def take_along_axis(x: DNDarray, /, indices: DNDarray, axis: int = -1) -> DNDarray:
     """Return what `x` has at indices of an axis that depend on the place along all others.
 
     With `axis=1` element (i, j) of the result is `x[i, indices[i, j]]`.
@@ -135,7 +135,9 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     return DNDarray(torch.take_along_dim(shard, index, axis), alignment.result, x.comm)
 
 
-def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | None = None) -> DNDarray:
+def compress(
+    condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | None = None, *, out: DNDarray | None = None
+) -> DNDarray:
     """Return the indices of an axis for which a condition is true.
 
     Parameters
@@ -146,6 +148,8 @@ def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | N
         The array.
     axis : int, optional
         The axis. By default `x` is flattened.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -181,7 +185,7 @@ def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | N
         raise ValueError(f"condition must be 1-d, got shape {mask.shape}")
     before = (slice(None),) * axis
     part = x if len(mask) >= x.shape[axis] else x[(*before, slice(len(mask)))]
-    return part[(*before, mask)]
+    return into(part[(*before, mask)], out)
 
 
 def extract(condition: DNDarray, x: DNDarray, /) -> DNDarray:

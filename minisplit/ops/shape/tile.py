@@ -81,7 +81,7 @@ def _tile_split_axis(x: DNDarray, copies: int) -> DNDarray:
     return DNDarray(whole.index_select(axis, index), even, x.comm)
 
 
-def repeat(x: DNDarray, repeats: int | Sequence[int] | DNDarray, /, axis: int | None = None) -> DNDarray:
+def repeat(x: DNDarray, /, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
     """Repeat each index of an axis.
 
     Parameters

@@ -19,7 +19,7 @@ from minisplit.ops.sorting.sample_sort import partial_sort, sample_sort
 Field = Literal["values", "indices"]
 
 
-def sort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> DNDarray:
+def sort(x: DNDarray, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> DNDarray:
     """Sort the elements along an axis.
 
     NaN counts as the greatest element: it comes last, or first if `descending`. Equal elements, of which signed
@@ -70,7 +70,7 @@ def sort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bo
     return _sort(x, axis, bool(descending), "values")
 
 
-def argsort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> DNDarray:
+def argsort(x: DNDarray, /, axis: int = -1, *, descending: bool = False, stable: bool = True) -> DNDarray:
     """Return the indices that sort the elements along an axis.
 
     The order is that of `sort`: of equal elements the first comes first, and NaN is the greatest.
