@@ -22,7 +22,12 @@ from minisplit.ops.shape.layouts import expand_layout, with_extent
 Coefficients = Sequence[complex] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
 
-def vander(x: DNDarray, /, N: int | None = None, increasing: bool = False) -> DNDarray:
+def vander(
+    x: DNDarray,
+    /,
+    N: int | None = None,  # noqa: N803 - NumPy's name
+    increasing: bool = False,
+) -> DNDarray:
     """Return the powers of numbers, a row for each number: the Vandermonde matrix.
 
     Parameters
