@@ -21,15 +21,15 @@ FILE = Path(ms.__file__).with_name("core") / "array_methods.py"
 WITHOUT = {"astype", "imag", "real", "reshape", "show", "split", "transpose"}
 # Functions of `minisplit.linalg` that are methods of torch's tensor.
 LINALG = ("cholesky", "det", "inv", "matrix_exp", "matrix_power", "pinv", "qr", "slogdet", "svd")
-# Methods whose function has another name here. Most are torch's; `conjugate` is NumPy's, `fabs`, `invert` and `mod`
-# are Heat's.
+# Methods whose function has another name here. Most are torch's; `conjugate` is NumPy's, `fabs`, `invert` and
+# `mod` are Heat's.
 ALIASES = """
-    absolute:abs amax:max amin:min arccos:acos arccosh:acosh arcsin:asin arcsinh:asinh
-    arctan:atan arctan2:atan2 arctanh:atanh bitwise_not:bitwise_invert bmm:matmul clamp:clip conjugate:conj div:divide
-    eq:equal fabs:abs ge:greater_equal ger:outer gt:greater inverse:linalg.inv invert:bitwise_invert le:less_equal
-    lt:less mm:matmul mod:remainder movedim:moveaxis mul:multiply mv:matmul ne:not_equal neg:negative
-    pinverse:linalg.pinv repeat_interleave:repeat sgn:sign sub:subtract swapdims:swapaxes
-    take_along_dim:take_along_axis tensor_split:array_split true_divide:divide unbind:unstack unsqueeze:expand_dims
+    absolute:abs amax:max amin:min arccos:acos arccosh:acosh arcsin:asin arcsinh:asinh arctan:atan arctan2:atan2
+    arctanh:atanh bitwise_not:bitwise_invert bmm:matmul clamp:clip conjugate:conj div:divide eq:equal fabs:abs
+    ge:greater_equal ger:outer gt:greater inverse:linalg.inv invert:bitwise_invert le:less_equal lt:less mm:matmul
+    mod:remainder movedim:moveaxis mul:multiply mv:matmul ne:not_equal neg:negative pinverse:linalg.pinv
+    repeat_interleave:repeat sgn:sign sub:subtract swapdims:swapaxes take_along_dim:take_along_axis
+    tensor_split:array_split true_divide:divide unbind:unstack unsqueeze:expand_dims
 """
 # What stands in signatures for types of the operations, which the array is below of.
 TYPES = {
@@ -49,7 +49,7 @@ TYPES = {
     "UniqueInverse": "tuple[DNDarray, DNDarray]",
     "Where": "DNDarray | bool",
 }
-HEAD = '''"""The methods of arrays that are functions of minisplit. Made by `docs/methods.py`, from these functions.
+HEAD = '''"""The methods of arrays that are functions of minisplit: made by `docs/methods.py`, from these.
 
 `DNDarray` has them from here. Those that are more than a call of a function stand there.
 """
@@ -111,7 +111,7 @@ def casts() -> Iterator[str]:
     for name, dtype in CASTS.items():
         yield (
             f"\n    def {name}(self) -> DNDarray:\n"
-            f'        """Return the array with dtype {dtype}, or itself where it has that. See `minisplit.astype`."""\n'
+            f'        """Return the array as {dtype}, or itself where it is that. See `minisplit.astype`."""\n'
             f'        return operations.astype(self, "{dtype}", copy=False)\n'
         )
 

@@ -1,8 +1,8 @@
 """`DNDarray`: a global array, one plain torch tensor per rank, and the layout that says who owns what.
 
-Methods and operators are written in the class, and those that are functions of `minisplit.ops` and no more in the
-class from which it inherits (`minisplit.core.array_methods`). That package stands above this module: it hands itself
-over once, when it is imported (`bind_operations`).
+Methods and operators are written in the class. Those that are functions of `minisplit.ops` and no more are in that
+from which it inherits, `minisplit.core.array_methods`. That package stands above this module: it hands itself over
+once, when it is imported (`bind_operations`).
 """
 
 from __future__ import annotations
@@ -90,8 +90,6 @@ class DNDarray(array_methods.DNDarrayMethods):
 
     __slots__ = ("__weakref__", "_comm", "_larray", "_layout")
 
-    # NumPy's arrays and scalars leave operators to this class. Without this, `np.ones(3) + x` would take x apart.
-    __array_ufunc__ = None
     # By identity, as a tensor is, although == compares elements.
     __hash__ = object.__hash__
 
@@ -554,8 +552,12 @@ class DNDarray(array_methods.DNDarrayMethods):
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call what means the same as a function of NumPy, or raise TypeError. See `minisplit.ops.interop`."""
-        return _ops.interop.call_numpy(func, args, kwargs)
+        """Call what means the same as a function of NumPy, or raise TypeError."""
+        return _ops.numpy_functions.call(func, args, kwargs)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Call what means the same as a ufunc of NumPy, or raise TypeError. NumPy's operators are ufuncs."""
+        return _ops.numpy_functions.call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
         """Return the namespace of the Python Array API standard for this array: minisplit. Local."""
@@ -585,10 +587,10 @@ class DNDarray(array_methods.DNDarrayMethods):
         """Call what means the same as a function of torch, or raise TypeError.
 
         In a mapped function, torch computes with the tensor of a replicated array. Elsewhere the function of
-        minisplit is called (see `minisplit.ops.interop`).
+        minisplit is called (see `minisplit.ops.torch_functions`).
         """
         if not inside_vmap():
-            return _ops.interop.call_torch(func, args, kwargs or {})
+            return _ops.torch_functions.call(func, args, kwargs or {})
         args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
 

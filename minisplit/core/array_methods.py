@@ -1,4 +1,4 @@
-"""The methods of arrays that are functions of minisplit. Made by `docs/methods.py`, from these functions.
+"""The methods of arrays that are functions of minisplit: made by `docs/methods.py`, from these.
 
 `DNDarray` has them from here. Those that are more than a call of a function stand there.
 """
@@ -25,51 +25,51 @@ class Casts:
     __slots__ = ()
 
     def bfloat16(self) -> DNDarray:
-        """Return the array with dtype bfloat16, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as bfloat16, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "bfloat16", copy=False)
 
     def bool(self) -> DNDarray:
-        """Return the array with dtype bool, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as bool, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "bool", copy=False)
 
     def byte(self) -> DNDarray:
-        """Return the array with dtype uint8, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as uint8, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "uint8", copy=False)
 
     def cdouble(self) -> DNDarray:
-        """Return the array with dtype complex128, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as complex128, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "complex128", copy=False)
 
     def cfloat(self) -> DNDarray:
-        """Return the array with dtype complex64, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as complex64, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "complex64", copy=False)
 
     def char(self) -> DNDarray:
-        """Return the array with dtype int8, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as int8, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "int8", copy=False)
 
     def double(self) -> DNDarray:
-        """Return the array with dtype float64, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as float64, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "float64", copy=False)
 
     def float(self) -> DNDarray:
-        """Return the array with dtype float32, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as float32, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "float32", copy=False)
 
     def half(self) -> DNDarray:
-        """Return the array with dtype float16, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as float16, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "float16", copy=False)
 
     def int(self) -> DNDarray:
-        """Return the array with dtype int32, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as int32, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "int32", copy=False)
 
     def long(self) -> DNDarray:
-        """Return the array with dtype int64, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as int64, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "int64", copy=False)
 
     def short(self) -> DNDarray:
-        """Return the array with dtype int16, or itself where it has that. See `minisplit.astype`."""
+        """Return the array as int16, or itself where it is that. See `minisplit.astype`."""
         return operations.astype(self, "int16", copy=False)
 
 
@@ -248,9 +248,11 @@ class DNDarrayMethods(Casts):
         """Return the index of the least element along an axis, or in the whole array. See `minisplit.argmin`."""
         return operations.argmin(self, axis, keepdims=keepdims, out=out)
 
-    def argsort(self, axis: int = -1, *, descending: bool = False, stable: bool = True) -> DNDarray:
+    def argsort(
+        self, axis: int | None = -1, *, descending: bool = False, stable: bool = True, kind: str | None = None
+    ) -> DNDarray:
         """Return the indices that sort the elements along an axis. See `minisplit.argsort`."""
-        return operations.argsort(self, axis, descending=descending, stable=stable)
+        return operations.argsort(self, axis, descending=descending, stable=stable, kind=kind)
 
     def argwhere(self) -> DNDarray:
         """Return the indices of the elements other than zero, a row for each. See `minisplit.argwhere`."""
@@ -505,6 +507,10 @@ class DNDarrayMethods(Casts):
         """Change the array to `copysign(self, x2)`; its dtype and layout stay. See `minisplit.copysign`."""
         return operations.copysign(self, x2, out=self)
 
+    def copyto(self, src: Operand, /, *, where: DNDarray | bool = True) -> None:
+        """Copy elements into an array, in place. See `minisplit.copyto`."""
+        return operations.copyto(self, src, where=where)
+
     def corrcoef(self, y: DNDarray | None = None, rowvar: bool = True) -> DNDarray:
         """Return the correlations of variables: covariances divided by the roots of the variances.
 
@@ -544,9 +550,11 @@ class DNDarrayMethods(Casts):
         """Return the covariances of variables, as NumPy's `cov`. See `minisplit.cov`."""
         return operations.cov(self, y, rowvar, bias, ddof, fweights, aweights)
 
-    def cross(self, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
+    def cross(
+        self, x2: DNDarray, /, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+    ) -> DNDarray:
         """Return the cross products of vectors of length 3. See `minisplit.cross`."""
-        return operations.cross(self, x2, axis=axis)
+        return operations.cross(self, x2, axisa, axisb, axisc, axis)
 
     def cumprod(self, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None) -> DNDarray:
         """Compute the running products along an axis, or of all elements in row-major order.
@@ -608,10 +616,14 @@ class DNDarrayMethods(Casts):
         return operations.diagonal(self, offset, axis1, axis2)
 
     def diff(
-        self, *, axis: int = -1, n: int = 1, prepend: DNDarray | None = None, append: DNDarray | None = None
+        self,
+        n: int = 1,
+        axis: int = -1,
+        prepend: DNDarray | complex | None = None,
+        append: DNDarray | complex | None = None,
     ) -> DNDarray:
         """Return the differences of neighbours along an axis. See `minisplit.diff`."""
-        return operations.diff(self, axis=axis, n=n, prepend=prepend, append=append)
+        return operations.diff(self, n, axis, prepend, append)
 
     def digitize(self, bins: Any, right: bool = False) -> DNDarray:
         """Return which bin each element of `x` is in. It is `numpy.digitize`. See `minisplit.digitize`."""
@@ -1530,7 +1542,7 @@ class DNDarrayMethods(Casts):
         """
         return operations.ptp(self, axis, keepdims=keepdims, out=out)
 
-    def qr(self, mode: Literal["reduced", "complete"] = "reduced") -> tuple[DNDarray, DNDarray]:
+    def qr(self, mode: Literal["reduced", "complete", "r"] = "reduced") -> Any:
         """Decompose matrices into orthonormal columns and upper triangles. See `minisplit.linalg.qr`."""
         return operations.linalg.qr(self, mode)
 
@@ -1676,9 +1688,11 @@ class DNDarrayMethods(Casts):
         """
         return operations.linalg.slogdet(self)
 
-    def sort(self, axis: int = -1, *, descending: bool = False, stable: bool = True) -> DNDarray:
+    def sort(
+        self, axis: int | None = -1, *, descending: bool = False, stable: bool = True, kind: str | None = None
+    ) -> DNDarray:
         """Sort the elements along an axis. See `minisplit.sort`."""
-        return operations.sort(self, axis, descending=descending, stable=stable)
+        return operations.sort(self, axis, descending=descending, stable=stable, kind=kind)
 
     def sqrt(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
         """Compute the square root of each element. See `minisplit.sqrt`."""
@@ -1744,9 +1758,9 @@ class DNDarrayMethods(Casts):
         """Add up the elements along axes. See `minisplit.sum`."""
         return operations.sum(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
-    def svd(self, full_matrices: bool = True) -> tuple[DNDarray, DNDarray, DNDarray]:
+    def svd(self, full_matrices: bool = True, compute_uv: bool = True) -> Any:
         """Decompose matrices into singular values and singular vectors. See `minisplit.linalg.svd`."""
-        return operations.linalg.svd(self, full_matrices)
+        return operations.linalg.svd(self, full_matrices, compute_uv)
 
     def swapaxes(self, axis1: int, axis2: int) -> DNDarray:
         """Return `x` with two axes swapped. See `minisplit.swapaxes`."""
@@ -1756,9 +1770,16 @@ class DNDarrayMethods(Casts):
         """Return `x` with two axes swapped. See `minisplit.swapaxes`."""
         return operations.swapaxes(self, axis1, axis2)
 
-    def take(self, indices: DNDarray | torch.Tensor | Sequence[int], axis: int | None = None) -> DNDarray:
+    def take(
+        self,
+        indices: DNDarray | torch.Tensor | Sequence[int],
+        axis: int | None = None,
+        *,
+        out: DNDarray | None = None,
+        mode: str = "raise",
+    ) -> DNDarray:
         """Return what `x` has at indices of an axis. It is `x[indices]` along that axis. See `minisplit.take`."""
-        return operations.take(self, indices, axis)
+        return operations.take(self, indices, axis, out=out, mode=mode)
 
     def take_along_axis(self, indices: DNDarray, axis: int = -1) -> DNDarray:
         """Return what `x` has at indices of an axis that depend on the place along all others.
@@ -1800,9 +1821,9 @@ class DNDarrayMethods(Casts):
         """Multiply two arrays, summed over pairs of axes. See `minisplit.tensordot`."""
         return operations.tensordot(self, x2, axes)
 
-    def tile(self, repetitions: int | Sequence[int], /) -> DNDarray:
+    def tile(self, reps: int | Sequence[int]) -> DNDarray:
         """Return copies of `x` side by side. See `minisplit.tile`."""
-        return operations.tile(self, repetitions)
+        return operations.tile(self, reps)
 
     def topk(self, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> tuple[DNDarray, DNDarray]:
         """Return the greatest elements along an axis, or the least, and their indices. See `minisplit.topk`."""
@@ -1857,10 +1878,12 @@ class DNDarrayMethods(Casts):
         return_index: bool = False,
         return_inverse: bool = False,
         return_counts: bool = False,
-        axis: None = None,
+        axis: int | None = None,
+        *,
+        equal_nan: bool = False,
     ) -> Any:
         """Return the distinct elements of an array, and what else is asked for. See `minisplit.unique`."""
-        return operations.unique(self, return_index, return_inverse, return_counts, axis)
+        return operations.unique(self, return_index, return_inverse, return_counts, axis, equal_nan=equal_nan)
 
     def unique_all(self) -> tuple[DNDarray, DNDarray, DNDarray, DNDarray]:
         """Return the distinct elements of an array, where they are and how often each occurs.

@@ -1,4 +1,4 @@
-"""The methods of arrays that are functions: there is one for each name, in a file that is made of the functions."""
+"""The methods of arrays that are functions: one for each name, in a file that is made of the functions."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.array import DNDarray, Operand, as_dndarray, replicated
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full_like
-from minisplit.core.pytorch.dtypes import INTEGERS
+from minisplit.core.pytorch.dtypes import INTEGERS, as_element
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import apply_elementwise, binary, choose_where, into
 from minisplit.ops.elementwise.arithmetic import remainder
@@ -319,6 +319,48 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
         raise TypeError(f"condition must be of dtype torch.bool, got {condition.dtype}; compare it, as in x != 0")
     # The condition is an operand as well: it broadcasts, and moves where that is cheaper.
     return apply_elementwise(choose_where, (condition, x1, x2), "where")
+
+
+def copyto(dst: DNDarray, src: Operand, /, *, where: DNDarray | bool = True) -> None:
+    """Copy elements into an array, in place.
+
+    Parameters
+    ----------
+    dst : DNDarray
+        The array to write into. Its layout and dtype stay.
+    src : DNDarray or number
+        What to write. It broadcasts to `dst`, as in NumPy.
+    where : DNDarray or bool, default True
+        Bools, which broadcast: which elements to write.
+
+    Raises
+    ------
+    TypeError
+        If `dst` is no DNDarray, has no place for the dtype of `src`, or `where` is no array of bools.
+    ValueError
+        If the shapes do not broadcast to that of `dst`, or the arrays are on different communicators.
+
+    Communication
+    -------------
+    Local where the arrays have one layout, or `src` and `where` are replicated. Otherwise collective: one exchange
+    for each array that is in another layout than `dst`.
+
+    See Also
+    --------
+    DNDarray.__setitem__ : `dst[...] = src`, and parts of `dst`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.arange(4, split=0)
+    >>> ms.copyto(x, 0, where=x > 1)
+    >>> x.tolist()
+    [0, 1, 0, 0]
+    """
+    if not isinstance(src, DNDarray):
+        number = torch.tensor(as_element(src, as_dndarray(dst, "dst").dtype, "src"), dtype=dst.dtype)
+        src = replicated(number.to(dst.device), dst.comm)
+    into(src, dst, where)
 
 
 def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, default: Operand = 0) -> DNDarray:

@@ -19,8 +19,9 @@ from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import Torch, apply_elementwise, check_one_communicator, into, operand_shard
 from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
-from minisplit.ops.shape.axes import insert_axes
+from minisplit.ops.shape.axes import insert_axes, moveaxis
 from minisplit.ops.shape.layouts import without_axis
+from minisplit.ops.shape.reshape import ravel
 
 _SUM_WARNING = (
     "the work is split along the axis that is summed over, so that every rank gets all of the result. Split an "
@@ -191,9 +192,11 @@ def vecdot(x1: DNDarray, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | Non
         The first vectors, whose conjugates are taken.
     x2 : DNDarray
         The second vectors. The axes other than `axis` broadcast.
-    axis : int, default -1
-        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
-        dimensions.
+    axisa, axisb, axisc : int, default -1
+        The axes of the vectors in `x1`, `x2` and the result.
+    axis : int, optional
+        The axis of the vectors in all arrays, in place of these three. It must count from the back if the arrays
+        differ in their number of dimensions.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
 
@@ -392,9 +395,9 @@ def outer(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDa
     Parameters
     ----------
     x1 : DNDarray
-        The first vector, 1-d.
+        The first vector. Of arrays with several axes all elements count, as one row.
     x2 : DNDarray
-        The second vector, 1-d.
+        The second vector.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
 
@@ -406,13 +409,14 @@ def outer(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDa
     Raises
     ------
     ValueError
-        If an array is not 1-d, or the operands are on different communicators.
+        If the operands are on different communicators.
     TypeError
         If an operand is not a DNDarray.
 
     Communication
     -------------
-    Local if one operand is replicated. Otherwise collective: one exchange, which gathers an operand.
+    Local if one operand is replicated. Otherwise collective: one exchange, which gathers an operand. Where an
+    operand has several axes also that of `ravel`.
 
     Examples
     --------
@@ -420,12 +424,20 @@ def outer(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDa
     >>> ms.outer(ms.arange(3, split=0), ms.arange(2)).tolist()
     [[0, 0], [0, 1], [0, 2]]
     """
-    if as_dndarray(x1, "x1").ndim != 1 or as_dndarray(x2, "x2").ndim != 1:
-        raise ValueError(f"outer needs 1-d arrays, got shapes {x1.shape} and {x2.shape}; ravel them, say")
-    return into(tensordot(x1, x2, axes=0), out)
+    x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
+    x1, x2 = (x if x.ndim == 1 else ravel(x) for x in (x1, x2))
+    return into(tensordot(x1, x2, 0), out)
 
 
-def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
+def cross(
+    x1: DNDarray,
+    x2: DNDarray,
+    /,
+    axisa: int = -1,
+    axisb: int = -1,
+    axisc: int = -1,
+    axis: int | None = None,
+) -> DNDarray:
     """Return the cross products of vectors of length 3.
 
     Parameters
@@ -434,9 +446,11 @@ def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
         The first vectors.
     x2 : DNDarray
         The second vectors. The axes other than `axis` broadcast.
-    axis : int, default -1
-        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
-        dimensions.
+    axisa, axisb, axisc : int, default -1
+        The axes of the vectors in `x1`, `x2` and the result.
+    axis : int, optional
+        The axis of the vectors in all arrays, in place of these three. It must count from the back if the arrays
+        differ in their number of dimensions.
 
     Returns
     -------
@@ -465,7 +479,10 @@ def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
     >>> ms.cross(ms.array([1, 0, 0], split=0), ms.array([0, 1, 0])).tolist()
     [0, 0, 1]
     """
-    x1, x2, axis = check_vectors(x1, x2, axis, "cross")
+    if axis is None and {axisa, axisb, axisc} != {-1}:
+        x1, x2 = moveaxis(x1, axisa, -1), moveaxis(x2, axisb, -1)
+        return moveaxis(cross(x1, x2), -1, axisc)
+    x1, x2, axis = check_vectors(x1, x2, -1 if axis is None else axis, "cross")
     if x1.shape[axis] != 3:
         raise ValueError(f"cross needs vectors of length 3, got {x1.shape[axis]} along axis {axis} of {x1.shape}")
     operands = [x._align(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)]

@@ -16,6 +16,7 @@ from minisplit.core.pytorch.devices import Device
 from minisplit.core.pytorch.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.ops.elementwise.apply import check_one_communicator, into
 from minisplit.ops.shape.axes import of_matrices
+from minisplit.ops.shape.broadcast import broadcast_to
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 
@@ -243,7 +244,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     Parameters
     ----------
     x : DNDarray
-        A matrix, or several with batch axes before them.
+        A matrix, or several with batch axes before them. A vector is each row of a square matrix, as in NumPy.
     k : int, default 0
         The diagonal, counted upward from the main one.
 
@@ -255,7 +256,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     Raises
     ------
     ValueError
-        If `x` has fewer than two dimensions.
+        If `x` has no dimensions.
 
     Communication
     -------------
@@ -268,7 +269,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
     """
     # Diagonal k of the matrices is another one of a shard that does not begin at their first row and column.
-    x = of_matrices(x)
+    x = _rows_of_vector(x)
     return DNDarray(torch.tril(x.larray, local_offset(x, as_index(k, "k"))), x.layout, x.comm)
 
 
@@ -278,7 +279,7 @@ def triu(x: DNDarray, /, k: int = 0) -> DNDarray:
     Parameters
     ----------
     x : DNDarray
-        A matrix, or several with batch axes before them.
+        A matrix, or several with batch axes before them. A vector is each row of a square matrix, as in NumPy.
     k : int, default 0
         The diagonal, counted upward from the main one.
 
@@ -290,7 +291,7 @@ def triu(x: DNDarray, /, k: int = 0) -> DNDarray:
     Raises
     ------
     ValueError
-        If `x` has fewer than two dimensions.
+        If `x` has no dimensions.
 
     Communication
     -------------
@@ -302,8 +303,13 @@ def triu(x: DNDarray, /, k: int = 0) -> DNDarray:
     >>> ms.triu(ms.ones((2, 3), split=0), k=1).tolist()
     [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
     """
-    x = of_matrices(x)
+    x = _rows_of_vector(x)
     return DNDarray(torch.triu(x.larray, local_offset(x, as_index(k, "k"))), x.layout, x.comm)
+
+
+def _rows_of_vector(x: DNDarray) -> DNDarray:
+    """Return the matrices of `x`; of a vector the square one with it in each row. Local."""
+    return broadcast_to(x, (x.size, x.size)) if as_dndarray(x).ndim == 1 else of_matrices(x)
 
 
 def tri(
