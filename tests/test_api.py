@@ -41,7 +41,8 @@ def test_every_function_shows_its_name_parameters_and_docstring(name: str) -> No
     assert "\nCommunication\n-------------\n" in doc
 
 
-METHODS = [name for name in vars(ms.DNDarray) if name == "__add__" or not name.startswith("_")]
+CLASSES = [each for each in ms.DNDarray.__mro__ if each.__module__.startswith("minisplit.")]
+METHODS = [name for each in CLASSES for name in vars(each) if name == "__add__" or not name.startswith("_")]
 SHOWN = [*(f"ms.{name}" for name in FUNCTIONS), *(f"x.{name}" for name in METHODS)]
 
 
@@ -57,7 +58,7 @@ def test_an_editor_shows_every_public_name() -> None:
         found = script.help(3, len(name))
         last = name.rpartition(".")[2]
         # Of a property jedi shows the text alone.
-        signed = not isinstance(vars(ms.DNDarray).get(last), property)
+        signed = not isinstance(getattr(ms.DNDarray, last, None), property)
         texts = [each.docstring() for each in found if each.name == last]
         if not any(len(text) > 10 and (f"{last}(" in text or not signed) for text in texts):
             unknown.append(name)
@@ -65,13 +66,14 @@ def test_an_editor_shows_every_public_name() -> None:
 
 
 @pytest.mark.serial
-def test_methods_are_written_in_the_class() -> None:
-    for name, method in vars(ms.DNDarray).items():
-        function = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
-        if inspect.isfunction(function):
-            assert function.__qualname__ == f"DNDarray.{name}"
-            assert function.__module__ == "minisplit.core.array"
-            assert function.__doc__ or name.startswith("_")
+def test_methods_are_written_in_classes() -> None:
+    for each in CLASSES:
+        for name, method in vars(each).items():
+            function = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
+            if inspect.isfunction(function):
+                assert function.__qualname__ == f"{each.__name__}.{name}"
+                assert function.__module__ == each.__module__
+                assert function.__doc__ or name.startswith("_")
 
 
 @pytest.mark.serial

@@ -1,8 +1,8 @@
 """`DNDarray`: a global array, one plain torch tensor per rank, and the layout that says who owns what.
 
-Every method and operator is written here, in the class. Those that compute call the function of the same name in
-`minisplit.ops`. That package stands above this module: it hands itself over once, when it is imported
-(`bind_operations`).
+Methods and operators are written in the class. Those that are functions of `minisplit.ops` and no more are in that
+from which it inherits, `minisplit.core.array_methods`. That package stands above this module: it hands itself over
+once, when it is imported (`bind_operations`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from minisplit.core import array_methods
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Communication
@@ -66,10 +67,10 @@ def bind_operations(operations: ModuleType) -> None:
         `minisplit.ops`, which calls this at its end.
     """
     global _ops  # noqa: PLW0603 - set once, at import
-    _ops = operations
+    _ops = array_methods.operations = operations
 
 
-class DNDarray:
+class DNDarray(array_methods.DNDarrayMethods):
     """A global array, cut along one axis over the ranks of a communicator.
 
     The factories (`minisplit.array`, `minisplit.zeros`, ...) make it. Attributes and `repr` never communicate, so
@@ -102,8 +103,6 @@ class DNDarray:
 
     __slots__ = ("__weakref__", "_comm", "_larray", "_layout")
 
-    # NumPy's arrays and scalars leave operators to this class. Without this, `np.ones(3) + x` would take x apart.
-    __array_ufunc__ = None
     # By identity, as a tensor is, although == compares elements.
     __hash__ = object.__hash__
 
@@ -205,6 +204,53 @@ class DNDarray:
     def device(self) -> torch.device:
         """The device of this rank's shard."""
         return self._larray.device
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes of an element."""
+        return self._larray.element_size()
+
+    @property
+    def real(self) -> DNDarray:
+        """The real parts of the elements, in memory of their own. See `minisplit.real`."""
+        return _ops.real(self)
+
+    @property
+    def imag(self) -> DNDarray:
+        """The imaginary parts of the elements, 0 for real numbers. See `minisplit.imag`."""
+        return _ops.imag(self)
+
+    def numel(self) -> int:
+        """Return the number of elements of the global array: `size`. Local."""
+        return self.size
+
+    def nelement(self) -> int:
+        """Return the number of elements of the global array: `size`. Local."""
+        return self.size
+
+    def dim(self) -> int:
+        """Return the number of axes: `ndim`. Local."""
+        return self.ndim
+
+    def element_size(self) -> int:
+        """Return the bytes of an element: `itemsize`. Local."""
+        return self.itemsize
+
+    def is_floating_point(self) -> bool:
+        """Return whether the dtype is one of real numbers with fractions. Local."""
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        """Return whether the dtype is one of complex numbers. Local."""
+        return self.dtype.is_complex
+
+    def create_lshape_map(self, force_check: bool = False) -> torch.Tensor:
+        """Return the shapes of all shards, under Heat's name: `lshape_map`. Local."""
+        return self.lshape_map
+
+    def counts_displs(self) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+        """Return `counts` and `displs`, under Heat's name. Local."""
+        return self.counts, self.displs
 
     def is_balanced(self) -> bool:
         """Return whether the first `n % size` ranks hold one index more than the others, as by default. Local."""
@@ -536,8 +582,12 @@ class DNDarray:
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call what means the same as a function of NumPy, or raise TypeError. See `minisplit.ops.interop`."""
-        return _ops.interop.call_numpy(func, args, kwargs)
+        """Call what means the same as a function of NumPy, or raise TypeError."""
+        return _ops.numpy_functions.call(func, args, kwargs)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Call what means the same as a ufunc of NumPy, or raise TypeError. NumPy's operators are ufuncs."""
+        return _ops.numpy_functions.call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
         """Return the namespace of the Python Array API standard for this array: minisplit. Local."""
@@ -567,10 +617,10 @@ class DNDarray:
         """Call what means the same as a function of torch, or raise TypeError.
 
         In a mapped function, torch computes with the tensor of a replicated array. Elsewhere the function of
-        minisplit is called (see `minisplit.ops.interop`).
+        minisplit is called (see `minisplit.ops.torch_functions`).
         """
         if not inside_vmap():
-            return _ops.interop.call_torch(func, args, kwargs or {})
+            return _ops.torch_functions.call(func, args, kwargs or {})
         args, kwargs = pytree.tree_map_only(DNDarray, captured_tensor, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -833,10 +883,8 @@ class DNDarray:
         # Hidden from type checkers, which would take any attribute for one that is there.
 
         def __getattr__(self, name: str) -> Any:
-            """Raise AttributeError, with a hint where a tensor has the attribute."""
-            hint = f"; x.larray.{name} is that of this rank's tensor" if hasattr(torch.Tensor, name) else ""
-            if name in getattr(_ops, "__all__", ()):  # of the whole array, where a tensor has one of its part
-                hint = f"; minisplit.{name}(x) is the function"
+            """Raise AttributeError, with a hint where minisplit, a tensor or an array of NumPy has the name."""
+            hint = _ops.interop.hint_of_attribute(name) if _ops is not None else ""
             raise AttributeError(f"'DNDarray' object has no attribute {name!r}{hint}", name=name, obj=self)
 
     # Operators
@@ -1049,68 +1097,6 @@ class DNDarray:
         """Return `other @ self`. See `minisplit.matmul`."""
         return _ops.matmul(other, self) if self._answers(other) else NotImplemented
 
-    # Reductions and searches
-
-    def all(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        """Return whether all elements along axes are other than zero. See `minisplit.all`."""
-        return _ops.all(self, axis, keepdims=keepdims)
-
-    def any(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        """Return whether an element along axes is other than zero. See `minisplit.any`."""
-        return _ops.any(self, axis, keepdims=keepdims)
-
-    def max(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        """Return the greatest element along axes. See `minisplit.max`."""
-        return _ops.max(self, axis, keepdims=keepdims)
-
-    def min(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-        """Return the least element along axes. See `minisplit.min`."""
-        return _ops.min(self, axis, keepdims=keepdims)
-
-    def mean(self, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
-        """Return the mean along axes. See `minisplit.mean`."""
-        return _ops.mean(self, axis, dtype=dtype, keepdims=keepdims)
-
-    def prod(self, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
-        """Return the product along axes. See `minisplit.prod`."""
-        return _ops.prod(self, axis, dtype=dtype, keepdims=keepdims)
-
-    def sum(self, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
-        """Return the sum along axes. See `minisplit.sum`."""
-        return _ops.sum(self, axis, dtype=dtype, keepdims=keepdims)
-
-    def std(
-        self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False, ddof: float | None = None
-    ) -> DNDarray:
-        """Return the standard deviation along axes. See `minisplit.std`."""
-        return _ops.std(self, axis, correction=correction, keepdims=keepdims, ddof=ddof)
-
-    def var(
-        self, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False, ddof: float | None = None
-    ) -> DNDarray:
-        """Return the variance along axes. See `minisplit.var`."""
-        return _ops.var(self, axis, correction=correction, keepdims=keepdims, ddof=ddof)
-
-    def argmax(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
-        """Return the index of the greatest element along an axis. See `minisplit.argmax`."""
-        return _ops.argmax(self, axis, keepdims=keepdims)
-
-    def argmin(self, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
-        """Return the index of the least element along an axis. See `minisplit.argmin`."""
-        return _ops.argmin(self, axis, keepdims=keepdims)
-
-    def cumprod(self, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
-        """Return the running products along an axis. See `minisplit.cumprod`."""
-        return _ops.cumprod(self, axis, dtype=dtype)
-
-    def cumsum(self, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
-        """Return the running sums along an axis. See `minisplit.cumsum`."""
-        return _ops.cumsum(self, axis, dtype=dtype)
-
-    def nonzero(self) -> tuple[DNDarray, ...]:
-        """Return the indices of the elements other than zero, an array per axis. See `minisplit.nonzero`."""
-        return _ops.nonzero(self)
-
     # Other shapes
 
     @property
@@ -1123,6 +1109,22 @@ class DNDarray:
         """The array with its last two axes swapped. Local."""
         return _ops.matrix_transpose(self)
 
+    @property
+    def H(self) -> DNDarray:  # noqa: N802 - torch's name
+        """The conjugate of the array with the order of its axes reversed. Local."""
+        return _ops.conj(self.T)
+
+    @property
+    def mH(self) -> DNDarray:  # noqa: N802 - torch's name
+        """The conjugate of the array with its last two axes swapped. Local."""
+        return _ops.conj(self.mT)
+
+    def t(self) -> DNDarray:
+        """Return the matrix with its axes swapped, or a vector as it is. Local. `T` is for any number of axes."""
+        if self.ndim > 2:
+            raise ValueError(f"t() is for matrices, got shape {self.shape}; x.T reverses all axes, x.mT swaps two")
+        return _ops.transpose(self)
+
     def reshape(self, *shape: int | Sequence[int], copy: bool | None = None) -> DNDarray:
         """Return the elements in another shape, given as one argument or several. See `minisplit.reshape`."""
         return _ops.reshape(self, shape[0] if len(shape) == 1 else shape, copy=copy)
@@ -1131,25 +1133,147 @@ class DNDarray:
         """Return the array with its axes in another order. Local. See `minisplit.transpose`."""
         return _ops.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
-    def squeeze(self, axis: int | Sequence[int] | None = None) -> DNDarray:
-        """Return the array without axes of extent 1. See `minisplit.squeeze`."""
-        return _ops.squeeze(self, axis)
+    def permute(self, *dims: int | Sequence[int]) -> DNDarray:
+        """Return the array with its axes in another order. Local. See `minisplit.permute_dims`."""
+        return _ops.permute_dims(self, dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims)
 
-    def swapaxes(self, axis1: int, axis2: int) -> DNDarray:
-        """Return the array with two axes swapped. Local. See `minisplit.swapaxes`."""
-        return _ops.swapaxes(self, axis1, axis2)
+    def view(self, *shape: int | Sequence[int]) -> DNDarray:
+        """Return the elements in another shape, as `reshape` does. See `minisplit.reshape`."""
+        if shape and not isinstance(shape[0], (int, Sequence)):
+            raise TypeError(f"view takes a shape, got {shape[0]}; x.astype(dtype) converts the elements")
+        return self.reshape(*shape)
 
-    def flatten(self) -> DNDarray:
-        """Return the elements as a 1-d array. See `minisplit.flatten`."""
-        return _ops.flatten(self)
+    def view_as(self, other: DNDarray) -> DNDarray:
+        """Return the elements in the shape of another array. See `minisplit.reshape`."""
+        return self.reshape(other.shape)
 
-    def ravel(self) -> DNDarray:
-        """Return the elements as a 1-d array. See `minisplit.ravel`."""
-        return _ops.ravel(self)
+    def reshape_as(self, other: DNDarray) -> DNDarray:
+        """Return the elements in the shape of another array. See `minisplit.reshape`."""
+        return self.reshape(other.shape)
 
-    def repeat(self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
-        """Return the array with each index of an axis repeated. See `minisplit.repeat`."""
-        return _ops.repeat(self, repeats, axis)
+    def expand(self, *sizes: int | Sequence[int]) -> DNDarray:
+        """Return the array broadcast to a shape; -1 is the extent it has. See `minisplit.broadcast_to`."""
+        return _ops.interop.expand(self, sizes)
+
+    def expand_as(self, other: DNDarray) -> DNDarray:
+        """Return the array broadcast to the shape of another. See `minisplit.broadcast_to`."""
+        return _ops.broadcast_to(self, other.shape)
+
+    def narrow(self, dim: int, start: int, length: int) -> DNDarray:
+        """Return a copy of `length` indices of an axis from `start` on. See `__getitem__`."""
+        before = (slice(None),) * normalise_axis(dim, self.ndim, "dim")
+        return self[(*before, slice(start, start + length))]
+
+    def chunk(self, chunks: int, dim: int = 0) -> tuple[DNDarray, ...]:
+        """Return parts of an axis, equal but for the last, as `torch.chunk`. See `minisplit.array_split`."""
+        step = max(-(-self.shape[normalise_axis(dim, self.ndim, "dim")] // chunks), 1)
+        return tuple(_ops.array_split(self, range(step, self.shape[dim], step), dim))
+
+    # Elements by masks and indices
+
+    def where(self, condition: DNDarray, other: Operand) -> DNDarray:
+        """Return the elements where a condition is true, and of `other` elsewhere. See `minisplit.where`."""
+        return _ops.where(condition, self, other)
+
+    def masked_fill(self, mask: DNDarray, value: complex | DNDarray) -> DNDarray:
+        """Return the array with another value where a mask is true; its dtype stays. See `minisplit.where`."""
+        return _ops.astype(_ops.where(mask, value, self), self.dtype, copy=False)
+
+    def masked_select(self, mask: DNDarray) -> DNDarray:
+        """Return the elements where a mask is true, as a 1-d array. See `minisplit.extract`."""
+        return _ops.extract(_ops.broadcast_to(mask, self.shape), self)
+
+    def index_select(self, dim: int, index: DNDarray | Sequence[int]) -> DNDarray:
+        """Return elements by their indices along an axis. See `minisplit.take`."""
+        return _ops.take(self, index, dim)
+
+    def compress(
+        self, condition: DNDarray | Sequence[bool], axis: int | None = None, out: DNDarray | None = None
+    ) -> DNDarray:
+        """Return the indices of an axis for which a condition is true. See `minisplit.compress`."""
+        return _ops.compress(condition, self, axis, out=out)
+
+    # Copies and casts. Others are in `array_methods`
+
+    def copy(self, order: str = "C") -> DNDarray:
+        """Return a copy in memory of its own, through which gradients flow. Local. `order` changes nothing."""
+        return self._wrap(self._larray.clone(), self._layout, self._comm)
+
+    def clone(self) -> DNDarray:
+        """Return a copy in memory of its own, through which gradients flow. Local."""
+        return self.copy()
+
+    def contiguous(self) -> DNDarray:
+        """Return the array itself: how a shard lies in memory is no matter of its users. Local."""
+        return self
+
+    def to(self, *target: Any, dtype: Dtype = None, device: Device = None, copy: bool = False) -> DNDarray:
+        """Return the array with a dtype, on a device, or both, as those of another array. Local.
+
+        Parameters
+        ----------
+        *target : torch.dtype, torch.device, str, DNDarray or torch.Tensor
+            A dtype, a device, a device and a dtype, or an array or tensor that has both.
+        dtype : torch.dtype, optional
+            The dtype. By default it stays.
+        device : str or torch.device, optional
+            The device. By default it stays.
+        copy : bool, default False
+            Whether to copy an array that has both already.
+
+        Returns
+        -------
+        DNDarray
+            The array in the same layout, or itself where nothing changes.
+
+        Raises
+        ------
+        TypeError
+            If an argument is neither a dtype nor a device.
+
+        Communication
+        -------------
+        Local.
+        """
+        return _ops.interop.convert(self, target, dtype, device, copy)
+
+    def type_as(self, other: DNDarray) -> DNDarray:
+        """Return the array with the dtype of another. Local. See `minisplit.astype`."""
+        return _ops.astype(self, other.dtype, copy=False)
+
+    def cpu(self) -> DNDarray:
+        """Return the array with its shards in host memory, or itself where they are there. Local."""
+        return self.to_device("cpu")
+
+    def cuda(self) -> DNDarray:
+        """Return the array with each shard on its rank's GPU, or itself where it is there. Local."""
+        return self.to_device("gpu")
+
+    def gpu(self) -> DNDarray:
+        """Return the array with each shard on its rank's GPU, or itself where it is there. Local."""
+        return self.to_device("gpu")
+
+    def fill(self, value: complex) -> None:
+        """Set all elements to a number. Local. See `__setitem__`."""
+        self[...] = value
+
+    def fill_(self, value: complex) -> Self:
+        """Set all elements to a number, and return the array. Local. See `__setitem__`."""
+        self[...] = value
+        return self
+
+    def zero_(self) -> Self:
+        """Set all elements to 0, and return the array. Local. See `__setitem__`."""
+        return self.fill_(0)
+
+    def copy_(self, other: Any) -> Self:
+        """Set the elements to those of another array, which broadcasts. Returns itself. See `__setitem__`."""
+        self[...] = other
+        return self
+
+    def save(self, path: str, *arguments: Any, **options: Any) -> None:
+        """Save the array to a file. Collective. See `minisplit.save`."""
+        _ops.interop.save(self, path, *arguments, **options)
 
     # Last, since within the class the name of torch is this method's from here on.
 

@@ -6,7 +6,9 @@
 import sys
 
 from minisplit.core.array import bind_operations
-from minisplit.ops import autograd, dtensor, fft, interop, linalg  # noqa: F401 - methods call them
+from minisplit.ops import (  # noqa: F401 - methods call them
+    autograd, dtensor, fft, interop, linalg, numpy_functions, torch_functions,
+)
 from minisplit.ops.data_types import (
     Finfo, Iinfo, __array_namespace_info__, astype, can_cast, finfo, iinfo, isdtype, result_type,
 )
@@ -28,7 +30,7 @@ from minisplit.ops.elementwise.floating import (
     nextafter, real, signbit,
 )
 from minisplit.ops.elementwise.selection import (
-    choose, clip, fmax, fmin, maximum, minimum, piecewise, select, where,
+    choose, clip, copyto, fmax, fmin, maximum, minimum, piecewise, select, where,
 )
 from minisplit.ops.elementwise.trigonometry import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, deg2rad, hypot, rad2deg, sin, sinc, sinh, tan, tanh,
@@ -78,9 +80,9 @@ __all__ = [
     "atleast_2d", "atleast_3d", "average", "bincount", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes", "broadcast_to",
     "bucketize", "can_cast", "ceil", "choose", "clip", "column_stack", "compress", "concat", "concatenate",
-    "conj", "convolve", "copysign", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross", "cumprod",
-    "cumsum", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize", "divide",
-    "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1",
+    "conj", "convolve", "copysign", "copyto", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross",
+    "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize",
+    "divide", "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1",
     "extract", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip", "fliplr", "flipud",
     "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater", "greater_equal", "heaviside",
     "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag", "inner", "interp", "intersect1d",

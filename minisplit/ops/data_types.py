@@ -84,7 +84,7 @@ class Iinfo:
     dtype: torch.dtype
 
 
-def astype(x: DNDarray, dtype: Dtype, /, *, copy: bool = True, device: Device = None) -> DNDarray:
+def astype(x: DNDarray, /, dtype: Dtype, *, copy: bool = True, device: Device = None) -> DNDarray:
     """Cast an array to another dtype.
 
     Parameters
@@ -183,7 +183,7 @@ def result_type(*arrays_and_dtypes: DNDarray | torch.dtype | complex) -> torch.d
     return result
 
 
-def can_cast(from_: DNDarray | torch.dtype, to: torch.dtype, /) -> bool:
+def can_cast(from_: DNDarray | torch.dtype, /, to: torch.dtype) -> bool:
     """Return whether a dtype can be cast to another by promotion.
 
     Parameters

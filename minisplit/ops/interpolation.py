@@ -17,9 +17,9 @@ Table = Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
 def interp(
     x: DNDarray,
+    /,
     xp: Table,
     fp: Table,
-    /,
     left: complex | None = None,
     right: complex | None = None,
     period: float | None = None,

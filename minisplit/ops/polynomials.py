@@ -24,7 +24,12 @@ from minisplit.ops.shape.layouts import expand_layout, with_extent
 Coefficients = Sequence[complex] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
 
-def vander(x: DNDarray, N: int | None = None, /, increasing: bool = False) -> DNDarray:  # noqa: N803 - NumPy's name
+def vander(
+    x: DNDarray,
+    /,
+    N: int | None = None,  # noqa: N803 - NumPy's name
+    increasing: bool = False,
+) -> DNDarray:
     """Return the powers of numbers, a row for each number: the Vandermonde matrix.
 
     Parameters
@@ -122,7 +127,7 @@ def polyval(p: Coefficients, x: Operand, /) -> DNDarray:
 
 
 def polyfit(
-    x: DNDarray, y: DNDarray, deg: int, /, rcond: Tolerance = None, *, w: DNDarray | None = None
+    x: DNDarray, /, y: DNDarray, deg: int, rcond: Tolerance = None, *, w: DNDarray | None = None
 ) -> DNDarray:
     """Fit a polynomial to points by least squares.
 

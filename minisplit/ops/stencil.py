@@ -24,12 +24,18 @@ from minisplit.ops.reductions.cumulative import cumulative_sum
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.layouts import with_extent
 from minisplit.ops.shape.reshape import ravel
+from minisplit.ops.sorting.search import dtype_beside
 
 Mode = Literal["full", "same", "valid"]
 
 
 def diff(
-    x: DNDarray, /, *, axis: int = -1, n: int = 1, prepend: DNDarray | None = None, append: DNDarray | None = None
+    x: DNDarray,
+    /,
+    n: int = 1,
+    axis: int = -1,
+    prepend: DNDarray | complex | None = None,
+    append: DNDarray | complex | None = None,
 ) -> DNDarray:
     """Return the differences of neighbours along an axis.
 
@@ -37,13 +43,13 @@ def diff(
     ----------
     x : DNDarray
         The array. Neighbours that are bools differ by whether they are unequal.
-    axis : int, default -1
-        The axis.
     n : int, default 1
         How often to take differences. Each time the axis is shorter by 1.
-    prepend : DNDarray, optional
-        What is joined to `x` before it first, as by `concat`.
-    append : DNDarray, optional
+    axis : int, default -1
+        The axis.
+    prepend : DNDarray or number, optional
+        What is joined to `x` before it first, as by `concat`. A number is an index of the axis full of it.
+    append : DNDarray or number, optional
         What is joined to `x` after it first.
 
     Returns
@@ -72,8 +78,20 @@ def diff(
     axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
     n = as_count(n, "n")
     if prepend is not None or append is not None:
-        x = concat([part for part in (prepend, x, append) if part is not None], axis=axis)
+        ends = [_end(part, x, axis) for part in (prepend, append)]
+        x = concat([part for part in (ends[0], x, ends[1]) if part is not None], axis=axis)
     return _apply_stencil(lambda rows, n: torch.diff(rows, n, axis), x, axis, min(n, x.shape[axis]))
+
+
+def _end(end: Any, x: DNDarray, axis: int) -> DNDarray | None:
+    """Return what `diff` is to join to `x`, a number as an index of the axis that is full of it."""
+    if end is None or isinstance(end, DNDarray):
+        return end
+    number = as_number(end, "prepend and append")
+    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    split = None if x.split == axis else x.split
+    made = full(shape, number, dtype=dtype_beside(x.dtype, number), device=x.device, comm=x.comm, split=split)
+    return made if split is None else made.redistribute(x.counts or ())
 
 
 def gradient(

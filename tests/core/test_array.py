@@ -97,8 +97,13 @@ def test_what_only_tensors_have_is_said_to_be_theirs() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         x.nothing  # type: ignore[attr-defined]  # noqa: B018
     assert not hasattr(x, "data_ptr")
-    with pytest.raises(AttributeError, match=r"no attribute 'clip'; minisplit\.clip\(x\) is the function"):
-        x.clip  # type: ignore[attr-defined]  # noqa: B018
+    # What has a meaning for the whole array is not asked of a rank's part.
+    with pytest.raises(AttributeError, match=r"'eigvalsh'; minisplit\.linalg\.eigvalsh\(x\) is the function"):
+        x.eigvalsh  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'lgamma'; x\.torch\(\) is the whole array as a tensor"):
+        x.lgamma  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'partition'; x\.numpy\(\) is the whole array"):
+        x.partition  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_a_0d_array_has_no_length() -> None:

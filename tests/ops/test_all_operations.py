@@ -321,9 +321,105 @@ RENAMED: dict[str, tuple[Call, Call]] = {
     "norm": (lambda xp, a: xp.norm(a.x, axis=0), lambda xp, a: xp.linalg.norm(a.x, axis=0)),
     "topk": (lambda xp, a: xp.topk(a.x, 2, axis=0)[0], lambda xp, a: xp.sort(a.x, axis=0)[::-1][:2]),
 }
+# NumPy's arguments, by its names, which the standard has not.
+ARGUMENTS: dict[str, Call] = {
+    "argsort, axis=None": lambda xp, a: xp.argsort(a.x, axis=None),
+    "choose, by name": lambda xp, a: xp.choose(a.j - 1, choices=[a.x, a.y, a.u, a.row]),
+    "cross, axisa=": lambda xp, a: [
+        xp.cross(a.x[:3], a.y[1:4], axisa=0, axisb=0, axisc=0),
+        xp.cross(a.three, a.three[::-1], axisc=0),
+    ],
+    "diff, prepend=": lambda xp, a: [
+        xp.diff(a.x, prepend=0, axis=0),
+        xp.diff(a.i, axis=1, prepend=0.5, append=2),
+        xp.diff(a.x, 2, 0),
+    ],
+    "eigvalsh, UPLO=": lambda xp, a: xp.linalg.eigvalsh(a.m, UPLO="U"),
+    "outer of matrices": lambda xp, a: xp.outer(a.x, a.one),
+    "qr, mode=": lambda xp, a: abs(xp.linalg.qr(a.tall, mode="r")),
+    "sort, axis=None": lambda xp, a: [xp.sort(a.x, axis=None), xp.sort(a.x, 0, kind="stable")],
+    "svd, compute_uv=": lambda xp, a: xp.linalg.svd(a.tall, compute_uv=False),
+    "take, axis=None": lambda xp, a: [
+        xp.take(a.x, [7, 3, -1]),
+        xp.take(a.x, [7, 3, -1], axis=1, mode="wrap"),
+        xp.take(a.x, [7, 3, -1], axis=0, mode="clip"),
+    ],
+    "tril of vectors": lambda xp, a: [xp.tril(a.v, 1), xp.triu(a.row, -1)],
+    "unique, axis=": lambda xp, a: [
+        xp.unique(a.i[:, :1] > 0, axis=0),
+        *xp.unique(a.j[:, :2] > 2, axis=0, return_index=True, return_counts=True),
+        xp.unique(a.x > 9, axis=1),
+    ],
+    "names": lambda xp, a: [
+        xp.pad(a.x, pad_width=((1, 0), (0, 2))),
+        xp.quantile(a.x, q=0.3, axis=0),
+        xp.repeat(a.x, repeats=2, axis=0),
+        xp.tile(a.x, reps=(2, 1)),
+        *xp.split(a.x, indices_or_sections=[1, 2]),
+        xp.sum(a.x, axis=0, keepdims=1),
+        xp.std(a.x, ddof=1),
+        xp.std(a.x, correction=1),
+    ],
+}
+
+
+def _masked(name: str) -> Call:
+    """A reduction of what a mask selects, or of all, with a number before it, and with a place for the result."""
+    takes_initial = name.removeprefix("nan") in {"sum", "prod", "max", "min"}
+    first = {"initial": 0.25} if takes_initial else {}
+
+    def call(xp: Any, a: Any) -> Any:
+        function, x = getattr(xp, name), a.n if name.startswith("nan") else a.x
+        out = xp.zeros(4, dtype=xp.float64)
+        found = function(x, axis=0, where=a.u > -0.7, out=out, **first)
+        return [
+            found,
+            out,
+            *[
+                function(x, axis=axis, where=mask, **first)
+                for axis in (None, 0, 1)
+                for mask in (a.u > -0.7, a.row > -2)
+            ],
+            *[function(x, axis=0, **first)] * takes_initial,
+        ]
+
+    return call
+
+
+_OF_NUMBERS = "nanmax nanmean nanmin nanprod nanstd nansum nanvar"
+ARGUMENTS |= {
+    f"{name}, where=": _masked(name) for name in f"{_REDUCTIONS} {_OF_NUMBERS}".split() if name != "count_nonzero"
+}
+
+
+def _written(names: str, *keys: str) -> Call:
+    """Elementwise functions with `out=` and `where=`, in an array of zeros, and into an argument."""
+
+    def call(xp: Any, a: Any) -> Any:
+        found = []
+        for name in names.split():
+            function, operands = getattr(xp, name), [getattr(a, key) for key in keys]
+            like = function(*operands)
+            out = xp.zeros(like.shape, dtype=like.dtype)
+            assert function(*operands, out=out) is out
+            found += [out, function(*operands, out=xp.ones_like(out), where=a.b)]
+            if xp is ms:
+                found.append(function(*operands, where=a.b))
+            else:
+                found.append(function(*operands, out=xp.zeros_like(out), where=a.b))
+        return found
+
+    return call
+
+
+ARGUMENTS |= {
+    "out= of one": _written("exp sin sqrt negative isnan logical_not floor", "p"),
+    "out= of two": _written("add subtract multiply divide less equal logaddexp maximum", "p", "row"),
+    "out= of integers": _written("floor_divide remainder gcd bitwise_and", "i", "j"),
+}
 # What takes or gives no array, or what no oracle has: these have tests of their own.
 ELSEWHERE = {
-    "__array_namespace_info__", "arange", "array", "asarray", "balance", "broadcast_shapes", "can_cast",
+    "__array_namespace_info__", "arange",  "copyto", "array", "asarray", "balance", "broadcast_shapes", "can_cast",
     "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq", "fill_diagonal", "finfo",
     "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype",
     "linspace", "load", "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0",
@@ -347,7 +443,7 @@ def test_the_tables_have_every_operation() -> None:
 def calls_of(name: str) -> tuple[Call, list[Any]]:
     """What to call with ours, and what the oracle gives."""
     xp: Any = array_api_strict if name in STANDARD else np
-    same = {key: (call, call) for key, call in (STANDARD | NUMPY).items()}
+    same = {key: (call, call) for key, call in (STANDARD | NUMPY | ARGUMENTS).items()}
     call, other = (same | RENAMED)[name]
     return call, flat(other(xp, SimpleNamespace(**{key: xp.asarray(value) for key, value in ARRAYS.items()})))
 
@@ -372,7 +468,7 @@ def dealings(size: int) -> Iterator[dict[str, ms.Layout]]:
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*STANDARD, *NUMPY, *RENAMED])
+@pytest.mark.parametrize("name", [*STANDARD, *NUMPY, *ARGUMENTS, *RENAMED])
 def test_values_are_those_of_the_oracle_in_any_layout(comm: ms.Communication, name: str) -> None:
     call, expected = calls_of(name)
     for layouts in dealings(comm.size):
@@ -385,9 +481,8 @@ def test_values_are_those_of_the_oracle_in_any_layout(comm: ms.Communication, na
 
 
 def is_dispatched(name: str) -> bool:
-    """Whether NumPy's function of this name asks its arguments what to do. Its ufuncs do not."""
-    function = functools.reduce(lambda space, each: getattr(space, each, None), name.split("."), np)
-    return callable(function) and not isinstance(function, np.ufunc)
+    """Whether NumPy has a function of this name, which asks its arguments what to do."""
+    return callable(functools.reduce(lambda space, each: getattr(space, each, None), name.split("."), np))
 
 
 @pytest.mark.parametrize("name", [name for name in NUMPY if is_dispatched(name)])

@@ -15,13 +15,17 @@ from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import binary, divides_integers, unary
 
 
-def abs(x: DNDarray, /) -> DNDarray:
+def abs(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the absolute value of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -45,16 +49,20 @@ def abs(x: DNDarray, /) -> DNDarray:
     >>> ms.abs(ms.array([-2, 0, 3], split=0)).tolist()
     [2, 0, 3]
     """
-    return unary(torch.abs, x)
+    return unary(torch.abs, x, out=out, where=where)
 
 
-def add(x1: Operand, x2: Operand, /) -> DNDarray:
+def add(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Add two arrays, element by element.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The summands. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -97,10 +105,10 @@ def add(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) + 2).tolist()
     [2, 3, 4]
     """
-    return binary(torch.add, "add", x1, x2)
+    return binary(torch.add, "add", x1, x2, out=out, where=where)
 
 
-def divide(x1: Operand, x2: Operand, /) -> DNDarray:
+def divide(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Divide two arrays, element by element.
 
     Parameters
@@ -109,6 +117,10 @@ def divide(x1: Operand, x2: Operand, /) -> DNDarray:
         The dividends.
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -139,10 +151,12 @@ def divide(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) / 2).tolist()
     [0.0, 0.5, 1.0]
     """
-    return binary(torch.divide, "divide", x1, x2)
+    return binary(torch.divide, "divide", x1, x2, out=out, where=where)
 
 
-def floor_divide(x1: Operand, x2: Operand, /) -> DNDarray:
+def floor_divide(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Divide two arrays and round down, element by element.
 
     Parameters
@@ -151,6 +165,10 @@ def floor_divide(x1: Operand, x2: Operand, /) -> DNDarray:
         The dividends.
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -188,7 +206,9 @@ def floor_divide(x1: Operand, x2: Operand, /) -> DNDarray:
     [-2, -1, -1, 0, 0, 1]
     """
     # A zero divisor raises on the ranks that meet it. Without an agreement the others would go on alone.
-    return binary(special_cases.floor_divide, "floor_divide", x1, x2, may_fail=divides_integers)
+    return binary(
+        special_cases.floor_divide, "floor_divide", x1, x2, may_fail=divides_integers, out=out, where=where
+    )
 
 
 def divmod(x1: Operand, x2: Operand, /) -> tuple[DNDarray, DNDarray]:
@@ -235,7 +255,7 @@ def divmod(x1: Operand, x2: Operand, /) -> tuple[DNDarray, DNDarray]:
     return floor_divide(x1, x2), remainder(x1, x2)
 
 
-def fmod(x1: Operand, x2: Operand, /) -> DNDarray:
+def fmod(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the remainders of divisions that round towards zero.
 
     Parameters
@@ -244,6 +264,10 @@ def fmod(x1: Operand, x2: Operand, /) -> DNDarray:
         The dividends.
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -280,16 +304,20 @@ def fmod(x1: Operand, x2: Operand, /) -> DNDarray:
     [-1, 1]
     """
     # numbers=1: torch takes a number in the second place only.
-    return binary(torch.fmod, "fmod", x1, x2, numbers=1, may_fail=divides_integers)
+    return binary(torch.fmod, "fmod", x1, x2, numbers=1, may_fail=divides_integers, out=out, where=where)
 
 
-def gcd(x1: Operand, x2: Operand, /) -> DNDarray:
+def gcd(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the greatest common divisor of two arrays, element by element.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The integers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -323,10 +351,12 @@ def gcd(x1: Operand, x2: Operand, /) -> DNDarray:
     [4, 2, 8]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.gcd, "gcd", x1, x2, numbers=0)
+    return binary(torch.gcd, "gcd", x1, x2, numbers=0, out=out, where=where)
 
 
-def heaviside(x1: Operand, x2: Operand, /) -> DNDarray:
+def heaviside(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute the Heaviside step function.
 
     Parameters
@@ -335,6 +365,10 @@ def heaviside(x1: Operand, x2: Operand, /) -> DNDarray:
         The arguments of the function.
     x2 : DNDarray or number
         The values of the function at 0. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -363,16 +397,20 @@ def heaviside(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.heaviside(ms.array([-2.0, 0.0, 3.0], split=0), 0.5).tolist()
     [0.0, 0.5, 1.0]
     """
-    return binary(special_cases.heaviside, "heaviside", x1, x2, numbers=0)
+    return binary(special_cases.heaviside, "heaviside", x1, x2, numbers=0, out=out, where=where)
 
 
-def lcm(x1: Operand, x2: Operand, /) -> DNDarray:
+def lcm(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the least common multiple of two arrays, element by element.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The integers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -406,16 +444,22 @@ def lcm(x1: Operand, x2: Operand, /) -> DNDarray:
     [24, 72, 0]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.lcm, "lcm", x1, x2, numbers=0)
+    return binary(torch.lcm, "lcm", x1, x2, numbers=0, out=out, where=where)
 
 
-def multiply(x1: Operand, x2: Operand, /) -> DNDarray:
+def multiply(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Multiply two arrays, element by element.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The factors. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -446,7 +490,7 @@ def multiply(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) * 2).tolist()
     [0, 2, 4]
     """
-    return binary(torch.multiply, "multiply", x1, x2)
+    return binary(torch.multiply, "multiply", x1, x2, out=out, where=where)
 
 
 def modf(x: DNDarray, /) -> tuple[DNDarray, DNDarray]:
@@ -486,13 +530,17 @@ def modf(x: DNDarray, /) -> tuple[DNDarray, DNDarray]:
     return fraction, unary(lambda shard: torch.trunc(shard).to(fraction.dtype), x)
 
 
-def negative(x: DNDarray, /) -> DNDarray:
+def negative(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Negate each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -516,16 +564,20 @@ def negative(x: DNDarray, /) -> DNDarray:
     >>> ms.negative(ms.array([-2, 0, 3], split=0)).tolist()
     [2, 0, -3]
     """
-    return unary(torch.negative, x)
+    return unary(torch.negative, x, out=out, where=where)
 
 
-def positive(x: DNDarray, /) -> DNDarray:
+def positive(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Copy each element, as the operator `+x` does.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -549,10 +601,12 @@ def positive(x: DNDarray, /) -> DNDarray:
     >>> ms.positive(ms.array([-2, 0, 3], split=0)).tolist()
     [-2, 0, 3]
     """
-    return unary(special_cases.positive, x)
+    return unary(special_cases.positive, x, out=out, where=where)
 
 
-def remainder(x1: Operand, x2: Operand, /) -> DNDarray:
+def remainder(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute the remainders of divisions that round down, as the operator `%` does.
 
     Parameters
@@ -561,6 +615,10 @@ def remainder(x1: Operand, x2: Operand, /) -> DNDarray:
         The dividends.
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -600,16 +658,20 @@ def remainder(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(-3, 3, split=0) % 2).tolist()
     [1, 0, 1, 0, 1, 0]
     """
-    return binary(special_cases.remainder, "remainder", x1, x2, may_fail=divides_integers)
+    return binary(special_cases.remainder, "remainder", x1, x2, may_fail=divides_integers, out=out, where=where)
 
 
-def sign(x: DNDarray, /) -> DNDarray:
+def sign(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return the sign of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -633,10 +695,12 @@ def sign(x: DNDarray, /) -> DNDarray:
     [-1.0, 0.0, 1.0]
     """
     # Not torch.sign, which takes no complex numbers.
-    return unary(special_cases.sgn, x)
+    return unary(special_cases.sgn, x, out=out, where=where)
 
 
-def subtract(x1: Operand, x2: Operand, /) -> DNDarray:
+def subtract(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Subtract two arrays, element by element.
 
     Parameters
@@ -645,6 +709,10 @@ def subtract(x1: Operand, x2: Operand, /) -> DNDarray:
         The minuends.
     x2 : DNDarray or number
         The subtrahends. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -673,16 +741,20 @@ def subtract(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) - 2).tolist()
     [-2, -1, 0]
     """
-    return binary(torch.subtract, "subtract", x1, x2)
+    return binary(torch.subtract, "subtract", x1, x2, out=out, where=where)
 
 
-def ceil(x: DNDarray, /) -> DNDarray:
+def ceil(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Round each element up.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -706,16 +778,20 @@ def ceil(x: DNDarray, /) -> DNDarray:
     >>> ms.ceil(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-1.0, 1.0, 2.0]
     """
-    return unary(torch.ceil, x)
+    return unary(torch.ceil, x, out=out, where=where)
 
 
-def fix(x: DNDarray, /) -> DNDarray:
+def fix(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Round each element towards zero, under NumPy's name for `trunc`.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -743,16 +819,20 @@ def fix(x: DNDarray, /) -> DNDarray:
     >>> ms.fix(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-1.0, 0.0, 2.0]
     """
-    return unary(torch.fix, x)
+    return unary(torch.fix, x, out=out, where=where)
 
 
-def floor(x: DNDarray, /) -> DNDarray:
+def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Round each element down.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -776,10 +856,12 @@ def floor(x: DNDarray, /) -> DNDarray:
     >>> ms.floor(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-2.0, 0.0, 2.0]
     """
-    return unary(torch.floor, x)
+    return unary(torch.floor, x, out=out, where=where)
 
 
-def round(x: DNDarray, /, decimals: int = 0) -> DNDarray:
+def round(
+    x: DNDarray, /, decimals: int = 0, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Round each element to the nearest whole number, or to so many decimals.
 
     Parameters
@@ -788,6 +870,10 @@ def round(x: DNDarray, /, decimals: int = 0) -> DNDarray:
         The numbers. Any shape, split and counts.
     decimals : int, default 0
         How many decimals stay. -1 is to tens.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -813,11 +899,11 @@ def round(x: DNDarray, /, decimals: int = 0) -> DNDarray:
     [-2.0, 0.0, 2.0]
     """
     if as_index(decimals, "decimals") == 0:
-        return unary(torch.round, x)
+        return unary(torch.round, x, out=out, where=where)
     if as_dndarray(x).dtype.is_floating_point:
-        return unary(partial(torch.round, decimals=decimals), x)
+        return unary(partial(torch.round, decimals=decimals), x, out=out, where=where)
     # torch rounds no integers to tens.
-    return unary(partial(_round_integers, decimals), x)
+    return unary(partial(_round_integers, decimals), x, out=out, where=where)
 
 
 def _round_integers(decimals: int, shard: torch.Tensor) -> torch.Tensor:
@@ -830,13 +916,17 @@ def _round_integers(decimals: int, shard: torch.Tensor) -> torch.Tensor:
     return torch.round(whole.double() / step).to(whole.dtype) * step if step < 2**63 else torch.zeros_like(whole)
 
 
-def trunc(x: DNDarray, /) -> DNDarray:
+def trunc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Round each element towards zero.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -860,4 +950,4 @@ def trunc(x: DNDarray, /) -> DNDarray:
     >>> ms.trunc(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-1.0, 0.0, 2.0]
     """
-    return unary(torch.trunc, x)
+    return unary(torch.trunc, x, out=out, where=where)

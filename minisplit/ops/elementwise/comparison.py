@@ -14,7 +14,7 @@ import torch
 
 from minisplit.core.array import DNDarray, Operand, replicated
 from minisplit.core.pytorch.dtypes import TORCH_INTS, nearest_float
-from minisplit.ops.elementwise.apply import Torch, apply_elementwise, binary, check_bits, unary
+from minisplit.ops.elementwise.apply import Torch, apply_elementwise, binary, check_bits, into, unary
 
 _SWAPPED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
 
@@ -64,7 +64,7 @@ def _same_answer(x: DNDarray, name: str, is_greater: bool) -> DNDarray:
     return DNDarray._wrap(torch.full_like(x._larray, answer, dtype=torch.bool), x._layout, x._comm)
 
 
-def equal(x1: Operand, x2: Operand, /) -> DNDarray:
+def equal(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compare two arrays, element by element: whether `x1 == x2`.
 
     Parameters
@@ -72,6 +72,10 @@ def equal(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -99,11 +103,13 @@ def equal(x1: Operand, x2: Operand, /) -> DNDarray:
     [False, True, False]
     """
     if type(x1) is type(x2):
-        return binary(torch.eq, "equal", x1, x2)
-    return _compare_number("equal", x1, x2)
+        return binary(torch.eq, "equal", x1, x2, out=out, where=where)
+    return into(_compare_number("equal", x1, x2), out, where)
 
 
-def greater(x1: Operand, x2: Operand, /) -> DNDarray:
+def greater(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compare two arrays, element by element: whether `x1 > x2`.
 
     Parameters
@@ -111,6 +117,10 @@ def greater(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -140,11 +150,13 @@ def greater(x1: Operand, x2: Operand, /) -> DNDarray:
     [False, False, True]
     """
     if type(x1) is type(x2):
-        return binary(torch.greater, "greater", x1, x2)
-    return _compare_number("greater", x1, x2)
+        return binary(torch.greater, "greater", x1, x2, out=out, where=where)
+    return into(_compare_number("greater", x1, x2), out, where)
 
 
-def greater_equal(x1: Operand, x2: Operand, /) -> DNDarray:
+def greater_equal(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compare two arrays, element by element: whether `x1 >= x2`.
 
     Parameters
@@ -152,6 +164,10 @@ def greater_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -181,8 +197,8 @@ def greater_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     [False, True, True]
     """
     if type(x1) is type(x2):
-        return binary(torch.greater_equal, "greater_equal", x1, x2)
-    return _compare_number("greater_equal", x1, x2)
+        return binary(torch.greater_equal, "greater_equal", x1, x2, out=out, where=where)
+    return into(_compare_number("greater_equal", x1, x2), out, where)
 
 
 def isclose(
@@ -241,7 +257,7 @@ def _isclose(x1: torch.Tensor, x2: torch.Tensor, **tolerances: Any) -> torch.Ten
     return torch.isclose(x1.to(dtype), x2.to(dtype), **tolerances)
 
 
-def less(x1: Operand, x2: Operand, /) -> DNDarray:
+def less(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compare two arrays, element by element: whether `x1 < x2`.
 
     Parameters
@@ -249,6 +265,10 @@ def less(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -278,11 +298,13 @@ def less(x1: Operand, x2: Operand, /) -> DNDarray:
     [True, False, False]
     """
     if type(x1) is type(x2):
-        return binary(torch.less, "less", x1, x2)
-    return _compare_number("less", x1, x2)
+        return binary(torch.less, "less", x1, x2, out=out, where=where)
+    return into(_compare_number("less", x1, x2), out, where)
 
 
-def less_equal(x1: Operand, x2: Operand, /) -> DNDarray:
+def less_equal(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compare two arrays, element by element: whether `x1 <= x2`.
 
     Parameters
@@ -290,6 +312,10 @@ def less_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -319,11 +345,13 @@ def less_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     [True, True, False]
     """
     if type(x1) is type(x2):
-        return binary(torch.less_equal, "less_equal", x1, x2)
-    return _compare_number("less_equal", x1, x2)
+        return binary(torch.less_equal, "less_equal", x1, x2, out=out, where=where)
+    return into(_compare_number("less_equal", x1, x2), out, where)
 
 
-def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
+def not_equal(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compare two arrays, element by element: whether `x1 != x2`.
 
     Parameters
@@ -331,6 +359,10 @@ def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -358,26 +390,34 @@ def not_equal(x1: Operand, x2: Operand, /) -> DNDarray:
     [True, False, True]
     """
     if type(x1) is type(x2):
-        return binary(torch.not_equal, "not_equal", x1, x2)
-    return _compare_number("not_equal", x1, x2)
+        return binary(torch.not_equal, "not_equal", x1, x2, out=out, where=where)
+    return into(_compare_number("not_equal", x1, x2), out, where)
 
 
-def _combine_bits(function: Torch, name: str, x1: Operand, x2: Operand) -> DNDarray:
+def _combine_bits(
+    function: Torch, name: str, x1: Operand, x2: Operand, out: DNDarray | None, where: DNDarray | bool
+) -> DNDarray:
     """Apply a function of bits. torch refuses what has none for the dtypes alone, and so on all ranks."""
     try:
-        return binary(function, name, x1, x2)
+        return binary(function, name, x1, x2, out=out, where=where)
     except (NotImplementedError, RuntimeError):
         check_bits(name, x1, x2)
         raise
 
 
-def bitwise_and(x1: Operand, x2: Operand, /) -> DNDarray:
+def bitwise_and(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute AND of the bits of two arrays, as the operator `&` does.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The integers or bools. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -405,16 +445,20 @@ def bitwise_and(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) & 2).tolist()
     [0, 0, 2, 2]
     """
-    return _combine_bits(torch.bitwise_and, "bitwise_and", x1, x2)
+    return _combine_bits(torch.bitwise_and, "bitwise_and", x1, x2, out, where)
 
 
-def bitwise_invert(x: DNDarray, /) -> DNDarray:
+def bitwise_invert(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Invert the bits of each element, as the operator `~` does.
 
     Parameters
     ----------
     x : DNDarray
         The integers or bools. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -437,10 +481,12 @@ def bitwise_invert(x: DNDarray, /) -> DNDarray:
     [-1, -2, -3]
     """
     check_bits("bitwise_invert", x)
-    return unary(torch.bitwise_not, x)
+    return unary(torch.bitwise_not, x, out=out, where=where)
 
 
-def bitwise_left_shift(x1: Operand, x2: Operand, /) -> DNDarray:
+def bitwise_left_shift(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Shift the bits of integers to the left, as the operator `<<` does.
 
     Parameters
@@ -449,6 +495,10 @@ def bitwise_left_shift(x1: Operand, x2: Operand, /) -> DNDarray:
         The integers.
     x2 : DNDarray or number
         By how many bits to shift. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -475,16 +525,22 @@ def bitwise_left_shift(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(3, split=0) << 2).tolist()
     [0, 4, 8]
     """
-    return _combine_bits(torch.bitwise_left_shift, "bitwise_left_shift", x1, x2)
+    return _combine_bits(torch.bitwise_left_shift, "bitwise_left_shift", x1, x2, out, where)
 
 
-def bitwise_or(x1: Operand, x2: Operand, /) -> DNDarray:
+def bitwise_or(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute OR of the bits of two arrays, as the operator `|` does.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The integers or bools. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -512,10 +568,12 @@ def bitwise_or(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) | 2).tolist()
     [2, 3, 2, 3]
     """
-    return _combine_bits(torch.bitwise_or, "bitwise_or", x1, x2)
+    return _combine_bits(torch.bitwise_or, "bitwise_or", x1, x2, out, where)
 
 
-def bitwise_right_shift(x1: Operand, x2: Operand, /) -> DNDarray:
+def bitwise_right_shift(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Shift the bits of integers to the right, as the operator `>>` does.
 
     Parameters
@@ -524,6 +582,10 @@ def bitwise_right_shift(x1: Operand, x2: Operand, /) -> DNDarray:
         The integers.
     x2 : DNDarray or number
         By how many bits to shift. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -550,16 +612,22 @@ def bitwise_right_shift(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(6, split=0) >> 1).tolist()
     [0, 0, 1, 1, 2, 2]
     """
-    return _combine_bits(torch.bitwise_right_shift, "bitwise_right_shift", x1, x2)
+    return _combine_bits(torch.bitwise_right_shift, "bitwise_right_shift", x1, x2, out, where)
 
 
-def bitwise_xor(x1: Operand, x2: Operand, /) -> DNDarray:
+def bitwise_xor(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute exclusive OR of the bits of two arrays, as the operator `^` does.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The integers or bools. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -587,10 +655,12 @@ def bitwise_xor(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) ^ 2).tolist()
     [2, 3, 0, 1]
     """
-    return _combine_bits(torch.bitwise_xor, "bitwise_xor", x1, x2)
+    return _combine_bits(torch.bitwise_xor, "bitwise_xor", x1, x2, out, where)
 
 
-def logical_and(x1: Operand, x2: Operand, /) -> DNDarray:
+def logical_and(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Return whether both of two elements are true.
 
     Parameters
@@ -598,6 +668,10 @@ def logical_and(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         The truth values: every number but 0 is true. At least one is a DNDarray. The shapes broadcast, as in
         NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -624,16 +698,20 @@ def logical_and(x1: Operand, x2: Operand, /) -> DNDarray:
     [False, True, True]
     """
     # numbers=0: torch has these functions for two tensors only.
-    return binary(torch.logical_and, "logical_and", x1, x2, numbers=0)
+    return binary(torch.logical_and, "logical_and", x1, x2, numbers=0, out=out, where=where)
 
 
-def logical_not(x: DNDarray, /) -> DNDarray:
+def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether each element is false.
 
     Parameters
     ----------
     x : DNDarray
         The truth values: every number but 0 is true. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -655,10 +733,12 @@ def logical_not(x: DNDarray, /) -> DNDarray:
     >>> ms.logical_not(ms.array([0, 1, 2], split=0)).tolist()
     [True, False, False]
     """
-    return unary(torch.logical_not, x)
+    return unary(torch.logical_not, x, out=out, where=where)
 
 
-def logical_or(x1: Operand, x2: Operand, /) -> DNDarray:
+def logical_or(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Return whether one of two elements is true, or both.
 
     Parameters
@@ -666,6 +746,10 @@ def logical_or(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         The truth values: every number but 0 is true. At least one is a DNDarray. The shapes broadcast, as in
         NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -691,10 +775,12 @@ def logical_or(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.logical_or(ms.arange(3, split=0), 0).tolist()
     [False, True, True]
     """
-    return binary(torch.logical_or, "logical_or", x1, x2, numbers=0)
+    return binary(torch.logical_or, "logical_or", x1, x2, numbers=0, out=out, where=where)
 
 
-def logical_xor(x1: Operand, x2: Operand, /) -> DNDarray:
+def logical_xor(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Return whether exactly one of two elements is true.
 
     Parameters
@@ -702,6 +788,10 @@ def logical_xor(x1: Operand, x2: Operand, /) -> DNDarray:
     x1, x2 : DNDarray or number
         The truth values: every number but 0 is true. At least one is a DNDarray. The shapes broadcast, as in
         NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -727,4 +817,4 @@ def logical_xor(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.logical_xor(ms.arange(3, split=0), 1).tolist()
     [True, False, False]
     """
-    return binary(torch.logical_xor, "logical_xor", x1, x2, numbers=0)
+    return binary(torch.logical_xor, "logical_xor", x1, x2, numbers=0, out=out, where=where)

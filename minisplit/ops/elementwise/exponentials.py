@@ -12,13 +12,17 @@ from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import binary, unary
 
 
-def exp(x: DNDarray, /) -> DNDarray:
+def exp(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the exponential function of each element.
 
     Parameters
     ----------
     x : DNDarray
         The exponents. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -44,16 +48,20 @@ def exp(x: DNDarray, /) -> DNDarray:
     >>> ms.exp(ms.array([0.0, 1.0], split=0)).tolist()
     [1.0, 2.7182817459106445]
     """
-    return unary(torch.exp, x)
+    return unary(torch.exp, x, out=out, where=where)
 
 
-def exp2(x: DNDarray, /) -> DNDarray:
+def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute 2 to the power of each element.
 
     Parameters
     ----------
     x : DNDarray
         The exponents. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -75,16 +83,20 @@ def exp2(x: DNDarray, /) -> DNDarray:
     >>> ms.exp2(ms.array([-1, 0, 3], split=0)).tolist()
     [0.5, 1.0, 8.0]
     """
-    return unary(torch.exp2, x)
+    return unary(torch.exp2, x, out=out, where=where)
 
 
-def expm1(x: DNDarray, /) -> DNDarray:
+def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute `exp(x) - 1` of each element, also precisely near 0.
 
     Parameters
     ----------
     x : DNDarray
         The exponents. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -108,16 +120,20 @@ def expm1(x: DNDarray, /) -> DNDarray:
     [0.0, 9.999999960041972e-13]
     """
     # Not torch.expm1, which gives other zeros and infinities of complex numbers than the standard asks for.
-    return unary(special_cases.expm1, x)
+    return unary(special_cases.expm1, x, out=out, where=where)
 
 
-def log(x: DNDarray, /) -> DNDarray:
+def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the natural logarithm of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -144,16 +160,20 @@ def log(x: DNDarray, /) -> DNDarray:
     >>> ms.log(ms.array([1.0, 0.0], split=0)).tolist()
     [0.0, -inf]
     """
-    return unary(torch.log, x)
+    return unary(torch.log, x, out=out, where=where)
 
 
-def log10(x: DNDarray, /) -> DNDarray:
+def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the logarithm to base 10 of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -176,16 +196,20 @@ def log10(x: DNDarray, /) -> DNDarray:
     >>> ms.log10(ms.array([1.0, 100.0], split=0)).tolist()
     [0.0, 2.0]
     """
-    return unary(torch.log10, x)
+    return unary(torch.log10, x, out=out, where=where)
 
 
-def log1p(x: DNDarray, /) -> DNDarray:
+def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute `log(1 + x)` of each element, also precisely near 0.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -208,16 +232,20 @@ def log1p(x: DNDarray, /) -> DNDarray:
     >>> ms.log1p(ms.array([0.0, 1e-12], split=0)).tolist()
     [0.0, 9.999999960041972e-13]
     """
-    return unary(special_cases.log1p, x)
+    return unary(special_cases.log1p, x, out=out, where=where)
 
 
-def log2(x: DNDarray, /) -> DNDarray:
+def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the logarithm to base 2 of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -240,16 +268,22 @@ def log2(x: DNDarray, /) -> DNDarray:
     >>> ms.log2(ms.array([1, 8], split=0)).tolist()
     [0.0, 3.0]
     """
-    return unary(torch.log2, x)
+    return unary(torch.log2, x, out=out, where=where)
 
 
-def logaddexp(x1: Operand, x2: Operand, /) -> DNDarray:
+def logaddexp(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute the logarithm of the sum of the exponentials of two arrays.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The logarithms of the summands. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -283,16 +317,22 @@ def logaddexp(x1: Operand, x2: Operand, /) -> DNDarray:
     [1000.0, 0.0]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.logaddexp, "logaddexp", x1, x2, numbers=0)
+    return binary(torch.logaddexp, "logaddexp", x1, x2, numbers=0, out=out, where=where)
 
 
-def logaddexp2(x1: Operand, x2: Operand, /) -> DNDarray:
+def logaddexp2(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Compute the logarithm, to base 2, of the sum of the powers of 2 of two arrays.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The exponents. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -326,10 +366,10 @@ def logaddexp2(x1: Operand, x2: Operand, /) -> DNDarray:
     [2000.0, 1.0]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.logaddexp2, "logaddexp2", x1, x2, numbers=0)
+    return binary(torch.logaddexp2, "logaddexp2", x1, x2, numbers=0, out=out, where=where)
 
 
-def pow(x1: Operand, x2: Operand, /) -> DNDarray:
+def pow(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Raise the elements of an array to the powers in another.
 
     Parameters
@@ -338,6 +378,10 @@ def pow(x1: Operand, x2: Operand, /) -> DNDarray:
         The bases.
     x2 : DNDarray or number
         The exponents. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -368,16 +412,20 @@ def pow(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> (ms.arange(4, split=0) ** 2).tolist()
     [0, 1, 4, 9]
     """
-    return binary(torch.pow, "pow", x1, x2)
+    return binary(torch.pow, "pow", x1, x2, out=out, where=where)
 
 
-def reciprocal(x: DNDarray, /) -> DNDarray:
+def reciprocal(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the reciprocal of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -399,16 +447,20 @@ def reciprocal(x: DNDarray, /) -> DNDarray:
     >>> ms.reciprocal(ms.array([1, 2, 4], split=0)).tolist()
     [1.0, 0.5, 0.25]
     """
-    return unary(torch.reciprocal, x)
+    return unary(torch.reciprocal, x, out=out, where=where)
 
 
-def sqrt(x: DNDarray, /) -> DNDarray:
+def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the square root of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -431,16 +483,20 @@ def sqrt(x: DNDarray, /) -> DNDarray:
     >>> ms.sqrt(ms.array([4, 9], split=0)).tolist()
     [2.0, 3.0]
     """
-    return unary(torch.sqrt, x)
+    return unary(torch.sqrt, x, out=out, where=where)
 
 
-def square(x: DNDarray, /) -> DNDarray:
+def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the square of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -462,4 +518,4 @@ def square(x: DNDarray, /) -> DNDarray:
     >>> ms.square(ms.array([-2, 3], split=0)).tolist()
     [4, 9]
     """
-    return unary(torch.square, x)
+    return unary(torch.square, x, out=out, where=where)

@@ -48,13 +48,17 @@ def angle(x: DNDarray, /, deg: bool = False) -> DNDarray:
     return unary(torch.rad2deg, angles) if deg else angles
 
 
-def conj(x: DNDarray, /) -> DNDarray:
+def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the complex conjugate of each element.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -77,10 +81,12 @@ def conj(x: DNDarray, /) -> DNDarray:
     [(1-2j), (3+1j)]
     """
     # Not torch.conj, which shares memory with its argument.
-    return unary(special_cases.conj, x)
+    return unary(special_cases.conj, x, out=out, where=where)
 
 
-def copysign(x1: Operand, x2: Operand, /) -> DNDarray:
+def copysign(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Give the numbers of one array the signs of those of another.
 
     Parameters
@@ -90,6 +96,10 @@ def copysign(x1: Operand, x2: Operand, /) -> DNDarray:
     x2 : DNDarray or number
         The numbers whose signs to take, also those of zeros. At least one of both is a DNDarray. The shapes
         broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -120,7 +130,7 @@ def copysign(x1: Operand, x2: Operand, /) -> DNDarray:
     [-1.0, -2.0]
     """
     # numbers=1: torch takes a number in the second place only.
-    return binary(torch.copysign, "copysign", x1, x2, numbers=1)
+    return binary(torch.copysign, "copysign", x1, x2, numbers=1, out=out, where=where)
 
 
 def imag(x: DNDarray, /) -> DNDarray:
@@ -189,13 +199,17 @@ def iscomplex(x: DNDarray, /) -> DNDarray:
     return unary(lambda shard: torch.isreal(shard).logical_not(), x)
 
 
-def isfinite(x: DNDarray, /) -> DNDarray:
+def isfinite(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether each element is a finite number.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -217,16 +231,20 @@ def isfinite(x: DNDarray, /) -> DNDarray:
     >>> ms.isfinite(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [True, False, False, False]
     """
-    return unary(torch.isfinite, x)
+    return unary(torch.isfinite, x, out=out, where=where)
 
 
-def isinf(x: DNDarray, /) -> DNDarray:
+def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether each element is infinite.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -248,16 +266,20 @@ def isinf(x: DNDarray, /) -> DNDarray:
     >>> ms.isinf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, True, True, False]
     """
-    return unary(torch.isinf, x)
+    return unary(torch.isinf, x, out=out, where=where)
 
 
-def isnan(x: DNDarray, /) -> DNDarray:
+def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether each element is NaN.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -279,16 +301,20 @@ def isnan(x: DNDarray, /) -> DNDarray:
     >>> ms.isnan(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, False, False, True]
     """
-    return unary(torch.isnan, x)
+    return unary(torch.isnan, x, out=out, where=where)
 
 
-def isneginf(x: DNDarray, /) -> DNDarray:
+def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether each element is -inf.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -312,16 +338,20 @@ def isneginf(x: DNDarray, /) -> DNDarray:
     >>> ms.isneginf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, False, True, False]
     """
-    return unary(torch.isneginf, x)
+    return unary(torch.isneginf, x, out=out, where=where)
 
 
-def isposinf(x: DNDarray, /) -> DNDarray:
+def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether each element is inf.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -345,7 +375,7 @@ def isposinf(x: DNDarray, /) -> DNDarray:
     >>> ms.isposinf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, True, False, False]
     """
-    return unary(torch.isposinf, x)
+    return unary(torch.isposinf, x, out=out, where=where)
 
 
 def isreal(x: DNDarray, /) -> DNDarray:
@@ -418,7 +448,9 @@ def nan_to_num(
     return unary(partial(torch.nan_to_num, nan=nan, posinf=posinf, neginf=neginf), x)
 
 
-def nextafter(x1: Operand, x2: Operand, /) -> DNDarray:
+def nextafter(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Return the next floating-point number after each element.
 
     Parameters
@@ -428,6 +460,10 @@ def nextafter(x1: Operand, x2: Operand, /) -> DNDarray:
     x2 : DNDarray or number
         The numbers in whose direction to go. At least one of both is a DNDarray. The shapes broadcast, as in
         NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -457,7 +493,7 @@ def nextafter(x1: Operand, x2: Operand, /) -> DNDarray:
     [True]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.nextafter, "nextafter", x1, x2, numbers=0)
+    return binary(torch.nextafter, "nextafter", x1, x2, numbers=0, out=out, where=where)
 
 
 def real(x: DNDarray, /) -> DNDarray:
@@ -491,13 +527,17 @@ def real(x: DNDarray, /) -> DNDarray:
     return unary(special_cases.real, x)
 
 
-def signbit(x: DNDarray, /) -> DNDarray:
+def signbit(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return whether the sign bit of each element is set.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -521,4 +561,4 @@ def signbit(x: DNDarray, /) -> DNDarray:
     >>> ms.signbit(ms.array([-1.0, -0.0, 0.0], split=0)).tolist()
     [True, True, False]
     """
-    return unary(torch.signbit, x)
+    return unary(torch.signbit, x, out=out, where=where)

@@ -11,17 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.array import DNDarray, Operand, as_dndarray, replicated
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full_like
-from minisplit.core.pytorch.dtypes import INTEGERS
+from minisplit.core.pytorch.dtypes import INTEGERS, as_element
 from minisplit.ops.data_types import astype
-from minisplit.ops.elementwise.apply import apply_elementwise, binary, call_promoted
+from minisplit.ops.elementwise.apply import apply_elementwise, binary, choose_where, into
 from minisplit.ops.elementwise.arithmetic import remainder
 from minisplit.ops.elementwise.comparison import equal
 
 
-def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None) -> DNDarray:
+def clip(
+    x: DNDarray,
+    /,
+    min: Operand | None = None,
+    max: Operand | None = None,
+    *,
+    out: DNDarray | None = None,
+    where: DNDarray | bool = True,
+) -> DNDarray:
     """Limit each element to a range.
 
     Parameters
@@ -32,6 +40,10 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
         The lower bound. By default there is none. It broadcasts with `x`, as in NumPy.
     max : DNDarray or number, optional
         The upper bound. By default there is none. It broadcasts with `x`, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -70,7 +82,7 @@ def clip(x: DNDarray, /, min: Operand | None = None, max: Operand | None = None)
     # torch.clip takes numbers or tensors as bounds, but not one of each.
     takes_numbers = not any(isinstance(bound, DNDarray) for bound in bounds)
     function = torch.clone if not bounds else _clip_above if min is None else torch.clip
-    return apply_elementwise(function, (x, *bounds), "clip", takes_numbers)
+    return into(apply_elementwise(function, (x, *bounds), "clip", takes_numbers), out, where)
 
 
 def _clip_above(x: torch.Tensor, bound: torch.Tensor | complex) -> torch.Tensor:
@@ -78,13 +90,17 @@ def _clip_above(x: torch.Tensor, bound: torch.Tensor | complex) -> torch.Tensor:
     return torch.clip(x, max=bound)
 
 
-def fmax(x1: Operand, x2: Operand, /) -> DNDarray:
+def fmax(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return the greater of two elements, or the one that is not NaN.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -117,16 +133,20 @@ def fmax(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.fmax(ms.array([1.0, float('nan')], split=0), 0.0).tolist()
     [1.0, 0.0]
     """
-    return binary(torch.fmax, "fmax", x1, x2, numbers=0)
+    return binary(torch.fmax, "fmax", x1, x2, numbers=0, out=out, where=where)
 
 
-def fmin(x1: Operand, x2: Operand, /) -> DNDarray:
+def fmin(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Return the lesser of two elements, or the one that is not NaN.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -159,16 +179,22 @@ def fmin(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.fmin(ms.array([1.0, float('nan')], split=0), 0.0).tolist()
     [0.0, 0.0]
     """
-    return binary(torch.fmin, "fmin", x1, x2, numbers=0)
+    return binary(torch.fmin, "fmin", x1, x2, numbers=0, out=out, where=where)
 
 
-def maximum(x1: Operand, x2: Operand, /) -> DNDarray:
+def maximum(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Return the greater of two elements.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -202,16 +228,22 @@ def maximum(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.maximum(ms.arange(4, split=0), 2).tolist()
     [2, 2, 2, 3]
     """
-    return binary(torch.maximum, "maximum", x1, x2, numbers=0)
+    return binary(torch.maximum, "maximum", x1, x2, numbers=0, out=out, where=where)
 
 
-def minimum(x1: Operand, x2: Operand, /) -> DNDarray:
+def minimum(
+    x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
+) -> DNDarray:
     """Return the lesser of two elements.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -245,7 +277,7 @@ def minimum(x1: Operand, x2: Operand, /) -> DNDarray:
     >>> ms.minimum(ms.arange(4, split=0), 2).tolist()
     [0, 1, 2, 2]
     """
-    return binary(torch.minimum, "minimum", x1, x2, numbers=0)
+    return binary(torch.minimum, "minimum", x1, x2, numbers=0, out=out, where=where)
 
 
 def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
@@ -286,15 +318,52 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
     if as_dndarray(condition, "condition").dtype is not torch.bool:
         raise TypeError(f"condition must be of dtype torch.bool, got {condition.dtype}; compare it, as in x != 0")
     # The condition is an operand as well: it broadcasts, and moves where that is cheaper.
-    return apply_elementwise(_where, (condition, x1, x2), "where")
+    return apply_elementwise(choose_where, (condition, x1, x2), "where")
 
 
-def _where(condition: torch.Tensor, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-    """Return `torch.where`. The condition's dtype does not count in promotion."""
-    return call_promoted(lambda a, b: torch.where(condition, a, b), x1, x2)
+def copyto(dst: DNDarray, src: Operand, /, *, where: DNDarray | bool = True) -> None:
+    """Copy elements into an array, in place.
+
+    Parameters
+    ----------
+    dst : DNDarray
+        The array to write into. Its layout and dtype stay.
+    src : DNDarray or number
+        What to write. It broadcasts to `dst`, as in NumPy.
+    where : DNDarray or bool, default True
+        Bools, which broadcast: which elements to write.
+
+    Raises
+    ------
+    TypeError
+        If `dst` is no DNDarray, has no place for the dtype of `src`, or `where` is no array of bools.
+    ValueError
+        If the shapes do not broadcast to that of `dst`, or the arrays are on different communicators.
+
+    Communication
+    -------------
+    Local where the arrays have one layout, or `src` and `where` are replicated. Otherwise collective: one exchange
+    for each array that is in another layout than `dst`.
+
+    See Also
+    --------
+    DNDarray.__setitem__ : `dst[...] = src`, and parts of `dst`.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> x = ms.arange(4, split=0)
+    >>> ms.copyto(x, 0, where=x > 1)
+    >>> x.tolist()
+    [0, 1, 0, 0]
+    """
+    if not isinstance(src, DNDarray):
+        number = torch.tensor(as_element(src, as_dndarray(dst, "dst").dtype, "src"), dtype=dst.dtype)
+        src = replicated(number.to(dst.device), dst.comm)
+    into(src, dst, where)
 
 
-def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], default: Operand = 0, /) -> DNDarray:
+def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, default: Operand = 0) -> DNDarray:
     """Choose each element from the array of the first condition that is true.
 
     Parameters
@@ -342,7 +411,9 @@ def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], default:
     return result  # type: ignore[return-value]
 
 
-def choose(a: DNDarray, choices: Sequence[Operand], /, *, mode: str = "raise") -> DNDarray:
+def choose(
+    a: DNDarray, /, choices: Sequence[Operand], *, out: DNDarray | None = None, mode: str = "raise"
+) -> DNDarray:
     """Choose each element from the array whose number `a` has at its place.
 
     Parameters
@@ -351,6 +422,8 @@ def choose(a: DNDarray, choices: Sequence[Operand], /, *, mode: str = "raise") -
         The numbers of the arrays: integers.
     choices : sequence of DNDarray or number
         The arrays to choose from. All shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
     mode : {"raise", "wrap", "clip"}, default "raise"
         What a number means that is no array's: an error, the remainder of a division by their number, or the
         nearest one.
@@ -392,7 +465,8 @@ def choose(a: DNDarray, choices: Sequence[Operand], /, *, mode: str = "raise") -
     result = choices[last]
     for number, choice in enumerate(choices[:last]):
         result = where(equal(numbers, number), choice, result)
-    return where(equal(numbers, last), result, result) if last == 0 else result  # type: ignore[return-value]
+    chosen: Any = where(equal(numbers, last), result, result) if last == 0 else result
+    return into(chosen, out)
 
 
 def piecewise(

@@ -12,13 +12,17 @@ from minisplit.ops.elementwise import special_cases
 from minisplit.ops.elementwise.apply import binary, unary
 
 
-def acos(x: DNDarray, /) -> DNDarray:
+def acos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the inverse cosine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The cosines. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -47,16 +51,20 @@ def acos(x: DNDarray, /) -> DNDarray:
     [0.0]
     """
     # Not torch.acos, whose imaginary part has the wrong sign at a complex zero.
-    return unary(special_cases.acos, x)
+    return unary(special_cases.acos, x, out=out, where=where)
 
 
-def acosh(x: DNDarray, /) -> DNDarray:
+def acosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the inverse hyperbolic cosine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The hyperbolic cosines. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -79,16 +87,20 @@ def acosh(x: DNDarray, /) -> DNDarray:
     >>> ms.acosh(ms.array([1.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.acosh, x)
+    return unary(torch.acosh, x, out=out, where=where)
 
 
-def asin(x: DNDarray, /) -> DNDarray:
+def asin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the inverse sine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The sines. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -111,16 +123,20 @@ def asin(x: DNDarray, /) -> DNDarray:
     >>> ms.asin(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.asin, x)
+    return unary(torch.asin, x, out=out, where=where)
 
 
-def asinh(x: DNDarray, /) -> DNDarray:
+def asinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the inverse hyperbolic sine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The hyperbolic sines. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -142,16 +158,20 @@ def asinh(x: DNDarray, /) -> DNDarray:
     >>> ms.asinh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.asinh, x)
+    return unary(torch.asinh, x, out=out, where=where)
 
 
-def atan(x: DNDarray, /) -> DNDarray:
+def atan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the inverse tangent of each element.
 
     Parameters
     ----------
     x : DNDarray
         The tangents. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -174,10 +194,10 @@ def atan(x: DNDarray, /) -> DNDarray:
     >>> ms.atan(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.atan, x)
+    return unary(torch.atan, x, out=out, where=where)
 
 
-def atan2(x1: Operand, x2: Operand, /) -> DNDarray:
+def atan2(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the angle between the positive first axis and each point of a plane.
 
     Parameters
@@ -186,6 +206,10 @@ def atan2(x1: Operand, x2: Operand, /) -> DNDarray:
         The second coordinates of the points.
     x2 : DNDarray or number
         The first coordinates of the points. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -216,16 +240,20 @@ def atan2(x1: Operand, x2: Operand, /) -> DNDarray:
     [0.0, 3.1415927410125732]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.atan2, "atan2", x1, x2, numbers=0)
+    return binary(torch.atan2, "atan2", x1, x2, numbers=0, out=out, where=where)
 
 
-def atanh(x: DNDarray, /) -> DNDarray:
+def atanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the inverse hyperbolic tangent of each element.
 
     Parameters
     ----------
     x : DNDarray
         The hyperbolic tangents. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -248,16 +276,20 @@ def atanh(x: DNDarray, /) -> DNDarray:
     >>> ms.atanh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.atanh, x)
+    return unary(torch.atanh, x, out=out, where=where)
 
 
-def cos(x: DNDarray, /) -> DNDarray:
+def cos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the cosine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -279,16 +311,20 @@ def cos(x: DNDarray, /) -> DNDarray:
     >>> ms.cos(ms.array([0.0], split=0)).tolist()
     [1.0]
     """
-    return unary(torch.cos, x)
+    return unary(torch.cos, x, out=out, where=where)
 
 
-def cosh(x: DNDarray, /) -> DNDarray:
+def cosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the hyperbolic cosine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The hyperbolic angles. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -310,16 +346,20 @@ def cosh(x: DNDarray, /) -> DNDarray:
     >>> ms.cosh(ms.array([0.0], split=0)).tolist()
     [1.0]
     """
-    return unary(torch.cosh, x)
+    return unary(torch.cosh, x, out=out, where=where)
 
 
-def deg2rad(x: DNDarray, /) -> DNDarray:
+def deg2rad(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Convert each element from degrees to radians.
 
     Parameters
     ----------
     x : DNDarray
         The angles, in degrees. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -343,16 +383,20 @@ def deg2rad(x: DNDarray, /) -> DNDarray:
     >>> ms.deg2rad(ms.array([0.0, 180.0], split=0)).tolist()
     [0.0, 3.1415927410125732]
     """
-    return unary(torch.deg2rad, x)
+    return unary(torch.deg2rad, x, out=out, where=where)
 
 
-def hypot(x1: Operand, x2: Operand, /) -> DNDarray:
+def hypot(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the length of the hypotenuse for the legs in two arrays.
 
     Parameters
     ----------
     x1, x2 : DNDarray or number
         The legs of right triangles. At least one is a DNDarray. The shapes broadcast, as in NumPy.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -382,16 +426,20 @@ def hypot(x1: Operand, x2: Operand, /) -> DNDarray:
     [5.0, 13.0]
     """
     # numbers=0: torch has this function for two tensors only.
-    return binary(torch.hypot, "hypot", x1, x2, numbers=0)
+    return binary(torch.hypot, "hypot", x1, x2, numbers=0, out=out, where=where)
 
 
-def rad2deg(x: DNDarray, /) -> DNDarray:
+def rad2deg(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Convert each element from radians to degrees.
 
     Parameters
     ----------
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -415,16 +463,20 @@ def rad2deg(x: DNDarray, /) -> DNDarray:
     >>> ms.rad2deg(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.rad2deg, x)
+    return unary(torch.rad2deg, x, out=out, where=where)
 
 
-def sin(x: DNDarray, /) -> DNDarray:
+def sin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the sine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -446,16 +498,20 @@ def sin(x: DNDarray, /) -> DNDarray:
     >>> ms.sin(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.sin, x)
+    return unary(torch.sin, x, out=out, where=where)
 
 
-def sinc(x: DNDarray, /) -> DNDarray:
+def sinc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the normalised cardinal sine of each element, `sin(pi x) / (pi x)`.
 
     Parameters
     ----------
     x : DNDarray
         The arguments of the function. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -478,16 +534,20 @@ def sinc(x: DNDarray, /) -> DNDarray:
     >>> ms.sinc(ms.array([0.0], split=0)).tolist()
     [1.0]
     """
-    return unary(torch.sinc, x)
+    return unary(torch.sinc, x, out=out, where=where)
 
 
-def sinh(x: DNDarray, /) -> DNDarray:
+def sinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the hyperbolic sine of each element.
 
     Parameters
     ----------
     x : DNDarray
         The hyperbolic angles. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -509,16 +569,20 @@ def sinh(x: DNDarray, /) -> DNDarray:
     >>> ms.sinh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.sinh, x)
+    return unary(torch.sinh, x, out=out, where=where)
 
 
-def tan(x: DNDarray, /) -> DNDarray:
+def tan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the tangent of each element.
 
     Parameters
     ----------
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -540,16 +604,20 @@ def tan(x: DNDarray, /) -> DNDarray:
     >>> ms.tan(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.tan, x)
+    return unary(torch.tan, x, out=out, where=where)
 
 
-def tanh(x: DNDarray, /) -> DNDarray:
+def tanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
     """Compute the hyperbolic tangent of each element.
 
     Parameters
     ----------
     x : DNDarray
         The hyperbolic angles. Any shape, split and counts.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
@@ -572,4 +640,4 @@ def tanh(x: DNDarray, /) -> DNDarray:
     >>> ms.tanh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(special_cases.tanh, x)
+    return unary(special_cases.tanh, x, out=out, where=where)

@@ -19,8 +19,8 @@ from minisplit.ops.shape.layouts import Axes
 def fftfreq(
     n: int,
     /,
-    *,
     d: float = 1.0,
+    *,
     dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
@@ -75,8 +75,8 @@ def fftfreq(
 def rfftfreq(
     n: int,
     /,
-    *,
     d: float = 1.0,
+    *,
     dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
@@ -152,7 +152,7 @@ def _divide(index: DNDarray, length: float, dtype: Dtype) -> DNDarray:
     return DNDarray((index.larray.double() / length).to(dtype), index.layout, index.comm)
 
 
-def fftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
+def fftshift(x: DNDarray, /, axes: Axes | None = None) -> DNDarray:
     """Move the frequency 0 to the middle.
 
     Parameters
@@ -187,7 +187,7 @@ def fftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
     return _shift(x, axes, 1)
 
 
-def ifftshift(x: DNDarray, /, *, axes: Axes | None = None) -> DNDarray:
+def ifftshift(x: DNDarray, /, axes: Axes | None = None) -> DNDarray:
     """Move the frequency 0 to the front: the inverse of `fftshift`.
 
     Parameters

@@ -39,7 +39,7 @@ _TORCH: dict[tuple[Sign, Kind], Torch] = {
 }
 
 
-def fft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+def fft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
     """Transform along an axis: the discrete Fourier transform.
 
     Parameters
@@ -90,7 +90,7 @@ def fft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "b
     return _transform_axis(x, n, axis, norm, -1, "complex")
 
 
-def ifft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+def ifft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
     """Transform back along an axis: the inverse of `minisplit.fft.fft`.
 
     Parameters
@@ -132,7 +132,7 @@ def ifft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "
     return _transform_axis(x, n, axis, norm, 1, "complex")
 
 
-def rfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+def rfft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along an axis: the first half of their discrete Fourier transform.
 
     The other half is its mirror image, conjugated.
@@ -176,7 +176,7 @@ def rfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "
     return _transform_axis(x, n, axis, norm, -1, "half")
 
 
-def irfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+def irfft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along an axis: the inverse of `minisplit.fft.rfft`.
 
     Parameters
@@ -219,7 +219,7 @@ def irfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = 
     return _transform_axis(x, n, axis, norm, 1, "real")
 
 
-def hfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+def hfft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
     """Transform a Hermitian series along an axis, which gives real numbers.
 
     A Hermitian series is its own mirror image, conjugated, so that its first half is given.
@@ -264,7 +264,7 @@ def hfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "
     return _transform_axis(x, n, axis, norm, -1, "real")
 
 
-def ihfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
+def ihfft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "backward") -> DNDarray:
     """Transform real numbers back to a Hermitian series: the inverse of `minisplit.fft.hfft`.
 
     Parameters
@@ -306,7 +306,7 @@ def ihfft(x: DNDarray, /, *, n: int | None = None, axis: int = -1, norm: Norm = 
     return _transform_axis(x, n, axis, norm, 1, "half")
 
 
-def fftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+def fftn(x: DNDarray, /, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform along several axes: the discrete Fourier transform.
 
     Parameters
@@ -350,7 +350,7 @@ def fftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "bac
     return _transform_axes(x, s, axes, norm, -1, "complex", "fftn")
 
 
-def ifftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+def ifftn(x: DNDarray, /, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform back along several axes: the inverse of `minisplit.fft.fftn`.
 
     Parameters
@@ -394,7 +394,7 @@ def ifftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "ba
     return _transform_axes(x, s, axes, norm, 1, "complex", "ifftn")
 
 
-def rfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+def rfftn(x: DNDarray, /, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along several axes: the first half of their Fourier transform.
 
     The half is that along the last one of the axes. The other half is its mirror image, conjugated.
@@ -440,7 +440,7 @@ def rfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "ba
     return _transform_axes(x, s, axes, norm, -1, "half", "rfftn")
 
 
-def irfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
+def irfftn(x: DNDarray, /, s: Ints = None, axes: Ints = None, norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along several axes: the inverse of `minisplit.fft.rfftn`.
 
     Parameters
@@ -485,7 +485,7 @@ def irfftn(x: DNDarray, /, *, s: Ints = None, axes: Ints = None, norm: Norm = "b
     return _transform_axes(x, s, axes, norm, 1, "real", "irfftn")
 
 
-def fft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+def fft2(x: DNDarray, /, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform along two axes: the discrete Fourier transform.
 
     Parameters
@@ -529,7 +529,7 @@ def fft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm
     return _transform_axes(x, s, axes, norm, -1, "complex", "fft2")
 
 
-def ifft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+def ifft2(x: DNDarray, /, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform back along two axes: the inverse of `minisplit.fft.fft2`.
 
     Parameters
@@ -573,7 +573,7 @@ def ifft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), nor
     return _transform_axes(x, s, axes, norm, 1, "complex", "ifft2")
 
 
-def rfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+def rfft2(x: DNDarray, /, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform real numbers along two axes: the first half of their Fourier transform.
 
     The half is that along the last one of the axes. The other half is its mirror image, conjugated.
@@ -619,7 +619,7 @@ def rfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), nor
     return _transform_axes(x, s, axes, norm, -1, "half", "rfft2")
 
 
-def irfft2(x: DNDarray, /, *, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
+def irfft2(x: DNDarray, /, s: Ints = None, axes: Sequence[int] = (-2, -1), norm: Norm = "backward") -> DNDarray:
     """Transform back to real numbers along two axes: the inverse of `minisplit.fft.rfft2`.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 
@@ -148,13 +148,19 @@ def eigvals(x: DNDarray, /) -> DNDarray:
     return apply_to_square(torch.linalg.eigvals, x, "eigvals", may_fail=True)[0]
 
 
-def eigh(x: DNDarray, /) -> EigResult:
+def eigh(
+    x: DNDarray,
+    /,
+    UPLO: Literal["L", "U"] = "L",  # noqa: N803 - NumPy's name
+) -> EigResult:
     """Return the eigenvalues and eigenvectors of symmetric or Hermitian matrices.
 
     Parameters
     ----------
     x : DNDarray
-        The matrices, of shape (..., n, n). Only their lower triangles are read.
+        The matrices, of shape (..., n, n).
+    UPLO : {"L", "U"}, default "L"
+        Which triangles are read: the lower or the upper ones.
 
     Returns
     -------
@@ -181,16 +187,28 @@ def eigh(x: DNDarray, /) -> EigResult:
     >>> ms.linalg.eigh(ms.eye(2, split=0)).eigenvalues.tolist()
     [1.0, 1.0]
     """
-    return EigResult(*apply_to_square(torch.linalg.eigh, x, "eigh", may_fail=True))
+    return EigResult(*apply_to_square(partial(torch.linalg.eigh, UPLO=_triangle(UPLO)), x, "eigh", may_fail=True))
 
 
-def eigvalsh(x: DNDarray, /) -> DNDarray:
+def _triangle(uplo: str) -> str:
+    if uplo not in {"L", "U"}:
+        raise ValueError(f"UPLO must be 'L' or 'U', got {short_repr(uplo)}")
+    return uplo
+
+
+def eigvalsh(
+    x: DNDarray,
+    /,
+    UPLO: Literal["L", "U"] = "L",  # noqa: N803 - NumPy's name
+) -> DNDarray:
     """Return the eigenvalues of symmetric or Hermitian matrices.
 
     Parameters
     ----------
     x : DNDarray
-        The matrices, of shape (..., n, n). Only their lower triangles are read.
+        The matrices, of shape (..., n, n).
+    UPLO : {"L", "U"}, default "L"
+        Which triangles are read: the lower or the upper ones.
 
     Returns
     -------
@@ -216,7 +234,7 @@ def eigvalsh(x: DNDarray, /) -> DNDarray:
     >>> ms.linalg.eigvalsh(ms.eye(2, split=0)).tolist()
     [1.0, 1.0]
     """
-    return apply_to_square(torch.linalg.eigvalsh, x, "eigvalsh", may_fail=True)[0]
+    return apply_to_square(partial(torch.linalg.eigvalsh, UPLO=_triangle(UPLO)), x, "eigvalsh", may_fail=True)[0]
 
 
 def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
@@ -258,15 +276,23 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
     return apply_to_square(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky", may_fail=True)[0]
 
 
-def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> QRResult:
+@overload
+def qr(x: DNDarray, /, mode: Literal["reduced", "complete"] = "reduced") -> QRResult: ...
+
+
+@overload
+def qr(x: DNDarray, /, mode: Literal["r"]) -> DNDarray: ...
+
+
+def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") -> Any:
     """Decompose matrices into orthonormal columns and upper triangles.
 
     Parameters
     ----------
     x : DNDarray
         The matrices, of shape (..., m, n).
-    mode : {"reduced", "complete"}, default "reduced"
-        Whether Q has min(m, n) columns, or m.
+    mode : {"reduced", "complete", "r"}, default "reduced"
+        Whether Q has min(m, n) columns, or m, or only R is returned.
 
     Returns
     -------
@@ -304,8 +330,10 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     (0, None, 10.0)
     """
     x = as_matrices(x, "qr")
-    if mode not in {"reduced", "complete"}:
-        raise ValueError(f"mode of qr must be 'reduced' or 'complete', got {short_repr(mode)}")
+    if mode not in {"reduced", "complete", "r"}:
+        raise ValueError(f"mode of qr must be 'reduced', 'complete' or 'r', got {short_repr(mode)}")
+    if mode == "r":
+        return qr(x).R
     if not is_split_matrix(x._layout):
         return QRResult(
             *apply_to_matrices(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False)
@@ -326,7 +354,15 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     return QRResult(_with_complete_basis(q, layout, comm), replicated(zeros_below, comm)._align(x._layout))
 
 
-def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
+@overload
+def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: Literal[True] = True) -> SVDResult: ...
+
+
+@overload
+def svd(x: DNDarray, /, full_matrices: bool = True, *, compute_uv: Literal[False]) -> DNDarray: ...
+
+
+def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     """Decompose matrices into singular values and singular vectors.
 
     Parameters
@@ -335,6 +371,8 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
         The matrices, of shape (..., m, n).
     full_matrices : bool, default True
         Whether U and Vh are square, rather than of min(m, n) columns and rows.
+    compute_uv : bool, default True
+        Whether to return the vectors too. Without them it is `svdvals`.
 
     Returns
     -------
@@ -367,6 +405,8 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
     >>> u.split, vh.shape, round(s.item(), 4)
     (0, (1, 1), 10.0)
     """
+    if not compute_uv:
+        return svdvals(x)
     x = as_matrices(x, "svd")
     # Of square matrices the reduced factors are the full ones, and take no exchange more.
     full = bool(full_matrices) and x.shape[-2] != x.shape[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minisplit.core.array import DNDarray
 from minisplit.core.pytorch.dtypes import Dtype
+from minisplit.ops.elementwise.apply import into
 from minisplit.ops.shape import diagonal as shape
 from minisplit.ops.shape.axes import of_matrices
 
@@ -46,7 +47,7 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
     return shape.diagonal(of_matrices(x), offset, -2, -1)
 
 
-def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None) -> DNDarray:
+def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None, out: DNDarray | None = None) -> DNDarray:
     """Sum the diagonals of the matrices in the last two axes.
 
     Parameters
@@ -57,6 +58,8 @@ def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None) -> DNDarray:
         The diagonal, counted upward from the main one.
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `minisplit.sum`.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -82,4 +85,4 @@ def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None) -> DNDarray:
     >>> ms.linalg.trace(ms.ones((3, 4), split=1)).item()
     3.0
     """
-    return shape.trace(of_matrices(x), offset, -2, -1, dtype)
+    return into(shape.trace(of_matrices(x), offset, -2, -1, dtype), out)

@@ -138,7 +138,7 @@ def matrix_exp(x: DNDarray, /) -> DNDarray:
     return apply_to_square(torch.linalg.matrix_exp, x, "matrix_exp")[0]
 
 
-def matrix_power(x: DNDarray, n: int, /) -> DNDarray:
+def matrix_power(x: DNDarray, /, n: int) -> DNDarray:
     """Return powers of square matrices.
 
     Parameters

@@ -17,10 +17,11 @@ from minisplit.core.collectives import all_reduce, all_reduce_gradient
 from minisplit.core.layout import Layout, as_index, normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
-from minisplit.ops.elementwise.apply import Torch, apply_elementwise, check_one_communicator, operand_shard
+from minisplit.ops.elementwise.apply import Torch, apply_elementwise, check_one_communicator, into, operand_shard
 from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
-from minisplit.ops.shape.axes import insert_axes
+from minisplit.ops.shape.axes import insert_axes, moveaxis
 from minisplit.ops.shape.layouts import without_axis
+from minisplit.ops.shape.reshape import ravel
 
 _SUM_WARNING = (
     "the work is split along the axis that is summed over, so that every rank gets all of the result. Split an "
@@ -71,7 +72,7 @@ def contract_labels(
     return contract(partial(compute, plan.equation), arrays, plan)
 
 
-def matmul(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
+def matmul(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDarray:
     """Multiply matrices: `x1 @ x2`.
 
     Parameters
@@ -80,6 +81,8 @@ def matmul(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
         The left operand, of shape (..., m, k). A 1-d array is a row, whose axis the result does not have.
     x2 : DNDarray
         The right operand, of shape (..., k, n). A 1-d array is a column, whose axis the result does not have.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -113,11 +116,11 @@ def matmul(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
     check_one_communicator([x1, x2])
     plan = plan_matmul(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
-    return contract(torch.matmul, (x1, x2), plan)
+    return into(contract(torch.matmul, (x1, x2), plan), out)
 
 
 def tensordot(
-    x1: DNDarray, x2: DNDarray, /, *, axes: int | tuple[int | Sequence[int], int | Sequence[int]] = 2
+    x1: DNDarray, x2: DNDarray, /, axes: int | tuple[int | Sequence[int], int | Sequence[int]] = 2
 ) -> DNDarray:
     """Multiply two arrays, summed over pairs of axes.
 
@@ -180,7 +183,7 @@ def tensordot(
     return contract_labels((x1, x2), (labels, term), "".join(x for x in labels + term if x not in summed))
 
 
-def vecdot(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
+def vecdot(x1: DNDarray, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | None = None) -> DNDarray:
     """Return the dot products of vectors, of which the first is conjugated.
 
     Parameters
@@ -189,9 +192,13 @@ def vecdot(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
         The first vectors, whose conjugates are taken.
     x2 : DNDarray
         The second vectors. The axes other than `axis` broadcast.
-    axis : int, default -1
-        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
-        dimensions.
+    axisa, axisb, axisc : int, default -1
+        The axes of the vectors in `x1`, `x2` and the result.
+    axis : int, optional
+        The axis of the vectors in all arrays, in place of these three. It must count from the back if the arrays
+        differ in their number of dimensions.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -224,7 +231,7 @@ def vecdot(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
     # Labels count from the back, so that axes that broadcast onto each other have the same.
     terms = ascii_letters[: x1.ndim][::-1], ascii_letters[: x2.ndim][::-1]
     output = max(terms, key=len).replace(ascii_letters[-axis - 1], "")
-    return contract_labels((x1, x2), terms, output, partial(_vecdot_shards, axis))
+    return into(contract_labels((x1, x2), terms, output, partial(_vecdot_shards, axis)), out)
 
 
 def _vecdot_shards(axis: int, equation: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -258,7 +265,7 @@ def check_vectors(x1: DNDarray, x2: DNDarray, axis: int, name: str) -> tuple[DND
     return x1, x2, axis
 
 
-def dot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
+def dot(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDarray:
     """Multiply arrays as NumPy's `dot`, summed over the last axis of `x1` and the last but one of `x2`.
 
     It is `minisplit.matmul` for vectors and matrices, and `minisplit.multiply` if one is 0-d.
@@ -269,6 +276,8 @@ def dot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
         The first array.
     x2 : DNDarray
         The second array. If it is 1-d, its only axis is summed over.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -292,7 +301,7 @@ def dot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     >>> ms.dot(ms.arange(3, split=0), ms.arange(3, split=0)).item()
     5
     """
-    return _sum_over_last(x1, x2, -2)
+    return into(_sum_over_last(x1, x2, -2), out)
 
 
 def inner(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
@@ -380,15 +389,17 @@ def vdot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     return contract_labels((x1, x2), (term, term), "", _conjugate_einsum)
 
 
-def outer(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
+def outer(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDarray:
     """Return the products of each element of a vector and each of another: `x1[i] * x2[j]` at (i, j).
 
     Parameters
     ----------
     x1 : DNDarray
-        The first vector, 1-d.
+        The first vector. Of arrays with several axes all elements count, as one row.
     x2 : DNDarray
-        The second vector, 1-d.
+        The second vector.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -398,13 +409,14 @@ def outer(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Raises
     ------
     ValueError
-        If an array is not 1-d, or the operands are on different communicators.
+        If the operands are on different communicators.
     TypeError
         If an operand is not a DNDarray.
 
     Communication
     -------------
-    Local if one operand is replicated. Otherwise collective: one exchange, which gathers an operand.
+    Local if one operand is replicated. Otherwise collective: one exchange, which gathers an operand. Where an
+    operand has several axes also that of `ravel`.
 
     Examples
     --------
@@ -412,12 +424,20 @@ def outer(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     >>> ms.outer(ms.arange(3, split=0), ms.arange(2)).tolist()
     [[0, 0], [0, 1], [0, 2]]
     """
-    if as_dndarray(x1, "x1").ndim != 1 or as_dndarray(x2, "x2").ndim != 1:
-        raise ValueError(f"outer needs 1-d arrays, got shapes {x1.shape} and {x2.shape}; ravel them, say")
-    return tensordot(x1, x2, axes=0)
+    x1, x2 = as_dndarray(x1, "x1"), as_dndarray(x2, "x2")
+    x1, x2 = (x if x.ndim == 1 else ravel(x) for x in (x1, x2))
+    return into(tensordot(x1, x2, 0), out)
 
 
-def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
+def cross(
+    x1: DNDarray,
+    x2: DNDarray,
+    /,
+    axisa: int = -1,
+    axisb: int = -1,
+    axisc: int = -1,
+    axis: int | None = None,
+) -> DNDarray:
     """Return the cross products of vectors of length 3.
 
     Parameters
@@ -426,9 +446,11 @@ def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
         The first vectors.
     x2 : DNDarray
         The second vectors. The axes other than `axis` broadcast.
-    axis : int, default -1
-        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
-        dimensions.
+    axisa, axisb, axisc : int, default -1
+        The axes of the vectors in `x1`, `x2` and the result.
+    axis : int, optional
+        The axis of the vectors in all arrays, in place of these three. It must count from the back if the arrays
+        differ in their number of dimensions.
 
     Returns
     -------
@@ -457,7 +479,10 @@ def cross(x1: DNDarray, x2: DNDarray, /, *, axis: int = -1) -> DNDarray:
     >>> ms.cross(ms.array([1, 0, 0], split=0), ms.array([0, 1, 0])).tolist()
     [0, 0, 1]
     """
-    x1, x2, axis = check_vectors(x1, x2, axis, "cross")
+    if axis is None and {axisa, axisb, axisc} != {-1}:
+        x1, x2 = moveaxis(x1, axisa, -1), moveaxis(x2, axisb, -1)
+        return moveaxis(cross(x1, x2), -1, axisc)
+    x1, x2, axis = check_vectors(x1, x2, -1 if axis is None else axis, "cross")
     if x1.shape[axis] != 3:
         raise ValueError(f"cross needs vectors of length 3, got {x1.shape[axis]} along axis {axis} of {x1.shape}")
     operands = [x._align(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)]

@@ -9,14 +9,16 @@ import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce
-from minisplit.core.pytorch.dtypes import Dtype
+from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.data_types import astype
-from minisplit.ops.elementwise.arithmetic import abs, add, divide, multiply, subtract
-from minisplit.ops.elementwise.comparison import equal, greater, isclose, logical_not
-from minisplit.ops.elementwise.exponentials import exp, log, sqrt, square
+from minisplit.ops.elementwise.apply import into
+from minisplit.ops.elementwise.arithmetic import add, divide, multiply, subtract
+from minisplit.ops.elementwise.comparison import equal, isclose, logical_and, logical_not
+from minisplit.ops.elementwise.exponentials import exp, log, sqrt
 from minisplit.ops.elementwise.floating import isfinite, isnan
 from minisplit.ops.elementwise.selection import where
-from minisplit.ops.reductions.functions import all, max, mean, min, prod_over, sum
+from minisplit.ops.reductions.functions import all, any, max, mean, min, prod_over, sum
+from minisplit.ops.reductions.masked import Where, masked, masked_mean, masked_variance, selected, with_initial
 from minisplit.ops.reductions.moments import merge_ddof
 from minisplit.ops.reductions.reduce import (
     Axis,
@@ -163,7 +165,16 @@ def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     return astype(add(result, DNDarray(shard, reduced.result, x.comm)), x.dtype, copy=False)
 
 
-def nanmax(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def nanmax(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Return the greatest element along axes that is not NaN.
 
     Parameters
@@ -174,6 +185,12 @@ def nanmax(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        The result where there is no element, and its bound elsewhere.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -205,10 +222,19 @@ def nanmax(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     >>> ms.nanmax(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     3.0
     """
-    return _extreme_without_nan(max, -inf, x, axis, keepdims)
+    return _extreme_without_nan(max, -inf, x, axis, keepdims, out, initial, where)
 
 
-def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def nanmean(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    dtype: Dtype = None,
+    out: DNDarray | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Compute the mean along axes of what is not NaN.
 
     Parameters
@@ -219,6 +245,12 @@ def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DND
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that of `x`.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -255,13 +287,21 @@ def nanmean(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DND
     2.0
     """
     x = as_dndarray(x)
-    check_inexact(x.dtype, "nanmean")
-    total = nansum(x, axis, dtype=accumulation_dtype(x.dtype), keepdims=keepdims)
-    count = sum(logical_not(isnan(x)), axis, keepdims=keepdims)
-    return astype(divide(total, count), x.dtype, copy=False)
+    dtype = sanitize_dtype(dtype) or x.dtype
+    check_inexact(dtype, "nanmean")
+    return into(masked_mean(sum, x, _counting(x, where), axis, dtype, keepdims), out)
 
 
-def nanmin(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def nanmin(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Return the least element along axes that is not NaN.
 
     Parameters
@@ -272,6 +312,12 @@ def nanmin(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        The result where there is no element, and its bound elsewhere.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -303,10 +349,20 @@ def nanmin(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     >>> ms.nanmin(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    return _extreme_without_nan(min, inf, x, axis, keepdims)
+    return _extreme_without_nan(min, inf, x, axis, keepdims, out, initial, where)
 
 
-def nanprod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
+def nanprod(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    dtype: Dtype = None,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Multiply the elements along axes that are not NaN.
 
     Parameters
@@ -320,6 +376,12 @@ def nanprod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims:
         integers.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        What is there before the first element.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -351,7 +413,10 @@ def nanprod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims:
     >>> ms.nanprod(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     3.0
     """
-    return accumulate(_nanprod, product, x, axis, dtype, keepdims)
+    x = masked(x, where, 1)
+    if initial is not None:
+        return into(with_initial(nanprod, multiply, x, axis, keepdims, initial, {"dtype": dtype}), out)
+    return into(accumulate(_nanprod, product, x, axis, dtype, keepdims), out)
 
 
 def nanstd(
@@ -362,6 +427,8 @@ def nanstd(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    out: DNDarray | None = None,
+    where: Where = True,
 ) -> DNDarray:
     """Compute the standard deviation along axes of what is not NaN.
 
@@ -377,6 +444,10 @@ def nanstd(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -407,10 +478,21 @@ def nanstd(
     >>> ms.nanstd(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    return sqrt(nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof))
+    variance = nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof, where=where)
+    return sqrt(variance, out=out)
 
 
-def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
+def nansum(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    dtype: Dtype = None,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Add up the elements along axes that are not NaN.
 
     Parameters
@@ -424,6 +506,12 @@ def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: 
         integers.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        What is there before the first element.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -454,7 +542,10 @@ def nansum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: 
     >>> ms.nansum(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     4.0
     """
-    return accumulate(_nansum, all_reduce, x, axis, dtype, keepdims)
+    x = masked(x, where, 0)
+    if initial is not None:
+        return into(with_initial(nansum, add, x, axis, keepdims, initial, {"dtype": dtype}), out)
+    return into(accumulate(_nansum, all_reduce, x, axis, dtype, keepdims), out)
 
 
 def nanvar(
@@ -465,6 +556,8 @@ def nanvar(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    out: DNDarray | None = None,
+    where: Where = True,
 ) -> DNDarray:
     """Compute the variance along axes of what is not NaN.
 
@@ -480,6 +573,10 @@ def nanvar(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -511,23 +608,11 @@ def nanvar(
     >>> ms.nanvar(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    x, reduced = plan_reduction(x, axis, keepdims)
-    check_inexact(x.dtype, "nanvar")
-    is_nan, dtype = isnan(x), x.dtype.to_real() if x.dtype.is_complex else x.dtype
-    numbers = where(is_nan, 0.0, astype(x, accumulation_dtype(x.dtype), copy=False))
-    # With the reduced axes, so that the mean broadcasts to the numbers.
-    count = sum(logical_not(is_nan), axis, keepdims=True)
-    mean = divide(sum(numbers, axis, keepdims=True), count)
-    deviations = abs(where(is_nan, 0.0, subtract(numbers, mean)))
-    squares = sum(square(deviations), axis, keepdims=True)
-    freedom = subtract(count, merge_ddof(correction, ddof))
-    # A negative divisor would give a negative variance.
-    result = where(greater(freedom, 0), divide(squares, freedom), nan)
-    shard = result.larray.reshape(reduced.result.lshape(x.comm.rank))
-    return DNDarray(shard.to(dtype), reduced.result, x.comm)
+    x, correction = as_dndarray(x), merge_ddof(correction, ddof)
+    return into(masked_variance(sum, "nanvar", x, _counting(x, where), axis, correction, keepdims), out)
 
 
-def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
     """Return the difference of the greatest and the least element along axes: peak to peak.
 
     Parameters
@@ -538,6 +623,8 @@ def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -565,20 +652,34 @@ def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.ptp(ms.array([1.0, 5.0, 3.0], split=0)).item()
     4.0
     """
-    return subtract(max(x, axis, keepdims=keepdims), min(x, axis, keepdims=keepdims))
+    return subtract(max(x, axis, keepdims=keepdims), min(x, axis, keepdims=keepdims), out=out)
 
 
 def _extreme_without_nan(
-    extreme: Callable[..., DNDarray], fill: float, x: DNDarray, axis: Axis, keepdims: bool
+    extreme: Callable[..., DNDarray],
+    fill: float,
+    x: DNDarray,
+    axis: Axis,
+    keepdims: bool,
+    out: DNDarray | None,
+    initial: complex | None,
+    mask: Where,
 ) -> DNDarray:
     """Return the extremes of an array in which NaN is replaced by `fill`, which loses to all numbers."""
     x = as_dndarray(x)
-    if not x.dtype.is_floating_point:
-        return extreme(x, axis, keepdims=keepdims)
-    is_nan = isnan(x)
-    result = extreme(where(is_nan, fill, x), axis, keepdims=keepdims)
+    if not x.dtype.is_floating_point or initial is not None:
+        x = x if initial is None else masked(x, logical_not(isnan(x)), initial)
+        return extreme(x, axis, keepdims=keepdims, out=out, initial=initial, where=mask)
+    counts = _counting(x, mask)
+    result = extreme(masked(x, counts, fill), axis, keepdims=keepdims)
     # Where all are NaN the result is `fill`, but so it is where all numbers are that.
-    return where(all(is_nan, axis, keepdims=keepdims), nan, result)
+    return into(where(any(counts, axis, keepdims=keepdims), result, nan), out)
+
+
+def _counting(x: DNDarray, mask: Where) -> DNDarray:
+    """Return where `x` is not NaN, and a mask is true."""
+    is_number = logical_not(isnan(x))
+    return is_number if mask is True else logical_and(is_number, selected(x, mask))
 
 
 def _nansum(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:

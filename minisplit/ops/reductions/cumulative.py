@@ -14,11 +14,18 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout, normalise_axis
 from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.core.pytorch.transforms import is_followed
+from minisplit.ops.elementwise.apply import into
 from minisplit.ops.reductions.reduce import Combine, accumulation_dtype, gather_parts, sum_dtype
 
 
 def cumulative_sum(
-    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, include_initial: bool = False
+    x: DNDarray,
+    /,
+    axis: int | None = None,
+    *,
+    dtype: Dtype = None,
+    include_initial: bool = False,
+    out: DNDarray | None = None,
 ) -> DNDarray:
     """Compute the running sums along an axis.
 
@@ -33,6 +40,8 @@ def cumulative_sum(
         integers.
     include_initial : bool, default False
         Whether the result begins with 0, and so is longer by one index, which rank 0 holds.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -66,11 +75,17 @@ def cumulative_sum(
     >>> ms.cumulative_sum(ms.arange(1, 5, split=0)).tolist()
     [1, 3, 6, 10]
     """
-    return _accumulate_along(_SUM, x, axis, dtype, include_initial)
+    return into(_accumulate_along(_SUM, x, axis, dtype, include_initial), out)
 
 
 def cumulative_prod(
-    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, include_initial: bool = False
+    x: DNDarray,
+    /,
+    axis: int | None = None,
+    *,
+    dtype: Dtype = None,
+    include_initial: bool = False,
+    out: DNDarray | None = None,
 ) -> DNDarray:
     """Compute the running products along an axis.
 
@@ -85,6 +100,8 @@ def cumulative_prod(
         integers.
     include_initial : bool, default False
         Whether the result begins with 1, and so is longer by one index, which rank 0 holds.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -119,10 +136,12 @@ def cumulative_prod(
     >>> ms.cumulative_prod(ms.arange(1, 5, split=0)).tolist()
     [1, 2, 6, 24]
     """
-    return _accumulate_along(_PRODUCT, x, axis, dtype, include_initial)
+    return into(_accumulate_along(_PRODUCT, x, axis, dtype, include_initial), out)
 
 
-def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
+def cumsum(
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
+) -> DNDarray:
     """Compute the running sums along an axis, or of all elements in row-major order.
 
     Parameters
@@ -134,6 +153,8 @@ def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> D
     dtype : torch.dtype, optional
         The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
         integers.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -161,10 +182,12 @@ def cumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> D
     >>> ms.cumsum(ms.arange(1, 5, split=0).reshape((2, 2))).tolist()
     [1, 3, 6, 10]
     """
-    return cumulative_sum(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
+    return into(cumulative_sum(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype), out)
 
 
-def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
+def cumprod(
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
+) -> DNDarray:
     """Compute the running products along an axis, or of all elements in row-major order.
 
     Parameters
@@ -176,6 +199,8 @@ def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> 
     dtype : torch.dtype, optional
         The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
         integers.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -203,10 +228,12 @@ def cumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> 
     >>> ms.cumprod(ms.arange(1, 5, split=0).reshape((2, 2))).tolist()
     [1, 2, 6, 24]
     """
-    return cumulative_prod(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype)
+    return into(cumulative_prod(as_dndarray(x).ravel() if axis is None else x, axis, dtype=dtype), out)
 
 
-def nancumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
+def nancumsum(
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
+) -> DNDarray:
     """Compute the running sums along an axis, or of all elements, of what is not NaN.
 
     Parameters
@@ -217,6 +244,8 @@ def nancumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -
         The axis. By default all elements are taken in row-major order.
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but int64 for bools and integers.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -241,12 +270,17 @@ def nancumsum(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -
     [2.0, 2.0, 5.0]
     """
     x = as_dndarray(x)
-    return cumsum(
-        DNDarray._wrap(torch.where(x._larray.isnan(), 0, x._larray), x._layout, x._comm), axis, dtype=dtype
+    return into(
+        cumsum(
+            DNDarray._wrap(torch.where(x._larray.isnan(), 0, x._larray), x._layout, x._comm), axis, dtype=dtype
+        ),
+        out,
     )
 
 
-def nancumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) -> DNDarray:
+def nancumprod(
+    x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
+) -> DNDarray:
     """Compute the running products along an axis, or of all elements, of what is not NaN.
 
     Parameters
@@ -257,6 +291,8 @@ def nancumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) 
         The axis. By default all elements are taken in row-major order.
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but int64 for bools and integers.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -281,8 +317,11 @@ def nancumprod(x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None) 
     [2.0, 2.0, 6.0]
     """
     x = as_dndarray(x)
-    return cumprod(
-        DNDarray._wrap(torch.where(x._larray.isnan(), 1, x._larray), x._layout, x._comm), axis, dtype=dtype
+    return into(
+        cumprod(
+            DNDarray._wrap(torch.where(x._larray.isnan(), 1, x._larray), x._layout, x._comm), axis, dtype=dtype
+        ),
+        out,
     )
 
 

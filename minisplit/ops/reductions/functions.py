@@ -7,12 +7,27 @@ import torch
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce
 from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
+from minisplit.ops.elementwise.apply import into
+from minisplit.ops.elementwise.arithmetic import add, multiply
+from minisplit.ops.elementwise.exponentials import sqrt
+from minisplit.ops.elementwise.selection import maximum, minimum
 from minisplit.ops.reductions.extremes import extreme
+from minisplit.ops.reductions.masked import (
+    Where,
+    check_initial,
+    masked,
+    masked_mean,
+    masked_variance,
+    selected,
+    with_initial,
+)
 from minisplit.ops.reductions.moments import merge_ddof, variance
 from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce
 
 
-def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def all(
+    x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
+) -> DNDarray:
     """Return whether all elements along axes are other than zero.
 
     Parameters
@@ -23,6 +38,10 @@ def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -53,10 +72,12 @@ def all(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.all(ms.ones((2, 3), split=0)).item()
     True
     """
-    return reduce(_all, product, x, axis, keepdims)
+    return into(reduce(_all, product, masked(x, where, 1), axis, keepdims), out)
 
 
-def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def any(
+    x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
+) -> DNDarray:
     """Return whether an element along axes is other than zero.
 
     Parameters
@@ -67,6 +88,10 @@ def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -97,7 +122,7 @@ def any(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.any(ms.zeros((2, 3), split=0)).item()
     False
     """
-    return reduce(_any, all_reduce, x, axis, keepdims)
+    return into(reduce(_any, all_reduce, masked(x, where, 0), axis, keepdims), out)
 
 
 def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
@@ -140,7 +165,16 @@ def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) 
     return reduce(_count_nonzero, all_reduce, x, axis, keepdims)
 
 
-def max(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def max(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Return the greatest element along axes.
 
     Parameters
@@ -151,6 +185,12 @@ def max(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        The result where there is no element, and its bound elsewhere.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -188,10 +228,23 @@ def max(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.max(ms.arange(6, split=0).reshape((2, 3)), axis=0).tolist()
     [3, 4, 5]
     """
-    return extreme("max", x, axis, keepdims)
+    check_initial(initial, where, "max")
+    if initial is not None:
+        x = masked(x, where, initial)
+        return into(with_initial(max, maximum, x, axis, keepdims, initial, {}), out)
+    return into(extreme("max", x, axis, keepdims), out)
 
 
-def mean(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
+def mean(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    dtype: Dtype = None,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Compute the mean along axes.
 
     Parameters
@@ -204,6 +257,10 @@ def mean(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bo
         The dtype of the result, to which `x` is cast first. By default that of `x`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -241,10 +298,21 @@ def mean(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bo
     """
     dtype = sanitize_dtype(dtype) or as_dndarray(x).dtype
     check_inexact(dtype, "mean")
-    return accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims, is_mean=True)
+    if where is not True:
+        return into(masked_mean(sum, x, selected(x, where), axis, dtype, keepdims), out)
+    return into(accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims, is_mean=True), out)
 
 
-def min(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def min(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Return the least element along axes.
 
     Parameters
@@ -255,6 +323,12 @@ def min(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        The result where there is no element, and its bound elsewhere.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -292,10 +366,24 @@ def min(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarra
     >>> ms.min(ms.arange(6, split=0).reshape((2, 3)), axis=0).tolist()
     [0, 1, 2]
     """
-    return extreme("min", x, axis, keepdims)
+    check_initial(initial, where, "min")
+    if initial is not None:
+        x = masked(x, where, initial)
+        return into(with_initial(min, minimum, x, axis, keepdims, initial, {}), out)
+    return into(extreme("min", x, axis, keepdims), out)
 
 
-def prod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
+def prod(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    dtype: Dtype = None,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Multiply the elements along axes.
 
     Parameters
@@ -309,6 +397,12 @@ def prod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bo
         integers.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        What is there before the first element.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -344,7 +438,10 @@ def prod(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bo
     >>> ms.prod(ms.arange(1, 7, split=0).reshape((2, 3)), axis=0).tolist()
     [4, 10, 18]
     """
-    return accumulate(prod_over, product, x, axis, dtype, keepdims)
+    x = masked(x, where, 1)
+    if initial is not None:
+        return into(with_initial(prod, multiply, x, axis, keepdims, initial, {"dtype": dtype}), out)
+    return into(accumulate(prod_over, product, x, axis, dtype, keepdims), out)
 
 
 def std(
@@ -355,6 +452,8 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    out: DNDarray | None = None,
+    where: Where = True,
 ) -> DNDarray:
     """Compute the standard deviation along axes.
 
@@ -370,6 +469,10 @@ def std(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -401,10 +504,24 @@ def std(
     >>> ms.std(ms.array([1.0, 3.0], split=0)).item()
     1.0
     """
-    return variance("std", x, axis, merge_ddof(correction, ddof), keepdims)
+    correction = merge_ddof(correction, ddof)
+    if where is not True:
+        result = masked_variance(sum, "std", x, selected(x, where), axis, correction, keepdims)
+        return into(sqrt(result), out)
+    return into(variance("std", x, axis, correction, keepdims), out)
 
 
-def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: bool = False) -> DNDarray:
+def sum(
+    x: DNDarray,
+    /,
+    axis: Axis = None,
+    *,
+    dtype: Dtype = None,
+    keepdims: bool = False,
+    out: DNDarray | None = None,
+    initial: complex | None = None,
+    where: Where = True,
+) -> DNDarray:
     """Add up the elements along axes.
 
     Parameters
@@ -418,6 +535,12 @@ def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: boo
         integers.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    initial : number, optional
+        What is there before the first element.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -455,7 +578,10 @@ def sum(x: DNDarray, /, axis: Axis = None, *, dtype: Dtype = None, keepdims: boo
     >>> ms.sum(ms.arange(6, split=0).reshape((2, 3)), axis=0).tolist()
     [3, 5, 7]
     """
-    return accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims)
+    x = masked(x, where, 0)
+    if initial is not None:
+        return into(with_initial(sum, add, x, axis, keepdims, initial, {"dtype": dtype}), out)
+    return into(accumulate(torch.sum, all_reduce, x, axis, dtype, keepdims), out)
 
 
 def var(
@@ -466,6 +592,8 @@ def var(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    out: DNDarray | None = None,
+    where: Where = True,
 ) -> DNDarray:
     """Compute the variance along axes.
 
@@ -481,6 +609,10 @@ def var(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    where : DNDarray or bool, default True
+        Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
@@ -518,7 +650,11 @@ def var(
     >>> ms.var(ms.array([1.0, 3.0], split=0)).item(), ms.var(ms.array([1.0, 3.0], split=0), correction=1).item()
     (1.0, 2.0)
     """
-    return variance("var", x, axis, merge_ddof(correction, ddof), keepdims)
+    correction = merge_ddof(correction, ddof)
+    if where is not True:
+        result = masked_variance(sum, "var", x, selected(x, where), axis, correction, keepdims)
+        return into(result, out)
+    return into(variance("var", x, axis, correction, keepdims), out)
 
 
 def _all(shard: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:

@@ -201,7 +201,7 @@ def moveaxis(x: DNDarray, /, source: Axes, destination: Axes) -> DNDarray:
     return permute_dims(x, order)
 
 
-def rollaxis(x: DNDarray, axis: int, start: int = 0, /) -> DNDarray:
+def rollaxis(x: DNDarray, /, axis: int, start: int = 0) -> DNDarray:
     """Return `x` with one axis before another one. `moveaxis` is clearer.
 
     Parameters

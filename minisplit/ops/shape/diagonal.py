@@ -14,8 +14,9 @@ from minisplit.core.factories import ones
 from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.core.pytorch.devices import Device
 from minisplit.core.pytorch.dtypes import Dtype, as_element, sanitize_dtype
-from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.apply import check_one_communicator, into
 from minisplit.ops.shape.axes import of_matrices
+from minisplit.ops.shape.broadcast import broadcast_to
 from minisplit.ops.shape.layouts import diagonal_layout, extend_ends
 from minisplit.ops.shape.reshape import without_aliasing
 
@@ -59,7 +60,16 @@ def diagonal(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1) ->
     return without_aliasing(diagonal_of(x, as_index(offset, "offset"), rows, columns), x)
 
 
-def trace(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Dtype = None) -> DNDarray:
+def trace(
+    x: DNDarray,
+    /,
+    offset: int = 0,
+    axis1: int = 0,
+    axis2: int = 1,
+    dtype: Dtype = None,
+    *,
+    out: DNDarray | None = None,
+) -> DNDarray:
     """Sum the diagonals of the matrices in two axes, by default the first two.
 
     Parameters
@@ -72,6 +82,8 @@ def trace(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype
         The axes of the rows and of the columns. The last two are those of `minisplit.linalg.trace`.
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `minisplit.sum`.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -97,7 +109,7 @@ def trace(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype
     """
     (x, rows, columns), dtype = _axes_of_matrices(x, axis1, axis2), sanitize_dtype(dtype)
     # A view of the diagonals is enough: the sum is new memory.
-    return diagonal_of(x, as_index(offset, "offset"), rows, columns).sum(-1, dtype=dtype)
+    return into(diagonal_of(x, as_index(offset, "offset"), rows, columns).sum(-1, dtype=dtype), out)
 
 
 def _axes_of_matrices(x: DNDarray, axis1: int, axis2: int) -> tuple[DNDarray, int, int]:
@@ -161,7 +173,7 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     return DNDarray(torch.cat(parts), Layout((extent, extent), 0, ranks, counts), x.comm)
 
 
-def fill_diagonal(x: DNDarray, val: Any, /, wrap: bool = False) -> None:
+def fill_diagonal(x: DNDarray, /, val: Any, wrap: bool = False) -> None:
     """Set the main diagonal of an array, in place. It is `numpy.fill_diagonal`.
 
     Parameters
@@ -232,7 +244,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     Parameters
     ----------
     x : DNDarray
-        A matrix, or several with batch axes before them.
+        A matrix, or several with batch axes before them. A vector is each row of a square matrix, as in NumPy.
     k : int, default 0
         The diagonal, counted upward from the main one.
 
@@ -244,7 +256,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     Raises
     ------
     ValueError
-        If `x` has fewer than two dimensions.
+        If `x` has no dimensions.
 
     Communication
     -------------
@@ -257,7 +269,7 @@ def tril(x: DNDarray, /, k: int = 0) -> DNDarray:
     [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
     """
     # Diagonal k of the matrices is another one of a shard that does not begin at their first row and column.
-    x = of_matrices(x)
+    x = _rows_of_vector(x)
     return DNDarray(torch.tril(x.larray, local_offset(x, as_index(k, "k"))), x.layout, x.comm)
 
 
@@ -267,7 +279,7 @@ def triu(x: DNDarray, /, k: int = 0) -> DNDarray:
     Parameters
     ----------
     x : DNDarray
-        A matrix, or several with batch axes before them.
+        A matrix, or several with batch axes before them. A vector is each row of a square matrix, as in NumPy.
     k : int, default 0
         The diagonal, counted upward from the main one.
 
@@ -279,7 +291,7 @@ def triu(x: DNDarray, /, k: int = 0) -> DNDarray:
     Raises
     ------
     ValueError
-        If `x` has fewer than two dimensions.
+        If `x` has no dimensions.
 
     Communication
     -------------
@@ -291,8 +303,13 @@ def triu(x: DNDarray, /, k: int = 0) -> DNDarray:
     >>> ms.triu(ms.ones((2, 3), split=0), k=1).tolist()
     [[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
     """
-    x = of_matrices(x)
+    x = _rows_of_vector(x)
     return DNDarray(torch.triu(x.larray, local_offset(x, as_index(k, "k"))), x.layout, x.comm)
+
+
+def _rows_of_vector(x: DNDarray) -> DNDarray:
+    """Return the matrices of `x`; of a vector the square one with it in each row. Local."""
+    return broadcast_to(x, (x.size, x.size)) if as_dndarray(x).ndim == 1 else of_matrices(x)
 
 
 def tri(

@@ -11,7 +11,7 @@ from minisplit.core.layout import normalise_axis
 from minisplit.core.performance_warning import warn_if_large
 from minisplit.core.transfer import elements_moved
 from minisplit.ops.elementwise.alignment import LayoutPlan
-from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.apply import check_one_communicator, into
 from minisplit.ops.shape.axes import expand_to, insert_axes
 from minisplit.ops.shape.layouts import concat_layout
 
@@ -21,7 +21,7 @@ _LARGE_MOVE = (
 )
 
 
-def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
+def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray | None = None) -> DNDarray:
     """Join arrays along an axis.
 
     Parameters
@@ -30,6 +30,8 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
         The arrays. Their shapes agree but for that axis.
     axis : int or None, default 0
         The axis. With None the elements of the arrays are joined in row-major order, as `ravel` returns them.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -72,10 +74,10 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
             )
     # Arrays move in their own dtypes, and are promoted by torch.cat once they are there.
     itemsizes = tuple(x.larray.itemsize for x in arrays)
-    return concat_as(arrays, axis, concat_layout(tuple(x.layout for x in arrays), axis, itemsizes))
+    return into(concat_as(arrays, axis, concat_layout(tuple(x.layout for x in arrays), axis, itemsizes)), out)
 
 
-def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray:
+def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray | None = None) -> DNDarray:
     """Join arrays along an axis. NumPy's name of `concat`.
 
     Parameters
@@ -84,6 +86,8 @@ def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray
         The arrays. Their shapes agree but for that axis.
     axis : int or None, default 0
         The axis. With None the elements of the arrays are joined in row-major order.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -105,10 +109,10 @@ def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0) -> DNDarray
     >>> ms.concatenate([ms.zeros((1, 3), split=1), ms.ones((2, 3), split=1)]).split
     1
     """
-    return concat(arrays, axis=axis)
+    return into(concat(arrays, axis=axis), out)
 
 
-def append(x: DNDarray, values: DNDarray, /, axis: int | None = None) -> DNDarray:
+def append(x: DNDarray, /, values: DNDarray, axis: int | None = None) -> DNDarray:
     """Join two arrays along an axis, or their elements.
 
     Parameters
@@ -143,7 +147,7 @@ def append(x: DNDarray, values: DNDarray, /, axis: int | None = None) -> DNDarra
     return concat([x, values], axis=axis)
 
 
-def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
+def stack(arrays: Sequence[DNDarray], /, axis: int = 0, *, out: DNDarray | None = None) -> DNDarray:
     """Join arrays of one shape along a new axis.
 
     Parameters
@@ -152,6 +156,8 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
         The arrays.
     axis : int, default 0
         The place of the new axis in the result.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -184,7 +190,7 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0) -> DNDarray:
             raise ValueError(
                 f"stacked arrays must have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
             )
-    return concat([insert_axes(x, axis) for x in arrays], axis=axis)
+    return into(concat([insert_axes(x, axis) for x in arrays], axis=axis), out)
 
 
 def vstack(arrays: Sequence[DNDarray], /) -> DNDarray:

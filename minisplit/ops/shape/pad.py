@@ -37,7 +37,7 @@ _SOURCES: dict[str, Source] = {
 }
 
 
-def pad(x: DNDarray, pad_width: Any, /, mode: str = "constant", constant_values: Any = 0) -> DNDarray:
+def pad(x: DNDarray, /, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> DNDarray:
     """Return `x` with elements before and after it along its axes.
 
     Parameters

@@ -48,7 +48,7 @@ def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
     return tuple(DNDarray(contiguous_clone(shard), layout, x.comm) for shard in x.larray.unbind(axis))
 
 
-def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 0) -> list[DNDarray]:
+def array_split(x: DNDarray, /, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[DNDarray]:
     """Divide `x` along an axis into parts, which need not be equal.
 
     Parameters
@@ -97,7 +97,7 @@ def array_split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: 
     return [x[(*before, slice(start, stop))] for start, stop in zip([0, *bounds], ends, strict=True)]
 
 
-def split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 0) -> list[DNDarray]:
+def split(x: DNDarray, /, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[DNDarray]:
     """Divide `x` along an axis into equal parts.
 
     Parameters
@@ -142,7 +142,7 @@ def split(x: DNDarray, indices_or_sections: int | Sequence[int], /, axis: int = 
     return array_split(x, indices_or_sections, axis)
 
 
-def vsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
+def vsplit(x: DNDarray, /, indices_or_sections: int | Sequence[int]) -> list[DNDarray]:
     """Divide `x` along axis 0 into equal parts.
 
     Parameters
@@ -175,7 +175,7 @@ def vsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DND
     return split(x, indices_or_sections, 0)
 
 
-def hsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
+def hsplit(x: DNDarray, /, indices_or_sections: int | Sequence[int]) -> list[DNDarray]:
     """Divide `x` along axis 1 into equal parts, or a 1-d array along axis 0.
 
     Parameters
@@ -208,7 +208,7 @@ def hsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DND
     return split(x, indices_or_sections, min(1, as_dndarray(x).ndim - 1))
 
 
-def dsplit(x: DNDarray, indices_or_sections: int | Sequence[int], /) -> list[DNDarray]:
+def dsplit(x: DNDarray, /, indices_or_sections: int | Sequence[int]) -> list[DNDarray]:
     """Divide `x` along axis 2 into equal parts.
 
     Parameters

@@ -8,15 +8,24 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import Part, in_range
 from minisplit.core.layout import normalise_axis
 from minisplit.ops.elementwise.alignment import align, broadcast_shape
-from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
+from minisplit.ops.elementwise.apply import check_one_communicator, into, operand_shard
 from minisplit.ops.shape.layouts import with_extent
 from minisplit.ops.shape.reshape import ravel
 
 
-def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, axis: int | None = None) -> DNDarray:
+def take(
+    x: DNDarray,
+    /,
+    indices: DNDarray | torch.Tensor | Sequence[int],
+    axis: int | None = None,
+    *,
+    out: DNDarray | None = None,
+    mode: str = "raise",
+) -> DNDarray:
     """Return what `x` has at indices of an axis. It is `x[indices]` along that axis.
 
     Parameters
@@ -27,7 +36,12 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
         The indices, which count from the end if they are negative. A DNDarray of any layout; anything else the
         same on all ranks.
     axis : int, optional
-        The axis. Only a 1-d array need not name it.
+        The axis. By default all elements count, as one row.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
+    mode : {"raise", "wrap", "clip"}, default "raise"
+        What an index means that is out of range: an error, the remainder of a division by the extent, or the
+        nearest index that is in range.
 
     Returns
     -------
@@ -37,7 +51,7 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
     Raises
     ------
     ValueError
-        If the axis is missing.
+        For another mode.
     IndexError
         If the axis or an index is out of range, or the indices are no integers.
 
@@ -53,9 +67,8 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
     >>> ms.take(ms.arange(6, split=0).reshape((2, 3)), [-1, 0], axis=1).tolist()
     [[2, 0], [5, 3]]
     """
-    if axis is None and as_dndarray(x).ndim != 1:
-        raise ValueError(f"take needs an axis, except for 1-d arrays, got shape {x.shape}")
-    axis = normalise_axis(0 if axis is None else axis, as_dndarray(x).ndim, "axis")
+    x = ravel(x) if axis is None and as_dndarray(x).ndim != 1 else as_dndarray(x)
+    axis = normalise_axis(0 if axis is None else axis, x.ndim, "axis")
     # NumPy takes an empty list for one of float64: it is one of integers here.
     array = indices if hasattr(indices, "dtype") or not np.size(indices) else np.asarray(indices)
     dtype = str(getattr(array, "dtype", None))
@@ -64,10 +77,16 @@ def take(x: DNDarray, indices: DNDarray | torch.Tensor | Sequence[int], /, *, ax
         raise IndexError("indices must be integers, got bools; x[mask] takes what a mask selects")
     if "float" in dtype or "complex" in dtype:
         raise IndexError(f"indices must be integers, got {dtype}")
-    return x[(*(slice(None),) * axis, indices)]
+    if mode not in {"raise", "wrap", "clip"}:
+        raise ValueError(f"mode of take must be 'raise', 'wrap' or 'clip', got {short_repr(mode)}")
+    if mode != "raise" and x.shape[axis]:
+        array = indices if isinstance(indices, DNDarray) else torch.as_tensor(np.asarray(indices))
+        last = x.shape[axis] - 1
+        indices = array % (last + 1) if mode == "wrap" else array.clip(0, last)
+    return into(x[(*(slice(None),) * axis, indices)], out)
 
 
-def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DNDarray:
+def take_along_axis(x: DNDarray, /, indices: DNDarray, axis: int = -1) -> DNDarray:
     """Return what `x` has at indices of an axis that depend on the place along all others.
 
     With `axis=1` element (i, j) of the result is `x[i, indices[i, j]]`.
@@ -135,7 +154,9 @@ def take_along_axis(x: DNDarray, indices: DNDarray, /, *, axis: int = -1) -> DND
     return DNDarray(torch.take_along_dim(shard, index, axis), alignment.result, x.comm)
 
 
-def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | None = None) -> DNDarray:
+def compress(
+    condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | None = None, *, out: DNDarray | None = None
+) -> DNDarray:
     """Return the indices of an axis for which a condition is true.
 
     Parameters
@@ -146,6 +167,8 @@ def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | N
         The array.
     axis : int, optional
         The axis. By default `x` is flattened.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -181,7 +204,7 @@ def compress(condition: DNDarray | Sequence[bool], x: DNDarray, /, axis: int | N
         raise ValueError(f"condition must be 1-d, got shape {mask.shape}")
     before = (slice(None),) * axis
     part = x if len(mask) >= x.shape[axis] else x[(*before, slice(len(mask)))]
-    return part[(*before, mask)]
+    return into(part[(*before, mask)], out)
 
 
 def extract(condition: DNDarray, x: DNDarray, /) -> DNDarray:

@@ -19,14 +19,14 @@ from minisplit.ops.shape.layouts import Axes, concat_plan, repeat_counts, with_e
 from minisplit.ops.shape.reshape import ravel
 
 
-def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
+def tile(x: DNDarray, /, reps: Axes) -> DNDarray:
     """Return copies of `x` side by side.
 
     Parameters
     ----------
     x : DNDarray
-        The array. It gets axes of extent 1 at the front if it has fewer than `repetitions` has entries.
-    repetitions : int or sequence of int
+        The array. It gets axes of extent 1 at the front if it has fewer than `reps` has entries.
+    reps : int or sequence of int
         The number of copies along each axis. It gets ones at the front if it has fewer entries than `x` has axes.
 
     Returns
@@ -50,10 +50,10 @@ def tile(x: DNDarray, repetitions: Axes, /) -> DNDarray:
     >>> ms.tile(ms.arange(2, split=0), (2, 2)).tolist()
     [[0, 1, 0, 1], [0, 1, 0, 1]]
     """
-    given = tuple(repetitions) if isinstance(repetitions, Iterable) else (repetitions,)
-    times = [as_index(n, "repetitions") for n in given]
+    given = tuple(reps) if isinstance(reps, Iterable) else (reps,)
+    times = [as_index(n, "reps") for n in given]
     if any(n < 0 for n in times):
-        raise ValueError(f"repetitions must not be negative, got {short_repr(given)}")
+        raise ValueError(f"reps must not be negative, got {short_repr(given)}")
     # Both become as long as the longer one, by ones at the front.
     x = insert_axes(x, range(len(times) - as_dndarray(x).ndim))
     times = [1] * (x.ndim - len(times)) + times
@@ -81,7 +81,7 @@ def _tile_split_axis(x: DNDarray, copies: int) -> DNDarray:
     return DNDarray(whole.index_select(axis, index), even, x.comm)
 
 
-def repeat(x: DNDarray, repeats: int | Sequence[int] | DNDarray, /, axis: int | None = None) -> DNDarray:
+def repeat(x: DNDarray, /, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
     """Repeat each index of an axis.
 
     Parameters

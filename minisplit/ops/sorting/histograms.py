@@ -93,8 +93,8 @@ def histogram(
 
 def histogram2d(
     x: DNDarray,
-    y: DNDarray,
     /,
+    y: DNDarray,
     bins: Any = 10,
     range: Sequence[tuple[float, float] | None] | None = None,
     density: bool = False,

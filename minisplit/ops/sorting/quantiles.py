@@ -13,7 +13,7 @@ from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
-from minisplit.ops.elementwise.apply import whole_operand
+from minisplit.ops.elementwise.apply import into, whole_operand
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
 from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
 from minisplit.ops.sorting.sample_sort import sample_sort
@@ -70,7 +70,7 @@ _METHODS: dict[str, Callable[[torch.Tensor, torch.Tensor], Place]] = {
 _FEW = 4
 
 
-def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
     """Return the median along axes.
 
     Of an even number of elements it is the mean of the middle two. It is NaN where there is a NaN.
@@ -83,6 +83,8 @@ def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -109,10 +111,12 @@ def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDa
     >>> ms.median(ms.array([4.0, 1.0, 3.0, 9.0], split=0)).item()
     3.5
     """
-    return _quantiles(x, 0.5, axis, "linear", keepdims, "median")
+    return into(_quantiles(x, 0.5, axis, "linear", keepdims, "median"), out)
 
 
-def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+def nanmedian(
+    x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None
+) -> DNDarray:
     """Return the median of the elements that are not NaN along axes.
 
     It is NaN where there are no others.
@@ -125,6 +129,8 @@ def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
         The axes to reduce. By default all of them.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -151,11 +157,18 @@ def nanmedian(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     >>> ms.nanmedian(ms.array([4.0, float("nan"), 3.0], split=0)).item()
     3.5
     """
-    return _quantiles(x, 0.5, axis, "linear", keepdims, "nanmedian")
+    return into(_quantiles(x, 0.5, axis, "linear", keepdims, "nanmedian"), out)
 
 
 def quantile(
-    x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
+    x: DNDarray,
+    /,
+    q: Quantiles,
+    axis: Axis = None,
+    *,
+    method: Method = "linear",
+    keepdims: bool = False,
+    out: DNDarray | None = None,
 ) -> DNDarray:
     """Return quantiles along axes.
 
@@ -176,6 +189,8 @@ def quantile(
         "normal_unbiased".
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -205,11 +220,18 @@ def quantile(
     >>> ms.quantile(ms.arange(5, split=0), [0.25, 0.9], method="lower").tolist()
     [1.0, 3.0]
     """
-    return _quantiles(x, q, axis, method, keepdims, "quantile")
+    return into(_quantiles(x, q, axis, method, keepdims, "quantile"), out)
 
 
 def nanquantile(
-    x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
+    x: DNDarray,
+    /,
+    q: Quantiles,
+    axis: Axis = None,
+    *,
+    method: Method = "linear",
+    keepdims: bool = False,
+    out: DNDarray | None = None,
 ) -> DNDarray:
     """Return quantiles of the elements that are not NaN along axes.
 
@@ -230,6 +252,8 @@ def nanquantile(
         "normal_unbiased".
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -251,11 +275,18 @@ def nanquantile(
     >>> ms.nanquantile(ms.array([4.0, float("nan"), 3.0], split=0), 1).item()
     4.0
     """
-    return _quantiles(x, q, axis, method, keepdims, "nanquantile")
+    return into(_quantiles(x, q, axis, method, keepdims, "nanquantile"), out)
 
 
 def nanpercentile(
-    x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
+    x: DNDarray,
+    /,
+    q: Quantiles,
+    axis: Axis = None,
+    *,
+    method: Method = "linear",
+    keepdims: bool = False,
+    out: DNDarray | None = None,
 ) -> DNDarray:
     """Return percentiles of the elements that are not NaN along axes.
 
@@ -271,6 +302,8 @@ def nanpercentile(
         What to return for one that lies between two elements. See `quantile`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -296,11 +329,18 @@ def nanpercentile(
     >>> ms.nanpercentile(ms.array([1.0, float('nan'), 3.0], split=0), 50).item()
     2.0
     """
-    return _quantiles(x, q, axis, method, keepdims, "nanpercentile")
+    return into(_quantiles(x, q, axis, method, keepdims, "nanpercentile"), out)
 
 
 def percentile(
-    x: DNDarray, q: Quantiles, /, axis: Axis = None, *, method: Method = "linear", keepdims: bool = False
+    x: DNDarray,
+    /,
+    q: Quantiles,
+    axis: Axis = None,
+    *,
+    method: Method = "linear",
+    keepdims: bool = False,
+    out: DNDarray | None = None,
 ) -> DNDarray:
     """Return percentiles along axes.
 
@@ -318,6 +358,8 @@ def percentile(
         What to return for a percentile that lies between two elements.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -339,7 +381,7 @@ def percentile(
     >>> ms.percentile(ms.arange(5, split=0), 50).item()
     2.0
     """
-    return _quantiles(x, q, axis, method, keepdims, "percentile")
+    return into(_quantiles(x, q, axis, method, keepdims, "percentile"), out)
 
 
 def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: bool, name: str) -> DNDarray:

@@ -12,7 +12,7 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing import index_arrays
 from minisplit.core.pytorch.dtypes import INTEGERS, as_number, nearest_float
-from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.apply import check_one_communicator, into
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.extremes import End, arg_extreme, comparable, ordinal
@@ -21,7 +21,9 @@ from minisplit.ops.shape.join import stack
 from minisplit.ops.shape.reshape import ravel
 
 
-def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+def argmax(
+    x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None
+) -> DNDarray:
     """Return the index of the greatest element along an axis, or in the whole array.
 
     The first of equal elements counts, in row-major order of the whole array, and NaN before all, as in NumPy.
@@ -34,6 +36,8 @@ def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -
         The axis. By default the array is searched as one row.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -59,10 +63,12 @@ def argmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -
     >>> ms.argmax(ms.array([3, 9, 9], split=0)).item()
     1
     """
-    return arg_extreme("max", x, axis, keepdims)
+    return into(arg_extreme("max", x, axis, keepdims), out)
 
 
-def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+def argmin(
+    x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None
+) -> DNDarray:
     """Return the index of the least element along an axis, or in the whole array.
 
     The first of equal elements counts, in row-major order of the whole array, and NaN before all, as in NumPy.
@@ -75,6 +81,8 @@ def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -
         The axis. By default the array is searched as one row.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -100,7 +108,7 @@ def argmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -
     >>> ms.argmin(ms.array([3, 1, 1], split=0)).item()
     1
     """
-    return arg_extreme("min", x, axis, keepdims)
+    return into(arg_extreme("min", x, axis, keepdims), out)
 
 
 def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
@@ -139,7 +147,9 @@ def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
     return tuple(DNDarray(index.contiguous(), layout, x._comm) for index, layout in found)
 
 
-def nanargmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+def nanargmax(
+    x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None
+) -> DNDarray:
     """Return the index of the greatest element along an axis that is not NaN, or in the whole array.
 
     Parameters
@@ -150,6 +160,8 @@ def nanargmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False
         The axis. By default the index is into the array flattened in row-major order.
     keepdims : bool, default False
         Whether the reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -181,10 +193,12 @@ def nanargmax(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False
     >>> ms.nanargmax(ms.array([2.0, float('nan'), 3.0, 1.0], split=0)).item()
     2
     """
-    return _arg_extreme_without_nan("max", x, axis, keepdims)
+    return into(_arg_extreme_without_nan("max", x, axis, keepdims), out)
 
 
-def nanargmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False) -> DNDarray:
+def nanargmin(
+    x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None
+) -> DNDarray:
     """Return the index of the least element along an axis that is not NaN, or in the whole array.
 
     Parameters
@@ -195,6 +209,8 @@ def nanargmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False
         The axis. By default the index is into the array flattened in row-major order.
     keepdims : bool, default False
         Whether the reduced axes stay, with extent 1.
+    out : DNDarray, optional
+        The array to write the results into, whose layout and dtype stay. By default a new one.
 
     Returns
     -------
@@ -226,7 +242,7 @@ def nanargmin(x: DNDarray, /, axis: int | None = None, *, keepdims: bool = False
     >>> ms.nanargmin(ms.array([2.0, float('nan'), 3.0, 1.0], split=0)).item()
     3
     """
-    return _arg_extreme_without_nan("min", x, axis, keepdims)
+    return into(_arg_extreme_without_nan("min", x, axis, keepdims), out)
 
 
 def _arg_extreme_without_nan(end: End, x: DNDarray, axis: int | None, keepdims: bool) -> DNDarray:

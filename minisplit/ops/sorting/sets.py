@@ -14,11 +14,12 @@ from minisplit.core.collectives import all_reduce
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing.index_arrays import gather_counts
-from minisplit.core.layout import Layout, layout_from_counts
+from minisplit.core.layout import Layout, layout_from_counts, normalise_axis
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import equal
 from minisplit.ops.reductions.extremes import global_index, ordinal
 from minisplit.ops.shape.reshape import ravel
+from minisplit.ops.shape.take import take
 from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
 from minisplit.ops.sorting.search import dtype_beside, number_to_find, searchable
 
@@ -200,11 +201,13 @@ def unique(
     return_index: bool = False,
     return_inverse: bool = False,
     return_counts: bool = False,
-    axis: None = None,
+    axis: int | None = None,
+    *,
+    equal_nan: bool = False,
 ) -> Any:
     """Return the distinct elements of an array, and what else is asked for.
 
-    It is `numpy.unique` with `equal_nan=False`.
+    It is `numpy.unique`, but for the default of `equal_nan`.
 
     Parameters
     ----------
@@ -216,24 +219,31 @@ def unique(
         Whether to return which of them each element is.
     return_counts : bool, default False
         Whether to return how often each occurs.
-    axis : None, optional
-        Always None: elements are compared, not rows.
+    axis : int, optional
+        The axis along which slices are compared whole, as the rows of a matrix for 0. By default elements are
+        compared.
+    equal_nan : bool, default False
+        Whether NaNs are one element. By default each is distinct, as the Python Array API standard has it. Of no
+        effect on slices, as in NumPy.
 
     Returns
     -------
     DNDarray or tuple of DNDarray
-        The distinct elements. With what else is asked for, in this order, in a tuple, as those of `unique_all`.
+        The distinct elements, or slices in their lexicographic order. With what else is asked for, in this order,
+        in a tuple, as those of `unique_all`; of slices the inverse is 1-d.
 
     Raises
     ------
-    ValueError
-        If an axis is given.
+    IndexError
+        If the axis is out of range.
+    TypeError
+        If `x` is no DNDarray, or the axis no int.
 
     Communication
     -------------
     Local if `x` is replicated. Otherwise collective: three small allgathers, and exchanges of what is distinct on
     each rank: one for the elements, one for their places if the index or the inverse is asked for, and one each
-    for the inverse and the counts.
+    for the inverse and the counts. For slices two such for each element of a slice, and one exchange.
 
     Examples
     --------
@@ -243,12 +253,15 @@ def unique(
     ([1, 3], [1, 2])
     """
     if axis is not None:
-        raise ValueError(
-            f"axis of unique must be None: it compares elements, not rows, got {short_repr(axis)}; "
-            "number the rows first"
-        )
+        axis = normalise_axis(axis, as_dndarray(x).ndim, "axis")
+        labels = _number_slices(x, axis)
+        found = unique_all(labels)
+        wanted = (return_index, return_inverse, return_counts)
+        others = [each for each, is_wanted in zip(found[1:], wanted, strict=True) if is_wanted]
+        values = take(x, found.indices, axis)
+        return (values, *others) if others else values
     asked = {"indices": return_index, "inverse": return_inverse, "counts": return_counts}
-    results = _unique(x, *(name for name in asked if asked[name]))
+    results = _unique(x, *(name for name in asked if asked[name]), equal_nan=equal_nan)
     return tuple(results) if len(results) > 1 else results[0]
 
 
@@ -539,7 +552,7 @@ class _Distinct:
     inverse: torch.Tensor
 
 
-def _distinct(elements: torch.Tensor, numbers: torch.Tensor | None = None) -> _Distinct:
+def _distinct(elements: torch.Tensor, numbers: torch.Tensor | None = None, equal_nan: bool = False) -> _Distinct:
     """The distinct elements of a 1-d tensor. Of equals and of NaNs the first is that with the least number."""
     order = torch.arange(len(elements), device=elements.device) if numbers is None else torch.argsort(numbers)
     # Stable sorts by what counts less first: the number, the imaginary part, the real part.
@@ -548,12 +561,16 @@ def _distinct(elements: torch.Tensor, numbers: torch.Tensor | None = None) -> _D
     ordered = elements[order]
     begins = torch.ones(len(elements), dtype=torch.bool, device=elements.device)
     begins[1:] = ordered[1:] != ordered[:-1]
+    if equal_nan:  # they are the last
+        begins[1:] &= ~(ordered[1:].isnan() & ordered[:-1].isnan())
     inverse = torch.empty_like(order)
     inverse[order] = begins.cumsum(0) - 1
     return _Distinct(ordered[begins], order[begins], inverse)
 
 
-def _partition(values: torch.Tensor, numbers: torch.Tensor, comm: Communication) -> Partition:
+def _partition(
+    values: torch.Tensor, numbers: torch.Tensor, comm: Communication, equal_nan: bool = False
+) -> Partition:
     """Which of this rank's distinct values go to which rank: equal ones to one, NaNs by their numbers."""
 
     def keys_at(places: torch.Tensor) -> torch.Tensor:
@@ -562,28 +579,40 @@ def _partition(values: torch.Tensor, numbers: torch.Tensor, comm: Communication)
         major, minor = (some.real, some.imag) if some.is_complex() else (torch.zeros_like(places), some)
         # The third key is the same for equal values, so that no splitter divides them. NaNs equal nothing, and an
         # array may be full of them: they are shared out.
-        tie = torch.where(some.isnan(), numbers[places], 0)
+        tie = torch.where(some.isnan() & (not equal_nan), numbers[places], 0)
         return torch.stack([ordinal(major), ordinal(minor), tie], -1)
 
     return partition_by_samples(len(values), keys_at, values.device, comm)
 
 
-def _unique(x: DNDarray, *names: str) -> list[DNDarray]:
+def _number_slices(x: DNDarray, axis: int) -> DNDarray:
+    """The places of slices along an axis in their lexicographic order, equal ones alike, 1-d. Collective."""
+    x = x._align(x.layout.with_split(axis)) if x.split is not None else x
+    layout = Layout((x.shape[axis],), None if x.split is None else 0, x.comm.size, x.counts)
+    rows = x.larray.detach().movedim(axis, 0)
+    numbers = DNDarray(torch.zeros(len(rows), dtype=torch.int64, device=x.device), layout, x.comm)
+    for column in rows.reshape(len(rows), math.prod(rows.shape[1:])).unbind(1):
+        values, places = _unique(DNDarray(column, layout, x.comm), "inverse")
+        numbers = _unique(numbers * values.size + places, "inverse")[1]
+    return numbers
+
+
+def _unique(x: DNDarray, *names: str, equal_nan: bool = False) -> list[DNDarray]:
     """The distinct elements of `x`, and those of "indices", "inverse" and "counts" that are named."""
     x = as_dndarray(x)
-    comm, own = x.comm, _distinct(x.larray.detach().flatten())
+    comm, own = x.comm, _distinct(x.larray.detach().flatten(), equal_nan=equal_nan)
     found = {"values": own.values, "indices": own.first, "inverse": own.inverse}
     if "counts" in names:
         found["counts"] = torch.bincount(own.inverse, minlength=len(own.values))
     layout = Layout((len(own.values),), None if x.split is None else 0, comm.size)
     if x.split is not None and comm.size > 1:
         numbers = global_index(own.first, x.layout, comm.rank, x.layout.span(comm.rank)[0])
-        partition = _partition(own.values, numbers, comm)
+        partition = _partition(own.values, numbers, comm, equal_nan)
         received = partition.exchange(own.values)
         # Places matter where NaNs are told apart, and where it is asked which of equal elements is the first.
         has_places = "indices" in names or "inverse" in names
         numbers = partition.exchange(numbers) if has_places else numbers
-        part = _distinct(received, numbers if has_places else None)
+        part = _distinct(received, numbers if has_places else None, equal_nan)
         layout = gather_counts(len(part.values), comm)
         found["values"] = part.values
         if "indices" in names:

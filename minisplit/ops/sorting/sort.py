@@ -12,14 +12,22 @@ from minisplit.core.collectives import redistribute
 from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.core.pytorch.transforms import is_batched
 from minisplit.ops.shape.layouts import split_elsewhere, with_extent
-from minisplit.ops.shape.reshape import reshape_to
+from minisplit.ops.shape.reshape import ravel, reshape_to
 from minisplit.ops.sorting.sample_sort import partial_sort, sample_sort
 
 # Which of a sort's results: the elements, or their indices along the axis. What nobody asks for does not move.
 Field = Literal["values", "indices"]
 
 
-def sort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> DNDarray:
+def sort(
+    x: DNDarray,
+    /,
+    axis: int | None = -1,
+    *,
+    descending: bool = False,
+    stable: bool = True,
+    kind: str | None = None,
+) -> DNDarray:
     """Sort the elements along an axis.
 
     NaN counts as the greatest element: it comes last, or first if `descending`. Equal elements, of which signed
@@ -30,11 +38,13 @@ def sort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bo
     x : DNDarray
         The array.
     axis : int, default -1
-        The axis.
+        The axis. None for all elements, as one row.
     descending : bool, default False
         Whether the greatest element comes first.
     stable : bool, default True
         Whether equal elements keep their order. They always do.
+    kind : str, optional
+        NumPy's name of an algorithm, which changes nothing.
 
     Returns
     -------
@@ -66,11 +76,19 @@ def sort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bo
     >>> ms.sort(ms.array([3, 1, 2], split=0), descending=True).tolist()
     [3, 2, 1]
     """
-    x, axis = _check(x, axis, "sort")
+    x, axis = _check(*_flattened(x, axis), "sort")
     return _sort(x, axis, bool(descending), "values")
 
 
-def argsort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> DNDarray:
+def argsort(
+    x: DNDarray,
+    /,
+    axis: int | None = -1,
+    *,
+    descending: bool = False,
+    stable: bool = True,
+    kind: str | None = None,
+) -> DNDarray:
     """Return the indices that sort the elements along an axis.
 
     The order is that of `sort`: of equal elements the first comes first, and NaN is the greatest.
@@ -80,11 +98,13 @@ def argsort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable:
     x : DNDarray
         The array.
     axis : int, default -1
-        The axis.
+        The axis. None for all elements, as one row.
     descending : bool, default False
         Whether the greatest element comes first.
     stable : bool, default True
         Whether equal elements keep their order. They always do.
+    kind : str, optional
+        NumPy's name of an algorithm, which changes nothing.
 
     Returns
     -------
@@ -108,7 +128,7 @@ def argsort(x: DNDarray, /, *, axis: int = -1, descending: bool = False, stable:
     >>> ms.argsort(ms.array([3, 1, 2], split=0)).tolist()
     [1, 2, 0]
     """
-    x, axis = _check(x, axis, "argsort")
+    x, axis = _check(*_flattened(x, axis), "argsort")
     return _sort(DNDarray(x.larray.detach(), x.layout, x.comm), axis, bool(descending), "indices")
 
 
@@ -171,6 +191,23 @@ def topk(
     layout = with_extent(x.layout, axis, k, (k,))
     values, indices = (DNDarray(part.movedim(-1, axis).contiguous(), layout, x.comm) for part in found)
     return values, indices
+
+
+def sort_both(x: DNDarray, axis: int, descending: bool) -> tuple[DNDarray, DNDarray]:
+    """Return the sorted elements and their indices, by one sort. Collective as `sort`."""
+    x, axis = _check(x, axis, "sort")
+    layout = split_elsewhere(x.layout, axis)
+    if layout is None:
+        values, indices = _sort_split_axis(x, axis, descending, None, ("values", "indices"))
+        return values, indices
+    found = torch.sort(x._align(layout).larray, dim=axis, descending=descending, stable=True)
+    values, indices = (DNDarray(part, layout, x.comm).to_layout(x.layout) for part in found)
+    return values, indices
+
+
+def _flattened(x: DNDarray, axis: int | None) -> tuple[DNDarray, int]:
+    """Return an array and the axis along which to sort it: for None all elements, and axis 0."""
+    return (ravel(x), 0) if axis is None else (x, axis)
 
 
 def _check(x: DNDarray, axis: int, name: str) -> tuple[DNDarray, int]:
