@@ -42,6 +42,7 @@ class Options(NamedTuple):
     resume: bool = False
     loop: bool = False
     compile: bool | dict[str, Any] = False
+    checkpoint: bool = False
 
     def validate(self) -> Options:
         """Return the options in the types they are to have.
@@ -53,7 +54,12 @@ class Options(NamedTuple):
             raise ValueError(
                 f"randomness must be one of {', '.join(map(repr, _RANDOMNESS))}, got {short_repr(self.randomness)}"
             )
-        for name, flag in (("progress", self.progress), ("resume", self.resume), ("loop", self.loop)):
+        for name, flag in (
+            ("progress", self.progress),
+            ("resume", self.resume),
+            ("loop", self.loop),
+            ("checkpoint", self.checkpoint),
+        ):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} must be True or False, got {short_repr(flag)}")
         if self.progress and find_spec("tqdm") is None:

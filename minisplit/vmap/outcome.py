@@ -347,6 +347,10 @@ _HINTS = {
         "or from other operations, it may work; or give it a rule of your own with torch.library.custom_op and "
         "register_vmap"
     ),
+    ("don't yet support saved tensor hooks",): (
+        "func computes derivatives itself, and torch cannot compute those again in a backward pass: leave out "
+        "checkpoint=True (or what else keeps tensors by hooks)"
+    ),
     ("must override the setup_context staticmethod",): (
         "torch cannot map this torch.autograd.Function: run func on one sample after the other by loop=True, or "
         "give the function a setup_context and a rule vmap, or generate_vmap_rule = True"

@@ -86,6 +86,7 @@ def vmap(
     resume: bool = False,
     loop: bool = False,
     compile: bool | dict[str, Any] = False,
+    checkpoint: bool = False,
 ) -> MappedFunction: ...
 @overload
 def vmap(
@@ -102,6 +103,7 @@ def vmap(
     resume: bool = False,
     loop: bool = False,
     compile: bool | dict[str, Any] = False,
+    checkpoint: bool = False,
 ) -> Callable[[Callable[..., Any]], MappedFunction]: ...
 def vmap(
     func: Callable[..., Any] | None = None,
@@ -117,6 +119,7 @@ def vmap(
     resume: bool = False,
     loop: bool = False,
     compile: bool | dict[str, Any] = False,
+    checkpoint: bool = False,
 ) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
     """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
@@ -171,6 +174,9 @@ def vmap(
         of samples. A dict has options of `torch.compile`: `backend`, `mode`, `options`. It needs a C++ compiler.
         What cannot be compiled runs as it is, with a `PerformanceWarning` that says why; so does a function that
         draws random numbers.
+    checkpoint : bool, default False
+        Whether the backward pass computes each chunk again, rather than that the forward pass keeps what its
+        operations need for their gradients. So no more than that of one chunk is in memory at a time.
 
     Returns
     -------
@@ -240,6 +246,7 @@ def vmap(
         resume,
         loop,
         compile,
+        checkpoint,
     ).validate()
     return functools.partial(MappedFunction, options=options) if func is None else MappedFunction(func, options)
 
@@ -382,7 +389,7 @@ class MappedFunction:
                 if call.traced:
                     func = substitute(task.func, followed, moved) if followed else task.func
                     gradients = describe_gradients(call.arrays, call.unmapped, followed)
-                    task = replace(task, func=func, gradients=gradients)
+                    task = replace(task, func=func, gradients=gradients, checkpoint=self.options.checkpoint)
                     call.captured.extend(moved)  # they are watched too
             outcome, outcomes = self._run(task, call, inputs, entry, files, advance)
             outputs = outcome.outputs

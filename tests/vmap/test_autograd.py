@@ -382,3 +382,77 @@ def test_V29_outputs_that_autograd_needs_may_not_be_changed(comm: Comm, raises_a
     y += 1
     with raises_alike(RuntimeError, "modified by an inplace operation"):
         y.larray.sum().backward()
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+@pytest.mark.parametrize("owner", [None, 0])
+def test_gradients_of_chunks_that_are_computed_again(
+    comm: Comm, owner: int | None, chunk_size: int | None
+) -> None:
+    """Of first and second order, of inputs, captured tensors and keyword arguments; drawn numbers are the same."""
+    w, scale = values(3, 3).requires_grad_(), torch.tensor(0.7, dtype=torch.float64).requires_grad_()
+
+    def func(x: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(w @ x * torch.rand(3, dtype=x.dtype)).prod() * scale
+
+    found = []
+    for checkpoint in (False, True):
+        ms.random.seed(0)
+        x = ms.array(values(5, 3), split=0)
+        if owner is not None:
+            x = x.redistribute(all_on(owner, 5, comm))
+        x.requires_grad_()
+        mapped = ms.vmap(func, 0, "different", chunk_size=chunk_size, checkpoint=checkpoint)
+        total = mapped(x, scale=scale)[0].torch().sum()
+        leaves = [w, scale, x.larray]
+        first = torch.autograd.grad(total, leaves, create_graph=True)
+        second = torch.autograd.grad((first[0] ** 2).sum() + first[1], leaves)
+        found.append([total, *first, *second])
+    for kept, again in zip(*found, strict=True):
+        torch.testing.assert_close(again, kept)
+
+
+def test_V29_chunks_that_fail_when_they_are_computed_again(comm: Comm, raises_alike: Any) -> None:
+    is_forward = [True]
+
+    def func(x: torch.Tensor) -> torch.Tensor:
+        if not is_forward[0] and comm.rank == comm.size - 1:
+            raise ZeroDivisionError("spilled")
+        return x.exp()
+
+    x = ms.arange(2.0 * comm.size, split=0).requires_grad_()
+    (y,) = ms.vmap(func, chunk_size=1, checkpoint=True)(x)
+    is_forward[0] = False
+    with raises_alike(ZeroDivisionError, "failed while computing the gradients of a mapped function"):
+        y.sum().backward()
+
+
+def test_derivatives_in_a_function_cannot_be_computed_again(raises_alike: Any) -> None:
+    slope = torch.func.grad(lambda x: (x**3).sum())
+    x = ms.arange(4.0, split=0).requires_grad_()
+    with raises_alike(RuntimeError, match="leave out checkpoint=True"):
+        ms.vmap(slope, checkpoint=True)(x)
+    assert_close(ms.vmap(slope)(x)[0].detach(), 3 * torch.arange(4.0) ** 2)
+
+
+@pytest.mark.parametrize("place", ["around", "within"])
+def test_autocast(size: int, place: str) -> None:
+    w = values(3, 3).float().requires_grad_()
+
+    def func(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(w @ x)
+
+    def within(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return func(x)
+
+    whole = values(2, 3).float()  # on some ranks there are no samples
+    inner = within if place == "within" else func
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=place == "around"):
+        wanted = torch.vmap(inner)(whole)
+        (y,) = ms.vmap(inner)(ms.array(whole, split=0))
+    assert y.dtype is wanted.dtype is torch.bfloat16
+    assert_close(y.detach(), wanted.detach())
+    (expected,) = torch.autograd.grad(wanted.float().sum(), w)
+    (gradient,) = torch.autograd.grad(y.torch().float().sum(), w)
+    torch.testing.assert_close(gradient, expected, rtol=2e-2, atol=2e-2)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
@@ -52,6 +53,8 @@ class VmapTask:
     random: RandomSource | None = None
     # To what gradients flow back, "" for none.
     gradients: str = ""
+    # Whether a chunk is computed again in the backward pass, rather than that its intermediate results are kept.
+    checkpoint: bool = False
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples, at least one, of which the first is local number `start`.
@@ -202,9 +205,12 @@ def run(
 
 def _map(task: VmapTask, chunk: Tensors, samples: int, start: int, chunk_size: ChunkSize) -> Mapped:
     """Map the samples of one chunk, which the tuner of chunk sizes measures."""
-    if isinstance(chunk_size, Tuner):
-        return chunk_size.run(samples, partial(task.run, chunk, samples, start), chunk[0].device)
-    return task.run(chunk, samples, start)
+    run: Callable[[], Mapped] = partial(task.run, chunk, samples, start)
+    if task.checkpoint and task.gradients:
+        # Not the reentrant form, which `torch.autograd.grad` refuses. What is drawn depends on the samples alone,
+        # so that no state of a generator has to be kept.
+        run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+    return chunk_size.run(samples, run, chunk[0].device) if isinstance(chunk_size, Tuner) else run()
 
 
 def _chunks(
