@@ -16,7 +16,7 @@ import minisplit as ms  # noqa: E402
 project = "minisplit"
 author = "the minisplit developers"
 version = release = ms.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 highlight_language = "text"
@@ -37,6 +37,20 @@ default_role = "autolink"
 pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = f"minisplit {release}"
+html_logo = html_favicon = "_static/logo.svg"
+html_theme_options = {
+    "source_repository": "https://github.com/minisplit/minisplit/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+myst_html_meta = {
+    "description": "Arrays that are split over processes, and plain PyTorch functions of one sample mapped over them.",
+    "keywords": "PyTorch, vmap, MPI, torchrun, distributed arrays, per-sample gradients, Array API, Heat, DTensor",
+}
+# What is copied: the code, without the prompts and outputs of examples in docstrings.
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

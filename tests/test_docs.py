@@ -30,6 +30,7 @@ PAGES = {
     "files.md": 4,
     "gpus.md": 4,
     "gradients.md": 4,
+    "how-do-i.md": 4,
     "index.md": 4,
     "layouts.md": 4,
     "memory.md": 4,
@@ -236,3 +237,14 @@ def test_the_code_about_random_numbers_runs() -> None:
     with ms.random.fork():
         exec("\n".join(code), names)
     assert names["state"] == (7, 0, 2)
+
+
+def test_the_texts_of_troubleshooting_are_those_of_the_errors() -> None:
+    """What stands in the first column as code, up to what differs from case to case."""
+    sources = "\n".join(path.read_text() for path in (DOCS.parent / "minisplit").rglob("*.py"))
+    sources = re.sub(r'"\s*\n\s*[fr]*"', "", sources)  # strings that go on in the next line
+    cells = re.findall(r"^\| (`.*?) \| ", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(cells) > 25
+    for text in (text for cell in cells for text in re.findall(r"`([^`]+)`", cell)):
+        pieces = [piece.strip(" ,:;()") for piece in text.split("...")]
+        assert all(piece in sources for piece in pieces if len(piece) > 3), text
