@@ -496,8 +496,15 @@ class DNDarrayMethods(Casts):
         return operations.conj(self, out=out, where=where)
 
     def convolve(self, v: DNDarray, /, mode: str = "full") -> DNDarray:
-        """Return the convolution of two 1-d arrays. See `minisplit.convolve`."""
+        """Return the convolution of two arrays along their last axes. See `minisplit.convolve`."""
         return operations.convolve(self, v, mode)
+
+    def convolve2d(self, v: DNDarray, /, mode: str = "full") -> DNDarray:
+        """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+
+        See `minisplit.convolve2d`.
+        """
+        return operations.convolve2d(self, v, mode)
 
     def copysign(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
         """Give the numbers of one array the signs of those of another. See `minisplit.copysign`."""
@@ -991,6 +998,15 @@ class DNDarrayMethods(Casts):
         See `minisplit.kron`.
         """
         return operations.kron(self, x2)
+
+    def kurtosis(
+        self, axis: Axis = None, *, unbiased: bool = True, fisher: bool = True, keepdims: bool = False
+    ) -> DNDarray:
+        """Compute the kurtosis along axes: the fourth moment about the mean, in units of the deviation.
+
+        See `minisplit.kurtosis`.
+        """
+        return operations.kurtosis(self, axis, unbiased=unbiased, fisher=fisher, keepdims=keepdims)
 
     def lcm(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
         """Compute the least common multiple of two arrays, element by element. See `minisplit.lcm`."""
@@ -1680,6 +1696,13 @@ class DNDarrayMethods(Casts):
     def sinh_(self) -> Self:
         """Change the array to `sinh(self)`; its dtype and layout stay. See `minisplit.sinh`."""
         return operations.sinh(self, out=self)
+
+    def skew(self, axis: Axis = None, *, unbiased: bool = True, keepdims: bool = False) -> DNDarray:
+        """Compute the skewness along axes: the third moment about the mean, in units of the deviation.
+
+        See `minisplit.skew`.
+        """
+        return operations.skew(self, axis, unbiased=unbiased, keepdims=keepdims)
 
     def slogdet(self) -> tuple[DNDarray, DNDarray]:
         """Return the signs, and logarithms of the absolute values, of the determinants of square matrices.

@@ -302,8 +302,43 @@ NUMPY: dict[str, Call] = {
     "vsplit": lambda xp, a: list(xp.vsplit(a.x, [2])),
     "vstack": lambda xp, a: [xp.vstack([a.x, a.y]), xp.vstack([a.v, a.w])],
 }
+
+
+def _product_of_transforms(a: Any, v: Any) -> Any:
+    """The convolution of two matrices."""
+    shape = [n + m - 1 for n, m in zip(a.shape, v.shape, strict=True)]
+    return np.fft.irfft2(np.fft.rfft2(a, shape) * np.fft.rfft2(v, shape), shape)
+
+
+def _moment(x: Any, order: int, axis: int | None) -> Any:
+    """A moment about the mean, in units of the deviation."""
+    deviations = x - x.mean(axis, keepdims=True)
+    return (deviations**order).mean(axis) / (deviations**2).mean(axis) ** (order / 2)
+
+
+def _unbiased(kurtosis: Any, n: int) -> Any:
+    """The excess kurtosis of `n` numbers without the bias of a sample."""
+    return ((n**2 - 1) * kurtosis - 3 * (n - 1) ** 2) / ((n - 2) * (n - 3))
+
+
 # What has other names elsewhere: ours, and what NumPy has instead.
 RENAMED: dict[str, tuple[Call, Call]] = {
+    "convolve2d": (
+        lambda xp, a: [xp.convolve2d(a.x, a.m[:3, :2]), xp.convolve2d(a.x, a.m[:2], "valid")],
+        lambda xp, a: [_product_of_transforms(a.x, a.m[:3, :2]), _product_of_transforms(a.x, a.m[:2])[1:-1, 3:4]],
+    ),
+    "kurtosis": (
+        lambda xp, a: [xp.kurtosis(a.x, 0, unbiased=False), xp.kurtosis(a.x), xp.kurtosis(a.x, 1, fisher=False)],
+        lambda xp, a: [
+            _moment(a.x, 4, 0) - 3,
+            _unbiased(_moment(a.x, 4, None), 20),
+            _unbiased(_moment(a.x, 4, 1), 4) + 3,
+        ],
+    ),
+    "skew": (
+        lambda xp, a: [xp.skew(a.x, 0, unbiased=False, keepdims=True), xp.skew(a.x)],
+        lambda xp, a: [_moment(a.x, 3, 0)[None], _moment(a.x, 3, None) * math.sqrt(20 * 19) / 18],
+    ),
     "bucketize": (lambda xp, a: xp.bucketize(a.x, a.ordered), lambda xp, a: xp.searchsorted(a.ordered, a.x)),
     "linalg.matrix_exp": (
         lambda xp, a: xp.linalg.matrix_exp(a.spd * 0.1),
@@ -422,8 +457,8 @@ ELSEWHERE = {
     "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq", "fill_diagonal", "finfo",
     "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype",
     "linspace", "load", "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0",
-    "redistribute", "resplit", "result_type", "save", "save_checkpoint", "show", "tri", "vmap", "warn_above",
-    "zeros",
+    "redistribute", "resplit", "result_type", "save", "save_checkpoint", "set_printoptions", "show", "tri",
+    "vmap", "warn_above", "zeros",
 }  # fmt: skip
 
 
