@@ -358,6 +358,12 @@ RENAMED: dict[str, tuple[Call, Call]] = {
 # NumPy's arguments, by its names, which the standard has not.
 ARGUMENTS: dict[str, Call] = {
     "argsort, axis=None": lambda xp, a: xp.argsort(a.x, axis=None),
+    "means of integers": lambda xp, a: [
+        getattr(xp, name)(x, axis=axis)
+        for name in ("mean", "std", "var", "nanmean", "nanvar")
+        for x in (a.i, a.b)
+        for axis in (None, 0)
+    ],
     "choose, by name": lambda xp, a: xp.choose(a.j - 1, choices=[a.x, a.y, a.u, a.row]),
     "cross, axisa=": lambda xp, a: [
         xp.cross(a.x[:3], a.y[1:4], axisa=0, axisb=0, axisc=0),

@@ -29,6 +29,7 @@ from minisplit.ops.reductions.reduce import (
     check_ordered,
     plan_reduction,
     product,
+    with_fractions,
 )
 
 
@@ -57,7 +58,7 @@ def average(
     Raises
     ------
     TypeError
-        If `x` or `weights` is no DNDarray, an axis is no int, or, without weights, the dtype has no fractions.
+        If `x` or `weights` is no DNDarray, or an axis is no int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -246,7 +247,7 @@ def nanmean(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     dtype : torch.dtype, optional
-        The dtype of the result. By default that of `x`.
+        The dtype of the result. By default that of `x`, but float64 for bools and integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -261,7 +262,7 @@ def nanmean(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or `dtype` is one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -287,7 +288,7 @@ def nanmean(
     2.0
     """
     x = as_dndarray(x)
-    dtype = sanitize_dtype(dtype) or x.dtype
+    dtype = sanitize_dtype(dtype) or with_fractions(x.dtype)
     check_inexact(dtype, "nanmean")
     return into(masked_mean(sum, x, _counting(x, where), axis, dtype, keepdims), out)
 
@@ -458,7 +459,7 @@ def nanstd(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+        If `x` is no DNDarray, or an axis is no int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -587,7 +588,7 @@ def nanvar(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+        If `x` is no DNDarray, or an axis is no int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -609,7 +610,7 @@ def nanvar(
     1.0
     """
     x, correction = as_dndarray(x), merge_ddof(correction, ddof)
-    return into(masked_variance(sum, "nanvar", x, _counting(x, where), axis, correction, keepdims), out)
+    return into(masked_variance(sum, x, _counting(x, where), axis, correction, keepdims), out)
 
 
 def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:

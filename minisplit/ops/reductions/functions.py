@@ -22,7 +22,7 @@ from minisplit.ops.reductions.masked import (
     with_initial,
 )
 from minisplit.ops.reductions.moments import merge_ddof, variance
-from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce
+from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce, with_fractions
 
 
 def all(
@@ -254,7 +254,8 @@ def mean(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     dtype : torch.dtype, optional
-        The dtype of the result, to which `x` is cast first. By default that of `x`.
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
@@ -271,7 +272,7 @@ def mean(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, `dtype` no dtype, or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype, or one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -296,7 +297,7 @@ def mean(
     >>> ms.mean(ms.arange(6.0, split=0).reshape((2, 3)), axis=1).tolist()
     [1.0, 4.0]
     """
-    dtype = sanitize_dtype(dtype) or as_dndarray(x).dtype
+    dtype = sanitize_dtype(dtype) or with_fractions(as_dndarray(x).dtype)
     check_inexact(dtype, "mean")
     if where is not True:
         return into(masked_mean(sum, x, selected(x, where), axis, dtype, keepdims), out)
@@ -483,7 +484,7 @@ def std(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, the correction is no number, or or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or the correction is no number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -506,7 +507,7 @@ def std(
     """
     correction = merge_ddof(correction, ddof)
     if where is not True:
-        result = masked_variance(sum, "std", x, selected(x, where), axis, correction, keepdims)
+        result = masked_variance(sum, x, selected(x, where), axis, correction, keepdims)
         return into(sqrt(result), out)
     return into(variance("std", x, axis, correction, keepdims), out)
 
@@ -624,7 +625,7 @@ def var(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, the correction is no number, or or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or the correction is no number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -652,7 +653,7 @@ def var(
     """
     correction = merge_ddof(correction, ddof)
     if where is not True:
-        result = masked_variance(sum, "var", x, selected(x, where), axis, correction, keepdims)
+        result = masked_variance(sum, x, selected(x, where), axis, correction, keepdims)
         return into(result, out)
     return into(variance("var", x, axis, correction, keepdims), out)
 

@@ -1,4 +1,7 @@
-"""Skewness and kurtosis: the third and fourth moments of numbers about their mean, in units of their deviation."""
+"""Skewness and kurtosis: the third and fourth moments of numbers about their mean, in units of their deviation.
+
+Tested in tests/ops/test_all_operations.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from minisplit.ops.elementwise.arithmetic import divide, multiply, subtract
 from minisplit.ops.elementwise.exponentials import pow, square
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.functions import mean
-from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_inexact, plan_reduction
+from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, plan_reduction, with_fractions
 
 
 def skew(x: DNDarray, /, axis: Axis = None, *, unbiased: bool = True, keepdims: bool = False) -> DNDarray:
@@ -30,13 +33,14 @@ def skew(x: DNDarray, /, axis: Axis = None, *, unbiased: bool = True, keepdims: 
     Returns
     -------
     DNDarray
-        The skewness; NaN where all numbers are equal, or less than three are there to correct the bias. The shape of
-        `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+        The skewness; NaN where all numbers are equal, or less than three are there and the bias is corrected.
+        The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
+        replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions or is complex.
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -92,13 +96,14 @@ def kurtosis(
     Returns
     -------
     DNDarray
-        The kurtosis; NaN where all numbers are equal, or less than four are there to correct the bias. The shape of
-        `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+        The kurtosis; NaN where all numbers are equal, or less than four are there and the bias is corrected.
+        The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
+        replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions or is complex.
+        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -132,10 +137,9 @@ def kurtosis(
 
 def _deviations(x: DNDarray, axis: Axis, name: str) -> tuple[DNDarray, int, DNDarray, DNDarray]:
     """Return `x`, how many numbers are reduced to one, their variances, and the deviations, in a wide dtype."""
-    check_inexact(as_dndarray(x).dtype, name)
-    if x.dtype.is_complex:
+    if as_dndarray(x).dtype.is_complex:
         raise TypeError(f"{name} needs real numbers, got {x.dtype}; take abs() or real() first")
-    wide = astype(x, accumulation_dtype(x.dtype), copy=False)
+    wide = astype(x, accumulation_dtype(with_fractions(x.dtype)), copy=False)
     number = plan_reduction(x, axis, True)[1].count
     deviations = subtract(wide, mean(wide, axis, keepdims=True))
     return x, number, mean(square(deviations), axis, keepdims=True), deviations
@@ -145,4 +149,4 @@ def _finish(result: DNDarray, variance: DNDarray, x: DNDarray, axis: Axis, keepd
     """Return results in the dtype of `x` and the shape that is asked for. Local."""
     layout = plan_reduction(x, axis, keepdims)[1].result
     shard = where(variance > 0, result, nan).larray.reshape(layout.lshape(x.comm.rank))
-    return DNDarray(shard.to(x.dtype), layout, x.comm)
+    return DNDarray(shard.to(with_fractions(x.dtype)), layout, x.comm)

@@ -22,9 +22,9 @@ from minisplit.ops.elementwise.selection import where as choose
 from minisplit.ops.reductions.reduce import (
     Axis,
     accumulation_dtype,
-    check_inexact,
     plan_reduction,
     sum_dtype,
+    with_fractions,
 )
 
 Where = DNDarray | bool
@@ -84,13 +84,13 @@ def masked_mean(sum: Reduction, x: DNDarray, mask: DNDarray, axis: Axis, dtype: 
 
 
 def masked_variance(
-    sum: Reduction, name: str, x: DNDarray, mask: DNDarray, axis: Axis, correction: float, keepdims: bool
+    sum: Reduction, x: DNDarray, mask: DNDarray, axis: Axis, correction: float, keepdims: bool
 ) -> DNDarray:
     """Return the variances of the elements that a mask of the layout of `x` selects."""
     x, reduced = plan_reduction(x, axis, keepdims)
-    check_inexact(x.dtype, name)
-    dtype = x.dtype.to_real() if x.dtype.is_complex else x.dtype
-    numbers = masked(astype(x, accumulation_dtype(x.dtype), copy=False), mask, 0)
+    dtype = with_fractions(x.dtype)
+    numbers = masked(astype(x, accumulation_dtype(dtype), copy=False), mask, 0)
+    dtype = dtype.to_real() if dtype.is_complex else dtype
     # With the reduced axes, so that the mean broadcasts to the numbers.
     count = sum(mask, axis, keepdims=True)
     mean = divide(sum(numbers, axis, keepdims=True), count)
