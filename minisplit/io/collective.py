@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
@@ -39,6 +40,31 @@ def open_reader(
     check_regular(file)
     check_options(chosen.name, options, chosen.read_options)
     return chosen.open_reader(file, dataset, dtype, **options)
+
+
+class PartReader(Reader):
+    """A part of a dataset, of which each rank reads its own in turn."""
+
+    def __init__(self, reader: Reader, slices: Sequence[slice | None]) -> None:
+        if len(slices) > len(reader.shape):
+            raise ValueError(f"slices has {len(slices)} entries, but the array has shape {reader.shape}")
+        self._reader, self.path, self.version, self.dtype = reader, reader.path, reader.version, reader.dtype
+        self._starts, extents = [], []
+        for axis, extent in enumerate(reader.shape):
+            given = slices[axis] if axis < len(slices) else None
+            if not (given is None or (isinstance(given, slice) and given.step in {None, 1})):
+                raise ValueError(f"slices must be None or slices in steps of 1, got {short_repr(given)}")
+            start, stop, _ = (given or slice(None)).indices(extent)
+            self._starts.append(start)
+            extents.append(max(stop - start, 0))
+        self.shape = tuple(extents)
+
+    def read(self, box: Box) -> torch.Tensor:
+        pairs = zip(box, self._starts, strict=True)
+        return self._reader.read(tuple(slice(span.start + start, span.stop + start) for span, start in pairs))
+
+    def stored_bytes(self) -> int | None:
+        return self._reader.stored_bytes()
 
 
 def on_rank_0(comm: Communication, doing: str, compute: Callable[[], T]) -> T:
