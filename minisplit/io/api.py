@@ -23,7 +23,6 @@ from minisplit.core.storage import StoredArray
 from minisplit.io.append import append_rows, find_dataset
 from minisplit.io.atomic import atomic_replacement
 from minisplit.io.collective import (
-    PartReader,
     check_same_dataset,
     in_one_version,
     on_rank_0,
@@ -34,6 +33,7 @@ from minisplit.io.collective import (
 from minisplit.io.files import check_regular, clear_leftovers
 from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text, shown_path
 from minisplit.io.formats.registry import checked_format, format_of
+from minisplit.io.readers import PartReader
 
 
 def load(
@@ -57,7 +57,8 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
-        The file; for Zarr, and tables in Parquet, a folder.
+        The file; for Zarr, and tables in Parquet, a folder. A pattern such as "parts/*.npy" stands for several
+        files as one array: their rows, in the order of the files' names.
     dataset : str, optional
         The name of an array in a file that has several, or of a column, which makes an array of one axis. By
         default the only array there, or the whole table.
@@ -352,7 +353,8 @@ def open(
     Parameters
     ----------
     path : str or os.PathLike
-        The file; for Zarr, and tables in Parquet, a folder.
+        The file; for Zarr, and tables in Parquet, a folder. A pattern such as "parts/*.npy" stands for several
+        files as one array: their rows, in the order of the files' names.
     dataset : str, optional
         The name of the array in a file that has several. By default the only array there.
     split : int or None, default 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,13 +15,13 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.storage import Box, Reader
 from minisplit.io.chunks import blocks
 from minisplit.io.files import ReplacedError, check_regular, digest, open_pinned, size_and_time
 from minisplit.io.formats.base import Format, StrPath, Target, Writer, check_options, path_text
 from minisplit.io.formats.registry import checked_format
+from minisplit.io.readers import JoinedReader, files_of, join
 
 T = TypeVar("T")
 # Bytes that are converted to another dtype, or moved to another device, at once: more memory than that is not
@@ -34,37 +34,15 @@ _TRIES, _PAUSE = 5, 0.05
 def open_reader(
     path: StrPath, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
 ) -> Reader:
-    """Open a dataset in a file whose format its name or `format` tells. Local."""
+    """Open a dataset in a file whose format its name or `format` tells, or in several of a pattern. Local."""
     file = path_text(path)
+    files = files_of(file)
+    if files is not None:
+        return join(file, files, lambda each: open_reader(each, dataset, format, dtype, options))
     chosen = checked_format(file, dataset, format)
     check_regular(file)
     check_options(chosen.name, options, chosen.read_options)
     return chosen.open_reader(file, dataset, dtype, **options)
-
-
-class PartReader(Reader):
-    """A part of a dataset, of which each rank reads its own in turn."""
-
-    def __init__(self, reader: Reader, slices: Sequence[slice | None]) -> None:
-        if len(slices) > len(reader.shape):
-            raise ValueError(f"slices has {len(slices)} entries, but the array has shape {reader.shape}")
-        self._reader, self.path, self.version, self.dtype = reader, reader.path, reader.version, reader.dtype
-        self._starts, extents = [], []
-        for axis, extent in enumerate(reader.shape):
-            given = slices[axis] if axis < len(slices) else None
-            if not (given is None or (isinstance(given, slice) and given.step in {None, 1})):
-                raise ValueError(f"slices must be None or slices in steps of 1, got {short_repr(given)}")
-            start, stop, _ = (given or slice(None)).indices(extent)
-            self._starts.append(start)
-            extents.append(max(stop - start, 0))
-        self.shape = tuple(extents)
-
-    def read(self, box: Box) -> torch.Tensor:
-        pairs = zip(box, self._starts, strict=True)
-        return self._reader.read(tuple(slice(span.start + start, span.stop + start) for span, start in pairs))
-
-    def stored_bytes(self) -> int | None:
-        return self._reader.stored_bytes()
 
 
 def on_rank_0(comm: Communication, doing: str, compute: Callable[[], T]) -> T:
@@ -132,6 +110,7 @@ def _are_copies(comm: Communication, path: str, version: str, content: str) -> b
 def check_same_dataset(comm: Communication, reader: Reader, *, copies: bool = True) -> None:
     """Raise ReplacedError on all ranks unless they have opened the same array, in one version. Collective."""
     description = reader.description()
+    copies = copies and not isinstance(reader, JoinedReader)
     # By the order in which elements lie in the file the ranks choose what each reads: if it differs, they would
     # send messages that do not fit together.
     layouts = [reader.read_layout(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]

@@ -87,22 +87,6 @@ def test_the_libraries_and_minisplit_read_each_other_s_files(x, library):
         assert theirs.tolist() == x.tensor.tolist()
 
 
-@pytest.mark.parametrize("suffix", ["npy", "h5", "csv"])
-def test_a_part_of_a_file_is_loaded(comm, folder, raises_alike, suffix):
-    whole = torch.arange(77.0, dtype=torch.float64).reshape(11, 7)
-    path = folder / f"x.{suffix}"
-    ms.save(ms.array(whole, split=0), path)
-    for split in (None, 0, 1):
-        for slices in ([slice(2, 9)], (None, slice(-3, None)), (slice(1, 30), slice(0, 2)), (slice(5, 5),)):
-            x = ms.load(path, split=split, slices=slices)
-            assert x.split == split
-            assert_equal(x, whole[tuple(each or slice(None) for each in slices)])
-    with raises_alike(ValueError, match=r"must be None or slices in steps of 1, got slice\(0, 5, 2\)"):
-        ms.load(path, slices=[slice(0, 5, 2)])
-    with raises_alike(ValueError, match=r"slices has 3 entries, but the array has shape \(11, 7\)"):
-        ms.load(path, slices=[None] * 3)
-
-
 @pytest.mark.parametrize("suffix", ["h5", "zarr", "safetensors"])
 def test_a_dataset_is_added_and_replaced(folder, suffix):
     path = folder / f"x.{suffix}"
