@@ -317,12 +317,12 @@ class DNDarrayMethods(Casts):
         """Return the indices of the elements other than zero, a row for each. See `minisplit.argwhere`."""
         return operations.argwhere(self)
 
-    def array_equal(self, x2: DNDarray, /) -> bool:
+    def array_equal(self, x2: DNDarray, /, equal_nan: bool = False) -> bool:
         """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
 
         See `minisplit.array_equal`.
         """
-        return operations.array_equal(self, x2)
+        return operations.array_equal(self, x2, equal_nan)
 
     def array_split(
         self, indices_or_sections: int | Sequence[int], axis: int = 0, **others: Unpack[TorchNames]
@@ -1595,6 +1595,7 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
@@ -1603,7 +1604,7 @@ class DNDarrayMethods(Casts):
         if others:
             axis, keepdims = _read("nanstd", others, axis=axis, keepdims=keepdims)
         return operations.nanstd(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def nansum(
@@ -1629,6 +1630,7 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
@@ -1637,7 +1639,7 @@ class DNDarrayMethods(Casts):
         if others:
             axis, keepdims = _read("nanvar", others, axis=axis, keepdims=keepdims)
         return operations.nanvar(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def ne(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -2017,6 +2019,7 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
@@ -2025,7 +2028,7 @@ class DNDarrayMethods(Casts):
         if others:
             axis, keepdims = _read("std", others, axis=axis, keepdims=keepdims)
         return operations.std(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def sub(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -2272,6 +2275,7 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
@@ -2280,7 +2284,7 @@ class DNDarrayMethods(Casts):
         if others:
             axis, keepdims = _read("var", others, axis=axis, keepdims=keepdims)
         return operations.var(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def vdot(self, x2: DNDarray, /) -> DNDarray:

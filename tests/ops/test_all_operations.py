@@ -400,6 +400,12 @@ ARGUMENTS: dict[str, Call] = {
         xp.sum(a.x, axis=0, keepdims=1),
         xp.std(a.x, ddof=1),
         xp.std(a.x, correction=1),
+        xp.var(a.i, 0, dtype=xp.float64),
+        xp.nanstd(a.n, axis=1, dtype=xp.float64),
+        xp.concatenate([a.x, a.i], dtype=xp.float32),
+        xp.stack([a.i, a.j], dtype=xp.float64),
+        xp.array_equal(a.n, a.n, equal_nan=True),
+        xp.array_equal(a.n, a.n),
     ],
 }
 

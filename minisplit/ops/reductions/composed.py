@@ -13,12 +13,20 @@ from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import into
 from minisplit.ops.elementwise.arithmetic import add, divide, multiply, subtract
-from minisplit.ops.elementwise.comparison import equal, isclose, logical_and, logical_not
+from minisplit.ops.elementwise.comparison import equal, isclose, logical_and, logical_not, logical_or
 from minisplit.ops.elementwise.exponentials import exp, log, sqrt
 from minisplit.ops.elementwise.floating import isfinite, isnan
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.functions import all, any, max, mean, min, prod_over, sum
-from minisplit.ops.reductions.masked import Where, masked, masked_mean, masked_variance, selected, with_initial
+from minisplit.ops.reductions.masked import (
+    Where,
+    in_dtype,
+    masked,
+    masked_mean,
+    masked_variance,
+    selected,
+    with_initial,
+)
 from minisplit.ops.reductions.moments import merge_ddof
 from minisplit.ops.reductions.reduce import (
     Axis,
@@ -428,6 +436,7 @@ def nanstd(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -445,6 +454,9 @@ def nanstd(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -479,7 +491,7 @@ def nanstd(
     >>> ms.nanstd(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    variance = nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof, where=where)
+    variance = nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, where=where)
     return sqrt(variance, out=out)
 
 
@@ -557,6 +569,7 @@ def nanvar(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -574,6 +587,9 @@ def nanvar(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -609,7 +625,7 @@ def nanvar(
     >>> ms.nanvar(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    x, correction = as_dndarray(x), merge_ddof(correction, ddof)
+    x, correction = in_dtype(x, dtype), merge_ddof(correction, ddof)
     return into(masked_variance(sum, x, _counting(x, where), axis, correction, keepdims), out)
 
 
@@ -739,18 +755,20 @@ def allclose(
     return bool(all(isclose(x1, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)))
 
 
-def array_equal(x1: DNDarray, x2: DNDarray, /) -> bool:
+def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
     """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
 
     Parameters
     ----------
     x1, x2 : DNDarray
         The arrays to compare. Any shape, split and counts.
+    equal_nan : bool, default False
+        Whether NaN equals NaN.
 
     Returns
     -------
     bool
-        Whether they are equal. The same on every rank. NaN equals nothing.
+        Whether they are equal. The same on every rank.
 
     Raises
     ------
@@ -773,4 +791,7 @@ def array_equal(x1: DNDarray, x2: DNDarray, /) -> bool:
     as_dndarray(x1, "x1")
     as_dndarray(x2, "x2")
     # The shapes first: those that broadcast are not equal for it.
-    return x1.shape == x2.shape and bool(all(equal(x1, x2)))
+    if x1.shape != x2.shape:
+        return False
+    is_equal = equal(x1, x2)
+    return bool(all(logical_or(is_equal, logical_and(isnan(x1), isnan(x2))) if equal_nan else is_equal))

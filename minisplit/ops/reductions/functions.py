@@ -15,6 +15,7 @@ from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.masked import (
     Where,
     check_initial,
+    in_dtype,
     masked,
     masked_mean,
     masked_variance,
@@ -453,6 +454,7 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -470,6 +472,9 @@ def std(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -505,7 +510,7 @@ def std(
     >>> ms.std(ms.array([1.0, 3.0], split=0)).item()
     1.0
     """
-    correction = merge_ddof(correction, ddof)
+    x, correction = in_dtype(x, dtype), merge_ddof(correction, ddof)
     if where is not True:
         result = masked_variance(sum, x, selected(x, where), axis, correction, keepdims)
         return into(sqrt(result), out)
@@ -593,6 +598,7 @@ def var(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -610,6 +616,9 @@ def var(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -651,7 +660,7 @@ def var(
     >>> ms.var(ms.array([1.0, 3.0], split=0)).item(), ms.var(ms.array([1.0, 3.0], split=0), correction=1).item()
     (1.0, 2.0)
     """
-    correction = merge_ddof(correction, ddof)
+    x, correction = in_dtype(x, dtype), merge_ddof(correction, ddof)
     if where is not True:
         result = masked_variance(sum, x, selected(x, where), axis, correction, keepdims)
         return into(result, out)

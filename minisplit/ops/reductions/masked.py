@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.pytorch.dtypes import as_element, sanitize_dtype
+from minisplit.core.pytorch.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.alignment import align_in_place
 from minisplit.ops.elementwise.apply import as_mask, check_one_communicator, operand_shard
@@ -22,6 +22,7 @@ from minisplit.ops.elementwise.selection import where as choose
 from minisplit.ops.reductions.reduce import (
     Axis,
     accumulation_dtype,
+    check_inexact,
     plan_reduction,
     sum_dtype,
     with_fractions,
@@ -30,6 +31,15 @@ from minisplit.ops.reductions.reduce import (
 Where = DNDarray | bool
 Reduction = Callable[..., DNDarray]
 Combination = Callable[..., DNDarray]
+
+
+def in_dtype(x: DNDarray, dtype: Dtype) -> DNDarray:
+    """Return `x` cast to a dtype that has fractions, or as it is for None. TypeError for another one. Local."""
+    wanted = sanitize_dtype(dtype)
+    if wanted is None:
+        return as_dndarray(x)
+    check_inexact(wanted, "a variance")
+    return astype(x, wanted, copy=False)
 
 
 def masked(x: DNDarray, where: Where, value: complex) -> DNDarray:
