@@ -57,7 +57,7 @@ HEAD = '''"""The methods of arrays that are functions of minisplit: made by `doc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from minisplit.core.pytorch.dtypes import Dtype
 
@@ -68,6 +68,25 @@ if TYPE_CHECKING:
 
 # `minisplit.ops`, once the package is imported. See `minisplit.core.array.bind_operations`.
 operations: Any = None
+
+
+class TorchNames(TypedDict, total=False):
+    """torch's names of `axis` and `keepdims`, which methods take as well."""
+
+    dim: Any
+    dims: Any
+    keepdim: bool
+
+
+def _read(name: str, others: Any, **own: Any) -> Any:
+    """Return `axis`, and `keepdims` if the method has it, where torch's names may have been given for them."""
+    found = dict(own)
+    for key, value in others.items():
+        ours = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}.get(key)
+        if ours not in found:
+            raise TypeError(f"{name}() has no argument {key!r}; see help(x.{name}): {', '.join(own)} ...")
+        found[ours] = tuple(value) if isinstance(value, list) else value
+    return tuple(found.values()) if len(found) > 1 else found["axis"]
 
 
 class Casts:
@@ -160,11 +179,17 @@ def method(name: str, target: str, function: Callable[..., Any], changed: str, s
     parameters = [inspect.Parameter("self", self_kind), *own]
     shown = ", ".join(_declarations(parameters))
     passed = ", ".join(["self", *map(_passed, own), *([changed] if changed else [])])
+    body, names = "", [each.name for each in own]
+    if "axis" in names and not any(each.kind is each.VAR_KEYWORD for each in own):
+        shown += ", **others: Unpack[TorchNames]"
+        targets = ["axis", *(["keepdims"] if "keepdims" in names else [])]
+        given = ", ".join(f"{each}={each}" for each in targets)
+        body = f"        if others:\n            {', '.join(targets)} = _read({name!r}, others, {given})\n"
     returns = "Self" if changed else _type(str(signature.return_annotation))
     return (
         f"\n    def {name}({shown}) -> {returns}:\n"
         f'        """{_summary(summary, target)}"""\n'
-        f"        return operations.{target}({passed})\n"
+        f"{body}        return operations.{target}({passed})\n"
     )
 
 

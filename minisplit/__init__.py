@@ -71,9 +71,10 @@ __all__ = [
 __all__ += ops.__all__
 
 _public = (
-    sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _MappedFunction,
+    sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _DNDarrayMethods,
+    _MappedFunction,
 )  # fmt: skip
-break_graphs((*_public, _DNDarrayMethods))
+break_graphs(_public)
 compare_calls(_public)
 del _DNDarrayMethods, _MappedFunction, _public, break_graphs, compare_calls, sys
 

@@ -969,6 +969,10 @@ class DNDarray(array_methods.DNDarrayMethods):
         """Return `self % other`. See `minisplit.remainder`."""
         return _ops.remainder(self, other) if self._answers(other) else NotImplemented
 
+    def __divmod__(self, other: Operand) -> tuple[DNDarray, DNDarray]:
+        """Return `self // other` and `self % other`. See `minisplit.divmod`."""
+        return _ops.divmod(self, other) if self._answers(other) else NotImplemented
+
     def __pow__(self, other: Operand) -> DNDarray:
         """Return `self ** other`. See `minisplit.pow`."""
         return _ops.pow(self, other) if self._answers(other) else NotImplemented
@@ -1016,6 +1020,10 @@ class DNDarray(array_methods.DNDarrayMethods):
     def __rmod__(self, other: Operand) -> DNDarray:
         """Return `other % self`. See `minisplit.remainder`."""
         return _ops.remainder(other, self) if self._answers(other) else NotImplemented
+
+    def __rdivmod__(self, other: Operand) -> tuple[DNDarray, DNDarray]:
+        """Return `other // self` and `other % self`. See `minisplit.divmod`."""
+        return _ops.divmod(other, self) if self._answers(other) else NotImplemented
 
     def __rpow__(self, other: Operand) -> DNDarray:
         """Return `other ** self`. See `minisplit.pow`."""

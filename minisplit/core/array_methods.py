@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from minisplit.core.pytorch.dtypes import Dtype
 
@@ -17,6 +17,25 @@ if TYPE_CHECKING:
 
 # `minisplit.ops`, once the package is imported. See `minisplit.core.array.bind_operations`.
 operations: Any = None
+
+
+class TorchNames(TypedDict, total=False):
+    """torch's names of `axis` and `keepdims`, which methods take as well."""
+
+    dim: Any
+    dims: Any
+    keepdim: bool
+
+
+def _read(name: str, others: Any, **own: Any) -> Any:
+    """Return `axis`, and `keepdims` if the method has it, where torch's names may have been given for them."""
+    found = dict(own)
+    for key, value in others.items():
+        ours = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}.get(key)
+        if ours not in found:
+            raise TypeError(f"{name}() has no argument {key!r}; see help(x.{name}): {', '.join(own)} ...")
+        found[ours] = tuple(value) if isinstance(value, list) else value
+    return tuple(found.values()) if len(found) > 1 else found["axis"]
 
 
 class Casts:
@@ -125,8 +144,11 @@ class DNDarrayMethods(Casts):
         keepdims: bool = False,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return whether all elements along axes are other than zero. See `minisplit.all`."""
+        if others:
+            axis, keepdims = _read("all", others, axis=axis, keepdims=keepdims)
         return operations.all(self, axis, keepdims=keepdims, out=out, where=where)
 
     def allclose(
@@ -143,8 +165,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the greatest element along axes. See `minisplit.max`."""
+        if others:
+            axis, keepdims = _read("amax", others, axis=axis, keepdims=keepdims)
         return operations.max(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def amin(
@@ -155,8 +180,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the least element along axes. See `minisplit.min`."""
+        if others:
+            axis, keepdims = _read("amin", others, axis=axis, keepdims=keepdims)
         return operations.min(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def angle(self, deg: bool = False) -> DNDarray:
@@ -173,12 +201,17 @@ class DNDarrayMethods(Casts):
         keepdims: bool = False,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return whether an element along axes is other than zero. See `minisplit.any`."""
+        if others:
+            axis, keepdims = _read("any", others, axis=axis, keepdims=keepdims)
         return operations.any(self, axis, keepdims=keepdims, out=out, where=where)
 
-    def append(self, values: DNDarray, axis: int | None = None) -> DNDarray:
+    def append(self, values: DNDarray, axis: int | None = None, **others: Unpack[TorchNames]) -> DNDarray:
         """Join two arrays along an axis, or their elements. See `minisplit.append`."""
+        if others:
+            axis = _read("append", others, axis=axis)
         return operations.append(self, values, axis)
 
     def arccos(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -237,36 +270,66 @@ class DNDarrayMethods(Casts):
         """Change the array to `atanh(self)`; its dtype and layout stay. See `minisplit.atanh`."""
         return operations.atanh(self, out=self)
 
-    def argmax(self, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
+    def argmax(
+        self,
+        axis: int | None = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Return the index of the greatest element along an axis, or in the whole array.
 
         See `minisplit.argmax`.
         """
+        if others:
+            axis, keepdims = _read("argmax", others, axis=axis, keepdims=keepdims)
         return operations.argmax(self, axis, keepdims=keepdims, out=out)
 
-    def argmin(self, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
+    def argmin(
+        self,
+        axis: int | None = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Return the index of the least element along an axis, or in the whole array. See `minisplit.argmin`."""
+        if others:
+            axis, keepdims = _read("argmin", others, axis=axis, keepdims=keepdims)
         return operations.argmin(self, axis, keepdims=keepdims, out=out)
 
     def argsort(
-        self, axis: int | None = -1, *, descending: bool = False, stable: bool = True, kind: str | None = None
+        self,
+        axis: int | None = -1,
+        *,
+        descending: bool = False,
+        stable: bool = True,
+        kind: str | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the indices that sort the elements along an axis. See `minisplit.argsort`."""
+        if others:
+            axis = _read("argsort", others, axis=axis)
         return operations.argsort(self, axis, descending=descending, stable=stable, kind=kind)
 
     def argwhere(self) -> DNDarray:
         """Return the indices of the elements other than zero, a row for each. See `minisplit.argwhere`."""
         return operations.argwhere(self)
 
-    def array_equal(self, x2: DNDarray, /) -> bool:
+    def array_equal(self, x2: DNDarray, /, equal_nan: bool = False) -> bool:
         """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
 
         See `minisplit.array_equal`.
         """
-        return operations.array_equal(self, x2)
+        return operations.array_equal(self, x2, equal_nan)
 
-    def array_split(self, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[DNDarray]:
+    def array_split(
+        self, indices_or_sections: int | Sequence[int], axis: int = 0, **others: Unpack[TorchNames]
+    ) -> list[DNDarray]:
         """Divide `x` along an axis into parts, which need not be equal. See `minisplit.array_split`."""
+        if others:
+            axis = _read("array_split", others, axis=axis)
         return operations.array_split(self, indices_or_sections, axis)
 
     def asin(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -324,8 +387,17 @@ class DNDarrayMethods(Casts):
         """Return `x` with axes of extent 1 up to three dimensions. See `minisplit.atleast_3d`."""
         return operations.atleast_3d(self)
 
-    def average(self, axis: Axis = None, *, weights: DNDarray | None = None, keepdims: bool = False) -> DNDarray:
+    def average(
+        self,
+        axis: Axis = None,
+        *,
+        weights: DNDarray | None = None,
+        keepdims: bool = False,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Compute the weighted mean along axes. See `minisplit.average`."""
+        if others:
+            axis, keepdims = _read("average", others, axis=axis, keepdims=keepdims)
         return operations.average(self, axis, weights=weights, keepdims=keepdims)
 
     def bincount(self, weights: DNDarray | None = None, minlength: int = 0) -> DNDarray:
@@ -496,8 +568,15 @@ class DNDarrayMethods(Casts):
         return operations.conj(self, out=out, where=where)
 
     def convolve(self, v: DNDarray, /, mode: str = "full") -> DNDarray:
-        """Return the convolution of two 1-d arrays. See `minisplit.convolve`."""
+        """Return the convolution of two arrays along their last axes. See `minisplit.convolve`."""
         return operations.convolve(self, v, mode)
+
+    def convolve2d(self, v: DNDarray, /, mode: str = "full") -> DNDarray:
+        """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+
+        See `minisplit.convolve2d`.
+        """
+        return operations.convolve2d(self, v, mode)
 
     def copysign(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
         """Give the numbers of one array the signs of those of another. See `minisplit.copysign`."""
@@ -534,8 +613,12 @@ class DNDarrayMethods(Casts):
         """Change the array to `cosh(self)`; its dtype and layout stay. See `minisplit.cosh`."""
         return operations.cosh(self, out=self)
 
-    def count_nonzero(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    def count_nonzero(
+        self, axis: Axis = None, *, keepdims: bool = False, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Count the elements along axes that are other than zero. See `minisplit.count_nonzero`."""
+        if others:
+            axis, keepdims = _read("count_nonzero", others, axis=axis, keepdims=keepdims)
         return operations.count_nonzero(self, axis, keepdims=keepdims)
 
     def cov(
@@ -551,23 +634,50 @@ class DNDarrayMethods(Casts):
         return operations.cov(self, y, rowvar, bias, ddof, fweights, aweights)
 
     def cross(
-        self, x2: DNDarray, /, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+        self,
+        x2: DNDarray,
+        /,
+        axisa: int = -1,
+        axisb: int = -1,
+        axisc: int = -1,
+        axis: int = -1,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the cross products of vectors of length 3. See `minisplit.cross`."""
+        if others:
+            axis = _read("cross", others, axis=axis)
         return operations.cross(self, x2, axisa, axisb, axisc, axis)
 
-    def cumprod(self, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None) -> DNDarray:
+    def cumprod(
+        self,
+        axis: int | None = None,
+        *,
+        dtype: Dtype = None,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Compute the running products along an axis, or of all elements in row-major order.
 
         See `minisplit.cumprod`.
         """
+        if others:
+            axis = _read("cumprod", others, axis=axis)
         return operations.cumprod(self, axis, dtype=dtype, out=out)
 
-    def cumsum(self, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None) -> DNDarray:
+    def cumsum(
+        self,
+        axis: int | None = None,
+        *,
+        dtype: Dtype = None,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Compute the running sums along an axis, or of all elements in row-major order.
 
         See `minisplit.cumsum`.
         """
+        if others:
+            axis = _read("cumsum", others, axis=axis)
         return operations.cumsum(self, axis, dtype=dtype, out=out)
 
     def cumulative_prod(
@@ -577,8 +687,11 @@ class DNDarrayMethods(Casts):
         dtype: Dtype = None,
         include_initial: bool = False,
         out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the running products along an axis. See `minisplit.cumulative_prod`."""
+        if others:
+            axis = _read("cumulative_prod", others, axis=axis)
         return operations.cumulative_prod(self, axis, dtype=dtype, include_initial=include_initial, out=out)
 
     def cumulative_sum(
@@ -588,8 +701,11 @@ class DNDarrayMethods(Casts):
         dtype: Dtype = None,
         include_initial: bool = False,
         out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the running sums along an axis. See `minisplit.cumulative_sum`."""
+        if others:
+            axis = _read("cumulative_sum", others, axis=axis)
         return operations.cumulative_sum(self, axis, dtype=dtype, include_initial=include_initial, out=out)
 
     def deg2rad(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -621,8 +737,11 @@ class DNDarrayMethods(Casts):
         axis: int = -1,
         prepend: DNDarray | complex | None = None,
         append: DNDarray | complex | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the differences of neighbours along an axis. See `minisplit.diff`."""
+        if others:
+            axis = _read("diff", others, axis=axis)
         return operations.diff(self, n, axis, prepend, append)
 
     def digitize(self, bins: Any, right: bool = False) -> DNDarray:
@@ -693,8 +812,10 @@ class DNDarrayMethods(Casts):
         """Change the array to `exp2(self)`; its dtype and layout stay. See `minisplit.exp2`."""
         return operations.exp2(self, out=self)
 
-    def expand_dims(self, axis: int | Sequence[int] = 0) -> DNDarray:
+    def expand_dims(self, axis: int | Sequence[int] = 0, **others: Unpack[TorchNames]) -> DNDarray:
         """Return `x` with axes of extent 1 more. See `minisplit.expand_dims`."""
+        if others:
+            axis = _read("expand_dims", others, axis=axis)
         return operations.expand_dims(self, axis)
 
     def expm1(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -742,8 +863,10 @@ class DNDarrayMethods(Casts):
         """
         return operations.flatten(self)
 
-    def flip(self, axis: int | Sequence[int] | None = None) -> DNDarray:
+    def flip(self, axis: int | Sequence[int] | None = None, **others: Unpack[TorchNames]) -> DNDarray:
         """Return `x` with its elements in reverse order along axes. See `minisplit.flip`."""
+        if others:
+            axis = _read("flip", others, axis=axis)
         return operations.flip(self, axis)
 
     def fliplr(self) -> DNDarray:
@@ -826,12 +949,18 @@ class DNDarrayMethods(Casts):
         return operations.outer(self, x2, out=out)
 
     def gradient(
-        self, *varargs: Any, axis: int | tuple[int, ...] | None = None, edge_order: int = 1
+        self,
+        *varargs: Any,
+        axis: int | tuple[int, ...] | None = None,
+        edge_order: int = 1,
+        **others: Unpack[TorchNames],
     ) -> DNDarray | tuple[DNDarray, ...]:
         """Return the slopes of `f` along axes, by differences of neighbours. It is `numpy.gradient`.
 
         See `minisplit.gradient`.
         """
+        if others:
+            axis = _read("gradient", others, axis=axis)
         return operations.gradient(self, *varargs, axis=axis, edge_order=edge_order)
 
     def greater(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -992,6 +1121,23 @@ class DNDarrayMethods(Casts):
         """
         return operations.kron(self, x2)
 
+    def kurtosis(
+        self,
+        axis: Axis = None,
+        *,
+        unbiased: bool = True,
+        fisher: bool = True,
+        keepdims: bool = False,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
+        """Compute the kurtosis along axes: the fourth moment about the mean, in units of the deviation.
+
+        See `minisplit.kurtosis`.
+        """
+        if others:
+            axis, keepdims = _read("kurtosis", others, axis=axis, keepdims=keepdims)
+        return operations.kurtosis(self, axis, unbiased=unbiased, fisher=fisher, keepdims=keepdims)
+
     def lcm(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
         """Compute the least common multiple of two arrays, element by element. See `minisplit.lcm`."""
         return operations.lcm(self, x2, out=out, where=where)
@@ -1117,8 +1263,10 @@ class DNDarrayMethods(Casts):
         """Change the array to `logical_xor(self, x2)`; its dtype and layout stay. See `minisplit.logical_xor`."""
         return operations.logical_xor(self, x2, out=self)
 
-    def logsumexp(self, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    def logsumexp(self, axis: Axis = None, *, keepdims: bool = False, **others: Unpack[TorchNames]) -> DNDarray:
         """Compute the logarithm of the sum of exponentials along axes. See `minisplit.logsumexp`."""
+        if others:
+            axis, keepdims = _read("logsumexp", others, axis=axis, keepdims=keepdims)
         return operations.logsumexp(self, axis, keepdims=keepdims)
 
     def lt(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1153,8 +1301,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the greatest element along axes. See `minisplit.max`."""
+        if others:
+            axis, keepdims = _read("max", others, axis=axis, keepdims=keepdims)
         return operations.max(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def maximum(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1173,12 +1324,24 @@ class DNDarrayMethods(Casts):
         keepdims: bool = False,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the mean along axes. See `minisplit.mean`."""
+        if others:
+            axis, keepdims = _read("mean", others, axis=axis, keepdims=keepdims)
         return operations.mean(self, axis, dtype=dtype, keepdims=keepdims, out=out, where=where)
 
-    def median(self, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
+    def median(
+        self,
+        axis: Axis = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Return the median along axes. See `minisplit.median`."""
+        if others:
+            axis, keepdims = _read("median", others, axis=axis, keepdims=keepdims)
         return operations.median(self, axis, keepdims=keepdims, out=out)
 
     def min(
@@ -1189,8 +1352,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the least element along axes. See `minisplit.min`."""
+        if others:
+            axis, keepdims = _read("min", others, axis=axis, keepdims=keepdims)
         return operations.min(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def minimum(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1253,35 +1419,67 @@ class DNDarrayMethods(Casts):
         return operations.nan_to_num(self, nan, posinf, neginf)
 
     def nanargmax(
-        self, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None
+        self,
+        axis: int | None = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the index of the greatest element along an axis that is not NaN, or in the whole array.
 
         See `minisplit.nanargmax`.
         """
+        if others:
+            axis, keepdims = _read("nanargmax", others, axis=axis, keepdims=keepdims)
         return operations.nanargmax(self, axis, keepdims=keepdims, out=out)
 
     def nanargmin(
-        self, axis: int | None = None, *, keepdims: bool = False, out: DNDarray | None = None
+        self,
+        axis: int | None = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the index of the least element along an axis that is not NaN, or in the whole array.
 
         See `minisplit.nanargmin`.
         """
+        if others:
+            axis, keepdims = _read("nanargmin", others, axis=axis, keepdims=keepdims)
         return operations.nanargmin(self, axis, keepdims=keepdims, out=out)
 
-    def nancumprod(self, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None) -> DNDarray:
+    def nancumprod(
+        self,
+        axis: int | None = None,
+        *,
+        dtype: Dtype = None,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Compute the running products along an axis, or of all elements, of what is not NaN.
 
         See `minisplit.nancumprod`.
         """
+        if others:
+            axis = _read("nancumprod", others, axis=axis)
         return operations.nancumprod(self, axis, dtype=dtype, out=out)
 
-    def nancumsum(self, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None) -> DNDarray:
+    def nancumsum(
+        self,
+        axis: int | None = None,
+        *,
+        dtype: Dtype = None,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Compute the running sums along an axis, or of all elements, of what is not NaN.
 
         See `minisplit.nancumsum`.
         """
+        if others:
+            axis = _read("nancumsum", others, axis=axis)
         return operations.nancumsum(self, axis, dtype=dtype, out=out)
 
     def nanmax(
@@ -1292,8 +1490,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the greatest element along axes that is not NaN. See `minisplit.nanmax`."""
+        if others:
+            axis, keepdims = _read("nanmax", others, axis=axis, keepdims=keepdims)
         return operations.nanmax(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def nanmean(
@@ -1304,12 +1505,24 @@ class DNDarrayMethods(Casts):
         dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the mean along axes of what is not NaN. See `minisplit.nanmean`."""
+        if others:
+            axis, keepdims = _read("nanmean", others, axis=axis, keepdims=keepdims)
         return operations.nanmean(self, axis, keepdims=keepdims, dtype=dtype, out=out, where=where)
 
-    def nanmedian(self, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
+    def nanmedian(
+        self,
+        axis: Axis = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Return the median of the elements that are not NaN along axes. See `minisplit.nanmedian`."""
+        if others:
+            axis, keepdims = _read("nanmedian", others, axis=axis, keepdims=keepdims)
         return operations.nanmedian(self, axis, keepdims=keepdims, out=out)
 
     def nanmin(
@@ -1320,8 +1533,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the least element along axes that is not NaN. See `minisplit.nanmin`."""
+        if others:
+            axis, keepdims = _read("nanmin", others, axis=axis, keepdims=keepdims)
         return operations.nanmin(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def nanpercentile(
@@ -1332,8 +1548,11 @@ class DNDarrayMethods(Casts):
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return percentiles of the elements that are not NaN along axes. See `minisplit.nanpercentile`."""
+        if others:
+            axis, keepdims = _read("nanpercentile", others, axis=axis, keepdims=keepdims)
         return operations.nanpercentile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def nanprod(
@@ -1345,8 +1564,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Multiply the elements along axes that are not NaN. See `minisplit.nanprod`."""
+        if others:
+            axis, keepdims = _read("nanprod", others, axis=axis, keepdims=keepdims)
         return operations.nanprod(
             self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where
         )
@@ -1359,8 +1581,11 @@ class DNDarrayMethods(Casts):
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return quantiles of the elements that are not NaN along axes. See `minisplit.nanquantile`."""
+        if others:
+            axis, keepdims = _read("nanquantile", others, axis=axis, keepdims=keepdims)
         return operations.nanquantile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def nanstd(
@@ -1370,12 +1595,16 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the standard deviation along axes of what is not NaN. See `minisplit.nanstd`."""
+        if others:
+            axis, keepdims = _read("nanstd", others, axis=axis, keepdims=keepdims)
         return operations.nanstd(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def nansum(
@@ -1387,8 +1616,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Add up the elements along axes that are not NaN. See `minisplit.nansum`."""
+        if others:
+            axis, keepdims = _read("nansum", others, axis=axis, keepdims=keepdims)
         return operations.nansum(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def nanvar(
@@ -1398,12 +1630,16 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the variance along axes of what is not NaN. See `minisplit.nanvar`."""
+        if others:
+            axis, keepdims = _read("nanvar", others, axis=axis, keepdims=keepdims)
         return operations.nanvar(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def ne(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1442,8 +1678,17 @@ class DNDarrayMethods(Casts):
         """Return the indices of the elements other than zero. See `minisplit.nonzero`."""
         return operations.nonzero(self)
 
-    def norm(self, ord: float | str | None = None, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
+    def norm(
+        self,
+        ord: float | str | None = None,
+        axis: Axis = None,
+        *,
+        keepdims: bool = False,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Return norms of vectors or of matrices, as NumPy's `norm`. See `minisplit.norm`."""
+        if others:
+            axis, keepdims = _read("norm", others, axis=axis, keepdims=keepdims)
         return operations.norm(self, ord, axis, keepdims=keepdims)
 
     def not_equal(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1473,8 +1718,11 @@ class DNDarrayMethods(Casts):
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return percentiles along axes. See `minisplit.percentile`."""
+        if others:
+            axis, keepdims = _read("percentile", others, axis=axis, keepdims=keepdims)
         return operations.percentile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def permute_dims(self, axes: Sequence[int]) -> DNDarray:
@@ -1531,15 +1779,27 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Multiply the elements along axes. See `minisplit.prod`."""
+        if others:
+            axis, keepdims = _read("prod", others, axis=axis, keepdims=keepdims)
         return operations.prod(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
-    def ptp(self, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
+    def ptp(
+        self,
+        axis: Axis = None,
+        *,
+        keepdims: bool = False,
+        out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
+    ) -> DNDarray:
         """Return the difference of the greatest and the least element along axes: peak to peak.
 
         See `minisplit.ptp`.
         """
+        if others:
+            axis, keepdims = _read("ptp", others, axis=axis, keepdims=keepdims)
         return operations.ptp(self, axis, keepdims=keepdims, out=out)
 
     def qr(self, mode: Literal["reduced", "complete", "r"] = "reduced") -> Any:
@@ -1554,8 +1814,11 @@ class DNDarrayMethods(Casts):
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return quantiles along axes. See `minisplit.quantile`."""
+        if others:
+            axis, keepdims = _read("quantile", others, axis=axis, keepdims=keepdims)
         return operations.quantile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def rad2deg(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1589,23 +1852,37 @@ class DNDarrayMethods(Casts):
         """Change the array to `remainder(self, x2)`; its dtype and layout stay. See `minisplit.remainder`."""
         return operations.remainder(self, x2, out=self)
 
-    def repeat(self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
+    def repeat(
+        self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Repeat each index of an axis. See `minisplit.repeat`."""
+        if others:
+            axis = _read("repeat", others, axis=axis)
         return operations.repeat(self, repeats, axis)
 
-    def repeat_interleave(self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None) -> DNDarray:
+    def repeat_interleave(
+        self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Repeat each index of an axis. See `minisplit.repeat`."""
+        if others:
+            axis = _read("repeat_interleave", others, axis=axis)
         return operations.repeat(self, repeats, axis)
 
-    def roll(self, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> DNDarray:
+    def roll(
+        self, shift: int | Sequence[int], axis: int | Sequence[int] | None = None, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Shift the elements of `x` along axes, and those beyond the end back to the beginning.
 
         See `minisplit.roll`.
         """
+        if others:
+            axis = _read("roll", others, axis=axis)
         return operations.roll(self, shift, axis)
 
-    def rollaxis(self, axis: int, start: int = 0) -> DNDarray:
+    def rollaxis(self, axis: int, start: int = 0, **others: Unpack[TorchNames]) -> DNDarray:
         """Return `x` with one axis before another one. `moveaxis` is clearer. See `minisplit.rollaxis`."""
+        if others:
+            axis = _read("rollaxis", others, axis=axis)
         return operations.rollaxis(self, axis, start)
 
     def rot90(self, k: int = 1, axes: int | Sequence[int] = (0, 1)) -> DNDarray:
@@ -1681,6 +1958,17 @@ class DNDarrayMethods(Casts):
         """Change the array to `sinh(self)`; its dtype and layout stay. See `minisplit.sinh`."""
         return operations.sinh(self, out=self)
 
+    def skew(
+        self, axis: Axis = None, *, unbiased: bool = True, keepdims: bool = False, **others: Unpack[TorchNames]
+    ) -> DNDarray:
+        """Compute the skewness along axes: the third moment about the mean, in units of the deviation.
+
+        See `minisplit.skew`.
+        """
+        if others:
+            axis, keepdims = _read("skew", others, axis=axis, keepdims=keepdims)
+        return operations.skew(self, axis, unbiased=unbiased, keepdims=keepdims)
+
     def slogdet(self) -> tuple[DNDarray, DNDarray]:
         """Return the signs, and logarithms of the absolute values, of the determinants of square matrices.
 
@@ -1689,9 +1977,17 @@ class DNDarrayMethods(Casts):
         return operations.linalg.slogdet(self)
 
     def sort(
-        self, axis: int | None = -1, *, descending: bool = False, stable: bool = True, kind: str | None = None
+        self,
+        axis: int | None = -1,
+        *,
+        descending: bool = False,
+        stable: bool = True,
+        kind: str | None = None,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Sort the elements along an axis. See `minisplit.sort`."""
+        if others:
+            axis = _read("sort", others, axis=axis)
         return operations.sort(self, axis, descending=descending, stable=stable, kind=kind)
 
     def sqrt(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1710,8 +2006,10 @@ class DNDarrayMethods(Casts):
         """Change the array to `square(self)`; its dtype and layout stay. See `minisplit.square`."""
         return operations.square(self, out=self)
 
-    def squeeze(self, axis: int | Sequence[int] | None = None) -> DNDarray:
+    def squeeze(self, axis: int | Sequence[int] | None = None, **others: Unpack[TorchNames]) -> DNDarray:
         """Return `x` without axes of extent 1. See `minisplit.squeeze`."""
+        if others:
+            axis = _read("squeeze", others, axis=axis)
         return operations.squeeze(self, axis)
 
     def std(
@@ -1721,12 +2019,16 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the standard deviation along axes. See `minisplit.std`."""
+        if others:
+            axis, keepdims = _read("std", others, axis=axis, keepdims=keepdims)
         return operations.std(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def sub(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1754,8 +2056,11 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         initial: complex | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Add up the elements along axes. See `minisplit.sum`."""
+        if others:
+            axis, keepdims = _read("sum", others, axis=axis, keepdims=keepdims)
         return operations.sum(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def svd(self, full_matrices: bool = True, compute_uv: bool = True) -> Any:
@@ -1777,22 +2082,29 @@ class DNDarrayMethods(Casts):
         *,
         out: DNDarray | None = None,
         mode: str = "raise",
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return what `x` has at indices of an axis. It is `x[indices]` along that axis. See `minisplit.take`."""
+        if others:
+            axis = _read("take", others, axis=axis)
         return operations.take(self, indices, axis, out=out, mode=mode)
 
-    def take_along_axis(self, indices: DNDarray, axis: int = -1) -> DNDarray:
+    def take_along_axis(self, indices: DNDarray, axis: int = -1, **others: Unpack[TorchNames]) -> DNDarray:
         """Return what `x` has at indices of an axis that depend on the place along all others.
 
         See `minisplit.take_along_axis`.
         """
+        if others:
+            axis = _read("take_along_axis", others, axis=axis)
         return operations.take_along_axis(self, indices, axis)
 
-    def take_along_dim(self, indices: DNDarray, axis: int = -1) -> DNDarray:
+    def take_along_dim(self, indices: DNDarray, axis: int = -1, **others: Unpack[TorchNames]) -> DNDarray:
         """Return what `x` has at indices of an axis that depend on the place along all others.
 
         See `minisplit.take_along_axis`.
         """
+        if others:
+            axis = _read("take_along_dim", others, axis=axis)
         return operations.take_along_axis(self, indices, axis)
 
     def tan(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1811,8 +2123,12 @@ class DNDarrayMethods(Casts):
         """Change the array to `tanh(self)`; its dtype and layout stay. See `minisplit.tanh`."""
         return operations.tanh(self, out=self)
 
-    def tensor_split(self, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[DNDarray]:
+    def tensor_split(
+        self, indices_or_sections: int | Sequence[int], axis: int = 0, **others: Unpack[TorchNames]
+    ) -> list[DNDarray]:
         """Divide `x` along an axis into parts, which need not be equal. See `minisplit.array_split`."""
+        if others:
+            axis = _read("tensor_split", others, axis=axis)
         return operations.array_split(self, indices_or_sections, axis)
 
     def tensordot(
@@ -1825,8 +2141,12 @@ class DNDarrayMethods(Casts):
         """Return copies of `x` side by side. See `minisplit.tile`."""
         return operations.tile(self, reps)
 
-    def topk(self, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> tuple[DNDarray, DNDarray]:
+    def topk(
+        self, k: int, axis: int = -1, largest: bool = True, sorted: bool = True, **others: Unpack[TorchNames]
+    ) -> tuple[DNDarray, DNDarray]:
         """Return the greatest elements along an axis, or the least, and their indices. See `minisplit.topk`."""
+        if others:
+            axis = _read("topk", others, axis=axis)
         return operations.topk(self, k, axis, largest, sorted)
 
     def trace(
@@ -1835,8 +2155,12 @@ class DNDarrayMethods(Casts):
         """Sum the diagonals of the matrices in two axes, by default the first two. See `minisplit.trace`."""
         return operations.trace(self, offset, axis1, axis2, dtype, out=out)
 
-    def trapezoid(self, x: DNDarray | None = None, dx: float = 1.0, axis: int = -1) -> DNDarray:
+    def trapezoid(
+        self, x: DNDarray | None = None, dx: float = 1.0, axis: int = -1, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Integrate `y` along an axis by the trapezoidal rule. See `minisplit.trapezoid`."""
+        if others:
+            axis = _read("trapezoid", others, axis=axis)
         return operations.trapezoid(self, x, dx, axis)
 
     def tril(self, k: int = 0) -> DNDarray:
@@ -1865,8 +2189,10 @@ class DNDarrayMethods(Casts):
         """Change the array to `trunc(self)`; its dtype and layout stay. See `minisplit.trunc`."""
         return operations.trunc(self, out=self)
 
-    def unbind(self, axis: int = 0) -> tuple[DNDarray, ...]:
+    def unbind(self, axis: int = 0, **others: Unpack[TorchNames]) -> tuple[DNDarray, ...]:
         """Return the arrays that `x` has along an axis. See `minisplit.unstack`."""
+        if others:
+            axis = _read("unbind", others, axis=axis)
         return operations.unstack(self, axis)
 
     def union1d(self, x2: DNDarray, /) -> DNDarray:
@@ -1881,8 +2207,11 @@ class DNDarrayMethods(Casts):
         axis: int | None = None,
         *,
         equal_nan: bool = False,
+        **others: Unpack[TorchNames],
     ) -> Any:
         """Return the distinct elements of an array, and what else is asked for. See `minisplit.unique`."""
+        if others:
+            axis = _read("unique", others, axis=axis)
         return operations.unique(self, return_index, return_inverse, return_counts, axis, equal_nan=equal_nan)
 
     def unique_all(self) -> tuple[DNDarray, DNDarray, DNDarray, DNDarray]:
@@ -1907,21 +2236,32 @@ class DNDarrayMethods(Casts):
         """Return the distinct elements of an array. See `minisplit.unique_values`."""
         return operations.unique_values(self)
 
-    def unsqueeze(self, axis: int | Sequence[int] = 0) -> DNDarray:
+    def unsqueeze(self, axis: int | Sequence[int] = 0, **others: Unpack[TorchNames]) -> DNDarray:
         """Return `x` with axes of extent 1 more. See `minisplit.expand_dims`."""
+        if others:
+            axis = _read("unsqueeze", others, axis=axis)
         return operations.expand_dims(self, axis)
 
-    def unstack(self, axis: int = 0) -> tuple[DNDarray, ...]:
+    def unstack(self, axis: int = 0, **others: Unpack[TorchNames]) -> tuple[DNDarray, ...]:
         """Return the arrays that `x` has along an axis. See `minisplit.unstack`."""
+        if others:
+            axis = _read("unstack", others, axis=axis)
         return operations.unstack(self, axis)
 
     def unwrap(
-        self, discont: float | None = None, axis: int = -1, *, period: float = 6.283185307179586
+        self,
+        discont: float | None = None,
+        axis: int = -1,
+        *,
+        period: float = 6.283185307179586,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Add multiples of a period to angles along an axis, so that neighbours are no more than half of it apart.
 
         See `minisplit.unwrap`.
         """
+        if others:
+            axis = _read("unwrap", others, axis=axis)
         return operations.unwrap(self, discont, axis, period=period)
 
     def vander(self, N: int | None = None, increasing: bool = False) -> DNDarray:
@@ -1935,12 +2275,16 @@ class DNDarrayMethods(Casts):
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
+        dtype: Dtype = None,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the variance along axes. See `minisplit.var`."""
+        if others:
+            axis, keepdims = _read("var", others, axis=axis, keepdims=keepdims)
         return operations.var(
-            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, out=out, where=where
+            self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
 
     def vdot(self, x2: DNDarray, /) -> DNDarray:
@@ -1950,8 +2294,12 @@ class DNDarrayMethods(Casts):
         """
         return operations.vdot(self, x2)
 
-    def vecdot(self, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | None = None) -> DNDarray:
+    def vecdot(
+        self, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | None = None, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Return the dot products of vectors, of which the first is conjugated. See `minisplit.vecdot`."""
+        if others:
+            axis = _read("vecdot", others, axis=axis)
         return operations.vecdot(self, x2, axis, out=out)
 
     def vsplit(self, indices_or_sections: int | Sequence[int]) -> list[DNDarray]:

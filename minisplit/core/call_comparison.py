@@ -70,7 +70,7 @@ def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
         comm = _ranks_of(args, kwargs)
         if comm is not None and comm.is_usable():
             arguments = [*map(_describe, args), *(f"{name}={_describe(x)}" for name, x in kwargs.items())]
-            comm.compare_call((function.__qualname__, *arguments))
+            comm.compare_call((function.__qualname__.replace("DNDarrayMethods", "DNDarray"), *arguments))
         token = _inside.set(True)
         try:
             return function(*args, **kwargs)

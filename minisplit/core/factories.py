@@ -538,7 +538,7 @@ def arange(
 def linspace(
     start: complex,
     stop: complex,
-    num: int,
+    num: int = 50,
     *,
     endpoint: bool = True,
     dtype: Dtype = None,
@@ -554,7 +554,7 @@ def linspace(
         The first number.
     stop : complex
         The end.
-    num : int
+    num : int, default 50
         How many numbers there are to be.
     endpoint : bool, default True
         Whether `stop` is the last of them.

@@ -33,6 +33,7 @@ from minisplit.io.collective import (
 from minisplit.io.files import check_regular, clear_leftovers
 from minisplit.io.formats.base import Format, StrPath, Target, check_options, path_text, shown_path
 from minisplit.io.formats.registry import checked_format, format_of
+from minisplit.io.readers import PartReader
 
 
 def load(
@@ -45,6 +46,7 @@ def load(
     device: Device = None,
     comm: Communication | None = None,
     format: str | None = None,
+    slices: Sequence[slice | None] | None = None,
     **options: Any,
 ) -> DNDarray:
     """Load an array from a file, of which each rank reads only its part.
@@ -55,7 +57,8 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
-        The file; for Zarr, and tables in Parquet, a folder.
+        The file; for Zarr, and tables in Parquet, a folder. A pattern such as "parts/*.npy" stands for several
+        files as one array: their rows, in the order of the files' names.
     dataset : str, optional
         The name of an array in a file that has several, or of a column, which makes an array of one axis. By
         default the only array there, or the whole table.
@@ -72,12 +75,14 @@ def load(
         The ranks that load. By default the communicator in use.
     format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
         The format of the file. By default that of the end of its name.
+    slices : sequence of slice or None, optional
+        What to load of each axis, in steps of 1; None and axes that are not named are loaded whole.
     **options : Any
         For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if not
-        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `comment`, the character
-        with which begins what counts for nothing up to the end of a line; `na_values`, texts of cells that are NaN
-        beside those of pandas; `decimal` and `thousands`, characters in numbers; `columns`, the names of those to
-        load.
+        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `header_lines`, in place of
+        both, how many lines are before the numbers; `comment`, the character with which begins what counts for
+        nothing up to the end of a line; `na_values`, texts of cells that are NaN beside those of pandas; `decimal`
+        and `thousands`, characters in numbers; `columns`, the names of those to load.
         For HDF5 `external=True` for a dataset that takes its numbers from other files.
 
     Returns
@@ -130,6 +135,8 @@ def load(
                 reader = stack.enter_context(closing(open_reader(path, dataset, format, to_dtype, options)))
             check_same_dataset(comm, reader)
             with agreement(comm, f"reading its part of {shown_path(path)}"):
+                if slices is not None:
+                    reader = PartReader(reader, slices)
                 # `split=0` is the default, so an array without axes must not be an error.
                 layout = Layout(reader.shape, split if reader.shape else None, comm.size)
                 if counts is not None:
@@ -346,7 +353,8 @@ def open(
     Parameters
     ----------
     path : str or os.PathLike
-        The file; for Zarr, and tables in Parquet, a folder.
+        The file; for Zarr, and tables in Parquet, a folder. A pattern such as "parts/*.npy" stands for several
+        files as one array: their rows, in the order of the files' names.
     dataset : str, optional
         The name of the array in a file that has several. By default the only array there.
     split : int or None, default 0

@@ -21,6 +21,7 @@ from minisplit.io.chunks import blocks
 from minisplit.io.files import ReplacedError, check_regular, digest, open_pinned, size_and_time
 from minisplit.io.formats.base import Format, StrPath, Target, Writer, check_options, path_text
 from minisplit.io.formats.registry import checked_format
+from minisplit.io.readers import JoinedReader, files_of, join
 
 T = TypeVar("T")
 # Bytes that are converted to another dtype, or moved to another device, at once: more memory than that is not
@@ -33,8 +34,11 @@ _TRIES, _PAUSE = 5, 0.05
 def open_reader(
     path: StrPath, dataset: str | None, format: str | None, dtype: torch.dtype | None, options: dict[str, Any]
 ) -> Reader:
-    """Open a dataset in a file whose format its name or `format` tells. Local."""
+    """Open a dataset in a file whose format its name or `format` tells, or in several of a pattern. Local."""
     file = path_text(path)
+    files = files_of(file)
+    if files is not None:
+        return join(file, files, lambda each: open_reader(each, dataset, format, dtype, options))
     chosen = checked_format(file, dataset, format)
     check_regular(file)
     check_options(chosen.name, options, chosen.read_options)
@@ -106,6 +110,7 @@ def _are_copies(comm: Communication, path: str, version: str, content: str) -> b
 def check_same_dataset(comm: Communication, reader: Reader, *, copies: bool = True) -> None:
     """Raise ReplacedError on all ranks unless they have opened the same array, in one version. Collective."""
     description = reader.description()
+    copies = copies and not isinstance(reader, JoinedReader)
     # By the order in which elements lie in the file the ranks choose what each reads: if it differs, they would
     # send messages that do not fit together.
     layouts = [reader.read_layout(Layout(reader.shape, axis, comm.size)) for axis in range(len(reader.shape))]

@@ -12,7 +12,7 @@ from minisplit.ops import (  # noqa: F401 - methods call them
 from minisplit.ops.data_types import (
     Finfo, Iinfo, __array_namespace_info__, astype, can_cast, finfo, iinfo, isdtype, result_type,
 )
-from minisplit.ops.display import print0, show
+from minisplit.ops.display import print0, set_printoptions, show
 from minisplit.ops.elementwise.apply import in_place  # noqa: F401 - as `x += y` does
 from minisplit.ops.elementwise.arithmetic import (
     abs, add, ceil, divide, divmod, fix, floor, floor_divide, fmod, gcd, heaviside, lcm, modf, multiply,
@@ -47,6 +47,7 @@ from minisplit.ops.reductions.composed import (
 from minisplit.ops.reductions.cumulative import (
     cumprod, cumsum, cumulative_prod, cumulative_sum, nancumprod, nancumsum,
 )
+from minisplit.ops.reductions.higher_moments import kurtosis, skew
 from minisplit.ops.reductions.functions import all, any, count_nonzero, max, mean, min, prod, std, sum, var
 from minisplit.ops.shape.axes import (
     atleast_1d, atleast_2d, atleast_3d, expand_dims, matrix_transpose, moveaxis, permute_dims, rollaxis, squeeze,
@@ -71,7 +72,7 @@ from minisplit.ops.sorting.sets import (
     unique_counts, unique_inverse, unique_values,
 )
 from minisplit.ops.sorting.sort import argsort, sort, topk
-from minisplit.ops.stencil import convolve, diff, ediff1d, gradient, trapezoid, unwrap
+from minisplit.ops.stencil import convolve, convolve2d, diff, ediff1d, gradient, trapezoid, unwrap
 
 __all__ = [
     "Finfo", "Iinfo", "UniqueAll", "UniqueCounts", "UniqueInverse", "__array_namespace_info__", "abs", "acos",
@@ -80,26 +81,27 @@ __all__ = [
     "atleast_2d", "atleast_3d", "average", "bincount", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes", "broadcast_to",
     "bucketize", "can_cast", "ceil", "choose", "clip", "column_stack", "compress", "concat", "concatenate",
-    "conj", "convolve", "copysign", "copyto", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross",
-    "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize",
-    "divide", "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1",
-    "extract", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip", "fliplr", "flipud",
-    "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater", "greater_equal", "heaviside",
-    "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag", "inner", "interp", "intersect1d",
-    "isclose", "iscomplex", "isdtype", "isfinite", "isin", "isinf", "isnan", "isneginf", "isposinf", "isreal",
-    "kron", "lcm", "less", "less_equal", "linalg", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max",
-    "maximum", "mean", "median", "meshgrid", "min", "minimum", "modf", "moveaxis", "multiply", "nan_to_num",
-    "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
-    "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "negative", "nextafter", "nonzero",
-    "norm", "not_equal", "outer", "pad", "percentile", "permute_dims", "piecewise", "polyfit", "polyval",
-    "positive", "pow", "print0", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal",
-    "remainder", "repeat", "reshape", "result_type", "roll", "rollaxis", "rot90", "round", "searchsorted",
-    "select", "setdiff1d", "setxor1d", "show", "sign", "signbit", "sin", "sinc", "sinh", "sort", "split", "sqrt",
-    "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
-    "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "tri", "tril", "triu", "trunc", "union1d",
-    "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "unstack", "unwrap", "vander",
-    "var", "vdot", "vecdot", "vsplit", "vstack", "where",
+    "conj", "convolve", "convolve2d", "copysign", "copyto", "corrcoef", "cos", "cosh", "count_nonzero", "cov",
+    "cross", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff",
+    "digitize", "divide", "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2",
+    "expand_dims", "expm1", "extract", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip",
+    "fliplr", "flipud", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater",
+    "greater_equal", "heaviside", "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag",
+    "inner", "interp", "intersect1d", "isclose", "iscomplex", "isdtype", "isfinite", "isin", "isinf", "isnan",
+    "isneginf", "isposinf", "isreal", "kron", "kurtosis", "lcm", "less", "less_equal", "linalg", "log", "log1p",
+    "log2", "log10", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor",
+    "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum",
+    "modf", "moveaxis", "multiply", "nan_to_num", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax",
+    "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar",
+    "negative", "nextafter", "nonzero", "norm", "not_equal", "outer", "pad", "percentile", "permute_dims",
+    "piecewise", "polyfit", "polyval", "positive", "pow", "print0", "prod", "ptp", "quantile", "rad2deg",
+    "ravel", "real", "reciprocal", "remainder", "repeat", "reshape", "result_type", "roll", "rollaxis", "rot90",
+    "round", "searchsorted", "select", "set_printoptions", "setdiff1d", "setxor1d", "show", "sign", "signbit",
+    "sin", "sinc", "sinh", "skew", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract",
+    "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace",
+    "transpose", "trapezoid", "tri", "tril", "triu", "trunc", "union1d", "unique", "unique_all", "unique_counts",
+    "unique_inverse", "unique_values", "unstack", "unwrap", "vander", "var", "vdot", "vecdot", "vsplit",
+    "vstack", "where",
 ]
 
 bind_operations(sys.modules[__name__])

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+import sys
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.protocol import get_comm
+from minisplit.core.error_text import short_repr
 from minisplit.ops.shape.take import take
+
+# torch's profiles.
+_PROFILES: dict[str, dict[str, Any]] = {
+    "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
+    "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
+    "full": {"precision": 4, "threshold": math.inf, "edgeitems": 3, "linewidth": 80},
+}
 
 
 def print0(*values: Any, **options: Any) -> None:
@@ -87,6 +97,62 @@ def show(x: DNDarray) -> None:
     if x.comm.rank == 0:
         with np.printoptions(threshold=0 if is_summarised else values.size):
             print(f"{values}\n{x.layout}, {x.dtype}")
+
+
+def set_printoptions(
+    precision: int | None = None,
+    threshold: float | None = None,
+    edgeitems: int | None = None,
+    linewidth: int | None = None,
+    profile: Literal["default", "short", "full"] | None = None,
+    sci_mode: bool | None = None,
+) -> None:
+    """Set how values are printed: those of this rank's part in `repr(x)`, and those of the whole by `show`.
+
+    It sets the options of torch, and those of NumPy of the same names.
+
+    Parameters
+    ----------
+    precision : int, optional
+        How many digits follow the point. By default it stays, as all others do.
+    threshold : int, optional
+        The number of elements above which only the first and last indices of each axis are shown.
+    edgeitems : int, optional
+        How many of these.
+    linewidth : int, optional
+        The characters of a line.
+    profile : {"default", "short", "full"}, optional
+        Values for all of these, which the others change.
+    sci_mode : bool, optional
+        Whether to write numbers as 1.0e+01. By default torch and NumPy choose.
+
+    Raises
+    ------
+    ValueError
+        For another profile.
+
+    Communication
+    -------------
+    Local. A rank has options of its own; `show` uses those of rank 0.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.set_printoptions(precision=2)
+    >>> ms.full(2, 1 / 3).larray
+    tensor([0.33, 0.33])
+    >>> ms.set_printoptions(profile="default")
+    """
+    if profile not in {None, *_PROFILES}:
+        raise ValueError(f"profile must be one of {', '.join(_PROFILES)}, got {short_repr(profile)}")
+    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    options: dict[str, Any] = dict(_PROFILES.get(profile or "", {}))
+    options |= {key: value for key, value in given.items() if value is not None}
+    torch.set_printoptions(**options, sci_mode=sci_mode)  # type: ignore[no-untyped-call]
+    # NumPy's limit is an int, and torch's infinity means none.
+    if options.get("threshold") == math.inf:
+        options["threshold"] = sys.maxsize
+    np.set_printoptions(**options, suppress=None if sci_mode is None else not sci_mode)
 
 
 def _numpy_dtype(dtype: torch.dtype) -> torch.dtype:

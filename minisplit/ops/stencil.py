@@ -8,19 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.nn.functional import conv1d, pad
+from torch.nn.functional import conv1d, conv2d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full
-from minisplit.core.layout import as_count, as_index, normalise_axes, normalise_axis
+from minisplit.core.layout import Layout, as_count, as_index, normalise_axes, normalise_axis, operand_layout
 from minisplit.core.pytorch.dtypes import INTEGERS, as_number
 from minisplit.ops.elementwise.apply import check_one_communicator, whole_operand
 from minisplit.ops.elementwise.arithmetic import remainder
 from minisplit.ops.elementwise.comparison import equal, greater, less, logical_and
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.cumulative import cumulative_sum
+from minisplit.ops.shape.broadcast import broadcast_to
 from minisplit.ops.shape.join import concat
 from minisplit.ops.shape.layouts import with_extent
 from minisplit.ops.shape.reshape import ravel
@@ -326,16 +327,16 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
 
 
 def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
-    """Return the convolution of two 1-d arrays.
+    """Return the convolution of two arrays along their last axes.
 
     Its element k is the sum over j of `a[k - j] * v[j]`.
 
     Parameters
     ----------
     a : DNDarray
-        One of the arrays.
+        One of the arrays, 1-d, or several such with batch axes before their own.
     v : DNDarray
-        The other one.
+        The other one, or one for each.
     mode : {"full", "same", "valid"}, default "full"
         Where: "full" wherever they overlap, "same" the middle of that, as long as the longer one, "valid" where
         all of the shorter one overlaps.
@@ -343,21 +344,26 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     Returns
     -------
     DNDarray
-        The convolution; of bools whether any product is true. Split as the longer array, with its counts, except
-        that in mode "full" the last rank has the additional elements, and in mode "valid" the last elements are
-        missing.
+        The convolution; of bools whether any product is true. Split as the array that is longer along the last
+        axis, with its counts, except that in mode "full" the last rank has the additional elements, and in mode
+        "valid" the last elements are missing.
 
     Raises
     ------
     ValueError
-        If an array is not 1-d or has no elements, for another mode, or if they are on different communicators.
+        If an array has no axis, or other batch axes, or no elements, for another mode, or if they are on different
+        communicators.
     RuntimeError
         If torch has no convolution of their dtype.
 
     Communication
     -------------
-    Local if both are replicated. Otherwise collective: one exchange of the halos if the longer one is split, and
-    one that gathers the shorter one if that is.
+    Local if both are replicated. Otherwise collective: one exchange of the halos if the longer one is split along
+    the last axis, and one of the shorter one if that is split.
+
+    See Also
+    --------
+    convolve2d : The same in two axes.
 
     Examples
     --------
@@ -365,37 +371,129 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     >>> ms.convolve(ms.array([1.0, 2.0, 3.0], split=0), ms.array([1.0, 1.0])).tolist()
     [1.0, 3.0, 5.0, 3.0]
     """
+    _check_convolution(a, v, 1, mode)
+    long, short = (a, v) if a.shape[-1] >= v.shape[-1] else (v, a)
+    return _convolve(long, short, 1, mode)
+
+
+def convolve2d(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
+    """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+
+    Its element (k, l) is the sum over i and j of `a[k - i, l - j] * v[i, j]`. It is `scipy.signal.convolve2d`.
+
+    Parameters
+    ----------
+    a : DNDarray
+        The image, or several with batch axes before its own.
+    v : DNDarray
+        The kernel, or one for each image.
+    mode : {"full", "same", "valid"}, default "full"
+        Where: "full" wherever they overlap, "same" the middle of that, of the shape of `a`, "valid" where all of
+        `v` overlaps.
+
+    Returns
+    -------
+    DNDarray
+        The convolution; of bools whether any product is true. Split as `a`, with its counts, except that in mode
+        "full" the last rank has the additional elements, and in mode "valid" the last elements are missing.
+
+    Raises
+    ------
+    ValueError
+        If an array has fewer than two axes, or other batch axes, or no elements, for another mode, if `v` is
+        larger than `a` in mode "valid", or if they are on different communicators.
+    RuntimeError
+        If torch has no convolution of their dtype.
+
+    Communication
+    -------------
+    Local if both are replicated, or `a` is split along a batch axis and `v` is replicated. Otherwise collective:
+    one exchange of the halos if `a` is split along one of its two last axes, and one of `v` if that is split.
+
+    See Also
+    --------
+    convolve : The same along one axis.
+
+    Examples
+    --------
+    >>> import minisplit as ms
+    >>> ms.convolve2d(ms.eye(3, split=0), ms.ones((2, 2)), "valid").tolist()
+    [[2.0, 1.0], [1.0, 2.0]]
+    """
+    _check_convolution(a, v, 2, mode)
+    if mode == "valid" and any(m > n for n, m in zip(a.shape[-2:], v.shape[-2:], strict=True)):
+        raise ValueError(f"mode 'valid' needs an a that is not smaller than v, got shapes {a.shape} and {v.shape}")
+    return _convolve(a, v, 2, mode)
+
+
+def _check_convolution(a: DNDarray, v: DNDarray, ndim: int, mode: str) -> None:
     check_one_communicator([as_dndarray(a, "a"), as_dndarray(v, "v")])
-    if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
-        raise ValueError(f"convolve needs 1-d arrays that have elements, got shapes {a.shape} and {v.shape}")
+    batches = {x.shape[:-ndim] for x in (a, v)} - {()}
+    if min(a.ndim, v.ndim) < ndim or 0 in (*a.shape[-ndim:], *v.shape[-ndim:]) or len(batches) > 1:
+        raise ValueError(
+            f"a convolution in {ndim} axes needs arrays that have as many, and elements in them, and before these "
+            f"the same axes or none, got shapes {a.shape} and {v.shape}"
+        )
     if mode not in ("full", "same", "valid"):
         raise ValueError(f"mode must be 'full', 'same' or 'valid', got {short_repr(mode)}")
-    long, short = (a, v) if a.size >= v.size else (v, a)
-    reach, comm = short.size - 1, long.comm
-    # Where the result begins in that of mode "full", and its length.
-    first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
-    length = long.size + {"full": reach, "same": 0, "valid": -reach}[mode]
-    dtype = result_dtype = torch.promote_types(a.dtype, v.dtype)
+
+
+def _convolve(x: DNDarray, kernel: DNDarray, ndim: int, mode: Mode) -> DNDarray:
+    """Return the convolution of `x` in its last axes, split as it. "same" is of its shape."""
+    comm, has_own_kernels = x.comm, kernel.ndim > ndim
+    if has_own_kernels and x.ndim == ndim:
+        x = broadcast_to(x, (*kernel.shape[:-ndim], *x.shape))
+    dtype = result_dtype = torch.promote_types(x.dtype, kernel.dtype)
     if dtype is torch.bool:
         dtype = torch.float32  # in which a sum of ones is never 0. torch has no products of bools
-    one = torch.ones((1, 1, 1), dtype=dtype, device=long.device)
-    conv1d(one, one)  # raises where torch refuses the dtype, on all ranks and before any message
-    kernel = short._align(short.layout.with_split(None)).larray
-    rows, layout = long.larray, with_extent(long.layout, 0, length)
-    start, stop = 0, length
-    if long.split is not None:
-        kernel = all_reduce_gradient(kernel, comm)
-        bounds = long.layout.offsets()[:-1].clip(max=length)
-        layout = layout.with_counts(np.diff(bounds, append=length).tolist())
-        halos = [_halo(*layout.span(rank), first, reach, long.size) for rank in range(comm.size)]
-        rows = halo_exchange(rows, long.layout, [halo[:2] for halo in halos], comm)
-        start, stop = layout.span(comm.rank)
-    before, after = _halo(start, stop, first, reach, long.size)[2:]
-    # A rank without a part of the result computes one too: its backward pass must run, since it is collective.
-    rows = pad(rows.to(dtype), (before, after if start < stop else short.size))
+    function = conv1d if ndim == 1 else conv2d
+    one = torch.ones((1,) * (ndim + 2), dtype=dtype, device=x.device)
+    function(one, one)  # raises where torch refuses the dtype, on all ranks and before any message
+    batch_ndim = x.ndim - ndim
+    is_split_batch = x.split is not None and x.split < batch_ndim
+    if has_own_kernels and is_split_batch:  # each rank needs the kernels of its own
+        weights = kernel._align(
+            operand_layout(kernel.layout, Layout(kernel.shape, x.split, comm.size, x.counts))
+        ).larray
+    else:
+        weights = kernel._align(kernel.layout.with_split(None)).larray
+        weights = weights if x.split is None else all_reduce_gradient(weights, comm)
+    rows, layout, paddings, extents = x.larray, x.layout, [], []
+    for axis in range(batch_ndim, x.ndim):
+        extent, reach = x.shape[axis], kernel.shape[axis - x.ndim] - 1
+        # Where the result begins in that of mode "full", and its length.
+        first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
+        length = extent + {"full": reach, "same": 0, "valid": -reach}[mode]
+        start, stop = 0, length
+        if axis == x.split:
+            bounds = x.layout.offsets()[:-1].clip(max=length)
+            layout = with_extent(layout, axis, length, np.diff(bounds, append=length).tolist())
+            halos = [_halo(*layout.span(rank), first, reach, extent) for rank in range(comm.size)]
+            rows = halo_exchange(rows, x.layout, [halo[:2] for halo in halos], comm)
+            start, stop = layout.span(comm.rank)
+        else:
+            layout = with_extent(layout, axis, length)
+        before, after = _halo(start, stop, first, reach, extent)[2:]
+        # A rank without a part of the result computes one too: its backward pass must run, since it is collective.
+        paddings += [after if start < stop else reach + 1, before]
+        extents.append(stop - start)
+    rows = pad(rows.to(dtype), paddings[::-1])
     # torch's convolution is a correlation: its kernel is not reversed.
-    result = conv1d(rows[None, None], kernel.to(dtype).flip(0)[None, None])
-    return DNDarray(result[0, 0, : stop - start].to(result_dtype), layout, comm)
+    weights = weights.to(dtype).flip(tuple(range(-ndim, 0)))
+    number = math.prod(rows.shape[:batch_ndim])
+    if not number:
+        result = (rows.sum() + weights.sum()).expand(layout.lshape(comm.rank))
+        return DNDarray(result.to(result_dtype), layout, comm)
+    shape = rows.shape[batch_ndim:]
+    if has_own_kernels:
+        kernels = weights.reshape(number, 1, *weights.shape[-ndim:])
+        result = function(rows.reshape(1, number, *shape), kernels, groups=number)
+    else:
+        result = function(rows.reshape(number, 1, *shape), weights[None, None])
+    result = result.reshape(*rows.shape[:batch_ndim], *result.shape[2:])
+    for place, extent in enumerate(extents):
+        result = result.narrow(batch_ndim + place, 0, extent)
+    return DNDarray(result.to(result_dtype).contiguous(), layout, comm)
 
 
 def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:

@@ -143,6 +143,21 @@ def test_values(size: int, name: str) -> None:
         assert torch.equal(x.larray, whole[layout.box(x.comm.rank)])
 
 
+def test_methods_take_the_names_of_torch_for_axes(size: int, raises_alike: Any) -> None:
+    whole = torch.from_numpy(WHOLE)
+    for layout in layouts(WHOLE.shape, size):
+        x = dealt(whole, layout)
+        assert_close(x.sum(dim=1, keepdim=True), whole.sum(dim=1, keepdim=True))
+        assert_close(x.mean(dim=[0, 1]), whole.mean())
+        assert_close(x.flip(dims=(0,)), whole.flip(dims=(0,)))
+        assert_close(x.cumsum(dim=0), whole.cumsum(dim=0))
+        assert_close(x.unsqueeze(dim=1), whole.unsqueeze(dim=1))
+    with raises_alike(TypeError, match=r"sum\(\) has no argument 'ddim'; .*: axis, keepdims"):
+        x.sum(ddim=0)  # type: ignore[call-arg]
+    with raises_alike(TypeError, match=r"cumsum\(\) has no argument 'keepdim'; .*: axis"):
+        x.cumsum(dim=0, keepdim=True)
+
+
 def test_what_methods_refuse(raises_alike: Any) -> None:
     x = ms.ones((2, 3, 4), split=0)
     with raises_alike(ValueError, match=r"t\(\) is for matrices"):

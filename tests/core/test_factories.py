@@ -288,3 +288,7 @@ def test_numbers_with_even_logarithms_need_some(ends: tuple[float, float], raise
         ms.geomspace(*ends, split=0)
     with raises_alike(TypeError, match="base must be a number, got 'e'"):
         ms.logspace(0, 1, base="e")  # type: ignore[arg-type]
+
+
+def test_linspace_has_fifty_points() -> None:
+    assert ms.linspace(0, 49, split=0).tolist() == [float(n) for n in range(50)]

@@ -303,8 +303,43 @@ NUMPY: dict[str, Call] = {
     "vsplit": lambda xp, a: list(xp.vsplit(a.x, [2])),
     "vstack": lambda xp, a: [xp.vstack([a.x, a.y]), xp.vstack([a.v, a.w])],
 }
+
+
+def _product_of_transforms(a: Any, v: Any) -> Any:
+    """The convolution of two matrices."""
+    shape = [n + m - 1 for n, m in zip(a.shape, v.shape, strict=True)]
+    return np.fft.irfft2(np.fft.rfft2(a, shape) * np.fft.rfft2(v, shape), shape)
+
+
+def _moment(x: Any, order: int, axis: int | None) -> Any:
+    """A moment about the mean, in units of the deviation."""
+    deviations = x - x.mean(axis, keepdims=True)
+    return (deviations**order).mean(axis) / (deviations**2).mean(axis) ** (order / 2)
+
+
+def _unbiased(kurtosis: Any, n: int) -> Any:
+    """The excess kurtosis of `n` numbers without the bias of a sample."""
+    return ((n**2 - 1) * kurtosis - 3 * (n - 1) ** 2) / ((n - 2) * (n - 3))
+
+
 # What has other names elsewhere: ours, and what NumPy has instead.
 RENAMED: dict[str, tuple[Call, Call]] = {
+    "convolve2d": (
+        lambda xp, a: [xp.convolve2d(a.x, a.m[:3, :2]), xp.convolve2d(a.x, a.m[:2], "valid")],
+        lambda xp, a: [_product_of_transforms(a.x, a.m[:3, :2]), _product_of_transforms(a.x, a.m[:2])[1:-1, 3:4]],
+    ),
+    "kurtosis": (
+        lambda xp, a: [xp.kurtosis(a.x, 0, unbiased=False), xp.kurtosis(a.x), xp.kurtosis(a.x, 1, fisher=False)],
+        lambda xp, a: [
+            _moment(a.x, 4, 0) - 3,
+            _unbiased(_moment(a.x, 4, None), 20),
+            _unbiased(_moment(a.x, 4, 1), 4) + 3,
+        ],
+    ),
+    "skew": (
+        lambda xp, a: [xp.skew(a.x, 0, unbiased=False, keepdims=True), xp.skew(a.x)],
+        lambda xp, a: [_moment(a.x, 3, 0)[None], _moment(a.x, 3, None) * math.sqrt(20 * 19) / 18],
+    ),
     "bucketize": (lambda xp, a: xp.bucketize(a.x, a.ordered), lambda xp, a: xp.searchsorted(a.ordered, a.x)),
     "linalg.matrix_exp": (
         lambda xp, a: xp.linalg.matrix_exp(a.spd * 0.1),
@@ -324,6 +359,12 @@ RENAMED: dict[str, tuple[Call, Call]] = {
 # NumPy's arguments, by its names, which the standard has not.
 ARGUMENTS: dict[str, Call] = {
     "argsort, axis=None": lambda xp, a: xp.argsort(a.x, axis=None),
+    "means of integers": lambda xp, a: [
+        getattr(xp, name)(x, axis=axis)
+        for name in ("mean", "std", "var", "nanmean", "nanvar")
+        for x in (a.i, a.b)
+        for axis in (None, 0)
+    ],
     "choose, by name": lambda xp, a: xp.choose(a.j - 1, choices=[a.x, a.y, a.u, a.row]),
     "cross, axisa=": lambda xp, a: [
         xp.cross(a.x[:3], a.y[1:4], axisa=0, axisb=0, axisc=0),
@@ -359,6 +400,12 @@ ARGUMENTS: dict[str, Call] = {
         xp.sum(a.x, axis=0, keepdims=1),
         xp.std(a.x, ddof=1),
         xp.std(a.x, correction=1),
+        xp.var(a.i, 0, dtype=xp.float64),
+        xp.nanstd(a.n, axis=1, dtype=xp.float64),
+        xp.concatenate([a.x, a.i], dtype=xp.float32),
+        xp.stack([a.i, a.j], dtype=xp.float64),
+        xp.array_equal(a.n, a.n, equal_nan=True),
+        xp.array_equal(a.n, a.n),
     ],
 }
 
@@ -371,15 +418,12 @@ def _masked(name: str) -> Call:
     def call(xp: Any, a: Any) -> Any:
         function, x = getattr(xp, name), a.n if name.startswith("nan") else a.x
         out = xp.zeros(4, dtype=xp.float64)
+        masks = ((None, a.u > -0.7), (0, a.row > -2), (1, a.u > -0.7))
         found = function(x, axis=0, where=a.u > -0.7, out=out, **first)
         return [
             found,
             out,
-            *[
-                function(x, axis=axis, where=mask, **first)
-                for axis in (None, 0, 1)
-                for mask in (a.u > -0.7, a.row > -2)
-            ],
+            *[function(x, axis=axis, where=mask, **first) for axis, mask in masks],
             *[function(x, axis=0, **first)] * takes_initial,
         ]
 
@@ -423,8 +467,8 @@ ELSEWHERE = {
     "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq", "fill_diagonal", "finfo",
     "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype",
     "linspace", "load", "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0",
-    "redistribute", "resplit", "result_type", "save", "save_checkpoint", "show", "tri", "vmap", "warn_above",
-    "zeros",
+    "redistribute", "resplit", "result_type", "save", "save_checkpoint", "set_printoptions", "show", "tri",
+    "vmap", "warn_above", "zeros",
 }  # fmt: skip
 
 
@@ -513,6 +557,11 @@ WHOLES = {key: torch.from_numpy(x) for key, x in SMOOTH.items() if np.issubdtype
 REFUSED = {"floor_divide", "heaviside"}
 # Of these no result has a gradient. The edges of the bins, which are floats, depend on the elements.
 CONSTANT = {"histogram2d"}
+# Of the arguments of NumPy those that change how a gradient flows.
+DIFFERENTIATED = (
+    "cross, axisa=", "diff, prepend=", "max, where=", "nanvar, where=", "out= of two", "sum, where=",
+    "take, axis=None",
+)  # fmt: skip
 # The step of the numerical derivatives, whose error is of its square, and of rounding over it.
 STEP = 1e-5
 
@@ -562,7 +611,7 @@ def numerical(function: Callable[..., torch.Tensor], along: list[torch.Tensor]) 
     return (ahead - behind) / (2 * STEP)
 
 
-@pytest.mark.parametrize("name", [*STANDARD, *NUMPY, *RENAMED])
+@pytest.mark.parametrize("name", [*STANDARD, *NUMPY, *DIFFERENTIATED, *RENAMED])
 @pytest.mark.parametrize("dealing", [3, 9], ids=["on one rank", "each another"])
 def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, dealing: int) -> None:
     """What `gradcheck` and `gradgradcheck` do in fast mode, in directions that all ranks share."""

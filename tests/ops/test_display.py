@@ -64,3 +64,20 @@ def test_in_a_notebook(comm: ms.Communication, size: int) -> None:
 def test_what_is_no_array(raises_alike: Any) -> None:
     with raises_alike(TypeError, match="x must be a DNDarray"):
         ms.show(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.serial
+def test_printoptions_are_those_of_torch_and_numpy() -> None:
+    x = ms.array([1 / 3] * 9)
+    try:
+        ms.set_printoptions(precision=2, threshold=5, edgeitems=1)
+        assert repr(x).endswith("tensor([0.33,  ..., 0.33])")
+        assert str(x.numpy()) == "[0.33 ... 0.33]"
+        ms.set_printoptions(profile="full", sci_mode=False)
+        assert "..." not in repr(x) + str(x.numpy())
+        with pytest.raises(ValueError, match="profile must be one of default, short, full, got 'long'"):
+            ms.set_printoptions(profile="long")  # type: ignore[arg-type]
+    finally:
+        ms.set_printoptions(profile="default")
+        np.set_printoptions(precision=8, linewidth=75, suppress=False)
+        torch.set_printoptions(sci_mode=None)

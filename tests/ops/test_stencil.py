@@ -192,8 +192,8 @@ def test_convolutions_of_several_dtypes(size: int) -> None:
         (lambda x: ms.diff(x, n=0.5), TypeError, "n must be an int, got 0.5"),
         (lambda x: ms.diff(x, append=x[:, 0]), ValueError, "joined arrays may differ along axis 1 alone"),
         (lambda x: ms.diff(x.larray), TypeError, "x must be a DNDarray, got Tensor"),
-        (lambda x: ms.convolve(x, x), ValueError, r"1-d arrays that have elements, got .* \(6, 2\) and"),
-        (lambda x: ms.convolve(x[:, 0], x[:0, 0]), ValueError, r"1-d arrays that have elements, got .* \(0,\)"),
+        (lambda x: ms.convolve(x, x[:2]), ValueError, r"the same axes or none, got shapes \(6, 2\) and \(2, 2\)"),
+        (lambda x: ms.convolve(x[:, 0], x[:0, 0]), ValueError, r"as many, and elements in them, .* \(0,\)"),
         (lambda x: ms.convolve(x[:, 0], x[:, 0], "half"), ValueError, "mode must be 'full', .* got 'half'"),
         (
             lambda x: ms.trapezoid(x, x[0, :1]),
@@ -312,3 +312,41 @@ def test_gradients_of_differences(size: int) -> None:
 def test_errors_of_differences(call: Callable[[Any], Any], kind: Any, words: str, raises_alike: Any) -> None:
     with raises_alike(kind, match=words):
         call(ms.ones((6, 2), split=0))
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+def test_convolutions_of_batches_in_one_axis_and_two(size: int, mode: Any) -> None:
+    """Against torch's own, values and gradients, for every split of the array and of one kernel or several."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((3, 4, 5), dtype=torch.float64, generator=generator)
+    for shape in ((2,), (3, 4, 2), (2, 2), (3, 3, 2)):
+        ndim = 1 if shape in {(2,), (3, 4, 2)} else 2
+        kernels = torch.rand(shape, dtype=torch.float64, generator=generator)
+        a, v = images.clone().requires_grad_(), kernels.clone().requires_grad_()
+        reach, number = [n - 1 for n in shape[-ndim:]], images.shape[:-ndim].numel()
+        edges = [n for each in reversed(reach) for n in (each, each)]
+        rows = torch.nn.functional.pad(a, edges)
+        rows = rows.reshape(1, number, *rows.shape[-ndim:])
+        weights = v.flip(tuple(range(-ndim, 0))).expand(*images.shape[:-ndim], *shape[-ndim:])
+        function: Any = torch.nn.functional.conv1d if ndim == 1 else torch.nn.functional.conv2d
+        wanted = function(rows, weights.reshape(number, 1, *shape[-ndim:]), groups=number)[0]
+        wanted = wanted.reshape(*images.shape[:-ndim], *wanted.shape[1:])
+        for axis, m in zip(range(-ndim, 0), reach, strict=True):
+            n = images.shape[axis]
+            first, length = {"full": (0, n + m), "same": (m // 2, n), "valid": (m, n - m)}[mode]
+            wanted = wanted.narrow(axis, first, length)
+        wanted.square().sum().backward()
+        assert a.grad is not None
+        assert v.grad is not None
+        for place, layout in enumerate(layouts(images.shape, size)):
+            every = list(layouts(shape, size))
+            x, w = (
+                dealt(images, layout).requires_grad_(),
+                dealt(kernels, every[place % len(every)]).requires_grad_(),
+            )
+            found = (ms.convolve if ndim == 1 else ms.convolve2d)(x, w, mode)
+            assert_close(found.detach(), wanted.detach())
+            assert found.split == layout.split
+            (found * found).sum().backward()
+            assert_close(x.grad, a.grad)
+            assert_close(w.grad, v.grad)

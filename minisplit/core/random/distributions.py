@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
@@ -213,9 +214,9 @@ def uniform(
 
 
 def normal(
-    mean: float = 0.0,
-    std: float = 1.0,
-    size: Shape = (),
+    mean: DNDarray | float = 0.0,
+    std: DNDarray | float = 1.0,
+    size: Shape | None = None,
     *,
     split: int | None = None,
     dtype: Dtype = None,
@@ -227,15 +228,16 @@ def normal(
 
     Parameters
     ----------
-    mean : float, default 0.0
-        The mean.
-    std : float, default 1.0
-        The standard deviation.
-    size : int or sequence of int, default ()
-        The shape of the array. By default it is 0-d.
+    mean : DNDarray or float, default 0.0
+        The mean, or one for each number, which broadcast.
+    std : DNDarray or float, default 1.0
+        The standard deviation, or one for each number.
+    size : int or sequence of int, optional
+        The shape of the array. By default that to which the mean and the standard deviation broadcast, so 0-d for
+        numbers.
     split : int, optional
-        The axis that is cut over the ranks. By default None: every rank holds the whole array. It changes no
-        number.
+        The axis that is cut over the ranks. By default that of the means or standard deviations, if they have the
+        shape of the array, else None: every rank holds the whole array. It changes no number.
     dtype : torch.dtype, optional
         A real or complex dtype. By default torch's default dtype.
     device : str or torch.device, optional
@@ -253,7 +255,7 @@ def normal(
     Raises
     ------
     ValueError
-        If `std` or an extent is negative, or the device is unknown.
+        If `std` or an extent is negative, the shapes do not broadcast, or the device is unknown.
     IndexError
         If `split` is out of range.
     TypeError
@@ -261,7 +263,8 @@ def normal(
 
     Communication
     -------------
-    Local. In debug mode collective: one allgather, which compares the states of the ranks.
+    Local. In debug mode collective: one allgather, which compares the states of the ranks. Collective also where
+    `mean` or `std` is a split array: one allreduce, and an exchange where their layouts differ.
 
     Examples
     --------
@@ -269,6 +272,11 @@ def normal(
     >>> ms.random.normal(5, 0, 2, split=0).tolist()
     [5.0, 5.0]
     """
+    arrays = [x for x in (mean, std) if isinstance(x, DNDarray)]
+    if arrays:
+        size = np.broadcast_shapes(*[x.shape for x in arrays]) if size is None else size
+        return _normal_of_arrays(mean, std, size, split, dtype, device, comm or arrays[0].comm, generator)
+    size = () if size is None else size
     mean, std = _real(mean, "mean"), _real(std, "std")
     # Not `std < 0`, which NaN would pass.
     if not std >= 0:
@@ -885,6 +893,28 @@ def choice(
         index = _cut(_random_order(n, key, device, weights)[:count].view(shape), layout, comm)
     with requested_move():
         return a[index] if isinstance(a, DNDarray) else index
+
+
+def _normal_of_arrays(
+    mean: DNDarray | float,
+    std: DNDarray | float,
+    size: Shape,
+    split: int | None,
+    dtype: Dtype,
+    device: Device,
+    comm: Communication,
+    generator: Generator | None,
+) -> DNDarray:
+    """Draw normal numbers, each of a mean and a deviation of its own. Collective where these are split."""
+    is_negative = bool((std < 0).any()) if isinstance(std, DNDarray) else not _real(std, "std") >= 0
+    if is_negative:
+        raise ValueError("std must not be negative, but an element is")
+    shape = normalise_shape(size)
+    if split is None:
+        like = [x.split for x in (mean, std) if isinstance(x, DNDarray) and x.shape == shape]
+        split = next((each for each in like if each is not None), None)
+    spec = spec_of(shape, _check_real(dtype), split, device, comm)
+    return _draw(sampling.normal, spec, generator) * std + mean
 
 
 def _real(value: Any, name: str) -> float:

@@ -59,7 +59,17 @@ class Csv(tables.TableFormat):
 
     name = "csv"
     suffixes = (".csv",)
-    read_options = ("sep", "header", "skip_rows", "comment", "na_values", "decimal", "thousands", "columns")
+    read_options = (
+        "sep",
+        "header",
+        "skip_rows",
+        "header_lines",
+        "comment",
+        "na_values",
+        "decimal",
+        "thousands",
+        "columns",
+    )
     write_options = ("columns", "sep")
     list_options = read_options[:-1]
 
@@ -123,8 +133,16 @@ class CsvOptions:
     na_values: Sequence[str] = ()
     decimal: str = "."
     thousands: str | None = None
+    header_lines: int | None = None
 
     def __post_init__(self) -> None:
+        if self.header_lines is not None:  # Heat's name for lines before the numbers, names or not
+            if self.header is not None or self.skip_rows:
+                raise ValueError(
+                    "give header_lines, or header and skip_rows: how many lines are before the numbers"
+                )
+            object.__setattr__(self, "skip_rows", self.header_lines)
+            object.__setattr__(self, "header", False)
         signs = {name: getattr(self, name) for name in ("sep", "decimal", "comment", "thousands")}
         given = {name: sign for name, sign in signs.items() if sign is not None}
         for name, sign in given.items():

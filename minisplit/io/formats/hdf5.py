@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.layout import Layout
@@ -28,13 +29,15 @@ from minisplit.io.formats.raw import RawWriter, contiguous_layout
 # Bytes of a chunk at most, unless the caller says otherwise: the size of the library's cache of chunks, by
 # default.
 _MAX_CHUNK = 2**20
+# The ends of names of netCDF files, which are HDF5 files since version 4.
+_NETCDF = (".nc", ".nc4")
 
 
 class Hdf5(Format):
     """See `minisplit.io.formats.base.Format`. Options: those of `h5py.Group.create_dataset`."""
 
     name = "hdf5"
-    suffixes = (".h5", ".hdf5", ".he5", ".hdf")
+    suffixes = (".h5", ".hdf5", ".he5", ".hdf", *_NETCDF)
     contents = "datasets"
     read_options = ("external",)
     write_options = None
@@ -44,9 +47,12 @@ class Hdf5(Format):
             return _dataset_names(file)
 
     def open_reader(self, path: str, dataset: str | None, dtype: torch.dtype | None, **options: Any) -> Reader:
-        return Hdf5Reader(path, dataset, external=bool(options.get("external", False)))
+        reader = NetcdfReader if path.lower().endswith(_NETCDF) else Hdf5Reader
+        return reader(path, dataset, external=bool(options.get("external", False)))
 
     def write_layout(self, target: Target) -> Layout:
+        if target.path.lower().endswith(_NETCDF):
+            raise ValueError("netCDF files are read, not written: save to a name that ends in .h5")
         numpy_dtype(target.dtype, self.name)
         if options := _library_options(target):
             return chunk_aligned_layout(target.layout, options["chunks"])
@@ -115,7 +121,7 @@ class Hdf5Reader(OpenFile, Reader):
         h5py = _h5py()
         with ExitStack() as stack:
             self._file = stack.enter_context(h5py.File(path, "r"))
-            name = only_dataset(path, _dataset_names(self._file)) if dataset is None else dataset
+            name = only_dataset(path, self._choices()) if dataset is None else dataset
             try:
                 if not external:
                     # Before it is opened: the library would open the other file.
@@ -133,6 +139,10 @@ class Hdf5Reader(OpenFile, Reader):
                 self.check_size(math.prod(item.chunks) * self.dtype.itemsize, f"a chunk of {name!r} in {path}")
             stack.pop_all()  # the file stays open, until `close`
 
+    def _choices(self) -> list[str]:
+        """Return the datasets of which the caller means the only one."""
+        return _dataset_names(self._file)
+
     def stored_bytes(self) -> int | None:
         # What is in other files is read only if the caller trusts them; in this one it belongs to other datasets.
         if self._dataset.is_virtual or self._dataset.external:
@@ -149,6 +159,37 @@ class Hdf5Reader(OpenFile, Reader):
             # Into the tensor's own memory: `dataset[box]` would make an array that is copied again.
             self._dataset.read_direct(part.numpy(), box)
         return part
+
+
+class NetcdfReader(Hdf5Reader):
+    """Reads a variable of a netCDF file: unpacked, and NaN where nothing was measured, by the CF conventions."""
+
+    def __init__(self, path: str, dataset: str | None, *, external: bool = False) -> None:
+        super().__init__(path, dataset, external=external)
+        attributes = self._dataset.attrs
+        self._scale, self._offset = attributes.get("scale_factor"), attributes.get("add_offset")
+        fills = [attributes[name] for name in ("_FillValue", "missing_value") if name in attributes]
+        self._fills = [float(fill) for each in fills for fill in np.ravel(each)]
+        if self._scale is not None or self._offset is not None:
+            self.dtype = torch.float64
+
+    def _choices(self) -> list[str]:
+        # Without the coordinates.
+        names = _dataset_names(self._file)
+        return [name for name in names if self._file[name].attrs.get("CLASS") != b"DIMENSION_SCALE"]
+
+    def read(self, box: Box) -> torch.Tensor:
+        part = super().read(box)  # which the library converts
+        if not self.dtype.is_floating_point:
+            return part
+        is_missing = torch.zeros_like(part, dtype=torch.bool)
+        for fill in self._fills:
+            is_missing |= part == fill
+        if self._scale is not None:
+            part *= float(np.ravel(self._scale)[0])
+        if self._offset is not None:
+            part += float(np.ravel(self._offset)[0])
+        return part.masked_fill_(is_missing, torch.nan)
 
 
 class Hdf5Writer(ArrayWriter):

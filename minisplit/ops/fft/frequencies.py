@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -51,7 +53,7 @@ def fftfreq(
     Raises
     ------
     ValueError
-        If there is not at least one point.
+        If there is not at least one point, or `d` is infinite or NaN.
     TypeError
         If the dtype is not a real floating point one, or `d` is no real number.
     ZeroDivisionError
@@ -107,7 +109,7 @@ def rfftfreq(
     Raises
     ------
     ValueError
-        If there is not at least one point.
+        If there is not at least one point, or `d` is infinite or NaN.
     TypeError
         If the dtype is not a real floating point one, or `d` is no real number.
     ZeroDivisionError
@@ -138,6 +140,8 @@ def _check_distance(d: float) -> float:
     """Return the distance of points. TypeError for what is no real number, ZeroDivisionError for 0."""
     if not isinstance(d, (int, float, np.floating, np.integer)):
         raise TypeError(f"d, the distance of points, must be a real number, got {short_repr(d)}")
+    if not math.isfinite(d):
+        raise ValueError(f"d, the distance of points, must be finite, got {d}")
     if d == 0:
         raise ZeroDivisionError("d, the distance of points, must not be 0")
     return d

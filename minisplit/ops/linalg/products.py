@@ -192,11 +192,9 @@ def vecdot(x1: DNDarray, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | Non
         The first vectors, whose conjugates are taken.
     x2 : DNDarray
         The second vectors. The axes other than `axis` broadcast.
-    axisa, axisb, axisc : int, default -1
-        The axes of the vectors in `x1`, `x2` and the result.
-    axis : int, optional
-        The axis of the vectors in all arrays, in place of these three. It must count from the back if the arrays
-        differ in their number of dimensions.
+    axis : int, default -1
+        The axis of the vectors in both arrays. It must count from the back if they differ in their number of
+        dimensions.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
 
@@ -436,7 +434,7 @@ def cross(
     axisa: int = -1,
     axisb: int = -1,
     axisc: int = -1,
-    axis: int | None = None,
+    axis: int = -1,
 ) -> DNDarray:
     """Return the cross products of vectors of length 3.
 
@@ -448,9 +446,9 @@ def cross(
         The second vectors. The axes other than `axis` broadcast.
     axisa, axisb, axisc : int, default -1
         The axes of the vectors in `x1`, `x2` and the result.
-    axis : int, optional
-        The axis of the vectors in all arrays, in place of these three. It must count from the back if the arrays
-        differ in their number of dimensions.
+    axis : int, default -1
+        The axis of the vectors in all arrays, where these three are not given. It must count from the back if the
+        arrays differ in their number of dimensions.
 
     Returns
     -------
@@ -479,10 +477,10 @@ def cross(
     >>> ms.cross(ms.array([1, 0, 0], split=0), ms.array([0, 1, 0])).tolist()
     [0, 0, 1]
     """
-    if axis is None and {axisa, axisb, axisc} != {-1}:
+    if {axisa, axisb, axisc} != {-1}:
         x1, x2 = moveaxis(x1, axisa, -1), moveaxis(x2, axisb, -1)
         return moveaxis(cross(x1, x2), -1, axisc)
-    x1, x2, axis = check_vectors(x1, x2, -1 if axis is None else axis, "cross")
+    x1, x2, axis = check_vectors(x1, x2, axis, "cross")
     if x1.shape[axis] != 3:
         raise ValueError(f"cross needs vectors of length 3, got {x1.shape[axis]} along axis {axis} of {x1.shape}")
     operands = [x._align(without_axis(x.layout, x.ndim + axis)) for x in (x1, x2)]

@@ -13,12 +13,20 @@ from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.apply import into
 from minisplit.ops.elementwise.arithmetic import add, divide, multiply, subtract
-from minisplit.ops.elementwise.comparison import equal, isclose, logical_and, logical_not
+from minisplit.ops.elementwise.comparison import equal, isclose, logical_and, logical_not, logical_or
 from minisplit.ops.elementwise.exponentials import exp, log, sqrt
 from minisplit.ops.elementwise.floating import isfinite, isnan
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.reductions.functions import all, any, max, mean, min, prod_over, sum
-from minisplit.ops.reductions.masked import Where, masked, masked_mean, masked_variance, selected, with_initial
+from minisplit.ops.reductions.masked import (
+    Where,
+    in_dtype,
+    masked,
+    masked_mean,
+    masked_variance,
+    selected,
+    with_initial,
+)
 from minisplit.ops.reductions.moments import merge_ddof
 from minisplit.ops.reductions.reduce import (
     Axis,
@@ -29,6 +37,7 @@ from minisplit.ops.reductions.reduce import (
     check_ordered,
     plan_reduction,
     product,
+    with_fractions,
 )
 
 
@@ -57,7 +66,7 @@ def average(
     Raises
     ------
     TypeError
-        If `x` or `weights` is no DNDarray, an axis is no int, or, without weights, the dtype has no fractions.
+        If `x` or `weights` is no DNDarray, or an axis is no int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -246,7 +255,7 @@ def nanmean(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     dtype : torch.dtype, optional
-        The dtype of the result. By default that of `x`.
+        The dtype of the result. By default that of `x`, but float64 for bools and integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -261,7 +270,7 @@ def nanmean(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or `dtype` is one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -287,7 +296,7 @@ def nanmean(
     2.0
     """
     x = as_dndarray(x)
-    dtype = sanitize_dtype(dtype) or x.dtype
+    dtype = sanitize_dtype(dtype) or with_fractions(x.dtype)
     check_inexact(dtype, "nanmean")
     return into(masked_mean(sum, x, _counting(x, where), axis, dtype, keepdims), out)
 
@@ -427,6 +436,7 @@ def nanstd(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -444,6 +454,9 @@ def nanstd(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -458,7 +471,7 @@ def nanstd(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+        If `x` is no DNDarray, or an axis is no int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -478,7 +491,7 @@ def nanstd(
     >>> ms.nanstd(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    variance = nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof, where=where)
+    variance = nanvar(x, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, where=where)
     return sqrt(variance, out=out)
 
 
@@ -556,6 +569,7 @@ def nanvar(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -573,6 +587,9 @@ def nanvar(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -587,7 +604,7 @@ def nanvar(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype has no fractions.
+        If `x` is no DNDarray, or an axis is no int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -608,8 +625,8 @@ def nanvar(
     >>> ms.nanvar(ms.array([1.0, float('nan'), 3.0], split=0)).item()
     1.0
     """
-    x, correction = as_dndarray(x), merge_ddof(correction, ddof)
-    return into(masked_variance(sum, "nanvar", x, _counting(x, where), axis, correction, keepdims), out)
+    x, correction = in_dtype(x, dtype), merge_ddof(correction, ddof)
+    return into(masked_variance(sum, x, _counting(x, where), axis, correction, keepdims), out)
 
 
 def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None) -> DNDarray:
@@ -738,18 +755,20 @@ def allclose(
     return bool(all(isclose(x1, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)))
 
 
-def array_equal(x1: DNDarray, x2: DNDarray, /) -> bool:
+def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
     """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
 
     Parameters
     ----------
     x1, x2 : DNDarray
         The arrays to compare. Any shape, split and counts.
+    equal_nan : bool, default False
+        Whether NaN equals NaN.
 
     Returns
     -------
     bool
-        Whether they are equal. The same on every rank. NaN equals nothing.
+        Whether they are equal. The same on every rank.
 
     Raises
     ------
@@ -772,4 +791,7 @@ def array_equal(x1: DNDarray, x2: DNDarray, /) -> bool:
     as_dndarray(x1, "x1")
     as_dndarray(x2, "x2")
     # The shapes first: those that broadcast are not equal for it.
-    return x1.shape == x2.shape and bool(all(equal(x1, x2)))
+    if x1.shape != x2.shape:
+        return False
+    is_equal = equal(x1, x2)
+    return bool(all(logical_or(is_equal, logical_and(isnan(x1), isnan(x2))) if equal_nan else is_equal))

@@ -15,6 +15,7 @@ from minisplit.ops.reductions.extremes import extreme
 from minisplit.ops.reductions.masked import (
     Where,
     check_initial,
+    in_dtype,
     masked,
     masked_mean,
     masked_variance,
@@ -22,7 +23,7 @@ from minisplit.ops.reductions.masked import (
     with_initial,
 )
 from minisplit.ops.reductions.moments import merge_ddof, variance
-from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce
+from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexact, product, reduce, with_fractions
 
 
 def all(
@@ -254,7 +255,8 @@ def mean(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     dtype : torch.dtype, optional
-        The dtype of the result, to which `x` is cast first. By default that of `x`.
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
@@ -271,7 +273,7 @@ def mean(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, `dtype` no dtype, or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype, or one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -296,7 +298,7 @@ def mean(
     >>> ms.mean(ms.arange(6.0, split=0).reshape((2, 3)), axis=1).tolist()
     [1.0, 4.0]
     """
-    dtype = sanitize_dtype(dtype) or as_dndarray(x).dtype
+    dtype = sanitize_dtype(dtype) or with_fractions(as_dndarray(x).dtype)
     check_inexact(dtype, "mean")
     if where is not True:
         return into(masked_mean(sum, x, selected(x, where), axis, dtype, keepdims), out)
@@ -452,6 +454,7 @@ def std(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -469,6 +472,9 @@ def std(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -483,7 +489,7 @@ def std(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, the correction is no number, or or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or the correction is no number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -504,9 +510,9 @@ def std(
     >>> ms.std(ms.array([1.0, 3.0], split=0)).item()
     1.0
     """
-    correction = merge_ddof(correction, ddof)
+    x, correction = in_dtype(x, dtype), merge_ddof(correction, ddof)
     if where is not True:
-        result = masked_variance(sum, "std", x, selected(x, where), axis, correction, keepdims)
+        result = masked_variance(sum, x, selected(x, where), axis, correction, keepdims)
         return into(sqrt(result), out)
     return into(variance("std", x, axis, correction, keepdims), out)
 
@@ -592,6 +598,7 @@ def var(
     correction: float = 0.0,
     keepdims: bool = False,
     ddof: float | None = None,
+    dtype: Dtype = None,
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
@@ -609,6 +616,9 @@ def var(
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
         NumPy's name of `correction`. Only one of both may be given.
+    dtype : torch.dtype, optional
+        The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
+        integers.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
     where : DNDarray or bool, default True
@@ -624,7 +634,7 @@ def var(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, the correction is no number, or or the dtype has no fractions.
+        If `x` is no DNDarray, an axis is no int, or the correction is no number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -650,9 +660,9 @@ def var(
     >>> ms.var(ms.array([1.0, 3.0], split=0)).item(), ms.var(ms.array([1.0, 3.0], split=0), correction=1).item()
     (1.0, 2.0)
     """
-    correction = merge_ddof(correction, ddof)
+    x, correction = in_dtype(x, dtype), merge_ddof(correction, ddof)
     if where is not True:
-        result = masked_variance(sum, "var", x, selected(x, where), axis, correction, keepdims)
+        result = masked_variance(sum, x, selected(x, where), axis, correction, keepdims)
         return into(result, out)
     return into(variance("var", x, axis, correction, keepdims), out)
 

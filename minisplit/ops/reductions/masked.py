@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.pytorch.dtypes import as_element, sanitize_dtype
+from minisplit.core.pytorch.dtypes import Dtype, as_element, sanitize_dtype
 from minisplit.ops.data_types import astype
 from minisplit.ops.elementwise.alignment import align_in_place
 from minisplit.ops.elementwise.apply import as_mask, check_one_communicator, operand_shard
@@ -25,11 +25,21 @@ from minisplit.ops.reductions.reduce import (
     check_inexact,
     plan_reduction,
     sum_dtype,
+    with_fractions,
 )
 
 Where = DNDarray | bool
 Reduction = Callable[..., DNDarray]
 Combination = Callable[..., DNDarray]
+
+
+def in_dtype(x: DNDarray, dtype: Dtype) -> DNDarray:
+    """Return `x` cast to a dtype that has fractions, or as it is for None. TypeError for another one. Local."""
+    wanted = sanitize_dtype(dtype)
+    if wanted is None:
+        return as_dndarray(x)
+    check_inexact(wanted, "a variance")
+    return astype(x, wanted, copy=False)
 
 
 def masked(x: DNDarray, where: Where, value: complex) -> DNDarray:
@@ -84,13 +94,13 @@ def masked_mean(sum: Reduction, x: DNDarray, mask: DNDarray, axis: Axis, dtype: 
 
 
 def masked_variance(
-    sum: Reduction, name: str, x: DNDarray, mask: DNDarray, axis: Axis, correction: float, keepdims: bool
+    sum: Reduction, x: DNDarray, mask: DNDarray, axis: Axis, correction: float, keepdims: bool
 ) -> DNDarray:
     """Return the variances of the elements that a mask of the layout of `x` selects."""
     x, reduced = plan_reduction(x, axis, keepdims)
-    check_inexact(x.dtype, name)
-    dtype = x.dtype.to_real() if x.dtype.is_complex else x.dtype
-    numbers = masked(astype(x, accumulation_dtype(x.dtype), copy=False), mask, 0)
+    dtype = with_fractions(x.dtype)
+    numbers = masked(astype(x, accumulation_dtype(dtype), copy=False), mask, 0)
+    dtype = dtype.to_real() if dtype.is_complex else dtype
     # With the reduced axes, so that the mean broadcasts to the numbers.
     count = sum(mask, axis, keepdims=True)
     mean = divide(sum(numbers, axis, keepdims=True), count)

@@ -25,9 +25,9 @@ from minisplit.ops.reductions.reduce import (
     Axis,
     Dims,
     accumulation_dtype,
-    check_inexact,
     plan_reduction,
     with_axes,
+    with_fractions,
 )
 
 # Elements of a block that is converted to float64: 2 MiB, which fit into a cache. With the whole shard converted
@@ -38,10 +38,10 @@ BLOCK = 2**18
 def variance(name: Literal["var", "std"], x: DNDarray, axis: Axis, correction: float, keepdims: bool) -> DNDarray:
     """Return the variances along axes, or their roots."""
     x, reduced = plan_reduction(x, axis, keepdims)
-    check_inexact(x.dtype, name)
     if not isinstance(correction, (int, float)):
         raise TypeError(f"correction of {name} must be a number, got {type(correction).__name__}")
-    shard, axes = with_axes(x._larray.to(accumulation_dtype(x.dtype)), reduced)
+    dtype = with_fractions(x.dtype)
+    shard, axes = with_axes(x._larray.to(accumulation_dtype(dtype)), reduced)
     freedom = reduced.count - correction
     if reduced.crosses:
         result = apply(_Variance(x._comm, axes, freedom, reduced.count), shard)[0]
@@ -53,7 +53,7 @@ def variance(name: Literal["var", "std"], x: DNDarray, axis: Axis, correction: f
             result = torch.var(shard, axes, correction=correction)
     if name == "std":
         result = _sqrt(result)
-    dtype = x.dtype.to_real() if x.dtype.is_complex else x.dtype
+    dtype = dtype.to_real() if dtype.is_complex else dtype
     return DNDarray._wrap(result.to(dtype).reshape(reduced.result.lshape(x._comm.rank)), reduced.result, x._comm)
 
 

@@ -115,6 +115,11 @@ def sum_dtype(of: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
     return wanted or (of if of in _WIDE else torch.int64)
 
 
+def with_fractions(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a mean of numbers of `dtype`: theirs, but float64 for bools and integers."""
+    return dtype if dtype in _WIDE else torch.float64
+
+
 def check_inexact(dtype: torch.dtype, name: str) -> None:
     """Raise TypeError unless numbers of this dtype can have fractions."""
     if dtype not in _WIDE:

@@ -9,6 +9,7 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import cat, redistribute_all
 from minisplit.core.layout import normalise_axis
 from minisplit.core.performance_warning import warn_if_large
+from minisplit.core.pytorch.dtypes import Dtype
 from minisplit.core.transfer import elements_moved
 from minisplit.ops.elementwise.alignment import LayoutPlan
 from minisplit.ops.elementwise.apply import check_one_communicator, into
@@ -21,7 +22,9 @@ _LARGE_MOVE = (
 )
 
 
-def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray | None = None) -> DNDarray:
+def concat(
+    arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray | None = None, dtype: Dtype = None
+) -> DNDarray:
     """Join arrays along an axis.
 
     Parameters
@@ -32,6 +35,8 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray
         The axis. With None the elements of the arrays are joined in row-major order, as `ravel` returns them.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that to which those of the arrays are promoted.
 
     Returns
     -------
@@ -62,6 +67,8 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray
     [0.0, 1.0, 0.0]
     """
     arrays = check_arrays(arrays, "concat")
+    if dtype is not None:
+        arrays = [x.astype(dtype, copy=False) for x in arrays]
     if axis is None:
         arrays, axis = [x.ravel() for x in arrays], 0
     axis = normalise_axis(axis, arrays[0].ndim, "axis")
@@ -77,7 +84,9 @@ def concat(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray
     return into(concat_as(arrays, axis, concat_layout(tuple(x.layout for x in arrays), axis, itemsizes)), out)
 
 
-def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray | None = None) -> DNDarray:
+def concatenate(
+    arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DNDarray | None = None, dtype: Dtype = None
+) -> DNDarray:
     """Join arrays along an axis. NumPy's name of `concat`.
 
     Parameters
@@ -88,6 +97,8 @@ def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DND
         The axis. With None the elements of the arrays are joined in row-major order.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that to which those of the arrays are promoted.
 
     Returns
     -------
@@ -109,7 +120,7 @@ def concatenate(arrays: Sequence[DNDarray], /, axis: int | None = 0, *, out: DND
     >>> ms.concatenate([ms.zeros((1, 3), split=1), ms.ones((2, 3), split=1)]).split
     1
     """
-    return into(concat(arrays, axis=axis), out)
+    return concat(arrays, axis=axis, out=out, dtype=dtype)
 
 
 def append(x: DNDarray, /, values: DNDarray, axis: int | None = None) -> DNDarray:
@@ -147,7 +158,9 @@ def append(x: DNDarray, /, values: DNDarray, axis: int | None = None) -> DNDarra
     return concat([x, values], axis=axis)
 
 
-def stack(arrays: Sequence[DNDarray], /, axis: int = 0, *, out: DNDarray | None = None) -> DNDarray:
+def stack(
+    arrays: Sequence[DNDarray], /, axis: int = 0, *, out: DNDarray | None = None, dtype: Dtype = None
+) -> DNDarray:
     """Join arrays of one shape along a new axis.
 
     Parameters
@@ -158,6 +171,8 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0, *, out: DNDarray | None 
         The place of the new axis in the result.
     out : DNDarray, optional
         The array to write the results into, whose layout and dtype stay. By default a new one.
+    dtype : torch.dtype, optional
+        The dtype of the result. By default that to which those of the arrays are promoted.
 
     Returns
     -------
@@ -190,7 +205,7 @@ def stack(arrays: Sequence[DNDarray], /, axis: int = 0, *, out: DNDarray | None 
             raise ValueError(
                 f"stacked arrays must have one shape, but array 0 has {arrays[0].shape}, array {place} {x.shape}"
             )
-    return into(concat([insert_axes(x, axis) for x in arrays], axis=axis), out)
+    return concat([insert_axes(x, axis) for x in arrays], axis=axis, out=out, dtype=dtype)
 
 
 def vstack(arrays: Sequence[DNDarray], /) -> DNDarray:

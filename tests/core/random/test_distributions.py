@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -180,3 +181,20 @@ def test_samplers_are_asked_twice():
                 values.append(draw().item())
     assert first == second
     assert len(set(first)) == 3
+
+
+def test_normal_numbers_have_means_and_deviations_of_their_own(size: int, raises_alike: Any) -> None:
+    for split in (None, 0):
+        means = ms.arange(6.0, split=split)
+        drawn = ms.random.normal(means, 0.0)
+        assert drawn.split == split
+        assert drawn.tolist() == means.tolist()
+    means = ms.arange(5.0, split=0)
+    with ms.random.fork(3):
+        drawn = ms.random.normal(means[:, None], means + 1, split=1)
+    with ms.random.fork(3):
+        numbers = ms.random.randn(5, 5).numpy()
+    np.testing.assert_allclose(drawn.numpy(), numbers * (np.arange(5) + 1) + np.arange(5)[:, None], rtol=1e-6)
+    assert drawn.split == 1
+    with raises_alike(ValueError, match="std must not be negative, but an element is"):
+        ms.random.normal(0.0, means - 1)

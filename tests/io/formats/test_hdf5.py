@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+import torch
 from files import on_rank_0
 
 import minisplit as ms
@@ -159,3 +160,34 @@ def test_F1_a_file_that_is_damaged(comm, folder, raises_alike, dataset):
     on_rank_0(comm, damage)
     with raises_alike(ValueError, "cannot be listed" if dataset is None else "'x' in .* cannot be opened"):
         ms.load(path, dataset)
+
+
+def test_netcdf_variables_are_unpacked(comm, folder, raises_alike):
+    path = folder / "x.nc"
+
+    def write():
+        with h5py.File(path, "w") as file:
+            rows = file.create_dataset("time", data=np.arange(5.0))
+            rows.make_scale("time")
+            packed = file.create_dataset(
+                "t", data=np.array([[0, 10], [-99, 7], [5, 5], [1, 2], [3, -99]], np.int16)
+            )
+            packed.attrs.update({"scale_factor": 0.5, "add_offset": [100.0], "_FillValue": np.int16(-99)})
+            packed.dims[0].attach_scale(rows)
+            other = file.create_group("more")
+            plain = other.create_dataset("f", data=np.array([1.0, 9.96921e36, 3.0], np.float32))
+            plain.attrs["missing_value"] = np.float32(9.96921e36)
+            other.create_dataset("n", data=np.array([1, -99], np.int32)).attrs["_FillValue"] = np.int32(-99)
+
+    on_rank_0(comm, write)
+    wanted = np.array([[100, 105], [np.nan, 103.5], [102.5, 102.5], [100.5, 101], [101.5, np.nan]])
+    for split in (None, 0, 1):
+        np.testing.assert_equal(ms.load(path, "t", split=split).numpy(), wanted)
+    assert ms.load(path, "more/f").dtype is torch.float32
+    np.testing.assert_equal(ms.load(path, "more/f").numpy(), np.array([1, np.nan, 3], np.float32))
+    assert ms.load(path, "more/n").tolist() == [1, -99]
+    assert ms.datasets(path) == ["more/f", "more/n", "t", "time"]
+    with raises_alike(ValueError, match="It has more/f, more/n, t: give dataset="):
+        ms.load(path)
+    with raises_alike(ValueError, match=r"netCDF files are read, not written: save to a name that ends in \.h5"):
+        ms.save(ms.ones(3, split=0), folder / "y.nc")

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.serial
     [
         ("x.npy", "npy"),
         ("x.HDF5", "hdf5"),
+        ("x.nc", "hdf5"),
         ("folder.npy/x.zarr/", "zarr"),
         ("x.tar.safetensors", "safetensors"),
         ("x.pq", "parquet"),

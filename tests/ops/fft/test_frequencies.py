@@ -60,6 +60,9 @@ def test_fftfreq_complex(raises_alike: Any) -> None:
         for d in (1j, "1", None, ms.ones(3)):
             with raises_alike(TypeError, match="d, the distance of points, must be a real number, got"):
                 call(4, d=d)
+        for d in (float("inf"), float("nan")):
+            with raises_alike(ValueError, match="d, the distance of points, must be finite, got"):
+                call(4, d=d)
         with raises_alike(ZeroDivisionError, match="must not be 0"):
             call(4, d=0)
         assert call(4, d=np.float32(0.5), split=0).shape == call(4).shape

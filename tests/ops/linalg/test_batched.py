@@ -71,8 +71,10 @@ def test_errors_before_any_message(split: int | None, raises_alike: Any) -> None
                     call(x)
                 finally:
                     assert seen.collectives == 0
-    with raises_alike(ValueError, "mode of qr must be 'reduced' or 'complete', got 'r'"):
-        ms.linalg.qr(ms.ones((3, 3), split=split), mode="r")  # type: ignore[arg-type]
+    with raises_alike(ValueError, "mode of qr must be 'reduced', 'complete' or 'r', got 'raw'"):
+        ms.linalg.qr(ms.ones((3, 3), split=split), mode="raw")  # type: ignore[call-overload]
+    with raises_alike(ValueError, "UPLO must be 'L' or 'U', got 'l'"):
+        ms.linalg.eigh(ms.ones((3, 3), split=split), "l")  # type: ignore[arg-type]
 
 
 def test_results_stay_on_their_communicator_and_names_are_the_standards(comm: Comm, rank: int) -> None:

@@ -180,9 +180,9 @@ def like(x: ms.DNDarray, *shape: int) -> ms.DNDarray:
         (lambda x: ms.max(x, axis=True), TypeError, "axis must be an int, got True of type bool"),
         (lambda x: ms.argmax(x, axis=(0, 1)), TypeError, r"axis of argmax must be an int or None, got \(0, 1\)"),
         (lambda x: ms.sum(x, dtype="flaot"), TypeError, "the name of one, bool, .* got 'flaot'"),
-        (lambda x: ms.mean(x != 0), TypeError, r"mean needs floating point or complex .* got torch\.bool"),
         (lambda x: ms.mean(x, dtype=torch.int8), TypeError, r"mean needs floating point .* got torch\.int8"),
-        (lambda x: ms.var(x != 0), TypeError, r"var needs floating point or complex .* got torch\.bool"),
+        (lambda x: ms.max(x, where=x > 0), ValueError, "max of the elements that a mask .* needs initial="),
+        (lambda x: ms.sum(x, where=x), TypeError, r"where must be bools, got torch\.float32; compare it"),
         (lambda x: ms.std(x, correction="1"), TypeError, "correction of std must be a number, got str"),
         (lambda x: ms.max(x * 1j), TypeError, r"max needs numbers that have an order, got torch\.complex64"),
         (lambda x: ms.argmin(x * 1j), TypeError, r"argmin needs numbers that have an order, got torch\.comp"),
@@ -228,3 +228,16 @@ def test_a_function_has_a_name_and_can_be_pickled(name: str) -> None:
     function = getattr(ms, name)
     assert (function.__name__, function.__qualname__) == (name, name)
     assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_an_array_that_cannot_hold_the_results_is_refused_on_all_ranks(raises_alike: Any) -> None:
+    for split in (0, 1, None):
+        x = ms.ones((5, 3), split=split)
+        with raises_alike(TypeError, match=r"out is of .*int8, which has no place for results of torch\.float32"):
+            ms.sum(x, out=ms.zeros((), dtype="int8"))
+        with raises_alike(ValueError, match=r"shapes \(2,\) and \(3,\) do not broadcast"):
+            ms.sum(x, 0, out=ms.zeros(2))
+        with raises_alike(TypeError, match="out must be a DNDarray, got Tensor"):
+            ms.sum(x, out=torch.zeros(()))  # type: ignore[arg-type]
+        with raises_alike(OverflowError, match="initial must be in torch.int64"):
+            ms.sum(x.long(), initial=2**70)

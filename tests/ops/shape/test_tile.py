@@ -69,7 +69,7 @@ def test_A12_repeats_on_another_communicator(raises_alike: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda x: ms.tile(x, -1), ValueError, r"repetitions must not be negative, got \(-1,\)"),
+        (lambda x: ms.tile(x, -1), ValueError, r"reps must not be negative, got \(-1,\)"),
         (lambda x: ms.repeat(x, [1, 2], axis=0), ValueError, r"one int, or 6, .*, got shape \(2,\)"),
         (lambda x: ms.repeat(x, -1, axis=0), ValueError, "repeats must not be negative, got -1"),
         (lambda x: ms.repeat(x, 1.5, axis=0), TypeError, "repeats must be ints, got 1.5"),
