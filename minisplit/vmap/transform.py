@@ -32,6 +32,8 @@ from minisplit.vmap.execution.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.execution.execute import Advance, ChunkSize, VmapTask, infer, run
 from minisplit.vmap.execution.loop import LoopTask
 from minisplit.vmap.execution.stream import FileStream
+from minisplit.vmap.execution.writing import WritingTask
+from minisplit.vmap.functorch.distributions import DRAWING, mapped_dirichlet
 from minisplit.vmap.functorch.internals import (
     temporarily_clear_interpreter_stack,
     unwrap,
@@ -40,7 +42,7 @@ from minisplit.vmap.functorch.internals import (
 from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
-from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
+from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle, with_shapes
 from minisplit.vmap.parameters import check_same, fingerprint_of, not_compared, remember
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
@@ -274,6 +276,7 @@ class MappedFunction:
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
+        self._writes: set[str] = set()  # see `WritingTask`
         # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
         # above.
         functools.update_wrapper(self, func, updated=())
@@ -296,6 +299,8 @@ class MappedFunction:
         func = self.func
         if not self._names.isdisjoint(MIXING):
             func = inside(right_rules, func)
+        if not self._names.isdisjoint(DRAWING):
+            func = inside(mapped_dirichlet, func)
         captured = self._names & CAPTURING
         if captured == {"cond"} or (
             self.options.randomness != "error" and "compile" in captured <= {"compile", "cond"}
@@ -578,7 +583,11 @@ class MappedFunction:
             run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
         )
         if files is None:
-            return run_pieces([(0, end - begin, inputs)], end - begin), iter(())
+            outcome = run_pieces([(0, end - begin, inputs)], end - begin)
+            if outcome.failure is not None:
+                shapes = [sample_shape(x.shape, dim) for x, dim in zip(call.arrays, batch.in_dims, strict=True)]
+                outcome = outcome._replace(failure=with_shapes(outcome.failure, shapes))
+            return outcome, iter(())
         outcomes = files.outcomes(inputs, run_pieces)
         return next(outcomes), outcomes
 
@@ -624,7 +633,7 @@ class MappedFunction:
         """What is to be run. Local."""
         func, in_dims = self._func_of_tensors(call), call.batch.in_dims
         if not self.options.loop:
-            return VmapTask(func, in_dims, self._out_dims, random)
+            return WritingTask(func, in_dims, self._out_dims, random, known=self._writes)
         objects = [] if call.unmapped is None else call.unmapped.objects
         generators = find_generators(self.func, objects) if random is None else ()
         return LoopTask(func, in_dims, self._out_dims, random, generators=generators)
