@@ -45,7 +45,7 @@ def train(images: ms.DNDarray, labels: ms.DNDarray) -> Model:
     model = {"weight": torch.zeros(10, 64), "bias": torch.zeros(10)}
     gradients = ms.vmap(flat_gradient)
     for _ in range(STEPS):
-        (each,) = gradients(images, labels, model=model)
+        each = gradients.one(images, labels, model=model)
         mean = images.comm.allreduce(each.larray.sum(0)) / len(labels)
         model["weight"] = model["weight"] - RATE * mean[:640].view(10, 64)
         model["bias"] = model["bias"] - RATE * mean[640:]
@@ -90,12 +90,12 @@ def main() -> int:
     gradients = ms.vmap(flat_gradient)
     if images.comm.rank == 0:
         print(f"{gradients.plan(images, labels, model=model)}\n")  # what the next line will do
-    (each,) = gradients(images, labels, model=model)
-    (norms,) = ms.vmap(torch.linalg.vector_norm)(each)
+    each = gradients.one(images, labels, model=model)
+    norms = ms.vmap(torch.linalg.vector_norm).one(each)
 
     here = torch.vmap(lambda image, label: flat_gradient(image, label, model))(pixels, truth)
-    difference = float((torch.from_numpy(each.numpy()) - here).abs().max())
-    norm, answers, hits = (torch.from_numpy(x.numpy()) for x in (norms, seen, right))
+    difference = float((each.torch() - here).abs().max())
+    norm, answers, hits = (x.torch() for x in (norms, seen, right))
     strangest = norm.argsort(descending=True)[:12]
 
     if images.comm.rank == 0:

@@ -54,15 +54,15 @@ def main() -> int:
     optimiser = torch.optim.AdamW([x.larray for x in networks.values()], lr=RATE)
     for _ in range(STEPS):
         optimiser.zero_grad()
-        ms.vmap(loss)(networks, **seen)[0].sum().backward()
+        ms.vmap(loss).one(networks, **seen).sum().backward()
         optimiser.step()
 
     with torch.no_grad():
-        (each,) = ms.vmap(beliefs)(networks, images=others)  # networks x images x digits, split along networks
+        each = ms.vmap(beliefs).one(networks, images=others)  # networks x images x digits, split along networks
         together = each.mean(axis=0)
         doubt = (entropy(together) - entropy(each).mean(axis=0)).torch()
         right = torch.cat([each.torch(), together.torch()[None]]).argmax(2)[:, : len(known)] == known
-        last = {name: torch.from_numpy(x.numpy())[-1] for name, x in networks.items()}
+        last = {name: x.detach().torch()[-1] for name, x in networks.items()}
     if each.comm.rank > 0:
         return 0  # the check is rank 0's
     alone = copy.deepcopy(STARTS[-1])

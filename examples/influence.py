@@ -50,8 +50,8 @@ def train(images: ms.DNDarray, labels: ms.DNDarray) -> tuple[ms.DNDarray, ms.DND
     """The weights, their Fisher information, and the gradient of each image's loss, by Fisher's scoring."""
     weights = ms.zeros(650, dtype=torch.float64)
     for _ in range(STEPS):
-        (gradients,) = ms.vmap(gradient)(images, labels, weights)
-        (rows,) = ms.vmap(scores)(images, weights)
+        gradients = ms.vmap(gradient).one(images, labels, weights)
+        rows = ms.vmap(scores).one(images, weights)
         rows = rows.reshape(-1, 650)
         fisher = rows.T @ rows + RIDGE * ms.eye(650, dtype=torch.float64)  # one allreduce
         slope = gradients.sum(axis=0) + RIDGE * weights
@@ -117,17 +117,17 @@ def main() -> int:
 
     # Without image i the weights move by the i-th column of this, and the others' loss along their slope.
     moves = ms.linalg.solve(fisher, gradients.T)
-    (other_gradients,) = ms.vmap(gradient)(others, other_labels, weights)
+    other_gradients = ms.vmap(gradient).one(others, other_labels, weights)
     changes = other_gradients.mean(axis=0) @ moves
     ranking = ms.argsort(changes)  # the most harmful first: without them the loss falls the most
 
     chosen = ranking[::10]
     whole = {"images": pixels[:TRAINING], "labels": given[:TRAINING]}
-    (again,) = ms.vmap(retrained, chunk_size=16)(chosen, **whole, weights=weights, inverse=ms.linalg.inv(fisher))
+    again = ms.vmap(retrained, chunk_size=16).one(chosen, **whole, weights=weights, inverse=ms.linalg.inv(fisher))
     rest = pixels[TRAINING:], given[TRAINING:]
-    (losses,) = ms.vmap(lambda weights: loss(*rest, weights))(again)
+    losses = ms.vmap(lambda weights: loss(*rest, weights)).one(again)
 
-    predicted, order, numbers, after = (torch.from_numpy(x.numpy()) for x in (changes, ranking, chosen, losses))
+    predicted, order, numbers, after = (x.torch() for x in (changes, ranking, chosen, losses))
     if images.comm.rank > 0:
         return 0  # the check is rank 0's
     before = float(loss(*rest, weights.larray))

@@ -89,10 +89,10 @@ def main() -> int:
     ms.random.seed(1979)
     scores = torch.tensor([LSAT, GPA], dtype=torch.float64).T
     both = ms.vmap(resampled, randomness="different")(ms.arange(RESAMPLES, split=0), scores=scores)
-    (payments,) = ms.vmap(paid, randomness="different", chunk_size="auto")(ms.arange(BATCHES, split=0))
+    payments = ms.vmap(paid, randomness="different", chunk_size="auto").one(ms.arange(BATCHES, split=0))
 
     # Gathered, and so added up in one order.
-    correlations, means, batches = (torch.from_numpy(x.numpy()) for x in (*both, payments))
+    correlations, means, batches = (x.torch() for x in (*both, payments))
     if payments.comm.rank > 0:
         return 0  # the check is rank 0's
     seen = float(correlation(scores))

@@ -138,7 +138,7 @@ def main() -> int:
     # In chunks that fit into the caches, of a size that is measured; on a terminal it shows a bar.
     both = ms.vmap(period, chunk_size="auto", progress=True)(states)
 
-    periods, over = (torch.from_numpy(x.numpy()) for x in both)
+    periods, over = (x.torch() for x in both)
     energies = torch.sin(grid[:, 0] / 2) ** 2 + (grid[:, 1] / (2 * FREQUENCY)) ** 2
     errors = (periods / exact(energies) - 1).abs()
     fine = bool((errors <= TOLERANCE).all()) and torch.equal(over, energies > 1)

@@ -115,10 +115,10 @@ def draw(draws: torch.Tensor, grid: torch.Tensor, density: torch.Tensor) -> None
 def main() -> int:
     ms.random.seed(1986)
     starts = ms.random.normal(0, 3, (CHAINS, 2), dtype=torch.float64, split=0)
-    (draws,) = ms.vmap(chain, randomness="different")(starts)
+    draws = ms.vmap(chain, randomness="different").one(starts)
 
     ratios = r_hat(draws).tolist()
-    gathered = torch.from_numpy(draws.numpy())
+    gathered = draws.torch()
     if draws.comm.rank > 0:
         return 0  # the check is rank 0's
     grid, density = quadrature()

@@ -61,7 +61,7 @@ def main() -> int:
 
     ms.random.seed(0)
     parameters = train(images, labels)
-    (seen,) = ms.vmap(logits)(ms.array(pixels[TRAINING:], split=0), parameters)
+    seen = ms.vmap(logits).one(ms.array(pixels[TRAINING:], split=0), parameters)
     right = (seen.torch().argmax(1) == truth[TRAINING:]).double().mean()
     # By zero-concentrated privacy (Bun and Steinke, TCC 2016) a step costs 1 / (2 NOISE^2).
     cost = STEPS / (2 * NOISE**2)

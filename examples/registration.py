@@ -129,15 +129,15 @@ def main() -> int:
     taken[0] = 0
 
     ms.random.seed(0)
-    (photographs,) = ms.vmap(photographed, randomness="different")(ms.array(taken, split=0), scene=scene)
+    photographs = ms.vmap(photographed, randomness="different").one(ms.array(taken, split=0), scene=scene)
     first, plain = inner(photographs[0].larray), inner(photographs.mean(axis=0).larray)
     mean = first
     for _ in range(ROUNDS):
-        (found,) = ms.vmap(registered, chunk_size=16)(photographs, reference=mean)
-        (fitted,) = ms.vmap(fitting, chunk_size=16)(photographs, found)
+        found = ms.vmap(registered, chunk_size=16).one(photographs, reference=mean)
+        fitted = ms.vmap(fitting, chunk_size=16).one(photographs, found)
         mean = fitted.mean(axis=0).larray
 
-    motions = torch.from_numpy(found.numpy())
+    motions = found.torch()
     if found.comm.rank > 0:
         return 0  # the check is rank 0's
     error = float(torch.vmap(missed)(taken, motions).max())

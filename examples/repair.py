@@ -41,7 +41,7 @@ def factored(covariances: ms.DNDarray, mean: ms.DNDarray) -> tuple[ms.DNDarray, 
     repaired: list[int] = []
     while True:
         try:
-            (factors,) = ms.vmap(torch.linalg.cholesky)(covariances)
+            factors = ms.vmap(torch.linalg.cholesky).one(covariances)
         except torch.linalg.LinAlgError as error:  # the same on every rank, wherever it came from
             [digit] = error.samples
             if digit in repaired:
@@ -103,7 +103,7 @@ def main() -> int:
     others[known] = False
 
     digits = ms.array(features[known], split=0)  # 10 digits x 40 images x 16 features
-    (covariances,) = ms.vmap(covariance)(digits)
+    covariances = ms.vmap(covariance).one(digits)
     mean = ms.array(covariances.comm.allreduce(covariances.larray.sum(0)) / 10)
     if digits.comm.rank == 0:
         print(f"digits on each rank: {digits.counts}")
@@ -111,10 +111,10 @@ def main() -> int:
 
     images = ms.array(features[others], split=0)
     means = features[known].mean(1)
-    whole = torch.from_numpy(factors.numpy())
-    (seen,) = ms.vmap(guess)(images, means=means, factors=whole)
+    whole = factors.torch()
+    seen = ms.vmap(guess).one(images, means=means, factors=whole)
 
-    answers = torch.from_numpy(seen.numpy())
+    answers = seen.torch()
     if digits.comm.rank > 0:
         return 0  # the check is rank 0's
     expected, failed = in_one_process(features[known])

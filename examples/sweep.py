@@ -96,11 +96,11 @@ def main() -> int:
     numbers = ms.arange(len(grid), split=0)
     starts = ms.vmap(started, randomness="different")(numbers)  # a dict, as the function gives it
     networks = ms.vmap(trained)(starts, rates, decays, **seen)
-    (scores,) = ms.vmap(right)(networks, **others)
+    scores = ms.vmap(right).one(networks, **others)
 
     best = int(ms.argmax(scores))
     start, together = ({name: x[best].larray for name, x in each.items()} for each in (starts, networks))
-    whole = torch.from_numpy(scores.numpy())
+    whole = scores.torch()
     if scores.comm.rank > 0:
         return 0  # the check is rank 0's
     alone = trained(start, *grid[best], **seen)

@@ -24,7 +24,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.getitem import get
 from minisplit.core.indexing.index_arrays import Part
 from minisplit.core.indexing.setitem import put
-from minisplit.core.layout import Layout, normalise_axis
+from minisplit.core.layout import Layout, PerRank, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.printing import local_html, local_repr
 from minisplit.core.pytorch.devices import Device
@@ -171,12 +171,12 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self._layout.split
 
     @property
-    def counts(self) -> tuple[int, ...] | None:
+    def counts(self) -> PerRank:
         """How many indices of the split axis each rank holds; None for a replicated array."""
         return self._layout.counts
 
     @property
-    def displs(self) -> tuple[int, ...] | None:
+    def displs(self) -> PerRank:
         """The first index of the split axis of each rank; None for a replicated array."""
         return self._layout.displs
 
@@ -921,11 +921,11 @@ class DNDarray(array_methods.DNDarrayMethods):
         """Return `~self`. Local. See `minisplit.bitwise_invert`."""
         return _ops.bitwise_invert(self)
 
-    def __eq__(self, other: Operand) -> DNDarray:  # type: ignore[override]
+    def __eq__(self, other: object) -> DNDarray:  # type: ignore[override]
         """Return `self == other`, element by element. See `minisplit.equal`."""
         return _ops.equal(self, other) if self._answers(other) else NotImplemented
 
-    def __ne__(self, other: Operand) -> DNDarray:  # type: ignore[override]
+    def __ne__(self, other: object) -> DNDarray:  # type: ignore[override]
         """Return `self != other`, element by element. See `minisplit.not_equal`."""
         return _ops.not_equal(self, other) if self._answers(other) else NotImplemented
 

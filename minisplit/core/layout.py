@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from minisplit.core.error_text import FEW, counted, short_repr
 
 Offsets = NDArray[np.int64]
+# A number for each rank, None for what is replicated. `Any` rather than None: whoever asks for the counts of an
+# array that is split would have to say to a type checker each time that they are not None.
+PerRank = tuple[int, ...] | Any
 _INTS = frozenset({int})
 
 
@@ -211,14 +214,14 @@ class Layout:
         return self.ragged is None
 
     @property
-    def counts(self) -> tuple[int, ...] | None:
+    def counts(self) -> PerRank:
         """The number of indices of the split axis that each rank holds. None for a replicated layout."""
         if self.split is None:
             return None
         return self.ragged or _balanced_counts(self.extent, self.ranks)
 
     @property
-    def displs(self) -> tuple[int, ...] | None:
+    def displs(self) -> PerRank:
         """The first index of the split axis that each rank holds. None for a replicated layout."""
         return None if self.split is None else tuple(self.offsets()[:-1].tolist())
 

@@ -399,7 +399,7 @@ def open(
     ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/x.npy"
     ...     ms.save(ms.arange(6.0, split=0).reshape(3, 2), path)
     ...     x = ms.open(path)
-    ...     ms.vmap(lambda row: row.sum(), chunk_size=2)(x)[0].tolist()
+    ...     ms.vmap(lambda row: row.sum(), chunk_size=2).one(x).tolist()
     [1.0, 5.0, 9.0]
     """
     comm = sanitize_comm(comm)

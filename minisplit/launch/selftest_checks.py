@@ -35,7 +35,7 @@ def exchange(comm: ms.Communication) -> None:
 def vmap(comm: ms.Communication) -> None:
     """Check that a mapped function returns what torch returns."""
     matrices = torch.linspace(0, 1, SAMPLES * 9, dtype=torch.float64).reshape(SAMPLES, 3, 3)
-    [result] = ms.vmap(torch.linalg.matrix_exp)(ms.array(matrices, split=0))
+    result = ms.vmap(torch.linalg.matrix_exp).one(ms.array(matrices, split=0))
     np.testing.assert_allclose(result.numpy(), torch.linalg.matrix_exp(matrices).numpy(), rtol=1e-12)
 
 

@@ -6,7 +6,17 @@ Tested in tests/testing/test_properties.py.
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import sysconfig
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+_LIBRARIES = (
+    str(Path(__file__).parents[1]),
+    *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")),
+)
 
 
 def example_is_final() -> bool | None:
@@ -29,3 +39,27 @@ def rank_in_example(is_final: bool | None) -> AbstractContextManager[object]:
     except (AttributeError, KeyError, TypeError):
         return nullcontext()
     return context
+
+
+@contextmanager
+def traced_as_caller(trace: Any) -> Iterator[None]:
+    """Let hypothesis see which lines this rank runs, if `trace` is its own, of the thread that runs the example.
+
+    It explains a failure by lines that only failing examples run. Without those of the ranks all that it sees are
+    the lines here that make an error of what they raised. Python 3.12 and later tell it of all threads.
+    """
+    module = str(getattr(type(getattr(trace, "__self__", None)), "__module__", ""))
+    if not module.startswith("hypothesis.") or sys.gettrace() is not None:
+        yield
+        return
+
+    def trace_own(frame: FrameType, event: str, arg: object) -> Any:
+        # Not the lines of libraries: they explain nothing, and with them an example takes as long as hypothesis
+        # allows one that it traces.
+        return None if frame.f_code.co_filename.startswith(_LIBRARIES) else trace(frame, event, arg)
+
+    sys.settrace(trace_own)
+    try:
+        yield
+    finally:
+        sys.settrace(None)

@@ -601,6 +601,11 @@ def _describe_report(report: Report) -> str:
     """Return what the notes of an exception say of one rank."""
     if report.error:
         return report.error.trace
+    if report.progress.state == "interrupted":
+        # Not "returned", as the text of the error says that it waited.
+        latest = report.progress.latest_call() if report.progress.waits_on is not None else None
+        where = f"waited in {latest.call} at {latest.site}, where it was" if latest else "was"
+        return f"It {where} interrupted."
     if report.progress.ended:
         return RETURNED
     return f"It did not end, so the pool was ended; it {_describe_progress(report.progress)}."

@@ -82,7 +82,7 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
     signature = inspect.signature(test)
     takes_ranks = "ranks" in signature.parameters
 
-    def on_ranks(*args: Any, **kwargs: Any) -> Any:
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         __tracebackhide__ = True
         ranks = None if takes_ranks else kwargs.pop("ranks", None)
         bound = signature.bind(*args, **kwargs)
@@ -103,7 +103,9 @@ def _on_ranks(test: Callable[..., Any], fixed: bool) -> Any:
         # pytest and hypothesis complain of a test that returns something, so it must reach them.
         return next((result for result in results if result is not None), None)
 
-    # So that a traceback begins in the file of the test.
+    # So that a traceback begins in the file of the test. In one line, that of the decorator: any other one of that
+    # file is one of the test's own, which hypothesis would take for run.
+    on_ranks = lambda *args, __tracebackhide__=True, **kwargs: run(args, kwargs)  # noqa: E731
     on_ranks.__code__ = on_ranks.__code__.replace(
         co_filename=test.__code__.co_filename, co_firstlineno=test.__code__.co_firstlineno
     )

@@ -8,6 +8,7 @@ who waits for whom.
 from __future__ import annotations
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -22,7 +23,7 @@ from minisplit.core.communication.debug import CollectiveError, call_site, debug
 from minisplit.core.communication.protocol import Call, Communication, Record, use_comm
 from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
 from minisplit.core.layout import as_index
-from minisplit.testing.examples import example_is_final, rank_in_example
+from minisplit.testing.examples import example_is_final, rank_in_example, traced_as_caller
 from minisplit.testing.histories import call_title
 from minisplit.testing.reporting import RETURNED, UnwoundError, combined_error, traceback_text
 
@@ -88,13 +89,18 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     group = _Group(scheduler, range(ranks))
     comms = [ThreadCommunication(group, rank) for rank in range(ranks)]
     results: list[Any] = [None] * ranks
-    gradients, is_final = torch.is_grad_enabled(), example_is_final()
+    gradients, is_final, trace = torch.is_grad_enabled(), example_is_final(), sys.gettrace()
 
     def run_rank(rank: int) -> None:
         __tracebackhide__ = True
         try:
             scheduler.take_turn(rank, "was not begun", scheduler.warnings)
-            with use_comm(comms[rank]), torch.set_grad_enabled(gradients), rank_in_example(is_final):
+            with (
+                use_comm(comms[rank]),
+                torch.set_grad_enabled(gradients),
+                rank_in_example(is_final),
+                traced_as_caller(trace),
+            ):
                 results[rank] = func(*args, **kwargs)
         except BaseException as error:
             scheduler.end(rank, error)

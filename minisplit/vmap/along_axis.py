@@ -63,15 +63,13 @@ def apply_along_axis(
     function = partial(_call, func1d, args, kwargs)
     if x.ndim == 1:
         whole = x.to_layout(x.layout.with_split(None))
-        (rows,) = vmap(function, in_dims=0)(whole[None])
-        return rows[0]  # type: ignore[no-any-return]
+        return vmap(function, in_dims=0).one(whole[None])[0]  # type: ignore[no-any-return]
     others = [other for other in range(x.ndim) if other != axis]
     mapped = x.split if x.split in others else max(others, key=lambda other: x.shape[other])
     place = axis - (mapped < axis)
     # Counted from the front before the vectors, and from the back behind them: a result may have several axes.
     out_dim = mapped if mapped < axis else mapped - x.ndim
-    (result,) = vmap(partial(_apply, function, place), out_dim, in_dims=mapped)(x)
-    return result  # type: ignore[no-any-return]
+    return vmap(partial(_apply, function, place), out_dim, in_dims=mapped).one(x)  # type: ignore[no-any-return]
 
 
 def _call(

@@ -19,6 +19,7 @@ node after all nodes of its function, and the inputs' nodes of several calls in 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -447,32 +448,48 @@ def describe_gradients(call_inputs: Sequence[Any], unmapped: Unmapped | None, ca
     return f"gradients to inputs {inputs} and to tensors that are not mapped or captured [{tensors}]"
 
 
-def check_gradients(outputs: Sequence[torch.Tensor], entry: Entry | None) -> None:
+def _references(node: Any) -> int:
+    """How many references there are to the leaf of a node of autograd's graph."""
+    leaf = node.variable
+    return sys.getrefcount(leaf)
+
+
+# How many there are to one that nothing but its graph has, which differs between versions of torch.
+_DOUBLE: Any = (torch.ones((), requires_grad=True) * 2).grad_fn
+_FORGOTTEN = _references(_DOUBLE.next_functions[0][0])
+
+
+def check_gradients(outputs: list[torch.Tensor], entry: Entry | None) -> None:
     """RuntimeError if a gradient of the outputs flows to a tensor past the inputs' node.
 
     That is a tensor that the function came by in a way that `minisplit.vmap.references` does not follow. On each
-    rank it would get the gradient of that rank's samples alone. Local.
+    rank it would get the gradient of that rank's samples alone. One that the function has made and forgotten, as
+    the parameters of a layer that it makes, gets none that anybody could see: outputs that depend on nothing else
+    require no gradient. Local.
     """
     first: Any = None if entry is None else entry.token.grad_fn
     while first is not None and "_Apply" not in first.name():  # of a dual token, a step of `make_dual`
         first = first.next_functions[0][0]
     seen = set() if entry is None else {id(x) for x in entry.leaves}
     nodes: list[Any] = [x.grad_fn or x for x in outputs if x.requires_grad]
+    has_graph = bool(nodes)
     while nodes:
         node = nodes.pop()
         if node is first or id(node) in seen or id(getattr(node, "variable", None)) in seen:
             continue
         seen.add(id(node))
-        leaf = node if isinstance(node, torch.Tensor) else getattr(node, "variable", None)
-        if leaf is None:
+        if not isinstance(node, torch.Tensor) and not hasattr(node, "variable"):
             nodes += [following for following, _ in node.next_functions if following is not None]
-        else:
+        elif isinstance(node, torch.Tensor) or _references(node) > _FORGOTTEN:
+            leaf = node if isinstance(node, torch.Tensor) else node.variable
             raise RuntimeError(
                 f"func uses a tensor of shape {tuple(leaf.shape)} and {leaf.dtype} that requires a gradient, in a "
                 "way that minisplit cannot follow, so that each rank would get the gradient of its own samples: "
                 "give it to the mapped function by keyword, or detach() it"
             )
     if is_plain():
+        if entry is None and has_graph:
+            outputs[:] = [x.detach() for x in outputs]
         return
     for has, what in ((has_tangent_within, "a tangent"), (is_batched, "a batch of torch.vmap")):
         if (entry is None or not has(entry.token)) and any(map(has, outputs)):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
@@ -17,7 +17,8 @@ from minisplit.core.pytorch.pytree import pytree
 from minisplit.vmap.batch import MAX_IMBALANCE, REDUCTIONS
 from minisplit.vmap.pytree import validate_dims
 
-_RANDOMNESS = ("error", "same", "different")
+Randomness = Literal["error", "same", "different"]
+_RANDOMNESS: tuple[Randomness, ...] = get_args(Randomness)
 # in_dims: the mapped axes are the split axes.
 SPLIT = "split"
 # The options of torch.compile that a mapped function may have.
@@ -26,13 +27,33 @@ COMPILE_OPTIONS = ("backend", "mode", "options")
 _LAUNCHERS = {"mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prterun", "prte", "srun"}
 
 
+class InMemory(TypedDict, total=False):
+    """The keyword arguments of `vmap` for outputs that stay in memory, as type checkers see them."""
+
+    in_dims: Any
+    chunk_size: int | Literal["auto"] | None
+    memory_budget: int | None
+    max_imbalance: float
+    progress: bool
+    loop: bool
+    compile: bool | dict[str, Any]
+    checkpoint: bool
+
+
+class InFiles(InMemory, total=False):
+    """Those for outputs that may go to files."""
+
+    out: Any
+    resume: bool
+
+
 class Options(NamedTuple):
     """All arguments of `vmap` but the function."""
 
     # The defaults are those of `vmap`, for the text that leaves them out.
 
     out_dims: Any = 0
-    randomness: str = "error"
+    randomness: Randomness = "error"
     in_dims: Any = SPLIT
     chunk_size: int | Literal["auto"] | None = None
     memory_budget: int | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -318,9 +319,33 @@ def hint_for(error: BaseException) -> str:
     text = said_by(error)
     if isinstance(error, MemoryError):
         return _MEMORY_HINT
+    if any(sign in text for sign in _BY_VALUE) and _is_within(error, "torch.distributions"):
+        return _DISTRIBUTION_HINT
     return next((hint for signs, hint in _HINTS.items() if any(sign in text for sign in signs)), "")
 
 
+def _is_within(error: BaseException, package: str) -> bool:
+    """Whether an error came while a function of that package was running."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(str(frame.f_globals.get("__name__")).startswith(package) for frame in frames)
+
+
+def with_shapes(failure: Failure, shapes: Sequence[tuple[int, ...]]) -> Failure:
+    """Say with an error that is about shapes what shapes a sample has, if there is no other hint."""
+    text = said_by(failure.error)
+    about_shapes = isinstance(failure.error, IndexError) or any(sign in text for sign in _SHAPE_SIGNS)
+    if failure.hint or "samples" not in failure.attributes or not about_shapes:
+        return failure
+    seen = " and ".join(f"input {i} has shape {shape}" for i, shape in enumerate(shapes[:_MOST_NAMED]))
+    return replace(failure, hint=f"func sees one sample: {seen}")
+
+
+_SHAPE_SIGNS = ("shape", "size", "dimension", "Dimension")
+_BY_VALUE = ("data-dependent control flow", "calling .item() on a Tensor")
+_DISTRIBUTION_HINT = (
+    "torch.distributions looks at the values of arguments, which differ between samples: give the distribution "
+    "validate_args=False; if it needs values beyond that, run func on one sample after the other by loop=True"
+)
 _MEMORY_HINT = (
     "a chunk of fewer samples takes less memory: set chunk_size, to a number or to 'auto' with memory_budget"
 )
@@ -342,6 +367,10 @@ _HINTS = {
         "every sample's result must have the same shape: keep all elements and set the others to a neutral value, "
         "e.g. torch.where(mask, x, 0) instead of x[mask]; with loop=True only what func returns must"
     ),
+    ("aten::lstm", "aten::gru", "aten::rnn"): (
+        "torch cannot map its recurrent layers and cells: run func on one sample after the other by loop=True, or "
+        "write the cell by torch.nn.functional.linear, sigmoid and tanh"
+    ),
     ("Batching rule not implemented",): (
         "torch cannot map this operation: run func on one sample after the other by loop=True; or without out=, "
         "or from other operations, it may work; or give it a rule of your own with torch.library.custom_op and "
@@ -356,8 +385,8 @@ _HINTS = {
         "give the function a setup_context and a rule vmap, or generate_vmap_rule = True"
     ),
     ("inplace arithmetic(self, *extra_args) is not possible", "doesn't match the broadcast shape"): (
-        "func changes in place a tensor that has no axis for the samples, as one that it captured or made with "
-        "torch.zeros: write y = y + x instead of y += x, or make the tensor with zeros_like of an argument"
+        "func changes in place a tensor that has no axis for the samples, as one that it captured: write "
+        "y = y + x instead of y += x, or change a clone of it"
     ),
     ("random operation while in randomness error mode: that of the torch.vmap",): (
         'give that one randomness="different" or "same"; its samples then draw other numbers, or the same'
@@ -372,8 +401,7 @@ _HINTS = {
         "one sample after the other by loop=True, where all of torch's random functions draw"
     ),
     ("change in place a tensor that is the same for all samples",): (
-        "use torch.randn(3) for torch.empty(3).normal_(), or make the tensor from an argument, by "
-        "torch.empty_like or clone"
+        "fill a tensor that func makes, as by torch.empty or clone, rather than one that it captured"
     ),
     ("Batch norm got a batched tensor", "D input (got 1D input)"): (
         "func sees one sample, and the statistics of a batch are those of samples on all ranks: call the module's "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -38,7 +39,16 @@ def no_array(spec: TreeSpec, place: int, x: object) -> TypeError:
     return TypeError(
         f"{where} {label} must be a DNDarray, got {type(x).__name__}; make it one with minisplit.array(..., "
         "split=...), or say that it is not mapped: by None in its place in in_dims, or by passing it by keyword"
+        f"{hint_for_dataclass(x)}"
     )
+
+
+def hint_for_dataclass(x: object) -> str:
+    """What makes a structure of a dataclass, if `x` is one."""
+    if not is_dataclass(x):
+        return ""
+    name = type(x).__name__
+    return f"; a dataclass is a structure of its fields after torch.export.register_dataclass({name})"
 
 
 def input_labels(spec: TreeSpec) -> list[str]:
@@ -137,6 +147,7 @@ def flatten_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
     for i, x in enumerate(leaves):
         if not isinstance(x, torch.Tensor):
             hint = "; use its larray inside of func" if isinstance(x, DNDarray) else ""
+            hint = hint or hint_for_dataclass(x)
             what = f"output {i} is" if spec.num_nodes > 1 else "it returned"
             plain = x is None or isinstance(x, (bool, int, float, complex, str))
             raise TypeError(f"{rule}, but {what} {short_repr(x) if plain else f'a {type(x).__name__}'}{hint}")

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, Unpack, overload
 
 import torch
+from torch import Tensor
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.debug import debugging
@@ -33,6 +34,8 @@ from minisplit.vmap.execution.compiled import CompiledTask, code_for
 from minisplit.vmap.execution.execute import Advance, ChunkSize, VmapTask, infer, run
 from minisplit.vmap.execution.loop import LoopTask
 from minisplit.vmap.execution.stream import FileStream
+from minisplit.vmap.execution.writing import WritingTask
+from minisplit.vmap.functorch.distributions import DRAWING, mapped_dirichlet
 from minisplit.vmap.functorch.internals import (
     temporarily_clear_interpreter_stack,
     unwrap,
@@ -40,8 +43,8 @@ from minisplit.vmap.functorch.internals import (
 )  # fmt: skip
 from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.nested import has_no_array, map_tensors
-from minisplit.vmap.options import SPLIT, Options, draw_bar, is_on_terminal
-from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle
+from minisplit.vmap.options import SPLIT, InFiles, InMemory, Options, Randomness, draw_bar, is_on_terminal
+from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle, with_shapes
 from minisplit.vmap.parameters import check_same, fingerprint_of, not_compared, remember
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
@@ -65,50 +68,98 @@ from minisplit.vmap.references import (
 )  # fmt: skip
 
 _wrap = DNDarray._wrap
+K = TypeVar("K")
+# What a call returns, and the class of an array in it.
+Returned = TypeVar("Returned")
+Array = TypeVar("Array")
+_NO_OTHERS: dict[int, Any] = {}
 # What a call opens that has all inputs and outputs in memory, and no bar: no files, and nothing to tell of
 # progress.
-_NO_OTHERS: dict[int, Any] = {}
 _NOTHING: AbstractContextManager[tuple[FileStream | None, Advance | None]] = nullcontext((None, None))
 
 
+# What a type checker knows of a call: of a function whose outputs are declared as tensors, alone or in a tuple,
+# list or dict, that they are arrays in the same; of any other one, and of files, nothing.
+class Decorator(Protocol):
+    """What `vmap` returns without a function, as type checkers see it."""
+
+    @overload
+    def __call__(self, func: Callable[..., Tensor], /) -> MappedFunction[tuple[DNDarray], DNDarray]: ...
+    @overload
+    def __call__(
+        self, func: Callable[..., tuple[Tensor, Tensor]], /
+    ) -> MappedFunction[tuple[DNDarray, DNDarray], DNDarray]: ...
+    @overload
+    def __call__(
+        self, func: Callable[..., tuple[Tensor, Tensor, Tensor]], /
+    ) -> MappedFunction[tuple[DNDarray, DNDarray, DNDarray], DNDarray]: ...
+    @overload
+    def __call__(
+        self, func: Callable[..., tuple[Tensor, ...]], /
+    ) -> MappedFunction[tuple[DNDarray, ...], DNDarray]: ...
+    @overload
+    def __call__(self, func: Callable[..., list[Tensor]], /) -> MappedFunction[list[DNDarray], DNDarray]: ...
+    @overload
+    def __call__(self, func: Callable[..., dict[K, Tensor]], /) -> MappedFunction[dict[K, DNDarray], DNDarray]: ...
+    @overload
+    def __call__(self, func: Callable[..., Any], /) -> MappedFunction[Any, Any]: ...
+
+
 @overload
 def vmap(
-    func: Callable[..., Any],
-    out_dims: Any = 0,
-    randomness: str = "error",
-    *,
-    in_dims: Any = SPLIT,
-    chunk_size: int | Literal["auto"] | None = None,
-    memory_budget: int | None = None,
-    max_imbalance: float = MAX_IMBALANCE,
-    progress: bool = False,
-    out: Any = None,
-    resume: bool = False,
-    loop: bool = False,
-    compile: bool | dict[str, Any] = False,
-    checkpoint: bool = False,
-) -> MappedFunction: ...
+    func: Callable[..., Tensor], out_dims: Any = 0, randomness: Randomness = "error", **options: Unpack[InMemory]
+) -> MappedFunction[tuple[DNDarray], DNDarray]: ...
 @overload
 def vmap(
-    func: None = None,
+    func: Callable[..., tuple[Tensor, Tensor]],
     out_dims: Any = 0,
-    randomness: str = "error",
-    *,
-    in_dims: Any = SPLIT,
-    chunk_size: int | Literal["auto"] | None = None,
-    memory_budget: int | None = None,
-    max_imbalance: float = MAX_IMBALANCE,
-    progress: bool = False,
-    out: Any = None,
-    resume: bool = False,
-    loop: bool = False,
-    compile: bool | dict[str, Any] = False,
-    checkpoint: bool = False,
-) -> Callable[[Callable[..., Any]], MappedFunction]: ...
+    randomness: Randomness = "error",
+    **options: Unpack[InMemory],
+) -> MappedFunction[tuple[DNDarray, DNDarray], DNDarray]: ...
+@overload
+def vmap(
+    func: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    out_dims: Any = 0,
+    randomness: Randomness = "error",
+    **options: Unpack[InMemory],
+) -> MappedFunction[tuple[DNDarray, DNDarray, DNDarray], DNDarray]: ...
+@overload
+def vmap(
+    func: Callable[..., tuple[Tensor, ...]],
+    out_dims: Any = 0,
+    randomness: Randomness = "error",
+    **options: Unpack[InMemory],
+) -> MappedFunction[tuple[DNDarray, ...], DNDarray]: ...
+@overload
+def vmap(
+    func: Callable[..., list[Tensor]],
+    out_dims: Any = 0,
+    randomness: Randomness = "error",
+    **options: Unpack[InMemory],
+) -> MappedFunction[list[DNDarray], DNDarray]: ...
+@overload
+def vmap(
+    func: Callable[..., dict[K, Tensor]],
+    out_dims: Any = 0,
+    randomness: Randomness = "error",
+    **options: Unpack[InMemory],
+) -> MappedFunction[dict[K, DNDarray], DNDarray]: ...
+@overload
+def vmap(
+    func: Callable[..., Any], out_dims: Any = 0, randomness: Randomness = "error", **options: Unpack[InFiles]
+) -> MappedFunction[Any, Any]: ...
+@overload
+def vmap(
+    func: None = None, out_dims: Any = 0, randomness: Randomness = "error", **options: Unpack[InMemory]
+) -> Decorator: ...
+@overload
+def vmap(
+    func: None = None, out_dims: Any = 0, randomness: Randomness = "error", **options: Unpack[InFiles]
+) -> Callable[[Callable[..., Any]], MappedFunction[Any, Any]]: ...
 def vmap(
     func: Callable[..., Any] | None = None,
     out_dims: Any = 0,
-    randomness: str = "error",
+    randomness: Randomness = "error",
     *,
     in_dims: Any = SPLIT,
     chunk_size: int | Literal["auto"] | None = None,
@@ -120,7 +171,7 @@ def vmap(
     loop: bool = False,
     compile: bool | dict[str, Any] = False,
     checkpoint: bool = False,
-) -> MappedFunction | Callable[[Callable[..., Any]], MappedFunction]:
+) -> Any:
     """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
     The result is called with DNDarrays, alone or in nested tuples, lists and dicts: `y, z = ms.vmap(f,
@@ -271,7 +322,7 @@ class MappedCall(NamedTuple):
     traced: bool
 
 
-class MappedFunction:
+class MappedFunction(Generic[Returned, Array]):
     """A function of DNDarrays, with the name and docstring of the one that it maps. Made by `minisplit.vmap`.
 
     Parameters
@@ -300,6 +351,7 @@ class MappedFunction:
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
+        self._writes: set[str] = set()  # see `WritingTask`
         # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
         # above.
         functools.update_wrapper(self, func, updated=())
@@ -322,6 +374,8 @@ class MappedFunction:
         func = self.func
         if not self._names.isdisjoint(MIXING):
             func = inside(right_rules, func)
+        if not self._names.isdisjoint(DRAWING):
+            func = inside(mapped_dirichlet, func)
         captured = self._names & CAPTURING
         if captured == {"cond"} or (
             self.options.randomness != "error" and "compile" in captured <= {"compile", "cond"}
@@ -337,7 +391,7 @@ class MappedFunction:
             return name
         return MappedFunction, (self.func, self.options)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Returned:
         """Map the function over the arguments. See `minisplit.vmap`.
 
         Parameters
@@ -365,7 +419,8 @@ class MappedFunction:
         must move, ranks that have no samples, and outputs that are reduced.
         """
         if inside_vmap() and has_no_array(args):
-            return map_tensors(self._func_in_context, self.options, args, kwargs)
+            mapped: Returned = map_tensors(self._func_in_context, self.options, args, kwargs)
+            return mapped
         call = self._prepare(args, kwargs)
         comm, batch = call.comm, call.batch
         inputs: Sequence[Any] | None = call.shards
@@ -426,9 +481,9 @@ class MappedFunction:
                 next(written) if isinstance(output.dim, int) else x
                 for x, output in zip(arrays, outputs.each, strict=True)
             ]
-        return unflatten_outputs(arrays, outputs.structure)
+        return unflatten_outputs(arrays, outputs.structure)  # type: ignore[no-any-return]
 
-    def one(self, /, *args: Any, **kwargs: Any) -> Any:
+    def one(self, /, *args: Any, **kwargs: Any) -> Array:
         """Map a function that has one output over the arguments, and return that itself, in no tuple.
 
         Parameters
@@ -461,11 +516,12 @@ class MappedFunction:
         >>> ms.vmap(lambda row: row.norm()).one(x).tolist()
         [5.0, 10.0]
         """
-        outputs = self(*args, **kwargs)
+        outputs: Any = self(*args, **kwargs)
         if isinstance(outputs, tuple) and len(outputs) == 1:
-            return outputs[0]
-        if isinstance(outputs, torch.Tensor):
-            return outputs
+            outputs = outputs[0]
+        if isinstance(outputs, (DNDarray, StoredArray, torch.Tensor)):
+            only: Array = outputs  # type: ignore[assignment]
+            return only
         several = f"a tuple of {len(outputs)}" if type(outputs) is tuple else f"a {type(outputs).__name__}"
         raise TypeError(
             f"one() is for a function that returns a tensor, but {self._name} returned {several}: "
@@ -604,7 +660,11 @@ class MappedFunction:
             run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
         )
         if files is None:
-            return run_pieces([(0, end - begin, inputs)], end - begin), iter(())
+            outcome = run_pieces([(0, end - begin, inputs)], end - begin)
+            if outcome.failure is not None:
+                shapes = [sample_shape(x.shape, dim) for x, dim in zip(call.arrays, batch.in_dims, strict=True)]
+                outcome = outcome._replace(failure=with_shapes(outcome.failure, shapes))
+            return outcome, iter(())
         outcomes = files.outcomes(inputs, run_pieces)
         return next(outcomes), outcomes
 
@@ -655,7 +715,7 @@ class MappedFunction:
             code = code_for(self.func, self, self._names, self.options.compile)
             return CompiledTask(func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank)
         if not self.options.loop:
-            return VmapTask(func, in_dims, self._out_dims, random)
+            return WritingTask(func, in_dims, self._out_dims, random, known=self._writes)
         objects = [] if call.unmapped is None else call.unmapped.objects
         generators = find_generators(self.func, objects) if random is None else ()
         return LoopTask(func, in_dims, self._out_dims, random, generators=generators)

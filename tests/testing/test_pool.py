@@ -224,6 +224,11 @@ def test_a_rank_that_returns_early(pool: Pool) -> None:
         f"collective #2: rank 0 waited in allreduce(torch.float32, (1,), sum) at test_pool.py:{line_of(total)}, "
         "rank 1 returned"
     )
+    call = f"allreduce(torch.float32, (1,), sum) at test_pool.py:{line_of(total)}"
+    assert error.__notes__ == [
+        f"rank 0 of 2:\n    It waited in {call}, where it was interrupted.",
+        "rank 1 of 2:\n    It returned.",
+    ]
 
 
 def line_of(function: Any) -> int:

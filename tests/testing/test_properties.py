@@ -131,6 +131,23 @@ def test_planted_faults_are_found_and_shrunk(
         spmd(fault).alone(**arguments)  # type: ignore[attr-defined]
 
 
+def fails_in_one_line(n: int, ranks: int) -> None:
+    ms.ones(3, split=0)
+    if n > 3:
+        raise ZeroDivisionError(f"planted for {n}")
+
+
+def test_the_explanation_of_a_failure_is_a_line_of_the_test() -> None:
+    """Hypothesis named lines of minisplit.testing, as it saw none of those that the ranks ran."""
+    drawn = given(n=integers(0, 10), ranks=integers(1, 2))(spmd(fails_in_one_line))
+    with pytest.raises(ZeroDivisionError) as caught:
+        settings(deadline=None, database=None)(drawn)()
+    line = fails_in_one_line.__code__.co_firstlineno + 3
+    explained = notes(caught.value).partition("Explanation:")[2]
+    assert f"test_properties.py:{line}" in explained
+    assert "minisplit/testing" not in explained.replace("tests/testing", "")
+
+
 PROJECT = """
 from hypothesis import given, settings
 from minisplit.testing import spmd, strategies as st

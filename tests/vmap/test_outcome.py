@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -144,3 +145,34 @@ def test_of_many_outputs_those_that_differ_are_listed() -> None:
     text = differing(lambda x, rank: (x,) * (40 + rank))
     assert text.count("per sample") == 3 * 8
     assert "and 34 more on rank 2" in text
+
+
+@dataclass
+class Pair:
+    one: Any
+    two: Any
+
+
+@pytest.mark.parametrize(
+    ("func", "text"),
+    [
+        (lambda v: v[5], r"hint: func sees one sample: input 0 has shape \(3,\)"),
+        (lambda v: v.sum(dim=1), r"hint: func sees one sample: input 0 has shape \(3,\)"),
+        (lambda v: v @ torch.ones(4), r"hint: func sees one sample: input 0 has shape \(3,\)"),
+        (
+            lambda v: torch.distributions.Geometric(torch.sigmoid(v)).sample(),
+            "the distribution validate_args=False",
+        ),
+        (
+            lambda v: torch.nn.GRU(3, 2)(v[None])[0],
+            "recurrent layers and cells: run func on .* by loop=True, or write",
+        ),
+        (
+            lambda v: Pair(v, v),
+            r"a dataclass is a structure of its fields after torch\.export\.register_dataclass\(Pair\)",
+        ),
+    ],
+)
+def test_errors_say_what_to_do(func: Callable[..., Any], text: str) -> None:
+    with pytest.raises((IndexError, RuntimeError, TypeError), match=text):
+        ms.vmap(func, randomness="different")(ms.ones((4, 3), split=0))

@@ -131,7 +131,7 @@ def exponential(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> to
     def transform(planes: Planes, is_double: bool) -> Planes:
         # Single precision uses all 32 bits. They are rounded, but not those of small numbers, whose logarithms are
         # the large results. Zero becomes 2^-32, so that the logarithm is finite.
-        words = _join_words(planes, 53).to(dtype) if is_double else planes.to(torch.float32)
+        words = join_words(planes, 53).to(dtype) if is_double else planes.to(torch.float32)
         u = words.add_(1).mul_(2.0 ** (-53 if is_double else -32))
         return _apply_in_place("log", u).neg_().clamp_(min=torch.finfo(dtype).tiny)
 
@@ -159,7 +159,7 @@ def integers(grid: IndexGrid, low: int, high: int, device: torch.device) -> torc
         bits = (span - 1).bit_length()
 
         def transform(planes: Planes) -> Planes:
-            value = _join_words(planes, bits)
+            value = join_words(planes, bits)
             if is_exact:
                 return value.add_(low)
             # torch cannot compare uint64. With the highest bit inverted, the order of int64 is that of uint64.
@@ -174,7 +174,7 @@ def integers(grid: IndexGrid, low: int, high: int, device: torch.device) -> torc
     attempt = 0
     while again.numel():
         attempt += 1
-        flat[again] = transform(_words_again(grid, again, attempt))[0]
+        flat[again] = transform(words_again(grid, again, attempt))[0]
         again = again[flat[again] == _REJECTED]
     return numbers
 
@@ -215,7 +215,7 @@ def poisson(grid: IndexGrid, rate: torch.Tensor, device: torch.device) -> torch.
     attempt = 0
     while left.numel():
         attempt += 1
-        proposed, accepted = _poisson_by_rejection(rates[left], _words_again(grid, left, attempt))
+        proposed, accepted = _poisson_by_rejection(rates[left], words_again(grid, left, attempt))
         counts[left[accepted]] = proposed[accepted]
         left = left[~accepted]
     return counts.view(grid.rows, grid.length)
@@ -223,7 +223,7 @@ def poisson(grid: IndexGrid, rate: torch.Tensor, device: torch.device) -> torch.
 
 def _poisson_by_sums(grid: IndexGrid, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
     """The counts for small rates: how many probabilities, from that of 0 on, add up to a uniform number."""
-    u = _unit_doubles(_words_again(grid, index, 0))[0]
+    u = _unit_doubles(words_again(grid, index, 0))[0]
     probability = torch.exp(-rate)
     count, total = torch.zeros_like(rate), probability.clone()
     # The probabilities that are left may be too small to change the sum while that is still below u.
@@ -236,7 +236,7 @@ def _poisson_by_sums(grid: IndexGrid, index: torch.Tensor, rate: torch.Tensor) -
 
 def _poisson_by_rejection(rate: torch.Tensor, planes: Planes) -> tuple[torch.Tensor, torch.Tensor]:
     """Propose a count for each rate, and say whether it is accepted. The names are those of Hörmann's paper."""
-    u, v = _join_words(planes, 53).to(torch.float64).add_(0.5).mul_(2.0**-53)
+    u, v = join_words(planes, 53).to(torch.float64).add_(0.5).mul_(2.0**-53)
     u = u - 0.5
     b = 0.931 + 2.53 * rate.sqrt()
     a = -0.059 + 0.02483 * b
@@ -263,7 +263,7 @@ def _as_complex(parts: torch.Tensor) -> torch.Tensor:
     return torch.view_as_complex(parts.view(parts.shape[0], -1, 2))
 
 
-def _join_words(planes: Planes, bits: int) -> Planes:
+def join_words(planes: Planes, bits: int) -> Planes:
     """Join the four words of each counter to two numbers of so many bits, more than 32."""
     both = planes[0::2] | (planes[1::2] << 32)
     return both if bits == 64 else (both >> (64 - bits)) & ((1 << bits) - 1)
@@ -271,13 +271,13 @@ def _join_words(planes: Planes, bits: int) -> Planes:
 
 def _unit_doubles(planes: Planes) -> Planes:
     """Two numbers from 0 to below 1, multiples of 2^-53, for each counter."""
-    return _join_words(planes, 53).to(torch.float64).mul_(2.0**-53)
+    return join_words(planes, 53).to(torch.float64).mul_(2.0**-53)
 
 
 def _box_muller(planes: Planes, is_double: bool) -> Planes:
     """Normal numbers, two of each pair of a radius and an angle."""
     dtype, bits = (torch.float64, 53) if is_double else (torch.float32, 32)
-    words = _join_words(planes, bits) if is_double else planes
+    words = join_words(planes, bits) if is_double else planes
     # Half a step more than the word: the logarithm of 0 would be infinite.
     u = words[0::2].to(dtype).add_(0.5).mul_(2.0**-bits)
     radius = _apply_in_place("log", u).mul_(-2).sqrt_()
@@ -380,7 +380,7 @@ def _round_up(counters: int) -> int:
     return -(-counters // _VECTOR) * _VECTOR
 
 
-def _words_again(grid: IndexGrid, index: torch.Tensor, attempt: int) -> Planes:
+def words_again(grid: IndexGrid, index: torch.Tensor, attempt: int) -> Planes:
     """Return four more words for each of some numbers of a grid, given by their places in its flattened tensor."""
     at: Any = index.numpy() if index.device.type == "cpu" else index
     row_numbers = at // grid.length

@@ -5,6 +5,7 @@ Tried with torch 2.13.0. No other module uses a private module of torch, but thr
 moved or changed names, these are the modules to mend. They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
+- `torch.distributions.dirichlet`: the function that draws, which torch cannot map;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
 - `torch._subclasses`: tensors without data, which have shapes and dtypes only.
 
@@ -25,6 +26,7 @@ import torch
 from torch._C import _functorch
 from torch._functorch import pyfunctorch
 from torch._functorch.vmap import lazy_load_decompositions  # type: ignore[attr-defined]
+from torch.distributions import dirichlet
 
 from minisplit.core.communication.debug import checksum
 from minisplit.core.pytorch.transforms import unwrap
@@ -96,6 +98,31 @@ def without_compilation() -> Iterator[None]:
             _eager_depth -= 1
             if _eager_depth == 0:
                 _eager_stack.close()
+
+
+# As above, of the threads within `with_dirichlet`.
+_dirichlet_lock = threading.Lock()
+_dirichlet_depth = 0
+_dirichlet = dirichlet._Dirichlet
+
+
+@contextmanager
+def with_dirichlet(function: Any) -> Iterator[None]:
+    """Let another function than torch's own, which torch cannot map, draw Dirichlet numbers in a `with` block.
+
+    `function.apply` is called with the concentrations, as of a `torch.autograd.Function`.
+    """
+    global _dirichlet_depth  # noqa: PLW0603 - as torch has one such function
+    with _dirichlet_lock:
+        _dirichlet_depth += 1
+        dirichlet._Dirichlet = function  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        with _dirichlet_lock:
+            _dirichlet_depth -= 1
+            if _dirichlet_depth == 0:
+                dirichlet._Dirichlet = _dirichlet  # type: ignore[misc]
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from minisplit.core.error_text import said_by
 from minisplit.core.random import sampling
 from minisplit.core.random.philox import Key, fold
 from minisplit.core.random.sampling import Sampler
-from minisplit.vmap.functorch import internals
+from minisplit.vmap.functorch import distributions, internals
+from minisplit.vmap.functorch.composites import body_of
 
 # Part of the text of torch's error for a random function in a vmap of randomness "error".
 _REFUSED = "random operation while in randomness error mode"
@@ -112,6 +113,10 @@ class _RandomFunctions(TorchFunctionMode):
             )
         rule = _RULES.get(func)
         if rule is None:
+            body = body_of(func)
+            if body is not None:
+                with self:
+                    return body(*args, **kwargs)
             try:
                 return func(*args, **kwargs)
             except RuntimeError as error:
@@ -140,6 +145,16 @@ class _RandomFunctions(TorchFunctionMode):
         for level, _ in outer + inner:
             numbers = internals.add_batch_dim(numbers, 0, level)
         return numbers
+
+    @property
+    def samples_alike(self) -> bool:
+        """Whether all samples get the same numbers."""
+        return self.source.same
+
+    def next_key(self) -> Key | None:
+        """The key of the next draw; None for tensors without data."""
+        position = self._next_position(is_repeated=False)
+        return None if self.source.key is None else fold(self.source.key, position, sampling.DRAW)
 
     def fill(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Copy numbers into a tensor, which must be mapped where they differ between samples."""
@@ -347,6 +362,11 @@ def _random_(
     return mode.fill(input, mode.draw(_integers((), low, to), input.shape, dtype, input.device))
 
 
+def _clamp_(mode: _RandomFunctions, input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    # Not random, but the gamma distribution calls it, and torch has no batching rule for it, which it warns of.
+    return input.copy_(input.clamp(*args, **kwargs))
+
+
 def _in_place_rule(sampler_of: Callable[..., Sampler]) -> Callable[..., torch.Tensor]:
     """A rule for a method that fills a tensor, from a function that makes a sampler of the method's arguments."""
 
@@ -444,6 +464,32 @@ def _dropout_rule(
     return rule
 
 
+def _attention(
+    mode: _RandomFunctions,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Attention as torch documents it, step by step where its weights are dropped out."""
+    if not dropout_p:
+        options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, is_causal, **options)
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.size(-3) // x.size(-3), -3) for x in (key, value))
+    scores = query @ key.mT * (1 / math.sqrt(query.size(-1)) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        is_bool = attn_mask.dtype is torch.bool
+        scores = scores.masked_fill(~attn_mask, -math.inf) if is_bool else scores + attn_mask
+    return _dropout_rule()(mode, scores.softmax(-1), dropout_p, True) @ value
+
+
 def _positional_rule(rule: Callable[..., torch.Tensor], inplace: bool = False) -> Callable[..., torch.Tensor]:
     """A rule for torch's own function, which takes (input, p, train), from that of torch.nn.functional."""
 
@@ -464,6 +510,10 @@ _RULES: dict[Any, Callable[..., torch.Tensor]] = {
     torch.normal: _normal,
     torch.bernoulli: _bernoulli,
     torch.Tensor.bernoulli: _bernoulli,
+    torch._standard_gamma: distributions.standard_gamma,
+    torch.poisson: distributions.poisson,
+    torch.binomial: distributions.binomial,
+    torch.Tensor.clamp_: _clamp_,
     torch.multinomial: _multinomial,
     torch.Tensor.multinomial: _multinomial,
     torch.Tensor.bernoulli_: _bernoulli_,
@@ -474,6 +524,7 @@ _RULES: dict[Any, Callable[..., torch.Tensor]] = {
     torch.Tensor.log_normal_: _in_place_rule(_log_normal_),
     torch.Tensor.cauchy_: _in_place_rule(_cauchy_),
     torch.Tensor.geometric_: _in_place_rule(_geometric_),
+    F.scaled_dot_product_attention: _attention,
     F.dropout: _dropout_rule(),
     F.dropout1d: _dropout_rule(channels=True, unbatched=2),
     F.dropout2d: _dropout_rule(channels=True),
