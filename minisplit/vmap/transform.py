@@ -444,7 +444,8 @@ class MappedFunction:
         # "auto" until the size is measured.
         settled: Any = (size.settled(end - begin) or "auto") if isinstance(size, Tuner) else size
         by_value = task.by_value and call.traced
-        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome, by_value)
+        why_not = task.why_not(call.arrays) if isinstance(task, CompiledTask) else None
+        return make_plan(self._name, call.arrays, call.spec, call.batch, settled, outcome, by_value, why_not)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
         """Check the arguments against each other, and decide which rank gets which samples. Local."""

@@ -16,12 +16,14 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
 from minisplit.core.communication import inside_vmap
 from minisplit.core.error_text import said_by
@@ -36,7 +38,7 @@ from minisplit.vmap.pytree import Structure, flatten_outputs
 
 # How many kinds of samples, and of numbers that the function uses, are compiled for one function. torch's own
 # limit, 8, is for functions that are compiled by mistake for each value of something.
-_MOST_KINDS = 64
+_MOST_KINDS = 16
 # The most samples of a block, where torch compiles for one number of samples only.
 _BLOCK = 1024
 # Where one of these is in an error of torch's compiler, it may compile for one number of samples.
@@ -50,11 +52,22 @@ _LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
 _lock = threading.RLock()
 
 
-class Code:
-    """What `torch.compile` has made of one function.
+@dataclass(slots=True)
+class Kind:
+    """What is known of one kind of samples: whether there is code for it, and why not if there cannot be any.
 
-    `refused` says for which kinds of samples it makes nothing, and why; `blocks` for which ones it makes code for
-    one number of samples only, and which number; `never` why it is not tried at all.
+    `size` is the number of samples of a block, where torch compiles for one number of samples only.
+    """
+
+    is_compiled: bool = False
+    size: int | None = None
+    why_not: str = ""
+
+
+class Code:
+    """What `torch.compile` has made of one function, for some kinds of samples.
+
+    `never` says why it is not tried at all; "" if it is.
     """
 
     def __init__(self, name: str, names: frozenset[str], options: dict[str, Any]) -> None:
@@ -77,8 +90,11 @@ class Code:
                 f"torch does not compile forward-mode derivatives of gradients ({min(forward)}): of a function f "
                 "to numbers jacrev(grad(f)) is the hessian, of any other one jacrev(jacrev(f))"
             )
-        self.refused: dict[object, str] = {}
-        self.blocks: dict[object, int] = {}
+        elif "cond" in names:
+            self.never = "torch.cond is mapped by a rule of minisplit's own: torch.where(condition, a, b) compiles"
+        # Key: mapped axes, dtypes, shapes of a sample, and what requires a gradient. It has no bound, as a
+        # function is called with few kinds of samples.
+        self.kinds: dict[object, Kind] = {}
 
 
 def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -> Any:
@@ -117,55 +133,59 @@ class CompiledTask(VmapTask):
         """The same for tensors without data, which are not worth compiling for."""
         return VmapTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients)
 
-    def why_not(self, tensors: Tensors) -> str:
+    def why_not(self, tensors: Sequence[Any]) -> str:
         """Why samples of the kind in `tensors`, or arrays, have no compiled code, as far as is known; else ""."""
-        return self.code.never or self.code.refused.get(self._kind(tensors), "")
+        known = self.code.kinds.get(self._kind([x.larray if isinstance(x, DNDarray) else x for x in tensors]))
+        return self.code.never or ("" if known is None else known.why_not)
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples. See `VmapTask.run`."""
-        code, kind, size = self.code, None, None
-        if code.refused or code.blocks:
-            kind = self._kind(tensors)
-            size = code.blocks.get(kind)
-            if kind in code.refused:
-                return VmapTask.run(self, tensors, samples, start)
+        kinds, kind = self.code.kinds, self._kind(tensors)
+        known = kinds.get(kind) or Kind(why_not=self.code.never)
         # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
         # to that of what all samples share.
-        is_alone = samples == 1 if size is None else samples % size
-        if is_alone and torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        is_alone = samples == 1 if known.size is None else samples % known.size
+        if (known.why_not and kind in kinds) or (is_alone and self.gradients):
             return VmapTask.run(self, tensors, samples, start)
-        why = code.never
         if not is_plain():
-            why = "transforms of torch.func, or forward mode, around the call must see its operations"
-        elif not why:
+            known = Kind(
+                why_not="transforms of torch.func, or forward mode, around the call must see its operations"
+            )
+        elif not known.why_not:
             try:
-                return self._run_compiled(tensors, samples, start, size)
+                mapped = self._run_compiled(tensors, samples, start, known)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever it is, the function may not have raised it
-                why = _reason(error)
                 is_for_one = any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER)
-            kind = self._kind(tensors)
-            if size is None and is_for_one:
-                code.blocks[kind] = min(samples, _BLOCK)
-                return self.run(tensors, samples, start)
+                if is_for_one and known.size is None:
+                    known = Kind(size=min(samples, _BLOCK))
+                else:
+                    known = Kind(why_not=_reason(error))
+            else:
+                known.is_compiled = True
+                kinds[kind] = known
+                return mapped
+        if not known.why_not:
+            kinds[kind] = known
+            return self.run(tensors, samples, start)
         mapped = VmapTask.run(self, tensors, samples, start)  # raises what the function raises
         if is_plain():
-            code.refused[kind or self._kind(tensors)] = why
+            kinds[kind] = known
         warn_of_performance(
-            f"vmap(compile=...) compiles nothing here: {why}. The function runs as it is", self.rank
+            f"vmap(compile=...) compiles nothing here: {known.why_not}. The function runs as it is", self.rank
         )
         return mapped
 
-    def _run_compiled(self, tensors: Tensors, samples: int, start: int, size: int | None) -> Mapped:
+    def _run_compiled(self, tensors: Tensors, samples: int, start: int, known: Kind) -> Mapped:
         """Map over all samples, in blocks of one size if torch can compile for that number of samples only."""
+        size = known.size
         if size is None:
-            # A tensor for which there is nothing to be done may be the program's, and marks are attributes of it.
             inputs = [
                 x if dim is None else _marked(_filled(x, dim, max(samples, 2)), dim)
                 for x, dim in zip(tensors, self.in_dims, strict=True)
             ]
-            leaves, structure = self._call(inputs)
+            leaves, structure = self._call(inputs, known)
         else:
             parts = []
             for first in range(0, samples, size):
@@ -173,7 +193,7 @@ class CompiledTask(VmapTask):
                     x if dim is None else _filled(x.narrow(dim, first, min(size, samples - first)), dim, size)
                     for x, dim in zip(tensors, self.in_dims, strict=True)
                 ]
-                part, structure = self._call(inputs)
+                part, structure = self._call(inputs, known)
                 parts.append(part)
             leaves = [torch.cat(pieces) if len(parts) > 1 else pieces[0] for pieces in zip(*parts, strict=True)]
         dims = self.out_dims.known.get((structure, *[x.ndim - 1 for x in leaves]))
@@ -194,19 +214,20 @@ class CompiledTask(VmapTask):
                 outputs[i] = outputs[i].movedim(0, dim)
         return Mapped(outputs, dims, structure)
 
-    def _call(self, inputs: list[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Structure]:
+    def _call(self, inputs: list[torch.Tensor], known: Kind) -> tuple[Sequence[torch.Tensor], Structure]:
         """Run the compiled code, or compile it. The outputs have their samples along axis 0."""
         in_func = inside_vmap.begin()
         try:
-            with _lock, internals.without_log_of_fake_tensors():
+            with _lock, nullcontext() if known.is_compiled else internals.quiet_torch():
                 return flatten_outputs(self.code.function(self.func, self.in_dims, inputs))
         finally:
             inside_vmap.end(in_func)
 
     def _kind(self, tensors: Tensors) -> object:
-        """What kind of samples there are in some tensors, or arrays."""
+        """What kind of samples there are in some tensors."""
         return self.in_dims, *[
-            (x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(tensors, self.in_dims, strict=True)
+            (x.dtype, x.requires_grad, sample_shape(x.shape, dim))
+            for x, dim in zip(tensors, self.in_dims, strict=True)
         ]
 
 
@@ -222,8 +243,12 @@ def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
 
 
 def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """The same tensor for torch's compiler, which is told that it may have any number of samples."""
-    x = x.view_as(x) if x.requires_grad else x.detach()
+    """The same tensor for torch's compiler, which is told that it may have any number of samples.
+
+    The mark is an attribute, which a tensor of the program is not to get.
+    """
+    # One that requires a gradient is the call's own.
+    x = x if x.requires_grad else x.detach()
     torch._dynamo.mark_dynamic(x, dim)
     return x
 
@@ -238,7 +263,7 @@ def _reason(error: BaseException) -> str:
             "there is no C++ compiler: install one (apt install g++, dnf install gcc-c++, conda install "
             "cxx-compiler, xcode-select --install), or set CXX to the one that there is"
         )
-    if "recompile_limit" in text:
+    if "RecompileLimit" in type(error).__name__:
         return (
             f"it is compiled for {_MOST_KINDS} kinds of samples and numbers already: pass numbers that change "
             "from call to call as tensors of no axis"
