@@ -11,6 +11,7 @@ be compiled has the right answer. Random functions cannot: they would draw from 
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import threading
 import types
@@ -29,7 +30,7 @@ from minisplit.core.communication import inside_vmap
 from minisplit.core.error_text import said_by
 from minisplit.core.performance_warning import warn_of_performance
 from minisplit.core.pytorch.transforms import is_plain
-from minisplit.vmap.batch import Dims, sample_shape
+from minisplit.vmap.batch import Dims
 from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
 from minisplit.vmap.execution.execute import VmapTask
@@ -48,6 +49,8 @@ _ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
 _FORWARD, _REVERSE = {"hessian", "jacfwd", "jvp", "linearize"}, {"grad", "grad_and_value", "jacrev", "vjp"}
 # Where torch and minisplit are, whose lines no program can change.
 _LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
+# Makes the names of what is compiled different.
+_numbers = itertools.count()
 # torch compiles in one thread at a time, and ranks may be threads.
 _lock = threading.RLock()
 
@@ -71,18 +74,16 @@ class Code:
     """
 
     def __init__(self, name: str, names: frozenset[str], options: dict[str, Any]) -> None:
-        limit: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if "recompile_limit" in inspect.signature(torch.compile).parameters:
-            limit["recompile_limit"] = _MOST_KINDS
-        # torch keeps what it compiles with the code of a Python function, so that each mapped function needs a
-        # function of its own, of another code: this one, under another name.
-        code = _map.__code__.replace(co_name=f"vmap of {name}")
+            more["recompile_limit"] = _MOST_KINDS
+        if not options.get("mode"):  # torch takes either
+            more["options"] = {"guard_filter_fn": _of_the_program, **(options.get("options") or {})}
+        # torch keeps what it compiles with the code of a Python function, and what it has seen with its name. So
+        # each mapped function needs one of its own: this one, under another name.
+        code = _map.__code__.replace(co_name=f"vmap of {name} {next(_numbers)}")
         wrapper = types.FunctionType(code, globals())
-        # Not `dynamic=None`: then a second shape of samples, or a second number by keyword, would make slower code
-        # for any shape. The axis of the samples is marked.
-        self.function: Callable[..., Any] = torch.compile(
-            wrapper, fullgraph=True, dynamic=False, **limit, **options
-        )
+        self.function: Callable[..., Any] = torch.compile(wrapper, fullgraph=True, **{**options, **more})
         forward = names & _FORWARD
         self.never = ""
         if "hessian" in forward or (forward and names & _REVERSE):
@@ -95,6 +96,13 @@ class Code:
         # Key: mapped axes, dtypes, shapes of a sample, and what requires a gradient. It has no bound, as a
         # function is called with few kinds of samples.
         self.kinds: dict[object, Kind] = {}
+
+
+def _of_the_program(guards: Sequence[Any]) -> list[bool]:
+    """Which conditions to check in each call: not that functions of torch are still those that they were."""
+    return [
+        not guard.name.startswith(("G['__import_torch", "G['__builtins_dict", "G['torch']")) for guard in guards
+    ]
 
 
 def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -> Any:
@@ -153,7 +161,14 @@ class CompiledTask(VmapTask):
             )
         elif not known.why_not:
             try:
-                mapped = self._run_compiled(tensors, samples, start, known)
+                try:
+                    mapped = self._run_compiled(tensors, samples, start, known)
+                except Exception:
+                    if not known.is_compiled:
+                        raise
+                    # Where a number by keyword is another one, torch tries code for any number first.
+                    known.is_compiled = False
+                    mapped = self._run_compiled(tensors, samples, start, known)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever it is, the function may not have raised it
@@ -182,9 +197,13 @@ class CompiledTask(VmapTask):
         size = known.size
         if size is None:
             inputs = [
-                x if dim is None else _marked(_filled(x, dim, max(samples, 2)), dim)
+                x if dim is None else _filled(x, dim, max(samples, 2))
                 for x, dim in zip(tensors, self.in_dims, strict=True)
             ]
+            if not known.is_compiled:
+                inputs = [
+                    x if dim is None else _marked(x, dim) for x, dim in zip(inputs, self.in_dims, strict=True)
+                ]
             leaves, structure = self._call(inputs, known)
         else:
             parts = []
@@ -218,7 +237,7 @@ class CompiledTask(VmapTask):
         """Run the compiled code, or compile it. The outputs have their samples along axis 0."""
         in_func = inside_vmap.begin()
         try:
-            with _lock, nullcontext() if known.is_compiled else internals.quiet_torch():
+            with _lock, nullcontext() if known.is_compiled else internals.compiling():
                 return flatten_outputs(self.code.function(self.func, self.in_dims, inputs))
         finally:
             inside_vmap.end(in_func)
@@ -226,7 +245,7 @@ class CompiledTask(VmapTask):
     def _kind(self, tensors: Tensors) -> object:
         """What kind of samples there are in some tensors."""
         return self.in_dims, *[
-            (x.dtype, x.requires_grad, sample_shape(x.shape, dim))
+            (x.dtype, x.requires_grad, x.shape if dim is None else x.shape[:dim] + x.shape[dim + 1 :])
             for x, dim in zip(tensors, self.in_dims, strict=True)
         ]
 
@@ -234,21 +253,18 @@ class CompiledTask(VmapTask):
 def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
     """A mapped input as compiled code takes it: contiguous, as strides are compiled in, and with enough samples.
 
-    What is missing is the last one again: there may be errors in a sample of another kind.
+    What is missing is the last one again: there may be errors in a sample of another kind. It is another tensor
+    than the program's, also where two inputs are the same, which would be compiled in as well.
     """
     missing = samples - x.shape[dim]
     if missing:
         return torch.cat([x, *[x.narrow(dim, -1, 1)] * missing], dim)
-    return x.contiguous()
+    x = x.contiguous()
+    return x if x.requires_grad else x.detach()
 
 
 def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """The same tensor for torch's compiler, which is told that it may have any number of samples.
-
-    The mark is an attribute, which a tensor of the program is not to get.
-    """
-    # One that requires a gradient is the call's own.
-    x = x if x.requires_grad else x.detach()
+    """The same tensor for torch's compiler, which is told that it may have any number of samples."""
     torch._dynamo.mark_dynamic(x, dim)
     return x
 

@@ -6,7 +6,8 @@ moved or changed names, these are the modules to mend. They are
 
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
-- `torch._subclasses`: tensors without data, which have shapes and dtypes only.
+- `torch._subclasses`: tensors without data, which have shapes and dtypes only;
+- `torch._dynamo`: a setting of `torch.compile`.
 
 Two private attributes are used in place: `Tensor._version` in `execute` and `loop`, and
 `torch._C.DisableTorchFunction` here.
@@ -129,3 +130,16 @@ def quiet_torch() -> Iterator[None]:
     finally:
         for log, disabled in zip(_logs, before, strict=True):
             log.disabled = disabled
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Let torch compile, within a `with` block, for the shapes that it gets but for axes that are marked.
+
+    Without that it makes code for all shapes where it gets a second one, which is slower.
+    """
+    # Not at the top: the import takes a second.
+    import torch._dynamo  # noqa: PLC0415
+
+    with quiet_torch(), torch._dynamo.config.patch(automatic_dynamic_shapes=False):
+        yield

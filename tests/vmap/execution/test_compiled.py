@@ -18,9 +18,11 @@ import torch
 from torch._dynamo.backends.registry import lookup_backend
 
 import minisplit as ms
+from minisplit.testing import spmd
 from minisplit.vmap.execution import compiled
 
-Comm = ms.Communication
+RANKS = (3,)
+here = ms.get_comm
 W = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.0, -1.0], [1.0, 1.0, 0.0]])
 
 
@@ -66,13 +68,14 @@ def same(got: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("chunk_size", [None, 2, "auto"])
-def test_one_compilation_serves_all_numbers_of_samples(comm: Comm, chunk_size: Any) -> None:
+@spmd(ranks=(1, 3))
+def test_one_compilation_serves_all_numbers_of_samples(ranks: int, chunk_size: Any) -> None:
     backend = Counting()
     dims = {"pair": Pair(1, 0), "both": ["sum", "max"]}
     in_dims = ({"a": 1, "b": 0}, None)
     mapped = ms.vmap(in_structures, dims, in_dims=in_dims, chunk_size=chunk_size, compile={"backend": backend})
     plain = ms.vmap(in_structures, dims, in_dims=in_dims)
-    for n in (2 * comm.size + 1, comm.size, 7 * comm.size, 1):
+    for n in (2 * ranks + 1, ranks, 7 * ranks, 1):
         x = {"a": ms.array(values(3, n), split=1), "b": ms.array(values(n, 2), split=0)}
         options = {"scale": torch.tensor(float(n)), "power": 2}
         same(mapped(x, ms.ones(3), **options), plain(x, ms.ones(3), **options))
@@ -81,8 +84,9 @@ def test_one_compilation_serves_all_numbers_of_samples(comm: Comm, chunk_size: A
 
 
 @pytest.mark.parametrize("func", [of_derivatives, on_one_number_of_samples], ids=lambda f: f.__name__)
-def test_derivatives_and_blocks(comm: Comm, func: Callable[..., Any]) -> None:
-    backend, size = Counting(), comm.size
+@spmd(ranks=RANKS)
+def test_derivatives_and_blocks(ranks: int, func: Callable[..., Any]) -> None:
+    backend, size = Counting(), ranks
     mapped = ms.vmap(func, compile={"backend": backend})
     for n in (3 * size, 5 * size, 1, 7 * size + 1):
         inputs = [ms.array(values(n, 3), split=0)] * (2 if func is of_derivatives else 1)
@@ -92,7 +96,8 @@ def test_derivatives_and_blocks(comm: Comm, func: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 8])
-def test_gradients_flow_through_compiled_code(comm: Comm, n: int) -> None:
+@spmd(ranks=RANKS)
+def test_gradients_flow_through_compiled_code(ranks: int, n: int) -> None:
     """To inputs, to tensors by keyword, to those that the function captured, and where one is infinite."""
     backend = Counting("aot_eager")
     gradients = []
@@ -107,7 +112,7 @@ def test_gradients_flow_through_compiled_code(comm: Comm, n: int) -> None:
         ms.sum(y * y).backward()
         gradients.append([leaf.grad for leaf in leaves])
     torch.testing.assert_close(gradients[1], gradients[0])
-    assert backend.count == (n > comm.size)
+    assert backend.count == (n > ranks)
 
 
 @pytest.mark.serial
@@ -143,13 +148,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_compiled_says_why_once_and_is_right(comm: Comm, raises_alike: Any, name: str) -> None:
+@spmd(ranks=RANKS)
+def test_what_is_not_compiled_says_why_once_and_is_right(ranks: int, name: str) -> None:
     func, why = REFUSED[name]
-    x = ms.array(values(2 * comm.size, 3), split=0)
+    x = ms.array(values(2 * ranks, 3), split=0)
     backend = Counting()
     # Of each rank its own function: ranks may be threads, and code goes with the function.
     mapped = ms.vmap(functools.partial(func), randomness="different", compile={"backend": backend})
-    with raises_alike(ms.PerformanceWarning, match=f"compiles nothing here: .*{why}.*runs as it is"):
+    with pytest.raises(ms.PerformanceWarning, match=f"compiles nothing here: .*{why}.*runs as it is"):
         mapped(x)
     ms.random.seed(3)
     got = mapped(x)  # in silence
@@ -162,35 +168,37 @@ def test_what_is_not_compiled_says_why_once_and_is_right(comm: Comm, raises_alik
     assert plan.not_compiled
 
 
-def test_errors_are_those_of_the_function(comm: Comm, raises_alike: Any) -> None:
-    matrices = torch.eye(2).repeat(3 * comm.size, 1, 1)
+@spmd(ranks=RANKS)
+def test_errors_are_those_of_the_function(ranks: int) -> None:
+    matrices = torch.eye(2).repeat(3 * ranks, 1, 1)
     backend = Counting()
     mapped = ms.vmap(functools.partial(torch.linalg.cholesky), compile={"backend": backend})
     mapped(ms.array(matrices, split=0))
     bad = matrices.clone()
     bad[-2] = -1.0
-    with raises_alike(torch.linalg.LinAlgError, match="positive-definite") as raised:
+    with pytest.raises(torch.linalg.LinAlgError, match="positive-definite") as raised:
         mapped(ms.array(bad, split=0))
-    assert raised.value.samples == range(3 * comm.size - 2, 3 * comm.size - 1)
-    assert raised.value.rank == comm.size - 1
+    assert raised.value.samples == range(3 * ranks - 2, 3 * ranks - 1)
+    assert raised.value.rank == ranks - 1
     same(mapped(ms.array(matrices, split=0)), ms.vmap(torch.linalg.cholesky)(ms.array(matrices, split=0)))
     assert backend.count == 1, "an error of a sample is no reason to compile anew"
-    with raises_alike(ZeroDivisionError, match="by zero"):
+    with pytest.raises(ZeroDivisionError, match="by zero"):
         ms.vmap(lambda m: m * (1 // 0), compile={"backend": backend})(ms.array(matrices, split=0))
-    with raises_alike(RuntimeError, match="changed input 0 in place"):
+    with pytest.raises(RuntimeError, match="changed input 0 in place"):
         ms.vmap(lambda m: m.add_(1), compile={"backend": backend})(ms.array(matrices.clone(), split=0))
 
 
-def test_ranks_may_differ_in_what_they_compile(comm: Comm) -> None:
+@spmd(ranks=RANKS)
+def test_ranks_may_differ_in_what_they_compile(ranks: int) -> None:
     """And yet agree on an output that is the same for all samples, to the last bit."""
 
     class Refusing(Counting):
         def __call__(self, *args: Any) -> Any:
-            if comm.rank == comm.size - 1:
+            if here().rank == ranks - 1:
                 raise RuntimeError("no compiler here")
             return super().__call__(*args)
 
-    x = ms.array(values(2 * comm.size, 3), split=0)
+    x = ms.array(values(2 * ranks, 3), split=0)
 
     def func(v: torch.Tensor) -> Any:
         return v.sin(), (W / 3).softmax(0).sum()
@@ -200,13 +208,15 @@ def test_ranks_may_differ_in_what_they_compile(comm: Comm) -> None:
         same(ms.vmap(func, (0, None), compile={"backend": Refusing()})(x), ms.vmap(func, (0, None))(x))
 
 
-def test_files(tmp_path: Any, comm: Comm) -> None:
-    path = comm.broadcast_object(str(tmp_path)) if hasattr(comm, "broadcast_object") else str(tmp_path)
+@spmd(ranks=RANKS)
+def test_files(tmp_path: Any, ranks: int) -> None:
+    path = tmp_path / str(ranks)
+    path.mkdir(exist_ok=True)
     backend = Counting()
-    x = ms.array(values(3 * comm.size, 3), split=0)
-    mapped = ms.vmap(lambda v: v.exp(), out=f"{path}/y.npy", chunk_size=2, compile={"backend": backend})
+    x = ms.array(values(3 * ranks, 3), split=0)
+    mapped = ms.vmap(lambda v: v.exp(), out=path / "y.npy", chunk_size=2, compile={"backend": backend})
     (y,) = mapped(x)
-    torch.testing.assert_close(ms.load(f"{path}/y.npy", split=0).larray, x.larray.exp())
+    torch.testing.assert_close(ms.load(path / "y.npy", split=0).larray, x.larray.exp())
     assert backend.count == 1
     assert y.shape == x.shape
 
@@ -244,14 +254,20 @@ def test_functions_of_one_program_do_not_share_a_limit_of_compilations() -> None
 
 
 @pytest.mark.serial
-def test_numbers_that_change_are_compiled_in_until_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_change_are_compiled_in_or_become_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch cannot make an argument of is compiled in, for a few numbers."""
     monkeypatch.setattr(compiled, "_MOST_KINDS", 2)
-    mapped = ms.vmap(lambda v, t: v * t, compile={"backend": Counting()})
+    backend = Counting()
+    mapped = ms.vmap(lambda v, t, n: v * t + v**n, compile={"backend": backend})
     x = ms.array(values(4, 3), split=0)
+    for t, n in ((1.5, 2), (2.5, 3), (3.5, 4), (4.5, 5)):
+        torch.testing.assert_close(mapped(x, t=t, n=n)[0].larray, x.larray * t + x.larray**n)
+    assert backend.count == 2
+    mapped = ms.vmap(lambda v, t: v.sum() * t, compile={"backend": Counting("aot_eager")})
     mapped(x, t=1.5)
     mapped(x, t=2.5)
     with pytest.warns(ms.PerformanceWarning, match="2 kinds of samples and numbers.*as tensors of no axis"):
-        assert torch.equal(mapped(x, t=3.5)[0].larray, x.larray * 3.5)
+        torch.testing.assert_close(mapped(x, t=3.5)[0].larray, x.larray.sum(1) * 3.5)
 
 
 @pytest.mark.serial
@@ -280,9 +296,9 @@ print(mapped.plan(x).compiled, *[w.message for w in caught if w.category is ms.P
 @pytest.mark.parametrize("hidden", [False, True], ids=["found", "hidden"])
 def test_the_compiler(hidden: bool, tmp_path: Any) -> None:
     """With a C++ compiler there is code of it; without one, or with one that is hidden, a warning says so."""
-    env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    if hidden:
-        env["CXX"] = "/nonexistent"
+    env = dict(os.environ)
+    if hidden:  # and what it has made before
+        env |= {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True)
     if not hidden and which(env.get("CXX", "g++")):
         assert done.stdout == "True\n"
