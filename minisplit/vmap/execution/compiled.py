@@ -47,6 +47,8 @@ _ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
 # Forward-mode derivatives, of derivatives of the other kind: torch does not compile them, and after it has tried
 # it compiles nothing else any more in this thread.
 _FORWARD, _REVERSE = {"hessian", "jacfwd", "jvp", "linearize"}, {"grad", "grad_and_value", "jacrev", "vjp"}
+# With rounding_mode="trunc" the first are C's division of integers, as fmod is its remainder.
+_DIVISIONS = {"div", "div_", "divide", "divide_", "fmod", "fmod_"}
 # Where torch and minisplit are, whose lines no program can change.
 _LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
 # Makes the names of what is compiled different.
@@ -93,6 +95,11 @@ class Code:
             )
         elif "cond" in names:
             self.never = "torch.cond is mapped by a rule of minisplit's own: torch.where(condition, a, b) compiles"
+        elif names & _DIVISIONS:
+            self.never = (
+                f"compiled code would end the process where {min(names & _DIVISIONS)} divides integers by zero, "
+                "which is an error: write a / b, a // b, or torch.remainder(a, b)"
+            )
         # Key: mapped axes, dtypes, shapes of a sample, and what requires a gradient. It has no bound, as a
         # function is called with few kinds of samples.
         self.kinds: dict[object, Kind] = {}

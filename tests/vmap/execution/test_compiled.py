@@ -140,7 +140,12 @@ def curvature(v: torch.Tensor) -> torch.Tensor:
     return torch.func.hessian(lambda z: (z**3).sum())(v)
 
 
+def divides(v: torch.Tensor) -> torch.Tensor:
+    return torch.div(v, 2, rounding_mode="trunc")
+
+
 REFUSED = {
+    "divides": (divides, "div divides integers by zero"),
     "prints": (prints, r"Unsupported: .*print.*line \d+: print\(end=\"\"\)"),
     "draws": (draws, "it draws random numbers"),
     "curvature": (curvature, r"forward-mode .*\(hessian\).*jacrev\(grad\(f\)\)"),
