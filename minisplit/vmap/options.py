@@ -107,9 +107,14 @@ class Options(NamedTuple):
 
     def __str__(self) -> str:
         """`out_dims`, and every other option that is not as by default."""
-        items = self._asdict().items()
+        items = self._asdict()
+        if isinstance(self.compile, dict):  # by name, since addresses differ between ranks
+            items["compile"] = {
+                name: getattr(x, "__name__", type(x).__name__) if callable(x) else x
+                for name, x in self.compile.items()
+            }
         return ", ".join(
-            f"{name}={x!r}" for name, x in items if name == "out_dims" or x != self._field_defaults[name]
+            f"{name}={x!r}" for name, x in items.items() if name == "out_dims" or x != self._field_defaults[name]
         )
 
 

@@ -125,6 +125,10 @@ class Plan:
     collectives : int
         How many collective calls all ranks make, without those of debug mode, and without those by which outputs
         go to files.
+    compiled : bool
+        Whether this rank runs compiled code, or will compile it.
+    not_compiled : str
+        Why it does not, although `compile=` asks for it, as far as earlier calls have shown; else empty.
 
     Attributes
     ----------
@@ -143,6 +147,8 @@ class Plan:
     counts: tuple[int, ...]
     chunk_size: int | Literal["auto"] | None
     collectives: int
+    compiled: bool = False
+    not_compiled: str = ""
 
     @property
     def samples(self) -> int:
@@ -182,7 +188,10 @@ class Plan:
         run = "one sample at a time" if self.chunk_size == 1 else f"chunks of {self.chunk_size} samples"
         if self.chunk_size is None or self.chunk_size == "auto":
             run = "chunks of a size to be measured" if self.chunk_size else "all samples of a rank at once"
+        run += ", compiled" if self.compiled else ""
         calls = counted(self.collectives, "collective call")
+        if self.not_compiled:
+            lines.append(f"not compiled: {self.not_compiled}")
         lines += ["", f"{_bytes_text(self.bytes_moved)} moved, {calls}; {run}"]
         return "\n".join(_shorten(line, COLUMNS).rstrip() for line in lines)
 
@@ -217,10 +226,12 @@ def make_plan(
     chunk_size: int | Literal["auto"] | None,
     outcome: Outcome,
     by_value: bool = False,
+    why_not: str | None = None,
 ) -> Plan:
     """The plan of a call. `labels` name the arrays, `outcome` says what the outputs are, or why that is not known.
 
-    `by_value` says that ranks agree on which outputs require gradients.
+    `by_value` says that ranks agree on which outputs require gradients. `why_not` says why a call that is to be
+    compiled is not, as far as that is known; None where it is not to be compiled.
     """
     inputs = []
     for label, x, axis, target in zip(labels, arrays, batch.in_dims, batch.targets, strict=True):
@@ -247,7 +258,10 @@ def make_plan(
     elif outcome.failure is not None:
         error = outcome.failure.error
         unknown = f"{type(error).__name__}: {said_by(error).splitlines()[0]}"
-    return Plan(name, tuple(inputs), outputs, unknown, batch.samples.counts or (), chunk_size, collectives)
+    counts = batch.samples.counts or ()
+    return Plan(
+        name, tuple(inputs), outputs, unknown, counts, chunk_size, collectives, why_not == "", why_not or ""
+    )
 
 
 def _dtype_name(dtype: Any) -> str:

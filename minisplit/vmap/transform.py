@@ -577,7 +577,8 @@ class MappedFunction(Generic[Returned, Array]):
         labels = [str(i) for i in range(len(call.arrays))]
         if call.spec is not None:
             labels = [label for i, label in enumerate(input_labels(call.spec)) if i not in call.others]
-        return make_plan(self._name, call.arrays, labels, call.batch, settled, outcome, by_value)
+        why_not = task.why_not(call.arrays) if isinstance(task, CompiledTask) else None
+        return make_plan(self._name, call.arrays, labels, call.batch, settled, outcome, by_value, why_not)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MappedCall:
         """Check the arguments against each other, and decide which rank gets which samples. Local."""

@@ -107,3 +107,17 @@ def test_no_terminal_where_there_is_no_standard_error(monkeypatch: pytest.Monkey
     for file in (None, closed):
         monkeypatch.setattr(sys, "stderr", file)
         assert not options.is_on_terminal()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"compile": 1}, TypeError, "compile must be True, False or a dict of torch.compile's options, got 1"),
+        ({"compile": {"fullgraph": False}}, ValueError, "backend, mode, options, got 'fullgraph'"),
+        ({"compile": True, "loop": True}, ValueError, r"vmap\(torch.compile\(f\), loop=True\)"),
+    ],
+)
+def test_options_of_compilation(given: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        ms.vmap(torch.sin, **given)
+    assert "compile={'backend': 'sin'}" in repr(ms.vmap(torch.sin, compile={"backend": torch.sin}))

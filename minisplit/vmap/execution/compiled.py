@@ -11,23 +11,26 @@ be compiled has the right answer. Random functions cannot: they would draw from 
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import threading
 import types
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Tensors
 from minisplit.core.communication import inside_vmap
 from minisplit.core.error_text import said_by
 from minisplit.core.performance_warning import warn_of_performance
 from minisplit.core.pytorch.transforms import is_plain
-from minisplit.vmap.batch import Dims, sample_shape
+from minisplit.vmap.batch import Dims
 from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
 from minisplit.vmap.execution.execute import VmapTask
@@ -36,7 +39,7 @@ from minisplit.vmap.pytree import Structure, flatten_outputs
 
 # How many kinds of samples, and of numbers that the function uses, are compiled for one function. torch's own
 # limit, 8, is for functions that are compiled by mistake for each value of something.
-_MOST_KINDS = 64
+_MOST_KINDS = 16
 # The most samples of a block, where torch compiles for one number of samples only.
 _BLOCK = 1024
 # Where one of these is in an error of torch's compiler, it may compile for one number of samples.
@@ -44,32 +47,45 @@ _ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
 # Forward-mode derivatives, of derivatives of the other kind: torch does not compile them, and after it has tried
 # it compiles nothing else any more in this thread.
 _FORWARD, _REVERSE = {"hessian", "jacfwd", "jvp", "linearize"}, {"grad", "grad_and_value", "jacrev", "vjp"}
+# With rounding_mode="trunc" the first are C's division of integers, as fmod is its remainder.
+_DIVISIONS = {"div", "div_", "divide", "divide_", "fmod", "fmod_"}
 # Where torch and minisplit are, whose lines no program can change.
 _LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
+# Makes the names of what is compiled different.
+_numbers = itertools.count()
 # torch compiles in one thread at a time, and ranks may be threads.
 _lock = threading.RLock()
 
 
-class Code:
-    """What `torch.compile` has made of one function.
+@dataclass(slots=True)
+class Kind:
+    """What is known of one kind of samples: whether there is code for it, and why not if there cannot be any.
 
-    `refused` says for which kinds of samples it makes nothing, and why; `blocks` for which ones it makes code for
-    one number of samples only, and which number; `never` why it is not tried at all.
+    `size` is the number of samples of a block, where torch compiles for one number of samples only.
+    """
+
+    is_compiled: bool = False
+    size: int | None = None
+    why_not: str = ""
+
+
+class Code:
+    """What `torch.compile` has made of one function, for some kinds of samples.
+
+    `never` says why it is not tried at all; "" if it is.
     """
 
     def __init__(self, name: str, names: frozenset[str], options: dict[str, Any]) -> None:
-        limit: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if "recompile_limit" in inspect.signature(torch.compile).parameters:
-            limit["recompile_limit"] = _MOST_KINDS
-        # torch keeps what it compiles with the code of a Python function, so that each mapped function needs a
-        # function of its own, of another code: this one, under another name.
-        code = _map.__code__.replace(co_name=f"vmap of {name}")
+            more["recompile_limit"] = _MOST_KINDS
+        if not options.get("mode"):  # torch takes either
+            more["options"] = {"guard_filter_fn": _of_the_program, **(options.get("options") or {})}
+        # torch keeps what it compiles with the code of a Python function, and what it has seen with its name. So
+        # each mapped function needs one of its own: this one, under another name.
+        code = _map.__code__.replace(co_name=f"vmap of {name} {next(_numbers)}")
         wrapper = types.FunctionType(code, globals())
-        # Not `dynamic=None`: then a second shape of samples, or a second number by keyword, would make slower code
-        # for any shape. The axis of the samples is marked.
-        self.function: Callable[..., Any] = torch.compile(
-            wrapper, fullgraph=True, dynamic=False, **limit, **options
-        )
+        self.function: Callable[..., Any] = torch.compile(wrapper, fullgraph=True, **{**options, **more})
         forward = names & _FORWARD
         self.never = ""
         if "hessian" in forward or (forward and names & _REVERSE):
@@ -77,8 +93,23 @@ class Code:
                 f"torch does not compile forward-mode derivatives of gradients ({min(forward)}): of a function f "
                 "to numbers jacrev(grad(f)) is the hessian, of any other one jacrev(jacrev(f))"
             )
-        self.refused: dict[object, str] = {}
-        self.blocks: dict[object, int] = {}
+        elif "cond" in names:
+            self.never = "torch.cond is mapped by a rule of minisplit's own: torch.where(condition, a, b) compiles"
+        elif names & _DIVISIONS:
+            self.never = (
+                f"compiled code would end the process where {min(names & _DIVISIONS)} divides integers by zero, "
+                "which is an error: write a / b, a // b, or torch.remainder(a, b)"
+            )
+        # Key: mapped axes, dtypes, shapes of a sample, and what requires a gradient. It has no bound, as a
+        # function is called with few kinds of samples.
+        self.kinds: dict[object, Kind] = {}
+
+
+def _of_the_program(guards: Sequence[Any]) -> list[bool]:
+    """Which conditions to check in each call: not that functions of torch are still those that they were."""
+    return [
+        not guard.name.startswith(("G['__import_torch", "G['__builtins_dict", "G['torch']")) for guard in guards
+    ]
 
 
 def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -> Any:
@@ -117,55 +148,70 @@ class CompiledTask(VmapTask):
         """The same for tensors without data, which are not worth compiling for."""
         return VmapTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients)
 
-    def why_not(self, tensors: Tensors) -> str:
+    def why_not(self, tensors: Sequence[Any]) -> str:
         """Why samples of the kind in `tensors`, or arrays, have no compiled code, as far as is known; else ""."""
-        return self.code.never or self.code.refused.get(self._kind(tensors), "")
+        known = self.code.kinds.get(self._kind([x.larray if isinstance(x, DNDarray) else x for x in tensors]))
+        return self.code.never or ("" if known is None else known.why_not)
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples. See `VmapTask.run`."""
-        code, kind, size = self.code, None, None
-        if code.refused or code.blocks:
-            kind = self._kind(tensors)
-            size = code.blocks.get(kind)
-            if kind in code.refused:
-                return VmapTask.run(self, tensors, samples, start)
+        kinds, kind = self.code.kinds, self._kind(tensors)
+        known = kinds.get(kind) or Kind(why_not=self.code.never)
         # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
         # to that of what all samples share.
-        is_alone = samples == 1 if size is None else samples % size
-        if is_alone and torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        is_alone = samples == 1 if known.size is None else samples % known.size
+        if (known.why_not and kind in kinds) or (is_alone and self.gradients):
             return VmapTask.run(self, tensors, samples, start)
-        why = code.never
         if not is_plain():
-            why = "transforms of torch.func, or forward mode, around the call must see its operations"
-        elif not why:
+            known = Kind(
+                why_not="transforms of torch.func, or forward mode, around the call must see its operations"
+            )
+        elif not known.why_not:
             try:
-                return self._run_compiled(tensors, samples, start, size)
+                try:
+                    mapped = self._run_compiled(tensors, samples, start, known)
+                except Exception:
+                    if not known.is_compiled:
+                        raise
+                    # Where a number by keyword is another one, torch tries code for any number first.
+                    known.is_compiled = False
+                    mapped = self._run_compiled(tensors, samples, start, known)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever it is, the function may not have raised it
-                why = _reason(error)
                 is_for_one = any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER)
-            kind = self._kind(tensors)
-            if size is None and is_for_one:
-                code.blocks[kind] = min(samples, _BLOCK)
-                return self.run(tensors, samples, start)
+                if is_for_one and known.size is None:
+                    known = Kind(size=min(samples, _BLOCK))
+                else:
+                    known = Kind(why_not=_reason(error))
+            else:
+                known.is_compiled = True
+                kinds[kind] = known
+                return mapped
+        if not known.why_not:
+            kinds[kind] = known
+            return self.run(tensors, samples, start)
         mapped = VmapTask.run(self, tensors, samples, start)  # raises what the function raises
         if is_plain():
-            code.refused[kind or self._kind(tensors)] = why
+            kinds[kind] = known
         warn_of_performance(
-            f"vmap(compile=...) compiles nothing here: {why}. The function runs as it is", self.rank
+            f"vmap(compile=...) compiles nothing here: {known.why_not}. The function runs as it is", self.rank
         )
         return mapped
 
-    def _run_compiled(self, tensors: Tensors, samples: int, start: int, size: int | None) -> Mapped:
+    def _run_compiled(self, tensors: Tensors, samples: int, start: int, known: Kind) -> Mapped:
         """Map over all samples, in blocks of one size if torch can compile for that number of samples only."""
+        size = known.size
         if size is None:
-            # A tensor for which there is nothing to be done may be the program's, and marks are attributes of it.
             inputs = [
-                x if dim is None else _marked(_filled(x, dim, max(samples, 2)), dim)
+                x if dim is None else _filled(x, dim, max(samples, 2))
                 for x, dim in zip(tensors, self.in_dims, strict=True)
             ]
-            leaves, structure = self._call(inputs)
+            if not known.is_compiled:
+                inputs = [
+                    x if dim is None else _marked(x, dim) for x, dim in zip(inputs, self.in_dims, strict=True)
+                ]
+            leaves, structure = self._call(inputs, known)
         else:
             parts = []
             for first in range(0, samples, size):
@@ -173,7 +219,7 @@ class CompiledTask(VmapTask):
                     x if dim is None else _filled(x.narrow(dim, first, min(size, samples - first)), dim, size)
                     for x, dim in zip(tensors, self.in_dims, strict=True)
                 ]
-                part, structure = self._call(inputs)
+                part, structure = self._call(inputs, known)
                 parts.append(part)
             leaves = [torch.cat(pieces) if len(parts) > 1 else pieces[0] for pieces in zip(*parts, strict=True)]
         dims = self.out_dims.known.get((structure, *[x.ndim - 1 for x in leaves]))
@@ -194,36 +240,38 @@ class CompiledTask(VmapTask):
                 outputs[i] = outputs[i].movedim(0, dim)
         return Mapped(outputs, dims, structure)
 
-    def _call(self, inputs: list[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Structure]:
+    def _call(self, inputs: list[torch.Tensor], known: Kind) -> tuple[Sequence[torch.Tensor], Structure]:
         """Run the compiled code, or compile it. The outputs have their samples along axis 0."""
         in_func = inside_vmap.begin()
         try:
-            with _lock, internals.without_log_of_fake_tensors():
+            with _lock, nullcontext() if known.is_compiled else internals.compiling():
                 return flatten_outputs(self.code.function(self.func, self.in_dims, inputs))
         finally:
             inside_vmap.end(in_func)
 
     def _kind(self, tensors: Tensors) -> object:
-        """What kind of samples there are in some tensors, or arrays."""
+        """What kind of samples there are in some tensors."""
         return self.in_dims, *[
-            (x.dtype, sample_shape(x.shape, dim)) for x, dim in zip(tensors, self.in_dims, strict=True)
+            (x.dtype, x.requires_grad, x.shape if dim is None else x.shape[:dim] + x.shape[dim + 1 :])
+            for x, dim in zip(tensors, self.in_dims, strict=True)
         ]
 
 
 def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
     """A mapped input as compiled code takes it: contiguous, as strides are compiled in, and with enough samples.
 
-    What is missing is the last one again: there may be errors in a sample of another kind.
+    What is missing is the last one again: there may be errors in a sample of another kind. It is another tensor
+    than the program's, also where two inputs are the same, which would be compiled in as well.
     """
     missing = samples - x.shape[dim]
     if missing:
         return torch.cat([x, *[x.narrow(dim, -1, 1)] * missing], dim)
-    return x.contiguous()
+    x = x.contiguous()
+    return x if x.requires_grad else x.detach()
 
 
 def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
     """The same tensor for torch's compiler, which is told that it may have any number of samples."""
-    x = x.view_as(x) if x.requires_grad else x.detach()
     torch._dynamo.mark_dynamic(x, dim)
     return x
 
@@ -238,7 +286,7 @@ def _reason(error: BaseException) -> str:
             "there is no C++ compiler: install one (apt install g++, dnf install gcc-c++, conda install "
             "cxx-compiler, xcode-select --install), or set CXX to the one that there is"
         )
-    if "recompile_limit" in text:
+    if "RecompileLimit" in type(error).__name__:
         return (
             f"it is compiled for {_MOST_KINDS} kinds of samples and numbers already: pass numbers that change "
             "from call to call as tensors of no axis"

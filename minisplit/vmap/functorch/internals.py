@@ -7,7 +7,8 @@ moved or changed names, these are the modules to mend. They are
 - `torch._C._functorch`: the parts of which `torch.vmap` is made, and which tell on which level a tensor is mapped;
 - `torch.distributions.dirichlet`: the function that draws, which torch cannot map;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
-- `torch._subclasses`: tensors without data, which have shapes and dtypes only.
+- `torch._subclasses`: tensors without data, which have shapes and dtypes only;
+- `torch._dynamo`: a setting of `torch.compile`.
 
 Two private attributes are used in place: `Tensor._version` in `execute` and `loop`, and
 `torch._C.DisableTorchFunction` here.
@@ -75,7 +76,9 @@ def mapped_levels(x: torch.Tensor) -> set[int]:
     return levels
 
 
-_fake_tensor_log = logging.getLogger("torch._subclasses.fake_tensor")
+_logs = [
+    logging.getLogger(f"torch.{name}") for name in ("_subclasses.fake_tensor", "_guards", "_dynamo.convert_frame")
+]
 # How many threads are within `without_compilation`, and what ends it: torch has one setting for all threads, and
 # threads may be ranks.
 _eager_lock = threading.Lock()
@@ -131,23 +134,39 @@ def tensors_without_data() -> Iterator[None]:
     # Not at the top: the import takes a second, and few programs need it.
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
 
-    # Tensors that the function captured have data, and may be used beside those without. torch looks at their
-    # `grad`, and then warns of having done so.
-    with without_log_of_fake_tensors(), warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
-        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+    # Tensors that the function captured have data, and may be used beside those without.
+    with quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
 
-class without_log_of_fake_tensors:  # noqa: N801 - used like a function
-    """Within a `with` block torch does not log errors of tensors without data.
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Within a `with` block torch does not log errors of tensors without data, and of what it cannot compile.
 
-    They become a part of a plan, or of a warning, or are raised on all ranks.
+    They become a part of a plan, or of a warning, or are raised on all ranks. Nor does it warn of what it does to
+    find them: it looks at the `grad` of tensors, say, and then warns of having done so.
     """
+    before = [log.disabled for log in _logs]
+    for log in _logs:
+        log.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+            warnings.filterwarnings("ignore", module=r"torch\.")
+            yield
+    finally:
+        for log, disabled in zip(_logs, before, strict=True):
+            log.disabled = disabled
 
-    __slots__ = ("before",)
 
-    def __enter__(self) -> None:
-        self.before, _fake_tensor_log.disabled = _fake_tensor_log.disabled, True
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Let torch compile, within a `with` block, for the shapes that it gets but for axes that are marked.
 
-    def __exit__(self, *_: object) -> None:
-        _fake_tensor_log.disabled = self.before
+    Without that it makes code for all shapes where it gets a second one, which is slower.
+    """
+    # Not at the top: the import takes a second.
+    import torch._dynamo  # noqa: PLC0415
+
+    with quiet_torch(), torch._dynamo.config.patch(automatic_dynamic_shapes=False):
+        yield
