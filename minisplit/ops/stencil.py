@@ -386,7 +386,7 @@ def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
     extent, rows, start, stop, low = f.shape[axis], f.larray, 0, f.shape[axis], 0
     if isinstance(spacing, DNDarray):
         spacing = spacing._align(spacing.layout.with_split(None)).larray.detach()
-    coordinates = tensor_of_numbers(spacing, "a spacing of gradient", dtype=f.dtype, device=f.device)
+    coordinates = tensor_of_numbers(spacing, "a spacing of gradient", dtype=f.dtype)
     if coordinates.ndim and tuple(coordinates.shape) != (extent,):
         raise ValueError(
             f"coordinates along axis {axis} must have shape {(extent,)}, got {tuple(coordinates.shape)}"
@@ -396,7 +396,9 @@ def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
         rows = halo_exchange(rows, f.layout, spans, f.comm)
         (start, stop), (low, _) = f.layout.span(f.comm.rank), spans[f.comm.rank]
     if rows.numel():
-        own: Any = coordinates[low : low + rows.shape[axis]] if coordinates.ndim else coordinates.item()
+        # A distance is a number of the host, as torch takes it.
+        is_array = coordinates.ndim > 0
+        own: Any = coordinates[low : low + rows.shape[axis]].to(f.device) if is_array else coordinates.item()
         rows = torch.gradient(rows, spacing=(own,), dim=axis, edge_order=edge_order)[0]
     return DNDarray(rows.narrow(axis, start - low, stop - start), f.layout, f.comm)
 

@@ -32,6 +32,11 @@ def send_buffer(source: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
     return packed
 
 
+def in_host_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous tensor where every library reads and writes it: itself, or a copy of it."""
+    return tensor if tensor.device.type == "cpu" else new_buffer(tensor, cuda_aware=False).copy_(tensor)
+
+
 def synchronise(tensor: torch.Tensor) -> None:
     """Wait until a GPU has computed what a library is to read, or has read what one is to write."""
     if tensor.device.type == "cuda":
