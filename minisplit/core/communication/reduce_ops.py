@@ -73,6 +73,8 @@ _TENSOR_RULES: dict[ReduceOp | MergeOp, TensorRule] = {
     "first": functools.partial(first, xp=torch),
     "moments": functools.partial(moments, xp=torch),
 }
+# Sums and products modulo 2**n have the same bits with a sign and without.
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 def fold(parts: torch.Tensor | Sequence[torch.Tensor], op: ReduceOp | MergeOp) -> torch.Tensor:
@@ -81,6 +83,11 @@ def fold(parts: torch.Tensor | Sequence[torch.Tensor], op: ReduceOp | MergeOp) -
     >>> fold(torch.tensor([[1, 5], [3, 2]]), "max").tolist()
     [3, 5]
     """
+    dtype = parts[0].dtype
+    if parts[0].device.type != "cpu" and dtype in SIGNED:  # of which torch does not compute
+        # With the first bit turned round the order is that of signed integers.
+        turn = torch.iinfo(SIGNED[dtype]).min if op in {"min", "max"} else 0
+        return (fold([part.view(SIGNED[dtype]) ^ turn for part in parts], op) ^ turn).view(dtype)
     if parts[0].device.type != "cpu":
         return functools.reduce(_TENSOR_RULES[op], parts)
     rows = parts.numpy() if isinstance(parts, torch.Tensor) else [part.numpy() for part in parts]

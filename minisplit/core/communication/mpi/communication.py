@@ -11,7 +11,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from minisplit.core.communication.buffers import broadcast_buffer, in_host_memory, is_accessible, send_buffer
+from minisplit.core.communication.buffers import (
+    broadcast_buffer,
+    in_host_memory,
+    is_accessible,
+    send_buffer,
+    synchronise,
+)
 from minisplit.core.communication.debug import describe_call
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.mpi.datatypes import memory, messages, piece_types, reduction
@@ -160,6 +166,7 @@ class MPICommunication(Communication):
             super()._transfer(source, target, plan)
             return
         packed = send_buffer(source, self.cuda_aware)
+        synchronise(packed)
         send, recv = piece_types(plan, source.element_size())
         self.mpi.Alltoallw([memory(packed), *send.message], [memory(target), *recv.message])
 
@@ -181,6 +188,7 @@ class MPICommunication(Communication):
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
         buffer = broadcast_buffer(tensor, self.rank == root, self.cuda_aware)
+        synchronise(buffer)
         for message in messages(buffer):
             self.mpi.Bcast(message, root)
         return buffer.to(tensor.device)

@@ -32,7 +32,7 @@ from minisplit.core.communication.protocol import (
     Record,
     Result,
 )
-from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp, fold
+from minisplit.core.communication.reduce_ops import SIGNED, MergeOp, ReduceOp, fold
 from minisplit.core.communication.torch_distributed.device_groups import TIMEOUT, make_group
 from minisplit.core.communication.torch_distributed.library import Store, dist
 from minisplit.core.pytorch.transforms import is_transformed, outside_transforms, unwrap
@@ -46,8 +46,6 @@ _REDUCE_OPS = {
     "min": dist.ReduceOp.MIN,
     "max": dist.ReduceOp.MAX,
 }
-# Sums and products modulo 2**n have the same bits with a sign and without. gloo has no unsigned ones.
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 # What gloo and NCCL reduce by themselves. Of a NaN their minimum and maximum depend on the order.
 _NATIVE = {
     "sum": {torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32, torch.float64},
@@ -235,8 +233,8 @@ class TorchCommunication(Communication):
             return
         group, values = self._reach(total)
         is_staged, numbers = values is not total, values
-        if op in {"sum", "prod"} and numbers.dtype in _SIGNED:
-            numbers = numbers.view(_SIGNED[numbers.dtype])
+        if op in {"sum", "prod"} and numbers.dtype in SIGNED:
+            numbers = numbers.view(SIGNED[numbers.dtype])
         if op == "sum" and numbers.dtype.is_complex:
             numbers = torch.view_as_real(numbers)
         is_native = numbers.dtype in _NATIVE.get(op, ())
