@@ -93,23 +93,23 @@ def default_group() -> Iterator[Any]:
 
 
 class Counting:
-    """Stands before an `mpi4py` communicator and counts the calls of its methods."""
+    """Stands before what carries messages, and counts the calls of its methods."""
 
-    def __init__(self, mpi: Any) -> None:
-        self.mpi, self.calls = mpi, Counter[str]()
+    def __init__(self, carrier: Any) -> None:
+        self.carrier, self.calls = carrier, Counter[str]()
 
     def __getattr__(self, name: str) -> Any:
         self.calls[name] += 1
-        return getattr(self.mpi, name)
+        return getattr(self.carrier, name)
 
 
 @pytest.fixture
 def calls(comm: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """The MPI calls made on `MPI_WORLD` since the test began, by name, without those of debug mode."""
+    """The calls of MPI, or of gloo, made on `WORLD` since the test began, by name, without those of debug mode."""
     import minisplit as ms
 
-    counting = Counting(comm.mpi)
-    monkeypatch.setattr(comm, "_duplicate", counting)
+    counting = Counting(comm.gloo if ON_TORCH else comm.mpi)
+    monkeypatch.setattr(comm, "_gloo" if ON_TORCH else "_duplicate", counting)
     with ms.debug(False):
         yield counting.calls
 
@@ -244,13 +244,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("drawn")
         elif hasattr(function, "hypothesis") and not is_serial(item):
             raise pytest.UsageError(f"{item.nodeid} draws examples on every rank: give it @minisplit.testing.spmd")
-    if config.option.on_threads or ON_TORCH:
-        left_out = [item for item in items if item.get_closest_marker("mpi") or counts_mpi_calls(item)]
+    unfit = {"mpi", "processes"} if config.option.on_threads else {"mpi"} if ON_TORCH else set()
+    left_out = [
+        item
+        for item in items
+        if any(map(item.get_closest_marker, unfit)) or ("processes" in unfit and counts_calls(item))
+    ]
+    if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
 
-def counts_mpi_calls(item: pytest.Item) -> bool:
+def counts_calls(item: pytest.Item) -> bool:
     """Whether it uses the fixture `calls`, and not a parameter of that name."""
     return "calls" in item.fixturenames and "calls" not in getattr(getattr(item, "callspec", None), "params", {})
 

@@ -83,7 +83,7 @@ def test_every_function_is_in_the_documentation(name):
     assert f"`{name}" in (docs / "api.md").read_text() + (docs / "operations.md").read_text()
 
 
-@pytest.mark.mpi  # standard output is one for all threads
+@pytest.mark.processes  # standard output is one for all threads
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings_run(name):
     module = importlib.import_module(name)
@@ -91,7 +91,7 @@ def test_examples_of_docstrings_run(name):
     assert result.failed == 0, f"{result.failed} of {result.attempted} examples failed"
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_an_example_that_is_wrong_would_be_seen():
     test = doctest.DocTestParser().get_doctest(">>> 1 + 1\n3\n", {}, "wrong", None, 0)
     assert doctest.DocTestRunner(verbose=False).run(test, out=lambda _: None).failed == 1

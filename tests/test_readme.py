@@ -14,7 +14,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```.*?```\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_its_code_prints_what_it_says():
     assert len(EXAMPLES) == 4
     names = {}

@@ -89,6 +89,7 @@ def test_J4_ctrl_c_ends_the_job(run: Callable[..., Ended]) -> None:
     [
         ("x.sum() if rank == 0 else x.resplit(None)", "has made another one"),
         ("x[0] if rank == 0 else x.sum(axis=0)\nwait()", "has made another one"),
+        ("comm.allreduce(torch.ones(2 + rank))", "has made another one"),
         ("x.redistribute([2, 4]) if rank == 0 else wait()", "rank"),
         ("part = comm.split(0)\npart.allreduce(torch.ones(1)) if rank else wait()", "wait for each other"),
     ],

@@ -433,7 +433,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         Parameters
         ----------
         mesh : torch.distributed.device_mesh.DeviceMesh, optional
-            A mesh of one dimension, with the processes of the communicator. By default one is made.
+            A mesh of one dimension, with the processes of the communicator. By default one is made, once for each.
 
         Returns
         -------

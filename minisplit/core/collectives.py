@@ -26,6 +26,7 @@ import torch
 
 from minisplit.core.communication.protocol import Communication, messages_of
 from minisplit.core.layout import Layout
+from minisplit.core.pytorch.devices import cpu
 from minisplit.core.pytorch.dtypes import is_inexact
 from minisplit.core.pytorch.graph_breaks import never_compiled
 from minisplit.core.pytorch.transforms import (
@@ -280,7 +281,9 @@ class _Redistribute(Collective):
             send += sent
             recv += received
             purpose += [x.dtype, src, "to", dst]
-        comm.exchange(send, recv, purpose)
+        # They lie on one device, but where a program moves arrays of several in one call.
+        devices = {x.device.type for x in tensors}
+        comm.exchange(send, recv, purpose, tensors[0].device if len(devices) == 1 else cpu)
         return results
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
@@ -401,6 +404,7 @@ def all_to_all(
             [(peer, piece) for peer, piece in enumerate(send) if peer != comm.rank and piece.numel()],
             [(peer, piece) for peer, piece in enumerate(recv) if peer != comm.rank and piece.numel()],
             (blocks.dtype, *purpose),
+            blocks.device,
         )
         return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -99,7 +100,7 @@ def to_dtensor(x: DNDarray, mesh: DeviceMesh | None = None) -> DTensor:
             "torch.distributed.init_process_group() in a job of torchrun, or give a mesh"
         )
     if mesh is None:
-        mesh = DeviceMesh(x.device.type, list(x.comm._members()) or list(range(dist.get_world_size())))
+        mesh = _mesh(x.comm, x.device.type, dist, DeviceMesh)
     if mesh.ndim != 1 or mesh.size() != x.comm.size:
         raise ValueError(
             f"the mesh must have one dimension of {x.comm.size} processes, as the array has, got {mesh}"
@@ -114,6 +115,18 @@ def to_dtensor(x: DNDarray, mesh: DeviceMesh | None = None) -> DTensor:
     return DTensor.from_local(
         shard, mesh, [Shard(layout.split)], run_check=False, shape=torch.Size(layout.shape), stride=stride
     )
+
+
+def _mesh(comm: Communication, device: str, dist: Any, make: Any) -> DeviceMesh:
+    """The mesh of a communicator's processes: one for each, since torch makes a process group for every mesh.
+
+    Collective at first use.
+    """
+    world, meshes = dist.group.WORLD, _MESHES.setdefault(comm, {})
+    if device not in meshes or meshes[device][0] is not world:  # the program may have made another group since
+        meshes[device] = world, make(device, list(comm._members()) or list(range(dist.get_world_size())))
+    mesh: DeviceMesh = meshes[device][1]
+    return mesh
 
 
 def _shard_counts(extent: int, ranks: int) -> tuple[int, ...]:
@@ -142,5 +155,7 @@ def _communicator(mesh: Any) -> Communication:
     return _COMMUNICATORS[group]
 
 
+# By communicator and the type of a device, with the default group in which the mesh was made.
+_MESHES: WeakKeyDictionary[Communication, dict[str, tuple[Any, Any]]] = WeakKeyDictionary()
 # By process group, for the life of the program: torch keeps its groups as well.
 _COMMUNICATORS: dict[Any, Communication] = {}

@@ -21,7 +21,7 @@ import torch
 
 from minisplit.core.communication.debug import CollectiveError, call_site, debugging, describe_call, texts_by_rank
 from minisplit.core.communication.protocol import Call, Communication, Record, use_comm
-from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
+from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp, fold
 from minisplit.core.layout import as_index
 from minisplit.testing.examples import example_is_final, rank_in_example, traced_as_caller
 from minisplit.testing.histories import call_title
@@ -322,16 +322,16 @@ class ThreadCommunication(Communication):
         except CollectiveError as error:
             pending.error = f"{title}, {describe_call(calls[0])}: {error}"
 
-    def _exchange(self, send: Pieces, recv: Pieces) -> None:
+    def _exchange(self, send: Pieces, recv: Pieces, device: torch.device) -> None:
         self._call_together((send, recv), _deliver)
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         # One for all: each rank copies it.
-        total.copy_(self._call_together(total, lambda totals: [torch.from_numpy(_reduce(totals, op))] * self.size))
+        total.copy_(self._call_together(total, lambda totals: [fold(totals, op)] * self.size))
 
     def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         def combine(parts: list[torch.Tensor]) -> list[torch.Tensor]:
-            return [torch.from_numpy(_reduce(parts[:rank], op)) if rank else before for rank in range(self.size)]
+            return [fold(parts[:rank], op) if rank else before for rank in range(self.size)]
 
         result = self._call_together(tensor, combine)
         if self.rank:
@@ -386,12 +386,6 @@ class ThreadCommunication(Communication):
         Local.
         """
         raise SystemExit(status)
-
-
-def _reduce(parts: Sequence[torch.Tensor], op: ReduceOp | MergeOp) -> np.ndarray[Any, np.dtype[Any]]:
-    # Not `ufunc.reduce`, which would sum small integers in a wider type.
-    with np.errstate(all="ignore"):  # torch and MPI do not warn of an overflow
-        return np.array(functools.reduce(RULES[op], [part.numpy() for part in parts]))
 
 
 def _deliver(arguments: list[tuple[Pieces, Pieces]]) -> list[None]:

@@ -120,7 +120,9 @@ class WorkerCommunication(MPICommunication):
 
     def transfer(self, source: torch.Tensor, target: torch.Tensor, steps: TransferPlan) -> None:
         """Exchange by requests, so that what each rank sends to which is recorded."""
-        self.exchange(*messages_of(source, target, steps), (source.dtype, steps.src, "to", steps.dst))
+        self.exchange(
+            *messages_of(source, target, steps), (source.dtype, steps.src, "to", steps.dst), source.device
+        )
 
     def _wait(self, requests: list[MPI.Request]) -> None:
         self._worker.wait(requests)

@@ -108,7 +108,7 @@ def test_a_backward_pass_says_nothing_a_second_time(comm: ms.Communication) -> N
 
 
 @pytest.mark.several
-@pytest.mark.mpi
+@pytest.mark.processes
 @pytest.mark.usefixtures("above_100_bytes")
 def test_one_rank_shows_it_with_the_line_of_the_program(comm: ms.Communication, rank: int) -> None:
     x = ms.zeros((40, 40), split=0)

@@ -210,6 +210,7 @@ def test_A5_no_message_where_none_is_needed(comm: Comm, size: int, calls: Counte
     assert calls == Counter()
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("src", "dst"), [(0, 1), (1, 0), (0, None), (0, 0)])
 def test_one_call_moves_small_pieces(
@@ -223,6 +224,7 @@ def test_one_call_moves_small_pieces(
     assert_shard(y, whole)
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("src", "dst"), [(0, 1), (1, 0), (0, None), (0, 0)])
 def test_messages_of_large_pieces_are_those_of_the_plan(

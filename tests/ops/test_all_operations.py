@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from layouts import KINDS, layout_of
+from other_device import DEVICE, DeviceTensor, OtherDevice
 
 import minisplit as ms
 from minisplit.core.collectives import redistribute
@@ -643,6 +644,39 @@ def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, 
         )
         wanted = numerical(slope, other).detach()
         torch.testing.assert_close(towards(second, other), wanted, rtol=1e-4, atol=1e-5)
+# The operations for which the host has to wait for a device, by what it has to know. Where a sort moves elements
+# between ranks, these decide how many go where.
+READ = {
+    "the result, a Python value": "allclose array_equal",
+    "whether there is an error": "average choose digitize linalg.cond linalg.lstsq linalg.matrix_rank linalg.norm "
+    "linalg.pinv linalg.svd linalg.svdvals nanargmax nanargmin polyfit take take_along_axis",
+    "the shape of the result": "argwhere bincount compress extract flatnonzero histogram2d intersect1d nonzero "
+    "setdiff1d setxor1d union1d unique unique_all unique_counts unique_inverse unique_values",
+    "what ranks send": "argsort isin median nanmedian nanpercentile nanquantile percentile quantile sort topk",
+}
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("split", "kind"), [(0, "balanced"), (1, "ragged")])
+def test_on_another_device_nothing_is_read_back_but_what_the_host_must_know(split: int, kind: str) -> None:
+    layouts = {key: layout_of(x.shape, min(split, x.ndim - 1), kind, 2) for key, x in ARRAYS.items()}
+    allowed = {name for names in READ.values() for name in names.split()}
+    calls = {name: calls_of(name) for name in (*STANDARD, *NUMPY, *RENAMED)}
+
+    def on_each_rank() -> None:
+        comm = ms.get_comm()
+        arrays = {
+            key: ms.DNDarray(DeviceTensor(x.larray), x.layout, comm) for key, x in dealt(layouts, comm).items()
+        }
+        for name, (call, expected) in calls.items():
+            with OtherDevice() as device:
+                results = flat(call(ms, SimpleNamespace(**arrays)))
+                assert not device.reads or name in allowed, f"{name} reads by {device.reads}"
+                for result, wanted in zip(results, expected, strict=True):
+                    assert isinstance(wanted, bool) or result.device == DEVICE, name
+                    compare(result, wanted, comm)
+
+    ms.testing.run(on_each_rank, ranks=2)
 
 
 def dealt(layouts: dict[str, ms.Layout], comm: ms.Communication) -> dict[str, ms.DNDarray]:

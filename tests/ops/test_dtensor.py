@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from typing import Any
 
 import pytest
@@ -43,6 +45,19 @@ def test_any_counts_become_those_of_torch(mesh: Any, split: int | None) -> None:
     if split is not None:
         x = x.redistribute([0] * (x.comm.size - 1) + [WHOLE.shape[split]])
     assert torch.equal(x.to_dtensor(mesh).full_tensor(), WHOLE)
+
+
+def test_a_mesh_is_made_once_for_each_communicator(default_group: Any) -> None:
+    # Torch makes a process group for each mesh, and two DTensors of different ones cannot be added.
+    comm = ms.TorchCommunication(default_group)
+    x = ms.array(WHOLE, split=0, comm=comm)
+    assert torch.equal((x.to_dtensor() + x.to_dtensor()).full_tensor(), 2 * WHOLE)
+    assert x.to_dtensor().device_mesh is (x + x).to_dtensor().device_mesh
+    weak = weakref.ref(comm)
+    comm.free()
+    del comm, x
+    gc.collect()
+    assert weak() is None
 
 
 def test_partial_is_reduced(mesh: Any) -> None:

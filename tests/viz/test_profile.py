@@ -37,7 +37,7 @@ def test_calls_lines_and_bytes(comm: ms.Communication, rank: int, size: int, tmp
 
 
 @pytest.mark.several
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_who_comes_late_is_waited_for(rank: int) -> None:
     x = ms.ones(4, split=0)
     with ms.profile() as p:

@@ -24,12 +24,12 @@ def new_buffer(like: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
 def send_buffer(source: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
     """A tensor as contiguous memory that the library can read: itself where it is that."""
     packed = source.detach().resolve_conj().resolve_neg().contiguous()
-    if packed.device.type == "cpu":
-        return packed
-    if not cuda_aware:
-        return new_buffer(packed, cuda_aware).copy_(packed)
-    synchronise(packed)
-    return packed
+    return packed if is_accessible(packed, cuda_aware) else new_buffer(packed, cuda_aware).copy_(packed)
+
+
+def in_host_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous tensor where every library reads and writes it: itself, or a copy of it."""
+    return tensor if tensor.device.type == "cpu" else new_buffer(tensor, cuda_aware=False).copy_(tensor)
 
 
 def synchronise(tensor: torch.Tensor) -> None:

@@ -43,6 +43,7 @@ from minisplit.core.communication.handles import Handle
 from minisplit.core.communication.inside_vmap import inside_vmap, refuse
 from minisplit.core.communication.reduce_ops import MergeOp, ReduceOp
 from minisplit.core.error_text import encoded, said_by
+from minisplit.core.pytorch.devices import cpu
 from minisplit.core.pytorch.dtypes import WIDER_HALVES
 from minisplit.core.transfer import TransferPlan
 
@@ -139,7 +140,9 @@ class Communication(ABC):
         """Return the communicator itself: the copy of an array stays on the array's communicator."""
         return self
 
-    def exchange(self, send: Messages, recv: Messages, purpose: Sequence[object] = ()) -> None:
+    def exchange(
+        self, send: Messages, recv: Messages, purpose: Sequence[object] = (), device: torch.device = cpu
+    ) -> None:
         """Send tensors to other ranks, and fill tensors with what they send.
 
         What one rank sends to another arrives in the order in which it is listed. Both list the same shapes and
@@ -153,6 +156,8 @@ class Communication(ABC):
             The ranks to receive from, and the tensors to fill. May be empty.
         purpose : sequence of object, default ()
             What the exchange is for, the same on all ranks. Debug mode compares it.
+        device : torch.device, default minisplit.cpu
+            Where the tensors are, of one type on all ranks. What is elsewhere goes through host memory.
 
         Raises
         ------
@@ -164,11 +169,11 @@ class Communication(ABC):
         Communication
         -------------
         Collective: one exchange. A rank that neither sends nor receives waits for nobody, but in the first call
-        on a communicator.
+        on a communicator, and on a `device` whose process group all ranks have to use together.
         """
         check_messages(send, recv, self.rank, self.size)
         if self.size > 1:
-            self._collective(("exchange", *purpose), self._exchange, send, recv)
+            self._collective(("exchange", *purpose), self._exchange, send, recv, device)
 
     def transfer(self, source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) -> None:
         """Bring an array from one layout to another.
@@ -238,7 +243,7 @@ class Communication(ABC):
             chosen = _BOOL_OPS[op] if tensor.dtype is torch.bool else op
             call = ("allreduce", tensor.dtype, tuple(tensor.shape), op)
             self._collective(call, self._allreduce, total, chosen)
-        return total.to(device=tensor.device, dtype=tensor.dtype)
+        return total.to(tensor.dtype)
 
     def merge(self, records: torch.Tensor, op: MergeOp) -> torch.Tensor:
         """Merge records of several numbers over the ranks.
@@ -279,7 +284,7 @@ class Communication(ABC):
         merged = _reducible(records)
         if self.size > 1:
             self._collective(("merge", tuple(records.shape), op), self._allreduce, merged, op)
-        return merged.to(records.device)
+        return merged
 
     def scan(self, tensor: torch.Tensor, op: Literal["sum", "prod"] = "sum") -> torch.Tensor:
         """Reduce tensors of one shape and dtype elementwise over the ranks before this one.
@@ -316,7 +321,7 @@ class Communication(ABC):
             chosen = _BOOL_OPS[op] if tensor.dtype is torch.bool else op
             call = ("scan", tensor.dtype, tuple(tensor.shape), op)
             self._collective(call, self._scan, own, before, chosen)
-        return before.to(device=tensor.device, dtype=tensor.dtype)
+        return before.to(tensor.dtype)
 
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
         """Return the tensor of one rank on all ranks.
@@ -429,7 +434,10 @@ class Communication(ABC):
         gathered[self.rank].copy_(own)
         others = [rank for rank in range(self.size) if rank != self.rank]
         self.exchange(
-            [(rank, own) for rank in others], [(rank, gathered[rank]) for rank in others], ("allgather", kind)
+            [(rank, own) for rank in others],
+            [(rank, gathered[rank]) for rank in others],
+            ("allgather", kind),
+            own.device,
         )
         return gathered
 
@@ -809,14 +817,14 @@ class Communication(ABC):
             raise CollectiveError(f"collective #{self._calls}: {texts_by_rank(texts)}")
 
     @abstractmethod
-    def _exchange(self, send: Messages, recv: Messages) -> None: ...
+    def _exchange(self, send: Messages, recv: Messages, device: torch.device) -> None: ...
 
     def _transfer(self, source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) -> None:
-        self._exchange(*messages_of(source, target, plan))
+        self._exchange(*messages_of(source, target, plan), source.device)
 
     @abstractmethod
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
-        """Reduce in place; `total` is contiguous, in host memory, and of a dtype in `REDUCIBLE`.
+        """Reduce in place; `total` is contiguous, on the device of its array, and of a dtype in `REDUCIBLE`.
 
         For a merge, the last axis of `total` is a record, which must not be cut.
         """
@@ -863,7 +871,7 @@ def messages_sent(call: Call, args: tuple[Any, ...]) -> tuple[int, int]:
     match call, args:
         case ("exchange", *_), (torch.Tensor() as source, _, TransferPlan() as plan):
             return plan.messages_sent, plan.elements_sent * source.itemsize
-        case ("exchange", *_), (send, _):
+        case ("exchange", *_), (send, _, _):
             return len(send), sum(tensor.nbytes for _, tensor in send)
     return 0, 0
 
@@ -878,12 +886,12 @@ def messages_of(source: torch.Tensor, target: torch.Tensor, plan: TransferPlan) 
 
 
 def _reducible(tensor: torch.Tensor) -> torch.Tensor:
-    """A contiguous copy of `tensor` in host memory, in a dtype that every communicator can reduce."""
+    """A contiguous copy of `tensor`, in a dtype that every communicator can reduce."""
     dtype = _ACCUMULATE.get(tensor.dtype, tensor.dtype)
     if dtype not in REDUCIBLE:
         raise TypeError(f"reductions over ranks are not defined for {tensor.dtype}")
-    host = tensor.detach().to(device="cpu", dtype=dtype).resolve_conj().resolve_neg()
-    return host.clone(memory_format=torch.contiguous_format)
+    own = tensor.detach().to(dtype).resolve_conj().resolve_neg()
+    return own.clone(memory_format=torch.contiguous_format)
 
 
 _current: ContextVar[Communication] = ContextVar("minisplit_comm")

@@ -28,7 +28,7 @@ class SingleCommunication(Communication):
     def __repr__(self) -> str:
         return "<SingleCommunication rank 0 of 1>"
 
-    def _exchange(self, send: Messages, recv: Messages) -> None:
+    def _exchange(self, send: Messages, recv: Messages, device: torch.device) -> None:
         pass
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:

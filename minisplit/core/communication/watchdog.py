@@ -42,6 +42,8 @@ from minisplit.core.error_text import short_list
 GRACE = 1.5
 # After how many seconds a rank that waits tells rank 0, and one that has left says so.
 PATIENCE = 5.0
+# Seconds between two looks at the end of this rank's program at whether the others have ended theirs.
+LONGEST_PAUSE = 0.2
 # Of so many calls up to the one in which a rank waits others compare theirs.
 COMPARED = 256
 # Seconds between two looks at this rank.
@@ -242,8 +244,12 @@ class Watchdog(threading.Thread):
             return
         self._stopped = True
         self.leave()
+        # Longer and longer: the ranks of a large job would else ask one store all the time, say until the first
+        # one has written its file.
+        pause = 0.001
         while self._channel is not None and not self._channel.all_have_left():
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_PAUSE)
         os.write(self._writer, bytes([_STOP]))
         self.join()
         if self._channel is not None:

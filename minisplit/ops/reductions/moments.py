@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from math import inf, nan, prod
 from typing import Literal
 
@@ -18,7 +17,7 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.communication.reduce_ops import moments
+from minisplit.core.communication.reduce_ops import fold
 from minisplit.core.error_text import short_repr
 from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.reductions.reduce import (
@@ -146,14 +145,14 @@ def _records_of_blocks(parts: torch.Tensor, axes: Dims, buffer: torch.Tensor) ->
     records = [_records_of_blocks(block, axes, buffer) for block in blocks]
     if cut not in axes:
         return torch.cat(records, cut)
-    return torch.from_numpy(reduce(moments, [each.cpu().numpy() for each in records])).to(parts.device)
+    return fold(records, "moments")
 
 
 def _records_of_block(parts: torch.Tensor, axes: Dims, buffer: torch.Tensor) -> torch.Tensor:
     """Return the records of a block that is read at once."""
     if not parts.numel():
         shape = [1 if axis in axes else n for axis, n in enumerate(parts.shape)]
-        return torch.zeros([*shape, 3], dtype=torch.float64)
+        return torch.zeros([*shape, 3], dtype=torch.float64, device=parts.device)
     count = prod(parts.shape[axis] for axis in axes)
     # Deviations from the first elements: those of equal numbers are exactly 0, and small ones lose no digits.
     first = parts[tuple(slice(1 if axis in axes else None) for axis in range(parts.ndim))].to(torch.float64)

@@ -218,7 +218,7 @@ def _regroup(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication)
                 continue
             send += [(peer, piece) for piece in outgoing]
             recv += [(peer, piece) for piece in incoming]
-        comm.exchange(send, recv, (source.dtype, src, "to", dst))
+        comm.exchange(send, recv, (source.dtype, src, "to", dst), source.device)
         return target
 
     return linear(shard, comm, exchange, lambda gradient: _regroup(gradient, dst, src, comm))

@@ -126,7 +126,9 @@ def repeat(x: DNDarray, /, repeats: int | Sequence[int] | DNDarray, axis: int | 
     own = torch.from_numpy(times[x.layout.box(x.comm.rank)[axis]].copy()).to(x.device)
     counts = repeat_counts(x.layout, times) if axis == x.split else None
     layout = with_extent(x.layout, axis, int(times.sum()), counts)
-    return DNDarray(x.larray.repeat_interleave(own, axis), layout, x.comm)
+    # How many come out a GPU need not be asked.
+    repeated = x.larray.repeat_interleave(own, axis, output_size=layout.lshape(x.comm.rank)[axis])
+    return DNDarray(repeated, layout, x.comm)
 
 
 def _read_repeats(repeats: Any, extent: int) -> Offsets:

@@ -83,8 +83,9 @@ def histogram(
     edges = _read_edges(x, bins, range)
     number = len(edges) - 1
     place, is_inside = _places(x, edges)
-    inside = is_inside.nonzero()[:, 0]
-    hist = _count(place[inside], None if values is None else values.flatten()[inside], number, x)
+    # What is in no bin goes to one more, which is left out. To take it out first a GPU would have to say how much.
+    place = torch.where(is_inside, place, number)
+    hist = _count(place, None if values is None else values.flatten(), number + 1, x)[:number]
     if density:
         exact = hist.to(torch.promote_types(hist.dtype, edges.dtype))
         hist = exact / edges.diff() / exact.sum()
@@ -162,9 +163,9 @@ def histogram2d(
     ]
     found = [_places(point, own) for point, own in zip(points, edges, strict=True)]
     shape = len(edges[0]) - 1, len(edges[1]) - 1
-    inside = (found[0][1] & found[1][1]).nonzero()[:, 0]
-    place = (found[0][0] * shape[1] + found[1][0])[inside]
-    hist = _count(place, None if values is None else values[inside], shape[0] * shape[1], x).reshape(shape)
+    number = shape[0] * shape[1]
+    place = torch.where(found[0][1] & found[1][1], found[0][0] * shape[1] + found[1][0], number)
+    hist = _count(place, None if values is None else values.flatten(), number + 1, x)[:number].reshape(shape)
     hist = hist.to(torch.promote_types(hist.dtype, torch.float64))
     if density:
         hist = hist / edges[0].diff()[:, None] / edges[1].diff() / hist.sum()
@@ -307,7 +308,7 @@ def _places(x: DNDarray, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     """In which bin each element of this rank is, and whether it is in one."""
     elements, number = x.larray.detach().to(edges.dtype).flatten(), len(edges) - 1
     place = torch.searchsorted(edges, elements, right=True) - 1
-    place[elements == edges[-1]] = number - 1  # the last bin has its right edge
+    place = torch.where(elements == edges[-1], number - 1, place)  # the last bin has its right edge
     return place, (place >= 0) & (place < number) & ~elements.isnan()
 
 
@@ -326,8 +327,10 @@ def _align_weights(x: DNDarray, weights: DNDarray | None, name: str) -> tuple[DN
 
 def _count(place: torch.Tensor, weights: torch.Tensor | None, number: int, x: DNDarray) -> torch.Tensor:
     """How often each place below `number` occurs on all ranks, or the sums of its weights. One allreduce."""
-    if weights is None:
+    if weights is None and place.device.type == "cpu":
         part, dtype = torch.bincount(place, minlength=number), torch.int64
+    elif weights is None:  # bincount would ask a GPU for the greatest place
+        part, dtype = place.new_zeros(number).index_add(0, place, torch.ones_like(place)), torch.int64
     else:
         dtype = sum_dtype(weights.dtype, None)
         # Not torch.bincount, which has no gradient of its weights.

@@ -456,9 +456,10 @@ def _pick(rows: torch.Tensor, layout: Layout | None, places: torch.Tensor, comm:
 
 def _select(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """What stands at some places of each row once it is sorted. Few places are found without sorting. Local."""
-    # torch.kthvalue takes one place for all rows, which differ where NaNs are skipped, and no bools.
+    # torch.kthvalue takes one place for all rows, which differ where NaNs are skipped, and no bools. The host has
+    # to know the places, for which it would have to wait for a GPU.
     is_few = 0 < places.shape[1] <= _FEW and len(rows) and rows.dtype is not torch.bool
-    if is_few and (places == places[0]).all():
+    if is_few and places.device.type == "cpu" and (places == places[0]).all():
         return torch.stack([rows.kthvalue(place + 1, 1).values for place in places[0].tolist()], 1)
     return torch.sort(rows, dim=1).values.gather(1, places)
 

@@ -391,8 +391,9 @@ def searchsorted(
     if x1.split is not None and x2.split is not None:
         x1 = x1._align(x1.layout.with_split(None))
     table, wanted = (searchable(x.larray.detach().to(dtype)) for x in (x1, x2))
-    if table.isnan().any():
-        # torch's binary search takes no number for less than NaN, and so goes wrong where it meets one.
+    # torch's binary search takes no number for less than NaN, and so goes wrong where it meets one. To ask a GPU
+    # whether there is one would take longer than to do without.
+    if table.dtype.is_floating_point and (table.device.type != "cpu" or table.isnan().any()):
         table, wanted = ordinal(table), ordinal(wanted)
     found = torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
     # The elements that come before, on this rank: those of all ranks add up to the place in the whole array.

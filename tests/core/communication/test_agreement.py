@@ -98,7 +98,7 @@ def test_a_subclass_that_others_can_make_keeps_its_type(comm: Comm, rank: int) -
     assert_same_everywhere(comm, raised)
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_an_exception_that_others_do_not_know(
     comm: Comm, rank: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

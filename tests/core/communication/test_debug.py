@@ -84,7 +84,7 @@ def test_J5_the_same_call_on_different_lines(comm: Comm, raises_alike: Any) -> N
             comm.allreduce(ONE)
 
 
-@pytest.mark.mpi  # threads compare the calls themselves
+@pytest.mark.processes  # threads compare the calls themselves
 def test_J5_a_layout_of_many_counts_is_compared_to_its_end(comm: Comm, size: int, raises_alike: Any) -> None:
     long = tuple(range(100))
     words = r"\[[0-9a-f]{16}\] at test_debug.py:\d+, rank"  # there is room for all of the line

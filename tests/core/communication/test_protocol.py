@@ -1,4 +1,4 @@
-"""The communicator in use, and what each method of a communicator gives, on MPI and on threads."""
+"""The communicator in use, and what each method of a communicator gives, on every engine and on threads."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exchanges import everybody_to_everybody
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
@@ -41,7 +42,7 @@ def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a, b)
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_use_comm_in_a_block() -> None:
     with ms.use_comm(ms.MPI_SELF):
         assert ms.get_comm() is ms.MPI_SELF
@@ -51,14 +52,14 @@ def test_use_comm_in_a_block() -> None:
     assert ms.get_comm() is ms.MPI_WORLD
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_use_comm_ends_with_an_exception() -> None:
     with pytest.raises(KeyError), ms.use_comm(ms.MPI_SELF):
         raise KeyError
     assert ms.get_comm() is ms.MPI_WORLD
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_use_comm_as_a_function() -> None:
     before = ms.use_comm(ms.MPI_SELF)
     try:
@@ -68,7 +69,7 @@ def test_use_comm_as_a_function() -> None:
     assert ms.get_comm() is ms.MPI_WORLD
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_a_new_thread_starts_with_the_default() -> None:
     seen: list[Any] = []
 
@@ -85,7 +86,7 @@ def test_a_new_thread_starts_with_the_default() -> None:
     assert ms.get_comm() is ms.MPI_WORLD
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 @pytest.mark.parametrize("wrong", [object(), "world", 0, ms.Communication], ids=repr)
 def test_what_is_no_communicator(wrong: Any) -> None:
     words = f"comm must be a minisplit Communication or None, got {type(wrong).__name__}"
@@ -469,3 +470,55 @@ def test_a_check_of_debug_mode_is_not_observed(comm: Comm) -> None:
     with ms.testing.traffic() as seen:
         comm.check_same("text", "the value")
     assert seen.collectives == (comm.size > 1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
+@pytest.mark.parametrize("shape", [(1,), (5,), (2, 3), (3, 1, 2), (0,), (2, 0)], ids=str)
+def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str) -> None:
+    everybody_to_everybody(comm, shape, strided, device)
+
+
+def test_only_some_ranks_exchange(comm: Comm, rank: int, size: int) -> None:
+    if size == 1:
+        comm.exchange([], [])
+        return
+    got = torch.zeros(4)
+    for _ in range(3):  # ranks between run ahead: the count of exchanges keeps them apart
+        comm.exchange([(size - 1, torch.ones(4))] if rank == 0 else [], [(0, got)] if rank == size - 1 else [])
+        comm.exchange([], [])
+    with agreement(comm, "checking"):
+        assert torch.equal(got, torch.full((4,), float(rank == size - 1)))
+
+
+def test_neighbours_in_a_ring_with_conjugate_and_negative_views(comm: Comm, rank: int, size: int) -> None:
+    if size == 1:
+        return
+    after, before = (rank + 1) % size, (rank - 1) % size
+    whole = torch.tensor([1 + 2j, 3 - 4j])
+    for view in (lambda t: t.conj(), lambda t: t.conj().imag, lambda t: torch._neg_view(t.real.clone())):
+        got = torch.empty_like(view(whole)).resolve_neg()
+        comm.exchange([(after, view(whole + rank))], [(before, got)])
+        with agreement(comm, "checking"):
+            assert torch.equal(got, view(whole + before).clone())
+
+
+@pytest.mark.several
+def test_reductions_of_several_operations_and_dtypes_in_turn(comm: Comm, rank: int, size: int) -> None:
+    """MPI keeps objects for each."""
+    kinds = [torch.float32, torch.int64, torch.float64, torch.uint8, torch.complex64]
+    for _ in range(2):
+        for dtype in kinds:
+            table = (torch.arange(2 * size).reshape(size, 2) % 3 + 1).to(dtype)
+            results = {"sum": table.sum(0), "prod": table.prod(0)}
+            if not dtype.is_complex:
+                results |= {"min": table.amin(0), "max": table.amax(0)}
+            for op, expected in results.items():
+                found = comm.allreduce(table[rank], op)  # type: ignore[arg-type]
+                with agreement(comm, "checking"):
+                    assert torch.equal(found, expected.to(dtype)), (dtype, op)
+        pairs = comm.merge(torch.tensor([[rank, -rank]]), "first")
+        moments = comm.merge(torch.tensor([1.0, rank, 0.0], dtype=torch.float64), "moments")
+        with agreement(comm, "checking"):
+            assert pairs.tolist() == [[size - 1, 1 - size]]
+            assert moments.tolist()[0] == size

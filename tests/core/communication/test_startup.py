@@ -15,19 +15,19 @@ import minisplit as ms
 from minisplit.core.communication import startup
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import sanitize_comm
+from minisplit.core.pytorch.devices import rank_environment
 
 Comm = ms.Communication
 PACKAGE = Path(ms.__file__).parent
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_the_default_communicator(comm: Comm) -> None:
     assert ms.get_comm() is ms.MPI_WORLD
     assert sanitize_comm(None) is ms.MPI_WORLD
-    from mpi4py import MPI  # here, since it is imported on torch.distributed too, where this test does not run
-
-    assert (comm.rank, comm.size) == (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
-    assert repr(comm) == f"<MPICommunication rank {comm.rank} of {comm.size}>"
+    launched = rank_environment()
+    assert launched is None or (comm.rank, comm.size) == (launched.rank, launched.size)
+    assert repr(comm) == f"<{type(comm).__name__} rank {comm.rank} of {comm.size}>"
 
 
 @pytest.mark.serial
@@ -47,12 +47,12 @@ def test_only_start_runs_at_import() -> None:
     assert not calls
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
     monkeypatch: pytest.MonkeyPatch, rank: int, size: int
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(ms.MPICommunication, "abort", lambda self, status=1: ended.append(status))
+    monkeypatch.setattr(type(ms.WORLD), "abort", lambda self, status=1: ended.append(status))
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     try:
@@ -66,17 +66,17 @@ def test_J1_uncaught_exceptions_are_printed_and_end_the_job(
     assert rest[-1] == "ValueError: lost"
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_J1_the_hook_is_there_with_several_ranks(size: int) -> None:
     hooks: dict[bool, Any] = {True: startup.end_job, False: sys.__excepthook__}
     assert sys.excepthook is hooks[size > 1]
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 def test_J1_a_traceback_that_is_in_the_text_is_not_printed_twice(
     comm: Comm, monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
-    monkeypatch.setattr(ms.MPICommunication, "abort", lambda self, status=1: None)
+    monkeypatch.setattr(type(ms.WORLD), "abort", lambda self, status=1: None)
     monkeypatch.setattr(startup, "time", SimpleNamespace(sleep=lambda seconds: None))
     stream = io.StringIO()
     with pytest.raises(ValueError, match="lost on 0") as caught, agreement(comm, "testing"):

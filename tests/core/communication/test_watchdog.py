@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from minisplit.core.communication.watchdog import time_limit
+from minisplit.core.communication.job import Channel
+from minisplit.core.communication.single import SingleCommunication
+from minisplit.core.communication.watchdog import Watchdog, time_limit
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,35 @@ def test_J3_the_limit_must_be_a_number(monkeypatch: pytest.MonkeyPatch, text: st
 def test_J3_there_is_no_limit_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MINISPLIT_TIMEOUT", raising=False)
     assert time_limit() is None
+
+
+class Slow(Channel):
+    """A channel to ranks that are about to leave, half a second from now."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2)
+        self.asked, self.end = 0, time.monotonic() + 0.5
+
+    def send(self, message: object, rank: int, tag: int) -> None: ...
+
+    def receive(self, tag: int) -> object | None: ...
+
+    def has_come(self, tag: int) -> bool:
+        return False
+
+    def all_have_left(self) -> bool:
+        self.asked += 1
+        return time.monotonic() > self.end
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.serial
+def test_a_rank_that_has_left_asks_seldom_whether_the_others_have() -> None:
+    channel = Slow()
+    watchdog = Watchdog([], SingleCommunication(), None, channel, lambda: None)
+    watchdog.start()
+    watchdog.stop()
+    # Of each rank of a large job the store of torch.distributed was asked 100 times per second.
+    assert channel.asked < 20
+    assert time.monotonic() < channel.end + 0.3

@@ -22,7 +22,6 @@ from hypothesis import given
 from layouts import KINDS, dealt, layout_of, layouts
 
 import minisplit as ms
-from minisplit.core.communication.agreement import agreement
 from minisplit.core.pytorch.dtypes import INTEGERS
 from minisplit.ops.elementwise.apply import apply_elementwise
 from minisplit.testing import Whole, spmd
@@ -304,12 +303,12 @@ def test_no_message_where_the_layouts_agree(size: int, calls: Counter[str]) -> N
     assert calls == Counter()
 
 
-def test_what_moves_moves_once(size: int, calls: Counter[str]) -> None:
+def test_what_moves_moves_once(size: int) -> None:
     x, y = ms.ones((2 * size, 2 * size), split=0), ms.ones((2 * size, 2 * size), dtype=torch.int32, split=1)
-    total = y + x.larray.dtype.itemsize * x  # x has as many bytes per element as y
-    with agreement(ms.MPI_SELF, "counting"):
-        assert total.split == 1
-        assert calls == ({"Alltoallw": 1} if size > 1 else {})
+    with ms.testing.traffic() as seen:
+        total = y + x.larray.dtype.itemsize * x  # x has as many bytes per element as y
+    assert total.split == 1
+    assert seen.calls == ({"exchange": 1} if size > 1 else {})
 
 
 def test_a_replicated_operand_is_cut_without_a_copy(size: int) -> None:
@@ -541,7 +540,7 @@ def test_A7_conjugate_and_negative_views(size: int) -> None:
     assert_all(check, layouts((4, 3), size))
 
 
-@pytest.mark.mpi  # doctest writes to the standard output, which is one for all threads
+@pytest.mark.processes  # doctest writes to the standard output, which is one for all threads
 @pytest.mark.parametrize("name", [*UNARY, *BINARY, "clip", "where"])
 def test_a_function_has_a_name_and_an_example(name: str) -> None:
     function = getattr(ms, name)

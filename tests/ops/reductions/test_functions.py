@@ -222,7 +222,7 @@ def test_in_debug_mode_with_views(size: int) -> None:
         assert ms.argmax(ms.real(y)).item() == 11
 
 
-@pytest.mark.mpi
+@pytest.mark.processes
 @pytest.mark.parametrize("name", [*TABLE, "argmax", "argmin", "cumulative_sum", "cumulative_prod"])
 def test_a_function_has_a_name_and_can_be_pickled(name: str) -> None:
     function = getattr(ms, name)

@@ -11,7 +11,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from minisplit.core.communication.buffers import broadcast_buffer, is_accessible, send_buffer
+from minisplit.core.communication.buffers import (
+    broadcast_buffer,
+    in_host_memory,
+    is_accessible,
+    send_buffer,
+    synchronise,
+)
 from minisplit.core.communication.debug import describe_call
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.mpi.datatypes import memory, messages, piece_types, reduction
@@ -133,7 +139,7 @@ class MPICommunication(Communication):
                 "none is named, other ranks have most likely made another call: MINISPLIT_DEBUG=1 names it"
             )
 
-    def _exchange(self, send: Messages, recv: Messages) -> None:
+    def _exchange(self, send: Messages, recv: Messages, device: torch.device) -> None:
         # Every rank counts its exchanges, also those in which it has no part: so a message can only be taken for
         # the exchange it was sent in, where a rank runs ahead of its peers.
         self._tag = (self._tag + 1) % _TAG_CYCLE
@@ -160,21 +166,29 @@ class MPICommunication(Communication):
             super()._transfer(source, target, plan)
             return
         packed = send_buffer(source, self.cuda_aware)
+        synchronise(packed)
         send, recv = piece_types(plan, source.element_size())
         self.mpi.Alltoallw([memory(packed), *send.message], [memory(target), *recv.message])
 
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         operation, datatype = reduction(op, total.dtype)
-        self.mpi.Allreduce(MPI.IN_PLACE, (memory(total), datatype), operation)
+        host = in_host_memory(total)
+        self.mpi.Allreduce(MPI.IN_PLACE, (memory(host), datatype), operation)
+        if host is not total:
+            total.copy_(host)
 
     def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         operation, datatype = reduction(op, tensor.dtype)
+        own = in_host_memory(tensor)
         # On rank 0 MPI leaves the result undefined.
-        result = torch.empty_like(before) if self.rank == 0 else before
-        self.mpi.Exscan((memory(tensor), datatype), (memory(result), datatype), operation)
+        result = before if self.rank and own is tensor else torch.empty_like(own)
+        self.mpi.Exscan((memory(own), datatype), (memory(result), datatype), operation)
+        if self.rank and result is not before:
+            before.copy_(result)
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
         buffer = broadcast_buffer(tensor, self.rank == root, self.cuda_aware)
+        synchronise(buffer)
         for message in messages(buffer):
             self.mpi.Bcast(message, root)
         return buffer.to(tensor.device)

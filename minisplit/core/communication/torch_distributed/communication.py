@@ -1,9 +1,7 @@
-"""torch.distributed's form of `Communication`: gloo carries the bytes, from and to host memory."""
+"""torch.distributed's form of `Communication`: gloo carries what is in host memory, NCCL what is on GPUs."""
 
 from __future__ import annotations
 
-import datetime
-import functools
 import hashlib
 import os
 import sys
@@ -17,11 +15,12 @@ import torch
 from minisplit.core.communication.buffers import (
     as_bytes,
     broadcast_buffer,
+    in_host_memory,
     is_accessible,
     is_plain,
     new_buffer,
     send_buffer,
-)  # fmt: skip
+)
 from minisplit.core.communication.handles import LIVE
 from minisplit.core.communication.job import Channel
 from minisplit.core.communication.protocol import (
@@ -33,12 +32,11 @@ from minisplit.core.communication.protocol import (
     Record,
     Result,
 )
-from minisplit.core.communication.reduce_ops import RULES, MergeOp, ReduceOp
+from minisplit.core.communication.reduce_ops import SIGNED, MergeOp, ReduceOp, fold
+from minisplit.core.communication.torch_distributed.device_groups import TIMEOUT, make_group
 from minisplit.core.communication.torch_distributed.library import Store, dist
 from minisplit.core.pytorch.transforms import is_transformed, outside_transforms, unwrap
 
-# A slow rank must not end a job: what ends jobs is the watchdog. gloo must be given some limit.
-TIMEOUT = datetime.timedelta(days=365)
 # Up to so many bytes each rank gets the contributions of all and reduces them itself, in the order of the ranks:
 # one round of messages instead of two.
 GATHERED = 2**15
@@ -48,9 +46,7 @@ _REDUCE_OPS = {
     "min": dist.ReduceOp.MIN,
     "max": dist.ReduceOp.MAX,
 }
-# Sums and products modulo 2**n have the same bits with a sign and without. gloo has no unsigned ones.
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
-# What gloo reduces by itself. Of a NaN its minimum and maximum depend on the order.
+# What gloo and NCCL reduce by themselves. Of a NaN their minimum and maximum depend on the order.
 _NATIVE = {
     "sum": {torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32, torch.float64},
     "min": {torch.uint8, torch.int8, torch.int32, torch.int64},
@@ -60,14 +56,14 @@ _NATIVE["prod"], _NATIVE["max"] = _NATIVE["sum"], _NATIVE["min"]
 _TAG_CYCLE = 2**14
 
 
-@dataclass
+@dataclass(eq=False)
 class _Grave:
-    """A process group that this rank has given up.
+    """The process groups of a communicator that this rank has given up.
 
-    If it were gone at once, gloo would fail on ranks that are still in their last call.
+    If they were gone at once, gloo would fail on ranks that are still in their last call.
     """
 
-    group: Any
+    groups: list[Any]
     store: Store
     size: int
     is_known: bool = False
@@ -82,8 +78,9 @@ class _Grave:
 class TorchCommunication(Communication):
     """The ranks of a process group of torch.distributed.
 
-    minisplit sends its messages on a gloo group of its own, made at the first collective call. A tensor on a GPU
-    is staged through host memory.
+    minisplit sends its messages on a gloo group of its own, made at the first collective call. Tensors on GPUs go
+    by an NCCL group of its own, made at the first call with one. Where a rank has no GPU to itself, or torch no
+    NCCL, they go through host memory.
 
     Parameters
     ----------
@@ -110,7 +107,7 @@ class TorchCommunication(Communication):
     >>> dist.destroy_process_group()
     """
 
-    __slots__ = ("_gloo", "_parts", "_ranks", "_store", "_tag")
+    __slots__ = ("_gloo", "_on_devices", "_parts", "_ranks", "_store", "_tag")
 
     # By which the watchdogs of other ranks hear that the job ends.
     channel: ClassVar[Channel | None] = None
@@ -143,6 +140,8 @@ class TorchCommunication(Communication):
         self._store = store
         self._ranks = tuple(ranks)
         self._gloo: Any = None
+        # By the type of a device the group of its tensors; None where they go through host memory.
+        self._on_devices: dict[str, Any] = {}
         self._parts = 0
         self._tag = 0
         LIVE.add(self)
@@ -155,8 +154,10 @@ class TorchCommunication(Communication):
     def _bury(self) -> None:
         """Give up the process group, once all ranks have."""
         if self._gloo is not None and self.size > 1:
-            self.graves.append(self.grave(self._gloo, self._store, self.size))
+            groups = [self._gloo, *filter(None, self._on_devices.values())]
+            self.graves.append(self.grave(groups, self._store, self.size))
         self._gloo = None
+        self._on_devices = {}
 
     def __repr__(self) -> str:
         return f"<TorchCommunication rank {self.rank} of {self.size}>"
@@ -183,7 +184,28 @@ class TorchCommunication(Communication):
             plain = [unwrap(x) if isinstance(x, torch.Tensor) else x for x in args]
             return super()._collective(call, method, *plain)
 
-    def _exchange(self, send: Messages, recv: Messages) -> None:
+    def _device_group(self, device: torch.device) -> Any:
+        """The group that carries tensors of a device from and to where they are; None where gloo has to.
+
+        Collective at first use with a kind of device.
+        """
+        if device.type == "cpu":
+            return None
+        if device.type not in self._on_devices:
+            store = dist.PrefixStore(device.type, self._store)
+            self._on_devices[device.type] = make_group(device, store, self.rank, self.size, self._allgather)
+        return self._on_devices[device.type]
+
+    def _reach(self, tensor: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """A group, and a contiguous tensor where that group reads and writes it: itself, or a copy of it."""
+        group = self._device_group(tensor.device)
+        return (group, tensor) if group is not None else (self.gloo, in_host_memory(tensor))
+
+    def _exchange(self, send: Messages, recv: Messages, device: torch.device) -> None:
+        group = self._device_group(device)
+        if group is not None:
+            _all_to_all(group, self.size, send, recv, device)
+            return
         # Every rank counts its exchanges, also those in which it has no part: see `MPICommunication`.
         self._tag = (self._tag + 1) % _TAG_CYCLE
         gloo = self.gloo  # which all ranks make in their first call, also one without a part in it
@@ -209,66 +231,95 @@ class TorchCommunication(Communication):
     def _allreduce(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         if not total.numel():
             return
-        if total.nbytes <= GATHERED:
-            total.copy_(_fold(self._gather(total), op))
-            return
-        values = total
-        if op in {"sum", "prod"} and values.dtype in _SIGNED:
-            values = values.view(_SIGNED[values.dtype])
-        if op == "sum" and values.dtype.is_complex:
-            values = torch.view_as_real(values)
-        if values.dtype in _NATIVE.get(op, ()):
+        group, values = self._reach(total)
+        is_staged, numbers = values is not total, values
+        if op in {"sum", "prod"} and numbers.dtype in SIGNED:
+            numbers = numbers.view(SIGNED[numbers.dtype])
+        if op == "sum" and numbers.dtype.is_complex:
+            numbers = torch.view_as_real(numbers)
+        is_native = numbers.dtype in _NATIVE.get(op, ())
+        # NCCL's own takes one call whatever the size.
+        if values.nbytes <= GATHERED and not (is_native and group is not self.gloo):
+            values.copy_(fold(self._gather(values, group), op))
+        elif is_native:
             options = dist.AllreduceOptions()
             options.reduceOp = _REDUCE_OPS[op]
-            self.gloo.allreduce([values], options).wait()
+            group.allreduce([numbers], options).wait()
         else:
-            self._reduce_shares(total, op)
+            self._reduce_shares(values, op)
+        if is_staged:
+            total.copy_(values)
 
-    def _gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The ranks' contiguous tensors of one shape, as rows."""
-        rows = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype)
-        self.gloo.allgather([list(as_bytes(rows).view(self.size, -1))], [as_bytes(tensor)]).wait()
-        return rows
+    def _gather(self, tensor: torch.Tensor, group: Any) -> torch.Tensor:
+        """The ranks' contiguous tensors of one shape, as rows, where the group reads and writes."""
+        rows = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+        if group is not self.gloo:
+            group.allgather([list(as_bytes(rows).view(self.size, -1))], [as_bytes(tensor)]).wait()
+            return rows
+        # gloo's own collectives pass through threads of theirs: its allgather takes 160 us between two processes
+        # of one machine, this 70. Row k is that of the k-th rank from here on, and each round doubles what a rank
+        # has. Bruck et al.: Efficient algorithms for all-to-all communications, IEEE TPDS 8 (1997).
+        self._tag = (self._tag + 1) % _TAG_CYCLE
+        # Where ranks make different calls they must wait, which the watchdog sees: for a message of another length
+        # gloo ends the process without a word. So its tag is none of an exchange's or of another length's.
+        tag = self._tag + _TAG_CYCLE * (1 + tensor.nbytes % 2**16)
+        own = as_bytes(rows).view(self.size, -1)
+        own[0] = as_bytes(tensor)
+        have = 1
+        while have < self.size:
+            more = min(have, self.size - have)
+            works = [
+                group.recv([own[have : have + more].view(-1)], (self.rank + have) % self.size, tag),
+                group.send([own[:more].view(-1)], (self.rank - have) % self.size, tag),
+            ]
+            for work in works:
+                work.wait()
+            have += more
+        return own.roll(self.rank, 0).view(rows.dtype).view(rows.shape)
 
     def _reduce_shares(self, total: torch.Tensor, op: ReduceOp | MergeOp) -> None:
         """Let each rank reduce a share of the numbers, and send it to all."""
         width = RECORDS[op][0] if op in RECORDS else 1
         shares = torch.tensor_split(total.view(-1, width), self.size)
         own, others = shares[self.rank], [peer for peer in range(self.size) if peer != self.rank]
-        rows = torch.empty((self.size, *own.shape), dtype=total.dtype)
+        rows = torch.empty((self.size, *own.shape), dtype=total.dtype, device=total.device)
         rows[self.rank] = own
-        self._exchange([(peer, shares[peer]) for peer in others], [(peer, rows[peer]) for peer in others])
-        own.copy_(_fold(rows, op))
-        self._exchange([(peer, own) for peer in others], [(peer, shares[peer]) for peer in others])
+        theirs = [(peer, shares[peer]) for peer in others]
+        self._exchange(theirs, [(peer, rows[peer]) for peer in others], total.device)
+        own.copy_(fold(rows, op))
+        self._exchange([(peer, own) for peer in others], theirs, total.device)
 
     def _scan(self, tensor: torch.Tensor, before: torch.Tensor, op: ReduceOp) -> None:
         if not tensor.numel():
             return
+        group, own = self._reach(tensor)
         if tensor.nbytes <= GATHERED:
-            rows = self._gather(tensor)
+            rows = self._gather(own, group)
             if self.rank:
-                before.copy_(_fold(rows[: self.rank], op))
+                before.copy_(fold(rows[: self.rank], op))
             return
         # To ranks at a distance of 1, 2, 4 ...: `carried` is of as many ranks up to this one.
         # Hillis and Steele: Data parallel algorithms, Communications of the ACM 29 (1986).
-        carried, is_first, step = tensor, True, 1
+        carried, is_first, step = own, True, 1
         while step < self.size:
-            came = torch.empty_like(tensor)
+            came = torch.empty_like(own)
             self._exchange(
                 [(self.rank + step, carried)] if self.rank + step < self.size else [],
                 [(self.rank - step, came)] if self.rank >= step else [],
+                own.device,
             )
             if self.rank >= step:
-                before.copy_(came if is_first else _fold(torch.stack([came, before]), op))
-                carried, is_first = _fold(torch.stack([came, carried]), op), False
+                before.copy_(came if is_first else fold(torch.stack([came, before.to(came.device)]), op))
+                carried, is_first = fold(torch.stack([came, carried]), op), False
             step *= 2
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
-        buffer = broadcast_buffer(tensor, self.rank == root, cuda_aware=False)
+        group = self._device_group(tensor.device)
+        buffer = broadcast_buffer(tensor, self.rank == root, cuda_aware=group is not None)
         if buffer.numel():
             options = dist.BroadcastOptions()
             options.rootRank, options.rootTensor = root, 0
-            self.gloo.broadcast([as_bytes(buffer)], options).wait()
+            (group or self.gloo).broadcast([as_bytes(buffer)], options).wait()
         return buffer.to(tensor.device)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
@@ -281,11 +332,11 @@ class TorchCommunication(Communication):
     def _allgather(self, record: Record) -> Record:
         if not len(record):
             return np.empty((self.size, 0), dtype=np.int64)
-        return self._gather(torch.from_numpy(record.copy())).numpy()
+        return self._gather(torch.from_numpy(record.copy()), self.gloo).numpy()
 
     def _allgather_text(self, text: str) -> list[str]:
         own = torch.frombuffer(bytearray(text.encode().ljust(TEXT_BYTES, b"\0")), dtype=torch.uint8)
-        return [row.numpy().tobytes().rstrip(b"\0").decode() for row in self._gather(own)]
+        return [row.numpy().tobytes().rstrip(b"\0").decode() for row in self._gather(own, self.gloo)]
 
     def _agree(self, record: Record) -> Record:
         highest: Record = self._allgather(record).max(axis=0)
@@ -348,6 +399,25 @@ def clear_graves() -> None:
     kept = [grave for grave in graves if not grave.is_given_up()]
     # Others may have come meanwhile: communicators are given up whenever the interpreter finds that.
     TorchCommunication.graves[: len(graves)] = kept
+    for grave in graves:
+        if grave not in kept:
+            shut_down(grave.groups)
+
+
+def shut_down(groups: Sequence[Any]) -> None:
+    """End process groups: NCCL's complain of it where nobody does."""
+    for group in groups:
+        if not isinstance(group, dist.ProcessGroupGloo):
+            group.shutdown()
+
+
+def shut_down_all() -> None:
+    """End the process groups of devices, once all ranks have left their programs."""
+    for comm in LIVE:
+        if isinstance(comm, TorchCommunication):
+            shut_down([group for group in comm._on_devices.values() if group is not None])
+    for grave in TorchCommunication.graves:
+        shut_down(grave.groups)
 
 
 def default_store() -> Any:
@@ -359,6 +429,31 @@ def _with_elements(pieces: Messages) -> Messages:
     return [piece for piece in pieces if piece[1].numel()]
 
 
-def _fold(rows: torch.Tensor, op: ReduceOp | MergeOp) -> torch.Tensor:
-    """Reduce rows in their order."""
-    return torch.from_numpy(np.asarray(functools.reduce(RULES[op], rows.numpy())))
+def _all_to_all(group: Any, size: int, send: Messages, recv: Messages, device: torch.device) -> None:
+    """Make an exchange by one call of the group of a device, in which all ranks take part.
+
+    For each other rank there is one tensor of bytes: the pieces one after the other, or the one piece itself.
+    """
+    nothing = torch.empty(0, dtype=torch.uint8, device=device)
+    given: list[list[torch.Tensor]] = [[] for _ in range(size)]
+    for peer, piece in send:
+        given[peer].append(as_bytes(send_buffer(piece.to(device), cuda_aware=True)))
+    wanted: list[list[torch.Tensor]] = [[] for _ in range(size)]
+    landed = []
+    for peer, piece in recv:
+        in_place = is_plain(piece) and piece.device == device
+        landed.append((piece, piece if in_place else torch.empty(piece.shape, dtype=piece.dtype, device=device)))
+        wanted[peer].append(as_bytes(landed[-1][1]))
+
+    def joined(parts: list[torch.Tensor]) -> torch.Tensor:
+        return parts[0] if len(parts) == 1 else torch.cat([nothing, *parts])
+
+    arrived = [joined(parts) for parts in wanted]
+    group.alltoall(arrived, [joined(parts) for parts in given], dist.AllToAllOptions()).wait()
+    for parts, whole in zip(wanted, arrived, strict=True):
+        if len(parts) > 1:
+            for part, came in zip(parts, torch.split(whole, [len(part) for part in parts]), strict=True):
+                part.copy_(came)
+    for piece, buffer in landed:
+        if buffer is not piece:
+            piece.copy_(buffer)

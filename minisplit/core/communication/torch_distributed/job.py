@@ -12,10 +12,11 @@ from minisplit.core.communication.handles import WORLD
 from minisplit.core.communication.job import Channel, Job
 from minisplit.core.communication.torch_distributed.channel import StoreChannel
 from minisplit.core.communication.torch_distributed.communication import (
-    TIMEOUT,
     TorchCommunication,
     default_store,
+    shut_down_all,
 )
+from minisplit.core.communication.torch_distributed.device_groups import TIMEOUT
 from minisplit.core.communication.torch_distributed.library import dist
 
 
@@ -47,6 +48,7 @@ class TorchJob(Job):
         return False
 
     def call_at_end(self, close: Callable[[], None]) -> None:
+        atexit.register(shut_down_all)  # after the other
         atexit.register(close)
 
     def fail_at_exit(self, status: int) -> None:

@@ -10,7 +10,6 @@ import torch
 from mpi4py import MPI
 
 import minisplit as ms
-from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.mpi import datatypes
 from minisplit.core.communication.mpi.datatypes import PieceTypes, piece_types, reduction
 from minisplit.core.transfer import plan
@@ -30,27 +29,6 @@ def test_A6_messages_above_the_limit_go_in_several(
     assert sum(lengths) == 72
     assert max(lengths) == limit
     assert torch.equal(comm.broadcast(whole + comm.rank, comm.size - 1), whole + comm.size - 1)
-
-
-@pytest.mark.several
-def test_reductions_of_several_operations_and_dtypes_in_turn(comm: Comm, rank: int, size: int) -> None:
-    """MPI's objects are kept for each."""
-    kinds = [torch.float32, torch.int64, torch.float64, torch.uint8, torch.complex64]
-    for _ in range(2):
-        for dtype in kinds:
-            table = (torch.arange(2 * size).reshape(size, 2) % 3 + 1).to(dtype)
-            results = {"sum": table.sum(0), "prod": table.prod(0)}
-            if not dtype.is_complex:
-                results |= {"min": table.amin(0), "max": table.amax(0)}
-            for op, expected in results.items():
-                found = comm.allreduce(table[rank], op)  # type: ignore[arg-type]
-                with agreement(comm, "checking"):
-                    assert torch.equal(found, expected.to(dtype)), (dtype, op)
-        pairs = comm.merge(torch.tensor([[rank, -rank]]), "first")
-        moments = comm.merge(torch.tensor([1.0, rank, 0.0], dtype=torch.float64), "moments")
-        with agreement(comm, "checking"):
-            assert pairs.tolist() == [[size - 1, 1 - size]]
-            assert moments.tolist()[0] == size
 
 
 def test_an_operation_is_made_once_for_each_kind_and_dtype() -> None:

@@ -1,10 +1,11 @@
-"""Messages between pairs of ranks: chunks, staging buffers, and who sends to whom."""
+"""Messages between pairs in chunks and by staging buffers; `test_protocol.py` has what all engines give."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from exchanges import everybody_to_everybody
 
 import minisplit as ms
 from minisplit.core.collectives import redistribute_all
@@ -12,40 +13,6 @@ from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.mpi import exchange
 
 Comm = ms.Communication
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
-
-
-def letter(sender: int, receiver: int, shape: tuple[int, ...], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-    return (torch.arange(int(np.prod(shape))).reshape(shape) + 10 * sender + receiver).to(dtype)
-
-
-def everybody_to_everybody(comm: Comm, shape: tuple[int, ...], strided: bool, device: str = "cpu") -> None:
-    """Each rank writes to each other one; what arrives is compared on the spot."""
-    peers = [peer for peer in range(comm.size) if peer != comm.rank]
-
-    def placed(values: torch.Tensor) -> torch.Tensor:
-        if not strided:
-            return values.to(device)
-        room = torch.zeros((*(2 * n for n in values.shape[::-1]),), dtype=values.dtype, device=device)
-        view = room[tuple(slice(None, None, 2) for _ in values.shape)].permute(*reversed(range(values.ndim)))
-        return view.copy_(values)
-
-    send = [(peer, placed(letter(comm.rank, peer, shape))) for peer in peers]
-    recv = [(peer, placed(torch.full(shape, -1))) for peer in peers]
-    comm.exchange(send, recv)
-    with agreement(comm, "checking"):
-        for peer, got in recv:
-            assert torch.equal(got.cpu(), letter(peer, comm.rank, shape))
-        for peer, kept in send:
-            assert torch.equal(kept.cpu(), letter(comm.rank, peer, shape))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("strided", [False, True], ids=["contiguous", "strided"])
-@pytest.mark.parametrize("shape", [(1,), (5,), (2, 3), (3, 1, 2), (0,), (2, 0)], ids=str)
-def test_exchange(comm: Comm, shape: tuple[int, ...], strided: bool, device: str) -> None:
-    everybody_to_everybody(comm, shape, strided, device)
 
 
 @pytest.mark.mpi
@@ -90,30 +57,6 @@ def test_chunks(shape: tuple[int, ...], limit: int) -> None:
         part.shape for part in exchange.split_into_chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)
     ]
     assert there == [part.shape for part in parts]
-
-
-def test_only_some_ranks_exchange(comm: Comm, rank: int, size: int) -> None:
-    if size == 1:
-        comm.exchange([], [])
-        return
-    got = torch.zeros(4)
-    for _ in range(3):  # ranks between run ahead: the count of exchanges keeps them apart
-        comm.exchange([(size - 1, torch.ones(4))] if rank == 0 else [], [(0, got)] if rank == size - 1 else [])
-        comm.exchange([], [])
-    with agreement(comm, "checking"):
-        assert torch.equal(got, torch.full((4,), float(rank == size - 1)))
-
-
-def test_neighbours_in_a_ring_with_conjugate_and_negative_views(comm: Comm, rank: int, size: int) -> None:
-    if size == 1:
-        return
-    after, before = (rank + 1) % size, (rank - 1) % size
-    whole = torch.tensor([1 + 2j, 3 - 4j])
-    for view in (lambda t: t.conj(), lambda t: t.conj().imag, lambda t: torch._neg_view(t.real.clone())):
-        got = torch.empty_like(view(whole)).resolve_neg()
-        comm.exchange([(after, view(whole + rank))], [(before, got)])
-        with agreement(comm, "checking"):
-            assert torch.equal(got, view(whole + before).clone())
 
 
 @pytest.mark.mpi
