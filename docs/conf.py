@@ -44,10 +44,10 @@ html_theme_options = {
     "source_directory": "docs/",
 }
 myst_html_meta = {
-    "description": "Arrays that are split over processes, and plain PyTorch functions of one sample mapped over them.",
+    "description": "Arrays cut over processes, and plain PyTorch functions of one sample mapped over them.",
     "keywords": "PyTorch, vmap, MPI, torchrun, distributed arrays, per-sample gradients, Array API, Heat, DTensor",
 }
-# What is copied: the code, without the prompts and outputs of examples in docstrings.
+# What is copied is the code, without the prompts and outputs of examples in docstrings.
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"

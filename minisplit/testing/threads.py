@@ -7,7 +7,6 @@ who waits for whom.
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence

@@ -468,8 +468,8 @@ ELSEWHERE = {
     "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq", "fill_diagonal", "finfo",
     "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype",
     "linspace", "load", "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0",
-    "redistribute", "resplit", "result_type", "save", "save_checkpoint", "set_printoptions", "show", "tri",
-    "vmap", "warn_above", "zeros",
+    "redistribute", "replicate", "resplit", "result_type", "save", "save_checkpoint", "set_printoptions", "show",
+    "tree_map", "tri", "vmap", "warn_above", "zeros",
 }  # fmt: skip
 
 
@@ -644,6 +644,8 @@ def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, 
         )
         wanted = numerical(slope, other).detach()
         torch.testing.assert_close(towards(second, other), wanted, rtol=1e-4, atol=1e-5)
+
+
 # The operations for which the host has to wait for a device, by what it has to know. Where a sort moves elements
 # between ranks, these decide how many go where.
 READ = {
