@@ -32,8 +32,9 @@ from minisplit.core.pytorch.pytree import pytree
 NOT_COMPARED = frozenset(
     {
         "__array_namespace__", "__dlpack_device__", "__getattr__", "__init__", "__len__", "__repr__",
-        "__torch_function__", "array", "asarray", "from_dlpack", "from_numpy", "is_balanced", "is_distributed",
-        "plot_layout", "print0", "show", "vmap",
+        "__torch_function__", "array", "asarray", "contiguous", "counts_displs", "create_lshape_map", "dim",
+        "element_size", "from_dlpack", "from_numpy", "is_balanced", "is_complex", "is_distributed",
+        "is_floating_point", "nelement", "numel", "plot_layout", "print0", "set_printoptions", "show", "vmap",
     }
 )  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), slice, torch.dtype, torch.device, type(Ellipsis))

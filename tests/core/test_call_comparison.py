@@ -80,3 +80,16 @@ def test_functions_show_as_they_are() -> None:
         assert ms.sum.__name__ == "sum"
         assert ms.sum is ms.ops.sum
         assert "axis" in (ms.sum.__doc__ or "")
+
+
+@pytest.mark.several
+def test_facts_that_one_rank_asks_for_alone_wait_for_nobody(rank: int) -> None:
+    x = ms.ones((12, 2), split=0)
+    with ms.debug():
+        if rank == 0:
+            facts = (x.numel(), x.nelement(), x.dim(), x.element_size(), x.is_complex(), x.is_floating_point())
+            assert facts == (24, 24, 2, 4, False, True)
+            assert x.contiguous() is x
+            assert x.counts_displs() == (x.counts, x.displs)
+            assert x.create_lshape_map().shape == (x.comm.size, 2)
+        assert x.sum().item() == 24

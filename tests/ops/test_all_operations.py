@@ -530,7 +530,12 @@ def is_dispatched(name: str) -> bool:
     return callable(functools.reduce(lambda space, each: getattr(space, each, None), name.split("."), np))
 
 
-@pytest.mark.parametrize("name", [name for name in NUMPY if is_dispatched(name)])
+# Without calls that NumPy does not know, and those that make arrays of NumPy for their results.
+CALLED = [name for name in (*STANDARD, *NUMPY) if is_dispatched(name) and name not in {"argsort", "sort"}]
+CALLED += [name for name in ARGUMENTS if "where=" not in name and "out=" not in name]
+
+
+@pytest.mark.parametrize("name", CALLED)
 def test_functions_of_numpy_that_are_called_with_arrays_are_ours(comm: ms.Communication, name: str) -> None:
     call, expected = calls_of(name)
     results = flat(call(np, SimpleNamespace(**dealt(list(dealings(comm.size))[-1], comm))))

@@ -49,7 +49,7 @@ def abs(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.abs(ms.array([-2, 0, 3], split=0)).tolist()
     [2, 0, 3]
     """
-    return unary(torch.abs, x, out=out, where=where)
+    return unary(torch.abs, x, out, where)
 
 
 def add(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -564,7 +564,7 @@ def negative(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     >>> ms.negative(ms.array([-2, 0, 3], split=0)).tolist()
     [2, 0, -3]
     """
-    return unary(torch.negative, x, out=out, where=where)
+    return unary(torch.negative, x, out, where)
 
 
 def positive(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -601,7 +601,7 @@ def positive(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     >>> ms.positive(ms.array([-2, 0, 3], split=0)).tolist()
     [-2, 0, 3]
     """
-    return unary(special_cases.positive, x, out=out, where=where)
+    return unary(special_cases.positive, x, out, where)
 
 
 def remainder(
@@ -695,7 +695,7 @@ def sign(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     [-1.0, 0.0, 1.0]
     """
     # Not torch.sign, which takes no complex numbers.
-    return unary(special_cases.sgn, x, out=out, where=where)
+    return unary(special_cases.sgn, x, out, where)
 
 
 def subtract(
@@ -778,7 +778,7 @@ def ceil(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.ceil(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-1.0, 1.0, 2.0]
     """
-    return unary(torch.ceil, x, out=out, where=where)
+    return unary(torch.ceil, x, out, where)
 
 
 def fix(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -819,7 +819,7 @@ def fix(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.fix(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-1.0, 0.0, 2.0]
     """
-    return unary(torch.fix, x, out=out, where=where)
+    return unary(torch.fix, x, out, where)
 
 
 def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -856,7 +856,7 @@ def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.floor(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-2.0, 0.0, 2.0]
     """
-    return unary(torch.floor, x, out=out, where=where)
+    return unary(torch.floor, x, out, where)
 
 
 def round(
@@ -899,11 +899,11 @@ def round(
     [-2.0, 0.0, 2.0]
     """
     if as_index(decimals, "decimals") == 0:
-        return unary(torch.round, x, out=out, where=where)
+        return unary(torch.round, x, out, where)
     if as_dndarray(x).dtype.is_floating_point:
-        return unary(partial(torch.round, decimals=decimals), x, out=out, where=where)
+        return unary(partial(torch.round, decimals=decimals), x, out, where)
     # torch rounds no integers to tens.
-    return unary(partial(_round_integers, decimals), x, out=out, where=where)
+    return unary(partial(_round_integers, decimals), x, out, where)
 
 
 def _round_integers(decimals: int, shard: torch.Tensor) -> torch.Tensor:
@@ -950,4 +950,4 @@ def trunc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.trunc(ms.array([-1.5, 0.2, 2.0], split=0)).tolist()
     [-1.0, 0.0, 2.0]
     """
-    return unary(torch.trunc, x, out=out, where=where)
+    return unary(torch.trunc, x, out, where)

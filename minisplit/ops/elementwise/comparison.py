@@ -481,7 +481,7 @@ def bitwise_invert(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarr
     [-1, -2, -3]
     """
     check_bits("bitwise_invert", x)
-    return unary(torch.bitwise_not, x, out=out, where=where)
+    return unary(torch.bitwise_not, x, out, where)
 
 
 def bitwise_left_shift(
@@ -733,7 +733,7 @@ def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray 
     >>> ms.logical_not(ms.array([0, 1, 2], split=0)).tolist()
     [True, False, False]
     """
-    return unary(torch.logical_not, x, out=out, where=where)
+    return unary(torch.logical_not, x, out, where)
 
 
 def logical_or(

@@ -48,7 +48,7 @@ def exp(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.exp(ms.array([0.0, 1.0], split=0)).tolist()
     [1.0, 2.7182817459106445]
     """
-    return unary(torch.exp, x, out=out, where=where)
+    return unary(torch.exp, x, out, where)
 
 
 def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -83,7 +83,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.exp2(ms.array([-1, 0, 3], split=0)).tolist()
     [0.5, 1.0, 8.0]
     """
-    return unary(torch.exp2, x, out=out, where=where)
+    return unary(torch.exp2, x, out, where)
 
 
 def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -120,7 +120,7 @@ def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     [0.0, 9.999999960041972e-13]
     """
     # Not torch.expm1, which gives other zeros and infinities of complex numbers than the standard asks for.
-    return unary(special_cases.expm1, x, out=out, where=where)
+    return unary(special_cases.expm1, x, out, where)
 
 
 def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -160,7 +160,7 @@ def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.log(ms.array([1.0, 0.0], split=0)).tolist()
     [0.0, -inf]
     """
-    return unary(torch.log, x, out=out, where=where)
+    return unary(torch.log, x, out, where)
 
 
 def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -196,7 +196,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.log10(ms.array([1.0, 100.0], split=0)).tolist()
     [0.0, 2.0]
     """
-    return unary(torch.log10, x, out=out, where=where)
+    return unary(torch.log10, x, out, where)
 
 
 def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -232,7 +232,7 @@ def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.log1p(ms.array([0.0, 1e-12], split=0)).tolist()
     [0.0, 9.999999960041972e-13]
     """
-    return unary(special_cases.log1p, x, out=out, where=where)
+    return unary(special_cases.log1p, x, out, where)
 
 
 def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -268,7 +268,7 @@ def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.log2(ms.array([1, 8], split=0)).tolist()
     [0.0, 3.0]
     """
-    return unary(torch.log2, x, out=out, where=where)
+    return unary(torch.log2, x, out, where)
 
 
 def logaddexp(
@@ -447,7 +447,7 @@ def reciprocal(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray |
     >>> ms.reciprocal(ms.array([1, 2, 4], split=0)).tolist()
     [1.0, 0.5, 0.25]
     """
-    return unary(torch.reciprocal, x, out=out, where=where)
+    return unary(torch.reciprocal, x, out, where)
 
 
 def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -483,7 +483,7 @@ def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.sqrt(ms.array([4, 9], split=0)).tolist()
     [2.0, 3.0]
     """
-    return unary(torch.sqrt, x, out=out, where=where)
+    return unary(torch.sqrt, x, out, where)
 
 
 def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -518,4 +518,4 @@ def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | boo
     >>> ms.square(ms.array([-2, 3], split=0)).tolist()
     [4, 9]
     """
-    return unary(torch.square, x, out=out, where=where)
+    return unary(torch.square, x, out, where)

@@ -81,7 +81,7 @@ def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     [(1-2j), (3+1j)]
     """
     # Not torch.conj, which shares memory with its argument.
-    return unary(special_cases.conj, x, out=out, where=where)
+    return unary(special_cases.conj, x, out, where)
 
 
 def copysign(
@@ -231,7 +231,7 @@ def isfinite(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     >>> ms.isfinite(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [True, False, False, False]
     """
-    return unary(torch.isfinite, x, out=out, where=where)
+    return unary(torch.isfinite, x, out, where)
 
 
 def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -266,7 +266,7 @@ def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.isinf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, True, True, False]
     """
-    return unary(torch.isinf, x, out=out, where=where)
+    return unary(torch.isinf, x, out, where)
 
 
 def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -301,7 +301,7 @@ def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.isnan(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, False, False, True]
     """
-    return unary(torch.isnan, x, out=out, where=where)
+    return unary(torch.isnan, x, out, where)
 
 
 def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -338,7 +338,7 @@ def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     >>> ms.isneginf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, False, True, False]
     """
-    return unary(torch.isneginf, x, out=out, where=where)
+    return unary(torch.isneginf, x, out, where)
 
 
 def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -375,7 +375,7 @@ def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     >>> ms.isposinf(ms.array([1.0, float('inf'), -float('inf'), float('nan')], split=0)).tolist()
     [False, True, False, False]
     """
-    return unary(torch.isposinf, x, out=out, where=where)
+    return unary(torch.isposinf, x, out, where)
 
 
 def isreal(x: DNDarray, /) -> DNDarray:
@@ -561,4 +561,4 @@ def signbit(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     >>> ms.signbit(ms.array([-1.0, -0.0, 0.0], split=0)).tolist()
     [True, True, False]
     """
-    return unary(torch.signbit, x, out=out, where=where)
+    return unary(torch.signbit, x, out, where)

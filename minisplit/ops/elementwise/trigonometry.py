@@ -51,7 +51,7 @@ def acos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     [0.0]
     """
     # Not torch.acos, whose imaginary part has the wrong sign at a complex zero.
-    return unary(special_cases.acos, x, out=out, where=where)
+    return unary(special_cases.acos, x, out, where)
 
 
 def acosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -87,7 +87,7 @@ def acosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.acosh(ms.array([1.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.acosh, x, out=out, where=where)
+    return unary(torch.acosh, x, out, where)
 
 
 def asin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -123,7 +123,7 @@ def asin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.asin(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.asin, x, out=out, where=where)
+    return unary(torch.asin, x, out, where)
 
 
 def asinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -158,7 +158,7 @@ def asinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.asinh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.asinh, x, out=out, where=where)
+    return unary(torch.asinh, x, out, where)
 
 
 def atan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -194,7 +194,7 @@ def atan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.atan(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.atan, x, out=out, where=where)
+    return unary(torch.atan, x, out, where)
 
 
 def atan2(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -276,7 +276,7 @@ def atanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     >>> ms.atanh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.atanh, x, out=out, where=where)
+    return unary(torch.atanh, x, out, where)
 
 
 def cos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -311,7 +311,7 @@ def cos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.cos(ms.array([0.0], split=0)).tolist()
     [1.0]
     """
-    return unary(torch.cos, x, out=out, where=where)
+    return unary(torch.cos, x, out, where)
 
 
 def cosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -346,7 +346,7 @@ def cosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.cosh(ms.array([0.0], split=0)).tolist()
     [1.0]
     """
-    return unary(torch.cosh, x, out=out, where=where)
+    return unary(torch.cosh, x, out, where)
 
 
 def deg2rad(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -383,7 +383,7 @@ def deg2rad(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     >>> ms.deg2rad(ms.array([0.0, 180.0], split=0)).tolist()
     [0.0, 3.1415927410125732]
     """
-    return unary(torch.deg2rad, x, out=out, where=where)
+    return unary(torch.deg2rad, x, out, where)
 
 
 def hypot(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -463,7 +463,7 @@ def rad2deg(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     >>> ms.rad2deg(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.rad2deg, x, out=out, where=where)
+    return unary(torch.rad2deg, x, out, where)
 
 
 def sin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -498,7 +498,7 @@ def sin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.sin(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.sin, x, out=out, where=where)
+    return unary(torch.sin, x, out, where)
 
 
 def sinc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -534,7 +534,7 @@ def sinc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.sinc(ms.array([0.0], split=0)).tolist()
     [1.0]
     """
-    return unary(torch.sinc, x, out=out, where=where)
+    return unary(torch.sinc, x, out, where)
 
 
 def sinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -569,7 +569,7 @@ def sinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.sinh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.sinh, x, out=out, where=where)
+    return unary(torch.sinh, x, out, where)
 
 
 def tan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -604,7 +604,7 @@ def tan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     >>> ms.tan(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(torch.tan, x, out=out, where=where)
+    return unary(torch.tan, x, out, where)
 
 
 def tanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -640,4 +640,4 @@ def tanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     >>> ms.tanh(ms.array([0.0], split=0)).tolist()
     [0.0]
     """
-    return unary(special_cases.tanh, x, out=out, where=where)
+    return unary(special_cases.tanh, x, out, where)

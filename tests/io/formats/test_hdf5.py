@@ -187,7 +187,7 @@ def test_netcdf_variables_are_unpacked(comm, folder, raises_alike):
     np.testing.assert_equal(ms.load(path, "more/f").numpy(), np.array([1, np.nan, 3], np.float32))
     assert ms.load(path, "more/n").tolist() == [1, -99]
     assert ms.datasets(path) == ["more/f", "more/n", "t", "time"]
-    with raises_alike(ValueError, match="It has more/f, more/n, t: give dataset="):
+    with raises_alike(ValueError, match="It has 'more/f', 'more/n', 't': give dataset="):
         ms.load(path)
     with raises_alike(ValueError, match=r"netCDF files are read, not written: save to a name that ends in \.h5"):
         ms.save(ms.ones(3, split=0), folder / "y.nc")
