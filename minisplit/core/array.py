@@ -41,8 +41,8 @@ Axis = int | tuple[int, ...] | None
 _OPERAND_TYPES: tuple[type[Any], ...]
 # `minisplit.ops`, once the package is imported.
 _ops: Any = None
-# The shards of arrays that are split over several ranks and that were asked for gradients. See
-# `minisplit.nn.optimisers`.
+# The shards of arrays that are split over several ranks and that were asked for gradients, with their layout and
+# communicator. See `minisplit.nn.optimisers`.
 split_leaves = WeakTensorKeyDictionary()
 
 
@@ -669,7 +669,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         """
         self._larray.requires_grad_(requires_grad)
         if self.is_distributed():
-            split_leaves[self._larray] = None
+            split_leaves[self._larray] = self._layout, self._comm
         return self
 
     @property

@@ -28,6 +28,7 @@ from minisplit.io.formats import safetensors
 from minisplit.io.formats.base import StrPath, path_text, shown_path
 from minisplit.io.formats.raw import RawWriter, contiguous_layout
 from minisplit.io.formats.safetensors import SAFETENSORS, TensorInfo
+from minisplit.nn.optimisers import state_of
 
 # The key of the structure among the metadata, and the version of its form.
 _KEY, _VERSION = "minisplit", 1
@@ -46,9 +47,10 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
     Parameters
     ----------
     state : Any
-        Dicts, lists and tuples, in one another, of DNDarrays, tensors, numbers, texts and None. All but the
-        DNDarrays is the same on all ranks. The keys of dicts are texts or ints, as in the `state_dict()` of
-        torch's modules and optimizers.
+        Dicts, lists and tuples, in one another, of DNDarrays, tensors, numbers, texts, None and optimizers of
+        torch. All but the DNDarrays is the same on all ranks. The keys of dicts are texts or ints, as in the
+        `state_dict()` of torch's modules. Of an optimizer give itself where parameters are split, since its
+        `state_dict()` has this rank's parts; `minisplit.nn.utils.load_optimizer` loads it.
     path : str or os.PathLike
         The file.
     comm : Communication, optional
@@ -219,6 +221,8 @@ class _Packer:
                 raise ValueError(f"the arrays of a checkpoint are on one communicator, {name!r} is on another")
             layout = value.layout
             return self._add(value.larray, layout, name) | {"cut": [layout.split, layout.ranks, layout.ragged]}
+        if isinstance(value, torch.optim.Optimizer):
+            return self.pack(state_of(value), name)
         if isinstance(value, torch.Tensor):
             return self._add(value, Layout(tuple(value.shape), None, self.comm.size), name)
         raise TypeError(

@@ -4,19 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.communication.protocol import Communication, get_comm
 from minisplit.core.error_text import short_repr
+from minisplit.nn.optimisers import parts_of
 
-__all__ = ["clip_grad_norm_"]
+__all__ = ["clip_grad_norm_", "load_optimizer"]
 
 Parameter: TypeAlias = DNDarray | torch.Tensor
 # By how much, squared and relative, norms that must be the same may differ between ranks with other processors.
 _ROUNDING = 1e-8
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Let an optimiser go on from the state that `minisplit.load_checkpoint` returns for the one that was saved.
+
+    It is `optimizer.load_state_dict` where parameters may be split, on any number of ranks.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        The optimiser, of parameters like those of the one that was saved. Their layouts may be others.
+    state : dict
+        Its state, as it was saved: `minisplit.save_checkpoint({"optimizer": optimizer}, path)`.
+
+    Raises
+    ------
+    ValueError
+        If the state is of other parameters.
+
+    Communication
+    -------------
+    Collective where the layouts of parameters are others than they were: one exchange for each of their states.
+
+    Examples
+    --------
+    >>> import minisplit as ms, tempfile, torch
+    >>> w = ms.ones(4, split=0).requires_grad_()
+    >>> optimizer = torch.optim.Adam([w.larray])
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = ms.MPI_WORLD.broadcast_bytes(folder.encode()).decode() + "/step-1.safetensors"
+    ...     ms.save_checkpoint({"w": w, "optimizer": optimizer}, path)
+    ...     state = ms.load_checkpoint(path)
+    >>> w = state["w"].requires_grad_()
+    >>> optimizer = torch.optim.Adam([w.larray])
+    >>> ms.nn.utils.load_optimizer(optimizer, state["optimizer"])
+    """
+    optimizer.load_state_dict(parts_of(optimizer, state))
 
 
 def clip_grad_norm_(

@@ -45,7 +45,7 @@ from minisplit.vmap.functorch.random import RandomSource
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, InFiles, InMemory, Options, Randomness, draw_bar, is_on_terminal
 from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle, with_shapes
-from minisplit.vmap.parameters import check_same, fingerprint_of, not_compared, remember
+from minisplit.vmap.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
     OutDims,
@@ -352,6 +352,7 @@ class MappedFunction(Generic[Returned, Array]):
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
         self._writes: set[str] = set()  # see `WritingTask`
+        self._unused: Known = {}  # parameters that the function refers to, but does not compute with
         # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
         # above.
         functools.update_wrapper(self, func, updated=())
@@ -434,10 +435,9 @@ class MappedFunction(Generic[Returned, Array]):
             )
         random = None if self.options.randomness == "error" else self._random_source(call)
         opened = self._open(call, random, _whole(call, kwargs)) if in_files or self.options.progress else _NOTHING
-        task = self._task(call, random)
+        task, parameters = self._watch(self._task(call, random), call)
         with opened as (files, advance):
-            entry, whole = None, _unmapped_tensors(call)
-            fresh = not_compared(comm, whole) if whole and comm.size > 1 and batch.size and is_plain() else []
+            entry = None
             followed = [x for x in call.captured if is_tracked(x)] if call.traced else []
             if inputs is None or call.traced or not batch.aligned:
                 entry, inputs, moved = move_inputs(call.arrays, batch, call.unmapped, followed, call.traced, comm)
@@ -448,22 +448,26 @@ class MappedFunction(Generic[Returned, Array]):
                     call.captured.extend(moved)  # they are watched too
             outcome, outcomes = self._run(task, call, inputs, entry, files, advance)
             outputs = outcome.outputs
-            record = _record(outcome, fresh, comm)
+            record = _record(outcome, parameters, comm)
             highest = comm.agree(record)
             # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
             # seen.
             if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
                 try:
                     outputs = settle(
-                        comm, batch, outcome, highest, functools.partial(self._compare_parameters, call, whole)
+                        comm,
+                        batch,
+                        outcome,
+                        highest,
+                        functools.partial(self._compare_parameters, call, parameters),
                     )
                 except BaseException:
                     # The outcome has the function's own error, whose traceback leads to this frame: they would
                     # keep each other alive, and the inputs, until the garbage collector comes.
                     del outcome, outcomes
                     raise
-            if fresh and batch.root is None:  # a rank without samples has had no part in it
-                remember(comm, fresh)
+            if parameters.fresh and batch.root is None:  # a rank without samples has had no part in it
+                parameters.remember(comm, self._unused)
             if task.by_value and entry is not None:
                 outputs = agree_on_gradients(comm, outputs, outcome.tensors, batch.samples, entry.is_apart)
             written, reduced = _write(files, outputs, outcome, outcomes, call)
@@ -749,16 +753,31 @@ class MappedFunction(Generic[Returned, Array]):
         budget = self.options.memory_budget or MEMORY_BUDGET
         return tuner_for(self.func, self, kind, budget, batch.sample_bytes, is_captured)
 
-    def _compare_parameters(self, call: MappedCall, tensors: Sequence[torch.Tensor]) -> None:
-        """ValueError, the same on all ranks, unless they have the same parameters among these. Collective."""
-        parameters = [x for x in tensors if type(x) is torch.nn.Parameter]
+    def _watch(self, task: VmapTask, call: MappedCall) -> tuple[VmapTask, Parameters]:
+        """The task, and the parameters of modules that it may compute with. Local."""
+        given = [] if call.unmapped is None else call.unmapped.tensors()
+        if not (call.captured or given) or call.comm.size == 1 or not call.batch.size or not is_plain():
+            return task, NO_PARAMETERS
+        every = [x for x in (*call.captured, *given) if type(x) is torch.nn.Parameter]
+        # What it is given counts, as autograd may put other tensors in its place.
+        parameters = Parameters(every, not_compared(call.comm, every, self._unused), set(map(id, given)))
+        if parameters.fresh:
+            task = replace(task, func=watched(task.func, parameters.used))
+        return task, parameters
+
+    def _compare_parameters(self, call: MappedCall, parameters: Parameters) -> None:
+        """ValueError, the same on all ranks, unless they have the same parameters. Collective."""
+        fresh = set(map(id, parameters.fresh))
+
+        def counts(x: torch.Tensor) -> bool:
+            return id(x) in parameters.used or (id(x) not in fresh and id(x) not in self._unused)
 
         def name_of(parameter: torch.Tensor) -> str:
             objects = [] if call.unmapped is None else call.unmapped.objects
             found = find_references((self._name, self.func), *objects)
             return next((f"`{each.path()}`" for each in found if each.value is parameter), "as an argument")
 
-        check_same(call.comm, parameters, name_of)
+        check_same(call.comm, parameters.every, counts, name_of)
 
     def _check_replicated(self, call: MappedCall, kwargs: dict[str, Any]) -> None:
         """Compare between the ranks, in debug mode, what must be the same on all."""
@@ -769,16 +788,12 @@ class MappedFunction(Generic[Returned, Array]):
                     call.comm.check_replicated(unwrap(x.larray), f"replicated input {i}")
 
 
-def _record(outcome: Outcome, fresh: Sequence[torch.Tensor], comm: Communication) -> Record:
-    """What this rank puts into the agreement, also about the parameters that are not compared yet. Local."""
+def _record(outcome: Outcome, parameters: Parameters, comm: Communication) -> Record:
+    """What this rank puts into the agreement, also about parameters that are not compared yet. Local."""
     if outcome.outputs is None:
         return failure_record(comm, outcome.failure)
-    return outcome.outputs.record_with(fingerprint_of(fresh)) if fresh else outcome.outputs.record
-
-
-def _unmapped_tensors(call: MappedCall) -> list[torch.Tensor]:
-    """The tensors that every sample gets whole: what the function refers to, and is given beside arrays."""
-    return call.captured if call.unmapped is None else [*call.captured, *call.unmapped.tensors()]
+    number = parameters.fingerprint() if parameters.fresh else 0
+    return outcome.outputs.record_with(number) if number else outcome.outputs.record
 
 
 def _whole(call: MappedCall, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -90,3 +90,16 @@ def test_a_rank_without_samples_takes_part_once_it_has_some(comm: Comm, raises_a
         ms.vmap(net)(few)
         with raises_alike(ValueError, match="the values of its parameter"):
             ms.vmap(net)(few.balance())
+
+
+def test_a_module_that_is_called_with_the_parameters_of_others(comm: Comm, raises_alike: Any) -> None:
+    """Its own are not used, so they may differ: `functional_call` is how torch maps over networks."""
+    skeleton, x = network(comm.rank), ms.ones((2 * comm.size, 3), split=0)
+    params = {name: p.detach() for name, p in network(0).named_parameters()}
+    mapped = ms.vmap(lambda p, v: torch.func.functional_call(skeleton, p, v), in_dims=(None, 0))
+    with ms.debug(False):
+        for _ in range(2):
+            assert mapped.one(params, x).shape == (2 * comm.size, 1)
+        assert len(mapped._unused) == 4
+        with raises_alike(ValueError, match="the values of its parameter"):
+            ms.vmap(skeleton)(x)
