@@ -1,6 +1,6 @@
 """What compiling a mapped function gains: bare `torch.vmap`, `ms.vmap`, the same compiled, and peers, in one run.
 
-    python3 dev.py run -n 1 benchmarks/vmap_compiled.py [SAMPLES]
+    python3 dev.py run -n 1 benchmarks/vmap_compiled.py [SAMPLES [PART OF A ROW'S NAME ...]]
 
 Prints a table: microseconds of `torch.vmap` on the shard, and how many times that the others take, as medians
 over rounds in which all take turns, on the slowest rank. "first" is the first call of the compiled map, in seconds:
@@ -171,7 +171,7 @@ def main() -> None:
         print(f"{comm.size} ranks, {samples} samples on each", time.strftime("%H:%M"))
         print("| function | samples | torch.vmap | ms.vmap | compiled | torch.compile | JAX | first |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for case in CASES:
+    for case in [case for case in CASES if all(part in case.title for part in sys.argv[2:])]:
         line = measure(case, samples, lib, comm)
         if comm.rank == 0:
             print(line, flush=True)

@@ -41,7 +41,7 @@ from minisplit.vmap.pytree import Structure, flatten_outputs
 # limit, 8, is for functions that are compiled by mistake for each value of something.
 _MOST_KINDS = 16
 # The most samples of a block, where torch compiles for one number of samples only.
-_BLOCK = 1024
+_BLOCK = 4096
 # Where one of these is in an error of torch's compiler, it may compile for one number of samples.
 _ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
 # Forward-mode derivatives, of derivatives of the other kind: torch does not compile them, and after it has tried
@@ -160,7 +160,9 @@ class CompiledTask(VmapTask):
         # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
         # to that of what all samples share.
         is_alone = samples == 1 if known.size is None else samples % known.size
-        if (known.why_not and kind in kinds) or (is_alone and self.gradients):
+        # Samples that fill less than half of a block are mapped faster as they are.
+        is_few = known.size is not None and 2 * samples < known.size
+        if (known.why_not and kind in kinds) or is_few or (is_alone and self.gradients):
             return VmapTask.run(self, tensors, samples, start)
         if not is_plain():
             known = Kind(
@@ -181,7 +183,7 @@ class CompiledTask(VmapTask):
             except BaseException as error:  # whatever it is, the function may not have raised it
                 is_for_one = any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER)
                 if is_for_one and known.size is None:
-                    known = Kind(size=min(samples, _BLOCK))
+                    known = Kind(size=-(-samples // -(-samples // _BLOCK)))  # blocks of one size
                 else:
                     known = Kind(why_not=_reason(error))
             else:
