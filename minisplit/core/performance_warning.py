@@ -27,7 +27,10 @@ _is_requested = ContextVar("minisplit_requested_move", default=False)
 
 
 class PerformanceWarning(UserWarning):
-    """A call moves a large array, without saying so by its name. See `warn_above`."""
+    """A call moves a large array, without saying so by its name, or runs slower than it was to.
+
+    See `warn_above`, and `compile=` of `vmap`.
+    """
 
 
 def warn_above(size: int | None) -> None:

@@ -30,6 +30,7 @@ from minisplit.core.communication import inside_vmap
 from minisplit.core.error_text import said_by
 from minisplit.core.performance_warning import warn_of_performance
 from minisplit.core.pytorch.transforms import is_plain
+from minisplit.core.storage import StoredArray
 from minisplit.vmap.batch import Dims
 from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
@@ -41,7 +42,7 @@ from minisplit.vmap.pytree import Structure, flatten_outputs
 # limit, 8, is for functions that are compiled by mistake for each value of something.
 _MOST_KINDS = 16
 # The most samples of a block, where torch compiles for one number of samples only.
-_BLOCK = 1024
+_BLOCK = 4096
 # Where one of these is in an error of torch's compiler, it may compile for one number of samples.
 _ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
 # Forward-mode derivatives, of derivatives of the other kind: torch does not compile them, and after it has tried
@@ -148,49 +149,33 @@ class CompiledTask(VmapTask):
         """The same for tensors without data, which are not worth compiling for."""
         return VmapTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients)
 
-    def why_not(self, tensors: Sequence[Any]) -> str:
-        """Why samples of the kind in `tensors`, or arrays, have no compiled code, as far as is known; else ""."""
-        known = self.code.kinds.get(self._kind([x.larray if isinstance(x, DNDarray) else x for x in tensors]))
+    def why_not(self, arrays: Sequence[DNDarray | StoredArray]) -> str:
+        """Why samples of these arrays have no compiled code, as far as is known; else ""."""
+        traced = [isinstance(x, DNDarray) and x.larray.requires_grad and torch.is_grad_enabled() for x in arrays]
+        known = self.code.kinds.get(self._kind(arrays, traced))
         return self.code.never or ("" if known is None else known.why_not)
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples. See `VmapTask.run`."""
-        kinds, kind = self.code.kinds, self._kind(tensors)
+        kinds, kind = self.code.kinds, self._kind(tensors, [x.requires_grad for x in tensors])
         known = kinds.get(kind) or Kind(why_not=self.code.never)
         # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
         # to that of what all samples share.
         is_alone = samples == 1 if known.size is None else samples % known.size
-        if (known.why_not and kind in kinds) or (is_alone and self.gradients):
+        # Samples that fill less than half of a block are mapped faster as they are.
+        is_few = known.size is not None and 2 * samples < known.size
+        if (known.why_not and kind in kinds) or is_few or (is_alone and self.gradients):
             return VmapTask.run(self, tensors, samples, start)
         if not is_plain():
-            known = Kind(
-                why_not="transforms of torch.func, or forward mode, around the call must see its operations"
-            )
+            known = Kind(why_not="transforms of torch.func, or forward mode, around it must see its operations")
         elif not known.why_not:
-            try:
-                try:
-                    mapped = self._run_compiled(tensors, samples, start, known)
-                except Exception:
-                    if not known.is_compiled:
-                        raise
-                    # Where a number by keyword is another one, torch tries code for any number first.
-                    known.is_compiled = False
-                    mapped = self._run_compiled(tensors, samples, start, known)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # whatever it is, the function may not have raised it
-                is_for_one = any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER)
-                if is_for_one and known.size is None:
-                    known = Kind(size=min(samples, _BLOCK))
-                else:
-                    known = Kind(why_not=_reason(error))
-            else:
-                known.is_compiled = True
+            mapped, known = self._try_compiled(tensors, samples, start, known)
+            if mapped is not None or known.size is not None:
                 kinds[kind] = known
+            if mapped is not None:
                 return mapped
-        if not known.why_not:
-            kinds[kind] = known
-            return self.run(tensors, samples, start)
+            if not known.why_not:  # now in blocks
+                return self.run(tensors, samples, start)
         mapped = VmapTask.run(self, tensors, samples, start)  # raises what the function raises
         if is_plain():
             kinds[kind] = known
@@ -198,6 +183,24 @@ class CompiledTask(VmapTask):
             f"vmap(compile=...) compiles nothing here: {known.why_not}. The function runs as it is", self.rank
         )
         return mapped
+
+    def _try_compiled(self, tensors: Tensors, samples: int, start: int, known: Kind) -> tuple[Mapped | None, Kind]:
+        """The outputs, or None where compiled code fails, and what is known of these samples then."""
+        try:
+            try:
+                mapped = self._run_compiled(tensors, samples, start, known)
+            except Exception:
+                if not known.is_compiled:
+                    raise
+                # Where a number by keyword is another one, torch tries code for any number first.
+                mapped = self._run_compiled(tensors, samples, start, Kind(size=known.size))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever it is, the function may not have raised it
+            if known.size is None and any(sign in f"{type(error).__name__}: {error}" for sign in _ONE_NUMBER):
+                return None, Kind(size=-(-samples // -(-samples // _BLOCK)))  # blocks of one size
+            return None, Kind(why_not=_reason(error))
+        return mapped, Kind(is_compiled=True, size=known.size)
 
     def _run_compiled(self, tensors: Tensors, samples: int, start: int, known: Kind) -> Mapped:
         """Map over all samples, in blocks of one size if torch can compile for that number of samples only."""
@@ -249,11 +252,11 @@ class CompiledTask(VmapTask):
         finally:
             inside_vmap.end(in_func)
 
-    def _kind(self, tensors: Tensors) -> object:
-        """What kind of samples there are in some tensors."""
+    def _kind(self, tensors: Sequence[Any], traced: Sequence[bool]) -> object:
+        """What kind of samples there are in tensors, or arrays, of which some require a gradient."""
         return self.in_dims, *[
-            (x.dtype, x.requires_grad, x.shape if dim is None else x.shape[:dim] + x.shape[dim + 1 :])
-            for x, dim in zip(tensors, self.in_dims, strict=True)
+            (x.dtype, requires_grad, x.shape if dim is None else x.shape[:dim] + x.shape[dim + 1 :])
+            for x, requires_grad, dim in zip(tensors, traced, self.in_dims, strict=True)
         ]
 
 

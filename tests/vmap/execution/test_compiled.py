@@ -224,6 +224,7 @@ def test_files(tmp_path: Any, ranks: int) -> None:
     torch.testing.assert_close(ms.load(path / "y.npy", split=0).larray, x.larray.exp())
     assert backend.count == 1
     assert y.shape == x.shape
+    assert ms.vmap(prints, compile={"backend": backend}).plan(y).compiled, "as far as is known"
 
 
 @pytest.mark.serial
