@@ -220,12 +220,10 @@ class TorchCommunication(Communication):
             buffer = piece if in_place else new_buffer(piece, cuda_aware=False)
             landed.append((piece, buffer))
             works.append(gloo.recv([as_bytes(buffer)], peer, self._tag))
-        # Kept until they are sent.
-        packed = [
-            (peer, send_buffer(piece, cuda_aware=False))
-            for peer, piece in self._by_distance(_with_elements(send), +1)
-        ]
-        works += [gloo.send([as_bytes(piece)], peer, self._tag) for peer, piece in packed]
+        packed = []  # kept until they are sent; each is on its way while the next one is packed
+        for peer, piece in self._by_distance(_with_elements(send), +1):
+            packed.append(send_buffer(piece, cuda_aware=False))
+            works.append(gloo.send([as_bytes(packed[-1])], peer, self._tag))
         for work in works:
             work.wait()
         for piece, buffer in landed:
