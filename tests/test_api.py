@@ -13,9 +13,11 @@ import minisplit as ms
 MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "minisplit."))]
 # What imports MPI's engine, and what makes the process group of a program, of one process, in its examples.
 NOT_ON_TORCH = (
-    "minisplit.core.communication.mpi", "minisplit.testing.worker", "minisplit.core.communication.torch_distributed",
+    "minisplit.core.communication.mpi",
+    "minisplit.core.communication.torch_distributed",
     "minisplit.ops.dtensor",
-)  # fmt: skip
+    "minisplit.testing.worker",
+)
 WITH_EXAMPLES = [
     pytest.param(name, marks=[pytest.mark.mpi] * name.startswith(NOT_ON_TORCH), id=name) for name in MODULES
 ]
