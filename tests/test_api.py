@@ -11,6 +11,16 @@ import pytest
 import minisplit as ms
 
 MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "minisplit."))]
+# What imports MPI's engine, and what makes the process group of a program, of one process, in its examples.
+NOT_ON_TORCH = (
+    "minisplit.core.communication.mpi",
+    "minisplit.core.communication.torch_distributed",
+    "minisplit.ops.dtensor",
+    "minisplit.testing.worker",
+)
+WITH_EXAMPLES = [
+    pytest.param(name, marks=[pytest.mark.mpi] * name.startswith(NOT_ON_TORCH), id=name) for name in MODULES
+]
 SPACES = {"": ms, "random.": ms.random, "linalg.": ms.linalg, "fft.": ms.fft, "nn.utils.": ms.nn.utils}
 FUNCTIONS = {
     f"{space}{name}": x
@@ -84,7 +94,7 @@ def test_every_function_is_in_the_documentation(name):
 
 
 @pytest.mark.processes  # standard output is one for all threads
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_of_docstrings_run(name):
     module = importlib.import_module(name)
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)

@@ -60,6 +60,12 @@ def test_large_scans_and_merges(comm: Any) -> None:
     assert comm.merge(records, "first").equal(expected)
 
 
+def test_gathering_in_several_rounds(comm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(communication, "RADIX", 2)
+    rows = comm.allgather_record(np.array([comm.rank, 7]))
+    assert rows.tolist() == [[rank, 7] for rank in range(comm.size)]
+
+
 def test_a_nan_on_any_rank(comm: Any) -> None:
     x = torch.full((MANY,), float("nan") if comm.rank == comm.size - 1 else 1.0)
     assert comm.allreduce(x, "max").isnan().all()
