@@ -11,7 +11,7 @@ from sphinx.util.nodes import make_refnode
 
 _NAME = re.compile(r"(?:(?:ms|minisplit)\.)?([A-Za-z_][\w.]*)")
 # Pages whose tables name functions as they are called in the namespace.
-_BARE = {"api", "operations"}
+_BARE = {"operations"}
 
 
 class LinkNames(SphinxPostTransform):

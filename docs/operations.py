@@ -13,21 +13,23 @@ from communication_section import communication_of
 import minisplit as ms
 
 PAGE = Path(__file__).with_name("operations.md")
-HEAD = """# All operations
+HEAD = """# All functions
 
 Made by `docs/operations.py` from the docstrings: their first sentence, and their section "Communication". *Local*
 is a call that sends no message. *Collective* is a call that every rank of the communicator must make.
 """
-# The pages of the reference whose functions are operations.
-PAGES = ("elementwise", "reductions", "shape", "sorting", "linalg", "fft", "stencil", "polynomials", "dtypes")
 
 
 def page() -> str:
     """Return the text of the page."""
-    parts = [HEAD]
-    for name in PAGES:
+    parts, placed = [HEAD], set[str]()
+    for name in reference.PAGES:
         title, names = reference.names_on(name)
-        rows = [row(each, thing) for each in names if inspect.isfunction(thing := reference.public(each))]
+        found = [(each, reference.public(each)) for each in names if each not in placed]
+        placed.update(names)
+        rows = [row(each, thing) for each, thing in found if inspect.isfunction(thing)]
+        if not rows:  # classes alone
+            continue
         parts.append("\n".join([f"## {title}", "", "| | | |", "| --- | --- | --- |", *sorted(rows), ""]))
     return "\n".join(parts)
 
