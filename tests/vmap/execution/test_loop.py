@@ -275,7 +275,7 @@ def test_a_counter_is_found_in_debug_mode(comm: Comm, raises_alike: Any) -> None
         ms.vmap(counts, loop=True)(ms.ones((2 * comm.size, 3), split=0))
 
 
-@pytest.mark.parametrize("name", ["item", "if", "mask", "lstm", "numpy"])
+@pytest.mark.parametrize("name", ["item", "if", "mask", "lstm", "random", "numpy"])
 def test_V41_the_hints_of_a_map_name_it(comm: Comm, raises_alike: Any, name: str) -> None:
     torch.manual_seed(0)  # the same on all ranks
     lstm = torch.nn.LSTM(3, 2).requires_grad_(False)
@@ -284,8 +284,7 @@ def test_V41_the_hints_of_a_map_name_it(comm: Comm, raises_alike: Any, name: str
         "if": lambda v: v if v.sum() > 0 else -v,
         "mask": lambda v: v[v > 0],
         "lstm": lambda v: lstm(v[None])[0],
-        "dirichlet": lambda v: torch.distributions.Dirichlet(v, validate_args=False).rsample(),
-        "poisson": torch.poisson,
+        "random": torch._sample_dirichlet,
         "numpy": lambda v: torch.from_numpy(np.sin(v.numpy())),
     }[name]
     x = ms.ones((5, 3), split=0)
