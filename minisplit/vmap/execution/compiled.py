@@ -294,7 +294,7 @@ def _reason(error: BaseException) -> str:
             f"it is compiled for {_MOST_KINDS} kinds of samples and numbers already: pass numbers that change "
             "from call to call as tensors of no axis"
         )
-    rule = text.partition("\n")[0]
+    rule = re.sub(r"raised:\n", "raised ", text).partition("\n")[0]  # of a backend the next line says what
     explained = re.search(r"Explanation: (.+)", text)
     said = f"{type(error).__name__}: {rule}" + (f": {explained[1]}" if explained else "")
     # The last line that is the program's, below which are those of torch.

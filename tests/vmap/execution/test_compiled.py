@@ -7,9 +7,11 @@ import gc
 import os
 import subprocess
 import sys
+import sysconfig
 import warnings
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from shutil import which
 from typing import Any, NamedTuple
 
@@ -306,7 +308,10 @@ def test_the_compiler(hidden: bool, tmp_path: Any) -> None:
     if hidden:  # and what it has made before
         env |= {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True)
-    if not hidden and which(env.get("CXX", "g++")):
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not hidden and which(env.get("CXX", "g++")) and not headers.exists():
+        assert "CppCompileError" in done.stdout
+    elif not hidden and which(env.get("CXX", "g++")):
         assert done.stdout == "True\n"
     else:
         assert done.stdout.startswith(
