@@ -41,10 +41,11 @@ DEBUG = ("MINISPLIT_DEBUG", "1")
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
 OPERATIONS = ("--ignore", "tests/ops")
 SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=290)
-# Of the serial tests those that are about MPI, for each further one.
+# Of the serial tests and the examples those that are about MPI, for each further one.
 SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
 JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
 EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
+EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=90)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
 # Properties draw again on the ranks of an MPI job, fewer examples: each costs more there.
 ON_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "15"), DEBUG)
@@ -81,15 +82,16 @@ def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
     # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
-    # what communicates by itself, and those of operations, which do by way of that, on four threads.
-    several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 else ())) for ranks in counts]
+    # what communicates by itself, and those of operations, which do by way of that, on four threads. With a further
+    # MPI operations run once.
+    several = [on_mpi(ranks, *(OPERATIONS if ranks == 4 or not first and ranks != 3 else ())) for ranks in counts]
     # Jobs of torchrun need no MPI.
     jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, "--ignore", "tests/test_torch_jobs.py"))
     # One number of threads is enough where properties draw others.
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
         once += [on_torch(2), on_torch(3, *OPERATIONS, "--ignore", "tests/io")]
-    return [jobs, EXAMPLES, POOL, *several, *once]
+    return [jobs, EXAMPLES if first else EXAMPLES_OF_MPI, POOL, *several, *once]
 
 
 def test(

@@ -189,6 +189,7 @@ def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS) | {"monte_carlo"}
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("name", SAYS)
 def test_it_says_what_it_must_and_leaves_its_picture(name):
     """As a job of two, in full size; the lines are those of one rank."""

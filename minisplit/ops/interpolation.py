@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
-from minisplit.core.conversion import tensor_of_numbers
-from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
+from minisplit.ops.elementwise.apply import whole_operand
 
 Table = Sequence[float] | np.ndarray[Any, Any] | torch.Tensor | DNDarray
 
@@ -91,12 +90,9 @@ def interp(
 
 def _read_table(table: Table, x: DNDarray, name: str) -> torch.Tensor:
     """All of a table on every rank. Collective for a split DNDarray."""
-    if not isinstance(table, DNDarray):
-        # As an array of NumPy: in torch a list of floats is one of float32.
-        given = table if isinstance(table, torch.Tensor) else np.asarray(table)
-        return tensor_of_numbers(given, name, device=x.device)
-    check_one_communicator([x, table])
-    return operand_shard(table, table.layout.with_split(None), x.layout)
+    # As an array of NumPy: in torch a list of floats is one of float32.
+    given = table if isinstance(table, DNDarray | torch.Tensor) else np.asarray(table)
+    return whole_operand(given, name, x, x.layout)
 
 
 def _interpolate(

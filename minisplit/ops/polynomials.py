@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, Operand, as_dndarray
+from minisplit.core.conversion import array
 from minisplit.core.layout import as_count
 from minisplit.core.pytorch.dtypes import is_inexact
 from minisplit.ops.elementwise.apply import check_one_communicator
@@ -16,6 +17,7 @@ from minisplit.ops.elementwise.comparison import equal
 from minisplit.ops.elementwise.exponentials import sqrt
 from minisplit.ops.elementwise.selection import where
 from minisplit.ops.linalg.solvers import Tolerance, lstsq
+from minisplit.ops.reductions.cumulative import running_products
 from minisplit.ops.reductions.functions import sum
 from minisplit.ops.shape.layouts import expand_layout, with_extent
 
@@ -64,7 +66,7 @@ def vander(x: DNDarray, N: int | None = None, /, increasing: bool = False) -> DN
     # Not torch.vander, which has no gradient: it changes its own intermediate results.
     factors = x.larray.to(dtype)[:, None].expand(-1, max(number - 1, 0))
     ones = factors.new_ones((len(factors), min(number, 1)))
-    shard = torch.cat([ones, factors], 1).cumprod(1)
+    shard = running_products(torch.cat([ones, factors], 1), 1)
     shard = shard if increasing else shard.flip(1)
     return DNDarray(shard, with_extent(expand_layout(x.layout, (1,)), 1, number), x.comm)
 
@@ -74,7 +76,7 @@ def polyval(p: Coefficients, x: Operand, /) -> DNDarray:
 
     Parameters
     ----------
-    p : sequence of number or DNDarray
+    p : sequence of number, torch.Tensor or DNDarray
         The coefficients, 1-d, that of the highest power first. The same on all ranks.
     x : DNDarray or number
         Where to evaluate. `p` or `x` is a DNDarray.
@@ -105,6 +107,8 @@ def polyval(p: Coefficients, x: Operand, /) -> DNDarray:
     >>> ms.polyval([1, 0, -1], ms.arange(3, split=0)).tolist()
     [-1, 0, 3]
     """
+    if isinstance(p, torch.Tensor):
+        p = array(p, comm=as_dndarray(x).comm)
     coefficients = p._align(p.layout.with_split(None)) if isinstance(p, DNDarray) else np.asarray(p)
     if coefficients.ndim != 1:
         raise ValueError(f"polyval needs coefficients in one dimension, got shape {coefficients.shape}")

@@ -12,12 +12,11 @@ from torch.nn.functional import conv1d, pad
 
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
-from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.error_text import short_repr
 from minisplit.core.factories import full
 from minisplit.core.layout import as_count, as_index, normalise_axes, normalise_axis
 from minisplit.core.pytorch.dtypes import INTEGERS, as_number
-from minisplit.ops.elementwise.apply import check_one_communicator
+from minisplit.ops.elementwise.apply import check_one_communicator, whole_operand
 from minisplit.ops.elementwise.arithmetic import remainder
 from minisplit.ops.elementwise.comparison import equal, greater, less, logical_and
 from minisplit.ops.elementwise.selection import where
@@ -384,9 +383,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
 def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
     """The slopes along one axis. Collective along the split axis."""
     extent, rows, start, stop, low = f.shape[axis], f.larray, 0, f.shape[axis], 0
-    if isinstance(spacing, DNDarray):
-        spacing = spacing._align(spacing.layout.with_split(None)).larray.detach()
-    coordinates = tensor_of_numbers(spacing, "a spacing of gradient", dtype=f.dtype)
+    coordinates = whole_operand(spacing, "a spacing of gradient", f, f.layout, f.dtype)
     if coordinates.ndim and tuple(coordinates.shape) != (extent,):
         raise ValueError(
             f"coordinates along axis {axis} must have shape {(extent,)}, got {tuple(coordinates.shape)}"
@@ -395,11 +392,15 @@ def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
         spans = [_gradient_span(*f.layout.span(rank), extent, edge_order) for rank in range(f.comm.size)]
         rows = halo_exchange(rows, f.layout, spans, f.comm)
         (start, stop), (low, _) = f.layout.span(f.comm.rank), spans[f.comm.rank]
+    own: Any = coordinates[low : low + rows.shape[axis]] if coordinates.ndim else 1.0
     if rows.numel():
-        # A distance is a number of the host, as torch takes it.
-        is_array = coordinates.ndim > 0
-        own: Any = coordinates[low : low + rows.shape[axis]].to(f.device) if is_array else coordinates.item()
         rows = torch.gradient(rows, spacing=(own,), dim=axis, edge_order=edge_order)[0]
+    elif coordinates.ndim:
+        # torch refuses it. Of any function that derivatives of all orders depend on: on a rank without elements
+        # too, the gradient of the coordinates is a collective call.
+        rows = rows * coordinates.sin().sum()
+    if not coordinates.ndim:
+        rows = rows / coordinates
     return DNDarray(rows.narrow(axis, start - low, stop - start), f.layout, f.comm)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ from layouts import KINDS, layout_of
 from other_device import DEVICE, DeviceTensor, OtherDevice
 
 import minisplit as ms
+from minisplit.core.collectives import redistribute
 from minisplit.core.communication.agreement import agreement
 
 rng = np.random.default_rng(0)
@@ -444,6 +445,96 @@ def test_on_another_device_nothing_is_read_back_but_what_the_host_must_know(spli
                     compare(result, wanted, comm)
 
     ms.testing.run(on_each_rank, ranks=2)
+
+
+# The numbers of which gradients are taken: no NaNs, and eigenvalues that differ.
+SMOOTH = ARRAYS | {"n": ARRAYS["y"] * 1.1, "spd": ARRAYS["spd"] + np.diag(np.arange(4.0))}
+WHOLES = {key: torch.from_numpy(x) for key, x in SMOOTH.items() if np.issubdtype(x.dtype, np.inexact)}
+# Of these torch has no derivatives, and says so.
+REFUSED = {"floor_divide", "heaviside"}
+# Of these no result has a gradient. The edges of the bins, which are floats, depend on the elements.
+CONSTANT = {"histogram2d"}
+# The step of the numerical derivatives, whose error is of its square, and of rounding over it.
+STEP = 1e-5
+
+
+def as_loss(name: str, layouts: dict[str, ms.Layout], comm: ms.Communication) -> Callable[..., torch.Tensor]:
+    """An operation as a function of whole tensors, whose result is one number: the sum of its results, weighted."""
+    call, _ = calls_of(name)
+    fixed = dealt(layouts, comm)
+
+    def loss(*wholes: torch.Tensor) -> torch.Tensor:
+        cut = {
+            key: ms.DNDarray(
+                redistribute(whole, layouts[key].with_split(None), layouts[key], comm), layouts[key], comm
+            )
+            for key, whole in zip(WHOLES, wholes, strict=True)
+        }
+        total = torch.zeros((), dtype=torch.float64)
+        for result in flat(call(ms, SimpleNamespace(**fixed | cut))):
+            if isinstance(result, ms.DNDarray) and (result.dtype.is_floating_point or result.dtype.is_complex):
+                whole = result.torch()
+                weights = torch.linspace(0.5, 1.5, whole.numel(), dtype=torch.float64).reshape(whole.shape)
+                total = total + (weights * (whole.real - whole.imag if whole.is_complex() else whole)).sum()
+        return total
+
+    return loss
+
+
+def towards(gradients: Iterable[torch.Tensor | None], directions: list[torch.Tensor]) -> torch.Tensor:
+    """The derivative in one direction, by the gradients of all tensors."""
+    pairs = zip(gradients, directions, strict=True)
+    return sum(
+        ((g.conj() * v).real.sum() for g, v in pairs if g is not None), torch.zeros((), dtype=torch.float64)
+    )
+
+
+def directions(seed: int) -> list[torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)  # the same on all ranks
+    drawn = {key: torch.randn(x.shape, dtype=x.dtype, generator=draw) for key, x in WHOLES.items()}
+    return [*(drawn | {"spd": drawn["spd"] + drawn["spd"].mT}).values()]
+
+
+def numerical(function: Callable[..., torch.Tensor], along: list[torch.Tensor]) -> torch.Tensor:
+    """The derivative of a function of all tensors in one direction, by central differences."""
+    ahead, behind = (
+        function(*(x + step * v for x, v in zip(WHOLES.values(), along, strict=True))) for step in (STEP, -STEP)
+    )
+    return (ahead - behind) / (2 * STEP)
+
+
+@pytest.mark.parametrize("name", [*STANDARD, *NUMPY, *RENAMED])
+@pytest.mark.parametrize("dealing", [3, 9], ids=["on one rank", "each another"])
+def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, dealing: int) -> None:
+    """What `gradcheck` and `gradgradcheck` do in fast mode, in directions that all ranks share."""
+    loss = as_loss(name, list(dealings(comm.size))[dealing], comm)
+    one, other = directions(1), directions(2)
+
+    def slope(*wholes: torch.Tensor) -> torch.Tensor:
+        leaves = (
+            [x.detach().requires_grad_() for x in wholes] if not any(x.requires_grad for x in wholes) else wholes
+        )
+        total = loss(*leaves)
+        if not total.requires_grad:
+            return torch.zeros((), dtype=torch.float64)
+        return towards(torch.autograd.grad(total, leaves, create_graph=True, allow_unused=True), one)
+
+    leaves = [x.clone().requires_grad_() for x in WHOLES.values()]
+    with agreement(comm, "comparing derivatives"):
+        if name in REFUSED:
+            with pytest.raises(RuntimeError, match="derivative for .* is not implemented"):
+                slope(*leaves)
+            return
+        if name in CONSTANT:
+            assert not loss(*leaves).requires_grad
+            return
+        first = slope(*leaves)
+        torch.testing.assert_close(first.detach(), numerical(loss, one), rtol=1e-5, atol=1e-6)
+        second = (
+            torch.autograd.grad(first, leaves, allow_unused=True) if first.requires_grad else [None] * len(one)
+        )
+        wanted = numerical(slope, other).detach()
+        torch.testing.assert_close(towards(second, other), wanted, rtol=1e-4, atol=1e-5)
 
 
 def dealt(layouts: dict[str, ms.Layout], comm: ms.Communication) -> dict[str, ms.DNDarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -185,3 +186,54 @@ def test_the_ranks_begin_together_or_not_at_all(comm: Comm, rank: int, size: int
         loss = (ms.DNDarray(torch.ones(4, 3)[rank:4:size], ms.ones((4, 3), split=0).layout, comm) * w).sum()
         with raises_alike(RuntimeError, match="output 1 requires no gradient, on one rank at least"):
             backward([ms.ones(1).requires_grad_().sum(), loss])
+
+
+# Operations that take tensors of the program beside an array, and the same with torch alone.
+WITH_TENSORS: dict[str, tuple[Callable[..., ms.DNDarray], Callable[..., torch.Tensor]]] = {
+    "interp, values": (
+        lambda x, t: ms.interp(x, torch.arange(-3.0, 4, dtype=x.dtype), t),
+        lambda x, t: table(x, t),
+    ),
+    "interp, places": (
+        lambda x, t: ms.interp(x, t.cumsum(0) - 3, torch.arange(7, dtype=x.dtype)),
+        lambda x, t: ms.interp(ms.array(x, comm=ms.SELF), t.cumsum(0) - 3, torch.arange(7, dtype=x.dtype)).larray,
+    ),
+    "gradient, coordinates": (
+        lambda x, t: ms.gradient(x, t.cumsum(0), axis=0),
+        lambda x, t: torch.gradient(x, spacing=(t.cumsum(0),), dim=0)[0],
+    ),
+    "gradient, step": (
+        lambda x, t: ms.gradient(x, t[0], axis=1),
+        lambda x, t: torch.gradient(x, dim=1)[0] / t[0],
+    ),
+    "quantile": (
+        lambda x, t: ms.quantile(x, t[:2] / 2, axis=0),
+        lambda x, t: torch.quantile(x, t[:2] / 2, dim=0),
+    ),
+    "polyval": (
+        lambda x, t: ms.polyval(t[:3], x),
+        lambda x, t: t[0] * x**2 + t[1] * x + t[2],
+    ),
+}
+
+
+def table(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values between those at -3, -2, ..., 3."""
+    place = (x + 3).clamp(0, 6)
+    low = place.floor().clamp(max=5).long()
+    return values[low] + (place - low) * (values[low + 1] - values[low])
+
+
+@pytest.mark.parametrize("name", WITH_TENSORS)
+def test_tensors_beside_an_array_get_their_whole_gradient_on_every_rank(size: int, name: str) -> None:
+    """Each rank uses all of them for its part of the result. They got what came of that part."""
+    ours, theirs = WITH_TENSORS[name]
+    draw = torch.Generator().manual_seed(3)
+    whole = torch.randn(7, 3, dtype=torch.float64, generator=draw)
+    values = torch.rand(7, dtype=torch.float64, generator=draw) + 0.5
+    plain = values.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(theirs(whole, plain).sum(), plain)
+    for layout in layouts((7, 3), size):
+        given = values.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(ours(dealt(whole, layout), given).torch().sum(), given)
+        torch.testing.assert_close(gradient, wanted)

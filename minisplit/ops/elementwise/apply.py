@@ -19,6 +19,7 @@ from minisplit.core.array import DNDarray, Operand, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, redistribute
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
@@ -251,6 +252,21 @@ def _scalar(number: Any, like: torch.Tensor) -> torch.Tensor:
 def _without_data(x: DNDarray) -> torch.Tensor:
     """Return a tensor without elements, for which torch's functions raise what they would for the dtype of `x`."""
     return x._larray.new_empty((0,) * len(x._layout.shape))
+
+
+def whole_operand(
+    values: Any, name: str, x: DNDarray, result: Layout, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Return all of an operand of which every rank needs all for its shard of the result, such as a table.
+
+    `values` is an array, or numbers that every rank has: a tensor of the program among them gets its whole gradient
+    on every rank. Collective where an array is split: one exchange.
+    """
+    if isinstance(values, DNDarray):
+        check_one_communicator([x, values])
+        return operand_shard(values, values.layout.with_split(None), result).to(x.device, dtype or values.dtype)
+    whole = tensor_of_numbers(values, name, dtype=dtype, device=x.device)
+    return whole if result.split is None else all_reduce_gradient(whole, x.comm)
 
 
 def operand_shard(x: DNDarray, wanted: Layout | None, result: Layout) -> torch.Tensor:

@@ -16,6 +16,7 @@ from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.communication.agreement import agreement
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout, operand_layout
+from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.elementwise.alignment import LayoutPlan, broadcast_shape
 from minisplit.ops.reductions.reduce import check_inexact
 
@@ -117,7 +118,7 @@ def apply_to_matrices(
     shard = x._align(layout)._larray
     # Where every rank computes the same, all fail alike, and no agreement is needed.
     with agreement_on_shards(comm, name, layout) if may_fail else nullcontext():
-        results = function(shard)
+        results = function(shard) if shard.numel() or not is_followed(shard) else _of_none(function, shard)
     arrays = []
     for part in results if isinstance(results, tuple) else (results,):
         result = Layout((*x.shape[:batch], *part.shape[batch:]), layout.split, layout.ranks, layout.ragged)
@@ -126,6 +127,22 @@ def apply_to_matrices(
         # split, and it takes no message.
         arrays.append(array._align(x._layout) if layout.split is None and result.shape == x.shape else array)
     return tuple(arrays)
+
+
+def _of_none(function: Callable[..., Any], stack: torch.Tensor) -> Any:
+    """What a function gives for a stack of no matrices, from that for an identity matrix.
+
+    The gradient that torch has for no determinants does not depend on the matrices, and so the rank that has none
+    would not come to the collective calls for the gradient of the gradient.
+    """
+    number = stack.shape[:-2].numel()
+    identity = torch.eye(*stack.shape[-2:], dtype=stack.dtype, device=stack.device)
+    results = function(torch.cat([stack.reshape(number, *stack.shape[-2:]), identity[None]]))
+    parts = [
+        part[:number].reshape(*stack.shape[:-2], *part.shape[1:])
+        for part in (results if isinstance(results, tuple) else (results,))
+    ]
+    return tuple(parts) if isinstance(results, tuple) else parts[0]
 
 
 def of_finite(function: Callable[..., Any]) -> Callable[[torch.Tensor], Any]:

@@ -253,11 +253,20 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
     if p not in (None, 2, -2):
-        return apply_to_matrices(partial(torch.linalg.cond, p=p), x, "cond")[0]
+        return apply_to_matrices(partial(_condition, p=p), x, "cond")[0]
     values = svdvals(x)
     ratios = values[..., -1] / values[..., 0] if p == -2 else values[..., 0] / values[..., -1]
     # Of a matrix of zeros.
     return where(isnan(ratios), torch.inf, ratios)
+
+
+def _condition(stack: torch.Tensor, p: float | str) -> torch.Tensor:
+    """Return `torch.linalg.cond`, whose gradient in torch is an error: it writes into what that needs."""
+    inverses, info = torch.linalg.inv_ex(stack)
+    # What it leaves of a singular matrix may be no numbers, for which the nuclear norm is an error.
+    inverses = torch.where((info == 0)[..., None, None], inverses, 1)
+    numbers = torch.linalg.matrix_norm(stack, p) * torch.linalg.matrix_norm(inverses, p)
+    return torch.where(info == 0, numbers, torch.inf)
 
 
 def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:

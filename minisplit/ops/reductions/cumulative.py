@@ -356,6 +356,16 @@ def _products_before(part: torch.Tensor, comm: Communication) -> torch.Tensor:
     return torch.where(is_before.reshape(-1, *[1] * part.ndim), parts, 1).prod(0)
 
 
+def running_products(shard: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return running products along an axis, as `torch.cumprod`, whose derivatives depend on the shard on every rank."""
+    if shard.numel() <= 1 and is_followed(shard):
+        # The gradient of so few elements is what comes in, whatever the elements are: a rank with one would not come
+        # to the collective calls for the gradient of the gradient. So there are more.
+        padded = cat([shard.reshape(-1), shard.new_ones(2)], 0)
+        return torch.cumprod(padded, 0)[: shard.numel()].reshape(shard.shape)
+    return torch.cumprod(shard, axis)
+
+
 def _product(shard: torch.Tensor, axis: int, keepdim: bool) -> torch.Tensor:
     """Return products along an axis, as `torch.prod`, whose derivatives depend on the shard on every rank."""
     if is_followed(shard):
@@ -368,4 +378,4 @@ def _product(shard: torch.Tensor, axis: int, keepdim: bool) -> torch.Tensor:
 
 
 _SUM = _Rule("cumulative_sum", torch.cumsum, torch.sum, _sums_before, torch.add, 0)
-_PRODUCT = _Rule("cumulative_prod", torch.cumprod, _product, _products_before, torch.mul, 1)
+_PRODUCT = _Rule("cumulative_prod", running_products, _product, _products_before, torch.mul, 1)

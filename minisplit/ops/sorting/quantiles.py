@@ -11,9 +11,9 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import all_reduce, redistribute
 from minisplit.core.communication.protocol import Communication
-from minisplit.core.conversion import tensor_of_numbers
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
+from minisplit.ops.elementwise.apply import whole_operand
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
 from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
 from minisplit.ops.sorting.sample_sort import sample_sort
@@ -348,7 +348,7 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     check_ordered(x, plan, name)
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {short_repr(method)}")
-    fractions = _read_fractions(q, 100 if "percentile" in name else 1).to(x.device)
+    fractions = _read_fractions(q, 100 if "percentile" in name else 1, x, plan.result)
     is_floating, skips_nan = x.dtype.is_floating_point, name.startswith("nan")
     rows, layout = _as_rows(x, plan)
     count = (~rows.isnan()).sum(1)
@@ -371,9 +371,9 @@ def _quantiles(x: DNDarray, q: Quantiles, axis: Axis, method: str, keepdims: boo
     return DNDarray(found.reshape(result.lshape(x.comm.rank)), result, x.comm)
 
 
-def _read_fractions(q: Quantiles, whole: int) -> torch.Tensor:
+def _read_fractions(q: Quantiles, whole: int, x: DNDarray, result: Layout) -> torch.Tensor:
     """The quantiles as fractions of `whole`, in float64."""
-    given = tensor_of_numbers(q.numpy() if isinstance(q, DNDarray) else q, "q", dtype=torch.float64)
+    given = whole_operand(q, "q", x, result, torch.float64)
     outside = given[~((given >= 0) & (given <= whole))]
     if len(outside):
         raise ValueError(f"q must be from 0 to {whole}, got {outside[0]}")
