@@ -275,7 +275,7 @@ def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
 
 def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
     """The same tensor for torch's compiler, which is told that it may have any number of samples."""
-    torch._dynamo.mark_dynamic(x, dim)
+    internals.mark_dynamic(x, dim)
     return x
 
 

@@ -159,6 +159,11 @@ def quiet_torch() -> Iterator[None]:
             log.disabled = disabled
 
 
+def mark_dynamic(x: torch.Tensor, dim: int) -> None:
+    """Tell torch's compiler that a tensor may have any extent along this axis. It is an attribute of the tensor."""
+    torch._dynamo.mark_dynamic(x, dim)
+
+
 @contextmanager
 def compiling() -> Iterator[None]:
     """Let torch compile, within a `with` block, for the shapes that it gets but for axes that are marked.
