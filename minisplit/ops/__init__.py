@@ -33,6 +33,7 @@ from minisplit.ops.elementwise.selection import (
 from minisplit.ops.elementwise.trigonometry import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, deg2rad, hypot, rad2deg, sin, sinc, sinh, tan, tanh,
 )
+from minisplit.ops.halos import halo, map_halo, sliding_window_view
 from minisplit.ops.interpolation import interp
 from minisplit.ops.linalg.covariance import corrcoef, cov
 from minisplit.ops.linalg.einsum import einsum
@@ -74,30 +75,30 @@ from minisplit.ops.stencil import convolve, diff, ediff1d, gradient, trapezoid, 
 __all__ = [
     "Finfo", "Iinfo", "UniqueAll", "UniqueCounts", "UniqueInverse", "__array_namespace_info__", "abs", "acos",
     "acosh", "add", "all", "allclose", "angle", "any", "append", "argmax", "argmin", "argsort", "argwhere",
-    "array_equal", "array_split", "asin", "asinh", "astype", "atan", "atan2", "atanh", "atleast_1d",
-    "atleast_2d", "atleast_3d", "average", "bincount", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
-    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes", "broadcast_to",
-    "bucketize", "can_cast", "ceil", "choose", "clip", "column_stack", "compress", "concat", "concatenate",
-    "conj", "convolve", "copysign", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross", "cumprod",
-    "cumsum", "cumulative_prod", "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize", "divide",
-    "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1",
-    "extract", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip", "fliplr", "flipud",
-    "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater", "greater_equal", "heaviside",
-    "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag", "inner", "interp", "intersect1d",
-    "isclose", "iscomplex", "isdtype", "isfinite", "isin", "isinf", "isnan", "isneginf", "isposinf", "isreal",
-    "kron", "lcm", "less", "less_equal", "linalg", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max",
+    "array_equal", "array_split", "asin", "asinh", "astype", "atan", "atan2", "atanh", "atleast_1d", "atleast_2d",
+    "atleast_3d", "average", "bincount", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
+    "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "bucketize",
+    "can_cast", "ceil", "choose", "clip", "column_stack", "compress", "concat", "concatenate", "conj", "convolve",
+    "copysign", "corrcoef", "cos", "cosh", "count_nonzero", "cov", "cross", "cumprod", "cumsum", "cumulative_prod",
+    "cumulative_sum", "deg2rad", "diag", "diagonal", "diff", "digitize", "divide", "divmod", "dot", "dsplit",
+    "dstack", "ediff1d", "einsum", "equal", "exp", "exp2", "expand_dims", "expm1", "extract", "fft",
+    "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip", "fliplr", "flipud", "floor", "floor_divide",
+    "fmax", "fmin", "fmod", "gcd", "gradient", "greater", "greater_equal", "halo", "heaviside", "histogram",
+    "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag", "inner", "interp", "intersect1d", "isclose",
+    "iscomplex", "isdtype", "isfinite", "isin", "isinf", "isnan", "isneginf", "isposinf", "isreal", "kron", "lcm",
+    "less", "less_equal", "linalg", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "map_halo", "matmul", "matrix_transpose", "max",
     "maximum", "mean", "median", "meshgrid", "min", "minimum", "modf", "moveaxis", "multiply", "nan_to_num",
     "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
     "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "negative", "nextafter", "nonzero",
     "norm", "not_equal", "outer", "pad", "percentile", "permute_dims", "piecewise", "polyfit", "polyval",
-    "positive", "pow", "print0", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal",
-    "remainder", "repeat", "reshape", "result_type", "roll", "rollaxis", "rot90", "round", "searchsorted",
-    "select", "setdiff1d", "setxor1d", "show", "sign", "signbit", "sin", "sinc", "sinh", "sort", "split", "sqrt",
-    "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh",
-    "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "tri", "tril", "triu", "trunc", "union1d",
-    "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "unstack", "unwrap", "vander",
-    "var", "vdot", "vecdot", "vsplit", "vstack", "where",
+    "positive", "pow", "print0", "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal", "remainder",
+    "repeat", "reshape", "result_type", "roll", "rollaxis", "rot90", "round", "searchsorted", "select",
+    "setdiff1d", "setxor1d", "show", "sign", "signbit", "sin", "sinc", "sinh", "sliding_window_view", "sort",
+    "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis",
+    "tan", "tanh", "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "tri", "tril", "triu", "trunc",
+    "union1d", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "unstack", "unwrap",
+    "vander", "var", "vdot", "vecdot", "vsplit", "vstack", "where",
 ]
 
 bind_operations(sys.modules[__name__])
