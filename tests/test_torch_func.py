@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 import minisplit as ms
-from minisplit.ops.linalg import ring
+from minisplit.core import collectives
 
 Comm = ms.Communication
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -50,7 +50,7 @@ def one_level_of_forward_mode(pytestconfig: pytest.Config, monkeypatch: pytest.M
 @pytest.fixture(autouse=True)
 def products_in_rings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small operands go around the ranks as well."""
-    monkeypatch.setattr(ring, "RING_BYTES", -1)
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
 
 
 def on_last(x: ms.DNDarray) -> ms.DNDarray:

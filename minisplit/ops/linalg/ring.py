@@ -7,22 +7,19 @@ The gradient of one operand is such a product again, that of the other one a sum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import ascii_letters
 
 import numpy as np
 import torch
 
+from minisplit.core import collectives
 from minisplit.core.array import DNDarray
-from minisplit.core.collectives import Collective, Gradients, Tensors, apply
+from minisplit.core.collectives import Collective, Gradients, Tensors, apply, blocks_in_turn
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.ops.linalg.contraction import Contraction, label_extents
-
-# From which size of an operand on. A smaller one is gathered: one exchange in place of `ranks - 1`, and no rank
-# lacks that much memory.
-RING_BYTES = 2**24
 
 
 def travelling_operand(arrays: Sequence[DNDarray], plan: Contraction) -> int | None:
@@ -34,7 +31,7 @@ def travelling_operand(arrays: Sequence[DNDarray], plan: Contraction) -> int | N
         for place, (x, needed) in enumerate(zip(arrays, plan.needed, strict=True))
         if needed is not None and needed.split is None and x.layout.split is not None
     ]
-    if len(gathered) != 1 or arrays[gathered[0]].nbytes <= RING_BYTES:
+    if len(gathered) != 1 or arrays[gathered[0]].nbytes <= collectives.RING_BYTES:
         return None
     terms, output = _terms(plan.equation)
     extents = label_extents([x.shape for x in arrays], terms)
@@ -109,19 +106,6 @@ class _Ring(Collective):
         ]
         return torch.einsum(f"{','.join(self.terms)}->{self.output}", *blocks)
 
-    def shift(self, block: torch.Tensor, term: str, rank: int, step: int) -> torch.Tensor:
-        """Send a block `step` ranks on, and return the one of `counts[rank]` that comes."""
-        axis, size = term.index(self.label), self.comm.size
-        shape = (*block.shape[:axis], self.counts[rank], *block.shape[axis + 1 :])
-        received, block = block.new_empty(shape), block.resolve_conj()
-        to, source = (self.comm.rank + step) % size, (self.comm.rank - step) % size
-        self.comm.exchange(
-            [(to, block)] if block.numel() else [],
-            [(source, received)] if received.numel() else [],
-            (block.dtype, "ring of", self.terms, self.output, self.counts),
-        )
-        return received
-
 
 @dataclass(frozen=True, slots=True)
 class _Product(_Ring):
@@ -132,7 +116,7 @@ class _Product(_Ring):
         result: torch.Tensor | None = None
         axis = self.output.find(self.label)
         offsets = np.concatenate([[0], np.cumsum(self.counts)]).tolist()
-        for rank, each in self._around(block):
+        for rank, each in blocks_in_turn(block, self.terms[1].index(self.label), self.counts, self.comm):
             part = self.contract((own, each), rank)
             if axis < 0:
                 result = part if result is None else result.add_(part)
@@ -152,15 +136,6 @@ class _Product(_Ring):
             apply(total, gradient, own.conj())[0] if wanted[1] else None,
         ]
 
-    def _around(self, block: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the ranks and their blocks, this rank's first."""
-        here, size = self.comm.rank, self.comm.size
-        yield here, block
-        for step in range(1, size):
-            rank = (here + step) % size
-            block = self.shift(block, self.terms[1], rank, -1)
-            yield rank, block
-
 
 @dataclass(frozen=True, slots=True)
 class _Sum(_Ring):
@@ -168,10 +143,10 @@ class _Sum(_Ring):
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         here, size = self.comm.rank, self.comm.size
-        total = self.contract(tensors, (here - 1) % size)
+        total = self.contract(tensors, (here - 1) % size).resolve_conj()
         for step in range(1, size):
             rank = (here - 1 - step) % size
-            total = self.shift(total, self.output, rank, 1).add_(self.contract(tensors, rank))
+            total = self._shift(total, rank).add_(self.contract(tensors, rank))
         return [total]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
@@ -186,3 +161,14 @@ class _Sum(_Ring):
             else None
             for place, other in places
         ]
+
+    def _shift(self, total: torch.Tensor, rank: int) -> torch.Tensor:
+        """Send the sum for one rank on to the next, and return that for `rank`, which comes."""
+        axis, here, size = self.output.index(self.label), self.comm.rank, self.comm.size
+        received = total.new_empty((*total.shape[:axis], self.counts[rank], *total.shape[axis + 1 :]))
+        self.comm.exchange(
+            [((here + 1) % size, total)] if total.numel() else [],
+            [((here - 1) % size, received)] if received.numel() else [],
+            (total.dtype, "sums in a ring", self.terms, self.output, self.counts),
+        )
+        return received

@@ -9,8 +9,8 @@ import torch
 from layouts import assert_gradients, dealt, layouts
 
 import minisplit as ms
+from minisplit.core import collectives
 from minisplit.core.communication.agreement import agreement
-from minisplit.ops.linalg import ring
 from minisplit.testing import assert_close, traffic
 
 Comm = ms.Communication
@@ -27,7 +27,7 @@ EQUATIONS = {
 
 @pytest.fixture(autouse=True)
 def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "RING_BYTES", -1)
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_small_operands_are_gathered_at_once(size: int, monkeypatch: pytest.Monk
         x @ x
     assert seen.calls["exchange"] == size - 1
     sent = seen.bytes_sent
-    monkeypatch.setattr(ring, "RING_BYTES", 12 * 12 * 4)
+    monkeypatch.setattr(collectives, "RING_BYTES", 12 * 12 * 4)
     with traffic() as seen:
         x @ x
     assert seen.calls["exchange"] == (size > 1)
