@@ -125,7 +125,9 @@ def main() -> int:
     errors = {
         "in the end there is what was fed, less what was removed": missing,
         "a wave that only diffuses decays as the exact one": wave_error(),
-        "one pair of rates alone, its grid cut over the ranks, is the same": float((alone - states[middle]).abs().max()),
+        "one pair of rates alone, its grid cut over the ranks, is the same": float(
+            (alone - states[middle]).abs().max()
+        ),
     }
     gone = int((states[:, 1].amax((1, 2)) <= TOLERANCE).sum())
     draw(states)

@@ -108,9 +108,7 @@ def test_each_sample_of_a_mapped_call_has_its_neighbours(size: int) -> None:
 
 def test_what_is_wrong_is_the_same_error_on_all_ranks(comm: Comm, size: int, raises_alike: Any) -> None:
     x = ms.ones((5, 3), split=0)
-    with raises_alike(
-        ValueError, r"width must be an int, \(before, after\), or 2 such pairs, none negative"
-    ):
+    with raises_alike(ValueError, r"width must be an int, \(before, after\), or 2 such pairs, none negative"):
         ms.halo(x, -1)
     with raises_alike(TypeError, "width must be ints, got 1.5"):
         ms.map_halo(torch.sin, x, 1.5)
