@@ -25,7 +25,7 @@ PAGES = {
     "sorting": ("Sorting, searching, sets, histograms", ("minisplit.ops.sorting",)),
     "linalg": ("Linear algebra", ("minisplit.ops.linalg",)),
     "fft": ("Fourier transforms", ("minisplit.ops.fft",)),
-    "stencil": ("Differences and convolution", ("minisplit.ops.stencil",)),
+    "stencil": ("Differences, convolution, neighbours", ("minisplit.ops.stencil", "minisplit.ops.halos")),
     "polynomials": ("Polynomials and interpolation", ("minisplit.ops.polynomials", "minisplit.ops.interpolation")),
     "dtypes": ("dtypes, and what other libraries ask", ("minisplit.ops.data_types",)),
     "files": ("Files", ("minisplit.io",)),

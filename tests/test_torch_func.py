@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 import minisplit as ms
+from minisplit.core import collectives
 
 Comm = ms.Communication
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -44,6 +45,12 @@ def one_level_of_forward_mode(pytestconfig: pytest.Config, monkeypatch: pytest.M
             patch.setattr(forward_ad, "enter_dual_level", lambda: level)
             patch.setattr(forward_ad, "exit_dual_level", lambda *, level=None: None)
             yield
+
+
+@pytest.fixture(autouse=True)
+def products_in_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small operands go around the ranks as well."""
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
 
 
 def on_last(x: ms.DNDarray) -> ms.DNDarray:
@@ -125,6 +132,10 @@ OPERATIONS: dict[str, tuple[Function, Function]] = {
     "matmul": (
         lambda w: whole(ms.array(ROWS, split=0) @ ms.asarray(w) ** 2),
         lambda w: ROWS @ w**2,
+    ),
+    "matmul in a ring": (
+        lambda w: whole(ms.einsum("ij,kj->ik", columns(w), columns(w**2))),
+        lambda w: plain_columns(w) @ plain_columns(w**2).mT,
     ),
     "matmul summed over": (
         lambda w: whole(ms.array(ROWS, split=1) @ (cut(w) ** 2)),
@@ -259,7 +270,7 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
 # The operations that are tried with every transform; the others with those that find most.
 MAIN = (
     "vmap by keyword", "vmap of inputs that move", "vmap on one rank", "vmap with a replicated output", "sum",
-    "mean", "matmul", "resplit", "x[mask]", "sort",
+    "mean", "matmul", "matmul in a ring", "resplit", "x[mask]", "sort",
 )  # fmt: skip
 THOROUGH = {
     "backward",

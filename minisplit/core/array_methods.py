@@ -992,6 +992,23 @@ class DNDarrayMethods(Casts):
         """Change the array to `greater(self, x2)`; its dtype and layout stay. See `minisplit.greater`."""
         return operations.greater(self, x2, out=self)
 
+    def halo(
+        self,
+        width: Any,
+        axis: Any = None,
+        *,
+        mode: str = "valid",
+        constant_values: complex = 0,
+        **others: Unpack[TorchNames],
+    ) -> torch.Tensor:
+        """Return this rank's shard with its halo: the elements around it, which other ranks have (ghost cells).
+
+        See `minisplit.halo`.
+        """
+        if others:
+            axis = _read("halo", others, axis=axis)
+        return operations.halo(self, width, axis, mode=mode, constant_values=constant_values)
+
     def heaviside(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
         """Compute the Heaviside step function. See `minisplit.heaviside`."""
         return operations.heaviside(self, x2, out=out, where=where)
@@ -1968,6 +1985,17 @@ class DNDarrayMethods(Casts):
         if others:
             axis, keepdims = _read("skew", others, axis=axis, keepdims=keepdims)
         return operations.skew(self, axis, unbiased=unbiased, keepdims=keepdims)
+
+    def sliding_window_view(
+        self, window_shape: int | tuple[int, ...], axis: Any = None, **others: Unpack[TorchNames]
+    ) -> DNDarray:
+        """Return all windows of a given shape into an array. It is `numpy.lib.stride_tricks.sliding_window_view`.
+
+        See `minisplit.sliding_window_view`.
+        """
+        if others:
+            axis = _read("sliding_window_view", others, axis=axis)
+        return operations.sliding_window_view(self, window_shape, axis)
 
     def slogdet(self) -> tuple[DNDarray, DNDarray]:
         """Return the signs, and logarithms of the absolute values, of the determinants of square matrices.

@@ -15,7 +15,7 @@ collective knows of, so that no split axis moves.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,10 @@ from minisplit.core.pytorch.transforms import (
     unpack_dual,
 )  # fmt: skip
 from minisplit.core.transfer import elements_moved, plan
+
+# From how many bytes on an array goes around the ranks in a ring where each needs all of it. A smaller one is
+# gathered: that is one exchange in place of `ranks - 1`, and no rank lacks so much memory.
+RING_BYTES = 2**24
 
 # From which layout, and to which.
 LayoutPair = tuple[Layout, Layout]
@@ -450,6 +454,32 @@ def reverse_ranks(shard: torch.Tensor, layout: Layout, comm: Communication) -> t
     send_counts, recv_counts = [0] * layout.ranks, [0] * layout.ranks
     send_counts[opposite], recv_counts[opposite] = counts[comm.rank], counts[opposite]
     return all_to_all(shard, send_counts, recv_counts, layout.split or 0, comm, ("ranks reversed", layout))
+
+
+def blocks_in_turn(
+    shard: torch.Tensor, axis: int, counts: Sequence[int], comm: Communication
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield each rank and its shard of an array that is split along `axis`, this rank's first: a ring.
+
+    A rank has two of the shards at a time, where a gather gives it all. For autograd they are constants.
+
+    Communication
+    -------------
+    Collective: an exchange with both neighbours before each shard but the first. All ranks must take all of them.
+    """
+    block = shard.detach().resolve_conj()
+    yield comm.rank, block
+    to, source = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+    for step in range(1, comm.size):
+        rank = (comm.rank + step) % comm.size
+        following = block.new_empty((*block.shape[:axis], counts[rank], *block.shape[axis + 1 :]))
+        comm.exchange(
+            [(to, block)] if block.numel() else [],
+            [(source, following)] if following.numel() else [],
+            (block.dtype, "shards in turn", axis, *counts),
+        )
+        block = following
+        yield rank, block
 
 
 def halo_exchange(

@@ -35,6 +35,7 @@ from minisplit.ops.elementwise.selection import (
 from minisplit.ops.elementwise.trigonometry import (
     acos, acosh, asin, asinh, atan, atan2, atanh, cos, cosh, deg2rad, hypot, rad2deg, sin, sinc, sinh, tan, tanh,
 )
+from minisplit.ops.halos import halo, map_halo, sliding_window_view
 from minisplit.ops.interpolation import interp
 from minisplit.ops.linalg.covariance import corrcoef, cov
 from minisplit.ops.linalg.einsum import einsum
@@ -86,22 +87,22 @@ __all__ = [
     "digitize", "divide", "divmod", "dot", "dsplit", "dstack", "ediff1d", "einsum", "equal", "exp", "exp2",
     "expand_dims", "expm1", "extract", "fft", "fill_diagonal", "finfo", "fix", "flatnonzero", "flatten", "flip",
     "fliplr", "flipud", "floor", "floor_divide", "fmax", "fmin", "fmod", "gcd", "gradient", "greater",
-    "greater_equal", "heaviside", "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo", "imag",
-    "inner", "interp", "intersect1d", "isclose", "iscomplex", "isdtype", "isfinite", "isin", "isinf", "isnan",
-    "isneginf", "isposinf", "isreal", "kron", "kurtosis", "lcm", "less", "less_equal", "linalg", "log", "log1p",
-    "log2", "log10", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum",
-    "modf", "moveaxis", "multiply", "nan_to_num", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax",
-    "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar",
-    "negative", "nextafter", "nonzero", "norm", "not_equal", "outer", "pad", "percentile", "permute_dims",
-    "piecewise", "polyfit", "polyval", "positive", "pow", "print0", "prod", "ptp", "quantile", "rad2deg",
-    "ravel", "real", "reciprocal", "remainder", "repeat", "reshape", "result_type", "roll", "rollaxis", "rot90",
-    "round", "searchsorted", "select", "set_printoptions", "setdiff1d", "setxor1d", "show", "sign", "signbit",
-    "sin", "sinc", "sinh", "skew", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract",
-    "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace",
-    "transpose", "trapezoid", "tri", "tril", "triu", "trunc", "union1d", "unique", "unique_all", "unique_counts",
-    "unique_inverse", "unique_values", "unstack", "unwrap", "vander", "var", "vdot", "vecdot", "vsplit",
-    "vstack", "where",
+    "greater_equal", "halo", "heaviside", "histogram", "histogram2d", "hsplit", "hstack", "hypot", "iinfo",
+    "imag", "inner", "interp", "intersect1d", "isclose", "iscomplex", "isdtype", "isfinite", "isin", "isinf",
+    "isnan", "isneginf", "isposinf", "isreal", "kron", "kurtosis", "lcm", "less", "less_equal", "linalg", "log",
+    "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "map_halo", "matmul", "matrix_transpose", "max", "maximum", "mean", "median",
+    "meshgrid", "min", "minimum", "modf", "moveaxis", "multiply", "nan_to_num", "nanargmax", "nanargmin",
+    "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod",
+    "nanquantile", "nanstd", "nansum", "nanvar", "negative", "nextafter", "nonzero", "norm", "not_equal",
+    "outer", "pad", "percentile", "permute_dims", "piecewise", "polyfit", "polyval", "positive", "pow", "print0",
+    "prod", "ptp", "quantile", "rad2deg", "ravel", "real", "reciprocal", "remainder", "repeat", "reshape",
+    "result_type", "roll", "rollaxis", "rot90", "round", "searchsorted", "select", "set_printoptions",
+    "setdiff1d", "setxor1d", "show", "sign", "signbit", "sin", "sinc", "sinh", "skew", "sliding_window_view",
+    "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
+    "take_along_axis", "tan", "tanh", "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "tri",
+    "tril", "triu", "trunc", "union1d", "unique", "unique_all", "unique_counts", "unique_inverse",
+    "unique_values", "unstack", "unwrap", "vander", "var", "vdot", "vecdot", "vsplit", "vstack", "where",
 ]
 
 bind_operations(sys.modules[__name__])

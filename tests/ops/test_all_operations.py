@@ -354,7 +354,21 @@ RENAMED: dict[str, tuple[Call, Call]] = {
         lambda xp, a: [xp.linalg.solve(xp.triu(a.m), a.row), xp.linalg.solve(xp.tril(a.stack), a.m)],
     ),
     "logsumexp": (lambda xp, a: xp.logsumexp(a.x, axis=0), lambda xp, a: xp.log(xp.exp(a.x).sum(0))),
+    "map_halo": (
+        lambda xp, a: [
+            xp.map_halo(lambda u: u[2:] * u[:-2], a.v, 1, mode="wrap"),
+            xp.map_halo(lambda u: u[2:] * u[:-2], a.x, (0, 2), 0),
+        ],
+        lambda xp, a: [xp.roll(a.v, -1) * xp.roll(a.v, 1), a.x[2:] * a.x[:-2]],
+    ),
     "norm": (lambda xp, a: xp.norm(a.x, axis=0), lambda xp, a: xp.linalg.norm(a.x, axis=0)),
+    "sliding_window_view": (
+        lambda xp, a: [xp.sliding_window_view(a.x, 3, 0), xp.sliding_window_view(a.t, (2, 2, 3))],
+        lambda xp, a: [
+            xp.lib.stride_tricks.sliding_window_view(a.x, 3, 0),
+            xp.lib.stride_tricks.sliding_window_view(a.t, (2, 2, 3)),
+        ],
+    ),
     "topk": (lambda xp, a: xp.topk(a.x, 2, axis=0)[0], lambda xp, a: xp.sort(a.x, axis=0)[::-1][:2]),
 }
 # NumPy's arguments, by its names, which the standard has not.
@@ -466,7 +480,7 @@ ARGUMENTS |= {
 ELSEWHERE = {
     "__array_namespace_info__", "arange",  "copyto", "array", "asarray", "balance", "broadcast_shapes", "can_cast",
     "datasets", "empty", "empty_like", "eye", "fft.fftfreq", "fft.rfftfreq", "fill_diagonal", "finfo",
-    "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "iinfo", "isdtype",
+    "from_dlpack", "from_dtensor", "from_numpy", "full", "geomspace", "get_comm", "halo", "iinfo", "isdtype",
     "linspace", "load", "load_checkpoint", "logspace", "ones", "open", "plot_layout", "print0",
     "redistribute", "replicate", "resplit", "result_type", "save", "save_checkpoint", "set_printoptions", "show",
     "tree_map", "tri", "vmap", "warn_above", "zeros",

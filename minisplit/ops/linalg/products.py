@@ -19,6 +19,7 @@ from minisplit.core.performance_warning import warn_if_large
 from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import Torch, apply_elementwise, check_one_communicator, into, operand_shard
 from minisplit.ops.linalg.contraction import Contraction, plan_contraction, plan_matmul
+from minisplit.ops.linalg.ring import ring_product, travelling_operand
 from minisplit.ops.shape.axes import insert_axes, moveaxis
 from minisplit.ops.shape.layouts import without_axis
 from minisplit.ops.shape.reshape import ravel
@@ -32,24 +33,29 @@ _SUM_WARNING = (
 _WIDE_SUMS = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 
-def contract(compute: Torch, arrays: Sequence[DNDarray], plan: Contraction) -> DNDarray:
-    """Move the arrays as the plan says, and let torch compute with the shards, in their common dtype."""
+def contract(compute: Torch, arrays: Sequence[DNDarray], plan: Contraction, in_ring: bool = True) -> DNDarray:
+    """Move the arrays as the plan says, and let torch compute with the shards, in their common dtype.
+
+    A large array that each rank would need whole goes around the ranks in blocks, where `in_ring` says that
+    `compute` is the sum of products of the plan's equation.
+    """
     comm, dtype = arrays[0]._comm, reduce(torch.promote_types, [x._larray.dtype for x in arrays])
     # torch has no products of bools. In float32 they are right: a sum of ones is never 0.
     compute_dtype = torch.float32 if dtype is torch.bool else dtype
-    if plan.summed:
+    travelling = travelling_operand(arrays, plan) if in_ring else None
+    if plan.summed or travelling is not None:
         compute_dtype = _WIDE_SUMS.get(compute_dtype, compute_dtype)
     _check_multiplies(compute_dtype, arrays[0]._larray.device)
     if plan.summed:
         warn_if_large(plan.result.size * compute_dtype.itemsize * (comm.size - 1), _SUM_WARNING, comm)
     shards = []
-    for x, needed in zip(arrays, plan.needed, strict=True):
-        shard = operand_shard(x, needed, plan.result)
+    for place, (x, needed) in enumerate(zip(arrays, plan.needed, strict=True)):
+        shard = x._larray if place == travelling else operand_shard(x, needed, plan.result)
         if plan.summed and (needed or x._layout).split is None:
             # Each rank uses all of a replicated operand for its part of the sum.
             shard = all_reduce_gradient(shard, comm)
         shards.append(shard.to(compute_dtype))
-    product = compute(*shards)
+    product = compute(*shards) if travelling is None else ring_product(shards, arrays, plan, travelling)
     if plan.summed:
         product = all_reduce(product, comm)
     return DNDarray._wrap(product.to(dtype), plan.result, comm)
@@ -69,7 +75,7 @@ def contract_labels(
     check_one_communicator(arrays)
     itemsizes = tuple(x._larray.itemsize for x in arrays)
     plan = plan_contraction(tuple(x._layout for x in arrays), itemsizes, terms, output)
-    return contract(partial(compute, plan.equation), arrays, plan)
+    return contract(partial(compute, plan.equation), arrays, plan, in_ring=compute is torch.einsum)
 
 
 def matmul(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDarray:
@@ -104,7 +110,9 @@ def matmul(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DND
     -------------
     Local for batches that are split alike, for rows of `x1` by a replicated `x2`, and for a replicated `x1` by
     columns of `x2`. Otherwise collective: one exchange for each operand that moves, and one allreduce where the
-    work is split along the inner axis. The work is split along the axis for which the fewest bytes are sent.
+    work is split along the inner axis. The work is split along the axis for which the fewest bytes are sent. An
+    operand of more than 16 MiB that each rank needs whole is not gathered: its blocks go around the ranks, by as
+    many exchanges as there are other ranks.
 
     Examples
     --------

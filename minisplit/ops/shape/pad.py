@@ -28,7 +28,7 @@ def _mirror(index: Indices, last: int, period: int) -> Indices:
 
 # By mode, which index of an axis of that extent has the element for an index before or after it. Indices may be
 # further away than the axis is long.
-_SOURCES: dict[str, Source] = {
+SOURCES: dict[str, Source] = {
     "edge": lambda index, extent: index.clip(0, extent - 1),
     # The mirror image shares its ends with the axis. In "symmetric" the ends occur in both.
     "reflect": lambda index, extent: _mirror(index, 2 * extent - 2, 2 * extent - 2),
@@ -81,8 +81,8 @@ def pad(x: DNDarray, /, pad_width: Any, mode: str = "constant", constant_values:
     >>> ms.pad(ms.arange(3, split=0), 2, "reflect").tolist()
     [2, 1, 0, 1, 2, 1, 0]
     """
-    if mode not in {"constant", *_SOURCES}:
-        raise ValueError(f"mode must be one of constant, {', '.join(_SOURCES)}, got {short_repr(mode)}")
+    if mode not in {"constant", *SOURCES}:
+        raise ValueError(f"mode must be one of constant, {', '.join(SOURCES)}, got {short_repr(mode)}")
     widths = _read_widths(pad_width, as_dndarray(x).ndim)
     for axis, pair in enumerate(widths):
         if mode != "constant" and any(pair) and not x.shape[axis]:
@@ -101,7 +101,7 @@ def pad(x: DNDarray, /, pad_width: Any, mode: str = "constant", constant_values:
             shapes = [(*result.lshape[:axis], width, *result.lshape[axis + 1 :]) for width in own]
             ends = [value.expand(shape) for value, shape in zip(constants[axis], shapes, strict=True)]
         else:
-            ends = _repeat_elements(_SOURCES[mode], result, axis, (before, after))
+            ends = _repeat_elements(SOURCES[mode], result, axis, (before, after))
         shard = cat([ends[0], result.larray, ends[1]], axis)
         result = DNDarray(shard, extend_ends(result.layout, axis, before, after), x.comm)
     return without_aliasing(result, x)

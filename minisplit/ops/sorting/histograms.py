@@ -292,7 +292,7 @@ def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDa
 
     Communication
     -------------
-    Local unless the boundaries are split. Then collective: one exchange that gathers them.
+    Local unless the boundaries are split. Then collective, with the messages of `searchsorted`.
 
     Examples
     --------
@@ -301,7 +301,9 @@ def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDa
     [0, 0, 1, 1]
     """
     x = as_dndarray(x)
-    return searchsorted(replicated(_gather_edges(boundaries, x), x.comm), x, side="right" if right else "left")
+    if not isinstance(boundaries, DNDarray) or boundaries.ndim != 1:
+        boundaries = replicated(_gather_edges(boundaries, x), x.comm)
+    return searchsorted(boundaries, x, side="right" if right else "left")
 
 
 def _places(x: DNDarray, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

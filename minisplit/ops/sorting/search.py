@@ -7,10 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray, replicated
-from minisplit.core.collectives import all_reduce
+from minisplit.core.collectives import all_reduce, blocks_in_turn
 from minisplit.core.error_text import short_repr
 from minisplit.core.indexing import index_arrays
+from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.pytorch.dtypes import INTEGERS, as_number, nearest_float
 from minisplit.ops.elementwise.apply import check_one_communicator, into
 from minisplit.ops.elementwise.floating import isnan
@@ -363,7 +365,8 @@ def searchsorted(
     Communication
     -------------
     Local if `x1` is replicated. Otherwise collective. For a replicated `x2` one allreduce of the ranks' own
-    results, for a split one `x1` is gathered: one exchange.
+    results, for a split one `x1` is gathered: one exchange. If it has more than 16 MiB, its parts go around the
+    ranks instead, by as many exchanges as there are other ranks.
 
     Examples
     --------
@@ -388,14 +391,25 @@ def searchsorted(
     if sorter is not None:
         x1 = x1[sorter]
     # The ranks have parts of both, so each needs all of one. The table is the smaller one as a rule.
-    if x1.split is not None and x2.split is not None:
+    is_ring = x1.split is not None and x2.split is not None and x1.nbytes > collectives.RING_BYTES
+    if x1.split is not None and x2.split is not None and not is_ring:
         x1 = x1._align(x1.layout.with_split(None))
     table, wanted = (searchable(x.larray.detach().to(dtype)) for x in (x1, x2))
-    # torch's binary search takes no number for less than NaN, and so goes wrong where it meets one. To ask a GPU
-    # whether there is one would take longer than to do without.
-    if table.dtype.is_floating_point and (table.device.type != "cpu" or table.isnan().any()):
-        table, wanted = ordinal(table), ordinal(wanted)
-    found = torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
+
+    def find(table: torch.Tensor) -> torch.Tensor:
+        # torch's binary search takes no number for less than NaN, and so goes wrong where it meets one. To ask a
+        # GPU whether there is one would take longer than to do without.
+        if table.dtype.is_floating_point and (table.device.type != "cpu" or table.isnan().any()):
+            return torch.searchsorted(ordinal(table).contiguous(), ordinal(wanted).contiguous(), side=side)
+        return torch.searchsorted(table.contiguous(), wanted.contiguous(), side=side)
+
+    if is_ring:
+        warn_of_move(x1.larray.itemsize, x1.layout, x1.layout.with_split(None), x1.comm)
+        total = torch.zeros_like(wanted, dtype=torch.int64, memory_format=torch.contiguous_format)
+        for _, part in blocks_in_turn(table, 0, x1.counts or (), x1.comm):
+            total += find(part)
+        return DNDarray(total, x2.layout, x1.comm)
+    found = find(table)
     # The elements that come before, on this rank: those of all ranks add up to the place in the whole array.
     return DNDarray(all_reduce(found, x1.comm) if x1.split is not None else found, x2.layout, x1.comm)
 

@@ -160,7 +160,7 @@ def quiet_torch() -> Iterator[None]:
 
 
 def mark_dynamic(x: torch.Tensor, dim: int) -> None:
-    """Tell torch's compiler that a tensor may have any extent along this axis. It is an attribute of the tensor."""
+    """Tell torch's compiler, by an attribute of the tensor, that its extent along this axis may be any."""
     torch._dynamo.mark_dynamic(x, dim)
 
 

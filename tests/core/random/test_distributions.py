@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as hs
+from layouts import dealt, layouts
 
 import minisplit as ms
+from minisplit.core.random import distributions
 from minisplit.testing import Whole, assert_equal, spmd
 from minisplit.testing import strategies as st
 
@@ -93,6 +95,34 @@ def test_permutations_are_the_same_on_all_ranks(x: Whole, n: int, seed: int) -> 
     assert_equal(order, whole[1])
     assert_equal(some, x.tensor[whole[2]][: n % (rows + 1)])
     assert sorted(whole[1].tolist()) == list(range(n))
+
+
+@pytest.fixture
+def _few_are_sorted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributions, "_SORTED_ALONE", -1)
+
+
+@pytest.mark.usefixtures("_few_are_sorted_together")
+def test_orders_that_ranks_sort_together_are_those_of_one_rank(size: int) -> None:
+    def drawn(x: ms.DNDarray, n: int, split: int | None) -> list[ms.DNDarray]:
+        return [
+            ms.random.randperm(n, split=split, comm=x.comm),
+            ms.random.permutation(x),
+            ms.random.choice(n, (2, 3), replace=False, split=split, comm=x.comm),
+            ms.random.choice(x, 4, replace=False, split=split),
+            ms.random.choice(x, 4, replace=False, p=range(9), split=split),
+            ms.random.choice(n, replace=False, comm=x.comm),
+        ]
+
+    whole = torch.arange(18.0).reshape(9, 2)
+    with ms.random.fork(seed=3):
+        wanted = drawn(ms.asarray(whole, comm=ms.SELF), 7, None)
+    for layout in layouts((9, 2), size):
+        with ms.random.fork(seed=3):
+            found = drawn(dealt(whole, layout), 7, 0)
+        assert found[1].layout == layout
+        for mine, other in zip(found, wanted, strict=True):
+            assert_equal(mine, other.larray)
 
 
 def test_an_array_is_the_beginning_of_a_longer_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as hyp
 from layouts import dealt, layouts
 
 import minisplit as ms
+from minisplit.core import collectives
 from minisplit.core.communication.agreement import agreement
 from minisplit.testing import Whole, assert_equal, spmd, traffic
 from minisplit.testing import strategies as st
@@ -134,3 +136,16 @@ def test_extremes_of_what_is_not_nan(size: int, name: str, raises_alike: Any) ->
         with raises_alike(ValueError, match=rf"{name} needs an element that is not NaN, .* along axis 0"):
             ours(gone, 0)
     assert ours(ms.array([3, 1, 2], split=0)).item() == theirs([3, 1, 2])
+
+
+def test_a_large_table_goes_around_the_ranks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
+    nan = float("nan")
+    for table in (torch.tensor([-2.0, 0.0, 0.0, 1.0, 3.0, 3.0, 8.0]), torch.tensor([0.0, 1.0, 5.0, nan, nan])):
+        wanted = torch.tensor([[0.0, nan, 3.0], [9.0, -3.0, 1.0]])
+        for left, right in product(layouts(tuple(table.shape), size), layouts((2, 3), size)):
+            x, y = dealt(table, left), dealt(wanted, right)
+            for side in ("left", "right"):
+                expected: Any = torch.from_numpy(np.searchsorted(table.numpy(), wanted.numpy(), side=side))
+                assert_equal(ms.searchsorted(x, y, side=side), expected)
+                assert_equal(ms.bucketize(y, x, right=side == "right"), expected)
