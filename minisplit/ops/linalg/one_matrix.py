@@ -1,0 +1,301 @@
+"""Linear algebra of one large matrix that is cut, of which no rank is to have all: arrays and their gradients.
+
+The work is done on columns, by `minisplit.ops.linalg.panels`: a matrix that is split along its rows is moved by one
+exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for forward and
+reverse mode algorithmic differentiation", 2008), made of the same operations, so that they have gradients as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from minisplit.core.array import DNDarray, replicated
+from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
+from minisplit.core.communication.protocol import Communication
+from minisplit.core.layout import Layout
+from minisplit.core.pytorch.transforms import is_followed, is_in_old_batch, is_transformed
+from minisplit.ops.elementwise.floating import conj
+from minisplit.ops.linalg import panels
+from minisplit.ops.linalg.products import matmul
+from minisplit.ops.shape.diagonal import tril, triu
+
+# Below so many rows and columns a matrix is gathered, which takes fewer messages: see docs/performance.md.
+SMALL = 512
+
+
+def is_large(x: DNDarray) -> bool:
+    """Return whether `x` is one matrix of which each rank has a part, too large to be gathered.
+
+    Transforms of `torch.func` are for small ones: they would map over what is sent.
+    """
+    return (
+        x.ndim == 2
+        and x._layout.split is not None
+        and x._comm.size > 1
+        and min(x.shape) >= SMALL
+        and not (is_transformed() or is_in_old_batch(x._larray))
+    )
+
+
+def _by_columns(x: DNDarray) -> tuple[DNDarray, bool]:
+    """Return `x` split along its columns, and whether its memory is free to be overwritten."""
+    columns = x._align(x._layout.with_split(1))
+    return columns, columns is not x and x.split is not None and not is_followed(columns._larray)
+
+
+def _free_copy(x: torch.Tensor, is_free: bool) -> torch.Tensor:
+    return x.contiguous() if is_free else x.clone(memory_format=torch.contiguous_format)
+
+
+def _adjoint(x: DNDarray) -> DNDarray:
+    """Return the conjugate transpose, split along its columns as well. Collective: one exchange."""
+    return conj(x.mT).resplit(1) if x.dtype.is_complex else x.mT.resplit(1)
+
+
+def _singular(name: str, order: int) -> Exception:
+    text = f"{name}: the matrix is singular, U[{order},{order}] of its LU factors is zero"
+    return torch.linalg.LinAlgError(text)  # type: ignore[attr-defined]
+
+
+def cholesky(x: DNDarray) -> DNDarray:
+    """Return the lower triangle L for which `L @ L^H` is `x`, split as `x`."""
+    columns, is_free = _by_columns(x)
+    layout, comm = columns._layout, x._comm
+    lower = apply(_Cholesky(comm, layout, is_free), columns._larray)[0]
+    return DNDarray(lower, layout, comm)._align(x._layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cholesky(Collective):
+    comm: Communication
+    layout: Layout
+    is_free: bool = False
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        lower = _free_copy(tensors[0], self.is_free)
+        if order := panels.cholesky(lower, self.layout, self.comm):
+            raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+                f"cholesky: the matrix is not positive-definite (its leading minor of order {order} is not)"
+            )
+        return [lower]
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return outputs
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        # L^-H (F + G) L^-1 / 2, where G is the adjoint of the lower triangle of L^H dL, and F what is below that
+        # diagonal. Of complex numbers the diagonal is torch's: its imaginary part is that of no Hermitian matrix.
+        lower, gradient = (DNDarray(x, self.layout, self.comm) for x in (kept[0], gradients[0]))
+        product = matmul(_adjoint(lower), gradient)._align(self.layout)
+        inner = (tril(product, k=-1) + _adjoint(tril(product))) / 2
+        left = triangular(lower, inner, upper=False, adjoint=True)
+        return [triangular(lower, _adjoint(left), upper=False, adjoint=True)._align(self.layout)._larray]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        # L' = L F, where F is the lower triangle of L^-1 A' L^-H, with half of its diagonal.
+        lower, tangent = (DNDarray(x, self.layout, self.comm) for x in (kept[0], tangents[0]))
+        left = triangular(lower, tangent, upper=False)
+        product = triangular(lower, _adjoint(left), upper=False)
+        half = (tril(product) + tril(product, k=-1)) / 2
+        return [matmul(lower, half)._align(self.layout)._larray]
+
+
+def triangular(
+    a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adjoint: bool = False
+) -> DNDarray:
+    """Solve `a @ x = b`, or with the adjoint of `a`, for a triangle of `a`. The columns of `x` are split."""
+    (a, _), (b, is_free) = _by_columns(a), _by_columns(b)
+    solver = _Triangular(a._comm, (a._layout, b._layout), upper, unit, adjoint, is_free)
+    return DNDarray(apply(solver, a._larray, b._larray)[0], b._layout, b._comm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Triangular(Collective):
+    comm: Communication
+    layouts: tuple[Layout, Layout]
+    upper: bool
+    unit: bool
+    adjoint: bool
+    is_free: bool = False
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        a, b = tensors[0], _free_copy(tensors[1], self.is_free)
+        panels.solve_triangle(
+            a, self.layouts[0], b, self.comm, upper=self.upper, unit=self.unit, adjoint=self.adjoint
+        )
+        return [b]
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return inputs[0], outputs[0]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        a, x, gradient = self._arrays(*kept, gradients[0])
+        by_b = triangular(a, gradient, upper=self.upper, unit=self.unit, adjoint=not self.adjoint)
+        by_a = _of_matrix(by_b, x, self.adjoint)._align(self.layouts[0]) if wanted[0] else None
+        return [None if by_a is None else self._triangle(by_a)._larray, by_b._larray]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        a, x, right = self._arrays(*kept, tangents[1])
+        change = self._triangle(DNDarray(tangents[0], self.layouts[0], self.comm))
+        right -= matmul(_adjoint(change) if self.adjoint else change, x)._align(self.layouts[1])
+        return [triangular(a, right, upper=self.upper, unit=self.unit, adjoint=self.adjoint)._larray]
+
+    def _arrays(self, a: torch.Tensor, *columns: torch.Tensor) -> tuple[DNDarray, DNDarray, DNDarray]:
+        x, other = (DNDarray(part, self.layouts[1], self.comm) for part in columns)
+        return DNDarray(a, self.layouts[0], self.comm), x, other
+
+    def _triangle(self, x: DNDarray) -> DNDarray:
+        return triu(x, k=int(self.unit)) if self.upper else tril(x, k=-int(self.unit))
+
+
+def _of_matrix(by_b: DNDarray, x: DNDarray, adjoint: bool) -> DNDarray:
+    """The gradient of the matrix of a system, given that of the right-hand side and the solution."""
+    left, right = (x, by_b) if adjoint else (by_b, x)
+    return -matmul(left, _adjoint(right))
+
+
+def solve(a: DNDarray, b: DNDarray, name: str) -> DNDarray:
+    """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function."""
+    (a, is_free), (b, _) = _by_columns(a), _by_columns(b)
+    factors = _factorised(a, is_free)
+    if order := _first_zero(factors):
+        raise _singular(name, order)
+    return _solve_factorised(factors, a, b, adjoint=False)
+
+
+def _factorised(a: DNDarray, is_free: bool) -> panels.LU:
+    return panels.lu(_free_copy(a._larray.detach(), is_free), a._layout, a._comm)
+
+
+def _first_zero(factors: panels.LU) -> int:
+    """The order of the first leading minor of U that is zero, or 0."""
+    zeros = (factors.diagonal == 0).nonzero()
+    return int(zeros[0]) + 1 if len(zeros) else 0
+
+
+def _solve_factorised(factors: panels.LU, a: DNDarray, b: DNDarray, *, adjoint: bool) -> DNDarray:
+    x = apply(_Solve(a._comm, factors, b._layout, adjoint), a._larray, b._larray)[0]
+    return DNDarray(x, b._layout, b._comm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Solve(Collective):
+    comm: Communication
+    factors: panels.LU
+    columns: Layout
+    adjoint: bool
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        return [panels.solve_factorised(self.factors, tensors[1], self.comm, adjoint=self.adjoint)]
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return inputs[0], outputs[0]
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        a, x, gradient = self._arrays(*kept, gradients[0])
+        by_b = _solve_factorised(self.factors, a, gradient, adjoint=not self.adjoint)
+        by_a = _of_matrix(by_b, x, self.adjoint)._align(a._layout) if wanted[0] else None
+        return [None if by_a is None else by_a._larray, by_b._larray]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        a, x, right = self._arrays(*kept, tangents[1])
+        change = DNDarray(tangents[0], a._layout, self.comm)
+        right -= matmul(_adjoint(change) if self.adjoint else change, x)._align(self.columns)
+        return [_solve_factorised(self.factors, a, right, adjoint=self.adjoint)._larray]
+
+    def _arrays(self, a: torch.Tensor, *columns: torch.Tensor) -> tuple[DNDarray, DNDarray, DNDarray]:
+        x, other = (DNDarray(part, self.columns, self.comm) for part in columns)
+        return DNDarray(a, self.factors.layout, self.comm), x, other
+
+
+def inv(x: DNDarray) -> DNDarray:
+    """Return the inverse, split as `x`."""
+    return solve(x, _identity(x), "inv")._align(x._layout)
+
+
+def _identity(x: DNDarray) -> DNDarray:
+    """The identity of the shape, dtype and device of `x`, split along its columns."""
+    layout = x._layout.with_split(1)
+    begin, end = layout.span(x._comm.rank)
+    shard = torch.zeros((layout.extent, end - begin), dtype=x.dtype, device=x.device)
+    shard.diagonal(-begin).fill_(1)
+    return DNDarray(shard, layout, x._comm)
+
+
+def determinant(x: DNDarray) -> DNDarray:
+    """Return the determinant, replicated."""
+    return _determinants(x, is_log=False)[0]
+
+
+def slogdet(x: DNDarray) -> tuple[DNDarray, DNDarray]:
+    """Return the sign of the determinant and the logarithm of its absolute value, replicated."""
+    sign, log = _determinants(x, is_log=True)
+    return sign, log
+
+
+def _determinants(x: DNDarray, *, is_log: bool) -> list[DNDarray]:
+    columns, is_free = _by_columns(x)
+    factors = _factorised(columns, is_free)
+    # The gradient of the determinant goes through the inverse, which a singular matrix does not have. As torch's, it
+    # is then that of a matrix next to it.
+    eps = torch.finfo(x.dtype).eps
+    factors.triangles.diagonal(-factors.layout.span(x._comm.rank)[0]).masked_fill_(_own_zeros(factors, x._comm), eps)
+    near = torch.where(factors.diagonal == 0, eps, factors.diagonal).prod() * factors.sign
+    found = apply(_Determinant(x._comm, factors, near, is_log), columns._larray)
+    return [replicated(part, x._comm) for part in found]
+
+
+def _own_zeros(factors: panels.LU, comm: Communication) -> torch.Tensor:
+    begin, end = factors.layout.span(comm.rank)
+    return factors.diagonal[begin:end] == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Determinant(Collective):
+    comm: Communication
+    factors: panels.LU
+    near: torch.Tensor
+    is_log: bool
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        diagonal, sign = self.factors.diagonal, self.factors.sign
+        if not self.is_log:
+            return [diagonal.prod() * sign]
+        return [diagonal.sgn().prod() * sign, diagonal.abs().log().sum()]
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return inputs[0], outputs[0]
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        return [True] * (1 + self.is_log)
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        # Of log det A the differential is the trace of A^-1 dA.
+        a, value = DNDarray(kept[0], self.factors.layout, self.comm), kept[1]
+        if not self.is_log:
+            weight = gradients[0] * (value + (self.near - value.detach())).conj()
+        elif value.dtype.is_complex:
+            weight = torch.complex(gradients[1], -(gradients[0].conj() * value).imag)
+        else:
+            weight = gradients[1]
+        identity = _identity(a)
+        scaled = DNDarray(identity._larray * all_reduce_gradient(weight, self.comm), identity._layout, self.comm)
+        return [_solve_factorised(self.factors, a, scaled, adjoint=True)._larray]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        (a, change), value = (DNDarray(x, self.factors.layout, self.comm) for x in (kept[0], tangents[0])), kept[1]
+        product = _solve_factorised(self.factors, a, change, adjoint=False)
+        begin = product._layout.span(self.comm.rank)[0]
+        trace = all_reduce(product._larray.diagonal(-begin).sum(), self.comm)
+        if not self.is_log:
+            return [(value + (self.near - value.detach())) * trace]
+        if not value.dtype.is_complex:
+            return [torch.zeros_like(value), trace]
+        return [value * torch.complex(torch.zeros_like(trace.real), trace.imag), trace.real]
