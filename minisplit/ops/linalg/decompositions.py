@@ -13,6 +13,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
+from minisplit.ops.linalg import one_matrix
 from minisplit.ops.linalg.batched import (
     apply_to_matrices,
     apply_to_square,
@@ -255,7 +256,10 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
     >>> ms.linalg.cholesky(4 * ms.eye(2, split=0)).tolist()
     [[2.0, 0.0], [0.0, 2.0]]
     """
-    return apply_to_square(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky", may_fail=True)[0]
+    x = as_matrices(x, "cholesky", square=True)
+    if one_matrix.is_large(x):
+        return one_matrix.cholesky(x, upper=bool(upper))
+    return apply_to_matrices(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky")[0]
 
 
 def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> QRResult:
@@ -271,9 +275,10 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     Returns
     -------
     QRResult
-        The fields `Q` and `R`. Where the ranks have parts of one matrix, the factor of the shape of `x` is
-        split as `x` and the other is replicated; the complete Q of tall matrices is split along its rows, the
-        complete R as `x`. Elsewhere both are split along the batch axis along which the matrices are whole.
+        The fields `Q` and `R`. Where the ranks have parts of one matrix, a factor of the shape of `x` is split
+        as `x`, as are both of a square one, and another is replicated; the complete Q of tall matrices is split
+        along its rows, the complete R as `x`. Elsewhere both are split along the batch axis along which the
+        matrices are whole.
 
     Raises
     ------
@@ -311,6 +316,14 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
             *apply_to_matrices(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False)
         )
     rows, columns, comm = *x.shape[-2:], x._comm
+    if one_matrix.is_large(x) and max(x.shape) < comm.size * min(x.shape):
+        # The R factors of all ranks, or the first m columns, would be as large as the matrix.
+        q, r = one_matrix.qr(x, complete=mode == "complete")
+        if mode == "complete" and rows > columns:
+            return QRResult(q.resplit(0), r._align(x._layout))
+        # One after the other, so that the first is no more in memory twice when the second moves.
+        q = q._align(x._layout if q.shape == x.shape else q._layout.with_split(None))
+        return QRResult(q, r._align(x._layout if r.shape == x.shape else r._layout.with_split(None)))
     aligned = align_longer_axis(x)
     layout = aligned._layout
     if rows < columns:
@@ -318,12 +331,20 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
         lead = aligned[..., :rows].resplit(None)._larray
         q, r = wide_qr(lead, aligned._larray, layout, comm)
         return QRResult(replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
-    q, r = tsqr(aligned._larray, layout, comm)
-    if mode == "reduced" or rows == columns:
-        return QRResult(DNDarray(q, layout, comm).to_layout(x._layout), replicated(r, comm))
+    q, r = tall_qr(aligned)
+    if rows == columns:
+        return QRResult(q.to_layout(x._layout), r._align(x._layout))
+    if mode == "reduced":
+        return QRResult(q.to_layout(x._layout), r)
     # The columns that complete Q are multiplied by rows of zeros.
-    zeros_below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
-    return QRResult(_with_complete_basis(q, layout, comm), replicated(zeros_below, comm)._align(x._layout))
+    zeros_below = torch.nn.functional.pad(r._larray, (0, 0, 0, rows - columns))
+    return QRResult(_with_complete_basis(q._larray, layout, comm), replicated(zeros_below, comm)._align(x._layout))
+
+
+def tall_qr(x: DNDarray) -> QRResult:
+    """Return Q, split as `x`, and the replicated R of matrices that are not wide, and are split along their rows."""
+    q, r = tsqr(x._larray, x._layout, x._comm)
+    return QRResult(DNDarray(q, x._layout, x._comm), replicated(r, x._comm))
 
 
 def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
@@ -377,7 +398,7 @@ def svd(x: DNDarray, /, *, full_matrices: bool = True) -> SVDResult:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
     # With R = U S Vh the decomposition of Q R is (Q U) S Vh.
-    q, r = qr(align_longer_axis(x))
+    q, r = tall_qr(align_longer_axis(x))
     u, s, vh = svd(r)
     columns = multiply_tall(q._larray, all_reduce_gradient(u._larray, x._comm))
     if full:

@@ -17,10 +17,10 @@ from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduc
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed, is_in_old_batch, is_transformed
-from minisplit.ops.elementwise.floating import conj
 from minisplit.ops.linalg import panels
 from minisplit.ops.linalg.products import matmul
 from minisplit.ops.shape.diagonal import tril, triu
+from minisplit.ops.shape.join import concat
 
 # Below so many rows and columns a matrix is gathered, which takes fewer messages: see docs/performance.md.
 SMALL = 512
@@ -52,16 +52,19 @@ def _free_copy(x: torch.Tensor, is_free: bool) -> torch.Tensor:
 
 def _adjoint(x: DNDarray) -> DNDarray:
     """Return the conjugate transpose, split along its columns as well. Collective: one exchange."""
-    return conj(x.mT).resplit(1) if x.dtype.is_complex else x.mT.resplit(1)
+    return _adjoint_view(x).resplit(1)
 
 
-def _singular(name: str, order: int) -> Exception:
-    text = f"{name}: the matrix is singular, U[{order},{order}] of its LU factors is zero"
-    return torch.linalg.LinAlgError(text)  # type: ignore[attr-defined]
+def _adjoint_view(x: DNDarray) -> DNDarray:
+    """Return the conjugate transpose, split along its other axis. Local, and of real numbers in the same memory."""
+    layout = Layout(x.shape[::-1], 1 - (x.split or 0), x._comm.size, x._layout.ragged)
+    return DNDarray(x._larray.mH.resolve_conj(), layout, x._comm)
 
 
-def cholesky(x: DNDarray) -> DNDarray:
-    """Return the lower triangle L for which `L @ L^H` is `x`, split as `x`."""
+def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
+    """Return the lower triangle L for which `L @ L^H` is `x`, or the upper one `L^H`, split as `x`."""
+    if upper:  # The upper triangle of x is the lower one of its adjoint.
+        return _adjoint_view(cholesky(_adjoint_view(x)))
     columns, is_free = _by_columns(x)
     layout, comm = columns._layout, x._comm
     lower = apply(_Cholesky(comm, layout, is_free), columns._larray)[0]
@@ -161,25 +164,31 @@ def _of_matrix(by_b: DNDarray, x: DNDarray, adjoint: bool) -> DNDarray:
 
 def solve(a: DNDarray, b: DNDarray, name: str) -> DNDarray:
     """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function."""
-    (a, is_free), (b, _) = _by_columns(a), _by_columns(b)
-    factors = _factorised(a, is_free)
-    if order := _first_zero(factors):
-        raise _singular(name, order)
-    return _solve_factorised(factors, a, b, adjoint=False)
+    a, is_free = _by_columns(a)
+    factors = _regular_factors(a, is_free, name)
+    b, is_free = _by_columns(b)
+    return _solve_factorised(factors, a, b, is_free=is_free)
 
 
 def _factorised(a: DNDarray, is_free: bool) -> panels.LU:
     return panels.lu(_free_copy(a._larray.detach(), is_free), a._layout, a._comm)
 
 
-def _first_zero(factors: panels.LU) -> int:
-    """The order of the first leading minor of U that is zero, or 0."""
-    zeros = (factors.diagonal == 0).nonzero()
-    return int(zeros[0]) + 1 if len(zeros) else 0
+def _regular_factors(a: DNDarray, is_free: bool, name: str) -> panels.LU:
+    """The factors. LinAlgError, on all ranks, if the matrix is singular."""
+    factors = _factorised(a, is_free)
+    if len(zeros := (factors.diagonal == 0).nonzero()):
+        order = int(zeros[0]) + 1
+        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+            f"{name}: the matrix is singular, U[{order},{order}] of its LU factors is zero"
+        )
+    return factors
 
 
-def _solve_factorised(factors: panels.LU, a: DNDarray, b: DNDarray, *, adjoint: bool) -> DNDarray:
-    x = apply(_Solve(a._comm, factors, b._layout, adjoint), a._larray, b._larray)[0]
+def _solve_factorised(
+    factors: panels.LU, a: DNDarray, b: DNDarray, *, adjoint: bool = False, is_free: bool = False
+) -> DNDarray:
+    x = apply(_Solve(a._comm, factors, b._layout, adjoint, is_free), a._larray, b._larray)[0]
     return DNDarray(x, b._layout, b._comm)
 
 
@@ -189,10 +198,13 @@ class _Solve(Collective):
     factors: panels.LU
     columns: Layout
     adjoint: bool
+    is_free: bool
     keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return [panels.solve_factorised(self.factors, tensors[1], self.comm, adjoint=self.adjoint)]
+        b = _free_copy(tensors[1], self.is_free)
+        panels.solve_factorised(self.factors, b, self.comm, adjoint=self.adjoint)
+        return [b]
 
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return inputs[0], outputs[0]
@@ -216,7 +228,15 @@ class _Solve(Collective):
 
 def inv(x: DNDarray) -> DNDarray:
     """Return the inverse, split as `x`."""
-    return solve(x, _identity(x), "inv")._align(x._layout)
+    return _inverse(x)._align(x._layout)
+
+
+def _inverse(x: DNDarray) -> DNDarray:
+    # In a function of its own, which leaves nothing alive while the result is moved.
+    a, is_free = _by_columns(x)
+    factors = _regular_factors(a, is_free, "inv")
+    identity = _identity(a)
+    return _solve_factorised(factors, a, identity, is_free=not is_followed(a._larray))
 
 
 def _identity(x: DNDarray) -> DNDarray:
@@ -291,7 +311,7 @@ class _Determinant(Collective):
 
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
         (a, change), value = (DNDarray(x, self.factors.layout, self.comm) for x in (kept[0], tangents[0])), kept[1]
-        product = _solve_factorised(self.factors, a, change, adjoint=False)
+        product = _solve_factorised(self.factors, a, change)
         begin = product._layout.span(self.comm.rank)[0]
         trace = all_reduce(product._larray.diagonal(-begin).sum(), self.comm)
         if not self.is_log:
@@ -299,3 +319,79 @@ class _Determinant(Collective):
         if not value.dtype.is_complex:
             return [torch.zeros_like(value), trace]
         return [value * torch.complex(torch.zeros_like(trace.real), trace.imag), trace.real]
+
+
+def qr(x: DNDarray, *, complete: bool = False) -> tuple[DNDarray, DNDarray]:
+    """Return Q and R, whose diagonal is real and not negative, each split along its columns."""
+    columns, is_free = _by_columns(x)
+    layout, comm, (rows, extent) = columns._layout, x._comm, x.shape
+    if rows < extent and is_followed(columns._larray):
+        # The gradient below is that of tall matrices. The first columns determine Q.
+        q, r = qr(columns[:, :rows]._align(Layout((rows, rows), 1, comm.size)))
+        rest = matmul(_adjoint(q), columns[:, rows:].balance())
+        return q, concat([r, rest], axis=1)._align(layout)
+    steps = min(x.shape)
+    if complete and rows > extent and is_followed(columns._larray):
+        # No gradient flows through the columns that make Q complete.
+        (q, r), (whole, _) = qr(columns), qr(columns.detach(), complete=True)
+        return concat([q, whole[:, extent:]], axis=1)._align(whole._layout), _with_zeros_below(r, rows)
+    q_layout = Layout((rows, rows if complete else steps), 1, comm.size)
+    if q_layout.shape == x.shape:
+        q_layout = layout
+    q, r = apply(_QR(comm, layout, q_layout, is_free), columns._larray)
+    triangle = DNDarray(r, Layout((steps, extent), 1, comm.size, layout.ragged), comm)
+    # The columns that complete Q are multiplied by rows of zeros.
+    return DNDarray(q, q_layout, comm), _with_zeros_below(triangle, q_layout.shape[1])
+
+
+def _with_zeros_below(x: DNDarray, rows: int) -> DNDarray:
+    if x.shape[0] == rows:
+        return x
+    shard = torch.nn.functional.pad(x._larray, (0, 0, 0, rows - x.shape[0]))
+    return DNDarray(shard, Layout((rows, x.shape[1]), 1, x._comm.size, x._layout.ragged), x._comm)
+
+
+@dataclass(frozen=True, slots=True)
+class _QR(Collective):
+    comm: Communication
+    layout: Layout
+    q_layout: Layout
+    is_free: bool
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        reflections = panels.reflect(_free_copy(tensors[0], self.is_free), self.layout, self.comm)
+        q = panels.orthonormal_columns(reflections, self.q_layout, self.comm)
+        r = panels.triangle_of(reflections, self.comm.rank)
+        return [q, r if self.layout.shape[0] == len(r) else r.clone()]
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return outputs
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        # As that of TSQR: (dQ + Q sym(M)) R^-H, where M is dR R^H - Q^H dQ, and sym(M) is Hermitian and has the
+        # upper triangle of M.
+        (q, r), (by_q, by_r) = self._arrays(*kept), self._arrays(*gradients)
+        by_product = matmul(by_r, _adjoint(r)) - matmul(_adjoint(q), by_q)
+        half = _upper_half(by_product)
+        inner = by_q + matmul(q, half + _adjoint(half))._align(by_q._layout)
+        return [_adjoint(triangular(r, _adjoint(inner), upper=True))._align(self.layout)._larray]
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        q, r = self._arrays(*kept)
+        change = DNDarray(tangents[0], self.layout, self.comm)
+        scaled = _adjoint(triangular(r, _adjoint(change), upper=True, adjoint=True))
+        product = matmul(_adjoint(q), scaled)
+        upper = _upper_half(product + _adjoint(product)._align(product._layout))
+        by_q = scaled - matmul(q, upper)._align(scaled._layout)
+        return [by_q._align(self.q_layout)._larray, matmul(upper, r)._align(r._layout)._larray]
+
+    def _arrays(self, q: torch.Tensor, r: torch.Tensor) -> tuple[DNDarray, DNDarray]:
+        columns, comm = self.layout.extent, self.comm
+        r_layout = Layout((columns, columns), 1, comm.size, self.layout.ragged)
+        return DNDarray(q, self.q_layout, comm), DNDarray(r, r_layout, comm)
+
+
+def _upper_half(x: DNDarray) -> DNDarray:
+    """The upper triangle, with half of the diagonal."""
+    return (triu(x) + triu(x, k=1)) / 2

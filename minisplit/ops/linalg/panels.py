@@ -20,8 +20,8 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 
 # The most columns of a panel: with fewer there are more messages and slower products, with more the owner works
-# longer while the others wait.
-WIDTH = 64
+# longer while the others wait, and a panel takes more memory.
+WIDTH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +113,21 @@ def _swapped(pivots: list[float], device: torch.device) -> tuple[torch.Tensor, t
     return torch.tensor(list(source), device=device), torch.tensor(list(source.values()), device=device)
 
 
-def solve_factorised(factors: LU, b: torch.Tensor, comm: Communication, *, adjoint: bool = False) -> torch.Tensor:
-    """Solve `a @ x = b`, or with the adjoint of `a`, given its factors and this rank's columns of `b`."""
+def solve_factorised(factors: LU, b: torch.Tensor, comm: Communication, *, adjoint: bool = False) -> None:
+    """Solve `a @ x = b`, or with the adjoint of `a`, given its factors. `b`, this rank's columns, becomes `x`."""
     a, layout = factors.triangles, factors.layout
+    # A few columns at a time, since the rows in another order are a copy.
+    some = torch.split(b, WIDTH, 1)
     if not adjoint:
-        x = b[factors.order]
-        solve_triangle(a, layout, x, comm, upper=False, unit=True)
-        solve_triangle(a, layout, x, comm, upper=True)
-        return x
-    y = b.clone()
-    solve_triangle(a, layout, y, comm, upper=True, adjoint=True)
-    solve_triangle(a, layout, y, comm, upper=False, unit=True, adjoint=True)
-    x = torch.empty_like(y)
-    x[factors.order] = y
-    return x
+        for part in some:
+            part.copy_(part[factors.order])
+        solve_triangle(a, layout, b, comm, upper=False, unit=True)
+        solve_triangle(a, layout, b, comm, upper=True)
+        return
+    solve_triangle(a, layout, b, comm, upper=True, adjoint=True)
+    solve_triangle(a, layout, b, comm, upper=False, unit=True, adjoint=True)
+    for part in some:
+        part[factors.order] = part.clone()
 
 
 def solve_triangle(
