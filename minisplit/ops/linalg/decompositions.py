@@ -329,8 +329,8 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     if rows < columns:
         # The first m columns determine Q, which makes R of the other columns: they stay where they are.
         lead = aligned[..., :rows].resplit(None)._larray
-        q, r = wide_qr(lead, aligned._larray, layout, comm)
-        return QRResult(replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
+        factor, rest = wide_qr(lead, aligned._larray, layout, comm)
+        return QRResult(replicated(factor, comm), DNDarray(rest, layout, comm).to_layout(x._layout))
     q, r = tall_qr(aligned)
     if rows == columns:
         return QRResult(q.to_layout(x._layout), r._align(x._layout))
@@ -342,7 +342,7 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
 
 
 def tall_qr(x: DNDarray) -> QRResult:
-    """Return Q, split as `x`, and the replicated R of matrices that are not wide, and are split along their rows."""
+    """Return Q, split as `x`, and the replicated R of matrices that are split along their rows, and not wide."""
     q, r = tsqr(x._larray, x._layout, x._comm)
     return QRResult(DNDarray(q, x._layout, x._comm), replicated(r, x._comm))
 

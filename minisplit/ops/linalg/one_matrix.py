@@ -1,8 +1,8 @@
 """Linear algebra of one large matrix that is cut, of which no rank is to have all: arrays and their gradients.
 
-The work is done on columns, by `minisplit.ops.linalg.panels`: a matrix that is split along its rows is moved by one
-exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for forward and
-reverse mode algorithmic differentiation", 2008), made of the same operations, so that they have gradients as well.
+The work is done on columns, by `minisplit.ops.linalg.panels`: a matrix that is split along its rows is moved by
+one exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for forward
+and reverse mode algorithmic differentiation", 2008), made of the same operations, so that they have gradients.
 """
 
 from __future__ import annotations
@@ -56,9 +56,55 @@ def _adjoint(x: DNDarray) -> DNDarray:
 
 
 def _adjoint_view(x: DNDarray) -> DNDarray:
-    """Return the conjugate transpose, split along its other axis. Local, and of real numbers in the same memory."""
+    """Return the conjugate transpose, split along its other axis. Local. Real numbers stay in place."""
     layout = Layout(x.shape[::-1], 1 - (x.split or 0), x._comm.size, x._layout.ragged)
     return DNDarray(x._larray.mH.resolve_conj(), layout, x._comm)
+
+
+class _Factorisation(Collective):
+    """A collective of matrices. A batch of calls, of derivatives of a batch, is made one after the other."""
+
+    outputs = 1
+    keeps_tensors = True
+
+    def batched(self, size: int) -> tuple[Collective, int]:
+        return _Each(self.comm, self, size), -1
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        return [True] * self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Each(Collective):
+    comm: Communication
+    one: _Factorisation
+    size: int
+    keeps_tensors = True
+
+    def forward(self, *tensors: torch.Tensor) -> Tensors:
+        return self._join([self.one.forward(*self._of_call(tensors, call)) for call in range(self.size)])
+
+    def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
+        return self.one.keep(inputs, outputs)
+
+    def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
+        calls = [(self._of_call(kept, call), self._of_call(gradients, call)) for call in range(self.size)]
+        return self._join([self.one.backward(*parts, wanted) for parts in calls])
+
+    def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
+        calls = [(self._of_call(kept, call), self._of_call(tangents, call)) for call in range(self.size)]
+        return self._join([self.one.tangent(*parts) for parts in calls])
+
+    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
+        return self.one.has_batch(inputs)
+
+    @staticmethod
+    def _of_call(tensors: Tensors, call: int) -> Tensors:
+        return [x[..., call] for x in tensors]
+
+    @staticmethod
+    def _join(calls: Sequence[Sequence[torch.Tensor | None]]) -> list[torch.Tensor]:
+        return [torch.stack([x for x in parts if x is not None], -1) for parts in zip(*calls, strict=True)]
 
 
 def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
@@ -72,11 +118,10 @@ def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cholesky(Collective):
+class _Cholesky(_Factorisation):
     comm: Communication
     layout: Layout
     is_free: bool = False
-    keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         lower = _free_copy(tensors[0], self.is_free)
@@ -107,9 +152,7 @@ class _Cholesky(Collective):
         return [matmul(lower, half)._align(self.layout)._larray]
 
 
-def triangular(
-    a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adjoint: bool = False
-) -> DNDarray:
+def triangular(a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adjoint: bool = False) -> DNDarray:
     """Solve `a @ x = b`, or with the adjoint of `a`, for a triangle of `a`. The columns of `x` are split."""
     (a, _), (b, is_free) = _by_columns(a), _by_columns(b)
     solver = _Triangular(a._comm, (a._layout, b._layout), upper, unit, adjoint, is_free)
@@ -117,14 +160,13 @@ def triangular(
 
 
 @dataclass(frozen=True, slots=True)
-class _Triangular(Collective):
+class _Triangular(_Factorisation):
     comm: Communication
     layouts: tuple[Layout, Layout]
     upper: bool
     unit: bool
     adjoint: bool
     is_free: bool = False
-    keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         a, b = tensors[0], _free_copy(tensors[1], self.is_free)
@@ -193,13 +235,12 @@ def _solve_factorised(
 
 
 @dataclass(frozen=True, slots=True)
-class _Solve(Collective):
+class _Solve(_Factorisation):
     comm: Communication
     factors: panels.LU
     columns: Layout
     adjoint: bool
     is_free: bool
-    keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         b = _free_copy(tensors[1], self.is_free)
@@ -262,10 +303,12 @@ def slogdet(x: DNDarray) -> tuple[DNDarray, DNDarray]:
 def _determinants(x: DNDarray, *, is_log: bool) -> list[DNDarray]:
     columns, is_free = _by_columns(x)
     factors = _factorised(columns, is_free)
-    # The gradient of the determinant goes through the inverse, which a singular matrix does not have. As torch's, it
-    # is then that of a matrix next to it.
+    # The gradient of the determinant goes through the inverse, which a singular matrix does not have. It is then
+    # that of a matrix next to it, as torch's is meant to be.
     eps = torch.finfo(x.dtype).eps
-    factors.triangles.diagonal(-factors.layout.span(x._comm.rank)[0]).masked_fill_(_own_zeros(factors, x._comm), eps)
+    factors.triangles.diagonal(-factors.layout.span(x._comm.rank)[0]).masked_fill_(
+        _own_zeros(factors, x._comm), eps
+    )
     near = torch.where(factors.diagonal == 0, eps, factors.diagonal).prod() * factors.sign
     found = apply(_Determinant(x._comm, factors, near, is_log), columns._larray)
     return [replicated(part, x._comm) for part in found]
@@ -277,12 +320,11 @@ def _own_zeros(factors: panels.LU, comm: Communication) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Determinant(Collective):
+class _Determinant(_Factorisation):
     comm: Communication
     factors: panels.LU
     near: torch.Tensor
     is_log: bool
-    keeps_tensors = True
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         diagonal, sign = self.factors.diagonal, self.factors.sign
@@ -293,8 +335,9 @@ class _Determinant(Collective):
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return inputs[0], outputs[0]
 
-    def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
-        return [True] * (1 + self.is_log)
+    @property
+    def outputs(self) -> int:  # type: ignore[override]
+        return 1 + self.is_log
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         # Of log det A the differential is the trace of A^-1 dA.
@@ -327,14 +370,15 @@ def qr(x: DNDarray, *, complete: bool = False) -> tuple[DNDarray, DNDarray]:
     layout, comm, (rows, extent) = columns._layout, x._comm, x.shape
     if rows < extent and is_followed(columns._larray):
         # The gradient below is that of tall matrices. The first columns determine Q.
-        q, r = qr(columns[:, :rows]._align(Layout((rows, rows), 1, comm.size)))
-        rest = matmul(_adjoint(q), columns[:, rows:].balance())
-        return q, concat([r, rest], axis=1)._align(layout)
+        lead = qr(columns[:, :rows]._align(Layout((rows, rows), 1, comm.size)))
+        rest = matmul(_adjoint(lead[0]), columns[:, rows:].balance())
+        return lead[0], concat([lead[1], rest], axis=1)._align(layout)
     steps = min(x.shape)
     if complete and rows > extent and is_followed(columns._larray):
         # No gradient flows through the columns that make Q complete.
-        (q, r), (whole, _) = qr(columns), qr(columns.detach(), complete=True)
-        return concat([q, whole[:, extent:]], axis=1)._align(whole._layout), _with_zeros_below(r, rows)
+        reduced, whole = qr(columns), qr(columns.detach(), complete=True)[0]
+        basis = concat([reduced[0], whole[:, extent:]], axis=1)._align(whole._layout)
+        return basis, _with_zeros_below(reduced[1], rows)
     q_layout = Layout((rows, rows if complete else steps), 1, comm.size)
     if q_layout.shape == x.shape:
         q_layout = layout
@@ -352,12 +396,12 @@ def _with_zeros_below(x: DNDarray, rows: int) -> DNDarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _QR(Collective):
+class _QR(_Factorisation):
     comm: Communication
     layout: Layout
     q_layout: Layout
     is_free: bool
-    keeps_tensors = True
+    outputs = 2
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         reflections = panels.reflect(_free_copy(tensors[0], self.is_free), self.layout, self.comm)

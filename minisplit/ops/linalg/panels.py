@@ -1,18 +1,19 @@
 """Factorisations of one matrix of which each rank has some columns: one panel of columns is broadcast at a time.
 
 The right-looking blocked algorithms of LAPACK and ScaLAPACK over the one split axis (Golub and Van Loan, "Matrix
-Computations", 4th edition, 3.2.11, 3.4, 4.2.9 and 5.2.3; van de Geijn and Quintana-Orti, "The Science of Programming
-Matrix Computations", 2008). Whose columns they are factorises a panel alone, so that partial pivoting asks no other
-rank. All ranks get the panel and update their own columns. A rank needs its columns and one panel.
+Computations", 4th edition, 2013; van de Geijn and Quintana-Orti, "The Science of Programming Matrix Computations",
+2008). The rank that has the columns of a panel factorises it alone, so that partial pivoting asks no other rank.
+All ranks get the panel and update their own columns. A rank needs its columns and one panel.
 
-Tensors only: no gradients, no layouts of results. What is given is overwritten where the text says so. All functions
-but `panels` are collective: one broadcast for each panel.
+Tensors only: no gradients, no layouts of results. What is given is overwritten where the text says so. Functions
+that take a communicator are collective: one broadcast for each panel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -44,7 +45,7 @@ def panels(layout: Layout, stop: int | None = None) -> list[Panel]:
 
 def _panels(layout: Layout, last: int) -> Iterator[Panel]:
     bounds = layout.offsets().tolist()
-    for owner, (first, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for owner, (first, end) in enumerate(pairwise(bounds)):
         for start in range(first, min(end, last), WIDTH):
             yield Panel(owner, start, min(start + WIDTH, end, last))
 
@@ -106,7 +107,7 @@ def lu(a: torch.Tensor, layout: Layout, comm: Communication) -> LU:
 
 
 def _swapped(pivots: list[float], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which rows get others by LAPACK's swaps of row i with row pivots[i], one after the other, and which these."""
+    """Which rows get others by LAPACK's swaps of row i with row pivots[i], one after the other, and which."""
     source: dict[int, int] = {}
     for place, pivot in enumerate(map(int, pivots)):
         source[place], source[pivot] = source.get(pivot, pivot), source.get(place, place)
@@ -169,7 +170,7 @@ def solve_triangle(
 
 
 def cholesky(a: torch.Tensor, layout: Layout, comm: Communication) -> int:
-    """Overwrite `a` by the lower triangle L for which `L @ L^H` is the Hermitian matrix with the lower triangle of `a`.
+    """Overwrite `a`, of which the lower triangle is read, by the triangle L for which `L @ L^H` is the matrix.
 
     Return 0, or the order of the first leading minor that is not positive definite, the same on all ranks.
     """
@@ -180,7 +181,9 @@ def cholesky(a: torch.Tensor, layout: Layout, comm: Communication) -> int:
         if comm.rank == panel.owner:
             own = a[start:, start - first : stop - first]
             message[:width], failed = torch.linalg.cholesky_ex(own[:width])
-            message[width:-1] = torch.linalg.solve_triangular(message[:width].mH, own[width:], upper=True, left=False)
+            message[width:-1] = torch.linalg.solve_triangular(
+                message[:width].mH, own[width:], upper=True, left=False
+            )
             message[-1] = failed
             own.copy_(message[:-1])
         message = comm.broadcast(message, panel.owner)
@@ -243,8 +246,8 @@ def reflect(a: torch.Tensor, layout: Layout, comm: Communication) -> Reflections
 def _compact(packed: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return V and T for which the product of the reflections is `1 - V @ T @ V^H` (Puglisi 1992).
 
-    The inverse of T has the upper triangle of V^H V, and 1 / scales along its diagonal. Written so that a scale of 0,
-    of a column that needs no reflection, divides nothing.
+    The inverse of T has the upper triangle of V^H V, and 1 / scales along its diagonal. Written so that nothing
+    is divided by a scale of 0, that of a column that needs no reflection.
     """
     vectors = packed.tril(-1)
     vectors.diagonal().fill_(1)
