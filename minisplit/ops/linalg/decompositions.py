@@ -248,7 +248,13 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
+    512 rows or more is not gathered: one broadcast for each 128 columns, and two exchanges if rows are split.
+
+    Notes
+    -----
+    Of a large matrix each rank keeps its columns, and one panel of 128 columns at a time: the right-looking
+    blocked algorithm over the split axis (Golub and Van Loan, "Matrix Computations", 2013).
 
     Examples
     --------
@@ -292,14 +298,17 @@ def qr(x: DNDarray, /, *, mode: Literal["reduced", "complete"] = "reduced") -> Q
     Local where the matrices are whole. Otherwise collective. Where a batch axis has an index for every rank:
     one exchange. Else for tall matrices that are split along their rows: one exchange of the R factors of all
     ranks. For wide ones that are split along their columns: one exchange of the first m columns. Matrices that
-    are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more.
+    are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more. One
+    matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the other, takes two
+    broadcasts for each 128 columns, and one exchange for each of `x`, Q and R that is not split along its columns.
 
     Notes
     -----
     The diagonal of R is real and not negative, unlike NumPy's and torch's. So both factors are unique where the
     first min(m, n) columns are independent, and up to rounding the same for any layout and number of ranks.
-    Tall matrices are decomposed by TSQR (Demmel, Grigori, Hoemmen and Langou, 2012). No gradient flows through
-    the columns that make Q complete.
+    Tall matrices are decomposed by TSQR (Demmel, Grigori, Hoemmen and Langou, 2012), large square ones by blocks
+    of reflections (Golub and Van Loan, "Matrix Computations", 2013), of which each rank keeps its own.
+    No gradient flows through the columns that make Q complete.
 
     Examples
     --------

@@ -59,7 +59,8 @@ def det(x: DNDarray, /) -> DNDarray:
     Communication
     -------------
     Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices.
+    matrices. One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one
+    exchange if rows are split.
 
     Examples
     --------
@@ -96,7 +97,8 @@ def slogdet(x: DNDarray, /) -> SlogdetResult:
     Communication
     -------------
     Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices.
+    matrices. One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one
+    exchange if rows are split.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Linear algebra of one large matrix that is cut, of which no rank is to have all: arrays and their gradients.
 
 The work is done on columns, by `minisplit.ops.linalg.panels`: a matrix that is split along its rows is moved by
-one exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for forward
-and reverse mode algorithmic differentiation", 2008), made of the same operations, so that they have gradients.
+one exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for
+forward and reverse mode algorithmic differentiation", 2008), made of the same operations, so that they have some.
 """
 
 from __future__ import annotations

@@ -281,5 +281,5 @@ def orthonormal_columns(reflections: Reflections, target: Layout, comm: Communic
 def triangle_of(reflections: Reflections, rank: int) -> torch.Tensor:
     """Return this rank's columns of R, whose diagonal is real and not negative. Local. `packed` is overwritten."""
     first, steps = reflections.layout.span(rank)[0], len(reflections.scales)
-    rows = reflections.packed[:steps].triu_(-first)
-    return rows.mul_(reflections.phases.conj()[:, None])
+    # triu last: a phase of -1 makes -0.0 of the zeros below the diagonal.
+    return reflections.packed[:steps].mul_(reflections.phases.conj()[:, None]).triu_(-first)

@@ -88,7 +88,14 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one
     small message, that no rank failed, where the result is split. The work is split along a batch axis
     along which an operand is split, or along the columns of `x2`, for which each rank needs all of `x1`:
-    the one for which the fewest bytes move.
+    the one for which the fewest bytes move. One split matrix `x1` of 512 rows or more, beside `x2` of two
+    dimensions at most, is not gathered: three broadcasts for each 128 columns, and one exchange for each of `x1`,
+    `x2` and the result that is not split along its columns.
+
+    Notes
+    -----
+    A large split matrix is factorised by Gaussian elimination with partial pivoting, one panel of 128 columns at a
+    time (Golub and Van Loan, "Matrix Computations", 2013). Each rank keeps its columns of both operands.
 
     Examples
     --------
@@ -130,7 +137,8 @@ def solve_triangular(
 
     Communication
     -------------
-    Local for replicated operands. Otherwise collective, as `solve`.
+    Local for replicated operands. Otherwise collective, as `solve`; for one large split matrix with one broadcast
+    for each 128 columns.
 
     See Also
     --------
@@ -199,7 +207,8 @@ def inv(x: DNDarray, /) -> DNDarray:
     -------------
     Local for replicated arrays. Otherwise collective: one exchange where matrices are split, and one small
     message, that no rank failed. If there are too few matrices to give each rank whole ones, each rank gets
-    all, and solves for its own rows or columns.
+    all, and solves for its own rows or columns. One split matrix of 512 rows or more is not gathered, and takes
+    the messages of `minisplit.linalg.solve`.
 
     Examples
     --------

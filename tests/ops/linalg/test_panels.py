@@ -113,6 +113,7 @@ def check_reflections(layout: ms.Layout, dtype: torch.dtype) -> None:
     r = ms.DNDarray(panels.triangle_of(found, comm.rank), r_layout, comm).resplit(None).larray
     torch.testing.assert_close(parts[steps] @ r, a, rtol=1e-8, atol=1e-9)
     assert torch.equal(r, r.triu())
+    assert not r.tril(-1).real.signbit().any()
     assert torch.equal(r.diagonal(), r.diagonal().abs().to(dtype))
 
 
