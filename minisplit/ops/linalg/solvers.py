@@ -30,6 +30,7 @@ from minisplit.ops.linalg.batched import (
     whole_matrices,
 )
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals, tall_qr
+from minisplit.ops.linalg.norms import matrix_norm
 from minisplit.ops.shape.axes import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.
@@ -260,7 +261,7 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective, as `svdvals`; for other norms as `inv` of matrices that are
-    whole on their ranks.
+    whole on their ranks, or of one split matrix of 512 rows or more and a reduction for each norm.
 
     Examples
     --------
@@ -273,6 +274,11 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     x = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
+    if p not in (None, 2, -2, "nuc") and one_matrix.is_large(x):
+        try:
+            return matrix_norm(x, ord=p) * matrix_norm(inv(x), ord=p)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # singular, on all ranks
+            return matrix_norm(x, ord=p) * 0 + torch.inf
     if p not in (None, 2, -2):
         return apply_to_matrices(partial(_condition, p=p), x, "cond")[0]
     values = svdvals(x)

@@ -198,6 +198,8 @@ WIRED: dict[str, Callable[[ms.DNDarray], Any]] = {
     "inv": L.inv,
     "det": L.det,
     "slogdet": L.slogdet,
+    "cond": lambda x: L.cond(x, 1),
+    "cond, singular": lambda x: L.cond(x * (ms.arange(6) > 0), "fro"),
     "matrix_power": lambda x: L.matrix_power(x, -2),
     "qr": L.qr,
     "qr, tall": lambda x: L.qr(x[:, :4]),
