@@ -19,7 +19,8 @@ class Alive(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for x in made if isinstance(made, (tuple, list)) else (made,):
+        # Some functions give numbers, as `item`.
+        for x in filter(torch.is_tensor, made if isinstance(made, (tuple, list)) else (made,)):
             storage = x.untyped_storage()
             if storage._cdata not in self.known | {y.untyped_storage()._cdata for y in args if torch.is_tensor(y)}:
                 self.known.add(storage._cdata)

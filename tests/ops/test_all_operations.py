@@ -346,6 +346,10 @@ RENAMED: dict[str, tuple[Call, Call]] = {
         lambda xp, a: xp.linalg.matrix_exp(a.spd * 0.1),
         lambda xp, a: sum(xp.linalg.matrix_power(a.spd * 0.1, n) / math.factorial(n) for n in range(30)),
     ),
+    "linalg.rsvd": (
+        lambda xp, a: xp.linalg.rsvd(a.tall, min(a.tall.shape))[1],
+        lambda xp, a: xp.linalg.svd(a.tall)[1],
+    ),
     "linalg.solve_triangular": (
         lambda xp, a: [
             xp.linalg.solve_triangular(a.m, a.row),

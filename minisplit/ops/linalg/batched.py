@@ -139,7 +139,7 @@ def _of_none(function: Callable[..., Any], stack: torch.Tensor) -> Any:
     identity = torch.eye(*stack.shape[-2:], dtype=stack.dtype, device=stack.device)
     results = function(torch.cat([stack.reshape(number, *stack.shape[-2:]), identity[None]]))
     parts = [
-        part[:number].reshape(*stack.shape[:-2], *part.shape[1:])
+        part[:number].reshape((*stack.shape[:-2], *part.shape[1:]))
         for part in (results if isinstance(results, tuple) else (results,))
     ]
     return tuple(parts) if isinstance(results, tuple) else parts[0]

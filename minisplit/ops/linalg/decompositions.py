@@ -13,6 +13,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
+from minisplit.ops.linalg import one_matrix
 from minisplit.ops.linalg.batched import (
     apply_to_matrices,
     apply_to_square,
@@ -265,7 +266,13 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
+    512 rows or more is not gathered: one broadcast for each 128 columns, and two exchanges if rows are split.
+
+    Notes
+    -----
+    Of a large matrix each rank keeps its columns, and one panel of 128 columns at a time: the right-looking
+    blocked algorithm over the split axis (Golub and Van Loan, "Matrix Computations", 2013).
 
     Examples
     --------
@@ -273,7 +280,10 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
     >>> ms.linalg.cholesky(4 * ms.eye(2, split=0)).tolist()
     [[2.0, 0.0], [0.0, 2.0]]
     """
-    return apply_to_square(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky", may_fail=True)[0]
+    x = as_matrices(x, "cholesky", square=True)
+    if one_matrix.is_large(x):
+        return one_matrix.cholesky(x, upper=bool(upper))
+    return apply_to_matrices(partial(torch.linalg.cholesky, upper=bool(upper)), x, "cholesky")[0]
 
 
 @overload
@@ -297,9 +307,10 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
     Returns
     -------
     QRResult
-        The fields `Q` and `R`. Where the ranks have parts of one matrix, the factor of the shape of `x` is
-        split as `x` and the other is replicated; the complete Q of tall matrices is split along its rows, the
-        complete R as `x`. Elsewhere both are split along the batch axis along which the matrices are whole.
+        The fields `Q` and `R`. Where the ranks have parts of one matrix, a factor of the shape of `x` is split
+        as `x`, as are both of a square one, and another is replicated; the complete Q of tall matrices is split
+        along its rows, the complete R as `x`. Elsewhere both are split along the batch axis along which the
+        matrices are whole.
 
     Raises
     ------
@@ -313,14 +324,17 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
     Local where the matrices are whole. Otherwise collective. Where a batch axis has an index for every rank:
     one exchange. Else for tall matrices that are split along their rows: one exchange of the R factors of all
     ranks. For wide ones that are split along their columns: one exchange of the first m columns. Matrices that
-    are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more.
+    are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more. One
+    matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the other, takes two
+    broadcasts for each 128 columns, and one exchange for each of `x`, Q and R that is not split along its columns.
 
     Notes
     -----
     The diagonal of R is real and not negative, unlike NumPy's and torch's. So both factors are unique where the
     first min(m, n) columns are independent, and up to rounding the same for any layout and number of ranks.
-    Tall matrices are decomposed by TSQR (Demmel, Grigori, Hoemmen and Langou, 2012). No gradient flows through
-    the columns that make Q complete.
+    Tall matrices are decomposed by TSQR (Demmel, Grigori, Hoemmen and Langou, 2012), large square ones by blocks
+    of reflections (Golub and Van Loan, "Matrix Computations", 2013), of which each rank keeps its own.
+    No gradient flows through the columns that make Q complete.
 
     Examples
     --------
@@ -339,19 +353,35 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
             *apply_to_matrices(lambda a: normalise_phases(*torch.linalg.qr(a, mode)), x, "qr", may_fail=False)
         )
     rows, columns, comm = *x.shape[-2:], x._comm
+    if one_matrix.is_large(x) and max(x.shape) < comm.size * min(x.shape):
+        # The R factors of all ranks, or the first m columns, would be as large as the matrix.
+        q, r = one_matrix.qr(x, complete=mode == "complete")
+        if mode == "complete" and rows > columns:
+            return QRResult(q.resplit(0), r._align(x._layout))
+        # One after the other, so that the first is no more in memory twice when the second moves.
+        q = q._align(x._layout if q.shape == x.shape else q._layout.with_split(None))
+        return QRResult(q, r._align(x._layout if r.shape == x.shape else r._layout.with_split(None)))
     aligned = align_longer_axis(x)
     layout = aligned._layout
     if rows < columns:
         # The first m columns determine Q, which makes R of the other columns: they stay where they are.
         lead = aligned[..., :rows].resplit(None)._larray
-        q, r = wide_qr(lead, aligned._larray, layout, comm)
-        return QRResult(replicated(q, comm), DNDarray(r, layout, comm).to_layout(x._layout))
-    q, r = tsqr(aligned._larray, layout, comm)
-    if mode == "reduced" or rows == columns:
-        return QRResult(DNDarray(q, layout, comm).to_layout(x._layout), replicated(r, comm))
+        factor, rest = wide_qr(lead, aligned._larray, layout, comm)
+        return QRResult(replicated(factor, comm), DNDarray(rest, layout, comm).to_layout(x._layout))
+    q, r = tall_qr(aligned)
+    if rows == columns:
+        return QRResult(q.to_layout(x._layout), r._align(x._layout))
+    if mode == "reduced":
+        return QRResult(q.to_layout(x._layout), r)
     # The columns that complete Q are multiplied by rows of zeros.
-    zeros_below = torch.nn.functional.pad(r, (0, 0, 0, rows - columns))
-    return QRResult(_with_complete_basis(q, layout, comm), replicated(zeros_below, comm)._align(x._layout))
+    zeros_below = torch.nn.functional.pad(r._larray, (0, 0, 0, rows - columns))
+    return QRResult(_with_complete_basis(q._larray, layout, comm), replicated(zeros_below, comm)._align(x._layout))
+
+
+def tall_qr(x: DNDarray) -> QRResult:
+    """Return Q, split as `x`, and the replicated R of matrices that are split along their rows, and not wide."""
+    q, r = tsqr(x._larray, x._layout, x._comm)
+    return QRResult(DNDarray(q, x._layout, x._comm), replicated(r, x._comm))
 
 
 @overload
@@ -417,7 +447,7 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
     # With R = U S Vh the decomposition of Q R is (Q U) S Vh.
-    q, r = qr(align_longer_axis(x))
+    q, r = tall_qr(align_longer_axis(x))
     u, s, vh = svd(r)
     columns = multiply_tall(q._larray, all_reduce_gradient(u._larray, x._comm))
     if full:

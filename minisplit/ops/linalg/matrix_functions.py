@@ -10,7 +10,8 @@ import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import as_index
-from minisplit.ops.linalg.batched import apply_to_square
+from minisplit.ops.linalg import one_matrix
+from minisplit.ops.linalg.batched import apply_to_matrices, apply_to_square, as_matrices
 from minisplit.ops.linalg.solvers import inv
 from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
 from minisplit.ops.shape.axes import of_matrices
@@ -58,7 +59,8 @@ def det(x: DNDarray, /) -> DNDarray:
     Communication
     -------------
     Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices.
+    matrices. One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one
+    exchange if rows are split.
 
     Examples
     --------
@@ -66,7 +68,10 @@ def det(x: DNDarray, /) -> DNDarray:
     >>> ms.linalg.det(ms.eye(2, split=0)).item()
     1.0
     """
-    return apply_to_square(torch.linalg.det, x, "det")[0]
+    x = as_matrices(x, "det", square=True)
+    if one_matrix.is_large(x):
+        return one_matrix.determinant(x)
+    return apply_to_matrices(torch.linalg.det, x, "det", may_fail=False)[0]
 
 
 def slogdet(x: DNDarray, /) -> SlogdetResult:
@@ -92,7 +97,8 @@ def slogdet(x: DNDarray, /) -> SlogdetResult:
     Communication
     -------------
     Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices.
+    matrices. One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one
+    exchange if rows are split.
 
     Examples
     --------
@@ -100,7 +106,10 @@ def slogdet(x: DNDarray, /) -> SlogdetResult:
     >>> ms.linalg.slogdet(ms.eye(2, split=0)).logabsdet.item()
     0.0
     """
-    return SlogdetResult(*apply_to_square(torch.linalg.slogdet, x, "slogdet"))
+    x = as_matrices(x, "slogdet", square=True)
+    if one_matrix.is_large(x):
+        return SlogdetResult(*one_matrix.slogdet(x))
+    return SlogdetResult(*apply_to_matrices(torch.linalg.slogdet, x, "slogdet", may_fail=False))
 
 
 def matrix_exp(x: DNDarray, /) -> DNDarray:

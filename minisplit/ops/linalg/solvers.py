@@ -17,6 +17,7 @@ from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where
+from minisplit.ops.linalg import one_matrix
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -28,7 +29,8 @@ from minisplit.ops.linalg.batched import (
     splits_matrices,
     whole_matrices,
 )
-from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals
+from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals, tall_qr
+from minisplit.ops.linalg.norms import matrix_norm
 from minisplit.ops.shape.axes import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.
@@ -87,7 +89,14 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one
     small message, that no rank failed, where the result is split. The work is split along a batch axis
     along which an operand is split, or along the columns of `x2`, for which each rank needs all of `x1`:
-    the one for which the fewest bytes move.
+    the one for which the fewest bytes move. One split matrix `x1` of 512 rows or more, beside `x2` of two
+    dimensions at most, is not gathered: three broadcasts for each 128 columns, and one exchange for each of `x1`,
+    `x2` and the result that is not split along its columns.
+
+    Notes
+    -----
+    A large split matrix is factorised by Gaussian elimination with partial pivoting, one panel of 128 columns at a
+    time (Golub and Van Loan, "Matrix Computations", 2013). Each rank keeps its columns of both operands.
 
     Examples
     --------
@@ -95,7 +104,7 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     >>> ms.linalg.solve(2 * ms.eye(3, split=0), ms.arange(3.0, split=0)).tolist()
     [0.0, 0.5, 1.0]
     """
-    return _solve(torch.linalg.solve, x1, x2, "solve")
+    return _solve(torch.linalg.solve, partial(one_matrix.solve, name="solve"), x1, x2, "solve")
 
 
 def solve_triangular(
@@ -129,7 +138,8 @@ def solve_triangular(
 
     Communication
     -------------
-    Local for replicated operands. Otherwise collective, as `solve`.
+    Local for replicated operands. Otherwise collective, as `solve`; for one large split matrix with one broadcast
+    for each 128 columns.
 
     See Also
     --------
@@ -143,16 +153,25 @@ def solve_triangular(
     [1.0, 2.0]
     """
     function = partial(torch.linalg.solve_triangular, upper=not lower, unitriangular=unit_diagonal)
-    return _solve(function, x1, x2, "solve_triangular")
+    of_large = partial(one_matrix.triangular, upper=not lower, unit=unit_diagonal)
+    return _solve(function, of_large, x1, x2, "solve_triangular")
 
 
-def _solve(function: Callable[..., torch.Tensor], x1: DNDarray, x2: DNDarray, name: str) -> DNDarray:
-    """Solve linear systems by a function of torch."""
+def _solve(
+    function: Callable[..., torch.Tensor],
+    of_large: Callable[[DNDarray, DNDarray], DNDarray],
+    x1: DNDarray,
+    x2: DNDarray,
+    name: str,
+) -> DNDarray:
+    """Solve linear systems by a function of torch, or one large system by a function of arrays."""
     x1, x2, is_vector = _check_system(x1, x2, name, square=True)
     if is_vector:
-        return _solve(function, x1, x2, name)[..., 0]
+        return _solve(function, of_large, x1, x2, name)[..., 0]
     dtype = torch.promote_types(x1.dtype, x2.dtype)
     plan = align_solve(x1._layout, x2._layout, (x1._larray.itemsize, x2._larray.itemsize))
+    if one_matrix.is_large(x1) and x2.ndim == 2:
+        return of_large(x1.astype(dtype, copy=False), x2.astype(dtype, copy=False))._align(plan.result)
     operands = zip((x1, x2), plan.needed, strict=True)
     a, b = (operand_shard(x, needed, plan.result).to(dtype) for x, needed in operands)
     # torch would take a `b` of fewer axes than `a` for vectors, if the shapes allow it.
@@ -189,7 +208,8 @@ def inv(x: DNDarray, /) -> DNDarray:
     -------------
     Local for replicated arrays. Otherwise collective: one exchange where matrices are split, and one small
     message, that no rank failed. If there are too few matrices to give each rank whole ones, each rank gets
-    all, and solves for its own rows or columns.
+    all, and solves for its own rows or columns. One split matrix of 512 rows or more is not gathered, and takes
+    the messages of `minisplit.linalg.solve`.
 
     Examples
     --------
@@ -201,6 +221,8 @@ def inv(x: DNDarray, /) -> DNDarray:
     layout, comm = x._layout, x._comm
     if not is_split_matrix(layout):
         return apply_to_matrices(torch.linalg.inv, x, "inv")[0]
+    if one_matrix.is_large(x):
+        return one_matrix.inv(x)
     # Row i of the inverse solves y @ x = e_i, column i solves x @ y = e_i. So each rank computes its own from all
     # of `x`, of whose gradient it computes a part.
     whole = all_reduce_gradient(x._align(layout.with_split(None))._larray, comm)
@@ -239,7 +261,7 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective, as `svdvals`; for other norms as `inv` of matrices that are
-    whole on their ranks.
+    whole on their ranks, or of one split matrix of 512 rows or more and a reduction for each norm.
 
     Examples
     --------
@@ -252,6 +274,11 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     x = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
+    if p not in (None, 2, -2, "nuc") and one_matrix.is_large(x):
+        try:
+            return matrix_norm(x, ord=p) * matrix_norm(inv(x), ord=p)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # singular, on all ranks
+            return matrix_norm(x, ord=p) * 0 + torch.inf
     if p not in (None, 2, -2):
         return apply_to_matrices(partial(_condition, p=p), x, "cond")[0]
     values = svdvals(x)
@@ -356,7 +383,7 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     if not is_split_matrix(x._layout):
         return apply_to_matrices(inverse, x, "pinv")[0]
     # The columns of Q are orthonormal, so that the pseudo-inverse of Q R is that of R by Q^H.
-    q, r = qr(align_longer_axis(x))
+    q, r = tall_qr(align_longer_axis(x))
     left, right = apply_to_matrices(inverse, r, "pinv")[0], adjoint(q)
     product = torch.matmul(all_reduce_gradient(left._larray, x._comm), right._larray)
     return DNDarray(product, right._layout, x._comm)
@@ -412,7 +439,8 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     # The default depends on the extents of x1. Those of its R are smaller.
     rtol = _default_tolerance(x1) if rtol is None else rtol
     is_tall = x1.shape[-2] >= x1.shape[-1]
-    q, r = qr(x1 if is_tall else adjoint(x1))
+    tall = x1 if is_tall else adjoint(x1)
+    q, r = tall_qr(align_longer_axis(tall)) if is_split_matrix(x1._layout) else qr(tall)
     inverse = pinv(r, rtol=rtol)
     # (Q R)^+ = R^+ Q^H. Of a wide matrix it is the adjoint of that of the adjoint.
     left, right = (inverse, adjoint(q)) if is_tall else (q, adjoint(inverse))

@@ -73,7 +73,7 @@ def assert_qr(case: Whole, mode: Any) -> None:
         assert_layout(r, x, split_as=True)
     else:
         assert_layout(q, x, split_as=rows >= columns)
-        assert_layout(r, x, split_as=rows < columns)
+        assert_layout(r, x, split_as=rows <= columns)
     assert_equal(x, case.tensor)
     assert x.layout == case.layout
 
