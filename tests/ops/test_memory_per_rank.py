@@ -78,6 +78,7 @@ GATHERING: dict[str, str] = {
         "solve_triangular", "svdvals",
     )},
     "convolve, both long": "a direct convolution, for which each rank needs all of the shorter array",
+    "convolve2d": "each rank needs all of the kernel, which in the table is nearly as large as the array",
     "digitize": _TABLE,
     "fft.fft, prime length": "no two factors of the length, of which the six-step method makes its axes",
     "gradient": "coordinates along one axis are gathered: they are fewer than the elements, as a rule",
