@@ -674,7 +674,7 @@ def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, 
 READ = {
     "the result, a Python value": "allclose array_equal",
     "whether there is an error": "average choose digitize linalg.cond linalg.lstsq linalg.matrix_rank linalg.norm "
-    "linalg.pinv linalg.svd linalg.svdvals nanargmax nanargmin polyfit take take_along_axis",
+    "linalg.pinv linalg.rsvd linalg.svd linalg.svdvals nanargmax nanargmin polyfit take take_along_axis",
     "the shape of the result": "argwhere bincount compress extract flatnonzero histogram2d intersect1d nonzero "
     "setdiff1d setxor1d union1d unique unique_all unique_counts unique_inverse unique_values",
     "what ranks send": "argsort isin median nanmedian nanpercentile nanquantile percentile quantile sort topk",
