@@ -718,7 +718,9 @@ class MappedFunction(Generic[Returned, Array]):
         func, in_dims = self._func_of_tensors(call), call.batch.in_dims
         if self.options.compile is not False:
             code = code_for(self.func, self, self._names, self.options.compile)
-            return CompiledTask(func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank)
+            return CompiledTask(
+                func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank, known=self._writes
+            )
         if not self.options.loop:
             return WritingTask(func, in_dims, self._out_dims, random, known=self._writes)
         objects = [] if call.unmapped is None else call.unmapped.objects

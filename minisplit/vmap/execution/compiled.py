@@ -35,7 +35,9 @@ from minisplit.vmap.batch import Dims
 from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
 from minisplit.vmap.execution.execute import VmapTask
+from minisplit.vmap.execution.writing import WritingTask
 from minisplit.vmap.functorch import internals
+from minisplit.vmap.functorch.factories import is_refused_write
 from minisplit.vmap.pytree import Structure, flatten_outputs
 
 # How many kinds of samples, and of numbers that the function uses, are compiled for one function. torch's own
@@ -139,15 +141,15 @@ def code_for(
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledTask(VmapTask):
-    """What a `VmapTask` has, and the compiled code of its function. `rank` is this one."""
+class CompiledTask(WritingTask):
+    """What a `WritingTask` has, and the compiled code of its function. `rank` is this one."""
 
     code: Code = field(kw_only=True)
     rank: int = field(kw_only=True)
 
     def without_data(self) -> VmapTask:
         """The same for tensors without data, which are not worth compiling for."""
-        return VmapTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients)
+        return WritingTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients, known=self.known)
 
     def why_not(self, arrays: Sequence[DNDarray | StoredArray]) -> str:
         """Why samples of these arrays have no compiled code, as far as is known; else ""."""
@@ -165,7 +167,7 @@ class CompiledTask(VmapTask):
         # Samples that fill less than half of a block are mapped faster as they are.
         is_few = known.size is not None and 2 * samples < known.size
         if (known.why_not and kind in kinds) or is_few or (is_alone and self.gradients):
-            return VmapTask.run(self, tensors, samples, start)
+            return WritingTask.run(self, tensors, samples, start)
         if not is_plain():
             known = Kind(why_not="transforms of torch.func, or forward mode, around it must see its operations")
         elif not known.why_not:
@@ -176,7 +178,7 @@ class CompiledTask(VmapTask):
                 return mapped
             if not known.why_not:  # now in blocks
                 return self.run(tensors, samples, start)
-        mapped = VmapTask.run(self, tensors, samples, start)  # raises what the function raises
+        mapped = WritingTask.run(self, tensors, samples, start)  # raises what the function raises
         if is_plain():
             kinds[kind] = known
         warn_of_performance(
@@ -237,7 +239,7 @@ class CompiledTask(VmapTask):
                     x if axis is None else x.narrow(axis, 0, 1)
                     for x, axis in zip(tensors, self.in_dims, strict=True)
                 ]
-                same = same or VmapTask.run(self, one, 1, start).outputs
+                same = same or WritingTask.run(self, one, 1, start).outputs
                 outputs[i] = same[i]
             elif isinstance(dim, int) and dim:
                 outputs[i] = outputs[i].movedim(0, dim)
@@ -284,6 +286,11 @@ def _reason(error: BaseException) -> str:
     text = said_by(error)
     if "random operation while in randomness error mode" in text:
         return "it draws random numbers, and compiled code would not draw those that are the same on any ranks"
+    if is_refused_write(error):
+        return (
+            "it writes what differs between samples into a tensor that it makes: make that with zeros_like of an "
+            "argument, or stack the parts"
+        )
     if "InvalidCxxCompiler" in text:
         return (
             "there is no C++ compiler: install one (apt install g++, dnf install gcc-c++, conda install "

@@ -146,7 +146,14 @@ def divides(v: torch.Tensor) -> torch.Tensor:
     return torch.div(v, 2, rounding_mode="trunc")
 
 
+def writes(v: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros(3)
+    out[1] = v.sum()
+    return out + v
+
+
 REFUSED = {
+    "writes": (writes, "it writes what differs between samples into a tensor that it makes"),
     "divides": (divides, "div divides integers by zero"),
     "prints": (prints, r"Unsupported: .*print.*line \d+: print\(end=\"\"\)"),
     "draws": (draws, "it draws random numbers"),
