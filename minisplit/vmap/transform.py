@@ -665,11 +665,8 @@ class MappedFunction(Generic[Returned, Array]):
             run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
         )
         if files is None:
-            outcome = run_pieces([(0, end - begin, inputs)], end - begin)
-            if outcome.failure is not None:
-                shapes = [sample_shape(x.shape, dim) for x, dim in zip(call.arrays, batch.in_dims, strict=True)]
-                outcome = outcome._replace(failure=with_shapes(outcome.failure, shapes))
-            return outcome, iter(())
+            # In no local variable: the traceback of an error leads to this frame, and they would keep each other.
+            return _with_shapes_of_samples(run_pieces([(0, end - begin, inputs)], end - begin), call), iter(())
         outcomes = files.outcomes(inputs, run_pieces)
         return next(outcomes), outcomes
 
@@ -788,6 +785,14 @@ class MappedFunction(Generic[Returned, Array]):
             if isinstance(x, DNDarray) and x.split is None:
                 with temporarily_clear_interpreter_stack():  # see `functorch.checksum`
                     call.comm.check_replicated(unwrap(x.larray), f"replicated input {i}")
+
+
+def _with_shapes_of_samples(outcome: Outcome, call: MappedCall) -> Outcome:
+    """The same, but that an error which may be one of shapes says what those of a sample are."""
+    if outcome.failure is None:
+        return outcome
+    shapes = [sample_shape(x.shape, dim) for x, dim in zip(call.arrays, call.batch.in_dims, strict=True)]
+    return outcome._replace(failure=with_shapes(outcome.failure, shapes))
 
 
 def _record(outcome: Outcome, parameters: Parameters, comm: Communication) -> Record:

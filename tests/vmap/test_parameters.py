@@ -61,6 +61,7 @@ def test_they_are_compared_once_without_a_message(comm: Comm, monkeypatch: pytes
     assert all(key in known for key in mine)
     assert sum(any(p is each for p in net.parameters()) for each in checked) == 4
     checked.clear()
+    gc.collect()  # what other tests have left
     before = len(known)
     del net, optimiser, mapped
     gc.collect()

@@ -121,7 +121,7 @@ def kurtosis(
     --------
     >>> import minisplit as ms
     >>> round(ms.kurtosis(ms.array([1.0, 2.0, 3.0, 9.0], split=0), unbiased=False).item(), 3)
-    -0.805
+    -0.798
     """
     x, number, variance, deviations = _deviations(x, axis, "kurtosis")
     fourth = mean(square(square(deviations)), axis, keepdims=True)
