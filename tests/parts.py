@@ -44,6 +44,13 @@ SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=29
 # Of the serial tests and the examples those that are about MPI, for each further one.
 SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
 JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
+# Jobs that need no MPI, or of it only that there are ranks, run with the first one.
+NOT_OF_MPI = tuple(
+    argument
+    for name in ("test_torch_jobs", "test_notebook", "test_injected_faults", "testing/test_pool",
+                 "core/pytorch/test_graph_breaks")
+    for argument in ("--ignore", f"tests/{name}.py")
+)  # fmt: skip
 EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
 EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=90)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
@@ -74,20 +81,21 @@ def count_ranks(ranks: int) -> str:
     return f"{ranks} rank{'s' * (ranks > 1)}"
 
 
-def choose(counts: Sequence[int], everything: bool, first: bool, engine: str = "all") -> list[Part]:
-    """The parts to run with one MPI. What is the same with each runs with the first only."""
+def choose(
+    counts: Sequence[int], everything: bool, first: bool, engine: str = "all", alone: bool = True
+) -> list[Part]:
+    """The parts to run with one MPI, which is `alone` or one of several: what is the same with each runs once."""
     if engine == "torch":
         return [*map(on_torch, counts)] if first else []
     if not everything:
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
     # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
-    # what communicates by itself, and those of operations, which do by way of that, on four threads. With a
-    # further MPI operations run once.
-    without = {4} if first else {1, 2, 4}
+    # what communicates by itself, and those of operations, which do by way of that, on four threads. Where there
+    # are several MPIs, operations run with the first one on one and two ranks, with a further one on three.
+    without = {4} if alone else {3, 4} if first else {1, 2, 4}
     several = [on_mpi(ranks, *(OPERATIONS if ranks in without else ())) for ranks in counts]
-    # Jobs of torchrun need no MPI.
-    jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, "--ignore", "tests/test_torch_jobs.py"))
+    jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, *NOT_OF_MPI), length=200)
     # One number of threads is enough where properties draw others.
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
@@ -125,7 +133,7 @@ def test(
     work = {
         f"{name}, {part.title}": (part, {**settings, **dict(part.settings)})
         for number, (name, settings) in enumerate(mpis.items())
-        for part in choose(counts, everything, number == 0, engine)
+        for part in choose(counts, everything, number == 0, engine, alone=len(mpis) == 1)
     }
 
     def run(title: str) -> Result:

@@ -50,10 +50,12 @@ def test_operations_run_on_four_ranks_as_well() -> None:
     left_out = [title for title, arguments in everything.items() if "tests/ops" in arguments]
     assert left_out == ["4 ranks", "torch, 3 ranks"]
     assert "threads, 4 ranks" in everything
-    further = [
-        part.title for part in parts.choose([1, 2, 3, 4], True, first=False) if "tests/ops" in part.arguments
-    ]
-    assert further == ["1 rank", "2 ranks", "4 ranks"]
+    for first, without in (
+        (True, ["3 ranks", "4 ranks", "torch, 3 ranks"]),
+        (False, ["1 rank", "2 ranks", "4 ranks"]),
+    ):
+        chosen = parts.choose([1, 2, 3, 4], True, first, alone=False)
+        assert [part.title for part in chosen if "tests/ops" in part.arguments] == without
     assert "tests/ops" not in asked.arguments
 
 
