@@ -923,11 +923,11 @@ class DNDarray(array_methods.DNDarrayMethods):
 
     def __eq__(self, other: object) -> DNDarray:  # type: ignore[override]
         """Return `self == other`, element by element. See `minisplit.equal`."""
-        return _ops.equal(self, other) if self._answers(other) else NotImplemented
+        return _ops.equal(self, other) if self._answers(other) else _unlike("==", other)
 
     def __ne__(self, other: object) -> DNDarray:  # type: ignore[override]
         """Return `self != other`, element by element. See `minisplit.not_equal`."""
-        return _ops.not_equal(self, other) if self._answers(other) else NotImplemented
+        return _ops.not_equal(self, other) if self._answers(other) else _unlike("!=", other)
 
     def __lt__(self, other: Operand) -> DNDarray:
         """Return `self < other`, element by element. See `minisplit.less`."""
@@ -1138,7 +1138,15 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.reshape(self, shape[0] if len(shape) == 1 else shape, copy=copy)
 
     def transpose(self, *axes: int | Sequence[int] | None) -> DNDarray:
-        """Return the array with its axes in another order. Local. See `minisplit.transpose`."""
+        """Return the array with its axes in another order, as NumPy's does. Local. See `minisplit.transpose`.
+
+        Two axes in order of a matrix are an error: torch exchanges them, and NumPy changes nothing.
+        """
+        if axes == (0, 1) or (len(axes) == 2 != self.ndim and all(isinstance(axis, int) for axis in axes)):
+            raise ValueError(
+                f"transpose{axes} of shape {self.shape}: torch exchanges two axes so, NumPy takes the order of "
+                f"all axes. Write x.swapaxes{axes}, or x.permute(...) with all axes"
+            )
         return _ops.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
     def permute(self, *dims: int | Sequence[int]) -> DNDarray:
@@ -1350,3 +1358,13 @@ def as_dndarray(x: Any, name: str = "x") -> DNDarray:
 def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
     """Return the array of a tensor that is the same on all ranks. Local."""
     return DNDarray._wrap(whole, Layout(tuple(whole.shape), None, comm.size), comm)
+
+
+def _unlike(operator: str, other: object) -> Any:
+    """Return NotImplemented; raise TypeError for a list or tuple, of which Python would say False in silence."""
+    if isinstance(other, list | tuple):
+        raise TypeError(
+            f"an operand of {operator} must be a DNDarray or a number, got {type(other).__name__}; make one "
+            "with minisplit.array(..., split=...)"
+        )
+    return NotImplemented

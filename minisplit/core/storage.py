@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import torch
 
@@ -109,6 +109,21 @@ class StoredArray:
     path: Path
     dataset: str | None
     dtype: torch.dtype
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise TypeError: NumPy would take it for one object."""
+        raise TypeError(
+            f"{self.path} stays in its file: x.load() is a DNDarray, and np.asarray of that gathers it"
+        )
+
+    def __array_function__(self, func: Any, *_: Any) -> NoReturn:
+        """Raise TypeError for functions of NumPy."""
+        raise TypeError(
+            f"numpy.{func.__name__} takes no array that stays in its file: x.load() is a DNDarray, for which "
+            f"minisplit.{func.__name__} is there if minisplit has it"
+        )
+
+    __array_ufunc__ = None
 
     def __post_init__(self) -> None:
         # The array has no `close`, as it is used like any other one: its file is closed when nobody can read it.

@@ -57,7 +57,7 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
-        The file; for Zarr, and tables in Parquet, a folder. A pattern such as "parts/*.npy" stands for several
+        The file; for Zarr, and tables in Parquet, a folder. A pattern such as `parts/*.npy` stands for several
         files as one array: their rows, in the order of the files' names.
     dataset : str, optional
         The name of an array in a file that has several, or of a column, which makes an array of one axis. By
@@ -353,7 +353,7 @@ def open(
     Parameters
     ----------
     path : str or os.PathLike
-        The file; for Zarr, and tables in Parquet, a folder. A pattern such as "parts/*.npy" stands for several
+        The file; for Zarr, and tables in Parquet, a folder. A pattern such as `parts/*.npy` stands for several
         files as one array: their rows, in the order of the files' names.
     dataset : str, optional
         The name of the array in a file that has several. By default the only array there.

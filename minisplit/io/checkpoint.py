@@ -21,6 +21,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.devices import Device, sanitize_device
 from minisplit.core.pytorch.pytree import pytree
+from minisplit.core.random.generator import State
 from minisplit.io.atomic import atomic_replacement
 from minisplit.io.collective import check_same_file, in_one_version
 from minisplit.io.files import check_regular, file_version
@@ -213,6 +214,9 @@ class _Packer:
                 )
             # Pairs, as JSON makes texts of the ints among the keys of an object.
             return {"dict": [[key, self.pack(item, f"{name}/{key}")] for key, item in value.items()]}
+        # A State of random numbers comes back as a plain tuple, which set_state takes.
+        if isinstance(value, State):
+            value = tuple(value)
         if type(value) in {list, tuple}:
             items = [self.pack(item, f"{name}/{index}") for index, item in enumerate(value)]
             return {type(value).__name__: items}

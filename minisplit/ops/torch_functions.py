@@ -141,8 +141,11 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     suggestion = f"minisplit.{space and space + '.'}{last}"
     is_there = hasattr(getattr(minisplit, space) if space else minisplit, last)
     instead = f"{suggestion} takes arrays; " if is_there else ""
-    if getattr(torch.nn.functional, name, None) is function:
-        instead = f"minisplit.vmap({name})(...) maps it over samples, as it does a module; "
+    if not is_there and hasattr(torch.nn.functional, name):
+        instead = (
+            f"minisplit.vmap({name}) maps it over samples, whose axes it counts without that of the samples "
+            "(dim=0 is axis 1 of the array); "
+        )
     raise TypeError(
         f"torch's {name} takes tensors, got a DNDarray: {instead}x.torch() is the whole array as a tensor on "
         "every rank, and minisplit.array(..., split=...) makes a DNDarray of a tensor"

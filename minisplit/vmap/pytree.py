@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray
@@ -147,6 +148,7 @@ def flatten_outputs(returned: Any) -> tuple[Sequence[torch.Tensor], Structure]:
     for i, x in enumerate(leaves):
         if not isinstance(x, torch.Tensor):
             hint = "; use its larray inside of func" if isinstance(x, DNDarray) else ""
+            hint = hint or ("; torch.as_tensor makes one of it" if isinstance(x, np.ndarray | np.generic) else "")
             hint = hint or hint_for_dataclass(x)
             what = f"output {i} is" if spec.num_nodes > 1 else "it returned"
             plain = x is None or isinstance(x, (bool, int, float, complex, str))

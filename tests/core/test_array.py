@@ -413,3 +413,17 @@ def test_copies_and_pickles() -> None:
         x.size(0)  # type: ignore[operator]
     with pytest.raises(TypeError, match=r"for torch's x\.size\(\) write x\.shape$"):
         x.size()  # type: ignore[operator]
+
+
+def test_comparisons_with_sequences_and_transpositions_as_torch_writes_them_are_errors() -> None:
+    """Python says in silence that an array is no list, and NumPy's `transpose(0, 1)` changes nothing."""
+    x = ms.arange(6, split=0).reshape((2, 3))
+    for wrong in (lambda: x == [1, 2, 3], lambda: x != (1, 2, 3)):
+        with pytest.raises(TypeError, match=r"must be a DNDarray or a number, got (list|tuple)"):
+            wrong()
+    assert (x == None) is False  # noqa: E711
+    with pytest.raises(ValueError, match=r"write x.swapaxes\(0, 1\)|Write x.swapaxes\(0, 1\)"):
+        x.transpose(0, 1)
+    with pytest.raises(ValueError, match=r"Write x.swapaxes\(1, 2\)"):
+        x.reshape((1, 2, 3)).transpose(1, 2)
+    assert x.transpose(1, 0).shape == x.transpose().shape == (3, 2)

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,6 +90,9 @@ def test_attributes_that_only_arrays_in_memory_have() -> None:
         x.sum()
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         x.nothing  # noqa: B018 - to look is enough
+    for called in (np.asarray, np.sum, np.mean, np.sin):  # NumPy took it for one object
+        with pytest.raises(TypeError, match=r"x\.load\(\)|does not support ufuncs"):
+            called(x)
     with pytest.raises(TypeError, match="a 0-d array has no length"):
         len(stored(TensorReader(torch.tensor(1)), None))
 

@@ -50,6 +50,14 @@ def test_a_state_comes_back(comm, folder):
     assert safetensors.torch.load_file(path)["optimizer/0/exp_avg"].shape == (2, 3)
 
 
+def test_random_numbers_go_on_from_a_checkpoint(folder):
+    with ms.random.fork(3):
+        ms.save_checkpoint({"draws": ms.random.get_state()}, f"{folder}/draws.ckpt")
+        expected = ms.random.rand(3).tolist()
+        ms.random.set_state(ms.load_checkpoint(f"{folder}/draws.ckpt")["draws"])
+        assert ms.random.rand(3).tolist() == expected
+
+
 @pytest.mark.serial
 @pytest.mark.parametrize(("saving", "loading"), [(1, 3), (3, 1), (3, 2), (4, 4)])
 def test_another_number_of_ranks_loads_it(tmp_path, saving, loading):

@@ -290,7 +290,7 @@ def normal(
 
 
 def exponential(
-    rate: float = 1.0,
+    scale: float = 1.0,
     size: Shape = (),
     *,
     split: int | None = None,
@@ -303,8 +303,8 @@ def exponential(
 
     Parameters
     ----------
-    rate : float, default 1.0
-        The rate. The mean is `1 / rate`.
+    scale : float, default 1.0
+        The mean, as in NumPy. torch's functions take a rate, which is `1 / scale`.
     size : int or sequence of int, default ()
         The shape of the array. By default it is 0-d.
     split : int, optional
@@ -327,7 +327,7 @@ def exponential(
     Raises
     ------
     ValueError
-        If `rate` is not positive, an extent is negative, or the device is unknown.
+        If `scale` is not positive, an extent is negative, or the device is unknown.
     IndexError
         If `split` is out of range.
     TypeError
@@ -343,11 +343,11 @@ def exponential(
     >>> bool((ms.random.exponential(2.0, 100, split=0).numpy() > 0).all())
     True
     """
-    rate = _real(rate, "rate")
-    if not rate > 0:
-        raise ValueError(f"rate must be positive, got {rate}")
+    scale = _real(scale, "scale")
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, got {scale}")
     spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
-    return _draw(lambda *where: sampling.exponential(*where).div_(rate), spec, generator)
+    return _draw(lambda *where: sampling.exponential(*where).mul_(scale), spec, generator)
 
 
 def bernoulli(

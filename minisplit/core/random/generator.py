@@ -48,8 +48,8 @@ class State(NamedTuple):
 
 def _check_state(state: State) -> State:
     """The state with plain ints. TypeError or ValueError for what is no state."""
-    # A plain tuple is welcome: that is what some formats of files make of a State.
-    if not isinstance(state, tuple) or len(state) != 3:
+    # A plain tuple or list is welcome: that is what some formats of files make of a State.
+    if not isinstance(state, tuple | list) or len(state) != 3:
         raise TypeError(f"state must be what get_state() returns, got {short_repr(state)}")
     numbers = State(*(as_index(number, name) for number, name in zip(state, State._fields, strict=True)))
     for number, name in zip(numbers, State._fields, strict=True):
