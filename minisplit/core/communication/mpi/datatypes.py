@@ -27,6 +27,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 # NumPy's name of a type of numbers is one that mpi4py knows as well.
 DATATYPES = {dtype: MPI.Datatype.fromcode(_numpy_dtype(dtype).char) for dtype in REDUCIBLE}
+_SHORT = {torch.uint8, torch.int8, torch.uint16, torch.int16}
 _OPERATIONS = {"sum": MPI.SUM, "prod": MPI.PROD, "min": MPI.MIN, "max": MPI.MAX}
 
 
@@ -42,6 +43,9 @@ def reduction(op: ReduceOp | MergeOp, dtype: torch.dtype) -> tuple[MPI.Op, MPI.D
     if op in {"min", "max"} and dtype.is_floating_point:
         # MPI leaves open what MIN and MAX make of NaN. With MPICH 5 max(NaN, 1) is NaN on one of two ranks, 1 on
         # the other.
+        return _numpy_operation(op, dtype, 1), DATATYPES[dtype]
+    if op == "sum" and dtype in _SHORT:
+        # Open MPI 5 stops at 255 where it adds uint8 by vector instructions: 86 + 86 + 85 is 255, not 1 as in torch.
         return _numpy_operation(op, dtype, 1), DATATYPES[dtype]
     return _OPERATIONS[op], DATATYPES[dtype]
 
