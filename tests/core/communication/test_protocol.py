@@ -526,7 +526,7 @@ def test_reductions_of_several_operations_and_dtypes_in_turn(comm: Comm, rank: i
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
 def test_sums_of_integers_go_around_as_those_of_torch(comm: ms.Communication, dtype: torch.dtype) -> None:
-    """Open MPI stops at the greatest number where it adds short ones by vector instructions, so for 64 and more."""
+    """Open MPI stops at the greatest number where it adds many short ones, by vector instructions."""
     mine = torch.full((100,), torch.iinfo(dtype).max, dtype=dtype)
     expected = torch.stack([mine] * comm.size).sum(0, dtype=dtype)
     with agreement(comm, "comparing"):

@@ -45,7 +45,7 @@ def reduction(op: ReduceOp | MergeOp, dtype: torch.dtype) -> tuple[MPI.Op, MPI.D
         # the other.
         return _numpy_operation(op, dtype, 1), DATATYPES[dtype]
     if op == "sum" and dtype in _SHORT:
-        # Open MPI 5 stops at 255 where it adds uint8 by vector instructions: 86 + 86 + 85 is 255, not 1 as in torch.
+        # Open MPI 5 stops at 255 where it adds uint8 by vector instructions: 86 + 86 + 85 is 1 in torch.
         return _numpy_operation(op, dtype, 1), DATATYPES[dtype]
     return _OPERATIONS[op], DATATYPES[dtype]
 
