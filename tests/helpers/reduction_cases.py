@@ -47,6 +47,15 @@ def inexact(function: Torch) -> Torch:
     return checked
 
 
+def with_fractions(function: Torch) -> Torch:
+    """Of integers and bools in float64, as NumPy's."""
+
+    def widened(x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
+        return function(x if x.dtype.is_floating_point or x.dtype.is_complex else x.double(), dims, keepdim)
+
+    return widened
+
+
 def ordered(function: Torch) -> Torch:
     def checked(x: torch.Tensor, dims: Dims, keepdim: bool) -> torch.Tensor:
         if x.is_complex():

@@ -131,8 +131,9 @@ def test_outputs_that_depend_on_nothing_require_no_gradient(comm: Comm) -> None:
 def test_V41_draws_are_those_of_a_map(
     batch: Whole, program: Program, randomness: str, chunk_size: Any, seed: int
 ) -> None:
-    x, torchs = batch.cut(), torch.get_rng_state()
+    x = batch.cut()
     ms.random.seed(seed)
+    torchs = torch.get_rng_state()
     looped = ms.vmap(program, randomness=randomness, chunk_size=chunk_size, loop=True)(x)
     ms.random.seed(seed)
     mapped = ms.vmap(program, randomness=randomness)(x)
