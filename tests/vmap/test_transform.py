@@ -134,7 +134,10 @@ def test_aligned_inputs_cost_one_agreement_and_nothing_else(calls):
     x, y = ms.array(values(8, 3), split=0), ms.array(values(3, 8), split=1)
     calls.clear()
     ms.vmap(lambda a, b: (a + b, a, b.sum()), out_dims=(0, 1, 0))(x, y)
-    assert dict(calls) == ({"Allreduce": 1} if here().size > 1 else {})
+    others = here().size - 1
+    # gloo sends so little to each of a few ranks.
+    agreement = {"Allreduce": 1} if hasattr(here(), "mpi") else {"send": others, "recv": others}
+    assert dict(calls) == (agreement if others else {})
 
 
 def test_outputs_live_on_the_inputs_communicator():
