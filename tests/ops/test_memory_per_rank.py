@@ -78,12 +78,16 @@ GATHERING: dict[str, str] = {
         "solve_triangular", "svdvals",
     )},
     "convolve, both long": "a direct convolution, for which each rank needs all of the shorter array",
-    "convolve2d": "each rank needs all of the kernel, which in the table is nearly as large as the array",
+    "convolve2d": "a kernel of the table is as wide as the array: where columns are split its halo is all of them",
     "digitize": _TABLE,
     "fft.fft, prime length": "no two factors of the length, of which the six-step method makes its axes",
     "gradient": "coordinates along one axis are gathered: they are fewer than the elements, as a rule",
     "interp": _TABLE,
 }  # fmt: skip
+
+
+# Those of them that do where columns are split alone.
+OF_COLUMNS = {"convolve2d"}
 
 
 class Used:
@@ -135,4 +139,5 @@ def test_no_rank_needs_more_than_some_shares(split: int, monkeypatch: pytest.Mon
     by_rank = run(ratios, split, ranks=RANKS)
     largest = {name: round(max(each[name] for each in by_rank), 1) for name in OPERATIONS}
     assert {name: ratio for name, ratio in largest.items() if ratio > LIMIT and name not in GATHERING} == {}
-    assert {name: ratio for name, ratio in largest.items() if ratio <= LIMIT and name in GATHERING} == {}
+    gathering = GATHERING.keys() - (OF_COLUMNS if split == 0 else set())
+    assert {name: ratio for name, ratio in largest.items() if ratio <= LIMIT and name in gathering} == {}
