@@ -111,7 +111,8 @@ def _with_values(leaf: Any, values: list[torch.Tensor]) -> Any:
         with torch.no_grad():
             for tensor, value in zip(_tensors_of(leaf), values, strict=True):
                 tensor.copy_(value)
-    if not values or isinstance(leaf, torch.nn.Module):
+        return leaf
+    if not values:
         return leaf
     (value,) = values
     if isinstance(leaf, DNDarray):
@@ -121,10 +122,6 @@ def _with_values(leaf: Any, values: list[torch.Tensor]) -> Any:
     if isinstance(leaf, torch.Tensor):
         return value.requires_grad_(leaf.requires_grad)
     array = value.numpy()
-    return (
-        array
-        if isinstance(leaf, np.ndarray)
-        else array.dtype.type(array)
-        if isinstance(leaf, np.generic)
-        else array.item()
-    )
+    if isinstance(leaf, np.ndarray):
+        return array
+    return array[()] if isinstance(leaf, np.generic) else array.item()

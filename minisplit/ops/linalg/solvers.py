@@ -275,10 +275,11 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
     if p not in (None, 2, -2, "nuc") and one_matrix.is_large(x):
+        norm = matrix_norm(x, ord=p)
         try:
-            return matrix_norm(x, ord=p) * matrix_norm(inv(x), ord=p)
+            return norm * matrix_norm(inv(x), ord=p)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # singular, on all ranks
-            return matrix_norm(x, ord=p) * 0 + torch.inf
+            return norm * 0 + torch.inf
     if p not in (None, 2, -2):
         return apply_to_matrices(partial(_condition, p=p), x, "cond")[0]
     values = svdvals(x)

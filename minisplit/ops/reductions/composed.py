@@ -685,7 +685,7 @@ def _extreme_without_nan(
     """Return the extremes of an array in which NaN is replaced by `fill`, which loses to all numbers."""
     x = as_dndarray(x)
     if not x.dtype.is_floating_point or initial is not None:
-        x = x if initial is None else masked(x, logical_not(isnan(x)), initial)
+        x = x if initial is None else masked(x, _counting(x, True), initial)
         return extreme(x, axis, keepdims=keepdims, out=out, initial=initial, where=mask)
     counts = _counting(x, mask)
     result = extreme(masked(x, counts, fill), axis, keepdims=keepdims)
