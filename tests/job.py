@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +36,8 @@ class Result:
     skipped: int = 0
     seconds: float = 0.0
     report: str = ""
+    # The files of tests, and how many seconds each took.
+    files: dict[str, float] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -150,8 +152,8 @@ def rank_processes(folder: Path) -> list[tuple[int, int]]:
 
 def judge(title: str, folder: Path, fault: str) -> Result:
     """Make a result of what rank 0 recorded, for which all ranks have agreed on the outcome of each test."""
-    file = folder / "rank-0.results"
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    results = folder / "rank-0.results"
+    records = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     failures = []
     for record in records:
         if record.get("outcome") == "failed":
@@ -166,7 +168,12 @@ def judge(title: str, folder: Path, fault: str) -> Result:
         failures.append(f"{heading(f'{title}: {fault}')}\n{last_words(folder)}")
     outcomes = [record.get("outcome") for record in records]
     passed, skipped = outcomes.count("passed"), outcomes.count("skipped")
-    return Result(title, passed, len(failures), skipped, report="\n\n".join(failures))
+    files: dict[str, float] = {}
+    for record in records:
+        if "seconds" in record:
+            file = record["test"].partition("::")[0]
+            files[file] = files.get(file, 0.0) + record["seconds"]
+    return Result(title, passed, len(failures), skipped, report="\n\n".join(failures), files=files)
 
 
 def last_words(folder: Path) -> str:

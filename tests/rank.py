@@ -22,6 +22,7 @@ class Results:
         self.file = path.open("w", buffering=1)
         self.outcome = "passed"
         self.text = ""
+        self.seconds = 0.0
 
     def record(self, **entry: Any) -> None:
         self.file.write(json.dumps(entry) + "\n")
@@ -33,13 +34,14 @@ class Results:
             self.text += "\n".join([report.longreprtext, *printed]).rstrip() + "\n"
 
     def pytest_runtest_logstart(self) -> None:
-        self.outcome, self.text = "passed", ""
+        self.outcome, self.text, self.seconds = "passed", "", 0.0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.add(report)
+        self.seconds += report.duration
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self.record(test=nodeid, outcome=self.outcome, text=self.text)
+        self.record(test=nodeid, outcome=self.outcome, text=self.text, seconds=round(self.seconds, 3))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

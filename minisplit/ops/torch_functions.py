@@ -143,8 +143,8 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     instead = f"{suggestion} takes arrays; " if is_there else ""
     if not is_there and hasattr(torch.nn.functional, name):
         instead = (
-            f"minisplit.vmap({name}) maps it over samples, whose axes it counts without that of the samples "
-            "(dim=0 is axis 1 of the array); "
+            f"minisplit.vmap({name}) maps it over samples, as it does a module; dim= then counts the axes of one "
+            "sample (dim=0 is axis 1 of the array); "
         )
     raise TypeError(
         f"torch's {name} takes tensors, got a DNDarray: {instead}x.torch() is the whole array as a tensor on "
