@@ -48,7 +48,7 @@ def is_tracked(x: torch.Tensor) -> bool:
 
 
 def has_memory(x: torch.Tensor) -> bool:
-    """Whether a tensor has elements to read. Autograd gives constants, as `sgn`, gradients of zeros in no memory."""
+    """Whether a tensor has elements to read: autograd gives `sgn`, for one, a gradient of zeros in no memory."""
     return not x._is_zerotensor()
 
 
