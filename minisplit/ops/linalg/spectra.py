@@ -1,7 +1,6 @@
 """Eigenvalues, singular values and pseudo-inverses of one large matrix that is cut: arrays and their gradients.
 
-The matrix is reduced to two diagonals (`condensed`), whose singular values and vectors are found by divide and conquer
-(`bidiagonal`), and the vectors are taken back. A rank needs its columns, of the matrix and of the vectors, and no matrix
+The matrix is reduced to two diagonals (`condensed`), whose values and vectors are found by divide and conquer, and the vectors are taken back. A rank needs its columns, of the matrix and of the vectors, and no matrix
 whole. Gradients are torch's, made of products of arrays.
 """
 
@@ -19,7 +18,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.linalg import condensed, one_matrix
-from minisplit.ops.linalg.bidiagonal import singular_values
+from minisplit.ops.linalg.divide_and_conquer import eigenvalues, singular_values
 from minisplit.ops.linalg.one_matrix import Factorisation, adjoint_columns, adjoint_view, by_columns, free_copy
 from minisplit.ops.linalg.products import matmul
 from minisplit.ops.shape.join import concat
@@ -90,10 +89,9 @@ class _Eigh(Factorisation):
         a = self._hermitian(free_copy(tensors[0], self.is_free))
         scale = _scaled(a, comm, "eigenvalues are of finite elements, got NaN or infinities")
         reduced = condensed.tridiagonal(a, layout, comm)
-        diagonal, upper, shift = _definite(reduced.diagonal, reduced.other)
         rows = [_zero_rows(layout, a, comm)] if self.vectors else []
-        roots = singular_values(diagonal, upper, comm, first, rows, descending=False)
-        values = ((roots - shift) * (roots + shift) * scale).to(a.device, a.dtype.to_real())
+        values = eigenvalues(reduced.diagonal, reduced.other, comm, first, rows) * scale
+        values = values.to(a.device, a.dtype.to_real())
         if not rows:
             return [values]
         own = _taken_back(rows.pop(), layout, a, comm)
@@ -128,23 +126,6 @@ class _Eigh(Factorisation):
         shard = _divided(inner._larray, kept[0], self.layout, self.comm)
         by_vectors = matmul(vectors, DNDarray(shard, self.layout, self.comm))._align(self.layout)
         return [_diagonal_of(inner).real, by_vectors._larray]
-
-
-def _definite(diagonal: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Return a bidiagonal matrix B, as its diagonals, and a number c for which `B^T B` is `T + c**2`.
-
-    The eigenvectors of T are its right singular vectors. Since c**2 is about the norm of T, nothing is lost that is not
-    within its rounding.
-    """
-    zero = torch.zeros(1, dtype=torch.float64)
-    sums = diagonal.abs() + torch.cat([other.abs(), zero]) + torch.cat([zero, other.abs()])
-    shift = (1.01 * float(sums.max()) or 1.0) ** 0.5
-    roots, upper, square = list[float](), list[float](), 0.0
-    for element, above in zip(diagonal.tolist(), [*other.tolist(), 0.0], strict=True):
-        roots.append((element + shift * shift - square) ** 0.5)
-        upper.append(above / roots[-1])
-        square = upper[-1] ** 2
-    return torch.tensor(roots, dtype=torch.float64), torch.tensor(upper[:-1], dtype=torch.float64), shift
 
 
 def _divided(x: torch.Tensor, values: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
