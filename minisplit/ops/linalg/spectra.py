@@ -112,10 +112,10 @@ class _Eigh(Factorisation):
         return outputs
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
-        # V (V^H dV / E + diag(dL)) V^H, where E[i, j] is L[j] - L[i].
+        # V (skew(V^H dV) / E + diag(dL)) V^H, where E[i, j] is L[j] - L[i].
         vectors, by_vectors = (DNDarray(x, self.layout, self.comm) for x in (kept[1], gradients[1]))
-        inner = matmul(adjoint_columns(vectors), by_vectors)._align(self.layout)
-        shard = _divided(inner._larray, kept[0], self.layout, self.comm)
+        inner = _skew(matmul(adjoint_columns(vectors), by_vectors)._align(self.layout)) / 2
+        shard = _divided(inner, kept[0], self.layout, self.comm)
         shard = _with_diagonal(shard, all_reduce_gradient(gradients[0], self.comm), self.layout, self.comm)
         product = matmul(vectors, DNDarray(shard, self.layout, self.comm))._align(self.layout)
         return [matmul(product, adjoint_columns(vectors))._align(self.layout)._larray]
@@ -134,7 +134,7 @@ def _divided(x: torch.Tensor, values: torch.Tensor, layout: Layout, comm: Commun
     values = all_reduce_gradient(values, comm)
     gaps = values[first:last] - values[:, None]
     # 0 / 0 is 0: of equal values where only these are used. The diagonal does not count.
-    gaps = torch.where((gaps == 0) & (x.detach() == 0), 1, gaps)
+    gaps = torch.where((gaps == 0) & (x == 0), 1, gaps)
     return _with_diagonal(x, None, layout, comm) / _with_diagonal(gaps, values.new_ones(len(values)), layout, comm)
 
 
@@ -145,6 +145,11 @@ def _with_diagonal(
     first, last = layout.span(comm.rank)
     own = x.new_zeros(last - first) if diagonal is None else diagonal[first:last].to(x.dtype)
     return torch.diagonal_scatter(x, own, -first)
+
+
+def _skew(x: DNDarray) -> torch.Tensor:
+    """This rank's columns of a matrix minus its adjoint."""
+    return x._larray - adjoint_columns(x)._align(x._layout)._larray
 
 
 def _diagonal_of(x: DNDarray) -> torch.Tensor:
@@ -223,7 +228,7 @@ class _SVD(Factorisation):
         # U ((skew(U^H dU) S + S skew(V^H dV)) / E + diag(dS)) V^H, where E[i, j] is S[j]**2 - S[i]**2.
         comm, layout = self.comm, self.layout
         u, v, by_u, by_v = (DNDarray(x, layout, comm) for x in (*kept[1:], *gradients[1:]))
-        left, right = (self._skew(matmul(adjoint_columns(x), by)) for x, by in ((u, by_u), (v, by_v)))
+        left, right = (_skew(matmul(adjoint_columns(x), by)._align(layout)) for x, by in ((u, by_u), (v, by_v)))
         s = all_reduce_gradient(kept[0], comm)
         first, last = layout.span(comm.rank)
         both = left * s[first:last] + s[:, None] * right
@@ -232,7 +237,7 @@ class _SVD(Factorisation):
         if inner.is_complex():  # a phase of U and of V together is free
             phase = left.diagonal(-first)
             own = s[first:last]
-            diagonal = diagonal + phase / torch.where((own == 0) & (phase.detach() == 0), 1, 2 * own)
+            diagonal = diagonal + phase / torch.where((own == 0) & (phase == 0), 1, 2 * own)
         inner = torch.diagonal_scatter(inner, diagonal, -first)
         product = matmul(u, DNDarray(inner, layout, comm))._align(layout)
         return [matmul(product, adjoint_columns(v))._align(layout)._larray]
@@ -257,10 +262,6 @@ class _SVD(Factorisation):
                 shard = torch.diagonal_scatter(shard, phase, -first)
             found.append(matmul(vectors, DNDarray(shard, layout, comm))._align(layout)._larray)
         return [by_s.real, *found]
-
-    def _skew(self, x: DNDarray) -> torch.Tensor:
-        x = x._align(self.layout)
-        return x._larray - adjoint_columns(x)._align(self.layout)._larray
 
 
 def pinv(x: DNDarray, rtol: float, target: Layout) -> DNDarray:
