@@ -1,17 +1,17 @@
 """Matrices of which each rank has some columns, brought to two diagonals by reflections, and vectors taken back.
 
 The blocked reductions of LAPACK and ScaLAPACK (Dongarra, Sorensen and Hammarling, "Block reduction of matrices to
-condensed forms", J. Comput. Appl. Math. 27, 1989), from both sides: of a Hermitian matrix to a real tridiagonal one,
-of any square one to a real bidiagonal one. The rank that has a column makes its reflection and broadcasts it, and the
-product of the matrix by it is added up over the ranks: so a message or two for each column, of as many numbers
-as it has. A rank needs its columns, and some vectors of a panel.
+condensed forms", J. Comput. Appl. Math. 27, 1989), from both sides: of a Hermitian matrix to a real tridiagonal
+one, of any square one to a real bidiagonal one. The rank that has a column makes its reflection and broadcasts
+it, and the product of the matrix by it is added up over the ranks: so a message or two for each column, of as
+many numbers as it has. A rank needs its columns, and some vectors of a panel.
 
 Tensors only. What is given is overwritten. All functions are collective.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import copysign, hypot
 
@@ -84,6 +84,10 @@ def _number(value: complex, like: torch.Tensor) -> complex | float:
     return value if like.is_complex() else complex(value).real
 
 
+def _numbers(values: Sequence[complex], like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor([_number(x, like) for x in values], dtype=like.dtype, device=like.device)
+
+
 def tridiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condensed:
     """Reduce a Hermitian matrix `a`, of which all elements are given, about 1 in size. It is overwritten."""
     size, (first, last) = layout.extent, layout.span(comm.rank)
@@ -102,7 +106,7 @@ def tridiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condens
                 column.addmv_(v[j:, before], w[j, before].conj(), alpha=-1)
                 column.addmv_(w[j:, before], v[j, before].conj(), alpha=-1)
                 if j + 1 < size:
-                    message[-2], message[-1] = (_number(x, a) for x in _reflect(column[1:]))
+                    message[-2:] = _numbers(_reflect(column[1:]), a)
                 a[j + 1 :, j - first] = column[1:]
             message = comm.broadcast(message, owner[j])
             vector, scales[j] = message[1:-2], message[-2]
@@ -145,7 +149,7 @@ def bidiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condense
                 column.copy_(a[j:, j - first])
                 column.addmv_(v[j:, before], y[j - first, before].conj(), alpha=-1)
                 column.addmv_(x[j:, before], u[j - first, before].conj(), alpha=-1)
-                message[-2], message[-1] = (_number(part, a) for part in _reflect(column))
+                message[-2:] = _numbers(_reflect(column), a)
                 a[j:, j - first] = column
             message = comm.broadcast(message, owner[j])
             vector, scales[0][j], diagonal[j] = message[:-2], message[-2], message[-1].real
@@ -167,7 +171,7 @@ def bidiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condense
             if is_first:
                 row[0] = 1
             own_u[:, i] = own[0] = row
-            scales[1][j] = _number(tau, a)
+            scales[1][j : j + 1] = _numbers([tau], a)
             known = v[j + 1 :, : i + 1] @ (own_y[:, : i + 1].mH @ row) + x[j + 1 :, before] @ (
                 own_u[:, before].mH @ row
             )

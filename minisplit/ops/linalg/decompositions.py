@@ -182,14 +182,14 @@ def eigh(
     Communication
     -------------
     Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
-    512 rows or more is not gathered: one broadcast and one allreduce for each column, three
-    allreduces for each 32 rows, one broadcast for each 128 columns, and two exchanges, and two more if rows are split.
+    512 rows or more is not gathered: one broadcast and one allreduce for each column, three allreduces for each
+    32 rows, one broadcast for each 128 columns, and two exchanges, and two more if rows are split.
 
     Notes
     -----
-    A large split matrix is reduced to a tridiagonal one by reflections, whose spectrum is found by divide and conquer
-    (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank needs about four
-    times its part of the matrix, and the work is split between the ranks.
+    A large split matrix is reduced to a tridiagonal one by reflections, whose spectrum is found by divide and
+    conquer (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank
+    needs about four times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------
@@ -424,11 +424,11 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     Returns
     -------
     SVDResult
-        The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. Where the ranks have
-        parts of one matrix, U of tall matrices or Vh of wide ones is split as `x`, as are both of a square one, or
-        along the rows of U or the columns of Vh if it is full, and the others are replicated. Elsewhere all are split
-        along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's, but of one large
-        split matrix they are any.
+        The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. Where the ranks have parts
+        of one matrix, U of tall matrices or Vh of wide ones is split as `x`, as are both of a square one, or
+        along the rows of U or the columns of Vh if it is full, and the others are replicated. Elsewhere all are
+        split along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's, but of
+        one large split matrix they are any.
 
     Raises
     ------
@@ -443,17 +443,17 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     -------------
     Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
     `minisplit.linalg.qr`, whose R each rank decomposes, and one exchange more for a full U or Vh. Elsewhere one
-    exchange, by which each rank gets whole matrices, where they are split; and one small message, that no
-    rank failed. One matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the
-    other, is not gathered: one broadcast and two allreduces for each column, three allreduces for each 32 rows, three
-    messages for each 128 columns, and an exchange or two for each of the factors; before them the messages of
-    `minisplit.linalg.qr` if it is not square.
+    exchange, by which each rank gets whole matrices, where they are split; and one small message, that no rank
+    failed. One matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the
+    other, is not gathered: one broadcast and two allreduces for each column, three allreduces for each 32 rows,
+    three messages for each 128 columns, and an exchange or two for each of the factors; before them the messages
+    of `minisplit.linalg.qr` if it is not square.
 
     Notes
     -----
-    A large split matrix is reduced to a bidiagonal one by reflections, whose singular values are found by divide and
-    conquer (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank needs
-    about five times its part of the matrix, and the work is split between the ranks.
+    A large split matrix is reduced to a bidiagonal one by reflections, whose singular values are found by divide
+    and conquer (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank
+    needs about five times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------

@@ -1,11 +1,11 @@
 """Spectra of matrices of two diagonals by divide and conquer, of whose vectors each rank has some rows.
 
 The algorithms of Cuppen, and of Gu and Eisenstat ("A divide-and-conquer algorithm for the symmetric tridiagonal
-eigenproblem", "... for the bidiagonal SVD", SIAM J. Matrix Anal. Appl. 16, 1995), LAPACK's `stedc` and `bdsdc`: but for
-what joins its halves, the matrix is two smaller ones. In the bases of their vectors it is a diagonal and a matrix of rank
-one, or a row, whose values are the roots of a secular equation, and whose vectors have a formula. All ranks have the
-values. Each solves for a share of the roots, and multiplies its rows of the vectors by those of the small problem, which
-it makes as it needs them: no vectors are sent.
+eigenproblem", "... for the bidiagonal SVD", SIAM J. Matrix Anal. Appl. 16, 1995), LAPACK's `stedc` and `bdsdc`:
+but for what joins its halves, the matrix is two smaller ones. In the bases of their vectors it is a diagonal and
+a matrix of rank one, or a row, whose values are the roots of a secular equation, and whose vectors have a
+formula. All ranks have the values. Each solves for a share of the roots, and multiplies its rows of the vectors
+by those of the small problem, which it makes as it needs them: no vectors are sent.
 
 Tensors only. The numbers are float64 on the host, the vectors have a dtype and device of their own.
 """
@@ -36,9 +36,9 @@ def eigenvalues(
 ) -> torch.Tensor:
     """Return the eigenvalues, ascending, of a symmetric matrix with this diagonal and the one beside.
 
-    `vectors` are zeros, this rank's rows of them from row `first` on, and become those of the eigenvectors; or there are
-    none. Collective: one allreduce, and three for each part of more than `LEAF` rows. The values are the same on all
-    ranks, to the bit.
+    `vectors` are zeros, this rank's rows of them from row `first` on, and become those of the eigenvectors; or
+    there are none. Collective: one allreduce, and three for each part of more than `LEAF` rows. The values are
+    the same on all ranks, to the bit.
     """
     return _solve(_Tridiagonal, diagonal, other, comm, first, vectors)
 
@@ -72,7 +72,7 @@ def _solve(
             matrix.join(low, middle, high)
     values, order = matrix.values[:size].sort(descending=matrix.are_singular, stable=True)
     for part in vectors:
-        for rows in part.split(ROWS):
+        for rows in torch.split(part, ROWS):
             rows.copy_(rows[:, order.to(part.device)])
     return values * scale
 
@@ -295,9 +295,9 @@ def _shares(size: int, comm: Communication) -> Iterator[slice]:
 class _Secular:
     """The eigenvalues of a diagonal and `z z^T`, or the singular values of one with the first row z.
 
-    Root j is where `1 + sum(z**2 / (d - root))` is 0, above `d[j]` and below the next; for singular values with the
-    squares of `d`, whose first is 0, and of the root. It is kept as its distance, of squares, from the nearer one:
-    `root = d[nearest] + distance`, from which differences have all their digits.
+    Root j is where `1 + sum(z**2 / (d - root))` is 0, above `d[j]` and below the next; for singular values with
+    the squares of `d`, whose first is 0, and of the root. It is kept as its distance, of squares, from the nearer
+    one: `root = d[nearest] + distance`, from which differences have all their digits.
     """
 
     d: torch.Tensor
@@ -372,9 +372,9 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     is_low = (middle >= 0) | (index == last)
     nearest, sign = torch.where(is_low, index, above), torch.where(is_low, 1.0, -1.0)
     poles = _difference(d[:, None], d[nearest], of_squares)
-    # By Newton's method for the equation times the distance, in which the nearest pole is none; or where that leaves
-    # the interval, or is slow, by bisection of the numbers that a float can be, as which it takes few steps to a root
-    # that is next to a pole.
+    # By Newton's method for the equation times the distance, in which the nearest pole is none; or where that
+    # leaves the interval, or is slow, by bisection of the numbers that a float can be, as which it takes few
+    # steps to a root that is next to a pole.
     low, high = torch.zeros_like(index), half.view(torch.int64).clone()
     distance, active = half.clone(), torch.arange(len(index))
     for step in range(1, 200):

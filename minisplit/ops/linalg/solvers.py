@@ -372,8 +372,8 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors. Elsewhere one exchange where matrices are split, and one small message, that no rank
-    failed.
+    `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors.
+    Elsewhere one exchange where matrices are split, and one small message, that no rank failed.
 
     Examples
     --------

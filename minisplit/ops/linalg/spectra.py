@@ -1,7 +1,8 @@
 """Eigenvalues, singular values and pseudo-inverses of one large matrix that is cut: arrays and their gradients.
 
-The matrix is reduced to two diagonals (`condensed`), whose values and vectors are found by divide and conquer, and the vectors are taken back. A rank needs its columns, of the matrix and of the vectors, and no matrix
-whole. Gradients are torch's, made of products of arrays.
+The matrix is reduced to two diagonals (`condensed`), whose values and vectors are found by divide and conquer,
+and the vectors are taken back. A rank needs its columns, of the matrix and of the vectors, and no matrix whole.
+Gradients are torch's, made of products of arrays.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from minisplit.ops.shape.join import concat
 
 
 def is_large(x: DNDarray) -> bool:
-    """Return whether `x` is one large matrix, with fewer than `ranks` times as many rows as columns, or the converse.
+    """Return whether `x` is one large matrix, whose R is larger than a shard.
 
-    A taller or wider one has an R that is no larger than a shard.
+    That of a matrix with `ranks` times as many rows as columns, or as many columns as rows, is not.
     """
     return one_matrix.is_large(x) and max(x.shape) < x._comm.size * min(x.shape)
 
@@ -45,9 +46,9 @@ def eigh(x: DNDarray, *, upper: bool = False, vectors: bool = True) -> list[DNDa
 
 
 def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:
-    """Divide a matrix by its greatest element, so that no square overflows, and return that. LinAlgError if it is none.
+    """Divide a matrix by its greatest element, so that no square overflows, and return that.
 
-    Collective: one allreduce.
+    Collective: one allreduce. LinAlgError, on all ranks, if an element is not finite.
     """
     largest = a.abs().max() if a.numel() else a.new_zeros(()).real
     scale = float(comm.allreduce(largest, "max"))
@@ -129,7 +130,7 @@ class _Eigh(Factorisation):
 
 
 def _divided(x: torch.Tensor, values: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
-    """Divide this rank's columns by the differences of the values of the columns and of the rows, the diagonal by 1."""
+    """Divide columns by the values of their places minus those of the rows. The diagonal becomes 0."""
     first, last = layout.span(comm.rank)
     values = all_reduce_gradient(values, comm)
     gaps = values[first:last] - values[:, None]
@@ -165,7 +166,7 @@ def svdvals(x: DNDarray) -> DNDarray:
 
 
 def svd(x: DNDarray, *, full_matrices: bool) -> tuple[DNDarray, DNDarray, DNDarray]:
-    """Return U, the singular values, which are replicated, and Vh. U is split along its columns, Vh along its rows."""
+    """Return U, split along its columns, the singular values, replicated, and Vh, split along its rows."""
     if x.shape[0] < x.shape[1]:
         u, s, vh = svd(adjoint_view(x), full_matrices=full_matrices)
         return adjoint_view(vh), s, adjoint_view(u)
@@ -183,7 +184,7 @@ def svd(x: DNDarray, *, full_matrices: bool) -> tuple[DNDarray, DNDarray, DNDarr
 
 
 def _svd(x: DNDarray, *, vectors: bool) -> list[DNDarray]:
-    """Return the singular values, and U and V, if asked for, of a square matrix. Without vectors it may be another."""
+    """Return the singular values, and U and V of a square matrix if asked for, else of any."""
     if x.shape[0] < x.shape[1]:
         x = adjoint_view(x)
     columns, is_free = by_columns(x if x.shape[0] == x.shape[1] else one_matrix.qr(x)[1])

@@ -52,9 +52,11 @@ CASES: dict[str, Case] = {
     "qr": (one_matrix.qr, torch_qr, SQUARE),
     "qr, tall": (one_matrix.qr, torch_qr, ((6, 4),)),
     "qr, wide": (one_matrix.qr, torch_qr, ((3, 5),)),
-    # Of the sum with the adjoint: versions of torch differ in the part of a gradient by which no such matrix changes.
+    # Of the sum with the adjoint: versions of torch differ in the part of a gradient by which no such matrix
+    # changes.
     "eigh": (
-        lambda x: parts(*spectra.eigh(x + L.matrix_transpose(x).conj())), lambda x: parts(*T.eigh(x + x.mH)), SQUARE,
+        lambda x: parts(*spectra.eigh(x + L.matrix_transpose(x).conj())), lambda x: parts(*T.eigh(x + x.mH)),
+        SQUARE,
     ),
     "eigvalsh, upper": (
         lambda x: spectra.eigh(x, upper=True, vectors=False)[0], lambda x: T.eigvalsh(x, UPLO="U"), SQUARE,
