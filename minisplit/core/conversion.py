@@ -99,7 +99,7 @@ def array(
     IndexError
         If an axis is out of range.
     TypeError
-        If torch can make no tensor of `obj`, or an axis is no int.
+        If torch can make no tensor of `obj`, or an axis is not an int.
     OverflowError
         If a Python number is not in the range of a dtype of integers.
 
@@ -231,7 +231,7 @@ def from_numpy(
     Raises
     ------
     TypeError
-        If `obj` is no NumPy array, or torch does not have its dtype.
+        If `obj` is not a NumPy array, or torch does not have its dtype.
     IndexError
         If `split` is out of range.
 

@@ -299,7 +299,7 @@ def full_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, another argument is of another type, or the value is complex and the dtype real.
+        If `x` is not a DNDarray, another argument is of another type, or the value is complex and the dtype real.
     ValueError
         If `fill_value` has axes, or the device is unknown.
     OverflowError
@@ -347,7 +347,7 @@ def zeros_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -393,7 +393,7 @@ def ones_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -439,7 +439,7 @@ def empty_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 

@@ -26,15 +26,15 @@ def resplit(x: T, axis: int | None = None) -> T:
     Returns
     -------
     DNDarray, or nested tuples, lists and dicts of them
-        The same elements in memory of their own. Counts follow the default rule, but an array that is split along
-        `axis` already keeps its own.
+        The same elements in new memory. Counts follow the default rule, but an array that is split along `axis`
+        already keeps its own.
 
     Raises
     ------
     IndexError
         If the axis is out of range.
     TypeError
-        If `x` is no DNDarray, or the axis is no int.
+        If `x` is not a DNDarray, or the axis is not an int.
     ValueError
         If the arrays are on different communicators.
 
@@ -80,7 +80,7 @@ def balance(x: DNDarray) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -108,7 +108,7 @@ def redistribute(x: DNDarray, counts: Sequence[int]) -> DNDarray:
     Returns
     -------
     DNDarray
-        The same elements in memory of its own.
+        The same elements in new memory.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def redistribute(x: DNDarray, counts: Sequence[int]) -> DNDarray:
         If the counts are not one number per rank, are negative, or do not add up to the axis' extent, or if the
         array is replicated.
     TypeError
-        If `x` is no DNDarray, or a count is no int.
+        If `x` is not a DNDarray, or a count is not an int.
 
     Communication
     -------------

@@ -107,7 +107,7 @@ def astype(x: DNDarray, /, dtype: Dtype, *, copy: bool = True, device: Device = 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, `dtype` no dtype, or a complex array is to become real.
+        If `x` is not a DNDarray, `dtype` no dtype, or a complex array is to become real.
 
     Communication
     -------------

@@ -60,7 +60,7 @@ def show(x: DNDarray) -> None:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

@@ -53,7 +53,7 @@ def interp(
         If the points are not 1-d, not equally many or none, the period is 0, or the arrays are on different
         communicators.
     TypeError
-        If `x` is no DNDarray, or a place is complex.
+        If `x` is not a DNDarray, or a place is complex.
 
     Communication
     -------------

@@ -123,7 +123,7 @@ def gradient(
     IndexError
         If an axis is out of range.
     TypeError
-        If `f` is no DNDarray, or the spacings are neither one nor as many as axes.
+        If `f` is not a DNDarray, or the spacings are neither one nor as many as axes.
     ValueError
         If an axis is too short, the coordinates do not fit, or for another order.
 
@@ -186,7 +186,7 @@ def ediff1d(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -235,7 +235,7 @@ def unwrap(
     IndexError
         If the axis is out of range.
     TypeError
-        If `p` is no DNDarray, or its elements are complex.
+        If `p` is not a DNDarray, or its elements are complex.
 
     Communication
     -------------

@@ -33,7 +33,7 @@ def assert_equal(x: DNDarray, expected: Expected) -> None:
     AssertionError
         On every rank, with the same text, if they differ on any.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -74,7 +74,7 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     AssertionError
         On every rank, with the same text, if they differ on any.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

@@ -78,7 +78,7 @@ class Generator:
     Raises
     ------
     TypeError
-        If one of them is no int.
+        If one of them is not an int.
     ValueError
         If one of them is out of range.
 
@@ -216,7 +216,7 @@ def seed(seed: int | None = None, *, comm: Comm = None) -> int:
     Raises
     ------
     TypeError
-        If the seed is no int.
+        If the seed is not an int.
     ValueError
         If it is out of range.
 
@@ -314,7 +314,7 @@ def fork(seed: int | None = None) -> AbstractContextManager[None]:
     Raises
     ------
     TypeError
-        If the seed is no int.
+        If the seed is not an int.
     ValueError
         If it is out of range.
 

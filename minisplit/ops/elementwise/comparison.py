@@ -468,7 +468,7 @@ def bitwise_invert(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarr
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or the elements are floating-point or complex numbers.
+        If `x` is not a DNDarray, or the elements are floating-point or complex numbers.
 
     Communication
     -------------
@@ -721,7 +721,7 @@ def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

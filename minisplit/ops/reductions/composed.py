@@ -66,7 +66,7 @@ def average(
     Raises
     ------
     TypeError
-        If `x` or `weights` is no DNDarray, or an axis is no int.
+        If `x` or `weights` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -134,7 +134,7 @@ def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype is not a real floating-point one.
+        If `x` is not a DNDarray, an axis is not an int, or the dtype is not a real floating-point one.
     IndexError
         If an axis is out of range.
     ValueError
@@ -210,7 +210,7 @@ def nanmax(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -264,13 +264,13 @@ def nanmean(
     Returns
     -------
     DNDarray
-        The means; NaN where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The means; NaN where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, where its split axis stays, else replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` is one without fractions.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` is one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -337,7 +337,7 @@ def nanmin(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -395,13 +395,13 @@ def nanprod(
     Returns
     -------
     DNDarray
-        The products; 1 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The products; 1 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, where its split axis stays, else replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -471,7 +471,7 @@ def nanstd(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -529,13 +529,13 @@ def nansum(
     Returns
     -------
     DNDarray
-        The sums; 0 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
+        The sums; 0 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with its
         counts, where its split axis stays, else replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -604,7 +604,7 @@ def nanvar(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -653,7 +653,7 @@ def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDar
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -773,7 +773,7 @@ def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
     Raises
     ------
     TypeError
-        If one of them is no DNDarray.
+        If one of them is not a DNDarray.
     ValueError
         If they have one shape, but are on different communicators.
 

@@ -51,7 +51,7 @@ def cumulative_sum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     ValueError
         If no axis is given for an array that is not 1-d.
     IndexError
@@ -111,7 +111,7 @@ def cumulative_prod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     ValueError
         If no axis is given for an array that is not 1-d.
     IndexError
@@ -164,7 +164,7 @@ def cumsum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -210,7 +210,7 @@ def cumprod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -255,7 +255,7 @@ def nancumsum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `dtype` no dtype.
+        If `x` is not a DNDarray, or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -302,7 +302,7 @@ def nancumprod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `dtype` no dtype.
+        If `x` is not a DNDarray, or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 

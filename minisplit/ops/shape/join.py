@@ -53,7 +53,7 @@ def concat(
     IndexError
         If the axis is out of range.
     TypeError
-        If one of the arrays is no DNDarray.
+        If one of the arrays is not a DNDarray.
 
     Communication
     -------------
@@ -187,7 +187,7 @@ def stack(
     IndexError
         If the place of the axis is out of range.
     TypeError
-        If one of the arrays is no DNDarray.
+        If one of the arrays is not a DNDarray.
 
     Communication
     -------------

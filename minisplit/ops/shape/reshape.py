@@ -56,7 +56,7 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
         If the shape does not fit. With `copy=False` also if elements change their rank, or a shard cannot be
         viewed in that shape.
     TypeError
-        If an extent is no int.
+        If an extent is not an int.
 
     Communication
     -------------

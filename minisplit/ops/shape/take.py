@@ -183,7 +183,7 @@ def compress(
     IndexError
         If the axis is out of range, or too short.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -227,7 +227,7 @@ def extract(condition: DNDarray, x: DNDarray, /) -> DNDarray:
     IndexError
         If the numbers of elements differ.
     TypeError
-        If an argument is no DNDarray.
+        If an argument is not a DNDarray.
 
     Communication
     -------------

@@ -174,7 +174,7 @@ def nanargmax(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, the axis is not an int, or the numbers are complex.
     IndexError
         If the axis is out of range.
     ValueError
@@ -223,7 +223,7 @@ def nanargmin(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, the axis is not an int, or the numbers are complex.
     IndexError
         If the axis is out of range.
     ValueError
@@ -277,7 +277,7 @@ def argwhere(x: DNDarray, /) -> DNDarray:
     ValueError
         If `x` has no axes.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -312,7 +312,7 @@ def flatnonzero(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

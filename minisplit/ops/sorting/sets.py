@@ -237,7 +237,7 @@ def unique(
     IndexError
         If the axis is out of range.
     TypeError
-        If `x` is no DNDarray, or the axis no int.
+        If `x` is not a DNDarray, or the axis not an int.
 
     Communication
     -------------
@@ -339,7 +339,7 @@ def intersect1d(
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------
@@ -383,7 +383,7 @@ def union1d(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------
@@ -420,7 +420,7 @@ def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DND
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------
@@ -458,7 +458,7 @@ def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDa
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------

@@ -167,7 +167,7 @@ def topk(
     IndexError
         If the axis is out of range.
     TypeError
-        If the elements are complex numbers, which have no order, or `k` is no int.
+        If the elements are complex numbers, which have no order, or `k` is not an int.
 
     Communication
     -------------
