@@ -27,7 +27,6 @@ from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
-from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.execution.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.execution.compiled import CompiledTask, code_for
@@ -42,10 +41,27 @@ from minisplit.vmap.functorch.internals import (
     without_compilation,
 )  # fmt: skip
 from minisplit.vmap.functorch.random import RandomSource
+from minisplit.vmap.inputs.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
+from minisplit.vmap.inputs.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
+from minisplit.vmap.inputs.references import (
+    CAPTURING,
+    check_same_call,
+    find_captured,
+    find_generators,
+    find_references,
+    fingerprint,
+    names_in_reach,
+)  # fmt: skip
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, InFiles, InMemory, Options, Randomness, draw_bar, is_on_terminal
-from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle, with_shapes
-from minisplit.vmap.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
+from minisplit.vmap.outcome import (
+    Outcome,
+    Outputs,
+    agree_on_gradients,
+    failure_record,
+    settle,
+    with_shapes,
+)
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
     OutDims,
@@ -57,15 +73,6 @@ from minisplit.vmap.pytree import (
     unflatten_outputs,
 )  # fmt: skip
 from minisplit.vmap.reduction import reduce_over_ranks
-from minisplit.vmap.references import (
-    CAPTURING,
-    check_same_call,
-    find_captured,
-    find_generators,
-    find_references,
-    fingerprint,
-    names_in_reach,
-)  # fmt: skip
 
 _wrap = DNDarray._wrap
 K = TypeVar("K")

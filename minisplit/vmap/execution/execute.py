@@ -18,11 +18,11 @@ from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.autograd import Entry, check_gradients
-from minisplit.vmap.batch import Batch, Dims, sample_axis
 from minisplit.vmap.execution.autotune import Tuner
 from minisplit.vmap.execution.collect import Collected, Kinds, Mapped, own_memory
 from minisplit.vmap.functorch import internals
 from minisplit.vmap.functorch.random import RandomSource
+from minisplit.vmap.inputs.batch import Batch, Dims, sample_axis
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, flatten_outputs
 from minisplit.vmap.reduction import reduce_chunk, result_dtype
