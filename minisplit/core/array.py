@@ -315,7 +315,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective: one exchange of what changes its rank. No message where nothing does.
+        Collective: one exchange of the elements that change their rank. No message where nothing does.
         """
         return self if layout is self._layout or layout == self._layout else self._redistributed(layout)
 
@@ -349,7 +349,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective: one exchange of what changes its rank.
+        Collective: one exchange of the elements that change their rank.
 
         Examples
         --------
@@ -396,7 +396,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective: one exchange of what changes its rank.
+        Collective: one exchange of the elements that change their rank.
 
         Examples
         --------

@@ -220,7 +220,7 @@ def ones(
 def empty(
     shape: Shape, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array whose elements are not set.
+    """Make an array without setting its elements.
 
     Parameters
     ----------
@@ -413,7 +413,7 @@ def ones_like(
 def empty_like(
     x: DNDarray, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array whose elements are not set with the shape and the layout of another array.
+    """Make an array with the shape and the layout of another array, without setting its elements.
 
     Parameters
     ----------
@@ -689,7 +689,7 @@ def geomspace(
     device: Device = None,
     comm: Comm = None,
 ) -> DNDarray:
-    """Make numbers of which each is a constant multiple of the one before.
+    """Make numbers with a constant ratio between neighbours.
 
     Parameters
     ----------

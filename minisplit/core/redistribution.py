@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def resplit(x: T, axis: int | None = None) -> T:
-    """Return an array that is split along another axis, or gathered on every rank, or a structure of arrays.
+    """Return an array, or each array of a tree, split along another axis or gathered on every rank.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def resplit(x: T, axis: int | None = None) -> T:
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank, for all arrays together.
+    Collective: one exchange of the elements that change their rank, for all arrays together.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def balance(x: DNDarray) -> DNDarray:
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank.
+    Collective: one exchange of the elements that change their rank.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def redistribute(x: DNDarray, counts: Sequence[int]) -> DNDarray:
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank.
+    Collective: one exchange of the elements that change their rank.
 
     Examples
     --------

@@ -88,7 +88,7 @@ def map_halo(
     mode: Mode = "valid",
     constant_values: complex = 0,
 ) -> DNDarray:
-    """Return the array that a function makes of each rank's shard with its halo: a stencil.
+    """Call a function with each rank's shard and its halo, and return its results as an array: a stencil.
 
     Parameters
     ----------

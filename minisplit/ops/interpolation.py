@@ -57,7 +57,7 @@ def interp(
 
     Communication
     -------------
-    Local, but one exchange for each of `xp` and `fp` that is split, by which every rank gets all of it.
+    Local. If `xp` or `fp` is split, collective: one exchange gathers each of them.
 
     Examples
     --------

@@ -100,7 +100,7 @@ def polyval(p: Coefficients, x: Operand, /) -> DNDarray:
 
     Communication
     -------------
-    Local, but one exchange where `p` is split, by which every rank gets all of it.
+    Local. If `p` is split, collective: one exchange gathers it.
 
     Notes
     -----

@@ -377,7 +377,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
 
 
 def convolve2d(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
-    """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+    """Return the convolution of matrices in their last two axes, such as an image and a kernel.
 
     Its element (k, l) is the sum over i and j of `a[k - i, l - j] * v[i, j]`. It is `scipy.signal.convolve2d`.
 

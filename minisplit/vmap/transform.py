@@ -261,12 +261,11 @@ def vmap(
     Communication
     -------------
     Local. A call of the result is collective: one allreduce of three integers, in which the ranks agree on errors
-    and outputs. Before it there is one exchange for all inputs together, if any must move: to the counts for which
-    the fewest bytes move. If some ranks have no samples, a broadcast tells them what the outputs are, and another
-    one gives them each output with `out_dims=None`. Outputs that are reduced go by one allreduce for all sums and
-    means of one dtype, and one for all extremes. With `loop=True`, if gradients are to flow back, one allreduce
-    tells which outputs require one. The backward pass is collective if inputs were moved or replicated, or if
-    extremes were found.
+    and outputs. If any input must move, one exchange comes before it, for all inputs together, with the fewest
+    bytes. If some ranks have no samples, a broadcast tells them what the outputs are, and another one gives them
+    each output with `out_dims=None`. One allreduce carries all sums and means of one dtype, and one all extremes.
+    With `loop=True`, if gradients are to flow back, one allreduce tells which outputs require a gradient. The
+    backward pass is collective if inputs were moved or replicated, or if extremes were found.
 
     See Also
     --------

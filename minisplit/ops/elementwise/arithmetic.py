@@ -862,7 +862,7 @@ def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
 def round(
     x: DNDarray, /, decimals: int = 0, *, out: DNDarray | None = None, where: DNDarray | bool = True
 ) -> DNDarray:
-    """Round each element to the nearest whole number, or to so many decimals.
+    """Round each element to the nearest whole number, or to a number of decimals.
 
     Parameters
     ----------

@@ -739,7 +739,7 @@ def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray 
 def logical_or(
     x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
 ) -> DNDarray:
-    """Return whether one of two elements is true, or both.
+    """Return whether at least one of two elements is true.
 
     Parameters
     ----------

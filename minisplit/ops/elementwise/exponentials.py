@@ -87,7 +87,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
 
 
 def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-    """Compute `exp(x) - 1` of each element, also precisely near 0.
+    """Compute `exp(x) - 1` of each element, precisely even near 0.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
 
 
 def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-    """Compute `log(1 + x)` of each element, also precisely near 0.
+    """Compute `log(1 + x)` of each element, precisely even near 0.
 
     Parameters
     ----------

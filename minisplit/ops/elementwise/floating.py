@@ -165,7 +165,7 @@ def imag(x: DNDarray, /) -> DNDarray:
 
 
 def iscomplex(x: DNDarray, /) -> DNDarray:
-    """Return whether the imaginary part of each element is other than 0.
+    """Return whether the imaginary part of each element is not 0.
 
     Parameters
     ----------

@@ -414,7 +414,7 @@ def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, defau
 def choose(
     a: DNDarray, /, choices: Sequence[Operand], *, out: DNDarray | None = None, mode: str = "raise"
 ) -> DNDarray:
-    """Choose each element from the array whose number `a` has at its place.
+    """Choose each element from one of several arrays; `a` has the number of the array.
 
     Parameters
     ----------
@@ -508,7 +508,7 @@ def piecewise(
     Communication
     -------------
     Local where the arrays have one layout, or only one of them is split. Otherwise collective: for each condition
-    as `where`. And what the functions themselves send.
+    as `where`. The functions may send messages of their own.
 
     Notes
     -----

@@ -76,9 +76,9 @@ def average(
 
     Communication
     -------------
-    Local without weights where the split axis stays. Otherwise collective: one small allreduce where the split
-    axis stays, which looks for sums of 0; else two, of the products and of the weights.
-    Where the weights are split in another way than `x`, `multiply` moves them first.
+    Local without weights where the split axis stays. Otherwise collective. With weights, if the split axis stays:
+    one small allreduce, which looks for sums of 0. If the split axis is reduced: two allreduces, of the products
+    and of the weights. If the weights have another layout than `x`, `multiply` moves them first.
 
     See Also
     --------
@@ -218,8 +218,8 @@ def nanmax(
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
-    all elements are NaN; one for integers.
+    Local where the split axis stays. Otherwise collective: two allreduces, one of the result, and one that tells
+    where all elements are NaN; for integers only the first.
 
     See Also
     --------
@@ -244,7 +244,7 @@ def nanmean(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the mean along axes of what is not NaN.
+    """Compute the mean along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -345,8 +345,8 @@ def nanmin(
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
-    all elements are NaN; one for integers.
+    Local where the split axis stays. Otherwise collective: two allreduces, one of the result, and one that tells
+    where all elements are NaN; for integers only the first.
 
     See Also
     --------
@@ -440,7 +440,7 @@ def nanstd(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the standard deviation along axes of what is not NaN.
+    """Compute the standard deviation along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -573,7 +573,7 @@ def nanvar(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the variance along axes of what is not NaN.
+    """Compute the variance along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -756,7 +756,7 @@ def allclose(
 
 
 def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
-    """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
+    """Return whether two arrays have the same shape and equal elements, for any dtypes and layouts.
 
     Parameters
     ----------

@@ -234,7 +234,7 @@ def cumprod(
 def nancumsum(
     x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
 ) -> DNDarray:
-    """Compute the running sums along an axis, or of all elements, of what is not NaN.
+    """Compute the running sums of the elements that are not NaN, along an axis or of all elements.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def nancumsum(
 def nancumprod(
     x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
 ) -> DNDarray:
-    """Compute the running products along an axis, or of all elements, of what is not NaN.
+    """Compute the running products of the elements that are not NaN, along an axis or of all elements.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexac
 def all(
     x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
 ) -> DNDarray:
-    """Return whether all elements along axes are other than zero.
+    """Return whether all elements along axes are nonzero.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def all(
 def any(
     x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
 ) -> DNDarray:
-    """Return whether an element along axes is other than zero.
+    """Return whether any element along axes is nonzero.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def any(
 
 
 def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """Count the elements along axes that are other than zero.
+    """Count the nonzero elements along axes.
 
     Parameters
     ----------

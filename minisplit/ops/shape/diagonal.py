@@ -197,7 +197,7 @@ def fill_diagonal(x: DNDarray, /, val: Any, wrap: bool = False) -> None:
 
     Communication
     -------------
-    Local, but one exchange that gathers `val` if that is split.
+    Local. If `val` is split, collective: one exchange gathers it.
 
     Examples
     --------

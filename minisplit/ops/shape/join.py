@@ -58,7 +58,7 @@ def concat(
     Communication
     -------------
     Local where the arrays are split alike along another axis, or replicated. Otherwise collective: one exchange
-    for all of them. With `axis=None` those of `ravel` before it.
+    for all of them. With `axis=None` the messages of `ravel` come first.
 
     Examples
     --------

@@ -135,7 +135,7 @@ def unique_counts(x: DNDarray, /) -> UniqueCounts:
 
 
 def unique_inverse(x: DNDarray, /) -> UniqueInverse:
-    """Return the distinct elements of an array, and for each of its elements which of them it is.
+    """Return the distinct elements of an array, and for each of its elements the index among them.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def unique(
     *,
     equal_nan: bool = False,
 ) -> Any:
-    """Return the distinct elements of an array, and what else is asked for.
+    """Return the distinct elements of an array, and optionally their indices, inverse and counts.
 
     It is `numpy.unique`, but for the default of `equal_nan`.
 
@@ -243,7 +243,7 @@ def unique(
     -------------
     Local if `x` is replicated. Otherwise collective: three small allgathers, and exchanges of what is distinct on
     each rank: one for the elements, one for their places if the index or the inverse is asked for, and one each
-    for the inverse and the counts. For slices two such for each element of a slice, and one exchange.
+    for the inverse and the counts. For slices two such exchanges for each element of a slice, and one more.
 
     Examples
     --------
@@ -439,7 +439,7 @@ def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DND
 
 
 def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDarray:
-    """Return the distinct elements that one of two arrays has, and not both.
+    """Return the distinct elements that only one of two arrays has.
 
     Parameters
     ----------

@@ -120,7 +120,8 @@ def argsort(
 
     Communication
     -------------
-    Local or collective as `sort`, but that sample sort exchanges the elements and their indices: three exchanges.
+    Local or collective as `sort`, except that sample sort takes three exchanges, of the elements and their
+    indices.
 
     Examples
     --------
