@@ -830,7 +830,8 @@ class DNDarray(array_methods.DNDarrayMethods):
         """Set what `key` selects to a value that broadcasts to it.
 
         Each rank sets rows that it owns, so the array's layout stays. Values are cast to the array's dtype. Where
-        an array of integers selects a row more than once, its last value counts.
+        an array of integers selects a row more than once, its last value counts. Autograd records it, as of a
+        tensor: gradients flow to the value, and to what of the array is not set.
 
         Parameters
         ----------
@@ -846,12 +847,13 @@ class DNDarray(array_methods.DNDarrayMethods):
         ValueError
             If the value does not broadcast to what the key selects, or is on another communicator.
         RuntimeError
-            If the value requires a gradient, or the array is a leaf that requires one. Then nothing has been set.
+            If the array is a leaf that requires a gradient. Then nothing has been set.
 
         Communication
         -------------
         Collective, as `__getitem__`. A replicated value needs no message; the parts of a split value that are not
-        where they are set come by one exchange.
+        where they are set come by one exchange. So does the gradient of the value in the backward pass: that of a
+        replicated value by one allreduce.
 
         Examples
         --------

@@ -368,7 +368,8 @@ class MappedFunction(Generic[Returned, Array]):
 
     @property
     def _name(self) -> str:
-        return getattr(self.func, "__name__", type(self.func).__name__)
+        name = getattr(self.func, "__name__", None)
+        return name if type(name) is str else type(self.func).__name__
 
     # Found by the first call, when all that the function names is defined, and kept, as they depend on code alone.
     @functools.cached_property
@@ -718,17 +719,24 @@ class MappedFunction(Generic[Returned, Array]):
 
     def _task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
         """What is to be run. Local."""
-        func, in_dims = self._func_of_tensors(call), call.batch.in_dims
+        func, in_dims, name = self._func_of_tensors(call), call.batch.in_dims, self._name
         if self.options.compile is not False:
             code = code_for(self.func, self, self._names, self.options.compile)
             return CompiledTask(
-                func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank, known=self._writes
+                func,
+                in_dims,
+                self._out_dims,
+                random,
+                name=name,
+                code=code,
+                rank=call.comm.rank,
+                known=self._writes,
             )
         if not self.options.loop:
-            return WritingTask(func, in_dims, self._out_dims, random, known=self._writes)
+            return WritingTask(func, in_dims, self._out_dims, random, name=name, known=self._writes)
         objects = [] if call.unmapped is None else call.unmapped.objects
         generators = find_generators(self.func, objects) if random is None else ()
-        return LoopTask(func, in_dims, self._out_dims, random, generators=generators)
+        return LoopTask(func, in_dims, self._out_dims, random, name=name, generators=generators)
 
     def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with what is not mapped in this call."""

@@ -149,7 +149,9 @@ class CompiledTask(WritingTask):
 
     def without_data(self) -> VmapTask:
         """The same for tensors without data, which are not worth compiling for."""
-        return WritingTask(self.func, self.in_dims, self.out_dims, self.random, self.gradients, known=self.known)
+        return WritingTask(
+            self.func, self.in_dims, self.out_dims, self.random, self.gradients, name=self.name, known=self.known
+        )
 
     def why_not(self, arrays: Sequence[DNDarray | StoredArray]) -> str:
         """Why samples of these arrays have no compiled code, as far as is known; else ""."""
