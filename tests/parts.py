@@ -199,8 +199,14 @@ def summary(results: Sequence[Result]) -> str:
     for result in results:
         counts = f"{result.passed:6}  {result.failed:6}  {result.skipped:7}  {result.seconds:7.1f}"
         lines.append(f"{result.title:{width}}  {counts}  {result.status}")
-    files = [(seconds, f"{file} on {result.title}") for result in results for file, seconds in result.files.items()]
-    lines += ["", "The slowest files, in seconds:", *(f"{took:7.1f}  {file}" for took, file in nlargest(10, files))]
+    files = [
+        (seconds, f"{file} on {result.title}") for result in results for file, seconds in result.files.items()
+    ]
+    lines += [
+        "",
+        "The slowest files, in seconds:",
+        *(f"{took:7.1f}  {file}" for took, file in nlargest(10, files)),
+    ]
     skipped = sum(result.skipped for result in results)
     total = f"{sum(result.passed for result in results)} passed, {sum(result.failed for result in results)} failed"
     return "\n".join([*lines, "", total + (f", {skipped} skipped" if skipped else "")])

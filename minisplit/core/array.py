@@ -1362,7 +1362,8 @@ def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
 
 def _unlike(operator: str, other: object) -> Any:
     """Return NotImplemented; raise TypeError for a list or tuple, of which Python would say False in silence."""
-    if isinstance(other, list | tuple):
+    # A class made of them that compares by a rule of its own is asked, as the tuple of one output.
+    if isinstance(other, list | tuple) and type(other).__eq__ in {list.__eq__, tuple.__eq__}:
         raise TypeError(
             f"an operand of {operator} must be a DNDarray or a number, got {type(other).__name__}; make one "
             "with minisplit.array(..., split=...)"
