@@ -61,7 +61,7 @@ def _adjoint_view(x: DNDarray) -> DNDarray:
     return DNDarray(x._larray.mH.resolve_conj(), layout, x._comm)
 
 
-class _Factorisation(Collective):
+class Factorisation(Collective):
     """A collective of matrices. A batch of calls, of derivatives of a batch, is made one after the other."""
 
     outputs = 1
@@ -77,7 +77,7 @@ class _Factorisation(Collective):
 @dataclass(frozen=True, slots=True)
 class _Each(Collective):
     comm: Communication
-    one: _Factorisation
+    one: Factorisation
     size: int
     keeps_tensors = True
 
@@ -118,7 +118,7 @@ def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cholesky(_Factorisation):
+class _Cholesky(Factorisation):
     comm: Communication
     layout: Layout
     is_free: bool = False
@@ -160,7 +160,7 @@ def triangular(a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adj
 
 
 @dataclass(frozen=True, slots=True)
-class _Triangular(_Factorisation):
+class _Triangular(Factorisation):
     comm: Communication
     layouts: tuple[Layout, Layout]
     upper: bool
@@ -235,7 +235,7 @@ def _solve_factorised(
 
 
 @dataclass(frozen=True, slots=True)
-class _Solve(_Factorisation):
+class _Solve(Factorisation):
     comm: Communication
     factors: panels.LU
     columns: Layout
@@ -320,7 +320,7 @@ def _own_zeros(factors: panels.LU, comm: Communication) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Determinant(_Factorisation):
+class _Determinant(Factorisation):
     comm: Communication
     factors: panels.LU
     near: torch.Tensor
@@ -396,7 +396,7 @@ def _with_zeros_below(x: DNDarray, rows: int) -> DNDarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _QR(_Factorisation):
+class _QR(Factorisation):
     comm: Communication
     layout: Layout
     q_layout: Layout
