@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.random import distributions
+from minisplit.ops.linalg import one_matrix
 from minisplit.testing import run
 
 RANKS = 8
@@ -135,6 +136,7 @@ def ratios(split: int) -> dict[str, float]:
 @pytest.mark.parametrize("split", [0, 1])
 def test_no_rank_needs_more_than_some_shares(split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collectives, "RING_BYTES", 2**13)
+    monkeypatch.setattr(one_matrix, "SMALL", 64)
     monkeypatch.setattr(distributions, "_SORTED_ALONE", 2**10)
     by_rank = run(ratios, split, ranks=RANKS)
     largest = {name: round(max(each[name] for each in by_rank), 1) for name in OPERATIONS}

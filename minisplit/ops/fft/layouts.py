@@ -116,7 +116,7 @@ def plan_stages(
     elif indices < x.ranks and math.prod(first.after.shape) > most and points[split] >= x.ranks:
         whole = _stage(first.after, (split,), points, kind)
         taken = min(x.extent, input_extent(points[split], kind if split == last else "complex"))
-        padded = _padded_factors(taken + whole.after.extent - 1, x.ranks)
+        padded = padded_factors(taken + whole.after.extent - 1, x.ranks)
         second = replace(whole, factors=padded, is_convolution=True)
     else:
         moved = first.after.with_split(longest if indices > 1 else None)
@@ -146,10 +146,10 @@ def _factors(n: int) -> tuple[int, int]:
 
 # Key: the number of points and of ranks.
 @lru_cache(maxsize=256)
-def _padded_factors(n: int, ranks: int) -> tuple[int, int]:
+def padded_factors(n: int, ranks: int) -> tuple[int, int]:
     """Return two numbers whose product is `n` or more, none less than `ranks`, which have small factors only.
 
-    >>> _padded_factors(201, 2)
+    >>> padded_factors(201, 2)
     (15, 15)
     """
     first = _smooth(max(math.isqrt(n - 1) + 1, ranks))
