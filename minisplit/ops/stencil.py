@@ -351,8 +351,8 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     -------
     DNDarray
         The convolution; of bools whether any product is true. Split as the array that is longer along the last
-        axis, with its counts, except that in mode "full" the last rank has the additional elements, and in mode
-        "valid" the last elements are missing.
+        axis, with its counts, except that in mode "full" the last rank has the additional elements, or if they are
+        many (see Notes) the counts are the default ones, and in mode "valid" the last elements are missing.
 
     Raises
     ------
@@ -463,8 +463,9 @@ def _convolve_by_transforms(x: DNDarray, kernel: DNDarray, mode: Mode) -> DNDarr
     forward, backward = (fft, ifft) if dtype.is_complex else (rfft, irfft)
     product = forward(x.astype(dtype, copy=False), n) * forward(kernel.astype(dtype, copy=False), n)
     bounds = x.layout.offsets()[:-1].clip(max=length)
-    layout = with_extent(x.layout, 0, length, np.diff(bounds, append=length).tolist())
-    return backward(product, n)[first : first + length].to_layout(layout)
+    # Those that mode "full" adds would make the shard of the last rank as large as the whole array.
+    counts = None if mode == "full" else np.diff(bounds, append=length).tolist()
+    return backward(product, n)[first : first + length].to_layout(with_extent(x.layout, 0, length, counts))
 
 
 def _convolve(x: DNDarray, kernel: DNDarray, ndim: int, mode: Mode) -> DNDarray:

@@ -64,6 +64,7 @@ CALLS: dict[str, Call] = {
     "random.choice": lambda xp, a: xp.random.choice(a.v, 4096, replace=False, split=0),
     "random.permutation": lambda xp, a: xp.random.permutation(a.v),
     "random.randperm": lambda xp, a: xp.random.randperm(N * N, split=0),
+    "linalg.lstsq, square": lambda xp, a: xp.linalg.lstsq(a.m, a.row)[0],
     "linalg.lstsq": lambda xp, a: xp.linalg.lstsq(a.tall, a.three[:, 0])[0],
     "linalg.outer": lambda xp, a: xp.linalg.outer(a.row, a.row),
     "linalg.solve": lambda xp, a: xp.linalg.solve(a.m, a.row),
@@ -71,19 +72,12 @@ CALLS: dict[str, Call] = {
     "linalg.svd": lambda xp, a: list(xp.linalg.svd(a.tall, full_matrices=False)),
 }
 # What still gathers, and why.
-_LAPACK = "one square matrix is factored by LAPACK on every rank"
-_TABLE = "the table that values are looked up in is gathered: it is smaller than they are, as a rule"
+_LAPACK = "one square matrix is decomposed by LAPACK on every rank"
 GATHERING: dict[str, str] = {
     **{f"linalg.{name}": _LAPACK for name in (
-        "cholesky", "cond", "det", "eig", "eigh", "eigvalsh", "inv", "matrix_exp", "norm", "pinv", "solve",
-        "solve_triangular", "svdvals",
+        "cond", "eig", "eigh", "eigvalsh", "lstsq, square", "norm", "pinv", "svdvals",
     )},
-    "convolve, both long": "a direct convolution, for which each rank needs all of the shorter array",
     "convolve2d": "a kernel of the table is as wide as the array: where columns are split its halo is all of them",
-    "digitize": _TABLE,
-    "fft.fft, prime length": "no two factors of the length, of which the six-step method makes its axes",
-    "gradient": "coordinates along one axis are gathered: they are fewer than the elements, as a rule",
-    "interp": _TABLE,
 }  # fmt: skip
 
 
