@@ -77,7 +77,7 @@ GATHERING: dict[str, str] = {
     **{f"linalg.{name}": _LAPACK for name in (
         "cond", "eig", "eigh", "eigvalsh", "lstsq, square", "norm", "pinv", "svdvals",
     )},
-    "convolve2d": "a kernel of the table is as wide as the array: where columns are split its halo is all of them",
+    "convolve2d": "of a kernel as wide as the array: where columns are split its halo is all of them",
 }  # fmt: skip
 
 
