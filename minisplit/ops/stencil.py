@@ -368,15 +368,15 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     the last axis, and one of the shorter one if that is split. If both are, and the shorter one has more than
     16 MiB, it is not gathered: the messages of three Fourier transforms, and one exchange.
 
+    See Also
+    --------
+    convolve2d : The same in two axes.
+
     Notes
     -----
     Such long arrays of floating point numbers are convolved by Fourier transforms, as by
     `scipy.signal.fftconvolve`: the error of an element is one of rounding beside the greatest ones, not beside
     itself, and NaN or an infinity in one makes NaN of all.
-
-    See Also
-    --------
-    convolve2d : The same in two axes.
 
     Examples
     --------
