@@ -832,7 +832,8 @@ class DNDarray(array_methods.DNDarrayMethods):
         """Set what `key` selects to a value that broadcasts to it.
 
         Each rank sets the rows that it owns, so the array's layout stays. Values are cast to the array's dtype. If
-        an array of integers selects a row more than once, the row gets its last value.
+        an array of integers selects a row more than once, the row gets its last value. Autograd records the
+        assignment: gradients flow to the value, and to the elements that are not set.
 
         Parameters
         ----------
@@ -848,12 +849,13 @@ class DNDarray(array_methods.DNDarrayMethods):
         ValueError
             If the value does not broadcast to what the key selects, or is on another communicator.
         RuntimeError
-            If the value requires a gradient, or the array is a leaf that requires one. Then nothing has been set.
+            If the array is a leaf that requires a gradient. Then nothing has been set.
 
         Communication
         -------------
         Collective, as `__getitem__`. A replicated value needs no message. One exchange brings the parts of a split
-        value to the ranks that set them.
+        value to the ranks that set them. The backward pass sends the gradient of a split value by one exchange,
+        and that of a replicated value by one allreduce.
 
         Examples
         --------

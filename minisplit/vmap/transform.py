@@ -27,7 +27,6 @@ from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
-from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.execution.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.execution.compiled import CompiledTask, code_for
@@ -42,10 +41,27 @@ from minisplit.vmap.functorch.internals import (
     without_compilation,
 )  # fmt: skip
 from minisplit.vmap.functorch.random import RandomSource
+from minisplit.vmap.inputs.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
+from minisplit.vmap.inputs.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
+from minisplit.vmap.inputs.references import (
+    CAPTURING,
+    check_same_call,
+    find_captured,
+    find_generators,
+    find_references,
+    fingerprint,
+    names_in_reach,
+)  # fmt: skip
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, InFiles, InMemory, Options, Randomness, draw_bar, is_on_terminal
-from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle, with_shapes
-from minisplit.vmap.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
+from minisplit.vmap.outcome import (
+    Outcome,
+    Outputs,
+    agree_on_gradients,
+    failure_record,
+    settle,
+    with_shapes,
+)
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
     OutDims,
@@ -57,15 +73,6 @@ from minisplit.vmap.pytree import (
     unflatten_outputs,
 )  # fmt: skip
 from minisplit.vmap.reduction import reduce_over_ranks
-from minisplit.vmap.references import (
-    CAPTURING,
-    check_same_call,
-    find_captured,
-    find_generators,
-    find_references,
-    fingerprint,
-    names_in_reach,
-)  # fmt: skip
 
 _wrap = DNDarray._wrap
 K = TypeVar("K")
@@ -359,7 +366,8 @@ class MappedFunction(Generic[Returned, Array]):
 
     @property
     def _name(self) -> str:
-        return getattr(self.func, "__name__", type(self.func).__name__)
+        name = getattr(self.func, "__name__", None)
+        return name if type(name) is str else type(self.func).__name__
 
     # Found by the first call, when all that the function names is defined, and kept, as they depend on code alone.
     @functools.cached_property
@@ -709,17 +717,24 @@ class MappedFunction(Generic[Returned, Array]):
 
     def _task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
         """What is to be run. Local."""
-        func, in_dims = self._func_of_tensors(call), call.batch.in_dims
+        func, in_dims, name = self._func_of_tensors(call), call.batch.in_dims, self._name
         if self.options.compile is not False:
             code = code_for(self.func, self, self._names, self.options.compile)
             return CompiledTask(
-                func, in_dims, self._out_dims, random, code=code, rank=call.comm.rank, known=self._writes
+                func,
+                in_dims,
+                self._out_dims,
+                random,
+                name=name,
+                code=code,
+                rank=call.comm.rank,
+                known=self._writes,
             )
         if not self.options.loop:
-            return WritingTask(func, in_dims, self._out_dims, random, known=self._writes)
+            return WritingTask(func, in_dims, self._out_dims, random, name=name, known=self._writes)
         objects = [] if call.unmapped is None else call.unmapped.objects
         generators = find_generators(self.func, objects) if random is None else ()
-        return LoopTask(func, in_dims, self._out_dims, random, generators=generators)
+        return LoopTask(func, in_dims, self._out_dims, random, name=name, generators=generators)
 
     def _func_of_tensors(self, call: MappedCall) -> Callable[..., Any]:
         """The mapped function as one of the flat inputs' tensors, with what is not mapped in this call."""

@@ -61,7 +61,7 @@ def _adjoint_view(x: DNDarray) -> DNDarray:
     return DNDarray(x._larray.mH.resolve_conj(), layout, x._comm)
 
 
-class _Factorisation(Collective):
+class Factorisation(Collective):
     """A collective of matrices. A batch of calls, of derivatives of a batch, is made one after the other."""
 
     outputs = 1
@@ -77,7 +77,7 @@ class _Factorisation(Collective):
 @dataclass(frozen=True, slots=True)
 class _Each(Collective):
     comm: Communication
-    one: _Factorisation
+    one: Factorisation
     size: int
     keeps_tensors = True
 
@@ -118,7 +118,7 @@ def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cholesky(_Factorisation):
+class _Cholesky(Factorisation):
     comm: Communication
     layout: Layout
     is_free: bool = False
@@ -160,7 +160,7 @@ def triangular(a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adj
 
 
 @dataclass(frozen=True, slots=True)
-class _Triangular(_Factorisation):
+class _Triangular(Factorisation):
     comm: Communication
     layouts: tuple[Layout, Layout]
     upper: bool
@@ -235,7 +235,7 @@ def _solve_factorised(
 
 
 @dataclass(frozen=True, slots=True)
-class _Solve(_Factorisation):
+class _Solve(Factorisation):
     comm: Communication
     factors: panels.LU
     columns: Layout
@@ -276,11 +276,11 @@ def _inverse(x: DNDarray) -> DNDarray:
     # In a function of its own, which leaves nothing alive while the result is moved.
     a, is_free = _by_columns(x)
     factors = _regular_factors(a, is_free, "inv")
-    identity = _identity(a)
-    return _solve_factorised(factors, a, identity, is_free=not is_followed(a._larray))
+    unit = identity(a)
+    return _solve_factorised(factors, a, unit, is_free=not is_followed(a._larray))
 
 
-def _identity(x: DNDarray) -> DNDarray:
+def identity(x: DNDarray) -> DNDarray:
     """The identity of the shape, dtype and device of `x`, split along its columns."""
     layout = x._layout.with_split(1)
     begin, end = layout.span(x._comm.rank)
@@ -320,7 +320,7 @@ def _own_zeros(factors: panels.LU, comm: Communication) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Determinant(_Factorisation):
+class _Determinant(Factorisation):
     comm: Communication
     factors: panels.LU
     near: torch.Tensor
@@ -348,8 +348,8 @@ class _Determinant(_Factorisation):
             weight = torch.complex(gradients[1], -(gradients[0].conj() * value).imag)
         else:
             weight = gradients[1]
-        identity = _identity(a)
-        scaled = DNDarray(identity._larray * all_reduce_gradient(weight, self.comm), identity._layout, self.comm)
+        unit = identity(a)
+        scaled = DNDarray(unit._larray * all_reduce_gradient(weight, self.comm), unit._layout, self.comm)
         return [_solve_factorised(self.factors, a, scaled, adjoint=True)._larray]
 
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
@@ -396,7 +396,7 @@ def _with_zeros_below(x: DNDarray, rows: int) -> DNDarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _QR(_Factorisation):
+class _QR(Factorisation):
     comm: Communication
     layout: Layout
     q_layout: Layout
