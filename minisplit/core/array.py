@@ -1287,8 +1287,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self.fill_(0)
 
     def copy_(self, other: Any) -> Self:
-        """Set the elements to those of another array, which broadcasts, and return the array. See
-        `__setitem__`."""
+        """Set the elements to those of another array, which broadcasts. See `__setitem__`."""
         self[...] = other
         return self
 
