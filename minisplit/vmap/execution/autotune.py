@@ -48,8 +48,8 @@ _HIDDEN = 16
 class Tuner:
     """Finds the fastest chunk size for one function and one kind of samples, over all runs of that function.
 
-    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed. It becomes the
-    largest that is allowed where whole calls are no faster in chunks.
+    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed. It becomes
+    the largest that is allowed where whole calls are no faster in chunks.
     `is_captured` says whether the function has parts that torch captures as a graph.
     """
 
