@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
+import operator
 import os
 import re
 import subprocess
@@ -197,6 +199,8 @@ def test_programs_of_heat_become_programs_of_minisplit_by_the_table_alone(
     from_heat = tool("from_heat")
     text = (DOCS / "from-heat.md").read_text()
     assert text == from_heat.page(), "run: python docs/from_heat.py"
+    for name in {name for _, new in from_heat.rules() for name in re.findall(r"\bht\.([\w.]+)", ast.unparse(new))}:
+        assert operator.attrgetter(name)(ms) is not None, name
     programs = [found[3] for found in from_heat.PAIRS.finditer(text)]
     expected = re.findall(r"^Both print\n\n```\n(.*?)```", text, re.DOTALL | re.MULTILINE)
     assert len(programs) == len(expected) == 3
