@@ -59,13 +59,13 @@ def interp(
         If the points are not 1-d, not equally many or none, the period is 0, or the arrays are on different
         communicators.
     TypeError
-        If `x` is no DNDarray, or a place is complex.
+        If `x` is not a DNDarray, or a place is complex.
 
     Communication
     -------------
-    Local, but one exchange for each of `xp` and `fp` that is split, by which every rank gets all of it. If one of
-    two arrays is split and has more than 16 MiB, they stay: the messages of `searchsorted`, and of indexing
-    each of them twice by an array; with a period those of sorting them before.
+    Local. If `xp` or `fp` is split, collective: one exchange gathers each of them. If one of two arrays is split
+    and has more than 16 MiB, neither is gathered: the messages are those of `searchsorted`, and of indexing each
+    of them twice by an array; with a period also those of sorting them.
 
     Examples
     --------

@@ -128,7 +128,7 @@ def gradient(
     IndexError
         If an axis is out of range.
     TypeError
-        If `f` is no DNDarray, or the spacings are neither one nor as many as axes.
+        If `f` is not a DNDarray, or the spacings are neither one nor as many as axes.
     ValueError
         If an axis is too short, the coordinates do not fit, or for another order.
 
@@ -192,7 +192,7 @@ def ediff1d(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -241,7 +241,7 @@ def unwrap(
     IndexError
         If the axis is out of range.
     TypeError
-        If `p` is no DNDarray, or its elements are complex.
+        If `p` is not a DNDarray, or its elements are complex.
 
     Communication
     -------------
@@ -368,15 +368,15 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     the last axis, and one of the shorter one if that is split. If both are, and the shorter one has more than
     16 MiB, it is not gathered: the messages of three Fourier transforms, and one exchange.
 
+    See Also
+    --------
+    convolve2d : The same in two axes.
+
     Notes
     -----
     Such long arrays of floating point numbers are convolved by Fourier transforms, as by
     `scipy.signal.fftconvolve`: the error of an element is one of rounding beside the greatest ones, not beside
     itself, and NaN or an infinity in one makes NaN of all.
-
-    See Also
-    --------
-    convolve2d : The same in two axes.
 
     Examples
     --------
@@ -393,7 +393,7 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
 
 
 def convolve2d(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
-    """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+    """Return the convolution of matrices in their last two axes, such as an image and a kernel.
 
     Its element (k, l) is the sum over i and j of `a[k - i, l - j] * v[i, j]`. It is `scipy.signal.convolve2d`.
 

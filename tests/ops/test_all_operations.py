@@ -488,6 +488,19 @@ ARGUMENTS |= {
     "out= of two": _written("add subtract multiply divide less equal logaddexp maximum", "p", "row"),
     "out= of integers": _written("floor_divide remainder gcd bitwise_and", "i", "j"),
 }
+
+
+def _set_parts(xp: Any, a: Any) -> Any:
+    x, m = a.x.copy(), a.m.copy()
+    x[1:, ::-1] = a.u[:-1] * a.row
+    x[[4, 0, 4]] = a.m[:3] ** 2
+    m[2] = a.row
+    m[a.m > 1] = m[0, 0] * a.row[1]
+    m[1, [0, 3]] *= 3
+    return [x, m]
+
+
+ARGUMENTS["x[key] = value"] = _set_parts
 # What takes or gives no array, or what no oracle has: these have tests of their own.
 ELSEWHERE = {
     "__array_namespace_info__", "arange",  "copyto", "array", "asarray", "balance", "broadcast_shapes", "can_cast",
@@ -592,7 +605,7 @@ CONSTANT = {"histogram2d", "linalg.lanczos"}
 # Of the arguments of NumPy those that change how a gradient flows.
 DIFFERENTIATED = (
     "cross, axisa=", "diff, prepend=", "max, where=", "nanvar, where=", "out= of two", "sum, where=",
-    "take, axis=None",
+    "take, axis=None", "x[key] = value",
 )  # fmt: skip
 # The step of the numerical derivatives, whose error is of its square, and of rounding over it.
 STEP = 1e-5

@@ -110,7 +110,7 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 def solve_triangular(
     x1: DNDarray, x2: DNDarray, /, *, lower: bool = False, unit_diagonal: bool = False
 ) -> DNDarray:
-    """Solve linear systems `x1 @ x = x2` whose matrices are triangles.
+    """Solve linear systems `x1 @ x = x2` with triangular matrices.
 
     Parameters
     ----------

@@ -133,7 +133,7 @@ def histogram2d(
     ValueError
         If the coordinates or weights are not 1-d and equally many, or the bins are none, as in `histogram`.
     TypeError
-        If an argument is no DNDarray, or its elements are complex numbers, which have no order.
+        If an argument is not a DNDarray, or its elements are complex numbers, which have no order.
 
     Communication
     -------------
