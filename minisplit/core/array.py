@@ -538,8 +538,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return complex(self.item())
 
     def __format__(self, spec: str) -> str:
-        """Return `repr(self)`. With a format such as ".3f" return the only element; this is collective. See
-        `item`."""
+        """Return `repr(self)`, or format the only element (".3f"), which is collective. See `item`."""
         return format(self.item(), spec) if spec else str(self)
 
     def __index__(self) -> int:
@@ -587,8 +586,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.numpy_functions.call(func, args, kwargs)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Call minisplit's function of the same name as NumPy's ufunc, or raise TypeError. NumPy's operators are
-        ufuncs."""
+        """Call minisplit's function of the name of NumPy's ufunc (or operator), or raise TypeError."""
         return _ops.numpy_functions.call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
@@ -1287,8 +1285,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self.fill_(0)
 
     def copy_(self, other: Any) -> Self:
-        """Set the elements to those of another array, which broadcasts, and return the array. See
-        `__setitem__`."""
+        """Set the elements to those of another array, which broadcasts. Return this one. See `__setitem__`."""
         self[...] = other
         return self
 
