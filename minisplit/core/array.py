@@ -212,7 +212,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
     @property
     def real(self) -> DNDarray:
-        """The real parts of the elements, in memory of their own. See `minisplit.real`."""
+        """The real parts of the elements, in new memory. See `minisplit.real`."""
         return _ops.real(self)
 
     @property

@@ -564,7 +564,7 @@ def rand_like(
     Parameters
     ----------
     x : DNDarray
-        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+        The array that gives the result its shape, layout, device and communicator. Its elements are not used.
     dtype : torch.dtype, optional
         A real or complex dtype. By default that of `x`.
     split : int, optional
@@ -606,7 +606,7 @@ def randn_like(
     Parameters
     ----------
     x : DNDarray
-        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+        The array that gives the result its shape, layout, device and communicator. Its elements are not used.
     dtype : torch.dtype, optional
         A real or complex dtype. By default that of `x`.
     split : int, optional
@@ -654,7 +654,7 @@ def randint_like(
     Parameters
     ----------
     x : DNDarray
-        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+        The array that gives the result its shape, layout, device and communicator. Its elements are not used.
     low : int
         The least integer. If `high` is not given, the integers go from 0 to below `low`.
     high : int, optional
