@@ -213,7 +213,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
     @property
     def real(self) -> DNDarray:
-        """The real parts of the elements, in memory of their own. See `minisplit.real`."""
+        """The real parts of the elements, in new memory. See `minisplit.real`."""
         return _ops.real(self)
 
     @property
@@ -539,8 +539,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return complex(self.item())
 
     def __format__(self, spec: str) -> str:
-        """Return `repr(self)`. With a format such as ".3f" return the only element; this is collective. See
-        `item`."""
+        """Return `repr(self)`, or format the only element (".3f"), which is collective. See `item`."""
         return format(self.item(), spec) if spec else str(self)
 
     def __index__(self) -> int:
@@ -588,8 +587,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.numpy_functions.call(func, args, kwargs)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Call minisplit's function of the same name as NumPy's ufunc, or raise TypeError. NumPy's operators are
-        ufuncs."""
+        """Call minisplit's function of the name of NumPy's ufunc (or operator), or raise TypeError."""
         return _ops.numpy_functions.call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:

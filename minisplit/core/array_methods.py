@@ -590,7 +590,7 @@ class DNDarrayMethods(Casts):
         return operations.convolve2d(self, v, mode)
 
     def copysign(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Give the numbers of one array the signs of those of another. See `minisplit.copysign`."""
+        """Return the numbers of one array with the signs of another array. See `minisplit.copysign`."""
         return operations.copysign(self, x2, out=out, where=where)
 
     def copysign_(self, x2: Operand, /) -> Self:
@@ -2315,7 +2315,7 @@ class DNDarrayMethods(Casts):
     def vecdot(
         self, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | None = None, **others: Unpack[TorchNames]
     ) -> DNDarray:
-        """Return the dot products of vectors, of which the first is conjugated. See `minisplit.vecdot`."""
+        """Return the dot products of vectors; the first vectors are conjugated. See `minisplit.vecdot`."""
         if others:
             axis = _read("vecdot", others, axis=axis)
         return operations.vecdot(self, x2, axis, out=out)

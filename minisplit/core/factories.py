@@ -282,8 +282,8 @@ def full_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -330,8 +330,8 @@ def zeros_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -376,8 +376,8 @@ def ones_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -422,8 +422,8 @@ def empty_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -471,7 +471,7 @@ def arange(
     Parameters
     ----------
     start : float or 0-d DNDarray
-        The first number. It is `stop` where that is not given, and the first number is 0.
+        The first number. If `stop` is not given, `start` is taken as `stop`, and the first number is 0.
     stop : float or 0-d DNDarray, optional
         Where the numbers end. It is not among them.
     step : float or 0-d DNDarray, default 1

@@ -41,7 +41,7 @@ def clip(
     max : DNDarray or number, optional
         The upper bound. By default there is none. It broadcasts with `x`, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -98,7 +98,7 @@ def fmax(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -144,7 +144,7 @@ def fmin(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -192,7 +192,7 @@ def maximum(
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -241,7 +241,7 @@ def minimum(
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -439,10 +439,10 @@ def choose(
     choices : sequence of DNDarray or number
         The arrays to choose from. All shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     mode : {"raise", "wrap", "clip"}, default "raise"
-        What a number means that is no array's: an error, the remainder of a division by their number, or the
-        nearest one.
+        What to do with a number out of range: raise, take the remainder of its division by the number of arrays,
+        or take the nearest number.
 
     Returns
     -------

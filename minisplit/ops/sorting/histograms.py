@@ -39,8 +39,8 @@ def histogram(
     x : DNDarray
         The array.
     bins : int, str, sequence of float or DNDarray, default 10
-        The number of bins, which are equally wide; or the rule of NumPy by which it is chosen: "auto", "fd",
-        "doane", "scott", "stone", "rice", "sturges" or "sqrt"; or their edges, ascending. A bin has its left edge
+        The number of bins, which are equally wide; or NumPy's rule that chooses the number: "auto", "fd", "doane",
+        "scott", "stone", "rice", "sturges" or "sqrt"; or the edges of the bins, ascending. A bin has its left edge
         and not its right one, but the last bin has both.
     range : tuple of float or 0-d DNDarray, optional
         Where the first bin begins and the last one ends. By default at the least and the greatest element.
@@ -67,7 +67,7 @@ def histogram(
     Communication
     -------------
     Local if `x` is replicated and has no split weights. Otherwise collective: one allreduce of the counts, and one
-    before it for the range if that is not given. Weights in another layout take one exchange. Rules take the
+    before it for the range if no range is given. Weights in another layout take one exchange. Rules take the
     messages of `std` ("scott", "doane") or `quantile` ("fd", "auto"); "stone" counts the elements at least 100
     times.
 
@@ -124,8 +124,8 @@ def histogram2d(
     Returns
     -------
     hist : DNDarray
-        The counts, or sums of weights, in float64, or the dtype of the weights where that is wider: first axis
-        `x`, second `y`. Replicated.
+        The counts, or sums of weights. The first axis is that of `x`, the second that of `y`. The dtype is
+        float64, or that of the weights if it is wider. Replicated.
     x_edges, y_edges : DNDarray
         The edges along each axis. Replicated.
 
