@@ -70,6 +70,7 @@ CALLS: dict[str, Call] = {
     "linalg.norm": lambda xp, a: xp.linalg.norm(a.tall, ord=2),
     "linalg.pinv": lambda xp, a: xp.linalg.pinv(a.x),
     "linalg.svdvals": lambda xp, a: xp.linalg.svdvals(a.tall),
+    "linalg.lstsq, square": lambda xp, a: xp.linalg.lstsq(a.m, a.row)[0],
     "linalg.lstsq": lambda xp, a: xp.linalg.lstsq(a.tall, a.three[:, 0])[0],
     "linalg.outer": lambda xp, a: xp.linalg.outer(a.row, a.row),
     "linalg.solve": lambda xp, a: xp.linalg.solve(a.m, a.row),
@@ -77,16 +78,9 @@ CALLS: dict[str, Call] = {
     "linalg.svd": lambda xp, a: list(xp.linalg.svd(a.tall, full_matrices=False)),
 }
 # What still gathers, and why.
-_TABLE = "the table that values are looked up in is gathered: it is smaller than they are, as a rule"
 GATHERING: dict[str, str] = {
-    "convolve, both long": "a direct convolution, for which each rank needs all of the shorter array",
-    "convolve2d": "a kernel of the table is as wide as the array: where columns are split its halo is all of them",
-    "digitize": _TABLE,
-    "fft.fft, prime length": "no two factors of the length, of which the six-step method makes its axes",
-    "gradient": "coordinates along one axis are gathered: they are fewer than the elements, as a rule",
-    "interp": _TABLE,
+    "convolve2d": "of a kernel as wide as the array: where columns are split its halo is all of them",
     "linalg.eig": "one square matrix is reduced to its Schur form by LAPACK on every rank",
-    "linalg.matrix_exp": "the exponential of one matrix is computed whole on every rank",
 }
 
 

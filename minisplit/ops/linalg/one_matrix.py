@@ -276,11 +276,11 @@ def _inverse(x: DNDarray) -> DNDarray:
     # In a function of its own, which leaves nothing alive while the result is moved.
     a, is_free = by_columns(x)
     factors = _regular_factors(a, is_free, "inv")
-    identity = _identity(a)
-    return _solve_factorised(factors, a, identity, is_free=not is_followed(a._larray))
+    unit = identity(a)
+    return _solve_factorised(factors, a, unit, is_free=not is_followed(a._larray))
 
 
-def _identity(x: DNDarray) -> DNDarray:
+def identity(x: DNDarray) -> DNDarray:
     """The identity of the shape, dtype and device of `x`, split along its columns."""
     layout = x._layout.with_split(1)
     begin, end = layout.span(x._comm.rank)
@@ -348,8 +348,8 @@ class _Determinant(Factorisation):
             weight = torch.complex(gradients[1], -(gradients[0].conj() * value).imag)
         else:
             weight = gradients[1]
-        identity = _identity(a)
-        scaled = DNDarray(identity._larray * all_reduce_gradient(weight, self.comm), identity._layout, self.comm)
+        unit = identity(a)
+        scaled = DNDarray(unit._larray * all_reduce_gradient(weight, self.comm), unit._layout, self.comm)
         return [_solve_factorised(self.factors, a, scaled, adjoint=True)._larray]
 
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:

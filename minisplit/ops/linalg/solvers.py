@@ -87,12 +87,12 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one
-    small message, that no rank failed, where the result is split. The work is split along a batch axis
-    along which an operand is split, or along the columns of `x2`, for which each rank needs all of `x1`:
-    the one for which the fewest bytes move. One split matrix `x1` of 512 rows or more, beside `x2` of two
-    dimensions at most, is not gathered: three broadcasts for each 128 columns, and one exchange for each of `x1`,
-    `x2` and the result that is not split along its columns.
+    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and, if the
+    result is split, one small message, which tells that no rank failed. The work is split along a batch axis along
+    which an operand is split, or along the columns of `x2` (each rank then needs all of `x1`), so that the fewest
+    bytes move. One split matrix `x1` of 512 rows or more, beside `x2` of two dimensions at most, is not gathered:
+    three broadcasts for each 128 columns, and one exchange for each of `x1`, `x2` and the result that is not split
+    along its columns.
 
     Notes
     -----
@@ -111,12 +111,12 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 def solve_triangular(
     x1: DNDarray, x2: DNDarray, /, *, lower: bool = False, unit_diagonal: bool = False
 ) -> DNDarray:
-    """Solve linear systems `x1 @ x = x2` whose matrices are triangles.
+    """Solve linear systems `x1 @ x = x2` with triangular matrices.
 
     Parameters
     ----------
     x1 : DNDarray
-        Square matrices, of shape (..., n, n). What is outside of the triangle does not count.
+        Square matrices, of shape (..., n, n). Elements outside of the triangle are not read.
     x2 : DNDarray
         The right-hand sides: one vector for all matrices, of shape (n,), or columns, of shape (..., n, k). Leading
         axes broadcast.
@@ -415,9 +415,9 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     Returns
     -------
     LstsqResult
-        The fields `solution`, `residuals`, `rank` and `singular_values`. Of several solutions it is the one
-        whose sum of squares is least. The residuals are returned also where they are zero. The solution is
-        replicated for tall matrices that are split along their rows, and split along its rows for wide ones
+        The fields `solution`, `residuals`, `rank` and `singular_values`. If there are several solutions, it is the
+        solution with the least sum of squares. The residuals are returned also where they are zero. The solution
+        is replicated for tall matrices that are split along their rows, and split along its rows for wide ones
         that are split along their columns.
 
     Raises
@@ -434,7 +434,9 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     Communication
     -------------
     Local for replicated operands. Otherwise collective: the messages of `minisplit.linalg.qr` of `x1`, those of
-    the products of its factors by `x2`, and one allreduce of the residuals where rows are split.
+    the products of its factors by `x2`, and one allreduce of the residuals where rows are split. One split
+    matrix of 512 rows and columns or more takes those of `svdvals` of the large R as well, and those of
+    `solve_triangular`, or of `pinv` where the rank is less.
 
     Examples
     --------
@@ -450,17 +452,46 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     rtol = _default_tolerance(x1) if rtol is None else rtol
     is_tall = x1.shape[-2] >= x1.shape[-1]
     tall = x1 if is_tall else adjoint(x1)
+    if one_matrix.is_large(x1) and max(x1.shape) < x1._comm.size * min(x1.shape):
+        # The R factors of all ranks would be as large as the matrix.
+        solution, rank, values = least_squares(tall, x2, rtol, is_tall=is_tall)
+        return _with_residuals(x1, x2, solution, rank, values, is_vector=is_vector)
     q, r = tall_qr(align_longer_axis(tall)) if is_split_matrix(x1._layout) else qr(tall)
     inverse = pinv(r, rtol=rtol)
     # (Q R)^+ = R^+ Q^H. Of a wide matrix it is the adjoint of that of the adjoint.
     left, right = (inverse, adjoint(q)) if is_tall else (q, adjoint(inverse))
-    solution = left @ (right @ x2)
-    residuals = (abs(x2 - x1 @ solution) ** 2).sum(axis=-2)
     # R has the singular values of x1, and where ranks have parts of one matrix, it is small and replicated.
-    rank, values = matrix_rank(r, rtol=rtol), svdvals(r)
+    solution, rank, values = left @ (right @ x2), matrix_rank(r, rtol=rtol), svdvals(r)
+    return _with_residuals(x1, x2, solution, rank, values, is_vector=is_vector)
+
+
+def _with_residuals(
+    x1: DNDarray, x2: DNDarray, solution: DNDarray, rank: DNDarray, values: DNDarray, *, is_vector: bool
+) -> LstsqResult:
+    residuals = (abs(x2 - x1 @ solution) ** 2).sum(axis=-2)
     if is_vector:
         solution, residuals = solution[..., 0], residuals[..., 0]
     return LstsqResult(solution, residuals, rank, values)
+
+
+def least_squares(
+    tall: DNDarray, x2: DNDarray, rtol: Tolerance, *, is_tall: bool
+) -> tuple[DNDarray, DNDarray, DNDarray]:
+    """The solution, the rank and the singular values for a large matrix, or for its adjoint if that is tall."""
+    q, r = one_matrix.qr(tall)
+    values = svdvals(r)
+    rank = (values > values[:1] * float(_local_tolerance(rtol, r, "lstsq"))).sum(axis=0)
+    is_regular = rank.item() == r.shape[1]
+    # (Q R)^+ = R^+ Q^H, and of the adjoint it is the adjoint of that.
+    if is_tall:
+        right = adjoint(q) @ x2
+        solution = one_matrix.triangular(r, right, upper=True) if is_regular else pinv(r, rtol=rtol) @ right
+        return solution.resplit(None), rank, values
+    right = (
+        one_matrix.triangular(r, x2, upper=True, adjoint=True) if is_regular else adjoint(pinv(r, rtol=rtol)) @ x2
+    )
+    ragged = tall._layout.ragged if tall.split == 0 else None
+    return (q @ right).to_layout(Layout((q.shape[0], x2.shape[1]), 0, q._comm.size, ragged)), rank, values
 
 
 def _check_system(

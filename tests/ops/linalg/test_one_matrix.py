@@ -14,6 +14,8 @@ from torch.autograd import forward_ad
 
 import minisplit as ms
 from minisplit.ops.linalg import one_matrix, panels, spectra
+from minisplit.ops.linalg.exponential import exponential
+from minisplit.ops.linalg.solvers import least_squares
 from minisplit.testing import Whole, assert_close, run, spmd, traffic
 
 L, T = ms.linalg, torch.linalg
@@ -52,6 +54,14 @@ CASES: dict[str, Case] = {
     "qr": (one_matrix.qr, torch_qr, SQUARE),
     "qr, tall": (one_matrix.qr, torch_qr, ((6, 4),)),
     "qr, wide": (one_matrix.qr, torch_qr, ((3, 5),)),
+    "lstsq, tall": (
+        lambda x, y: least_squares(x, y, 1e-9, is_tall=True)[0], lambda x, y: T.lstsq(x, y).solution,
+        ((6, 4), (6, 3)),
+    ),
+    "lstsq, wide": (
+        lambda x, y: least_squares(x, y, 1e-9, is_tall=False)[0], lambda x, y: T.pinv(x.mH) @ y, ((6, 4), (4, 3)),
+    ),
+    "matrix_exp": (exponential, T.matrix_exp, SQUARE),
     # Of the sum with the adjoint: versions of torch differ in the part of a gradient by which no such matrix
     # changes.
     "eigh": (
@@ -218,6 +228,11 @@ def test_errors_on_all_ranks(split: int, call: Any, words: str, raises_alike: An
         call(ms.array(tensor, split=split))
 
 
+def gathered(parts: tuple[ms.DNDarray, ...]) -> list[ms.DNDarray]:
+    """Of small square problems the split of the solution is that for which the fewest bytes move."""
+    return [part.resplit(None) for part in parts]
+
+
 WIRED: dict[str, Callable[[ms.DNDarray], Any]] = {
     "cholesky": lambda x: L.cholesky(x @ x.T + 9 * ms.eye(6, dtype=x.dtype)),
     "cholesky, upper": lambda x: L.cholesky(x @ x.T + 9 * ms.eye(6, dtype=x.dtype), upper=True),
@@ -232,6 +247,12 @@ WIRED: dict[str, Callable[[ms.DNDarray], Any]] = {
     "cond": lambda x: L.cond(x, 1),
     "cond, singular": lambda x: L.cond(x * (ms.arange(6) > 0), "fro"),
     "matrix_power": lambda x: L.matrix_power(x, -2),
+    "matrix_exp": L.matrix_exp,
+    "lstsq": lambda x: gathered(L.lstsq(x, ms.ones((6, 2), dtype=x.dtype, split=0))),
+    "lstsq, tall": lambda x: L.lstsq(x[:, :4], ms.ones(6, dtype=x.dtype, split=0)),
+    "lstsq, wide": lambda x: L.lstsq(x[:4], ms.ones((4, 2), dtype=x.dtype)),
+    "lstsq, dependent": lambda x: gathered(L.lstsq(x * (ms.arange(6) > 0), ms.ones((6, 2), dtype=x.dtype))),
+    "lstsq, wide and dependent": lambda x: L.lstsq((x * (ms.arange(6) > 2))[:4], ms.ones(4, dtype=x.dtype)),
     "eigh": lambda x: parts(*L.eigh(x)),
     "eigvalsh": lambda x: L.eigvalsh(x, "U"),
     "svd": lambda x: parts_of_svd(*L.svd(x)),
