@@ -135,8 +135,8 @@ def bidiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condense
     scales, owner = [a.new_zeros(size), a.new_zeros(size)], _owners(layout)
     for start in range(0, size, WIDTH):
         stop = min(start + WIDTH, size)
-        # The matrix is now a - left @ right^H. The vectors of reflections from the left are the first half of left,
-        # what this rank's columns have of those from the right is the second half of right.
+        # The matrix is now a - left @ right^H. The vectors of reflections from the left are half of left, and what
+        # this rank's columns have of those from the right is the second half of right.
         width = stop - start
         left, right = (a.new_zeros(rows, 2 * width) for rows in (size, last - first))
         for j in range(start, stop):
