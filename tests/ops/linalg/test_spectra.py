@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from alive import Alive
 from layouts import layouts
 from matrices import gathered, numbers, symmetric
 
 import minisplit as ms
-from minisplit.ops.linalg import condensed, divide_and_conquer, one_matrix, spectra
+from minisplit.ops.linalg import condensed, divide_and_conquer, one_matrix, panels, spectra
 from minisplit.testing import Whole, run, spmd
 
 L, T = ms.linalg, torch.linalg
@@ -93,6 +94,30 @@ def test_what_is_not_finite_is_an_error_on_all_ranks(
         x[7, 2] = value
         with raises_alike(T.LinAlgError, "."):
             call(ms.array(x, split=split % 2))
+
+
+# In shards of 120 x 120 on 4 ranks, without the user's own. All of the matrix would be 4 by itself, and as much for
+# each factor of LAPACK, and for what it works in.
+MEMORY: dict[str, float] = {"eigh": 4.2, "svd": 5.2}
+
+
+def peak(name: str) -> float:
+    x = ms.array(numbers((120, 120)), split=1)
+    with ms.debug(False), Alive() as seen:
+        getattr(L, name)(x)
+    return seen.peak / x.larray.nbytes
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("name", MEMORY)
+def test_memory_of_a_rank(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_matrix, "SMALL", 120)
+    for module, constant in (
+        (panels, "WIDTH"), (condensed, "WIDTH"), (divide_and_conquer, "LEAF"), (divide_and_conquer, "COLUMNS"),
+        (divide_and_conquer, "ROWS"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, constant, 4)
+    assert max(run(peak, name, ranks=4)) < MEMORY[name]
 
 
 @spmd(ranks=(2,))
