@@ -90,7 +90,7 @@ def rand(
     >>> x.tolist() == z.tolist()
     True
     """
-    return draw(sampling.uniform, spec_of(_shape_of(shape), check_real(dtype), split, device, comm), generator)
+    return draw(sampling.uniform, spec_of(_shape_of(shape), real_dtype(dtype), split, device, comm), generator)
 
 
 def randn(
@@ -148,7 +148,7 @@ def randn(
     >>> ms.random.randn(3, 4, split=1).shape
     (3, 4)
     """
-    return draw(sampling.normal, spec_of(_shape_of(shape), check_real(dtype), split, device, comm), generator)
+    return draw(sampling.normal, spec_of(_shape_of(shape), real_dtype(dtype), split, device, comm), generator)
 
 
 def uniform(
@@ -213,7 +213,7 @@ def uniform(
     # Of infinite ends the width would be infinite, and 0 times that is no number.
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
-    spec = spec_of(size, check_real(dtype, parts=1), split, device, comm)
+    spec = spec_of(size, real_dtype(dtype, parts=1), split, device, comm)
     return draw(lambda *where: sampling.scale(sampling.uniform(*where), low, high), spec, generator)
 
 
@@ -285,7 +285,7 @@ def normal(
     # Not `std < 0`, which NaN would pass.
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
-    spec = spec_of(size, check_real(dtype), split, device, comm)
+    spec = spec_of(size, real_dtype(dtype), split, device, comm)
     return draw(lambda *where: sampling.normal(*where).mul_(std).add_(mean), spec, generator)
 
 
@@ -346,7 +346,7 @@ def exponential(
     scale = real_number(scale, "scale")
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
-    spec = spec_of(size, check_real(dtype, parts=1), split, device, comm)
+    spec = spec_of(size, real_dtype(dtype, parts=1), split, device, comm)
     return draw(lambda *where: sampling.exponential(*where).mul_(scale), spec, generator)
 
 
@@ -594,7 +594,7 @@ def rand_like(
     >>> ms.random.rand_like(ms.zeros((2, 3), split=1)).split
     1
     """
-    dtype = check_real(dtype or as_dndarray(x).dtype)
+    dtype = real_dtype(dtype or as_dndarray(x).dtype)
     return draw(sampling.uniform, spec_like(x, dtype, split), generator)
 
 
@@ -636,7 +636,7 @@ def randn_like(
     >>> ms.random.randn_like(ms.zeros((2, 3), split=1)).shape
     (2, 3)
     """
-    dtype = check_real(dtype or as_dndarray(x).dtype)
+    dtype = real_dtype(dtype or as_dndarray(x).dtype)
     return draw(sampling.normal, spec_like(x, dtype, split), generator)
 
 
@@ -921,7 +921,7 @@ def _normal_of_arrays(
     if split is None:
         like = [x.split for x in (mean, std) if isinstance(x, DNDarray) and x.shape == shape]
         split = next((each for each in like if each is not None), None)
-    spec = spec_of(shape, check_real(dtype), split, device, comm)
+    spec = spec_of(shape, real_dtype(dtype), split, device, comm)
     return draw(sampling.normal, spec, generator) * std + mean
 
 
@@ -939,7 +939,7 @@ def _shape_of(extents: tuple[Any, ...]) -> Shape:
     return extents[0] if len(extents) == 1 else extents
 
 
-def check_real(dtype: Dtype, parts: int = 2) -> torch.dtype:
+def real_dtype(dtype: Dtype, parts: int = 2) -> torch.dtype:
     """The dtype, or torch's default. TypeError unless it is real, or complex where numbers may have two parts."""
     chosen = sanitize_dtype(dtype) or torch.get_default_dtype()
     sampling.check_real(chosen.to_real() if parts == 2 and chosen.is_complex else chosen)

@@ -16,7 +16,7 @@ from minisplit.core.layout import as_count
 from minisplit.core.pytorch.devices import Device
 from minisplit.core.pytorch.dtypes import Dtype
 from minisplit.core.random import rejection, sampling
-from minisplit.core.random.distributions import check_real, draw, draw_like, real_number
+from minisplit.core.random.distributions import draw, draw_like, real_dtype, real_number
 from minisplit.core.random.generator import Generator
 from minisplit.core.random.philox import fold
 from minisplit.core.random.sampling import IndexGrid
@@ -98,7 +98,7 @@ def gamma(
     def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return _gamma(grid, alpha, device).mul_(scale).to(dtype)
 
-    spec = spec_of(() if size is None else size, check_real(dtype, parts=1), split, device, comm)
+    spec = spec_of(() if size is None else size, real_dtype(dtype, parts=1), split, device, comm)
     return draw(sample, spec, generator)
 
 
@@ -237,7 +237,7 @@ def beta(
         is_one = sampling.bernoulli(_further(grid, 2), first / (first + second), device)
         return torch.where(total > 0, x / total, is_one.to(torch.float64)).to(dtype)
 
-    return draw(sample, spec_of(size, check_real(dtype, parts=1), split, device, comm), generator)
+    return draw(sample, spec_of(size, real_dtype(dtype, parts=1), split, device, comm), generator)
 
 
 def laplace(
@@ -305,7 +305,7 @@ def laplace(
         is_below = sampling.bernoulli(_further(grid, 1), 0.5, device)
         return torch.where(is_below, -distance, distance).add_(loc)
 
-    return draw(sample, spec_of(size, check_real(dtype, parts=1), split, device, comm), generator)
+    return draw(sample, spec_of(size, real_dtype(dtype, parts=1), split, device, comm), generator)
 
 
 def lognormal(
@@ -368,7 +368,7 @@ def lognormal(
     mean, sigma = _finite(mean, "mean"), _finite(sigma, "sigma")
     if sigma < 0:
         raise ValueError(f"sigma must not be negative, got {sigma}")
-    spec = spec_of(size, check_real(dtype, parts=1), split, device, comm)
+    spec = spec_of(size, real_dtype(dtype, parts=1), split, device, comm)
     return draw(lambda grid, dtype, device: sampling.log_normal(grid, dtype, device, mean, sigma), spec, generator)
 
 
