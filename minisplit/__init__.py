@@ -30,7 +30,7 @@ from torch import (
 from minisplit import nn, ops, testing
 from minisplit.core import random
 from minisplit.core.array import DNDarray
-from minisplit.core.array_methods import DNDarrayMethods as _DNDarrayMethods
+from minisplit.core.array_methods import Casts as _Casts, DNDarrayMethods as _DNDarrayMethods
 from minisplit.core.call_comparison import compare_calls
 from minisplit.core.communication.agreement import RankError
 from minisplit.core.communication.debug import CollectiveError, debug
@@ -81,11 +81,11 @@ __all__ += ops.__all__
 
 _public = (
     sys.modules[__name__], ops, ops.interop, ops.linalg, ops.fft, nn.utils, random, DNDarray, _DNDarrayMethods,
-    _MappedFunction,
+    _Casts, _MappedFunction,
 )  # fmt: skip
 break_graphs(_public)
 compare_calls(_public)
-del _DNDarrayMethods, _MappedFunction, _public, break_graphs, compare_calls, sys
+del _Casts, _DNDarrayMethods, _MappedFunction, _public, break_graphs, compare_calls, sys
 
 
 def __getattr__(name: str) -> object:

@@ -45,6 +45,14 @@ SAYS = {
         ],
         "ensemble.png",
     ),
+    "heat": (
+        [
+            "after 391 s the middle is at 72.6 degrees: 200 explicit steps, 11 implicit ones",
+            "explicit steps are those of NumPy, within 1e-10: yes",
+            "implicit steps are exact within 1.0 degrees: yes",
+        ],
+        None,
+    ),
     "influence": (
         [
             "  185      5   4           -0.00442",
@@ -189,8 +197,11 @@ def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS) | {"monte_carlo"}
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("name", SAYS)
+# With a further MPI those that train, save and move most.
+OF_MPI = {"diffusion", "digits", "private", "repair"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.mpi] * (name in OF_MPI)) for name in SAYS])
 def test_it_says_what_it_must_and_leaves_its_picture(name):
     """As a job of two, in full size; the lines are those of one rank."""
     lines, picture = SAYS[name]
@@ -232,6 +243,8 @@ def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch
         ("ensemble", {"APART": 1.0}),
         ("ensemble", {"RIGHT": 1.0}),
         ("ensemble", {"TOLERANCE": -1.0}),
+        ("heat", {"SHORT": 6.0}),  # grows without bound
+        ("heat", {"TOLERANCE": -1.0}),
         ("influence", {"CORRELATION": 1.0}),
         ("influence", {"FOUND": 1.0}),
         ("influence", {"STEPS": 2}),  # has not learned yet

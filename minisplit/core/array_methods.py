@@ -154,7 +154,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Return whether all elements along axes are other than zero. See `minisplit.all`."""
+        """Return whether all elements along axes are nonzero. See `minisplit.all`."""
         if others or more:
             axis, keepdims = _read("all", others, *more, axis=axis, keepdims=keepdims)
         return operations.all(self, axis, keepdims=keepdims, out=out, where=where)
@@ -211,7 +211,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Return whether an element along axes is other than zero. See `minisplit.any`."""
+        """Return whether any element along axes is nonzero. See `minisplit.any`."""
         if others or more:
             axis, keepdims = _read("any", others, *more, axis=axis, keepdims=keepdims)
         return operations.any(self, axis, keepdims=keepdims, out=out, where=where)
@@ -322,11 +322,11 @@ class DNDarrayMethods(Casts):
         return operations.argsort(self, axis, descending=descending, stable=stable, kind=kind)
 
     def argwhere(self) -> DNDarray:
-        """Return the indices of the elements other than zero, a row for each. See `minisplit.argwhere`."""
+        """Return the indices of the nonzero elements, a row for each. See `minisplit.argwhere`."""
         return operations.argwhere(self)
 
     def array_equal(self, x2: DNDarray, /, equal_nan: bool = False) -> bool:
-        """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
+        """Return whether two arrays have the same shape and equal elements, for any dtypes and layouts.
 
         See `minisplit.array_equal`.
         """
@@ -534,7 +534,10 @@ class DNDarrayMethods(Casts):
         return operations.linalg.cholesky(self, upper=upper)
 
     def choose(self, choices: Sequence[Operand], *, out: DNDarray | None = None, mode: str = "raise") -> DNDarray:
-        """Choose each element from the array whose number `a` has at its place. See `minisplit.choose`."""
+        """Choose each element from one of several arrays; `a` has the number of the array.
+
+        See `minisplit.choose`.
+        """
         return operations.choose(self, choices, out=out, mode=mode)
 
     def clamp(
@@ -580,14 +583,14 @@ class DNDarrayMethods(Casts):
         return operations.convolve(self, v, mode)
 
     def convolve2d(self, v: DNDarray, /, mode: str = "full") -> DNDarray:
-        """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+        """Return the convolution of matrices in their last two axes, such as an image and a kernel.
 
         See `minisplit.convolve2d`.
         """
         return operations.convolve2d(self, v, mode)
 
     def copysign(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Give the numbers of one array the signs of those of another. See `minisplit.copysign`."""
+        """Return the numbers of one array with the signs of another array. See `minisplit.copysign`."""
         return operations.copysign(self, x2, out=out, where=where)
 
     def copysign_(self, x2: Operand, /) -> Self:
@@ -624,7 +627,7 @@ class DNDarrayMethods(Casts):
     def count_nonzero(
         self, axis: Axis = None, *more: Any, keepdims: bool = False, **others: Unpack[TorchNames]
     ) -> DNDarray:
-        """Count the elements along axes that are other than zero. See `minisplit.count_nonzero`."""
+        """Count the nonzero elements along axes. See `minisplit.count_nonzero`."""
         if others or more:
             axis, keepdims = _read("count_nonzero", others, *more, axis=axis, keepdims=keepdims)
         return operations.count_nonzero(self, axis, keepdims=keepdims)
@@ -817,13 +820,13 @@ class DNDarrayMethods(Casts):
         return operations.exp2(self, out=self)
 
     def expand_dims(self, axis: int | Sequence[int] = 0, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return `x` with axes of extent 1 more. See `minisplit.expand_dims`."""
+        """Return `x` with additional axes of extent 1. See `minisplit.expand_dims`."""
         if others:
             axis = _read("expand_dims", others, axis=axis)
         return operations.expand_dims(self, axis)
 
     def expm1(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Compute `exp(x) - 1` of each element, also precisely near 0. See `minisplit.expm1`."""
+        """Compute `exp(x) - 1` of each element, precisely even near 0. See `minisplit.expm1`."""
         return operations.expm1(self, out=out, where=where)
 
     def expm1_(self) -> Self:
@@ -854,7 +857,7 @@ class DNDarrayMethods(Casts):
         return operations.fix(self, out=self)
 
     def flatnonzero(self) -> DNDarray:
-        """Return the indices of the elements other than zero in the array flattened in row-major order.
+        """Return the indices of the nonzero elements in the array flattened in row-major order.
 
         See `minisplit.flatnonzero`.
         """
@@ -1091,7 +1094,7 @@ class DNDarrayMethods(Casts):
         return operations.isclose(self, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
     def iscomplex(self) -> DNDarray:
-        """Return whether the imaginary part of each element is other than 0. See `minisplit.iscomplex`."""
+        """Return whether the imaginary part of each element is not 0. See `minisplit.iscomplex`."""
         return operations.iscomplex(self)
 
     def isfinite(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1197,7 +1200,7 @@ class DNDarrayMethods(Casts):
         return operations.log10(self, out=self)
 
     def log1p(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Compute `log(1 + x)` of each element, also precisely near 0. See `minisplit.log1p`."""
+        """Compute `log(1 + x)` of each element, precisely even near 0. See `minisplit.log1p`."""
         return operations.log1p(self, out=out, where=where)
 
     def log1p_(self) -> Self:
@@ -1254,7 +1257,7 @@ class DNDarrayMethods(Casts):
     def logical_or(
         self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
     ) -> DNDarray:
-        """Return whether one of two elements is true, or both. See `minisplit.logical_or`."""
+        """Return whether at least one of two elements is true. See `minisplit.logical_or`."""
         return operations.logical_or(self, x2, out=out, where=where)
 
     def logical_or_(self, x2: Operand, /) -> Self:
@@ -1397,11 +1400,17 @@ class DNDarrayMethods(Casts):
         return operations.modf(self)
 
     def moveaxis(self, source: int | Sequence[int], destination: int | Sequence[int]) -> DNDarray:
-        """Return `x` with some axes at other places, and the others in their order. See `minisplit.moveaxis`."""
+        """Return `x` with some axes moved to other places; the other axes keep their order.
+
+        See `minisplit.moveaxis`.
+        """
         return operations.moveaxis(self, source, destination)
 
     def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> DNDarray:
-        """Return `x` with some axes at other places, and the others in their order. See `minisplit.moveaxis`."""
+        """Return `x` with some axes moved to other places; the other axes keep their order.
+
+        See `minisplit.moveaxis`.
+        """
         return operations.moveaxis(self, source, destination)
 
     def mul(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1468,7 +1477,7 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the running products along an axis, or of all elements, of what is not NaN.
+        """Compute the running products of the elements that are not NaN, along an axis or of all elements.
 
         See `minisplit.nancumprod`.
         """
@@ -1484,7 +1493,7 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the running sums along an axis, or of all elements, of what is not NaN.
+        """Compute the running sums of the elements that are not NaN, along an axis or of all elements.
 
         See `minisplit.nancumsum`.
         """
@@ -1517,7 +1526,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the mean along axes of what is not NaN. See `minisplit.nanmean`."""
+        """Compute the mean along axes of the elements that are not NaN. See `minisplit.nanmean`."""
         if others or more:
             axis, keepdims = _read("nanmean", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanmean(self, axis, keepdims=keepdims, dtype=dtype, out=out, where=where)
@@ -1610,7 +1619,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the standard deviation along axes of what is not NaN. See `minisplit.nanstd`."""
+        """Compute the standard deviation along axes of the elements that are not NaN. See `minisplit.nanstd`."""
         if others or more:
             axis, keepdims = _read("nanstd", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanstd(
@@ -1645,7 +1654,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the variance along axes of what is not NaN. See `minisplit.nanvar`."""
+        """Compute the variance along axes of the elements that are not NaN. See `minisplit.nanvar`."""
         if others or more:
             axis, keepdims = _read("nanvar", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanvar(
@@ -1685,7 +1694,7 @@ class DNDarrayMethods(Casts):
         return operations.nextafter(self, x2, out=self)
 
     def nonzero(self) -> tuple[DNDarray, ...]:
-        """Return the indices of the elements other than zero. See `minisplit.nonzero`."""
+        """Return the indices of the nonzero elements. See `minisplit.nonzero`."""
         return operations.nonzero(self)
 
     def norm(
@@ -1881,7 +1890,7 @@ class DNDarrayMethods(Casts):
         return operations.rot90(self, k, axes)
 
     def round(self, decimals: int = 0, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Round each element to the nearest whole number, or to so many decimals. See `minisplit.round`."""
+        """Round each element to the nearest whole number, or to a number of decimals. See `minisplit.round`."""
         return operations.round(self, decimals, out=out, where=where)
 
     def round_(self, decimals: int = 0) -> Self:
@@ -1902,7 +1911,7 @@ class DNDarrayMethods(Casts):
         return operations.setdiff1d(self, x2, assume_unique)
 
     def setxor1d(self, x2: DNDarray, /, assume_unique: bool = False) -> DNDarray:
-        """Return the distinct elements that one of two arrays has, and not both. See `minisplit.setxor1d`."""
+        """Return the distinct elements that only one of two arrays has. See `minisplit.setxor1d`."""
         return operations.setxor1d(self, x2, assume_unique)
 
     def sgn(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -2091,13 +2100,16 @@ class DNDarrayMethods(Casts):
         mode: str = "raise",
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Return what `x` has at indices of an axis. It is `x[indices]` along that axis. See `minisplit.take`."""
+        """Return the elements of `x` at indices of an axis, as `x[indices]` does along that axis.
+
+        See `minisplit.take`.
+        """
         if others:
             axis = _read("take", others, axis=axis)
         return operations.take(self, indices, axis, out=out, mode=mode)
 
     def take_along_axis(self, indices: DNDarray, axis: int = -1, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return what `x` has at indices of an axis that depend on the place along all others.
+        """Return the elements of `x` at indices of one axis that depend on the place along the other axes.
 
         See `minisplit.take_along_axis`.
         """
@@ -2106,7 +2118,7 @@ class DNDarrayMethods(Casts):
         return operations.take_along_axis(self, indices, axis)
 
     def take_along_dim(self, indices: DNDarray, axis: int = -1, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return what `x` has at indices of an axis that depend on the place along all others.
+        """Return the elements of `x` at indices of one axis that depend on the place along the other axes.
 
         See `minisplit.take_along_axis`.
         """
@@ -2193,7 +2205,7 @@ class DNDarrayMethods(Casts):
         return operations.trunc(self, out=self)
 
     def unbind(self, axis: int = 0, **others: Unpack[TorchNames]) -> tuple[DNDarray, ...]:
-        """Return the arrays that `x` has along an axis. See `minisplit.unstack`."""
+        """Return the slices of `x` along an axis. See `minisplit.unstack`."""
         if others:
             axis = _read("unbind", others, axis=axis)
         return operations.unstack(self, axis)
@@ -2212,7 +2224,10 @@ class DNDarrayMethods(Casts):
         equal_nan: bool = False,
         **others: Unpack[TorchNames],
     ) -> Any:
-        """Return the distinct elements of an array, and what else is asked for. See `minisplit.unique`."""
+        """Return the distinct elements of an array, and optionally their indices, inverse and counts.
+
+        See `minisplit.unique`.
+        """
         if others:
             axis = _read("unique", others, axis=axis)
         return operations.unique(self, return_index, return_inverse, return_counts, axis, equal_nan=equal_nan)
@@ -2229,7 +2244,7 @@ class DNDarrayMethods(Casts):
         return operations.unique_counts(self)
 
     def unique_inverse(self) -> tuple[DNDarray, DNDarray]:
-        """Return the distinct elements of an array, and for each of its elements which of them it is.
+        """Return the distinct elements of an array, and for each of its elements the index among them.
 
         See `minisplit.unique_inverse`.
         """
@@ -2240,13 +2255,13 @@ class DNDarrayMethods(Casts):
         return operations.unique_values(self)
 
     def unsqueeze(self, axis: int | Sequence[int] = 0, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return `x` with axes of extent 1 more. See `minisplit.expand_dims`."""
+        """Return `x` with additional axes of extent 1. See `minisplit.expand_dims`."""
         if others:
             axis = _read("unsqueeze", others, axis=axis)
         return operations.expand_dims(self, axis)
 
     def unstack(self, axis: int = 0, **others: Unpack[TorchNames]) -> tuple[DNDarray, ...]:
-        """Return the arrays that `x` has along an axis. See `minisplit.unstack`."""
+        """Return the slices of `x` along an axis. See `minisplit.unstack`."""
         if others:
             axis = _read("unstack", others, axis=axis)
         return operations.unstack(self, axis)
@@ -2291,7 +2306,7 @@ class DNDarrayMethods(Casts):
         )
 
     def vdot(self, x2: DNDarray, /) -> DNDarray:
-        """Return the sum of the products of all elements of two arrays, of which the first is conjugated.
+        """Return the sum of the products of all elements of two arrays; the first array is conjugated.
 
         See `minisplit.vdot`.
         """
@@ -2300,7 +2315,7 @@ class DNDarrayMethods(Casts):
     def vecdot(
         self, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | None = None, **others: Unpack[TorchNames]
     ) -> DNDarray:
-        """Return the dot products of vectors, of which the first is conjugated. See `minisplit.vecdot`."""
+        """Return the dot products of vectors; the first vectors are conjugated. See `minisplit.vecdot`."""
         if others:
             axis = _read("vecdot", others, axis=axis)
         return operations.vecdot(self, x2, axis, out=out)

@@ -1,7 +1,8 @@
 """In debug mode, the comparison of what the ranks call: each public function or method, with its arguments.
 
 Messages alone do not say what they are for: a mean and a sum of one array send the same, and a wrong axis raises
-on its rank before any message. So on entry the ranks compare name and arguments of each call on split arrays.
+on its rank before any message. So on entry the ranks compare name and arguments of each call on split arrays, and
+of what all call together without one, as to load files.
 
 Functions and methods are replaced by ones that compare when debug mode is first turned on, so that a program
 without it does not pay for it. A function that was imported by name before that is not compared.
@@ -37,6 +38,10 @@ NOT_COMPARED = frozenset(
         "is_floating_point", "nelement", "numel", "plot_layout", "print0", "set_printoptions", "show", "vmap",
     }
 )  # fmt: skip
+# What all ranks call together whatever it is given, also where that is no array.
+_COLLECTIVE = frozenset({"datasets", "load", "load_checkpoint", "open", "replicate", "save_checkpoint"})
+# Of these, what begins with a path: a node may have a copy of the file, under a path of its own.
+_WITH_PATH = _COLLECTIVE - {"replicate", "save_checkpoint"}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), slice, torch.dtype, torch.device, type(Ellipsis))
 # Whether a call is under way: the functions that it calls in turn are not compared.
 _inside: ContextVar[bool] = ContextVar("minisplit_inside_call", default=False)
@@ -68,9 +73,11 @@ def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
     def compared(*args: Any, **kwargs: Any) -> Any:
         if not debugging() or _inside.get() or inside_vmap():
             return function(*args, **kwargs)
-        comm = _ranks_of(args, kwargs)
+        comm = _ranks_of(function.__name__, args, kwargs)
         if comm is not None and comm.is_usable():
             arguments = [*map(_describe, args), *(f"{name}={_describe(x)}" for name, x in kwargs.items())]
+            if args and function.__name__ in _WITH_PATH:
+                arguments[0] = "a path"
             comm.compare_call((function.__qualname__.replace("DNDarrayMethods", "DNDarray"), *arguments))
         token = _inside.set(True)
         try:
@@ -82,12 +89,12 @@ def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
     return compared
 
 
-def _ranks_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Communication | None:
+def _ranks_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Communication | None:
     """The ranks that must make a call alike: those of its first array that is split. None for none."""
     for x in pytree.tree_leaves((args, kwargs)):
         if isinstance(x, DNDarray) and x.split is not None:
             return x.comm
-    if kwargs.get("split") is None:
+    if kwargs.get("split") is None and name not in _COLLECTIVE:
         return None
     comm = kwargs.get("comm")
     return comm if isinstance(comm, Communication) else get_comm()

@@ -220,7 +220,7 @@ def ones(
 def empty(
     shape: Shape, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array whose elements are not set.
+    """Make an array without setting its elements.
 
     Parameters
     ----------
@@ -282,8 +282,8 @@ def full_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -299,7 +299,7 @@ def full_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, another argument is of another type, or the value is complex and the dtype real.
+        If `x` is not a DNDarray, another argument is of another type, or the value is complex and the dtype real.
     ValueError
         If `fill_value` has axes, or the device is unknown.
     OverflowError
@@ -330,8 +330,8 @@ def zeros_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -347,7 +347,7 @@ def zeros_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -376,8 +376,8 @@ def ones_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -393,7 +393,7 @@ def ones_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -413,7 +413,7 @@ def ones_like(
 def empty_like(
     x: DNDarray, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array whose elements are not set with the shape and the layout of another array.
+    """Make an array with the shape and the layout of another array, without setting its elements.
 
     Parameters
     ----------
@@ -422,8 +422,8 @@ def empty_like(
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `x`.
     split : int, optional
-        The axis that is cut over the ranks, with the default counts where it is another one than that of `x`. By
-        default the array has the layout of `x`, its counts included.
+        The axis that is cut over the ranks. If it is not the split axis of `x`, the counts are the default ones.
+        By default the array has the layout of `x`, its counts included.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     comm : Communication, optional
@@ -439,7 +439,7 @@ def empty_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -471,7 +471,7 @@ def arange(
     Parameters
     ----------
     start : float or 0-d DNDarray
-        The first number. It is `stop` where that is not given, and the first number is 0.
+        The first number. If `stop` is not given, `start` is taken as `stop`, and the first number is 0.
     stop : float or 0-d DNDarray, optional
         Where the numbers end. It is not among them.
     step : float or 0-d DNDarray, default 1
@@ -689,7 +689,7 @@ def geomspace(
     device: Device = None,
     comm: Comm = None,
 ) -> DNDarray:
-    """Make numbers of which each is a constant multiple of the one before.
+    """Make numbers with a constant ratio between neighbours.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
 def print0(*values: Any, **options: Any) -> None:
     """Print on rank 0 of the communicator in use, and nothing on the other ranks.
 
-    Every rank calls it, without asking for its rank first: what makes the values may be collective.
+    Every rank must call it, because the calls that make the values may be collective.
 
     Parameters
     ----------
@@ -60,12 +60,13 @@ def show(x: DNDarray) -> None:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
-    Collective: one broadcast of NumPy's options, and one exchange, which gathers what is shown. Of an array with
-    more elements than the threshold of `numpy.printoptions`, only those at the edges are shown and sent.
+    Collective: one broadcast of NumPy's options, and one exchange, which gathers the elements that are shown. If
+    an array has more elements than the threshold of `numpy.printoptions`, only those at its edges are shown and
+    sent.
 
     Examples
     --------
@@ -107,22 +108,22 @@ def set_printoptions(
     profile: Literal["default", "short", "full"] | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Set how values are printed: those of this rank's part in `repr(x)`, and those of the whole by `show`.
+    """Set how `repr(x)` prints this rank's values, and how `show` prints those of the whole array.
 
     It sets the options of torch, and those of NumPy of the same names.
 
     Parameters
     ----------
     precision : int, optional
-        How many digits follow the point. By default it stays, as all others do.
+        How many digits follow the point. An option that is not given stays as it is.
     threshold : int, optional
         The number of elements above which only the first and last indices of each axis are shown.
     edgeitems : int, optional
-        How many of these.
+        How many indices are shown at each end of an axis.
     linewidth : int, optional
         The characters of a line.
     profile : {"default", "short", "full"}, optional
-        Values for all of these, which the others change.
+        A set of values for all options; other arguments override them.
     sci_mode : bool, optional
         Whether to write numbers as 1.0e+01. By default torch and NumPy choose.
 
@@ -133,7 +134,7 @@ def set_printoptions(
 
     Communication
     -------------
-    Local. A rank has options of its own; `show` uses those of rank 0.
+    Local. Each rank has its own options; `show` uses those of rank 0.
 
     Examples
     --------

@@ -23,7 +23,7 @@ from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_co
 from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.error_text import ranks_named, said_by
 from minisplit.core.layout import Layout
-from minisplit.vmap.batch import Batch, OutDim, output_layout, sample_axis, sample_shape
+from minisplit.vmap.inputs.batch import Batch, OutDim, output_layout, sample_axis, sample_shape
 from minisplit.vmap.pytree import Structure, example_of, structure_of, structure_text
 from minisplit.vmap.reduction import ReducedOutput
 
@@ -61,7 +61,8 @@ class Outputs:
     """All outputs of a call, how they lie in what the function returned, and their layouts.
 
     `digest` is a number below 2**56 that is the same for the same outputs, on every rank. `record` is what a rank
-    with these outputs puts into the agreement. `reductions` are those outputs that are reduced over the samples.
+    with these outputs puts into the agreement. `name` is that of the function, and `reductions` are those outputs
+    that are reduced over the samples.
     """
 
     each: tuple[Output, ...]
@@ -70,10 +71,11 @@ class Outputs:
     digest: int
     record: Record
     gradients: str = ""
+    name: str = ""
     reductions: tuple[ReducedOutput, ...] = ()
 
     def __str__(self) -> str:
-        return _join(self.texts())
+        return _join([*self.texts()[:-1], ""])
 
     def record_with(self, fingerprint: int) -> Record:
         """A record that is the same for the same outputs and the same fingerprint, a number below 2**56."""
@@ -81,8 +83,8 @@ class Outputs:
         return make_record(ALL_WELL, digest, -digest)
 
     def texts(self) -> list[str]:
-        """A text for each output, then for the structure and the gradients, "" where there is nothing to say."""
-        return [*map(str, self.each), structure_text(self.structure), self.gradients]
+        """A text for each output, then for structure, gradients and function, "" where there is nothing to say."""
+        return [*map(str, self.each), structure_text(self.structure), self.gradients, self.name]
 
     def pickled(self) -> bytes:
         """What ranks without samples cannot know by themselves. TypeError if they could not make the structure."""
@@ -132,22 +134,27 @@ def failure_record(comm: Communication, failure: Failure | None) -> Record:
 # us. A program has some dozens of mapped functions and shapes, so 256 entries of 1 KiB hold them all. There must
 # be a bound, as each new value of a replicated output makes an entry.
 @lru_cache(maxsize=256)
-def describe(kinds: tuple[Any, ...], structure: Structure, samples: Layout, gradients: str = "") -> Outputs:
+def describe(
+    kinds: tuple[Any, ...], structure: Structure, samples: Layout, gradients: str = "", name: str = ""
+) -> Outputs:
     """Describe outputs of which `kinds` has dtype, shape on this rank, mapped axis, requires_grad and checksum.
 
     `gradients` says to what gradients flow back, in which ranks must agree too: the backward pass is collective.
+    `name` is that of the function: ranks that map functions of other names are noticed without a further message.
     """
     each = [
         Output(dtype, sample_shape(shape, sample_axis(dim)), dim, requires_grad, checksum)
         for dtype, shape, dim, requires_grad, checksum in kinds
     ]
-    return _outputs(tuple(each), structure, samples, gradients)
+    return _outputs(tuple(each), structure, samples, gradients, name)
 
 
-def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout, gradients: str = "") -> Outputs:
+def _outputs(
+    each: tuple[Output, ...], structure: Structure, samples: Layout, gradients: str = "", name: str = ""
+) -> Outputs:
     layouts = tuple(output_layout(output.shape, output.dim, samples) for output in each)
     # The representation of a structure may have addresses in it, which differ between ranks.
-    text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r} {gradients}")
+    text = re.sub(r" at 0x[0-9a-f]+", "", f"{each} {structure!r} {gradients} {name}")
     digest = int.from_bytes(blake2b(text.encode(errors="backslashreplace"), digest_size=7).digest())
     reductions = tuple(
         ReducedOutput(i, output.dim, output.dtype, output.shape, output.requires_grad)
@@ -155,7 +162,7 @@ def _outputs(each: tuple[Output, ...], structure: Structure, samples: Layout, gr
         if isinstance(output.dim, str)
     )
     record = make_record(ALL_WELL, digest, -digest)
-    return Outputs(each, structure, layouts, digest, record, gradients, reductions)
+    return Outputs(each, structure, layouts, digest, record, gradients, name, reductions)
 
 
 def settle(
@@ -198,7 +205,7 @@ def agree_on_gradients(
         if is_apart and flag and not x.requires_grad:
             x.requires_grad_()
     each = [replace(x, requires_grad=bool(flag)) for x, flag in zip(outputs.each, anywhere, strict=True)]
-    return _outputs(tuple(each), outputs.structure, samples, outputs.gradients)
+    return _outputs(tuple(each), outputs.structure, samples, outputs.gradients, outputs.name)
 
 
 def count_messages(batch: Batch, outputs: Outputs | None, by_value: bool = False) -> int:
@@ -235,10 +242,12 @@ def _check_same(comm: Communication, mine: Outputs | None) -> None:
     for ranks in groups[:_MOST_NAMED]:
         message = json.dumps(mine.texts()).encode() if mine is not None and comm.rank == ranks[0] else b""
         kinds.append(json.loads(comm.broadcast_bytes(message, ranks[0])))
-    if len({texts[-1] for texts in kinds}) == 1:
-        kinds = [[*texts[:-1], ""] for texts in kinds]  # not in them do the ranks differ
+    for place in (-1, -2):
+        if len({texts[place] for texts in kinds}) == 1:
+            for texts in kinds:
+                texts[place] = ""  # not in this do the ranks differ
     chosen = None
-    if len({len(texts) for texts in kinds}) == 1 and len(kinds[0]) > _MOST_NAMED:
+    if len({len(texts) for texts in kinds}) == 1 and len(kinds[0]) > _MOST_NAMED + 1:
         # Of many outputs those that differ: the first ones may all be alike.
         chosen = [i for i, texts in enumerate(zip(*kinds, strict=True)) if len(set(texts)) > 1]
     parts = [
@@ -246,21 +255,23 @@ def _check_same(comm: Communication, mine: Outputs | None) -> None:
     ]
     listed = "; ".join(parts) + "; ..." * (len(groups) > len(kinds))
     raise ValueError(
-        "func must return the same structure, number, shapes and dtypes of outputs on every rank, and where "
-        f"out_dims is None the same values, and let gradients flow back to the same tensors, got {listed}"
+        "func must be the same, and must return the same structure, number, shapes and dtypes of outputs on every "
+        "rank, and where out_dims is None the same values, and let gradients flow back to the same tensors, "
+        f"got {listed}"
     )
 
 
 def _join(texts: Sequence[str], chosen: Sequence[int] | None = None) -> str:
-    """The texts of outputs, all or the `chosen` ones by number, then those of structure and gradients."""
-    *outputs, structure, gradients = texts
+    """The texts of outputs, all or the `chosen` ones by number, then of structure, gradients and function."""
+    *outputs, structure, gradients, name = texts
     if chosen is None:
         named = [f"({text})" for text in outputs]
     else:
         named = [f"output {i} ({outputs[i]})" for i in chosen if i < len(outputs)]
     more = len(named) - _MOST_NAMED
     text = " and ".join(named[:_MOST_NAMED] + [f"{more} more"] * (more > 0)) or f"{len(outputs)} outputs"
-    return text + (f" as {structure}" if structure else "") + (f" with {gradients}" if gradients else "")
+    said = zip((" as ", " with ", " of "), (structure, gradients, name), strict=True)
+    return text + "".join(word + each for word, each in said if each)
 
 
 def explain(

@@ -39,6 +39,10 @@ DIFFERING: dict[str, tuple[Call, Call]] = {
     "random numbers": (lambda x: ms.random.rand(3, split=0), lambda x: ms.random.randn(3, split=0)),
     "transform": (lambda x: ms.fft.fft(x), lambda x: ms.fft.ifft(x)),
     "decomposition": (lambda x: ms.linalg.svdvals(x), lambda x: ms.linalg.qr(x)),
+    "cast": (lambda x: x.float(7), lambda x: x.float()),
+    "file": (lambda _: ms.load("a.npy", 7, 7), lambda _: ms.load("b.npy")),
+    "checkpoint": (lambda _: ms.load_checkpoint("a", 7), lambda _: ms.load_checkpoint("a")),
+    "module": (lambda _: ms.replicate(torch.ones(3), 7), lambda _: ms.replicate(torch.ones(3))),
     "mapped axis": (lambda x: ms.vmap(torch.sin, in_dims=1)(x), lambda x: ms.vmap(torch.sin, in_dims=0)(x)),
 }
 

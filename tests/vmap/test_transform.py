@@ -869,6 +869,16 @@ def test_V24_another_function_or_other_arguments_on_a_rank(raises_alike):
         assert ms.vmap(lambda a, w: a + w)(x, w=2.0)[0].tolist() == [3.0] * 8
 
 
+@pytest.mark.several
+def test_V24_a_function_of_another_name_on_a_rank(raises_alike):
+    """Without debug mode, in the message that is sent anyway."""
+    last = here().size - 1
+    with ms.debug(False):
+        x = ms.ones(8, split=0)
+        with raises_alike(ValueError, rf"func must be the same.* of sin on rank.*; .* of cos on rank {last}"):
+            ms.vmap(torch.cos if here().rank == last else torch.sin)(x)
+
+
 @pytest.mark.parametrize("chunk_size", [None, 1, "auto"])
 def test_V25_memory_runs_out_in_one_chunk(raises_alike, chunk_size):
     last = here().size - 1

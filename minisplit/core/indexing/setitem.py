@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from minisplit.core.collectives import all_to_all, redistribute
+from minisplit.core.collectives import all_reduce_gradient, all_to_all, redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.indexing.gather import find_route, local_rows, rows_of_rank
 from minisplit.core.indexing.index_arrays import (
@@ -20,8 +20,9 @@ from minisplit.core.indexing.index_arrays import (
 )
 from minisplit.core.indexing.keys import ARRAY_AXES, result_of
 from minisplit.core.indexing.selection import Selected, as_bits, permute, reverse, share_memory
-from minisplit.core.layout import Layout
-from minisplit.core.pytorch.dtypes import as_element
+from minisplit.core.layout import Layout, operand_layout
+from minisplit.core.pytorch.dtypes import as_element, is_inexact
+from minisplit.core.pytorch.transforms import is_followed
 
 
 def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
@@ -37,9 +38,15 @@ def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
     result = result_of(selection, arrays.layout)
     # To set a selection that runs backwards is to set it with the reversed value.
     part = reverse(_read_value(value, x, result.layout.shape, comm), result, comm)
+    if part.layout.split is None and x.layout.split is not None:
+        # Each rank uses a part of what all have, and so has a part of the gradient only.
+        part = Part(all_reduce_gradient(part.shard, comm), part.layout)
     if result.owner is not None:
         part = _move_to(result.owner, part, comm)
         if comm.rank != result.owner:
+            # Nothing is set here, but for autograd: the backward pass of the value is collective, and of an x
+            # that was saved for another it must fail on all ranks or on none.
+            x.shard[:0] = part.shard[(slice(0),) * part.shard.ndim].sum()
             return
     selected = Selected(Part(as_bits(x.shard), x.layout), selection, arrays, result, comm)
     if arrays.local and not arrays.is_aligned:
@@ -47,7 +54,7 @@ def put(x: Part, key: Any, value: Any, comm: Communication) -> None:
         return
     # Each rank sets elements of its own, and each of them once.
     view, local_key, labels = selected.local_key()
-    view[local_key] = permute(operand_shard(part, result.layout, comm), result.labels, labels)
+    view[local_key] = permute(_value_shard(part, result.layout, x, comm), result.labels, labels)
 
 
 def _set_rows(selected: Selected, value: Part) -> None:
@@ -65,7 +72,7 @@ def _set_rows(selected: Selected, value: Part) -> None:
     is_known = arrays.whole is not None and (is_one_row or value.layout.split is None or not crosses)
     needs_whole = crosses and (is_known or is_one_row)
     target = result.layout.with_split(None) if needs_whole else result.layout
-    rows = permute(operand_shard(value, target, comm), result.labels, labels)
+    rows = permute(_value_shard(value, target, x, comm), result.labels, labels)
     row_shape = rows.shape[ndim:]
     if is_one_row:
         rows = rows[(0,) * ndim]
@@ -85,7 +92,17 @@ def _set_rows(selected: Selected, value: Part) -> None:
             rows = all_to_all(rows, route.take, route.give, 0, comm, purpose)
             numbers, last = _last_of_each(numbers)
             rows = rows[last]
+    if is_one_row and is_followed(rows):
+        # A row that is set twice would count twice in the gradient.
+        numbers = torch.unique(numbers)
     view[local_rows(numbers, axes, x.layout, comm.rank)] = rows
+
+
+def _value_shard(value: Part, target: Layout, x: Part, comm: Communication) -> torch.Tensor:
+    """This rank's part of the value of a selection in the layout `target`, see `operand_shard`."""
+    shard = operand_shard(value, target, comm)
+    is_gathered = value.layout.split is not None and operand_layout(value.layout, target).split is None
+    return all_reduce_gradient(shard, comm) if is_gathered and x.layout.split is not None else shard
 
 
 def _last_of_each(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,10 +121,13 @@ def _read_value(value: Any, x: Part, shape: tuple[int, ...], comm: Communication
         tensor = _as_tensor(value, x.shard.dtype)
         comm.check_replicated(tensor, "the assigned value")
         value = Part(tensor, Layout(tuple(tensor.shape), None, comm.size))
-    if torch.is_grad_enabled() and (value.shard.requires_grad or (x.shard.requires_grad and x.shard.is_leaf)):
+    # As torch does, on all ranks and before any message.
+    if torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad and tensor.is_leaf for tensor in (x.shard, x.shard._base)
+    ):
         raise RuntimeError(
-            "x[key] = value needs an x that is no leaf requiring a gradient, and a value that requires none; "
-            "use detach(), or torch.no_grad() around the assignment"
+            "x[key] = value needs an x that is no leaf requiring a gradient, nor a view of one: "
+            "set a copy, x.clone(), through which gradients flow back, or assign within torch.no_grad()"
         )
     # Axes of the value beyond those of the selection must have an extent of 1, as in NumPy.
     given, surplus = value.layout.shape, value.layout.ndim - len(shape)
@@ -117,7 +137,9 @@ def _read_value(value: Any, x: Part, shape: tuple[int, ...], comm: Communication
     if value.layout.split is not None and value.layout.split < surplus:
         value = replicate(value, comm)
     shard, layout = value
-    shard = shard.detach().to(x.shard.device, x.shard.dtype)
+    if not (is_followed(shard) and is_inexact(x.shard.dtype)):
+        shard = shard.detach()
+    shard = shard.to(x.shard.device, x.shard.dtype)
     # Otherwise x[1:] = x[:-1], as tensors, would read elements that it has set.
     shard = shard.clone() if share_memory(shard, x.shard) else shard
     split = None if layout.split is None else layout.split - surplus

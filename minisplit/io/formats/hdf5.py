@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import product
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,9 @@ from minisplit.io.formats.raw import RawWriter, contiguous_layout
 # Bytes of a chunk at most, unless the caller says otherwise: the size of the library's cache of chunks, by
 # default.
 _MAX_CHUNK = 2**20
+# Of filters of chunks that leave the number of bytes as it is, or add to it: their codes, and how many. They
+# shuffle bytes, and add a checksum.
+_ADDED_BY_FILTER = {2: 0, 3: 4}
 # The ends of names of netCDF files, which are HDF5 files since version 4.
 _NETCDF = (".nc", ".nc4")
 
@@ -135,8 +139,11 @@ class Hdf5Reader(OpenFile, Reader):
             self._dataset, self.shape = item, item.shape
             self.path, self.version = path, file_version(self._file.id.get_vfd_handle())
             self.dtype = torch_dtype(item.dtype, f"{name!r} in {path}")
+            self._filters = []
             if item.chunks:
                 self.check_size(math.prod(item.chunks) * self.dtype.itemsize, f"a chunk of {name!r} in {path}")
+                properties = item.id.get_create_plist()
+                self._filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
             stack.pop_all()  # the file stays open, until `close`
 
     def _choices(self) -> list[str]:
@@ -156,9 +163,31 @@ class Hdf5Reader(OpenFile, Reader):
     def read(self, box: Box) -> torch.Tensor:
         part = torch.empty([span.stop - span.start for span in box], dtype=self.dtype)
         if part.numel():
+            if self._filters:
+                self._check_filters(box)
             # Into the tensor's own memory: `dataset[box]` would make an array that is copied again.
             self._dataset.read_direct(part.numpy(), box)
         return part
+
+    def _check_filters(self, box: Box) -> None:
+        """Raise ValueError for a chunk that was stored without its filters, but is not as long as without them.
+
+        The library takes it as it is, and what lacks at its end from memory that it has not set.
+        """
+        dataset, filters = self._dataset, self._filters
+        whole = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        starts = [range(span.start // n * n, span.stop, n) for span, n in zip(box, dataset.chunks, strict=True)]
+        for start in product(*starts):
+            chunk = dataset.id.get_chunk_info_by_coord(start)
+            if not chunk.filter_mask:
+                continue
+            used = [code for i, code in enumerate(filters) if not chunk.filter_mask >> i & 1]
+            length = whole + sum(_ADDED_BY_FILTER.get(code, 0) for code in used)
+            if _ADDED_BY_FILTER.keys() >= set(used) and chunk.size != length:
+                raise ValueError(
+                    f"{self.path} is damaged: the chunk of {dataset.name!r} at {start} is said to be stored "
+                    f"without compression, which takes {length} bytes, but it has {chunk.size}"
+                )
 
 
 class NetcdfReader(Hdf5Reader):

@@ -20,7 +20,7 @@ def exp(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The exponents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -32,7 +32,7 @@ def exp(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -59,7 +59,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The exponents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -71,7 +71,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -87,14 +87,14 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
 
 
 def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-    """Compute `exp(x) - 1` of each element, also precisely near 0.
+    """Compute `exp(x) - 1` of each element, precisely even near 0.
 
     Parameters
     ----------
     x : DNDarray
         The exponents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -107,7 +107,7 @@ def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -131,7 +131,7 @@ def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -144,7 +144,7 @@ def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -171,7 +171,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -184,7 +184,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -200,14 +200,14 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
 
 
 def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-    """Compute `log(1 + x)` of each element, also precisely near 0.
+    """Compute `log(1 + x)` of each element, precisely even near 0.
 
     Parameters
     ----------
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -220,7 +220,7 @@ def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -243,7 +243,7 @@ def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -256,7 +256,7 @@ def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -281,7 +281,7 @@ def logaddexp(
     x1, x2 : DNDarray or number
         The logarithms of the summands. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -330,7 +330,7 @@ def logaddexp2(
     x1, x2 : DNDarray or number
         The exponents. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -379,7 +379,7 @@ def pow(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDa
     x2 : DNDarray or number
         The exponents. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -423,7 +423,7 @@ def reciprocal(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray |
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -435,7 +435,7 @@ def reciprocal(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray |
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -458,7 +458,7 @@ def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -471,7 +471,7 @@ def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -494,7 +494,7 @@ def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | boo
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -506,7 +506,7 @@ def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | boo
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

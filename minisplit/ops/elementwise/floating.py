@@ -32,7 +32,7 @@ def angle(x: DNDarray, /, deg: bool = False) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -56,19 +56,19 @@ def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
     DNDarray
-        The numbers with the negated imaginary part, in the layout of `x` and in memory of their own.
+        The numbers with the negated imaginary part, in the layout of `x` and in new memory.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -87,17 +87,17 @@ def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
 def copysign(
     x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
 ) -> DNDarray:
-    """Give the numbers of one array the signs of those of another.
+    """Return the numbers of one array with the signs of another array.
 
     Parameters
     ----------
     x1 : DNDarray or number
         The numbers.
     x2 : DNDarray or number
-        The numbers whose signs to take, also those of zeros. At least one of both is a DNDarray. The shapes
+        The numbers that give the signs, also the signs of zeros. At least one of both is a DNDarray. The shapes
         broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -144,12 +144,12 @@ def imag(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The imaginary parts, in the layout of `x` and in memory of their own. Zeros of real numbers.
+        The imaginary parts, in the layout of `x` and in new memory. Zeros of real numbers.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -165,7 +165,7 @@ def imag(x: DNDarray, /) -> DNDarray:
 
 
 def iscomplex(x: DNDarray, /) -> DNDarray:
-    """Return whether the imaginary part of each element is other than 0.
+    """Return whether the imaginary part of each element is not 0.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def iscomplex(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -207,7 +207,7 @@ def isfinite(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -219,7 +219,7 @@ def isfinite(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -242,7 +242,7 @@ def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -254,7 +254,7 @@ def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -277,7 +277,7 @@ def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -289,7 +289,7 @@ def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -312,7 +312,7 @@ def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -324,7 +324,7 @@ def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -349,7 +349,7 @@ def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -361,7 +361,7 @@ def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -394,7 +394,7 @@ def isreal(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -428,12 +428,12 @@ def nan_to_num(
     Returns
     -------
     DNDarray
-        The numbers, in the layout of `x` and in memory of their own.
+        The numbers, in the layout of `x` and in new memory.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -461,7 +461,7 @@ def nextafter(
         The numbers in whose direction to go. At least one of both is a DNDarray. The shapes broadcast, as in
         NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -507,12 +507,12 @@ def real(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The real parts, in the layout of `x` and in memory of their own.
+        The real parts, in the layout of `x` and in new memory.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -535,7 +535,7 @@ def signbit(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -547,7 +547,7 @@ def signbit(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are complex.
 

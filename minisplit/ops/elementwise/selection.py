@@ -41,7 +41,7 @@ def clip(
     max : DNDarray or number, optional
         The upper bound. By default there is none. It broadcasts with `x`, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -54,7 +54,7 @@ def clip(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, a bound is neither a DNDarray nor a number, or a number is complex.
+        If `x` is not a DNDarray, a bound is neither a DNDarray nor a number, or a number is complex.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
 
@@ -98,7 +98,7 @@ def fmax(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -144,7 +144,7 @@ def fmin(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -192,7 +192,7 @@ def maximum(
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -241,7 +241,7 @@ def minimum(
     x1, x2 : DNDarray or number
         The numbers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -306,8 +306,8 @@ def where(
     Raises
     ------
     TypeError
-        If the condition is no DNDarray of bools, an operand is neither a DNDarray nor a number, or there is one
-        alone.
+        If the condition is not a DNDarray of bools, an operand is neither a DNDarray nor a number, or only one
+        operand is given.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
 
@@ -352,7 +352,7 @@ def copyto(dst: DNDarray, src: Operand, /, *, where: DNDarray | bool = True) -> 
     Raises
     ------
     TypeError
-        If `dst` is no DNDarray, has no place for the dtype of `src`, or `where` is no array of bools.
+        If `dst` is not a DNDarray, has no place for the dtype of `src`, or `where` is no array of bools.
     ValueError
         If the shapes do not broadcast to that of `dst`, or the arrays are on different communicators.
 
@@ -399,7 +399,7 @@ def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, defau
     Raises
     ------
     TypeError
-        If a condition is no DNDarray of bools, or a choice neither a DNDarray nor a number.
+        If a condition is not a DNDarray of bools, or a choice neither a DNDarray nor a number.
     ValueError
         If there is no condition, or not as many choices; or the shapes do not broadcast, or the arrays are on
         different communicators.
@@ -430,7 +430,7 @@ def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, defau
 def choose(
     a: DNDarray, /, choices: Sequence[Operand], *, out: DNDarray | None = None, mode: str = "raise"
 ) -> DNDarray:
-    """Choose each element from the array whose number `a` has at its place.
+    """Choose each element from one of several arrays; `a` has the number of the array.
 
     Parameters
     ----------
@@ -439,10 +439,10 @@ def choose(
     choices : sequence of DNDarray or number
         The arrays to choose from. All shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     mode : {"raise", "wrap", "clip"}, default "raise"
-        What a number means that is no array's: an error, the remainder of a division by their number, or the
-        nearest one.
+        What to do with a number out of range: raise, take the remainder of its division by the number of arrays,
+        or take the nearest number.
 
     Returns
     -------
@@ -452,7 +452,7 @@ def choose(
     Raises
     ------
     TypeError
-        If `a` is no DNDarray of integers, or a choice neither a DNDarray nor a number.
+        If `a` is not a DNDarray of integers, or a choice neither a DNDarray nor a number.
     ValueError
         If a number is no array's, there are no choices, for another mode; or the shapes do not broadcast, or the
         arrays are on different communicators.
@@ -517,14 +517,14 @@ def piecewise(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or a condition no DNDarray of bools.
+        If `x` is not a DNDarray, or a condition no DNDarray of bools.
     ValueError
         If there are not as many functions as conditions, or one more; or the shapes do not broadcast.
 
     Communication
     -------------
     Local where the arrays have one layout, or only one of them is split. Otherwise collective: for each condition
-    as `where`. And what the functions themselves send.
+    as `where`. The functions may send messages of their own.
 
     Notes
     -----

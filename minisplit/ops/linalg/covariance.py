@@ -38,7 +38,7 @@ def cov(
     bias : bool, default False
         Whether `ddof` is 0 by default, rather than 1.
     ddof : int, optional
-        What is subtracted from the number of observations, by which sums of products of deviations are divided.
+        Sums of products of deviations are divided by the number of observations minus `ddof`.
     fweights : DNDarray, optional
         How often each observation counts, a 1-d array.
     aweights : DNDarray, optional
@@ -60,9 +60,9 @@ def cov(
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: two allreduces, of means and of products, where the
-    observations are split, and one exchange, which gathers the deviations, where the variables are. More
-    variables and weights take more.
+    Local for replicated arrays. Otherwise collective: two allreduces, of means and of products, if the
+    observations are split; one exchange, which gathers the deviations, if the variables are split. A second array
+    and weights take more messages.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def rsvd(
     ValueError
         If `x` is no matrix, `rank` is out of range, or the other numbers are negative.
     TypeError
-        If the dtype is not a floating point or complex one of at least 32 bits, or a number is no int.
+        If the dtype is not a floating point or complex one of at least 32 bits, or a number is not an int.
     torch.linalg.LinAlgError
         If singular values are not found, as for NaN and infinities. It is raised on every rank.
 
@@ -63,10 +63,10 @@ def rsvd(
 
     Notes
     -----
-    The randomised range finder with power iterations, whose bases are made orthonormal at each step (Halko,
-    Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011, algorithms 4.4 and 5.1). The
-    expected error is near the first singular value that is left out, and nearer with each power iteration. The
-    same seed gives the same projection for any layout and number of ranks.
+    The method is the randomised range finder with power iterations; it makes the bases orthonormal at each step
+    (Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011, algorithms 4.4 and
+    5.1). The expected error is near the first singular value that is left out, and nearer with each power
+    iteration. The same seed gives the same projection for any layout and number of ranks.
 
     Examples
     --------

@@ -61,12 +61,12 @@ def average(
     -------
     DNDarray
         The sums of `x * weights`, divided by the sums of the weights, in float64 for integers. The shape of `x`
-        without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+        without the reduced axes. Split as `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` or `weights` is no DNDarray, or an axis is no int.
+        If `x` or `weights` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -76,9 +76,9 @@ def average(
 
     Communication
     -------------
-    Local without weights where the split axis stays. Otherwise collective: one small allreduce where the split
-    axis stays, which looks for sums of 0; else two, of the products and of the weights.
-    Where the weights are split in another way than `x`, `multiply` moves them first.
+    Local without weights where the split axis stays. Otherwise collective. With weights, if the split axis stays:
+    one small allreduce, which looks for sums of 0. If the split axis is reduced: two allreduces, of the products
+    and of the weights. If the weights have another layout than `x`, `multiply` moves them first.
 
     See Also
     --------
@@ -128,13 +128,13 @@ def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     -------
     DNDarray
         The logarithms, without overflow: the greatest element is subtracted first. -inf of no elements. The shape
-        of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
+        of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays, otherwise
         replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype is not a real floating-point one.
+        If `x` is not a DNDarray, an axis is not an int, or the dtype is not a real floating-point one.
     IndexError
         If an axis is out of range.
     ValueError
@@ -195,7 +195,7 @@ def nanmax(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -205,12 +205,12 @@ def nanmax(
     -------
     DNDarray
         The greatest elements; NaN where there is nothing else. The shape of `x` without the reduced axes. Split as
-        `x`, with its counts, where its split axis stays, else replicated.
+        `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -218,8 +218,8 @@ def nanmax(
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
-    all elements are NaN; one for integers.
+    Local where the split axis stays. Otherwise collective: two allreduces, one of the result, and one that tells
+    where all elements are NaN; for integers only the first.
 
     See Also
     --------
@@ -244,7 +244,7 @@ def nanmean(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the mean along axes of what is not NaN.
+    """Compute the mean along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -257,20 +257,20 @@ def nanmean(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but float64 for bools and integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The means; NaN where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The means; NaN where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` is one without fractions.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` is one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -322,7 +322,7 @@ def nanmin(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -332,12 +332,12 @@ def nanmin(
     -------
     DNDarray
         The least elements; NaN where there is nothing else. The shape of `x` without the reduced axes. Split as
-        `x`, with its counts, where its split axis stays, else replicated.
+        `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -345,8 +345,8 @@ def nanmin(
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
-    all elements are NaN; one for integers.
+    Local where the split axis stays. Otherwise collective: two allreduces, one of the result, and one that tells
+    where all elements are NaN; for integers only the first.
 
     See Also
     --------
@@ -386,22 +386,22 @@ def nanprod(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The products; 1 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The products; 1 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -440,7 +440,7 @@ def nanstd(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the standard deviation along axes of what is not NaN.
+    """Compute the standard deviation along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -449,7 +449,7 @@ def nanstd(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -458,20 +458,20 @@ def nanstd(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The square roots of what `nanvar` gives. Split as `x`, with its counts, where its split axis stays, else
+        The square roots of what `nanvar` gives. Split as `x`, with its counts, if its split axis stays, otherwise
         replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -520,22 +520,22 @@ def nansum(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The sums; 0 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The sums; 0 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with its
+        counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -573,7 +573,7 @@ def nanvar(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the variance along axes of what is not NaN.
+    """Compute the variance along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -582,7 +582,7 @@ def nanvar(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -591,7 +591,7 @@ def nanvar(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -599,12 +599,12 @@ def nanvar(
     -------
     DNDarray
         The means of the squared deviations from the mean; NaN where the divisor is not above 0. The shape of `x`
-        without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+        without the reduced axes. Split as `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -641,19 +641,19 @@ def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDar
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
         The differences; NaN where there is a NaN. Those of integers are in their dtype, as those of NumPy, modulo
-        its range. The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis
-        stays, else replicated.
+        its range. The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis
+        stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -756,7 +756,7 @@ def allclose(
 
 
 def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
-    """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
+    """Return whether two arrays have the same shape and equal elements, for any dtypes and layouts.
 
     Parameters
     ----------
@@ -773,7 +773,7 @@ def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
     Raises
     ------
     TypeError
-        If one of them is no DNDarray.
+        If one of them is not a DNDarray.
     ValueError
         If they have one shape, but are on different communicators.
 

@@ -41,7 +41,7 @@ def cumulative_sum(
     include_initial : bool, default False
         Whether the result begins with 0, and so is longer by one index, which rank 0 holds.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def cumulative_sum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     ValueError
         If no axis is given for an array that is not 1-d.
     IndexError
@@ -101,7 +101,7 @@ def cumulative_prod(
     include_initial : bool, default False
         Whether the result begins with 1, and so is longer by one index, which rank 0 holds.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def cumulative_prod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     ValueError
         If no axis is given for an array that is not 1-d.
     IndexError
@@ -154,7 +154,7 @@ def cumsum(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def cumsum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -200,7 +200,7 @@ def cumprod(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def cumprod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -234,7 +234,7 @@ def cumprod(
 def nancumsum(
     x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
 ) -> DNDarray:
-    """Compute the running sums along an axis, or of all elements, of what is not NaN.
+    """Compute the running sums of the elements that are not NaN, along an axis or of all elements.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def nancumsum(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but int64 for bools and integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def nancumsum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `dtype` no dtype.
+        If `x` is not a DNDarray, or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -281,7 +281,7 @@ def nancumsum(
 def nancumprod(
     x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
 ) -> DNDarray:
-    """Compute the running products along an axis, or of all elements, of what is not NaN.
+    """Compute the running products of the elements that are not NaN, along an axis or of all elements.
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def nancumprod(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but int64 for bools and integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -302,7 +302,7 @@ def nancumprod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `dtype` no dtype.
+        If `x` is not a DNDarray, or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 

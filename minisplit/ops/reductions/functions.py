@@ -29,7 +29,7 @@ from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexac
 def all(
     x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
 ) -> DNDarray:
-    """Return whether all elements along axes are other than zero.
+    """Return whether all elements along axes are nonzero.
 
     Parameters
     ----------
@@ -40,20 +40,20 @@ def all(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        Bools; true of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, where
-        its split axis stays, else replicated.
+        Bools; true of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -79,7 +79,7 @@ def all(
 def any(
     x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
 ) -> DNDarray:
-    """Return whether an element along axes is other than zero.
+    """Return whether any element along axes is nonzero.
 
     Parameters
     ----------
@@ -90,20 +90,20 @@ def any(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        Bools; false of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        Bools; false of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -127,7 +127,7 @@ def any(
 
 
 def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """Count the elements along axes that are other than zero.
+    """Count the nonzero elements along axes.
 
     Parameters
     ----------
@@ -142,12 +142,12 @@ def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) 
     -------
     DNDarray
         The numbers of elements, int64. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -187,7 +187,7 @@ def max(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -197,12 +197,12 @@ def max(
     -------
     DNDarray
         The greatest elements; NaN where there is one. The shape of `x` without the reduced axes. Split as `x`,
-        with its counts, where its split axis stays, else replicated.
+        with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -260,20 +260,20 @@ def mean(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The means; NaN of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        The means; NaN of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype, or one without fractions.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype, or one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -286,7 +286,7 @@ def mean(
     See Also
     --------
     average : The mean with weights.
-    nanmean : The mean of what is not NaN.
+    nanmean : The mean of the elements that are not NaN.
 
     Notes
     -----
@@ -326,7 +326,7 @@ def min(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -336,12 +336,12 @@ def min(
     -------
     DNDarray
         The least elements; NaN where there is one. The shape of `x` without the reduced axes. Split as `x`, with
-        its counts, where its split axis stays, else replicated.
+        its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -400,9 +400,9 @@ def prod(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -410,12 +410,12 @@ def prod(
     -------
     DNDarray
         The products; 1 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -428,7 +428,7 @@ def prod(
 
     See Also
     --------
-    nanprod : The product of what is not NaN.
+    nanprod : The product of the elements that are not NaN.
 
     Notes
     -----
@@ -467,7 +467,7 @@ def std(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -476,7 +476,7 @@ def std(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -484,12 +484,12 @@ def std(
     -------
     DNDarray
         The square roots of the variances. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the correction is no number.
+        If `x` is not a DNDarray, an axis is not an int, or the correction is not a number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -502,7 +502,7 @@ def std(
     See Also
     --------
     var : The variance, with notes on how it is computed.
-    nanstd : The standard deviation of what is not NaN.
+    nanstd : The standard deviation of the elements that are not NaN.
 
     Examples
     --------
@@ -542,22 +542,22 @@ def sum(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The sums; 0 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, where
-        its split axis stays, else replicated.
+        The sums; 0 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -570,7 +570,7 @@ def sum(
     See Also
     --------
     cumulative_sum : The running sums.
-    nansum : The sum of what is not NaN.
+    nansum : The sum of the elements that are not NaN.
 
     Notes
     -----
@@ -611,7 +611,7 @@ def var(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -620,7 +620,7 @@ def var(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -628,13 +628,13 @@ def var(
     -------
     DNDarray
         The means of the squared deviations from the mean, which are real; NaN or inf where the divisor is not
-        above 0. The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis
-        stays, else replicated.
+        above 0. The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the correction is no number.
+        If `x` is not a DNDarray, an axis is not an int, or the correction is not a number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -647,7 +647,7 @@ def var(
     See Also
     --------
     std : The square root of the variance.
-    nanvar : The variance of what is not NaN.
+    nanvar : The variance of the elements that are not NaN.
 
     Notes
     -----

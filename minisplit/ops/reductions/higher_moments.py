@@ -34,13 +34,13 @@ def skew(x: DNDarray, /, axis: Axis = None, *, unbiased: bool = True, keepdims: 
     -------
     DNDarray
         The skewness; NaN where all numbers are equal, or less than three are there and the bias is corrected.
-        The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
-        replicated.
+        The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -97,13 +97,13 @@ def kurtosis(
     -------
     DNDarray
         The kurtosis; NaN where all numbers are equal, or less than four are there and the bias is corrected.
-        The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
-        replicated.
+        The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError

@@ -128,7 +128,7 @@ def rot90(x: DNDarray, /, k: int = 1, axes: Axes = (0, 1)) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis.
+        The array, in new memory. The split goes with its axis.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own and with the layout of `x`.
+        The array, in new memory and with the layout of `x`.
 
     Raises
     ------
@@ -184,8 +184,8 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
 
     Communication
     -------------
-    Local along axes that are not split. Otherwise collective: one exchange, and without `axis` two more if `x` is
-    split along another axis than 0, which make it a row and back.
+    Local along axes that are not split. Otherwise collective: one exchange. Without `axis`, if `x` is not split
+    along axis 0, two more exchanges flatten `x` and restore its shape.
 
     Examples
     --------

@@ -42,8 +42,8 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
     shape : int or sequence of int
         The shape. One extent may be -1: it is computed from the others.
     copy : bool, optional
-        Whether the result gets memory of its own: by default and for True it does. With False it shares the memory
-        of `x`, on all ranks or none.
+        Whether the result gets new memory. By default and for True it does. With False it shares the memory of
+        `x`, on all ranks or none.
 
     Returns
     -------
@@ -56,21 +56,21 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
         If the shape does not fit. With `copy=False` also if elements change their rank, or a shard cannot be
         viewed in that shape.
     TypeError
-        If an extent is no int.
+        If an extent is not an int.
 
     Communication
     -------------
-    Local where each rank keeps its elements: where axes before the split one are merged or divided, also with each
-    other, and axes after it, also with it. Otherwise collective: one exchange of what changes its rank, and no
-    element is sent twice. Two exchanges where of the numbers of elements before the two split axes neither divides
-    the other. `copy=False` takes an agreement.
+    Local if each rank keeps its elements: if only axes before the split axis are merged or divided with each
+    other, and axes from the split axis on with each other. Otherwise collective: one exchange of the elements that
+    change their rank. There are two exchanges if neither of the numbers of elements before the two split axes
+    divides the other. `copy=False` takes an agreement.
 
     Notes
     -----
-    The ranks' bounds go to the nearest whole index of the axis along which the result is split, so that what lies
-    between goes to neighbours. A rank is overloaded if it would get more than 1.25 times as many elements as the
-    fullest rank of `x`, and more than default counts would give it. If one rank has all of `x`, it keeps all. Of
-    the axes that have an index for each rank, one to which a single exchange leads counts as longer.
+    The ranks' bounds go to the nearest whole index of the result's split axis, so that the elements in between go
+    to neighbours. A rank is overloaded if it would get more than 1.25 times as many elements as the fullest rank
+    of `x`, and more than default counts would give it. If one rank has all of `x`, it keeps all. Of the axes that
+    have an index for each rank, one to which a single exchange leads counts as longer.
 
     Examples
     --------

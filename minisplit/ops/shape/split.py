@@ -11,7 +11,7 @@ from minisplit.ops.shape.reshape import contiguous_clone
 
 
 def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
-    """Return the arrays that `x` has along an axis.
+    """Return the slices of `x` along an axis.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ def array_split(x: DNDarray, /, indices_or_sections: int | Sequence[int], axis: 
     x : DNDarray
         The array.
     indices_or_sections : int or sequence of int
-        The number of parts, of which the first ones are longer by 1; or the indices before which to divide.
+        The number of parts (the first parts may be longer by 1), or the indices before which to divide.
     axis : int, default 0
         The axis.
 
     Returns
     -------
     list of DNDarray
-        The parts, in memory of their own and split as `x`. Each index is on the rank that had it.
+        The parts, in new memory and split as `x`. Each index is on the rank that had it.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
 from minisplit.core.conversion import tensor_of_numbers
@@ -16,6 +17,7 @@ from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import greater_equal, less_equal, logical_and
 from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
+from minisplit.ops.shape.flip import flip
 from minisplit.ops.sorting.bin_widths import check_rule, number_of_bins
 from minisplit.ops.sorting.search import searchsorted
 
@@ -37,8 +39,8 @@ def histogram(
     x : DNDarray
         The array.
     bins : int, str, sequence of float or DNDarray, default 10
-        The number of bins, which are equally wide; or the rule of NumPy by which it is chosen: "auto", "fd",
-        "doane", "scott", "stone", "rice", "sturges" or "sqrt"; or their edges, ascending. A bin has its left edge
+        The number of bins, which are equally wide; or NumPy's rule that chooses the number: "auto", "fd", "doane",
+        "scott", "stone", "rice", "sturges" or "sqrt"; or the edges of the bins, ascending. A bin has its left edge
         and not its right one, but the last bin has both.
     range : tuple of float or 0-d DNDarray, optional
         Where the first bin begins and the last one ends. By default at the least and the greatest element.
@@ -65,7 +67,7 @@ def histogram(
     Communication
     -------------
     Local if `x` is replicated and has no split weights. Otherwise collective: one allreduce of the counts, and one
-    before it for the range if that is not given. Weights in another layout take one exchange. Rules take the
+    before it for the range if no range is given. Weights in another layout take one exchange. Rules take the
     messages of `std` ("scott", "doane") or `quantile` ("fd", "auto"); "stone" counts the elements at least 100
     times.
 
@@ -122,8 +124,8 @@ def histogram2d(
     Returns
     -------
     hist : DNDarray
-        The counts, or sums of weights, in float64, or the dtype of the weights where that is wider: first axis
-        `x`, second `y`. Replicated.
+        The counts, or sums of weights. The first axis is that of `x`, the second that of `y`. The dtype is
+        float64, or that of the weights if it is wider. Replicated.
     x_edges, y_edges : DNDarray
         The edges along each axis. Replicated.
 
@@ -132,7 +134,7 @@ def histogram2d(
     ValueError
         If the coordinates or weights are not 1-d and equally many, or the bins are none, as in `histogram`.
     TypeError
-        If an argument is no DNDarray, or its elements are complex numbers, which have no order.
+        If an argument is not a DNDarray, or its elements are complex numbers, which have no order.
 
     Communication
     -------------
@@ -248,7 +250,8 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
 
     Communication
     -------------
-    Local unless the edges are split. Then collective: one exchange that gathers them.
+    Local unless the edges are split. Then collective: one exchange that gathers them. Of more than 16 MiB an
+    exchange and two allreduces tell whether they ascend, descending ones are flipped, and `searchsorted` follows.
 
     Examples
     --------
@@ -257,14 +260,18 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
     [0, 1, 1, 2]
     """
     x = as_dndarray(x)
-    edges = _gather_edges(bins, x)
-    ascends, descends = ((edges[1:] >= edges[:-1]).all(), (edges[1:] <= edges[:-1]).all())
+    if isinstance(bins, DNDarray) and bins.ndim == 1 and bins.nbytes > collectives.RING_BYTES:
+        check_one_communicator([x, bins])
+        edges = bins.detach()
+    else:
+        edges = replicated(_gather_edges(bins, x), x.comm)
+    before, after = edges[:-1], edges[1:]
+    ascends, descends = greater_equal(after, before).all().item(), less_equal(after, before).all().item()
     if not (ascends or descends):
         raise ValueError("bins must ascend or descend, got edges that do both")
     # Between descending edges bins are counted from the other end.
-    table = replicated(edges if ascends else edges.flip(0), x.comm)
-    found = searchsorted(table, x, side="left" if right else "right")
-    return found if ascends else DNDarray(len(edges) - found.larray, found.layout, found.comm)
+    found = searchsorted(edges if ascends else flip(edges), x, side="left" if right else "right")
+    return found if ascends else DNDarray(edges.size - found.larray, found.layout, found.comm)
 
 
 def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDarray:

@@ -39,12 +39,12 @@ def argmax(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64. Split as `x` where its split axis stays, else replicated.
+        The indices, int64. Split as `x` if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -84,12 +84,12 @@ def argmin(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64. Split as `x` where its split axis stays, else replicated.
+        The indices, int64. Split as `x` if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def argmin(
 
 
 def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
-    """Return the indices of the elements other than zero.
+    """Return the indices of the nonzero elements.
 
     Parameters
     ----------
@@ -163,27 +163,27 @@ def nanargmax(
     keepdims : bool, default False
         Whether the reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64; of equal elements the first. Split as `x`, with its counts, where its split axis stays,
-        else replicated.
+        The indices, int64; of equal elements the first. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, the axis is not an int, or the numbers are complex.
     IndexError
         If the axis is out of range.
     ValueError
-        If there is nothing but NaN to choose from, on any rank, or no element.
+        If all elements to choose from are NaN, on any rank, or there are no elements.
 
     Communication
     -------------
-    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmax`; of
-    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmax`; for
+    floating-point numbers one more allreduce tells whether all elements are NaN somewhere.
 
     See Also
     --------
@@ -212,27 +212,27 @@ def nanargmin(
     keepdims : bool, default False
         Whether the reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64; of equal elements the first. Split as `x`, with its counts, where its split axis stays,
-        else replicated.
+        The indices, int64; of equal elements the first. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, the axis is not an int, or the numbers are complex.
     IndexError
         If the axis is out of range.
     ValueError
-        If there is nothing but NaN to choose from, on any rank, or no element.
+        If all elements to choose from are NaN, on any rank, or there are no elements.
 
     Communication
     -------------
-    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmin`; of
-    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmin`; for
+    floating-point numbers one more allreduce tells whether all elements are NaN somewhere.
 
     See Also
     --------
@@ -259,7 +259,7 @@ def _arg_extreme_without_nan(end: End, x: DNDarray, axis: int | None, keepdims: 
 
 
 def argwhere(x: DNDarray, /) -> DNDarray:
-    """Return the indices of the elements other than zero, a row for each.
+    """Return the indices of the nonzero elements, a row for each.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def argwhere(x: DNDarray, /) -> DNDarray:
     ValueError
         If `x` has no axes.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -297,7 +297,7 @@ def argwhere(x: DNDarray, /) -> DNDarray:
 
 
 def flatnonzero(x: DNDarray, /) -> DNDarray:
-    """Return the indices of the elements other than zero in the array flattened in row-major order.
+    """Return the indices of the nonzero elements in the array flattened in row-major order.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def flatnonzero(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -353,7 +353,7 @@ def searchsorted(
     Returns
     -------
     DNDarray
-        The indices in `x1`, int64, with the shape and layout of `x2`. Replicated where that is a number.
+        The indices in `x1`, int64, with the shape and layout of `x2`. Replicated if that is a number.
 
     Raises
     ------
@@ -364,8 +364,8 @@ def searchsorted(
 
     Communication
     -------------
-    Local if `x1` is replicated. Otherwise collective. For a replicated `x2` one allreduce of the ranks' own
-    results, for a split one `x1` is gathered: one exchange. If it has more than 16 MiB, its parts go around the
+    Local if `x1` is replicated. Otherwise collective. For a replicated `x2`: one allreduce of the ranks' own
+    results. For a split `x2`: one exchange gathers `x1`. If `x1` has more than 16 MiB, its parts go around the
     ranks instead, by as many exchanges as there are other ranks.
 
     Examples

@@ -18,11 +18,11 @@ from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.autograd import Entry, check_gradients
-from minisplit.vmap.batch import Batch, Dims, sample_axis
 from minisplit.vmap.execution.autotune import Tuner
 from minisplit.vmap.execution.collect import Collected, Kinds, Mapped, own_memory
 from minisplit.vmap.functorch import internals
 from minisplit.vmap.functorch.random import RandomSource
+from minisplit.vmap.inputs.batch import Batch, Dims, sample_axis
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, flatten_outputs
 from minisplit.vmap.reduction import reduce_chunk, result_dtype
@@ -55,6 +55,8 @@ class VmapTask:
     gradients: str = ""
     # Whether a chunk is computed again in the backward pass, rather than that its intermediate results are kept.
     checkpoint: bool = False
+    # Of the function, which must be the same on all ranks.
+    name: str = ""
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples, at least one, of which the first is local number `start`.
@@ -161,6 +163,8 @@ def run(
             versions = [x._version for x in watched]
             start = first
             chunks: Iterable[tuple[int, Tensors]] = ((last, tensors),)
+            if isinstance(chunk_size, Tuner) and collected is None:
+                chunk_size.begin_run(count, tensors[0].device)
             if chunk_size is not None:
                 chunks = _chunks(tensors, task.in_dims, first, last, chunk_size, entry is not None)
             for stop, chunk in chunks:
@@ -189,6 +193,8 @@ def run(
         if collected is not None:
             whole = collected.result()
         assert whole is not None, "there is at least one sample"
+        if isinstance(chunk_size, Tuner):
+            chunk_size.end_run()
         check_gradients(whole.outputs, entry)
         kinds = [] if collected is None else collected.kinds
         outputs = _describe(whole, kinds, batch, task)
@@ -266,7 +272,7 @@ def infer(task: VmapTask, arrays: Sequence[DNDarray | StoredArray], batch: Batch
             (result_dtype(dim, x.dtype) if isinstance(dim, str) else x.dtype, x.shape, dim, x.requires_grad, 0)
             for x, dim in zip(mapped.outputs, mapped.dims, strict=True)
         ]
-        return Outcome(outputs=describe(tuple(kinds), mapped.structure, batch.samples))
+        return Outcome(outputs=describe(tuple(kinds), mapped.structure, batch.samples, name=task.name))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -295,7 +301,7 @@ def _describe(whole: Mapped, kinds: Kinds, batch: Batch, task: VmapTask) -> Outp
         for i, (dim, (dtype, shape)) in enumerate(zip(whole.dims, kinds, strict=True)):
             if isinstance(dim, str):
                 described[i] = (result_dtype(dim, dtype), torch.Size((1, *shape)), *described[i][2:])
-    return describe(tuple(described), whole.structure, batch.samples, task.gradients)
+    return describe(tuple(described), whole.structure, batch.samples, task.gradients, task.name)
 
 
 def _first_of_each(part: Mapped) -> list[torch.Tensor]:

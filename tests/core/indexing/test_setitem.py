@@ -188,15 +188,54 @@ def test_A19_an_assigned_number_must_be_in_the_dtype(raises_alike: Any) -> None:
     assert_equal(x, torch.tensor([0, 255, 2, 0, 0], dtype=torch.uint8))
 
 
-def test_setting_refuses_gradients(comm: Comm, size: int, raises_alike: Any) -> None:
+def test_a_leaf_that_requires_a_gradient_cannot_be_set(comm: Comm, size: int, raises_alike: Any) -> None:
     leaf = ms.DNDarray(torch.zeros(1, requires_grad=True), ms.Layout((size,), 0, size), comm)
-    with raises_alike(RuntimeError, match="an x that is no leaf requiring a gradient"):
-        leaf[0] = 1
-    with raises_alike(RuntimeError, match="and a value that requires none"):
-        ms.zeros(size, split=0)[:] = leaf
+    view = ms.DNDarray(leaf.larray[:], leaf.layout, comm)
+    for x in (leaf, view):
+        with raises_alike(RuntimeError, match="an x that is no leaf requiring a gradient, nor a view of one"):
+            x[0] = 1
     with torch.no_grad():
         leaf[-1] = 1
-    assert leaf.tolist() == [0.0] * (size - 1) + [1.0]
+        x = ms.zeros(size, split=0)
+        x[:] = leaf
+    assert leaf.tolist() == x.tolist() == [0.0] * (size - 1) + [1.0]
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("name", [*BASIC, *ARRAYS])
+def test_A8_gradients_of_what_is_set(comm: Comm, size: int, name: str) -> None:
+    """Each element of the result is one of `x` or of the value: that one has the element's gradient."""
+    key = {**BASIC, **ARRAYS}[name]
+    shape = WHOLE[for_numpy(key)].shape
+    value_shapes = [shape, (*shape[:-1], *[1] * bool(shape)), shape[1:]]
+    for turn, layout in list(enumerate(layouts(SHAPE, size)))[len(name) % 3 :: 3]:
+        whole = np.arange(np.prod(value_shapes[turn % 3])).reshape(value_shapes[turn % 3])
+        source = set_by_numpy(np.full(SHAPE, -1), key, whole)
+        weights = 1.0 + WHOLE
+        wanted = np.bincount(source[source >= 0], weights[source >= 0], whole.size).reshape(whole.shape)
+        places: list[ms.Layout | None] = [None, *layouts(whole.shape, size)]
+        place = places[(turn + len(name)) % len(places)]
+        # A tensor of the program, or an array on any layout.
+        value: Any = torch.tensor(whole * 1.0) if place is None else cut_array(whole * 1.0, place, comm)
+        x = cut_array(WHOLE * 1.0, layout, comm).requires_grad_()
+        result = x.clone()
+        result[with_split_arrays(key, turn, comm) if turn % 2 else key] = value.requires_grad_()
+        (result * cut_array(weights, layout, comm)).sum().backward()
+        found = value.grad if place is None else value.grad.torch()
+        rest = x.grad.torch()
+        with agreement(comm, "checking"):
+            np.testing.assert_array_equal(found, wanted)
+            np.testing.assert_array_equal(rest, np.where(source < 0, weights, 0))
+
+
+@pytest.mark.several
+def test_V29_what_autograd_has_saved_is_set_on_one_rank(comm: Comm) -> None:
+    """The version of a shard counts what is set: on all ranks, so that none goes on alone."""
+    x = ms.ones(4, split=0).requires_grad_() * 2
+    y = (x * x).sum()
+    x[0] = 5
+    with agreement(comm, "checking"), pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
 
 
 @pytest.mark.several

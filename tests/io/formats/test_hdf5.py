@@ -1,5 +1,7 @@
 """HDF5 files: what is no array of numbers in them, and datasets that grow. A full disk: tests/test_jobs.py."""
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -144,6 +146,35 @@ def test_F1_a_file_that_tells_of_more_than_it_has(comm, folder, raises_alike):
         with raises_alike(ValueError, "a chunk of 'long chunks' in .* is to be of 2147483648 bytes"):
             read(path, "long chunks")
     assert ms.load(path, "zeros").sum().item() == 0
+
+
+def test_F1_a_chunk_that_is_not_as_long_as_its_filters_make_it(comm, folder, raises_alike):
+    """The library returned its own memory behind the bytes of a chunk that is said to be uncompressed."""
+    path, numbers = folder / "x.h5", np.arange(1000.0)
+
+    def make():
+        with h5py.File(path, "w") as file:
+            for name, options, data, mask in (
+                ("damaged", {}, zlib.compress(numbers), 1),
+                ("plain", {}, numbers, 1),
+                ("shuffled too", {"shuffle": True}, numbers, 3),
+                (
+                    "bytes shuffled alone",
+                    {"shuffle": True},
+                    np.ascontiguousarray(numbers.view("u1").reshape(-1, 8).T),
+                    2,
+                ),
+            ):
+                x = file.create_dataset(name, (2000,), "f8", chunks=(1000,), compression="gzip", **options)
+                x[:] = numbers[0]
+                x.id.write_direct_chunk((1000,), data, filter_mask=mask)
+
+    on_rank_0(comm, make)
+    for name in ("plain", "shuffled too", "bytes shuffled alone"):
+        assert ms.load(path, name)[1000:].tolist() == numbers.tolist()
+    assert ms.load(path, "damaged", slices=[slice(1000)]).tolist() == [0.0] * 1000
+    with raises_alike(ValueError, r"the chunk of '/damaged' at \(1000,\) .* takes 8000 bytes, but it has"):
+        ms.load(path, "damaged")
 
 
 @pytest.mark.parametrize("dataset", [None, "x"])
