@@ -71,7 +71,7 @@ def _filter(
     taken: int,
     chirp: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """The conjugate chirp, by which numbers are convolved: at index i that of i, and from the end on that of -i."""
+    """The conjugate chirp by which numbers are convolved: at index i that of i, from the end on that of -i."""
     index = torch.arange(*span)
     values = chirp(torch.where(index < given, index, length - index)).conj().resolve_conj()
     is_used = (index < given) | (length - index < taken)
