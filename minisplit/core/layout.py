@@ -84,9 +84,9 @@ def normalise_shape(shape: Any) -> tuple[int, ...]:
 class Layout:
     """Which rank owns which part of a global array.
 
-    A layout is a value: it is the same on every rank, it can be hashed and compared, and it is checked when it is
-    made. A balanced layout stores no counts, so that its memory and the cost of a comparison do not grow with the
-    number of ranks.
+    A layout is the same on every rank. It can be hashed and compared, and it is checked when it is made. A
+    balanced layout stores no counts, so its memory and the cost of a comparison do not grow with the number of
+    ranks.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Layout:
     ranks : int
         The number of ranks.
     ragged : tuple of int or None
-        The counts where they are not those of a balanced layout, else None. See `counts` for those of any layout.
+        The counts if they are not those of a balanced layout, else None. `counts` has the counts of any layout.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class Layout:
 
     Communication
     -------------
-    Local, as all methods are: a layout is computed with, and no rank is asked.
+    Local, as all methods are. A layout asks no other rank.
 
     Examples
     --------
@@ -251,7 +251,7 @@ class Layout:
         Returns
         -------
         tuple of int
-            Its first index, and the one behind its last.
+            Its first index, and the index after its last.
 
         Raises
         ------
@@ -308,7 +308,7 @@ class Layout:
         Returns
         -------
         Layout
-            The layout itself where it is balanced.
+            The layout itself if it is balanced.
         """
         return self if self.ragged is None else Layout(self.shape, self.split, self.ranks)
 
@@ -323,7 +323,7 @@ class Layout:
         Returns
         -------
         Layout
-            The layout itself, with its counts, where it is split along that axis. Else a balanced one.
+            The layout itself, with its counts, if it is split along that axis. Otherwise a balanced layout.
 
         Raises
         ------
