@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,41 @@ from communication_section import communication_of
 import minisplit as ms
 
 PAGE = Path(__file__).with_name("operations.md")
+TESTS = PAGE.parents[1] / "tests"
 HEAD = """# All functions
 
 Made by `docs/operations.py` from the docstrings: their first sentence, and their section "Communication". *Local*
 is a call that sends no message. *Collective* is a call that every rank of the communicator must make.
 """
+MEMORY = """## Memory
+
+On each rank a call makes and receives tensors of the order of its shards: on {ranks} ranks none is larger than
+{limit} times the fair share of the largest array, argument or result, as `tests/ops/test_memory_per_rank.py`
+measures of every operation on split arrays. A replicated result is as large on each rank as it is. Small
+arrays, of no more than 16 MiB, and matrices of fewer than 512 rows or columns may be gathered where that takes
+fewer messages. Large ones are gathered by these alone:
+"""
+
+
+def memory() -> str:
+    """Return the section on memory, from the list of the test that measures it."""
+    sys.path.extend(str(folder) for folder in (TESTS, TESTS / "helpers") if str(folder) not in sys.path)
+    rule = importlib.import_module("ops.test_memory_per_rank")
+    rows = [f"| `{name}`{also} | {cell(reason)} |" for name, also, reason in exceptions(rule.GATHERING)]
+    head = MEMORY.format(limit=rule.LIMIT, ranks=rule.RANKS)
+    return "\n".join([head, "| | what each rank has whole, and why |", "| --- | --- |", *sorted(rows), ""])
+
+
+def exceptions(gathering: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield each name of the test's list, what its call is beside the name, and the reason."""
+    for each, reason in gathering.items():
+        name, _, more = each.partition(", ")
+        yield name, f", {more}" if more else "", reason
 
 
 def page() -> str:
     """Return the text of the page."""
-    parts, placed = [HEAD], set[str]()
+    parts, placed = [HEAD, memory()], set[str]()
     for name in reference.PAGES:
         title, names = reference.names_on(name)
         found = [(each, reference.public(each)) for each in names if each not in placed]

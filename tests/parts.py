@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import nlargest
 
 import job
@@ -42,16 +42,10 @@ DEBUG = ("MINISPLIT_DEBUG", "1")
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
 OPERATIONS = ("--ignore", "tests/ops")
 SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=290)
-# Of the serial tests and the examples those that are about MPI, for each further one.
+# Of the serial tests, jobs and examples those that are about MPI, for each further one.
 SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
 JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
-# Jobs that need no MPI, or of it only that there are ranks, run with the first one.
-NOT_OF_MPI = tuple(
-    argument
-    for name in ("test_torch_jobs", "test_notebook", "test_injected_faults", "testing/test_pool",
-                 "core/pytorch/test_graph_breaks")
-    for argument in ("--ignore", f"tests/{name}.py")
-)  # fmt: skip
+JOBS_OF_MPI = Part("jobs", 0, ("-m", "jobs and mpi and not examples"), length=200)
 EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
 EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=90)
 PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
@@ -92,16 +86,18 @@ def choose(
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
     # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
-    # what communicates by itself, and those of operations, which do by way of that, on four threads. Where there
-    # are several MPIs, operations run with the first one on one and two ranks, with a further one on three.
-    without = {4} if alone else {3, 4} if first else {1, 2, 4}
+    # what communicates by itself, and those of operations, which do by way of that, on four threads. Several MPIs
+    # share the numbers of ranks: one, two and four are run with the first, two and three with each further one.
+    if not alone:
+        counts = [ranks for ranks in counts if ranks in ({1, 2, 4} if first else {2, 3})]
+    without = {4} if first else {2}
     several = [on_mpi(ranks, *(OPERATIONS if ranks in without else ())) for ranks in counts]
-    jobs = JOBS if first else replace(JOBS, arguments=(*JOBS.arguments, *NOT_OF_MPI), length=200)
     # One number of threads is enough where properties draw others.
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
         once += [on_torch(2), on_torch(3, *OPERATIONS, "--ignore", "tests/io")]
-    return [jobs, EXAMPLES if first else EXAMPLES_OF_MPI, POOL, *several, *once]
+    of_programs = [JOBS, EXAMPLES] if first else [JOBS_OF_MPI, EXAMPLES_OF_MPI]
+    return [*of_programs, POOL, *several, *once]
 
 
 def test(
@@ -199,8 +195,14 @@ def summary(results: Sequence[Result]) -> str:
     for result in results:
         counts = f"{result.passed:6}  {result.failed:6}  {result.skipped:7}  {result.seconds:7.1f}"
         lines.append(f"{result.title:{width}}  {counts}  {result.status}")
-    files = [(seconds, f"{file} on {result.title}") for result in results for file, seconds in result.files.items()]
-    lines += ["", "The slowest files, in seconds:", *(f"{took:7.1f}  {file}" for took, file in nlargest(10, files))]
+    files = [
+        (seconds, f"{file} on {result.title}") for result in results for file, seconds in result.files.items()
+    ]
+    lines += [
+        "",
+        "The slowest files, in seconds:",
+        *(f"{took:7.1f}  {file}" for took, file in nlargest(10, files)),
+    ]
     skipped = sum(result.skipped for result in results)
     total = f"{sum(result.passed for result in results)} passed, {sum(result.failed for result in results)} failed"
     return "\n".join([*lines, "", total + (f", {skipped} skipped" if skipped else "")])

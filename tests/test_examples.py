@@ -189,8 +189,11 @@ def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS) | {"monte_carlo"}
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("name", SAYS)
+# With a further MPI those that train, save and move most.
+OF_MPI = {"diffusion", "digits", "private", "repair"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.mpi] * (name in OF_MPI)) for name in SAYS])
 def test_it_says_what_it_must_and_leaves_its_picture(name):
     """As a job of two, in full size; the lines are those of one rank."""
     lines, picture = SAYS[name]

@@ -57,6 +57,7 @@ def test_ranks_share_the_cores(tmp_path, chosen, threads):
     assert done.out.split() == [str(threads)] * ranks
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("failing", [0, 1])
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     """The other rank waits in a collective call, and would wait for ever."""
@@ -84,6 +85,7 @@ def test_J1_an_error_of_all_ranks_is_told_once(run):
     assert "[rank 0 of 3] uncaught exception; ending the job" in done.err
 
 
+@pytest.mark.mpi
 def test_J2_a_killed_rank_ends_the_job(run):
     done = run(2, "wait()\nif rank == 1: os.kill(os.getpid(), 9)\nwait()")
     assert done.status not in {0, None}
@@ -94,6 +96,7 @@ def test_J2_a_killed_rank_ends_the_job(run):
 RUN = (ROOT / "minisplit" / "launch" / "rank.py",)
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize(
     ("leaving", "call", "status"),
     [(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1), (1, "raise SystemExit(4)", 4)],
@@ -152,6 +155,7 @@ sys.exit(3)
     assert job(2, tmp_path / "program.py").status == 3
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("by", [(), ("-m", "mpi4py")], ids=["by itself", "by mpi4py"])
 def test_J2_a_rank_that_leaves_with_a_status_by_itself_is_missed_by_the_others(run, by):
     done = run(2, f"{IMPATIENT}if rank == 1: sys.exit(3)\nwait()", by=by)
@@ -159,6 +163,7 @@ def test_J2_a_rank_that_leaves_with_a_status_by_itself_is_missed_by_the_others(r
     assert "rank 0 waits in collective call #2, but rank 1 has left its program after #1" in done.err
 
 
+@pytest.mark.mpi
 def test_F3_a_rank_that_is_killed_while_it_saves_leaves_the_old_file(run, tmp_path):
     program = """
 from minisplit.io.formats import raw
@@ -209,6 +214,7 @@ if rank == 2: wait()
 """
 
 
+@pytest.mark.mpi
 def test_J3_a_wait_that_is_too_long_ends_the_job(run):
     """One rank has left, one computes, one waits for both, and each says so."""
     done = run(3, STUCK, MINISPLIT_TIMEOUT="1")
@@ -230,6 +236,7 @@ wait()
 """
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("waiting", [0, 2])
 def test_J3_a_rank_that_has_left_is_not_waited_for(run, waiting):
     """Also without a limit."""
@@ -242,6 +249,7 @@ def test_J3_a_rank_that_has_left_is_not_waited_for(run, waiting):
     assert f"[rank {gone} of 3] has left its program\n" in done.err
 
 
+@pytest.mark.mpi
 def test_J3_ranks_that_wait_in_different_calls_end(run):
     done = run(
         2, f"{IMPATIENT}comm.split(0).agree(np.zeros(1, int)) if rank else comm.allgather_record(np.zeros(9, int))"
@@ -290,6 +298,7 @@ MISMATCHES = [
 
 
 # In groups, since a test that takes as long as all of them together looks as if it stood still.
+@pytest.mark.mpi
 @pytest.mark.parametrize("first", range(0, len(MISMATCHES), 6))
 def test_J5_calls_that_differ_end_the_job(tmp_path, first):
     """Also where one does not wait, as the root of a broadcast, or a rank without a part in an exchange."""
@@ -334,6 +343,7 @@ for turn, be_slow in enumerate(slow):
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("size", [6, 6_000_000])
 def test_J3_the_first_call_is_an_exchange_in_which_a_rank_has_no_part(run, size):
     """All ranks make minisplit's communicator in it."""
@@ -341,6 +351,7 @@ def test_J3_the_first_call_is_an_exchange_in_which_a_rank_has_no_part(run, size)
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.mpi
 def test_J3_a_rank_that_has_done_its_part_may_leave(run):
     program = """
 if rank: time.sleep(2)
@@ -351,6 +362,7 @@ if rank: time.sleep(2)
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.mpi
 def test_J3_without_threads_in_the_mpi_library(tmp_path):
     (tmp_path / "program.py").write_text(f"import mpi4py\nmpi4py.rc.thread_level = 'single'\n{PRELUDE}{STUCK}")
     done = job(3, tmp_path / "program.py", MINISPLIT_TIMEOUT="1")
@@ -372,6 +384,7 @@ if rank == 1: time.sleep(2.2)
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize(("computing", "send"), [(False, os.kill), (True, os.killpg)])
 def test_J4_ctrl_c_ends_the_job(run, computing, send):
     """Also where all ranks are inside of MPI, where Python cannot raise KeyboardInterrupt."""
@@ -448,6 +461,7 @@ for pair in ["ab", "ac", "ad", "ae", "bf", "fg", "ah", "bh", "ij"]:
     assert done.out == "named\n" * 2 * 9
 
 
+@pytest.mark.mpi
 def test_J5_an_error_of_the_MPI_library_says_what_it_may_mean(run):
     done = run(2, "comm.broadcast(torch.ones(2 if rank else 100))")
     assert done.status == 1
@@ -455,6 +469,7 @@ def test_J5_an_error_of_the_MPI_library_says_what_it_may_mean(run):
     assert "MINISPLIT_DEBUG=1 names it" in done.err
 
 
+@pytest.mark.mpi
 def test_J6_a_launcher_of_another_mpi(tmp_path):
     """Its library does not find what this launcher left for it, and each rank is a job of its own."""
     program = """
@@ -523,6 +538,7 @@ def test_J7_no_mpi_library_where_MPI_was_asked_for():
     assert 'pip install "minisplit[mpich]"' in done.stderr
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("fault", ["a rank has left", "an exception"])
 def test_J9_a_job_ends_also_where_nobody_can_read_why(tmp_path, fault):
     """Standard error is closed, or its disk is full, or it is a pipe that is full and that nobody reads."""
@@ -589,6 +605,7 @@ else:
     assert status == 3 or "of the child" in done.out
 
 
+@pytest.mark.mpi
 def test_J10_communicators_that_are_dropped_are_freed(run):
     """MPICH has room for some 2,000. Also those that were split off others, or are in a cycle of references."""
     program = """
@@ -614,6 +631,7 @@ wait()
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_J8_calls_after_MPI_was_finalised(run, ranks):
     program = """

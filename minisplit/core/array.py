@@ -74,8 +74,8 @@ class DNDarray(array_methods.DNDarrayMethods):
     """A global array, cut along one axis over the ranks of a communicator.
 
     The factories (`minisplit.array`, `minisplit.zeros`, ...) make it. Attributes and `repr` never communicate, so
-    a lone rank may print them. A method whose section "Communication" says "Collective" must be called by every
-    rank of `comm`.
+    a single rank may print them. If the section "Communication" of a method says "Collective", every rank of
+    `comm` must call the method.
 
     Parameters
     ----------
@@ -237,11 +237,11 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self.itemsize
 
     def is_floating_point(self) -> bool:
-        """Return whether the dtype is one of real numbers with fractions. Local."""
+        """Return whether the dtype is a real floating-point one. Local."""
         return self.dtype.is_floating_point
 
     def is_complex(self) -> bool:
-        """Return whether the dtype is one of complex numbers. Local."""
+        """Return whether the dtype is a complex one. Local."""
         return self.dtype.is_complex
 
     def create_lshape_map(self, force_check: bool = False) -> torch.Tensor:
@@ -271,13 +271,13 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self._wrap(self._larray, self._layout, self._comm)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DNDarray:
-        """Return a copy, as torch copies this rank's tensor: of a leaf, a leaf. Local."""
+        """Return a copy, as torch copies this rank's tensor; the copy of a leaf is a leaf. Local."""
         copied = self._wrap(deepcopy(self._larray, memo), self._layout, self._comm)
         # Optimisers are to know of it as of this one.
         return copied.requires_grad_() if copied.requires_grad else copied
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Raise TypeError: a pickle would have the part of one rank, and its communicator."""
+        """Raise TypeError, because a pickle would have one rank's part only, and its communicator."""
         raise TypeError(
             "an array cannot be pickled, as torch.save and multiprocessing do, since this rank has a part of it: "
             "write it by minisplit.save or save_checkpoint, or pickle x.torch(), the whole of it, or x.larray"
@@ -296,7 +296,7 @@ class DNDarray(array_methods.DNDarrayMethods):
     # Who owns what
 
     def to_layout(self, layout: Layout) -> DNDarray:
-        """Return the array under another layout of its shape, or the array itself where that is its own.
+        """Return the array in another layout of its shape, or the array itself if it has this layout.
 
         Parameters
         ----------
@@ -315,7 +315,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective: one exchange of what changes its rank. No message where nothing does.
+        Collective: one exchange of the elements that change their rank. No message if none does.
         """
         return self if layout is self._layout or layout == self._layout else self._redistributed(layout)
 
@@ -337,19 +337,19 @@ class DNDarray(array_methods.DNDarrayMethods):
         Returns
         -------
         DNDarray
-            The same elements in memory of its own. Its counts follow the default rule, but an array that is split
-            along `axis` already keeps its own.
+            The same elements in new memory. Its counts follow the default rule, but an array that is split along
+            `axis` already keeps its own.
 
         Raises
         ------
         IndexError
             If the axis is out of range.
         TypeError
-            If it is no int.
+            If it is not an int.
 
         Communication
         -------------
-        Collective: one exchange of what changes its rank.
+        Collective: one exchange of the elements that change their rank.
 
         Examples
         --------
@@ -386,7 +386,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         Returns
         -------
         DNDarray
-            The same elements in memory of its own.
+            The same elements in new memory.
 
         Raises
         ------
@@ -396,7 +396,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective: one exchange of what changes its rank.
+        Collective: one exchange of the elements that change their rank.
 
         Examples
         --------
@@ -438,9 +438,9 @@ class DNDarray(array_methods.DNDarrayMethods):
         Returns
         -------
         torch.distributed.tensor.DTensor
-            Placed by `Shard(split)`, or by `Replicate`. It shares memory with the array where the counts are those
-            that torch gives its shards, as `torch.chunk` does: of 10 indices four processes have 3, 3, 3 and 1.
-            Else it is a copy with these counts. Gradients flow back.
+            Placed by `Shard(split)` or `Replicate`. It shares memory with the array if the counts are those of
+            `torch.chunk` (of 10 indices four processes have 3, 3, 3 and 1). Otherwise it is a copy with these
+            counts. Gradients flow back.
 
         Raises
         ------
@@ -451,8 +451,8 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Local where the counts are those of torch, else collective: one exchange. Without a mesh torch compares
-        ranks where it makes one.
+        Local if the counts are those of torch. Otherwise collective: one exchange. Without a mesh torch makes one,
+        and compares the ranks.
 
         See Also
         --------
@@ -538,7 +538,8 @@ class DNDarray(array_methods.DNDarrayMethods):
         return complex(self.item())
 
     def __format__(self, spec: str) -> str:
-        """Return `repr(self)`, or in a format such as ".3f" the only element. Collective then. See `item`."""
+        """Return `repr(self)`. With a format such as ".3f" return the only element; this is collective. See
+        `item`."""
         return format(self.item(), spec) if spec else str(self)
 
     def __index__(self) -> int:
@@ -550,7 +551,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.astype(self, dtype, copy=copy, device=device)
 
     def to_device(self, device: Device, /, *, stream: None = None) -> DNDarray:
-        """Return the array on another device, or the array itself where it is there.
+        """Return the array on another device, or the array itself if it is there already.
 
         Parameters
         ----------
@@ -582,11 +583,12 @@ class DNDarray(array_methods.DNDarrayMethods):
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call what means the same as a function of NumPy, or raise TypeError."""
+        """Call minisplit's function of the same name as NumPy's, or raise TypeError."""
         return _ops.numpy_functions.call(func, args, kwargs)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Call what means the same as a ufunc of NumPy, or raise TypeError. NumPy's operators are ufuncs."""
+        """Call minisplit's function of the same name as NumPy's ufunc, or raise TypeError. NumPy's operators are
+        ufuncs."""
         return _ops.numpy_functions.call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> ModuleType:
@@ -614,7 +616,7 @@ class DNDarray(array_methods.DNDarrayMethods):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call what means the same as a function of torch, or raise TypeError.
+        """Call minisplit's function that means the same as torch's, or raise TypeError.
 
         In a mapped function, torch computes with the tensor of a replicated array. Elsewhere the function of
         minisplit is called (see `minisplit.ops.torch_functions`).
@@ -637,7 +639,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         self.requires_grad_(requires_grad)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Ask for the gradient of this array, or for none, as torch's method does.
+        """Set whether autograd computes the gradient of this array, as torch's method does.
 
         Parameters
         ----------
@@ -692,7 +694,7 @@ class DNDarray(array_methods.DNDarrayMethods):
 
     @property
     def grad_fn(self) -> Any:
-        """What autograd has recorded last of how this rank's shard was made; None for a leaf."""
+        """The node of autograd's graph that made this rank's shard; None for a leaf."""
         return self._larray.grad_fn
 
     @property
@@ -702,11 +704,11 @@ class DNDarray(array_methods.DNDarrayMethods):
 
     @property
     def retains_grad(self) -> bool:
-        """Whether the array is no leaf and keeps its gradient all the same. See `retain_grad`."""
+        """Whether the array keeps its gradient although it is not a leaf. See `retain_grad`."""
         return self._larray.retains_grad
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this array in backward passes, also if it is no leaf. Local, on all ranks."""
+        """Keep the gradient of this array in backward passes, even if it is not a leaf. Local, on all ranks."""
         self._larray.retain_grad()
 
     def backward(
@@ -716,22 +718,22 @@ class DNDarray(array_methods.DNDarrayMethods):
         create_graph: bool = False,
         inputs: Any = None,
     ) -> None:
-        """Compute the gradient of this array by all leaves that it was computed from, and add it to their `grad`.
+        """Compute the gradient of this array with respect to all its leaves, and add it to their `grad`.
 
-        An array of one element, split or replicated, is one loss: it counts once, on however many ranks it is.
-        The gradients are those of that loss, whole, each in the layout of its leaf.
+        An array of one element, split or replicated, is one loss. It counts once, for any number of ranks that
+        have it. Each leaf gets its whole gradient, in the layout of the leaf.
 
         Parameters
         ----------
         gradient : DNDarray, optional
-            The gradient of a loss by this array, of its shape and in any layout. It may be left out for an array
-            of one element, and is 1 then.
+            The gradient of a loss with respect to this array, of its shape and in any layout. For an array of one
+            element it is 1 by default.
         retain_graph : bool, optional
             Whether another backward pass through the same graph may follow. By default as `create_graph`.
         create_graph : bool, default False
-            Whether the gradients can be differentiated in turn.
+            Whether the gradients can be differentiated again.
         inputs : DNDarray or torch.Tensor, or a sequence of them, optional
-            The only leaves whose gradients are wanted. By default all.
+            The leaves that get gradients. By default all.
 
         Raises
         ------
@@ -739,14 +741,14 @@ class DNDarray(array_methods.DNDarrayMethods):
             If the array requires no gradient on some rank, or has more elements than one and no `gradient` is
             given.
         TypeError
-            If `gradient` is no DNDarray.
+            If `gradient` is not a DNDarray.
         ValueError
             If `gradient` has another shape or communicator.
 
         Communication
         -------------
-        Collective: one agreement, and what the collective operations that led to the array send back. One exchange
-        before it where `gradient` is in another layout.
+        Collective: one agreement, and the backward passes of the collective operations that led to the array. If
+        `gradient` is in another layout, one exchange comes first.
 
         See Also
         --------
@@ -763,7 +765,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         _ops.autograd.backward((self,), (gradient,), retain_graph, create_graph, inputs)
 
     def detach(self) -> DNDarray:
-        """Return an array of the same memory and layout that requires no gradient. Local."""
+        """Return an array with the same memory and layout that requires no gradient. Local."""
         return self._wrap(self._larray.detach(), self._layout, self._comm)
 
     # Items
@@ -783,7 +785,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, key: Any) -> DNDarray:
-        """Return what `key` selects, as NumPy does, in memory of its own.
+        """Return a copy of the elements that `key` selects, as in NumPy.
 
         Parameters
         ----------
@@ -797,11 +799,11 @@ class DNDarray(array_methods.DNDarrayMethods):
         DNDarray
             The selected elements. How they are split follows from what selects along the split axis.
 
-            - A slice and a mask leave rows where they are, and the result has the counts that come of that. A
-              negative step moves each rank's rows once, to the rank opposite.
+            - A slice and a mask leave rows on their ranks, so the counts of the result may be uneven. A negative
+              step moves each rank's rows once, to the opposite rank.
             - An int gives a replicated result.
-            - An array of integers gives a result that is split along the array's axis, with the default counts or
-              as the array itself where that is split. Each rank gets the rows that it needs from their owners.
+            - An array of integers gives a result that is split along the array's axis. It has the default counts,
+              or those of the array if that is split. Each rank gets the rows that it needs from their owners.
 
         Raises
         ------
@@ -812,9 +814,9 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective, but most keys need no message. An int along the split axis: one broadcast. Integers along it:
-        one exchange. A split array in the key costs a message for its bounds or counts, and is gathered unless the
-        axis that it indexes is the split one. Along other axes no rows move.
+        Collective, but most keys need no message. An int along the split axis takes one broadcast, and integers
+        along it take one exchange. A split array in the key takes a message for its bounds or counts; it is
+        gathered unless it indexes the split axis. Along other axes no rows move.
 
         Examples
         --------
@@ -829,9 +831,9 @@ class DNDarray(array_methods.DNDarrayMethods):
     def __setitem__(self, key: Any, value: Any) -> None:
         """Set what `key` selects to a value that broadcasts to it.
 
-        Each rank sets rows that it owns, so the array's layout stays. Values are cast to the array's dtype. Where
-        an array of integers selects a row more than once, its last value counts. Autograd records it, as of a
-        tensor: gradients flow to the value, and to what of the array is not set.
+        Each rank sets the rows that it owns, so the array's layout stays. Values are cast to the array's dtype. If
+        an array of integers selects a row more than once, the row gets its last value. Autograd records the
+        assignment: gradients flow to the value, and to the elements that are not set.
 
         Parameters
         ----------
@@ -851,9 +853,9 @@ class DNDarray(array_methods.DNDarrayMethods):
 
         Communication
         -------------
-        Collective, as `__getitem__`. A replicated value needs no message; the parts of a split value that are not
-        where they are set come by one exchange. So does the gradient of the value in the backward pass: that of a
-        replicated value by one allreduce.
+        Collective, as `__getitem__`. A replicated value needs no message. One exchange brings the parts of a split
+        value to the ranks that set them. The backward pass sends the gradient of a split value by one exchange,
+        and that of a replicated value by one allreduce.
 
         Examples
         --------
@@ -908,7 +910,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.abs(self)
 
     def __round__(self, digits: int | None = None) -> DNDarray:
-        """Return the elements rounded to so many decimals, for `round(x, 2)`. Local. See `minisplit.round`."""
+        """Return the elements rounded to a number of decimals, for `round(x, 2)`. Local. See `minisplit.round`."""
         return _ops.round(self, digits or 0)
 
     def __neg__(self) -> DNDarray:
@@ -1130,7 +1132,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.conj(self.mT)
 
     def t(self) -> DNDarray:
-        """Return the matrix with its axes swapped, or a vector as it is. Local. `T` is for any number of axes."""
+        """Return the matrix with its axes swapped, or the vector itself. Local. `T` is for any number of axes."""
         if self.ndim > 2:
             raise ValueError(f"t() is for matrices, got shape {self.shape}; x.T reverses all axes, x.mT swaps two")
         return _ops.transpose(self)
@@ -1142,7 +1144,7 @@ class DNDarray(array_methods.DNDarrayMethods):
     def transpose(self, *axes: int | Sequence[int] | None) -> DNDarray:
         """Return the array with its axes in another order, as NumPy's does. Local. See `minisplit.transpose`.
 
-        Two axes in order of a matrix are an error: torch exchanges them, and NumPy changes nothing.
+        `transpose(0, 1)` of a matrix is an error, because torch exchanges the axes, and NumPy changes nothing.
         """
         if axes == (0, 1) or (len(axes) == 2 != self.ndim and all(isinstance(axis, int) for axis in axes)):
             raise ValueError(
@@ -1183,7 +1185,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self[(*before, slice(start, start + length))]
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[DNDarray, ...]:
-        """Return parts of an axis, equal but for the last, as `torch.chunk`. See `minisplit.array_split`."""
+        """Return parts along an axis, equal except the last one, as `torch.chunk`. See `minisplit.array_split`."""
         step = max(-(-self.shape[normalise_axis(dim, self.ndim, "dim")] // chunks), 1)
         return tuple(_ops.array_split(self, range(step, self.shape[dim], step), dim))
 
@@ -1214,19 +1216,19 @@ class DNDarray(array_methods.DNDarrayMethods):
     # Copies and casts. Others are in `array_methods`
 
     def copy(self, order: str = "C") -> DNDarray:
-        """Return a copy in memory of its own, through which gradients flow. Local. `order` changes nothing."""
+        """Return a copy in new memory. Gradients flow through it. Local. `order` changes nothing."""
         return self._wrap(self._larray.clone(), self._layout, self._comm)
 
     def clone(self) -> DNDarray:
-        """Return a copy in memory of its own, through which gradients flow. Local."""
+        """Return a copy in new memory. Gradients flow through it. Local."""
         return self.copy()
 
     def contiguous(self) -> DNDarray:
-        """Return the array itself: how a shard lies in memory is no matter of its users. Local."""
+        """Return the array itself, because users need not know how a shard lies in memory. Local."""
         return self
 
     def to(self, *target: Any, dtype: Dtype = None, device: Device = None, copy: bool = False) -> DNDarray:
-        """Return the array with a dtype, on a device, or both, as those of another array. Local.
+        """Return the array with a dtype, on a device, or with both those of another array. Local.
 
         Parameters
         ----------
@@ -1242,7 +1244,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         Returns
         -------
         DNDarray
-            The array in the same layout, or itself where nothing changes.
+            The array in the same layout, or the array itself if nothing changes.
 
         Raises
         ------
@@ -1260,15 +1262,15 @@ class DNDarray(array_methods.DNDarrayMethods):
         return _ops.astype(self, other.dtype, copy=False)
 
     def cpu(self) -> DNDarray:
-        """Return the array with its shards in host memory, or itself where they are there. Local."""
+        """Return the array with its shards in host memory, or the array itself if they are there. Local."""
         return self.to_device("cpu")
 
     def cuda(self) -> DNDarray:
-        """Return the array with each shard on its rank's GPU, or itself where it is there. Local."""
+        """Return the array with each shard on its rank's GPU, or the array itself if they are there. Local."""
         return self.to_device("gpu")
 
     def gpu(self) -> DNDarray:
-        """Return the array with each shard on its rank's GPU, or itself where it is there. Local."""
+        """Return the array with each shard on its rank's GPU, or the array itself if they are there. Local."""
         return self.to_device("gpu")
 
     def fill(self, value: complex) -> None:
@@ -1285,7 +1287,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self.fill_(0)
 
     def copy_(self, other: Any) -> Self:
-        """Set the elements to those of another array, which broadcasts. Returns itself. See `__setitem__`."""
+        """Set the elements to those of another array, which broadcasts. See `__setitem__`."""
         self[...] = other
         return self
 
@@ -1296,9 +1298,9 @@ class DNDarray(array_methods.DNDarrayMethods):
     # Last, since within the class the name of torch is this method's from here on.
 
     def torch(self) -> torch.Tensor:
-        """Return the global array as a tensor on every rank, through which gradients flow back.
+        """Return the global array as a tensor on every rank. Gradients flow back through it.
 
-        What all ranks compute alike from it is one loss, so that each may call `backward` on its own.
+        If all ranks compute the same loss from it, that is one loss, and each rank calls `backward` on its own.
 
         Returns
         -------
@@ -1331,7 +1333,8 @@ def captured_tensor(x: DNDarray) -> torch.Tensor:
     Raises
     ------
     TypeError
-        If the tensor is not the same on all ranks, or requires a gradient, of which each rank would get a part.
+        If the tensor is not the same on all ranks, or requires a gradient: each rank would get a part of the
+        gradient.
     """
     if x.split is not None:
         raise TypeError(
@@ -1364,7 +1367,8 @@ def replicated(whole: torch.Tensor, comm: Communication) -> DNDarray:
 
 def _unlike(operator: str, other: object) -> Any:
     """Return NotImplemented; raise TypeError for a list or tuple, of which Python would say False in silence."""
-    if isinstance(other, list | tuple):
+    # A class made of them that compares by a rule of its own is asked, as the tuple of one output.
+    if isinstance(other, list | tuple) and type(other).__eq__ in {list.__eq__, tuple.__eq__}:
         raise TypeError(
             f"an operand of {operator} must be a DNDarray or a number, got {type(other).__name__}; make one "
             "with minisplit.array(..., split=...)"

@@ -146,7 +146,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Return whether all elements along axes are other than zero. See `minisplit.all`."""
+        """Return whether all elements along axes are nonzero. See `minisplit.all`."""
         if others:
             axis, keepdims = _read("all", others, axis=axis, keepdims=keepdims)
         return operations.all(self, axis, keepdims=keepdims, out=out, where=where)
@@ -203,7 +203,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Return whether an element along axes is other than zero. See `minisplit.any`."""
+        """Return whether any element along axes is nonzero. See `minisplit.any`."""
         if others:
             axis, keepdims = _read("any", others, axis=axis, keepdims=keepdims)
         return operations.any(self, axis, keepdims=keepdims, out=out, where=where)
@@ -314,11 +314,11 @@ class DNDarrayMethods(Casts):
         return operations.argsort(self, axis, descending=descending, stable=stable, kind=kind)
 
     def argwhere(self) -> DNDarray:
-        """Return the indices of the elements other than zero, a row for each. See `minisplit.argwhere`."""
+        """Return the indices of the nonzero elements, a row for each. See `minisplit.argwhere`."""
         return operations.argwhere(self)
 
     def array_equal(self, x2: DNDarray, /, equal_nan: bool = False) -> bool:
-        """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
+        """Return whether two arrays have the same shape and equal elements, for any dtypes and layouts.
 
         See `minisplit.array_equal`.
         """
@@ -526,7 +526,10 @@ class DNDarrayMethods(Casts):
         return operations.linalg.cholesky(self, upper=upper)
 
     def choose(self, choices: Sequence[Operand], *, out: DNDarray | None = None, mode: str = "raise") -> DNDarray:
-        """Choose each element from the array whose number `a` has at its place. See `minisplit.choose`."""
+        """Choose each element from one of several arrays; `a` has the number of the array.
+
+        See `minisplit.choose`.
+        """
         return operations.choose(self, choices, out=out, mode=mode)
 
     def clamp(
@@ -572,7 +575,7 @@ class DNDarrayMethods(Casts):
         return operations.convolve(self, v, mode)
 
     def convolve2d(self, v: DNDarray, /, mode: str = "full") -> DNDarray:
-        """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+        """Return the convolution of matrices in their last two axes, such as an image and a kernel.
 
         See `minisplit.convolve2d`.
         """
@@ -616,7 +619,7 @@ class DNDarrayMethods(Casts):
     def count_nonzero(
         self, axis: Axis = None, *, keepdims: bool = False, **others: Unpack[TorchNames]
     ) -> DNDarray:
-        """Count the elements along axes that are other than zero. See `minisplit.count_nonzero`."""
+        """Count the nonzero elements along axes. See `minisplit.count_nonzero`."""
         if others:
             axis, keepdims = _read("count_nonzero", others, axis=axis, keepdims=keepdims)
         return operations.count_nonzero(self, axis, keepdims=keepdims)
@@ -813,13 +816,13 @@ class DNDarrayMethods(Casts):
         return operations.exp2(self, out=self)
 
     def expand_dims(self, axis: int | Sequence[int] = 0, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return `x` with axes of extent 1 more. See `minisplit.expand_dims`."""
+        """Return `x` with additional axes of extent 1. See `minisplit.expand_dims`."""
         if others:
             axis = _read("expand_dims", others, axis=axis)
         return operations.expand_dims(self, axis)
 
     def expm1(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Compute `exp(x) - 1` of each element, also precisely near 0. See `minisplit.expm1`."""
+        """Compute `exp(x) - 1` of each element, precisely even near 0. See `minisplit.expm1`."""
         return operations.expm1(self, out=out, where=where)
 
     def expm1_(self) -> Self:
@@ -850,7 +853,7 @@ class DNDarrayMethods(Casts):
         return operations.fix(self, out=self)
 
     def flatnonzero(self) -> DNDarray:
-        """Return the indices of the elements other than zero in the array flattened in row-major order.
+        """Return the indices of the nonzero elements in the array flattened in row-major order.
 
         See `minisplit.flatnonzero`.
         """
@@ -1100,7 +1103,7 @@ class DNDarrayMethods(Casts):
         return operations.isclose(self, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)
 
     def iscomplex(self) -> DNDarray:
-        """Return whether the imaginary part of each element is other than 0. See `minisplit.iscomplex`."""
+        """Return whether the imaginary part of each element is not 0. See `minisplit.iscomplex`."""
         return operations.iscomplex(self)
 
     def isfinite(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1206,7 +1209,7 @@ class DNDarrayMethods(Casts):
         return operations.log10(self, out=self)
 
     def log1p(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Compute `log(1 + x)` of each element, also precisely near 0. See `minisplit.log1p`."""
+        """Compute `log(1 + x)` of each element, precisely even near 0. See `minisplit.log1p`."""
         return operations.log1p(self, out=out, where=where)
 
     def log1p_(self) -> Self:
@@ -1263,7 +1266,7 @@ class DNDarrayMethods(Casts):
     def logical_or(
         self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
     ) -> DNDarray:
-        """Return whether one of two elements is true, or both. See `minisplit.logical_or`."""
+        """Return whether at least one of two elements is true. See `minisplit.logical_or`."""
         return operations.logical_or(self, x2, out=out, where=where)
 
     def logical_or_(self, x2: Operand, /) -> Self:
@@ -1404,11 +1407,17 @@ class DNDarrayMethods(Casts):
         return operations.modf(self)
 
     def moveaxis(self, source: int | Sequence[int], destination: int | Sequence[int]) -> DNDarray:
-        """Return `x` with some axes at other places, and the others in their order. See `minisplit.moveaxis`."""
+        """Return `x` with some axes moved to other places; the other axes keep their order.
+
+        See `minisplit.moveaxis`.
+        """
         return operations.moveaxis(self, source, destination)
 
     def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> DNDarray:
-        """Return `x` with some axes at other places, and the others in their order. See `minisplit.moveaxis`."""
+        """Return `x` with some axes moved to other places; the other axes keep their order.
+
+        See `minisplit.moveaxis`.
+        """
         return operations.moveaxis(self, source, destination)
 
     def mul(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1475,7 +1484,7 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the running products along an axis, or of all elements, of what is not NaN.
+        """Compute the running products of the elements that are not NaN, along an axis or of all elements.
 
         See `minisplit.nancumprod`.
         """
@@ -1491,7 +1500,7 @@ class DNDarrayMethods(Casts):
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the running sums along an axis, or of all elements, of what is not NaN.
+        """Compute the running sums of the elements that are not NaN, along an axis or of all elements.
 
         See `minisplit.nancumsum`.
         """
@@ -1524,7 +1533,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the mean along axes of what is not NaN. See `minisplit.nanmean`."""
+        """Compute the mean along axes of the elements that are not NaN. See `minisplit.nanmean`."""
         if others:
             axis, keepdims = _read("nanmean", others, axis=axis, keepdims=keepdims)
         return operations.nanmean(self, axis, keepdims=keepdims, dtype=dtype, out=out, where=where)
@@ -1617,7 +1626,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the standard deviation along axes of what is not NaN. See `minisplit.nanstd`."""
+        """Compute the standard deviation along axes of the elements that are not NaN. See `minisplit.nanstd`."""
         if others:
             axis, keepdims = _read("nanstd", others, axis=axis, keepdims=keepdims)
         return operations.nanstd(
@@ -1652,7 +1661,7 @@ class DNDarrayMethods(Casts):
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Compute the variance along axes of what is not NaN. See `minisplit.nanvar`."""
+        """Compute the variance along axes of the elements that are not NaN. See `minisplit.nanvar`."""
         if others:
             axis, keepdims = _read("nanvar", others, axis=axis, keepdims=keepdims)
         return operations.nanvar(
@@ -1692,7 +1701,7 @@ class DNDarrayMethods(Casts):
         return operations.nextafter(self, x2, out=self)
 
     def nonzero(self) -> tuple[DNDarray, ...]:
-        """Return the indices of the elements other than zero. See `minisplit.nonzero`."""
+        """Return the indices of the nonzero elements. See `minisplit.nonzero`."""
         return operations.nonzero(self)
 
     def norm(
@@ -1907,7 +1916,7 @@ class DNDarrayMethods(Casts):
         return operations.rot90(self, k, axes)
 
     def round(self, decimals: int = 0, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-        """Round each element to the nearest whole number, or to so many decimals. See `minisplit.round`."""
+        """Round each element to the nearest whole number, or to a number of decimals. See `minisplit.round`."""
         return operations.round(self, decimals, out=out, where=where)
 
     def round_(self, decimals: int = 0) -> Self:
@@ -1928,7 +1937,7 @@ class DNDarrayMethods(Casts):
         return operations.setdiff1d(self, x2, assume_unique)
 
     def setxor1d(self, x2: DNDarray, /, assume_unique: bool = False) -> DNDarray:
-        """Return the distinct elements that one of two arrays has, and not both. See `minisplit.setxor1d`."""
+        """Return the distinct elements that only one of two arrays has. See `minisplit.setxor1d`."""
         return operations.setxor1d(self, x2, assume_unique)
 
     def sgn(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -2112,13 +2121,16 @@ class DNDarrayMethods(Casts):
         mode: str = "raise",
         **others: Unpack[TorchNames],
     ) -> DNDarray:
-        """Return what `x` has at indices of an axis. It is `x[indices]` along that axis. See `minisplit.take`."""
+        """Return the elements of `x` at indices of an axis, as `x[indices]` does along that axis.
+
+        See `minisplit.take`.
+        """
         if others:
             axis = _read("take", others, axis=axis)
         return operations.take(self, indices, axis, out=out, mode=mode)
 
     def take_along_axis(self, indices: DNDarray, axis: int = -1, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return what `x` has at indices of an axis that depend on the place along all others.
+        """Return the elements of `x` at indices of one axis that depend on the place along the other axes.
 
         See `minisplit.take_along_axis`.
         """
@@ -2127,7 +2139,7 @@ class DNDarrayMethods(Casts):
         return operations.take_along_axis(self, indices, axis)
 
     def take_along_dim(self, indices: DNDarray, axis: int = -1, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return what `x` has at indices of an axis that depend on the place along all others.
+        """Return the elements of `x` at indices of one axis that depend on the place along the other axes.
 
         See `minisplit.take_along_axis`.
         """
@@ -2218,7 +2230,7 @@ class DNDarrayMethods(Casts):
         return operations.trunc(self, out=self)
 
     def unbind(self, axis: int = 0, **others: Unpack[TorchNames]) -> tuple[DNDarray, ...]:
-        """Return the arrays that `x` has along an axis. See `minisplit.unstack`."""
+        """Return the slices of `x` along an axis. See `minisplit.unstack`."""
         if others:
             axis = _read("unbind", others, axis=axis)
         return operations.unstack(self, axis)
@@ -2237,7 +2249,10 @@ class DNDarrayMethods(Casts):
         equal_nan: bool = False,
         **others: Unpack[TorchNames],
     ) -> Any:
-        """Return the distinct elements of an array, and what else is asked for. See `minisplit.unique`."""
+        """Return the distinct elements of an array, and optionally their indices, inverse and counts.
+
+        See `minisplit.unique`.
+        """
         if others:
             axis = _read("unique", others, axis=axis)
         return operations.unique(self, return_index, return_inverse, return_counts, axis, equal_nan=equal_nan)
@@ -2254,7 +2269,7 @@ class DNDarrayMethods(Casts):
         return operations.unique_counts(self)
 
     def unique_inverse(self) -> tuple[DNDarray, DNDarray]:
-        """Return the distinct elements of an array, and for each of its elements which of them it is.
+        """Return the distinct elements of an array, and for each of its elements the index among them.
 
         See `minisplit.unique_inverse`.
         """
@@ -2265,13 +2280,13 @@ class DNDarrayMethods(Casts):
         return operations.unique_values(self)
 
     def unsqueeze(self, axis: int | Sequence[int] = 0, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return `x` with axes of extent 1 more. See `minisplit.expand_dims`."""
+        """Return `x` with additional axes of extent 1. See `minisplit.expand_dims`."""
         if others:
             axis = _read("unsqueeze", others, axis=axis)
         return operations.expand_dims(self, axis)
 
     def unstack(self, axis: int = 0, **others: Unpack[TorchNames]) -> tuple[DNDarray, ...]:
-        """Return the arrays that `x` has along an axis. See `minisplit.unstack`."""
+        """Return the slices of `x` along an axis. See `minisplit.unstack`."""
         if others:
             axis = _read("unstack", others, axis=axis)
         return operations.unstack(self, axis)
@@ -2316,7 +2331,7 @@ class DNDarrayMethods(Casts):
         )
 
     def vdot(self, x2: DNDarray, /) -> DNDarray:
-        """Return the sum of the products of all elements of two arrays, of which the first is conjugated.
+        """Return the sum of the products of all elements of two arrays; the first array is conjugated.
 
         See `minisplit.vdot`.
         """

@@ -60,7 +60,7 @@ def array(
     device: Device = None,
     comm: Comm = None,
 ) -> Any:
-    """Make an array from a tensor, a NumPy array, nested sequences, a number or an array, or a dict of such.
+    """Make an array from a tensor, a NumPy array, nested sequences, a number or an array, or from a dict of these.
 
     Parameters
     ----------
@@ -99,15 +99,15 @@ def array(
     IndexError
         If an axis is out of range.
     TypeError
-        If torch can make no tensor of `obj`, or an axis is no int.
+        If torch can make no tensor of `obj`, or an axis is not an int.
     OverflowError
         If a Python number is not in the range of a dtype of integers.
 
     Communication
     -------------
-    Local without `is_split`, which is collective: one allgather of shapes and dtypes. No elements move. A DNDarray
-    as `obj`, or within it, is redistributed where its split is another one: one exchange. The backward pass of a
-    tensor that is cut is one exchange, by which each rank has the whole gradient.
+    Local without `is_split`, which is collective: one allgather of shapes and dtypes. No elements move. If `obj`
+    is or contains a DNDarray with another split, the array is redistributed: one exchange. The backward pass of a
+    tensor that is cut is one exchange, which gives each rank the whole gradient.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def asarray(
     device: Device = None,
     comm: Comm = None,
 ) -> DNDarray:
-    """Make an array, without a copy where that is possible.
+    """Make an array, without a copy if possible.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def asarray(
 def from_numpy(
     obj: NDArray[Any], *, split: int | None = None, dtype: Dtype = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array from a NumPy array, whose memory it shares where that is possible.
+    """Make an array from a NumPy array, and share its memory if possible.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def from_numpy(
     Raises
     ------
     TypeError
-        If `obj` is no NumPy array, or torch does not have its dtype.
+        If `obj` is not a NumPy array, or torch does not have its dtype.
     IndexError
         If `split` is out of range.
 

@@ -220,7 +220,7 @@ def ones(
 def empty(
     shape: Shape, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array whose elements are not set.
+    """Make an array without setting its elements.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def full_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, another argument is of another type, or the value is complex and the dtype real.
+        If `x` is not a DNDarray, another argument is of another type, or the value is complex and the dtype real.
     ValueError
         If `fill_value` has axes, or the device is unknown.
     OverflowError
@@ -347,7 +347,7 @@ def zeros_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -393,7 +393,7 @@ def ones_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -413,7 +413,7 @@ def ones_like(
 def empty_like(
     x: DNDarray, *, dtype: Dtype = None, split: int | None = None, device: Device = None, comm: Comm = None
 ) -> DNDarray:
-    """Make an array whose elements are not set with the shape and the layout of another array.
+    """Make an array with the shape and the layout of another array, without setting its elements.
 
     Parameters
     ----------
@@ -439,7 +439,7 @@ def empty_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If `x` is no DNDarray, or another argument is of another type.
+        If `x` is not a DNDarray, or another argument is of another type.
     ValueError
         If the device is unknown.
 
@@ -689,7 +689,7 @@ def geomspace(
     device: Device = None,
     comm: Comm = None,
 ) -> DNDarray:
-    """Make numbers of which each is a constant multiple of the one before.
+    """Make numbers with a constant ratio between neighbours.
 
     Parameters
     ----------

@@ -56,8 +56,8 @@ def normalise_axis(axis: Any, ndim: int, name: str = "split") -> int:
 def normalise_axes(axes: Any, ndim: int, name: str = "axis") -> tuple[int, ...]:
     """Return `axes`, an int or several, counted from the front and in the order in which they are given.
 
-    IndexError for an axis out of range, ValueError for one that is given twice, TypeError for what is no int. None
-    is no int either: what it means is for the caller to say.
+    IndexError for an axis out of range, ValueError for one that is given twice, TypeError for what is not an int.
+    None is no int either: what it means is for the caller to say.
 
     >>> normalise_axes((-1, 0), 3), normalise_axes(-2, 3)
     ((2, 0), (1,))
@@ -118,7 +118,7 @@ class Layout:
     IndexError
         If the split axis is out of range.
     TypeError
-        If an extent, a count, the split axis or the number of ranks is no int.
+        If an extent, a count, the split axis or the number of ranks is not an int.
 
     Communication
     -------------

@@ -34,7 +34,7 @@ class PerformanceWarning(UserWarning):
 
 
 def warn_above(size: int | None) -> None:
-    """Set from how many bytes on a call warns that it moves an array.
+    """Set the number of bytes above which a call warns that it moves an array.
 
     A call warns where it brings each rank more bytes of an array than that, and would have brought less had its
     arrays another layout: operands with different layouts, a sort along the split axis, rows selected by an array

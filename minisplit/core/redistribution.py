@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def resplit(x: T, axis: int | None = None) -> T:
-    """Return an array that is split along another axis, or gathered on every rank, or a structure of arrays.
+    """Return an array, or each array of a tree, split along another axis or gathered on every rank.
 
     Parameters
     ----------
@@ -26,21 +26,21 @@ def resplit(x: T, axis: int | None = None) -> T:
     Returns
     -------
     DNDarray, or nested tuples, lists and dicts of them
-        The same elements in memory of their own. Counts follow the default rule, but an array that is split along
-        `axis` already keeps its own.
+        The same elements in new memory. Counts follow the default rule, but an array that is split along `axis`
+        already keeps its own.
 
     Raises
     ------
     IndexError
         If the axis is out of range.
     TypeError
-        If `x` is no DNDarray, or the axis is no int.
+        If `x` is not a DNDarray, or the axis is not an int.
     ValueError
         If the arrays are on different communicators.
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank, for all arrays together.
+    Collective: one exchange of the elements that change their rank, for all arrays together.
 
     Examples
     --------
@@ -80,11 +80,11 @@ def balance(x: DNDarray) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank.
+    Collective: one exchange of the elements that change their rank.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def redistribute(x: DNDarray, counts: Sequence[int]) -> DNDarray:
     Returns
     -------
     DNDarray
-        The same elements in memory of its own.
+        The same elements in new memory.
 
     Raises
     ------
@@ -116,11 +116,11 @@ def redistribute(x: DNDarray, counts: Sequence[int]) -> DNDarray:
         If the counts are not one number per rank, are negative, or do not add up to the axis' extent, or if the
         array is replicated.
     TypeError
-        If `x` is no DNDarray, or a count is no int.
+        If `x` is not a DNDarray, or a count is not an int.
 
     Communication
     -------------
-    Collective: one exchange of what changes its rank.
+    Collective: one exchange of the elements that change their rank.
 
     Examples
     --------

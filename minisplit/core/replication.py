@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def replicate(x: T, *, comm: Comm = None) -> T:
-    """Return the values that rank 0 has, on all ranks. Of a module, in place.
+    """Return rank 0's values on all ranks. The parameters of a module are changed in place.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def load(
     slices: Sequence[slice | None] | None = None,
     **options: Any,
 ) -> DNDarray:
-    """Load an array from a file, of which each rank reads only its part.
+    """Load an array from a file; each rank reads only its part.
 
     Any number of ranks may load what any other number saved. Big-endian numbers, Fortran order, chunks and
     compression need no mention. Nothing is ever unpickled.
@@ -109,8 +109,8 @@ def load(
 
     Communication
     -------------
-    Collective: three small messages, for CSV five. One exchange more where parts are short pieces of the file. All
-    ranks raise the same error, or none.
+    Collective: three small messages, for CSV five. There is one more exchange if a rank's part is many short
+    pieces of the file. All ranks raise the same error, or none.
 
     See Also
     --------
@@ -160,7 +160,7 @@ def save(
     format: str | None = None,
     **options: Any,
 ) -> None:
-    """Save an array to a file, to which all ranks write their parts.
+    """Save an array to one file; each rank writes its part.
 
     The file is written beside `path`, handed to the disk and renamed: whatever happens, there is the whole old
     file, or the whole new one.
@@ -201,9 +201,9 @@ def save(
 
     Communication
     -------------
-    Collective: seven small messages, with "extend" up to twelve, and one exchange where parts are short pieces of
-    the file. For CSV, and HDF5 with options, one small message more for each rank. All ranks raise the same error,
-    or none.
+    Collective: seven small messages, with "extend" up to twelve, and one exchange if a rank's part is many short
+    pieces of the file. CSV, and HDF5 with options, take one more small message for each rank. All ranks raise the
+    same error, or none.
 
     Examples
     --------
@@ -348,7 +348,7 @@ def open(
     comm: Communication | None = None,
     **options: Any,
 ) -> StoredArray:
-    """Open an array in a file, of which nothing is read yet, for `minisplit.vmap` to map over.
+    """Open an array in a file without reading it, for `minisplit.vmap` to map over.
 
     Parameters
     ----------

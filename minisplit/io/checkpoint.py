@@ -40,7 +40,7 @@ Part = tuple[str, DNDarray, Layout]
 
 
 def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = None) -> None:
-    """Save what a program is to go on from: a dict of DNDarrays, tensors and numbers.
+    """Save the state of a program: a dict of DNDarrays, tensors and numbers.
 
     It is one safetensors file, written as by `save`: whatever happens, there is the whole old one or the whole new
     one. Other programs find the arrays under the keys joined by "/".
@@ -68,8 +68,8 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
 
     Communication
     -------------
-    Collective: nine small messages, and for each array one exchange where parts are short pieces of the file. All
-    ranks raise the same error, or none.
+    Collective: nine small messages, and for each array one exchange if a rank's part is many short pieces of the
+    file. All ranks raise the same error, or none.
 
     See Also
     --------
@@ -132,8 +132,8 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
 
     Communication
     -------------
-    Collective: three small messages, and for each array one exchange where parts are short pieces of the file. All
-    ranks raise the same error, or none.
+    Collective: three small messages, and for each array one exchange if a rank's part is many short pieces of the
+    file. All ranks raise the same error, or none.
 
     See Also
     --------

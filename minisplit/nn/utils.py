@@ -21,7 +21,7 @@ _ROUNDING = 1e-8
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Let an optimiser go on from the state that `minisplit.load_checkpoint` returns for the one that was saved.
+    """Load the state of a saved optimiser, as `minisplit.load_checkpoint` returns it, into an optimiser.
 
     It is `optimizer.load_state_dict` where parameters may be split, on any number of ranks.
 
@@ -39,7 +39,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
     Communication
     -------------
-    Collective where the layouts of parameters are others than they were: one exchange for each of their states.
+    Collective if the layouts of parameters have changed since the save: one exchange for each of their states.
 
     Examples
     --------

@@ -107,7 +107,7 @@ def astype(x: DNDarray, /, dtype: Dtype, *, copy: bool = True, device: Device = 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, `dtype` no dtype, or a complex array is to become real.
+        If `x` is not a DNDarray, `dtype` no dtype, or a complex array is to become real.
 
     Communication
     -------------
@@ -217,7 +217,7 @@ def can_cast(from_: DNDarray | torch.dtype, /, to: torch.dtype) -> bool:
 
 
 def isdtype(dtype: torch.dtype, kind: torch.dtype | str | tuple[torch.dtype | str, ...]) -> bool:
-    """Return whether a dtype is another one, or of a kind.
+    """Return whether a dtype equals another dtype, or belongs to a kind of dtypes.
 
     Parameters
     ----------

@@ -60,12 +60,13 @@ def show(x: DNDarray) -> None:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
-    Collective: one broadcast of NumPy's options, and one exchange, which gathers what is shown. Of an array with
-    more elements than the threshold of `numpy.printoptions`, only those at the edges are shown and sent.
+    Collective: one broadcast of NumPy's options, and one exchange, which gathers the elements that are shown. If
+    an array has more elements than the threshold of `numpy.printoptions`, only those at its edges are shown and
+    sent.
 
     Examples
     --------
@@ -107,7 +108,7 @@ def set_printoptions(
     profile: Literal["default", "short", "full"] | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Set how values are printed: those of this rank's part in `repr(x)`, and those of the whole by `show`.
+    """Set how `repr(x)` prints this rank's values, and how `show` prints those of the whole array.
 
     It sets the options of torch, and those of NumPy of the same names.
 
@@ -133,7 +134,7 @@ def set_printoptions(
 
     Communication
     -------------
-    Local. A rank has options of its own; `show` uses those of rank 0.
+    Local. Each rank has its own options; `show` uses those of rank 0.
 
     Examples
     --------

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def from_dtensor(x: DTensor) -> DNDarray:
-    """Make an array of a DTensor, with the same parts on the same processes.
+    """Make an array from a DTensor, with the same parts on the same processes.
 
     Parameters
     ----------

@@ -54,7 +54,8 @@ def halo(
     IndexError
         If an axis is out of range.
     TypeError
-        If `x` is no DNDarray, a width is no int, or the constant is no number, or complex for a real `x`.
+        If `x` is not a DNDarray, a width is not an int, or the constant is not a number, or complex for a real
+        `x`.
     ValueError
         If widths do not fit or are negative, for another mode, or if an axis has no elements to repeat.
 
@@ -88,7 +89,7 @@ def map_halo(
     mode: Mode = "valid",
     constant_values: complex = 0,
 ) -> DNDarray:
-    """Return the array that a function makes of each rank's shard with its halo: a stencil.
+    """Call a function with each rank's shard and its halo, and return its results as an array: a stencil.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def map_halo(
     IndexError
         If an axis is out of range.
     TypeError
-        If `x` is no DNDarray, a width is no int, the constant is no number, or `f` returns no tensor.
+        If `x` is not a DNDarray, a width is not an int, the constant is not a number, or `f` returns no tensor.
     ValueError
         If widths do not fit or are negative, for another mode, if an axis has no elements to repeat or too few for
         mode "valid", or if `f` returns another shape. What `f` raises on one rank is raised on all.
@@ -196,7 +197,7 @@ def sliding_window_view(x: DNDarray, /, window_shape: int | tuple[int, ...], axi
     IndexError
         If an axis is out of range.
     TypeError
-        If `x` is no DNDarray, or an extent is no int.
+        If `x` is not a DNDarray, or an extent is not an int.
     ValueError
         If there is not one extent for each axis, or a window is larger than the array, or empty.
 

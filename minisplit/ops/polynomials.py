@@ -52,7 +52,7 @@ def vander(
     ValueError
         If `x` is not 1-d, or `N` is negative.
     TypeError
-        If `x` is no DNDarray, or `N` no int.
+        If `x` is not a DNDarray, or `N` no int.
 
     Communication
     -------------
@@ -100,7 +100,7 @@ def polyval(p: Coefficients, x: Operand, /) -> DNDarray:
 
     Communication
     -------------
-    Local, but one exchange where `p` is split, by which every rank gets all of it.
+    Local. If `p` is split, collective: one exchange gathers it.
 
     Notes
     -----
@@ -156,7 +156,7 @@ def polyfit(
     ValueError
         If `deg` is negative, the shapes do not fit, or the arrays are on different communicators.
     TypeError
-        If an argument is no DNDarray, `deg` is no int, or a dtype is a half.
+        If an argument is not a DNDarray, `deg` is not an int, or a dtype is a half.
     torch.linalg.LinAlgError
         If a number is NaN or infinite. It is raised on every rank.
 

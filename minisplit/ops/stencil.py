@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import conv1d, conv2d, pad
 
+from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import all_reduce_gradient, halo_exchange
 from minisplit.core.error_text import short_repr
@@ -20,6 +21,8 @@ from minisplit.ops.elementwise.apply import check_one_communicator, whole_operan
 from minisplit.ops.elementwise.arithmetic import remainder
 from minisplit.ops.elementwise.comparison import equal, greater, less, logical_and
 from minisplit.ops.elementwise.selection import where
+from minisplit.ops.fft.layouts import padded_factors
+from minisplit.ops.fft.transforms import fft, ifft, irfft, rfft
 from minisplit.ops.reductions.cumulative import cumulative_sum
 from minisplit.ops.shape.broadcast import broadcast_to
 from minisplit.ops.shape.join import concat
@@ -28,6 +31,8 @@ from minisplit.ops.shape.reshape import ravel
 from minisplit.ops.sorting.search import dtype_beside
 
 Mode = Literal["full", "same", "valid"]
+# The dtypes in which long arrays are convolved by Fourier transforms. Sums of products of integers are exact.
+_TRANSFORMED = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 def diff(
@@ -123,14 +128,15 @@ def gradient(
     IndexError
         If an axis is out of range.
     TypeError
-        If `f` is no DNDarray, or the spacings are neither one nor as many as axes.
+        If `f` is not a DNDarray, or the spacings are neither one nor as many as axes.
     ValueError
         If an axis is too short, the coordinates do not fit, or for another order.
 
     Communication
     -------------
-    Local along axes that are not split. Along the split axis collective: one exchange of the halos. Split
-    coordinates are gathered: one exchange.
+    Local along axes that are not split. Along the split axis collective: one exchange of the halos, and one of
+    those of split coordinates, which first move to the counts of `f` if theirs are others. Along another axis than
+    the split one split coordinates are gathered: one exchange.
 
     See Also
     --------
@@ -186,7 +192,7 @@ def ediff1d(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -235,7 +241,7 @@ def unwrap(
     IndexError
         If the axis is out of range.
     TypeError
-        If `p` is no DNDarray, or its elements are complex.
+        If `p` is not a DNDarray, or its elements are complex.
 
     Communication
     -------------
@@ -345,8 +351,8 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     -------
     DNDarray
         The convolution; of bools whether any product is true. Split as the array that is longer along the last
-        axis, with its counts, except that in mode "full" the last rank has the additional elements, and in mode
-        "valid" the last elements are missing.
+        axis, with its counts, except that in mode "full" the last rank has the additional elements, or if they are
+        many (see Notes) the counts are the default ones, and in mode "valid" the last elements are missing.
 
     Raises
     ------
@@ -359,11 +365,18 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     Communication
     -------------
     Local if both are replicated. Otherwise collective: one exchange of the halos if the longer one is split along
-    the last axis, and one of the shorter one if that is split.
+    the last axis, and one of the shorter one if that is split. If both are, and the shorter one has more than
+    16 MiB, it is not gathered: the messages of three Fourier transforms, and one exchange.
 
     See Also
     --------
     convolve2d : The same in two axes.
+
+    Notes
+    -----
+    Such long arrays of floating point numbers are convolved by Fourier transforms, as by
+    `scipy.signal.fftconvolve`: the error of an element is one of rounding beside the greatest ones, not beside
+    itself, and NaN or an infinity in one makes NaN of all.
 
     Examples
     --------
@@ -373,11 +386,14 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     """
     _check_convolution(a, v, 1, mode)
     long, short = (a, v) if a.shape[-1] >= v.shape[-1] else (v, a)
+    is_large = short.split is not None and long.split is not None and short.nbytes > collectives.RING_BYTES
+    if is_large and a.ndim == v.ndim == 1 and torch.promote_types(a.dtype, v.dtype) in _TRANSFORMED:
+        return _convolve_by_transforms(long, short, mode)
     return _convolve(long, short, 1, mode)
 
 
 def convolve2d(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
-    """Return the convolution of matrices in their two last axes, as that of an image and a kernel.
+    """Return the convolution of matrices in their last two axes, such as an image and a kernel.
 
     Its element (k, l) is the sum over i and j of `a[k - i, l - j] * v[i, j]`. It is `scipy.signal.convolve2d`.
 
@@ -436,6 +452,20 @@ def _check_convolution(a: DNDarray, v: DNDarray, ndim: int, mode: str) -> None:
         )
     if mode not in ("full", "same", "valid"):
         raise ValueError(f"mode must be 'full', 'same' or 'valid', got {short_repr(mode)}")
+
+
+def _convolve_by_transforms(x: DNDarray, kernel: DNDarray, mode: Mode) -> DNDarray:
+    """Return the convolution of long split arrays, of which no rank has one whole. "same" is as long as `x`."""
+    dtype, reach = torch.promote_types(x.dtype, kernel.dtype), kernel.size - 1
+    first = {"full": 0, "same": reach // 2, "valid": reach}[mode]
+    length = x.size + {"full": reach, "same": 0, "valid": -reach}[mode]
+    n = math.prod(padded_factors(x.size + reach, x.comm.size))
+    forward, backward = (fft, ifft) if dtype.is_complex else (rfft, irfft)
+    product = forward(x.astype(dtype, copy=False), n) * forward(kernel.astype(dtype, copy=False), n)
+    bounds = x.layout.offsets()[:-1].clip(max=length)
+    # Those that mode "full" adds would make the shard of the last rank as large as the whole array.
+    counts = None if mode == "full" else np.diff(bounds, append=length).tolist()
+    return backward(product, n)[first : first + length].to_layout(with_extent(x.layout, 0, length, counts))
 
 
 def _convolve(x: DNDarray, kernel: DNDarray, ndim: int, mode: Mode) -> DNDarray:
@@ -499,23 +529,30 @@ def _convolve(x: DNDarray, kernel: DNDarray, ndim: int, mode: Mode) -> DNDarray:
 def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
     """The slopes along one axis. Collective along the split axis."""
     extent, rows, start, stop, low = f.shape[axis], f.larray, 0, f.shape[axis], 0
-    coordinates = whole_operand(spacing, "a spacing of gradient", f, f.layout, f.dtype)
-    if coordinates.ndim and tuple(coordinates.shape) != (extent,):
-        raise ValueError(
-            f"coordinates along axis {axis} must have shape {(extent,)}, got {tuple(coordinates.shape)}"
-        )
+    is_cut = isinstance(spacing, DNDarray) and spacing.split is not None and f.split == axis
+    whole = None if is_cut else whole_operand(spacing, "a spacing of gradient", f, f.layout, f.dtype)
+    shape = tuple(spacing.shape if whole is None else whole.shape)
+    if shape not in ((), (extent,)):
+        raise ValueError(f"coordinates along axis {axis} must have shape {(extent,)}, got {shape}")
+    spans = list[tuple[int, int]]()
     if f.split == axis:
         spans = [_gradient_span(*f.layout.span(rank), extent, edge_order) for rank in range(f.comm.size)]
         rows = halo_exchange(rows, f.layout, spans, f.comm)
         (start, stop), (low, _) = f.layout.span(f.comm.rank), spans[f.comm.rank]
-    own: Any = coordinates[low : low + rows.shape[axis]] if coordinates.ndim else 1.0
+    if whole is None:  # cut as the values are
+        check_one_communicator([f, spacing])
+        near = spacing._align(Layout((extent,), 0, f.comm.size, f.layout.ragged))
+        coordinates = halo_exchange(near.larray.to(f.device, f.dtype), near.layout, spans, f.comm)
+    else:
+        coordinates = whole[low : low + rows.shape[axis]] if shape else whole
     if rows.numel():
-        rows = torch.gradient(rows, spacing=(own,), dim=axis, edge_order=edge_order)[0]
-    elif coordinates.ndim:
+        distances: Any = (coordinates if shape else 1.0,)
+        rows = torch.gradient(rows, spacing=distances, dim=axis, edge_order=edge_order)[0]
+    elif shape:
         # torch refuses it. Of any function that derivatives of all orders depend on: on a rank without elements
         # too, the gradient of the coordinates is a collective call.
         rows = rows * coordinates.sin().sum()
-    if not coordinates.ndim:
+    if not shape:
         rows = rows / coordinates
     return DNDarray(rows.narrow(axis, start - low, stop - start), f.layout, f.comm)
 

@@ -33,7 +33,7 @@ def assert_equal(x: DNDarray, expected: Expected) -> None:
     AssertionError
         On every rank, with the same text, if they differ on any.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -53,7 +53,7 @@ def assert_equal(x: DNDarray, expected: Expected) -> None:
 
 
 def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, atol: float | None = None) -> None:
-    """Check that an array has the shape and dtype of another one, and values close to its values.
+    """Check that an array has the shape and dtype of another one, and values that are close to it.
 
     NaN equals NaN. The layouts of `x` on the ranks are compared too.
 
@@ -74,7 +74,7 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     AssertionError
         On every rank, with the same text, if they differ on any.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

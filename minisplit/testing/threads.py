@@ -62,7 +62,7 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
         If the ranks can never go on, since one has returned while others wait for it, say: the text says what each
         rank does. Where the collective calls of the ranks differ, these calls raise it, on every rank.
     TypeError
-        If `ranks` is no int.
+        If `ranks` is not an int.
     ValueError
         If `ranks` is less than 1.
 

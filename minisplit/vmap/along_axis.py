@@ -42,7 +42,7 @@ def apply_along_axis(
     IndexError
         If the axis is out of range.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

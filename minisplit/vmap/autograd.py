@@ -61,7 +61,7 @@ from minisplit.core.pytorch.transforms import (
     old_batch,
 )
 from minisplit.core.storage import StoredArray
-from minisplit.vmap.batch import Batch
+from minisplit.vmap.inputs.batch import Batch
 from minisplit.vmap.pytree import Unmapped
 
 
@@ -462,10 +462,10 @@ _FORGOTTEN = _references(_DOUBLE.next_functions[0][0])
 def check_gradients(outputs: list[torch.Tensor], entry: Entry | None) -> None:
     """RuntimeError if a gradient of the outputs flows to a tensor past the inputs' node.
 
-    That is a tensor that the function came by in a way that `minisplit.vmap.references` does not follow. On each
-    rank it would get the gradient of that rank's samples alone. One that the function has made and forgotten, as
-    the parameters of a layer that it makes, gets none that anybody could see: outputs that depend on nothing else
-    require no gradient. Local.
+    That is a tensor that the function came by in a way that `minisplit.vmap.inputs.references` does not follow. On
+    each rank it would get the gradient of that rank's samples alone. One that the function has made and forgotten,
+    as the parameters of a layer that it makes, gets none that anybody could see: outputs that depend on nothing
+    else require no gradient. Local.
     """
     first: Any = None if entry is None else entry.token.grad_fn
     while first is not None and "_Apply" not in first.name():  # of a dual token, a step of `make_dual`

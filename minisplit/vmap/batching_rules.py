@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from minisplit.core.pytorch.pytree import pytree
 from minisplit.vmap.functorch import internals
-from minisplit.vmap.references import find_captured
+from minisplit.vmap.inputs.references import find_captured
 
 _TRIANGLES = frozenset(
     {torch.triu, torch.tril, torch.Tensor.triu, torch.Tensor.tril, torch.Tensor.triu_, torch.Tensor.tril_}

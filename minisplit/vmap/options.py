@@ -14,7 +14,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
 from minisplit.core.pytorch.devices import rank_environment
 from minisplit.core.pytorch.pytree import pytree
-from minisplit.vmap.batch import MAX_IMBALANCE, REDUCTIONS
+from minisplit.vmap.inputs.batch import MAX_IMBALANCE, REDUCTIONS
 from minisplit.vmap.pytree import validate_dims
 
 Randomness = Literal["error", "same", "different"]

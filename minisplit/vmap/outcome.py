@@ -23,7 +23,7 @@ from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_co
 from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.error_text import ranks_named, said_by
 from minisplit.core.layout import Layout
-from minisplit.vmap.batch import Batch, OutDim, output_layout, sample_axis, sample_shape
+from minisplit.vmap.inputs.batch import Batch, OutDim, output_layout, sample_axis, sample_shape
 from minisplit.vmap.pytree import Structure, example_of, structure_of, structure_text
 from minisplit.vmap.reduction import ReducedOutput
 

@@ -12,7 +12,7 @@ from minisplit.core.layout import Layout
 from minisplit.core.storage import StoredArray
 from minisplit.core.transfer import elements_moved
 from minisplit.viz.layout_figure import draw
-from minisplit.vmap.batch import Batch
+from minisplit.vmap.inputs.batch import Batch
 from minisplit.vmap.outcome import Outcome, count_messages
 from minisplit.vmap.pytree import output_labels
 

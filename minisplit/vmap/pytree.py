@@ -16,8 +16,8 @@ from minisplit.core.layout import as_index
 from minisplit.core.pytorch.pytree import TreeSpec, pytree
 from minisplit.core.pytorch.transforms import is_tracked
 from minisplit.core.storage import StoredArray
-from minisplit.vmap.batch import REDUCTIONS, Dims, OutDim
-from minisplit.vmap.references import NUMBERS_AND_TEXTS
+from minisplit.vmap.inputs.batch import REDUCTIONS, Dims, OutDim
+from minisplit.vmap.inputs.references import NUMBERS_AND_TEXTS
 from minisplit.vmap.single import SingleOutput
 
 # How a function's tensors lie in what it returned: None for a bare tensor, a number for a flat tuple of so many

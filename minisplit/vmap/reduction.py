@@ -25,7 +25,7 @@ from minisplit.core.collectives import (
 )
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.pytorch.dtypes import WIDER_HALVES, is_inexact
-from minisplit.vmap.batch import Reduction
+from minisplit.vmap.inputs.batch import Reduction
 
 
 class ReducedOutput(NamedTuple):

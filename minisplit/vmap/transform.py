@@ -27,7 +27,6 @@ from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
-from minisplit.vmap.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
 from minisplit.vmap.execution.autotune import MEMORY_BUDGET, Tuner, tuner_for
 from minisplit.vmap.execution.compiled import CompiledTask, code_for
@@ -42,10 +41,27 @@ from minisplit.vmap.functorch.internals import (
     without_compilation,
 )  # fmt: skip
 from minisplit.vmap.functorch.random import RandomSource
+from minisplit.vmap.inputs.batch import MAX_IMBALANCE, Batch, Dims, plan_batch, sample_shape
+from minisplit.vmap.inputs.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
+from minisplit.vmap.inputs.references import (
+    CAPTURING,
+    check_same_call,
+    find_captured,
+    find_generators,
+    find_references,
+    fingerprint,
+    names_in_reach,
+)  # fmt: skip
 from minisplit.vmap.nested import has_no_array, map_tensors
 from minisplit.vmap.options import SPLIT, InFiles, InMemory, Options, Randomness, draw_bar, is_on_terminal
-from minisplit.vmap.outcome import Outcome, Outputs, agree_on_gradients, failure_record, settle, with_shapes
-from minisplit.vmap.parameters import NO_PARAMETERS, Known, Parameters, check_same, not_compared, watched
+from minisplit.vmap.outcome import (
+    Outcome,
+    Outputs,
+    agree_on_gradients,
+    failure_record,
+    settle,
+    with_shapes,
+)
 from minisplit.vmap.plan import Plan, make_plan
 from minisplit.vmap.pytree import (
     OutDims,
@@ -57,15 +73,6 @@ from minisplit.vmap.pytree import (
     unflatten_outputs,
 )  # fmt: skip
 from minisplit.vmap.reduction import reduce_over_ranks
-from minisplit.vmap.references import (
-    CAPTURING,
-    check_same_call,
-    find_captured,
-    find_generators,
-    find_references,
-    fingerprint,
-    names_in_reach,
-)  # fmt: skip
 
 _wrap = DNDarray._wrap
 K = TypeVar("K")
@@ -174,92 +181,88 @@ def vmap(
 ) -> Any:
     """Map a function of plain torch tensors, written for one sample, over axes of DNDarrays.
 
-    The result is called with DNDarrays, alone or in nested tuples, lists and dicts: `y, z = ms.vmap(f,
-    out_dims=(0, 1))(a, b)`. Each mapped input gives `func` one index of its mapped axis at a time. What is not
-    mapped is given whole to every sample. Keyword arguments are passed on unmapped. It is also a decorator:
-    `@ms.vmap`, `@ms.vmap(out_dims=1)`.
+    Call the result with DNDarrays, alone or in nested tuples, lists and dicts: `y, z = ms.vmap(f, out_dims=(0,
+    1))(a, b)`. `func` gets one index of the mapped axis of each mapped input at a time, and the whole of each
+    other input. Keyword arguments are not mapped. `vmap` is also a decorator: `@ms.vmap`, `@ms.vmap(out_dims=1)`.
 
     Parameters
     ----------
     func : callable, optional
-        A function of torch tensors, which returns tensors, alone or in nested tuples, lists and dicts. What it
-        computes must not depend on the rank, and it must not change its arguments or what it captured. It makes no
-        collective calls. By default `vmap` returns a decorator.
+        A function of torch tensors that returns tensors, alone or in nested tuples, lists and dicts. Its results
+        must not depend on the rank. It must not change its arguments or captured tensors, and must not make
+        collective calls. Without a function `vmap` returns a decorator.
     out_dims : int, None, "sum", "mean", "max", "min", or a tuple, list or dict of them, default 0
-        The axis of each output along which the samples lie: one for all outputs, or a structure that fits what
-        `func` returns, down to any level. It becomes the output's split axis. Negative axes count from the end.
-        None is for an output that is the same for every sample, and becomes replicated. So does one that is
-        reduced, by a name, over the samples of all ranks: of its samples there is one chunk at a time.
+        The axis of each output along which the samples lie: one for all outputs, or a tree that fits what `func`
+        returns, down to any level. It becomes the output's split axis. Negative axes count from the end. None is
+        for an output that is the same for every sample; it becomes replicated. A name reduces an output over the
+        samples of all ranks, one chunk at a time; the result is replicated.
     randomness : {"error", "different", "same"}, default "error"
-        What torch's random functions do in `func`. "error": they raise. "different": each sample gets other
-        numbers, which depend on `minisplit.random.seed`, the call and the global index of the sample alone, not on
-        ranks, counts or chunks. "same": all samples get the numbers of the first one.
+        What torch's random functions do in `func`. "error": they raise. "different": each sample gets its own
+        numbers. They depend on `minisplit.random.seed`, the call and the global index of the sample, but not on
+        ranks, counts or chunks. "same": all samples get the numbers of the first sample.
     in_dims : int, None, or a tuple, list or dict of them, default "split"
         The mapped axis of each input: one for all inputs, or a tuple for the positional arguments, down to any
-        level. None is for an input that is not mapped, which may then be anything that is the same on all ranks:
-        tensors, to which gradients flow back, numbers, modules. An input that is split along another axis is
-        re-split; of a replicated one each rank takes its part, without a message. By default the mapped axes are
-        the split axes, and replicated inputs are not mapped.
+        level. None is for an input that is not mapped. It may be anything that is the same on all ranks: tensors,
+        to which gradients flow back, numbers, modules. An input that is split along another axis is re-split. If a
+        replicated input is mapped, each rank takes its part, without a message. By default the mapped axes are the
+        split axes, and replicated inputs are not mapped.
     chunk_size : int, "auto" or None, default None
-        How many samples each rank maps at a time. The peak of memory is the outputs, without those that are
-        reduced, and one chunk. "auto" measures the fastest size on the first chunks, and keeps it for `func` and
-        the kind of samples. None maps all of a rank's samples at once.
+        How many samples each rank maps at a time. The peak of memory is one chunk and the outputs that are not
+        reduced. "auto" measures the fastest size on the first chunks, and keeps it for `func` and the kind of
+        samples. None maps all of a rank's samples at once.
     memory_budget : int, optional
         How many bytes a chunk of "auto" may take on each rank. By default 512 MiB.
     max_imbalance : float, default 1.25
-        Where inputs must move, no rank gets more than so many times its fair share of the samples.
+        If inputs must move, no rank gets more than this many times its fair share of the samples.
     progress : bool, default False
-        Whether to show a bar on rank 0, if its standard error ends on a terminal. It needs tqdm.
+        Whether to show a progress bar on rank 0, if its standard error is a terminal. It needs tqdm.
     out : str or Path, or a tuple, list or dict of them, optional
-        Files to which the outputs go, block by block, rather than into memory: one file, or a path for each output
-        in the structure that `func` returns.
+        Files into which the outputs are written block by block, instead of into memory: one file, or a path for
+        each output in the structure that `func` returns.
     resume : bool, default False
-        Whether to go on with what an interrupted call like this one has written to `out`, also on another number
-        of ranks.
+        Whether to continue an interrupted call with the same `out`, also on another number of ranks.
     loop : bool, default False
-        Whether to run `func` on one sample after the other rather than on a chunk of them at once. For functions
-        that cannot be mapped: it gets plain tensors, of which it may take numbers and NumPy arrays, and decide by
-        their values.
+        Whether to run `func` on one sample after the other, and not on a chunk at once. It is for functions that
+        cannot be mapped: `func` gets plain tensors, so it may convert them to numbers and NumPy arrays, and branch
+        on their values.
     compile : bool or dict, default False
-        Whether `torch.compile` is to compile what each rank runs, `func` mapped over a chunk: once for all numbers
-        of samples. A dict has options of `torch.compile`: `backend`, `mode`, `options`. It needs a C++ compiler.
-        What cannot be compiled runs as it is, with a `PerformanceWarning` that says why; so does a function that
-        draws random numbers.
+        Whether `torch.compile` compiles `func`, mapped over a chunk, once for all numbers of samples. A dict has
+        options of `torch.compile`: `backend`, `mode`, `options`. It needs a C++ compiler. A function that cannot
+        be compiled, or that draws random numbers, runs uncompiled, with a `PerformanceWarning` that says why.
     checkpoint : bool, default False
-        Whether the backward pass computes each chunk again, rather than that the forward pass keeps what its
-        operations need for their gradients. So no more than that of one chunk is in memory at a time.
+        Whether the backward pass computes each chunk again. Then the forward pass does not keep what its
+        operations need for their gradients, and the backward pass keeps this for one chunk at a time.
 
     Returns
     -------
     MappedFunction
-        A function of DNDarrays, and of the results of `minisplit.open`. It returns DNDarrays in the structure that
-        `func` returns, a bare tensor as a tuple of one, each with as many samples per rank as the inputs have;
-        with `out` it returns StoredArrays. Its method `one` returns the only output itself, its method `plan`
-        tells what a call will do. Without `func`, a decorator.
+        A function of DNDarrays and of results of `minisplit.open`. It returns DNDarrays in the structure that
+        `func` returns, and for a bare tensor a tuple of one DNDarray. Each rank has as many samples of the outputs
+        as of the inputs. With `out` it returns StoredArrays. Its method `one` returns the only output itself, and
+        its method `plan` says what a call will do. Without `func`, a decorator.
 
     Raises
     ------
     TypeError
-        If an argument is of a wrong type. In a call: if an input is no DNDarray, or an output is no tensor.
+        If an argument has a wrong type. In a call: if an input is not a DNDarray, or an output is not a tensor.
     ValueError
         If an argument has a value that is not allowed. In a call: if no input is mapped, if the inputs differ in
         their number of samples, communicator or device, or if `in_dims` or `out_dims` do not fit.
     RuntimeError
         In a call, if `func` changes an input or a captured tensor in place.
     Exception
-        In a call, what `func` raises on any rank: on all ranks, with the rank and its global samples in the text
-        and as the attributes `rank` and `samples`; a `RankError` if other ranks cannot make an exception of its
-        class.
+        In a call, if `func` raises on one rank: all ranks raise the same exception. The rank and the global
+        samples are in its text, and in its attributes `rank` and `samples`. It is a `RankError` if other ranks
+        cannot make an exception of its class.
 
     Communication
     -------------
     Local. A call of the result is collective: one allreduce of three integers, in which the ranks agree on errors
-    and outputs. Before it there is one exchange for all inputs together, if any must move: to the counts for which
-    the fewest bytes move. If some ranks have no samples, a broadcast tells them what the outputs are, and another
-    one gives them each output with `out_dims=None`. Outputs that are reduced go by one allreduce for all sums and
-    means of one dtype, and one for all extremes. With `loop=True`, if gradients are to flow back, one allreduce
-    tells which outputs require one. The backward pass is collective if inputs were moved or replicated, or if
-    extremes were found.
+    and outputs. If any input must move, one exchange comes before it, for all inputs together, with the fewest
+    bytes. If some ranks have no samples, a broadcast tells them what the outputs are, and another one gives them
+    each output with `out_dims=None`. One allreduce carries all sums and means of one dtype, and one all extremes.
+    With `loop=True`, if gradients are to flow back, one allreduce tells which outputs require a gradient. The
+    backward pass is collective if inputs were moved or replicated, or if extremes were found.
 
     See Also
     --------
@@ -267,8 +270,9 @@ def vmap(
 
     Notes
     -----
-    Gradients, Jacobians and nested `torch.vmap` inside of `func` work, and autograd flows back through a call,
-    also to keyword arguments. Called with tensors inside of a mapped function, the result is `torch.vmap(func)`.
+    Gradients, Jacobians and nested `torch.vmap` work inside of `func`. Autograd flows back through a call, also to
+    keyword arguments. If the result is called with tensors inside of another mapped function, it is
+    `torch.vmap(func)`.
 
     Examples
     --------
@@ -399,16 +403,16 @@ class MappedFunction(Generic[Returned, Array]):
         Parameters
         ----------
         *args : DNDarray, StoredArray, or nested tuples, lists and dicts of them
-            The inputs, of which some or all are mapped. Where `in_dims` is None they may be anything, the same on
+            The inputs; some or all are mapped. An input with None in `in_dims` may be anything that is the same on
             all ranks: tensors, numbers, modules.
         **kwargs : Any
-            Passed on to the function, unmapped; a replicated DNDarray as its tensor.
+            Passed on to the function, unmapped. The function gets a replicated DNDarray as a tensor.
 
         Returns
         -------
         tuple, list or dict of DNDarray or StoredArray
-            The outputs, in the structure that the function returns, a bare tensor as a tuple of one. `one` returns
-            that itself.
+            The outputs, in the structure that the function returns. For a bare tensor, a tuple of one; `one`
+            returns the array itself.
 
         Raises
         ------

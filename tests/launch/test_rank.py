@@ -12,7 +12,7 @@ from launchers import run_command
 
 from minisplit.launch import jobs
 
-pytestmark = [pytest.mark.serial, pytest.mark.jobs]
+pytestmark = [pytest.mark.serial, pytest.mark.jobs, pytest.mark.mpi]
 
 
 @pytest.mark.parametrize("how", ["sys.exit(3)", "raise ValueError('of rank 1')"])

@@ -10,7 +10,7 @@ from launchers import program, run_command
 import minisplit as ms
 from minisplit.launch import jobs, selftest, selftest_checks
 
-pytestmark = [pytest.mark.serial, pytest.mark.jobs]
+pytestmark = [pytest.mark.serial, pytest.mark.jobs, pytest.mark.mpi]
 
 
 def test_selftest_passes() -> None:

@@ -342,6 +342,14 @@ RENAMED: dict[str, tuple[Call, Call]] = {
         lambda xp, a: [_moment(a.x, 3, 0)[None], _moment(a.x, 3, None) * math.sqrt(20 * 19) / 18],
     ),
     "bucketize": (lambda xp, a: xp.bucketize(a.x, a.ordered), lambda xp, a: xp.searchsorted(a.ordered, a.x)),
+    "linalg.cg": (
+        lambda xp, a: xp.linalg.cg(a.spd, a.row, rtol=1e-13)[0],
+        lambda xp, a: xp.linalg.solve(a.spd, a.row),
+    ),
+    "linalg.lanczos": (
+        lambda xp, a: xp.linalg.lanczos(a.spd, 1, a.row)[1],
+        lambda xp, a: (a.row @ a.spd @ a.row / (a.row @ a.row)).reshape(1, 1),
+    ),
     "linalg.matrix_exp": (
         lambda xp, a: xp.linalg.matrix_exp(a.spd * 0.1),
         lambda xp, a: sum(xp.linalg.matrix_power(a.spd * 0.1, n) / math.factorial(n) for n in range(30)),
@@ -593,7 +601,7 @@ WHOLES = {key: torch.from_numpy(x) for key, x in SMOOTH.items() if np.issubdtype
 # Of these torch has no derivatives, and says so.
 REFUSED = {"floor_divide", "heaviside"}
 # Of these no result has a gradient. The edges of the bins, which are floats, depend on the elements.
-CONSTANT = {"histogram2d"}
+CONSTANT = {"histogram2d", "linalg.lanczos"}
 # Of the arguments of NumPy those that change how a gradient flows.
 DIFFERENTIATED = (
     "cross, axisa=", "diff, prepend=", "max, where=", "nanvar, where=", "out= of two", "sum, where=",
@@ -690,6 +698,7 @@ READ = {
     "linalg.pinv linalg.rsvd linalg.svd linalg.svdvals nanargmax nanargmin polyfit take take_along_axis",
     "the shape of the result": "argwhere bincount compress extract flatnonzero histogram2d intersect1d nonzero "
     "setdiff1d setxor1d union1d unique unique_all unique_counts unique_inverse unique_values",
+    "whether there is more to be done": "linalg.cg linalg.lanczos",
     "what ranks send": "argsort isin median nanmedian nanpercentile nanquantile percentile quantile sort topk",
 }
 

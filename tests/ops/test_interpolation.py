@@ -12,7 +12,8 @@ from hypothesis import strategies as hyp
 from layouts import assert_gradients, dealt, layouts
 
 import minisplit as ms
-from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
+from minisplit.core import collectives
+from minisplit.testing import Whole, assert_close, assert_equal, run, spmd, traffic
 from minisplit.testing import strategies as st
 
 PLACES = np.array([[-1.0, 0.0, 0.5, 1.0], [1.5, 2.0, 3.0, 7.25], [np.inf, -np.inf, 0.25, 1.75]])
@@ -38,6 +39,26 @@ def test_values(size: int, xp: Any, fp: Any, options: dict[str, float]) -> None:
             assert_close(found, wanted, rtol=1e-6, atol=1e-6)
             assert found.layout is x.layout
             assert seen.collectives == 2 * (table.split is not None and size > 1)
+
+
+def check_large_table(size: int, xp: Any, fp: Any, options: dict[str, float]) -> None:
+    places = PLACES if "period" not in options else PLACES[:2]
+    wanted = np.interp(places, xp, fp, **options)
+    tables = layouts((len(xp),), size)
+    for place, layout in enumerate(layouts(places.shape, size)):
+        x = dealt(torch.from_numpy(places), layout)
+        one, other = tables[place % len(tables)], tables[(place + 1) % len(tables)]
+        found = ms.interp(x, dealt(torch.tensor(xp), one), dealt(torch.tensor(fp), other), **options)
+        assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+        assert found.layout is x.layout
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("options", [{}, {"left": -7, "right": 9}, {"period": 1.5}])
+def test_large_tables_stay_where_they_are(options: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
+    for xp, fp in TABLES:
+        run(check_large_table, 3, xp, fp, options, ranks=3)
 
 
 @given(
@@ -69,6 +90,14 @@ def test_gradients(size: int) -> None:
         return slope @ fp + torch.where(inner, step * (x - x.detach()), 0)
 
     assert_gradients(lambda x, fp: ms.interp(x, [0.0, 1.0, 2.0], fp), by_hand, [x, fp], size)
+    points = ms.arange(3, dtype=ms.float64, split=0)
+    assert_gradients(lambda x, fp: ms.interp(x, points, fp), by_hand, [x, fp], size)
+
+
+@pytest.mark.serial
+def test_gradients_of_large_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
+    run(test_gradients, 3, ranks=3)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.random import distributions
+from minisplit.ops.linalg import one_matrix
 from minisplit.testing import run
 
 RANKS = 8
@@ -63,6 +64,7 @@ CALLS: dict[str, Call] = {
     "random.choice": lambda xp, a: xp.random.choice(a.v, 4096, replace=False, split=0),
     "random.permutation": lambda xp, a: xp.random.permutation(a.v),
     "random.randperm": lambda xp, a: xp.random.randperm(N * N, split=0),
+    "linalg.lstsq, square": lambda xp, a: xp.linalg.lstsq(a.m, a.row)[0],
     "linalg.lstsq": lambda xp, a: xp.linalg.lstsq(a.tall, a.three[:, 0])[0],
     "linalg.outer": lambda xp, a: xp.linalg.outer(a.row, a.row),
     "linalg.solve": lambda xp, a: xp.linalg.solve(a.m, a.row),
@@ -70,19 +72,12 @@ CALLS: dict[str, Call] = {
     "linalg.svd": lambda xp, a: list(xp.linalg.svd(a.tall, full_matrices=False)),
 }
 # What still gathers, and why.
-_LAPACK = "one square matrix is factored by LAPACK on every rank"
-_TABLE = "the table that values are looked up in is gathered: it is smaller than they are, as a rule"
+_LAPACK = "one square matrix is decomposed by LAPACK on every rank"
 GATHERING: dict[str, str] = {
     **{f"linalg.{name}": _LAPACK for name in (
-        "cholesky", "cond", "det", "eig", "eigh", "eigvalsh", "inv", "matrix_exp", "norm", "pinv", "solve",
-        "solve_triangular", "svdvals",
+        "cond", "eig", "eigh", "eigvalsh", "lstsq, square", "norm", "pinv", "svdvals",
     )},
-    "convolve, both long": "a direct convolution, for which each rank needs all of the shorter array",
-    "convolve2d": "a kernel of the table is as wide as the array: where columns are split its halo is all of them",
-    "digitize": _TABLE,
-    "fft.fft, prime length": "no two factors of the length, of which the six-step method makes its axes",
-    "gradient": "coordinates along one axis are gathered: they are fewer than the elements, as a rule",
-    "interp": _TABLE,
+    "convolve2d": "of a kernel as wide as the array: where columns are split its halo is all of them",
 }  # fmt: skip
 
 
@@ -135,6 +130,7 @@ def ratios(split: int) -> dict[str, float]:
 @pytest.mark.parametrize("split", [0, 1])
 def test_no_rank_needs_more_than_some_shares(split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collectives, "RING_BYTES", 2**13)
+    monkeypatch.setattr(one_matrix, "SMALL", 64)
     monkeypatch.setattr(distributions, "_SORTED_ALONE", 2**10)
     by_rank = run(ratios, split, ranks=RANKS)
     largest = {name: round(max(each[name] for each in by_rank), 1) for name in OPERATIONS}

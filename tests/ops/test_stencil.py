@@ -15,8 +15,9 @@ from hypothesis import strategies as hyp
 from layouts import assert_gradients, dealt, layouts
 
 import minisplit as ms
+from minisplit.core import collectives
 from minisplit.core.collectives import halo_exchange
-from minisplit.testing import Whole, assert_close, assert_equal, spmd, traffic
+from minisplit.testing import Whole, assert_close, assert_equal, run, spmd, traffic
 from minisplit.testing import strategies as st
 
 Comm = ms.Communication
@@ -166,6 +167,37 @@ def test_convolutions(size: int, mode: Literal["full", "same", "valid"]) -> None
                 )
                 assert_close(ms.DNDarray(mine[0], layout, a.comm), gradients[0])
                 assert_close(ms.DNDarray(mine[1], other, a.comm), gradients[1])
+
+
+def check_long_convolutions(size: int) -> None:
+    for place, ((long, short), mode) in enumerate(zip(((9, 7), (5, 8), (6, 6)), MODES, strict=True)):
+        a, v = values((long,)).to((torch.complex128, torch.float64)[place % 2]), values((short,)) + 1
+        wanted = np.convolve(a, v, mode)
+
+        def theirs(a: torch.Tensor, v: torch.Tensor, like: Any = wanted) -> torch.Tensor:
+            n = len(a) + len(v) - 1
+            first = (n - len(like)) // 2
+            full = torch.fft.ifft(torch.fft.fft(a, n) * torch.fft.fft(v, n))
+            return (full if a.is_complex() else full.real)[first : first + len(like)]
+
+        for layout, other in product(layouts((long,), size)[1:], layouts((short,), size)[1:]):
+            x, y = dealt(a, layout), dealt(v, other)
+            with traffic() as seen:
+                found = ms.convolve(x, y, mode)
+            assert seen.calls.get("exchange", 0) > 2 or size == 1
+            assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+            if mode == "full":
+                assert found.layout == ms.Layout((long + short - 1,), 0, size)
+            elif long != short:
+                directly = ms.convolve(*((x, y.resplit(None)) if long > short else (x.resplit(None), y)), mode)
+                assert found.layout == directly.layout
+        assert_gradients(lambda a, v: ms.convolve(a, v, mode), theirs, [a, v], size)  # noqa: B023
+
+
+@pytest.mark.serial
+def test_long_arrays_are_convolved_by_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collectives, "RING_BYTES", -1)
+    run(check_long_convolutions, 3, ranks=3)
 
 
 def test_convolutions_of_several_dtypes(size: int) -> None:

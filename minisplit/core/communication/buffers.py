@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from minisplit.core.pytorch.transforms import has_memory
+
 
 def is_accessible(tensor: torch.Tensor, cuda_aware: bool) -> bool:
     """Whether a message-passing library can read and write the memory of a tensor."""
@@ -24,6 +26,7 @@ def new_buffer(like: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
 def send_buffer(source: torch.Tensor, cuda_aware: bool) -> torch.Tensor:
     """A tensor as contiguous memory that the library can read: itself where it is that."""
     packed = source.detach().resolve_conj().resolve_neg().contiguous()
+    packed = packed if has_memory(packed) else packed.clone()
     return packed if is_accessible(packed, cuda_aware) else new_buffer(packed, cuda_aware).copy_(packed)
 
 
@@ -40,7 +43,7 @@ def synchronise(tensor: torch.Tensor) -> None:
 
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether the memory of a tensor is its elements in order, and no conjugate or negative of them."""
-    return tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+    return tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg()) and has_memory(tensor)
 
 
 def broadcast_buffer(tensor: torch.Tensor, is_root: bool, cuda_aware: bool) -> torch.Tensor:

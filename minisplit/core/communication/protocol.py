@@ -264,7 +264,7 @@ class Communication(ABC):
         Raises
         ------
         TypeError
-            If `records` is no tensor.
+            If `records` is not a tensor.
         ValueError
             If there is no such rule, or the records have another dtype or length than it asks for.
 
@@ -404,7 +404,7 @@ class Communication(ABC):
         Raises
         ------
         TypeError
-            If `tensor` is no tensor.
+            If `tensor` is not a tensor.
         ValueError
             On all ranks, if dtypes, numbers of axes or the extents of other axes than the first differ.
 

@@ -29,7 +29,7 @@ def is_tree(x: Any) -> bool:
 
 
 def tree_map(func: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Call a function of each leaf of a structure, and return the results in that structure.
+    """Call a function for each leaf of a tree, and return the results as a tree of the same structure.
 
     It is torch's function of that name, of `torch.utils._pytree`. Structures are nested tuples, lists and dicts,
     named tuples, and the classes that a program registers there.
@@ -55,7 +55,7 @@ def tree_map(func: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
     Communication
     -------------
-    Local, but for what `func` does.
+    Local, except for the calls that `func` makes.
 
     Examples
     --------

@@ -47,6 +47,11 @@ def is_tracked(x: torch.Tensor) -> bool:
     return x.requires_grad or _is_wrapped(x) or has_tangent(x)
 
 
+def has_memory(x: torch.Tensor) -> bool:
+    """Whether a tensor has elements to read: autograd gives `sgn`, for one, a gradient of zeros in no memory."""
+    return not x._is_zerotensor()
+
+
 def is_plain() -> bool:
     """Whether neither forward mode is on nor a transform around, so that there are but gradients of autograd."""
     return forward_ad._current_level < 0 and not is_transformed()

@@ -267,8 +267,8 @@ def normal(
 
     Communication
     -------------
-    Local. In debug mode collective: one allgather, which compares the states of the ranks. Collective also where
-    `mean` or `std` is a split array: one allreduce, and an exchange where their layouts differ.
+    Local. In debug mode collective: one allgather, which compares the states of the ranks. If `mean` or `std` is a
+    split array, collective too: one allreduce, and an exchange if their layouts differ.
 
     Examples
     --------
@@ -360,7 +360,7 @@ def bernoulli(
     comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw 1 with a probability, and else 0.
+    """Draw 1 with a given probability, and 0 otherwise.
 
     Parameters
     ----------
@@ -705,7 +705,7 @@ def randperm(
     comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw an order of the integers from 0 to below `n`.
+    """Draw a random order of the integers from 0 to below `n`.
 
     Parameters
     ----------
@@ -740,7 +740,7 @@ def randperm(
     Communication
     -------------
     Local for up to 2**20 integers, and without `split`. Otherwise collective: the messages of `minisplit.argsort`.
-    In debug mode one allgather more, which compares the states of the ranks.
+    In debug mode there is one more allgather, which compares the states of the ranks.
 
     Notes
     -----
@@ -760,7 +760,7 @@ def randperm(
 
 
 def permutation(x: int | DNDarray, *, split: int | None = None, generator: Generator | None = None) -> DNDarray:
-    """Draw an order of the rows of an array, or of the integers below a number.
+    """Draw a random order of the rows of an array, or of the integers below a number.
 
     Parameters
     ----------
@@ -787,8 +787,8 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
 
     Communication
     -------------
-    Local for an int of up to 2**20. Collective for an array that is split along axis 0: one exchange of rows. With
-    more integers or rows, those of `randperm` too.
+    Local for an int of up to 2**20. Collective for an array that is split along axis 0: one exchange of rows. For
+    more integers or rows, also the messages of `randperm`.
 
     Examples
     --------
@@ -855,8 +855,8 @@ def choice(
 
     Communication
     -------------
-    Local for an int. Collective for an array that is split along axis 0: one exchange of rows. Without `replace`
-    and `p`, for more than 2**20 rows or integers, collective: the messages of `topk` and `reshape` too.
+    Local for an int. Collective for an array that is split along axis 0: one exchange of rows. For more than 2**20
+    rows or integers, without `replace` and `p`, also the messages of `topk` and `reshape`.
 
     Notes
     -----

@@ -78,7 +78,7 @@ class Generator:
     Raises
     ------
     TypeError
-        If one of them is no int.
+        If one of them is not an int.
     ValueError
         If one of them is out of range.
 
@@ -196,7 +196,7 @@ def sanitize_generator(generator: Generator | None) -> Generator:
 
 
 def seed(seed: int | None = None, *, comm: Comm = None) -> int:
-    """Start again from a seed, with the numbers that come without a generator, also those of other libraries.
+    """Seed the default generator, and those of torch, NumPy and Python.
 
     Until this is called the seed is 0. It also seeds torch, NumPy's `np.random` and Python's `random`, so that
     what all ranks make by them, as the parameters of a network, is the same on all.
@@ -216,7 +216,7 @@ def seed(seed: int | None = None, *, comm: Comm = None) -> int:
     Raises
     ------
     TypeError
-        If the seed is no int.
+        If the seed is not an int.
     ValueError
         If it is out of range.
 
@@ -248,7 +248,7 @@ def seed(seed: int | None = None, *, comm: Comm = None) -> int:
 
 
 def get_state() -> State:
-    """Return the state of the numbers that come without a generator.
+    """Return the state of the default generator.
 
     Returns
     -------
@@ -272,7 +272,7 @@ def get_state() -> State:
 
 
 def set_state(state: State) -> None:
-    """Go on from a state, with the numbers that come without a generator.
+    """Set the state of the default generator.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def set_state(state: State) -> None:
 
 
 def fork(seed: int | None = None) -> AbstractContextManager[None]:
-    """Draw without effect on what comes after a `with` block.
+    """Draw in a `with` block, and restore the state of the default generator after it.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def fork(seed: int | None = None) -> AbstractContextManager[None]:
     Raises
     ------
     TypeError
-        If the seed is no int.
+        If the seed is not an int.
     ValueError
         If it is out of range.
 

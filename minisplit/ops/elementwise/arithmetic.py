@@ -35,7 +35,7 @@ def abs(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are bools.
 
@@ -511,7 +511,7 @@ def modf(x: DNDarray, /) -> tuple[DNDarray, DNDarray]:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -550,7 +550,7 @@ def negative(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are bools.
 
@@ -587,7 +587,7 @@ def positive(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are bools.
 
@@ -682,7 +682,7 @@ def sign(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -764,7 +764,7 @@ def ceil(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are bools or complex.
 
@@ -801,7 +801,7 @@ def fix(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are bools or complex.
 
@@ -842,7 +842,7 @@ def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are bools or complex.
 
@@ -862,7 +862,7 @@ def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
 def round(
     x: DNDarray, /, decimals: int = 0, *, out: DNDarray | None = None, where: DNDarray | bool = True
 ) -> DNDarray:
-    """Round each element to the nearest whole number, or to so many decimals.
+    """Round each element to the nearest whole number, or to a number of decimals.
 
     Parameters
     ----------
@@ -884,7 +884,7 @@ def round(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `decimals` no int.
+        If `x` is not a DNDarray, or `decimals` no int.
     NotImplementedError
         If the elements are bools or complex.
 
@@ -936,7 +936,7 @@ def trunc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are bools or complex.
 

@@ -468,7 +468,7 @@ def bitwise_invert(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarr
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or the elements are floating-point or complex numbers.
+        If `x` is not a DNDarray, or the elements are floating-point or complex numbers.
 
     Communication
     -------------
@@ -721,7 +721,7 @@ def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -739,7 +739,7 @@ def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray 
 def logical_or(
     x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
 ) -> DNDarray:
-    """Return whether one of two elements is true, or both.
+    """Return whether at least one of two elements is true.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def exp(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -71,7 +71,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -87,7 +87,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
 
 
 def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-    """Compute `exp(x) - 1` of each element, also precisely near 0.
+    """Compute `exp(x) - 1` of each element, precisely even near 0.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -144,7 +144,7 @@ def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -184,7 +184,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -200,7 +200,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
 
 
 def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
-    """Compute `log(1 + x)` of each element, also precisely near 0.
+    """Compute `log(1 + x)` of each element, precisely even near 0.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -256,7 +256,7 @@ def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -435,7 +435,7 @@ def reciprocal(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray |
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -471,7 +471,7 @@ def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -506,7 +506,7 @@ def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | boo
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

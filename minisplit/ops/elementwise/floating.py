@@ -32,7 +32,7 @@ def angle(x: DNDarray, /, deg: bool = False) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -68,7 +68,7 @@ def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -149,7 +149,7 @@ def imag(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -165,7 +165,7 @@ def imag(x: DNDarray, /) -> DNDarray:
 
 
 def iscomplex(x: DNDarray, /) -> DNDarray:
-    """Return whether the imaginary part of each element is other than 0.
+    """Return whether the imaginary part of each element is not 0.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def iscomplex(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -219,7 +219,7 @@ def isfinite(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -254,7 +254,7 @@ def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -289,7 +289,7 @@ def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -324,7 +324,7 @@ def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -361,7 +361,7 @@ def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -394,7 +394,7 @@ def isreal(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -433,7 +433,7 @@ def nan_to_num(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -512,7 +512,7 @@ def real(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -547,7 +547,7 @@ def signbit(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     NotImplementedError
         If the elements are complex.
 

@@ -54,7 +54,7 @@ def clip(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, a bound is neither a DNDarray nor a number, or a number is complex.
+        If `x` is not a DNDarray, a bound is neither a DNDarray nor a number, or a number is complex.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
 
@@ -299,7 +299,7 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If the condition is no DNDarray of bools, or an operand is neither a DNDarray nor a number.
+        If the condition is not a DNDarray of bools, or an operand is neither a DNDarray nor a number.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
 
@@ -336,7 +336,7 @@ def copyto(dst: DNDarray, src: Operand, /, *, where: DNDarray | bool = True) -> 
     Raises
     ------
     TypeError
-        If `dst` is no DNDarray, has no place for the dtype of `src`, or `where` is no array of bools.
+        If `dst` is not a DNDarray, has no place for the dtype of `src`, or `where` is no array of bools.
     ValueError
         If the shapes do not broadcast to that of `dst`, or the arrays are on different communicators.
 
@@ -383,7 +383,7 @@ def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, defau
     Raises
     ------
     TypeError
-        If a condition is no DNDarray of bools, or a choice neither a DNDarray nor a number.
+        If a condition is not a DNDarray of bools, or a choice neither a DNDarray nor a number.
     ValueError
         If there is no condition, or not as many choices; or the shapes do not broadcast, or the arrays are on
         different communicators.
@@ -414,7 +414,7 @@ def select(condlist: Sequence[DNDarray], choicelist: Sequence[Operand], /, defau
 def choose(
     a: DNDarray, /, choices: Sequence[Operand], *, out: DNDarray | None = None, mode: str = "raise"
 ) -> DNDarray:
-    """Choose each element from the array whose number `a` has at its place.
+    """Choose each element from one of several arrays; `a` has the number of the array.
 
     Parameters
     ----------
@@ -436,7 +436,7 @@ def choose(
     Raises
     ------
     TypeError
-        If `a` is no DNDarray of integers, or a choice neither a DNDarray nor a number.
+        If `a` is not a DNDarray of integers, or a choice neither a DNDarray nor a number.
     ValueError
         If a number is no array's, there are no choices, for another mode; or the shapes do not broadcast, or the
         arrays are on different communicators.
@@ -501,14 +501,14 @@ def piecewise(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or a condition no DNDarray of bools.
+        If `x` is not a DNDarray, or a condition no DNDarray of bools.
     ValueError
         If there are not as many functions as conditions, or one more; or the shapes do not broadcast.
 
     Communication
     -------------
     Local where the arrays have one layout, or only one of them is split. Otherwise collective: for each condition
-    as `where`. And what the functions themselves send.
+    as `where`. The functions may send messages of their own.
 
     Notes
     -----

@@ -33,7 +33,7 @@ def acos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -75,7 +75,7 @@ def acosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -111,7 +111,7 @@ def asin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -146,7 +146,7 @@ def asinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -182,7 +182,7 @@ def atan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -264,7 +264,7 @@ def atanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -299,7 +299,7 @@ def cos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -334,7 +334,7 @@ def cosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -369,7 +369,7 @@ def deg2rad(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -449,7 +449,7 @@ def rad2deg(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
     RuntimeError
         If the elements are complex.
 
@@ -486,7 +486,7 @@ def sin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -522,7 +522,7 @@ def sinc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -557,7 +557,7 @@ def sinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -592,7 +592,7 @@ def tan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -628,7 +628,7 @@ def tanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------

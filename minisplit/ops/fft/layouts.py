@@ -29,12 +29,15 @@ class Stage:
         The axes that are transformed.
     factors : tuple of int, optional
         The factors of the number of points for `minisplit.ops.fft.six_step`.
+    is_convolution : bool
+        Whether the factors are those of a greater number, for `minisplit.ops.fft.bluestein`.
     """
 
     before: Layout
     axes: tuple[int, ...]
     after: Layout
     factors: tuple[int, int] | None = None
+    is_convolution: bool = False
 
 
 def input_extent(n: int, kind: Kind) -> int:
@@ -69,16 +72,21 @@ def count_points(given: Sequence[Any], extents: Sequence[int], kind: Kind, name:
 
 # Key: the layout and the arguments of the transform. A loop makes the same few transforms again and again.
 @lru_cache(maxsize=256)
-def plan_stages(x: Layout, axes: tuple[int, ...], numbers: tuple[int, ...], kind: Kind) -> tuple[Stage, ...]:
+def plan_stages(
+    x: Layout, axes: tuple[int, ...], numbers: tuple[int, ...], kind: Kind, most: float = math.inf
+) -> tuple[Stage, ...]:
     """Plan the transform along `axes`, with so many points each. `kind` is that along the last one.
+
+    `most` is how many elements a rank may have of an array that is not shared out among all.
 
     If the split axis is not transformed there is one stage. Otherwise the first stage transforms the other axes
     that can be transformed before the split axis. For the second stage the array is split along the longest other
     axis, and for the third one along the first axis again, where the axes that are left are transformed.
 
     If no other axis has an index for every rank, but the number of points along the split axis has large enough
-    factors, the second stage is a six-step transform. If the array has no other axis with more than one index,
-    and no factors, it is gathered.
+    factors, the second stage is a six-step transform. Without such factors an array of more than `most` elements
+    is transformed by a convolution, a smaller one is split along the longest other axis, and if that has one index
+    it is gathered.
 
     >>> stages = plan_stages(Layout((8, 6), 0, ranks=2), (0, 1), (8, 6), "complex")
     >>> [(stage.before.split, stage.axes) for stage in stages]
@@ -105,6 +113,11 @@ def plan_stages(x: Layout, axes: tuple[int, ...], numbers: tuple[int, ...], kind
     # The six-step method gives each rank whole rows and columns of a matrix of factors[0] by factors[1].
     if indices < x.ranks <= min(factors):
         second = replace(_stage(first.after, (split,), points, kind), factors=factors)
+    elif indices < x.ranks and math.prod(first.after.shape) > most and points[split] >= x.ranks:
+        whole = _stage(first.after, (split,), points, kind)
+        taken = min(x.extent, input_extent(points[split], kind if split == last else "complex"))
+        padded = padded_factors(taken + whole.after.extent - 1, x.ranks)
+        second = replace(whole, factors=padded, is_convolution=True)
     else:
         moved = first.after.with_split(longest if indices > 1 else None)
         second = _stage(moved, tuple(axis for axis in left if axis != moved.split), points, kind)
@@ -129,3 +142,29 @@ def _factors(n: int) -> tuple[int, int]:
     """Return the two factors of `n` that differ least, the smaller one first."""
     small = next(factor for factor in range(math.isqrt(n), 0, -1) if n % factor == 0)
     return small, n // small
+
+
+# Key: the number of points and of ranks.
+@lru_cache(maxsize=256)
+def padded_factors(n: int, ranks: int) -> tuple[int, int]:
+    """Return two numbers whose product is `n` or more, none less than `ranks`, which have small factors only.
+
+    >>> padded_factors(201, 2)
+    (15, 15)
+    """
+    first = _smooth(max(math.isqrt(n - 1) + 1, ranks))
+    return first, _smooth(max(-(-n // first), ranks))
+
+
+def _smooth(n: int) -> int:
+    """Return the least number from `n` on that has no prime factors but 2, 3 and 5."""
+
+    def is_smooth(m: int) -> bool:
+        for prime in (2, 3, 5):
+            while m % prime == 0:
+                m //= prime
+        return m == 1
+
+    while not is_smooth(n):
+        n += 1
+    return n

@@ -17,7 +17,7 @@ from minisplit.core.array import DNDarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.fft.layouts import Kind, Stage, input_extent, output_extent
+from minisplit.ops.fft.layouts import Kind, Stage, input_extent
 from minisplit.ops.shape.layouts import extend_ends, slice_counts, with_extent
 from minisplit.ops.shape.reshape import reshape_to
 
@@ -35,23 +35,23 @@ def transform_split_axis(
     """
     axis, (n1, n2) = stage.before.split or 0, stage.factors or (1, 1)
     n = n1 * n2
-    shard, layout = _fit_split_axis(shard, stage.before, min(stage.before.extent, input_extent(n, kind)), n2, comm)
+    shard, layout = fit_split_axis(shard, stage.before, min(stage.before.extent, input_extent(n, kind)), n2, comm)
     if kind == "real":
-        shard = shard * _expand(_hermitian_weights(layout.span(comm.rank), n, shard), axis, shard.ndim)
+        shard = shard * expand(hermitian_weights(layout.span(comm.rank), n, shard), axis, shard.ndim)
     # Index i1 * n2 + i2 is row i1 and column i2. The rows that "real" transforms do not have are zeros, with which
     # torch pads the columns.
     matrix = Layout(
         (*layout.shape[:axis], layout.extent // n2, n2, *layout.shape[axis + 1 :]), axis + 1, layout.ranks
     )
     columns = local(reshape_to(DNDarray(shard, layout, comm), matrix).larray, (axis,), (n1,))
-    columns = columns * _expand(_twiddle_factors(n1, matrix.span(comm.rank), n, sign, columns), axis, columns.ndim)
+    columns = columns * expand(_twiddle_factors(n1, matrix.span(comm.rank), n, sign, columns), axis, columns.ndim)
     matrix = with_extent(matrix, axis, n1)
     rows = local(redistribute(columns, matrix, matrix.with_split(axis), comm), (axis + 1,), (n2,))
     if kind == "real":
         rows = rows.real
     # Index k of the transform is in row k % n1 and column k // n1, so the transpose has them in order. Of a "half"
-    # transform the first columns suffice.
-    needed = -(-output_extent(n, kind) // n1)
+    # transform, or where not all is asked for, the first columns suffice.
+    needed = -(-stage.after.extent // n1)
     rows = rows.narrow(axis + 1, 0, needed).transpose(axis, axis + 1)
     transposed = Layout((*layout.shape[:axis], needed, n1, *layout.shape[axis + 1 :]), axis + 1, layout.ranks)
     # The last rank gets the surplus of the last column, and cuts it off.
@@ -60,7 +60,7 @@ def transform_split_axis(
     return whole.narrow(axis, 0, stage.after.lshape(comm.rank)[axis]).contiguous()
 
 
-def _fit_split_axis(
+def fit_split_axis(
     shard: torch.Tensor, layout: Layout, extent: int, multiple: int, comm: Communication
 ) -> tuple[torch.Tensor, Layout]:
     """Cut the split axis to an extent, and pad it on the last rank with zeros up to a multiple. Local."""
@@ -75,7 +75,7 @@ def _fit_split_axis(
     return shard, with_extent(layout, axis, extent + padding, counts)
 
 
-def _hermitian_weights(span: tuple[int, int], n: int, like: torch.Tensor) -> torch.Tensor:
+def hermitian_weights(span: tuple[int, int], n: int, like: torch.Tensor) -> torch.Tensor:
     """Return how many of the n numbers each number of the half stands for.
 
     The second half is the mirror image of the first, conjugated. So the transform of the whole is
@@ -103,6 +103,6 @@ def _twiddle_factors(rows: int, span: tuple[int, int], n: int, sign: int, like: 
     return (coarse[:, :, None] * fine[:, None]).flatten(1)[:, : stop - start]
 
 
-def _expand(factor: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
+def expand(factor: torch.Tensor, axis: int, ndim: int) -> torch.Tensor:
     """Return `factor` with more axes, so that its first one is multiplied along `axis` of an array."""
     return factor.reshape(*factor.shape, *(1,) * (ndim - axis - factor.ndim))

@@ -1,7 +1,8 @@
 """Discrete Fourier transforms, under NumPy's names.
 
 torch transforms the axes that are not split. For the split axis the array is split along another axis and back,
-or it is transformed by the six-step method (`minisplit.ops.fft.six_step`).
+or it is transformed by the six-step method (`minisplit.ops.fft.six_step`), by a convolution where that has no
+factors (`minisplit.ops.fft.bluestein`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Literal
 
 import torch
 
+from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray
 from minisplit.core.collectives import redistribute
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import normalise_axes, normalise_axis
 from minisplit.core.performance_warning import warn_of_move
+from minisplit.ops.fft.bluestein import transform_by_convolution
 from minisplit.ops.fft.layouts import Kind, count_points, plan_stages
 from minisplit.ops.fft.six_step import transform_split_axis
 
@@ -74,12 +77,14 @@ def fft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "back
     split along the longest other axis, and back. If no other axis has an index for every rank, as of 1-d arrays,
     there are three exchanges: the split axis is transformed by the six-step method, if the number of points has
     two factors that are not smaller than the number of ranks. Without such factors, as for a prime number, an
-    array whose other axes have extent 1 is gathered by one exchange.
+    array of more than 16 MiB is transformed by a convolution, in nine exchanges. A smaller one whose other axes
+    have extent 1 is gathered by one.
 
     Notes
     -----
-    The six-step method is that of Bailey, "FFTs in external or hierarchical memory" (1990). The precision is that
-    of `x`, of bools and integers that of torch's default dtype.
+    The six-step method is that of Bailey, "FFTs in external or hierarchical memory" (1990), the convolution that
+    of Bluestein, "A linear filtering approach to the computation of discrete Fourier transform" (1970). The
+    precision is that of `x`, of bools and integers that of torch's default dtype.
 
     Examples
     --------
@@ -695,13 +700,19 @@ def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, k
     _result_dtype(_TORCH[sign, kind], shard.dtype, shard.device)  # raises torch's errors before any message
     points = dict(zip(axes, numbers, strict=True))
     # Each stage begins in a layout of its own, to which the array moves by one exchange if its layout is another.
-    for stage in plan_stages(layout, axes, numbers, kind):
+    most = collectives.RING_BYTES // shard.dtype.to_complex().itemsize
+    for stage in plan_stages(layout, axes, numbers, kind, most):
         if layout != stage.before:
             if layout.split == x.split:  # the move back is no surprise
                 warn_of_move(shard.itemsize, layout, stage.before, comm)
             shard = redistribute(shard, layout, stage.before, comm)
         layout, stage_kind = stage.after, kind if stage.axes[-1:] == axes[-1:] else "complex"
-        if stage.factors:
+        if stage.is_convolution:
+            n = points[layout.split or 0]
+            there, back = (partial(_transform_shard, _TORCH[way, "complex"]) for way in (-1, 1))
+            shard = transform_by_convolution(shard, stage, n, stage_kind, sign, (there, back), comm)
+            shard = shard * _scale(n, norm, sign)
+        elif stage.factors:
             local = partial(_transform_shard, partial(_TORCH[sign, "complex"], norm=norm))
             shard = transform_split_axis(shard, stage, stage_kind, sign, local, comm)
         elif stage.axes:
@@ -709,6 +720,11 @@ def _transform(x: DNDarray, axes: Dims, numbers: Dims, norm: Norm, sign: Sign, k
             transform = partial(_TORCH[sign, stage_kind], norm=norm)
             shard = _transform_shard(transform, shard, stage.axes, sizes, layout.lshape(comm.rank))
     return DNDarray(shard, layout, comm)
+
+
+def _scale(points: int, norm: Norm, sign: Sign) -> float:
+    """The factor of a transform: see `norm`."""
+    return points**-0.5 if norm == "ortho" else 1 / points if (norm == "forward") == (sign < 0) else 1.0
 
 
 def _transform_shard(

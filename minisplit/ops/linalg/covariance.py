@@ -60,9 +60,9 @@ def cov(
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: two allreduces, of means and of products, where the
-    observations are split, and one exchange, which gathers the deviations, where the variables are. More
-    variables and weights take more.
+    Local for replicated arrays. Otherwise collective: two allreduces, of means and of products, if the
+    observations are split; one exchange, which gathers the deviations, if the variables are split. A second array
+    and weights take more messages.
 
     Examples
     --------

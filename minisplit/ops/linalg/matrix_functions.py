@@ -11,7 +11,8 @@ import torch
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import as_index
 from minisplit.ops.linalg import one_matrix
-from minisplit.ops.linalg.batched import apply_to_matrices, apply_to_square, as_matrices
+from minisplit.ops.linalg.batched import apply_to_matrices, as_matrices
+from minisplit.ops.linalg.exponential import exponential
 from minisplit.ops.linalg.solvers import inv
 from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
 from minisplit.ops.shape.axes import of_matrices
@@ -136,7 +137,13 @@ def matrix_exp(x: DNDarray, /) -> DNDarray:
     Communication
     -------------
     Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices.
+    matrices. One split matrix of 512 rows or more is not gathered: the messages of up to six calls of
+    `minisplit.matmul`, of one more for each time that its norm is halved, and of `minisplit.linalg.solve`.
+
+    Notes
+    -----
+    A large split matrix is scaled, a Pade approximant is taken, and squared again (Higham, "The scaling and
+    squaring method for the matrix exponential revisited", 2005).
 
     Examples
     --------
@@ -144,7 +151,10 @@ def matrix_exp(x: DNDarray, /) -> DNDarray:
     >>> ms.linalg.matrix_exp(ms.zeros((2, 2), split=0)).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    return apply_to_square(torch.linalg.matrix_exp, x, "matrix_exp")[0]
+    x = as_matrices(x, "matrix_exp", square=True)
+    if one_matrix.is_large(x):
+        return exponential(x)
+    return apply_to_matrices(torch.linalg.matrix_exp, x, "matrix_exp", may_fail=False)[0]
 
 
 def matrix_power(x: DNDarray, /, n: int) -> DNDarray:

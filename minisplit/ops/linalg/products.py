@@ -355,7 +355,7 @@ def _sum_over_last(x1: DNDarray, x2: DNDarray, axis: int) -> DNDarray:
 
 
 def vdot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
-    """Return the sum of the products of all elements of two arrays, of which the first is conjugated.
+    """Return the sum of the products of all elements of two arrays; the first array is conjugated.
 
     Parameters
     ----------

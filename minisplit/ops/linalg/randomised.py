@@ -47,7 +47,7 @@ def rsvd(
     ValueError
         If `x` is no matrix, `rank` is out of range, or the other numbers are negative.
     TypeError
-        If the dtype is not a floating point or complex one of at least 32 bits, or a number is no int.
+        If the dtype is not a floating point or complex one of at least 32 bits, or a number is not an int.
     torch.linalg.LinAlgError
         If singular values are not found, as for NaN and infinities. It is raised on every rank.
 

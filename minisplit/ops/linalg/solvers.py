@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, operand_layout
@@ -17,7 +17,7 @@ from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where
-from minisplit.ops.linalg import one_matrix
+from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -26,6 +26,7 @@ from minisplit.ops.linalg.batched import (
     check_precision,
     is_split_matrix,
     of_finite,
+    split_longer_axis,
     splits_matrices,
     whole_matrices,
 )
@@ -110,7 +111,7 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 def solve_triangular(
     x1: DNDarray, x2: DNDarray, /, *, lower: bool = False, unit_diagonal: bool = False
 ) -> DNDarray:
-    """Solve linear systems `x1 @ x = x2` whose matrices are triangles.
+    """Solve linear systems `x1 @ x = x2` with triangular matrices.
 
     Parameters
     ----------
@@ -274,7 +275,7 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     x = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
-    if p not in (None, 2, -2, "nuc") and one_matrix.is_large(x):
+    if p not in (None, 2, -2) and one_matrix.is_large(x):
         norm = matrix_norm(x, ord=p)
         try:
             return norm * matrix_norm(inv(x), ord=p)
@@ -334,7 +335,11 @@ def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     1
     """
     x = as_matrices(x, "matrix_rank")
-    function = of_finite(partial(torch.linalg.matrix_rank, rtol=_local_tolerance(rtol, x, "matrix_rank")))
+    tolerance = _local_tolerance(rtol, x, "matrix_rank")
+    if spectra.is_large(x):
+        values = svdvals(x)._larray.detach()
+        return replicated((values > tolerance * values[0]).sum(), x._comm)
+    function = of_finite(partial(torch.linalg.matrix_rank, rtol=tolerance))
     return apply_to_matrices(function, small_factor(x), "matrix_rank")[0]
 
 
@@ -367,8 +372,8 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`. Elsewhere one exchange where matrices are split, and one small message, that no rank
-    failed.
+    `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors.
+    Elsewhere one exchange where matrices are split, and one small message, that no rank failed.
 
     Examples
     --------
@@ -380,7 +385,11 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     x = as_matrices(x, "pinv")
     if is_split_matrix(x._layout) and x.shape[-2] < x.shape[-1]:
         return adjoint(pinv(adjoint(x), rtol=rtol))
-    inverse = of_finite(partial(torch.linalg.pinv, rtol=_local_tolerance(rtol, x, "pinv")))
+    tolerance = _local_tolerance(rtol, x, "pinv")
+    if spectra.is_large(x):
+        layout = split_longer_axis(x._layout)
+        return spectra.pinv(x, float(tolerance), Layout(x.shape[::-1], 1, layout.ranks, layout.ragged))
+    inverse = of_finite(partial(torch.linalg.pinv, rtol=tolerance))
     if not is_split_matrix(x._layout):
         return apply_to_matrices(inverse, x, "pinv")[0]
     # The columns of Q are orthonormal, so that the pseudo-inverse of Q R is that of R by Q^H.
@@ -425,7 +434,9 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     Communication
     -------------
     Local for replicated operands. Otherwise collective: the messages of `minisplit.linalg.qr` of `x1`, those of
-    the products of its factors by `x2`, and one allreduce of the residuals where rows are split.
+    the products of its factors by `x2`, and one allreduce of the residuals where rows are split. One split
+    matrix of 512 rows and columns or more takes those of `svdvals` of the large R as well, and those of
+    `solve_triangular`, or of `pinv` where the rank is less.
 
     Examples
     --------
@@ -441,17 +452,46 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     rtol = _default_tolerance(x1) if rtol is None else rtol
     is_tall = x1.shape[-2] >= x1.shape[-1]
     tall = x1 if is_tall else adjoint(x1)
+    if one_matrix.is_large(x1) and max(x1.shape) < x1._comm.size * min(x1.shape):
+        # The R factors of all ranks would be as large as the matrix.
+        solution, rank, values = least_squares(tall, x2, rtol, is_tall=is_tall)
+        return _with_residuals(x1, x2, solution, rank, values, is_vector=is_vector)
     q, r = tall_qr(align_longer_axis(tall)) if is_split_matrix(x1._layout) else qr(tall)
     inverse = pinv(r, rtol=rtol)
     # (Q R)^+ = R^+ Q^H. Of a wide matrix it is the adjoint of that of the adjoint.
     left, right = (inverse, adjoint(q)) if is_tall else (q, adjoint(inverse))
-    solution = left @ (right @ x2)
-    residuals = (abs(x2 - x1 @ solution) ** 2).sum(axis=-2)
     # R has the singular values of x1, and where ranks have parts of one matrix, it is small and replicated.
-    rank, values = matrix_rank(r, rtol=rtol), svdvals(r)
+    solution, rank, values = left @ (right @ x2), matrix_rank(r, rtol=rtol), svdvals(r)
+    return _with_residuals(x1, x2, solution, rank, values, is_vector=is_vector)
+
+
+def _with_residuals(
+    x1: DNDarray, x2: DNDarray, solution: DNDarray, rank: DNDarray, values: DNDarray, *, is_vector: bool
+) -> LstsqResult:
+    residuals = (abs(x2 - x1 @ solution) ** 2).sum(axis=-2)
     if is_vector:
         solution, residuals = solution[..., 0], residuals[..., 0]
     return LstsqResult(solution, residuals, rank, values)
+
+
+def least_squares(
+    tall: DNDarray, x2: DNDarray, rtol: Tolerance, *, is_tall: bool
+) -> tuple[DNDarray, DNDarray, DNDarray]:
+    """The solution, the rank and the singular values for a large matrix, or for its adjoint if that is tall."""
+    q, r = one_matrix.qr(tall)
+    values = svdvals(r)
+    rank = (values > values[:1] * float(_local_tolerance(rtol, r, "lstsq"))).sum(axis=0)
+    is_regular = rank.item() == r.shape[1]
+    # (Q R)^+ = R^+ Q^H, and of the adjoint it is the adjoint of that.
+    if is_tall:
+        right = adjoint(q) @ x2
+        solution = one_matrix.triangular(r, right, upper=True) if is_regular else pinv(r, rtol=rtol) @ right
+        return solution.resplit(None), rank, values
+    right = (
+        one_matrix.triangular(r, x2, upper=True, adjoint=True) if is_regular else adjoint(pinv(r, rtol=rtol)) @ x2
+    )
+    ragged = tall._layout.ragged if tall.split == 0 else None
+    return (q @ right).to_layout(Layout((q.shape[0], x2.shape[1]), 0, q._comm.size, ragged)), rank, values
 
 
 def _check_system(

@@ -66,7 +66,7 @@ def average(
     Raises
     ------
     TypeError
-        If `x` or `weights` is no DNDarray, or an axis is no int.
+        If `x` or `weights` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -76,9 +76,9 @@ def average(
 
     Communication
     -------------
-    Local without weights where the split axis stays. Otherwise collective: one small allreduce where the split
-    axis stays, which looks for sums of 0; else two, of the products and of the weights.
-    Where the weights are split in another way than `x`, `multiply` moves them first.
+    Local without weights where the split axis stays. Otherwise collective. With weights, if the split axis stays:
+    one small allreduce, which looks for sums of 0. If the split axis is reduced: two allreduces, of the products
+    and of the weights. If the weights have another layout than `x`, `multiply` moves them first.
 
     See Also
     --------
@@ -134,7 +134,7 @@ def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the dtype is not a real floating-point one.
+        If `x` is not a DNDarray, an axis is not an int, or the dtype is not a real floating-point one.
     IndexError
         If an axis is out of range.
     ValueError
@@ -210,7 +210,7 @@ def nanmax(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -218,8 +218,8 @@ def nanmax(
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
-    all elements are NaN; one for integers.
+    Local where the split axis stays. Otherwise collective: two allreduces, one of the result, and one that tells
+    where all elements are NaN; for integers only the first.
 
     See Also
     --------
@@ -244,7 +244,7 @@ def nanmean(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the mean along axes of what is not NaN.
+    """Compute the mean along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -264,13 +264,13 @@ def nanmean(
     Returns
     -------
     DNDarray
-        The means; NaN where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The means; NaN where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, where its split axis stays, else replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` is one without fractions.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` is one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -337,7 +337,7 @@ def nanmin(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -345,8 +345,8 @@ def nanmin(
 
     Communication
     -------------
-    Local where the split axis stays. Otherwise collective: two allreduces of the result, of which one tells where
-    all elements are NaN; one for integers.
+    Local where the split axis stays. Otherwise collective: two allreduces, one of the result, and one that tells
+    where all elements are NaN; for integers only the first.
 
     See Also
     --------
@@ -395,13 +395,13 @@ def nanprod(
     Returns
     -------
     DNDarray
-        The products; 1 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        The products; 1 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
+        its counts, where its split axis stays, else replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -440,7 +440,7 @@ def nanstd(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the standard deviation along axes of what is not NaN.
+    """Compute the standard deviation along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -471,7 +471,7 @@ def nanstd(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -529,13 +529,13 @@ def nansum(
     Returns
     -------
     DNDarray
-        The sums; 0 where there is no number. The shape of `x` without the reduced axes. Split as `x`, with its
+        The sums; 0 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with its
         counts, where its split axis stays, else replicated.
 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -573,7 +573,7 @@ def nanvar(
     out: DNDarray | None = None,
     where: Where = True,
 ) -> DNDarray:
-    """Compute the variance along axes of what is not NaN.
+    """Compute the variance along axes of the elements that are not NaN.
 
     Parameters
     ----------
@@ -604,7 +604,7 @@ def nanvar(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -653,7 +653,7 @@ def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDar
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -756,7 +756,7 @@ def allclose(
 
 
 def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
-    """Return whether two arrays have one shape and equal elements, whatever their dtypes and layouts.
+    """Return whether two arrays have the same shape and equal elements, for any dtypes and layouts.
 
     Parameters
     ----------
@@ -773,7 +773,7 @@ def array_equal(x1: DNDarray, x2: DNDarray, /, equal_nan: bool = False) -> bool:
     Raises
     ------
     TypeError
-        If one of them is no DNDarray.
+        If one of them is not a DNDarray.
     ValueError
         If they have one shape, but are on different communicators.
 

@@ -51,7 +51,7 @@ def cumulative_sum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     ValueError
         If no axis is given for an array that is not 1-d.
     IndexError
@@ -111,7 +111,7 @@ def cumulative_prod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     ValueError
         If no axis is given for an array that is not 1-d.
     IndexError
@@ -164,7 +164,7 @@ def cumsum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -210,7 +210,7 @@ def cumprod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis no int or `dtype` no dtype.
+        If `x` is not a DNDarray, the axis no int or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -234,7 +234,7 @@ def cumprod(
 def nancumsum(
     x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
 ) -> DNDarray:
-    """Compute the running sums along an axis, or of all elements, of what is not NaN.
+    """Compute the running sums of the elements that are not NaN, along an axis or of all elements.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def nancumsum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `dtype` no dtype.
+        If `x` is not a DNDarray, or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 
@@ -281,7 +281,7 @@ def nancumsum(
 def nancumprod(
     x: DNDarray, /, axis: int | None = None, *, dtype: Dtype = None, out: DNDarray | None = None
 ) -> DNDarray:
-    """Compute the running products along an axis, or of all elements, of what is not NaN.
+    """Compute the running products of the elements that are not NaN, along an axis or of all elements.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def nancumprod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or `dtype` no dtype.
+        If `x` is not a DNDarray, or `dtype` no dtype.
     IndexError
         If the axis is out of range.
 

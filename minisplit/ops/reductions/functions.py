@@ -29,7 +29,7 @@ from minisplit.ops.reductions.reduce import Axis, Dims, accumulate, check_inexac
 def all(
     x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
 ) -> DNDarray:
-    """Return whether all elements along axes are other than zero.
+    """Return whether all elements along axes are nonzero.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def all(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -79,7 +79,7 @@ def all(
 def any(
     x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDarray | None = None, where: Where = True
 ) -> DNDarray:
-    """Return whether an element along axes is other than zero.
+    """Return whether any element along axes is nonzero.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def any(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -127,7 +127,7 @@ def any(
 
 
 def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> DNDarray:
-    """Count the elements along axes that are other than zero.
+    """Count the nonzero elements along axes.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, or an axis is no int.
+        If `x` is not a DNDarray, or an axis is not an int.
     IndexError
         If an axis is out of range.
     ValueError
@@ -202,7 +202,7 @@ def max(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -273,7 +273,7 @@ def mean(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype, or one without fractions.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype, or one without fractions.
     IndexError
         If an axis is out of range.
     ValueError
@@ -341,7 +341,7 @@ def min(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -415,7 +415,7 @@ def prod(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -489,7 +489,7 @@ def std(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the correction is no number.
+        If `x` is not a DNDarray, an axis is not an int, or the correction is not a number.
     IndexError
         If an axis is out of range.
     ValueError
@@ -557,7 +557,7 @@ def sum(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or `dtype` no dtype.
+        If `x` is not a DNDarray, an axis is not an int, or `dtype` no dtype.
     IndexError
         If an axis is out of range.
     ValueError
@@ -634,7 +634,7 @@ def var(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the correction is no number.
+        If `x` is not a DNDarray, an axis is not an int, or the correction is not a number.
     IndexError
         If an axis is out of range.
     ValueError

@@ -40,7 +40,7 @@ def skew(x: DNDarray, /, axis: Axis = None, *, unbiased: bool = True, keepdims: 
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError
@@ -103,7 +103,7 @@ def kurtosis(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, an axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, an axis is not an int, or the numbers are complex.
     IndexError
         If an axis is out of range.
     ValueError

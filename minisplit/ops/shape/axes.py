@@ -157,7 +157,7 @@ def swapaxes(x: DNDarray, /, axis1: int, axis2: int) -> DNDarray:
 
 
 def moveaxis(x: DNDarray, /, source: Axes, destination: Axes) -> DNDarray:
-    """Return `x` with some axes at other places, and the others in their order.
+    """Return `x` with some axes moved to other places; the other axes keep their order.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def of_matrices(x: Any) -> DNDarray:
 
 
 def expand_dims(x: DNDarray, /, axis: Axes = 0) -> DNDarray:
-    """Return `x` with axes of extent 1 more.
+    """Return `x` with additional axes of extent 1.
 
     Parameters
     ----------
@@ -389,7 +389,7 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
 
     Communication
     -------------
-    Local, but for a split array of which no axis is left. Then collective: one exchange of its element.
+    Local. If a split array has no axes afterwards, collective: one exchange of its element.
 
     Examples
     --------

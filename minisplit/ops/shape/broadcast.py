@@ -141,7 +141,7 @@ def meshgrid(*arrays: DNDarray, indexing: str = "xy") -> tuple[DNDarray, ...]:
 
     Communication
     -------------
-    Local where at most one array is split. Otherwise collective: one exchange for each other one that is.
+    Local where at most one array is split. Otherwise collective: one exchange for each split array but one.
 
     Examples
     --------

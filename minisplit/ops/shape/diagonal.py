@@ -191,13 +191,13 @@ def fill_diagonal(x: DNDarray, /, val: Any, wrap: bool = False) -> None:
         If there are fewer than two axes, or more than two of different lengths; if `val` is empty, or on another
         communicator.
     TypeError
-        If `x` is no DNDarray, or a number is complex and `x` is real.
+        If `x` is not a DNDarray, or a number is complex and `x` is real.
     OverflowError
         If a number is not in the range of the integers of `x`.
 
     Communication
     -------------
-    Local, but one exchange that gathers `val` if that is split.
+    Local. If `val` is split, collective: one exchange gathers it.
 
     Examples
     --------

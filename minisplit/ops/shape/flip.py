@@ -184,8 +184,8 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
 
     Communication
     -------------
-    Local along axes that are not split. Otherwise collective: one exchange, and without `axis` two more if `x` is
-    split along another axis than 0, which make it a row and back.
+    Local along axes that are not split. Otherwise collective: one exchange. Without `axis`, if `x` is not split
+    along axis 0, two more exchanges flatten `x` and restore its shape.
 
     Examples
     --------

@@ -53,12 +53,12 @@ def concat(
     IndexError
         If the axis is out of range.
     TypeError
-        If one of the arrays is no DNDarray.
+        If one of the arrays is not a DNDarray.
 
     Communication
     -------------
     Local where the arrays are split alike along another axis, or replicated. Otherwise collective: one exchange
-    for all of them. With `axis=None` those of `ravel` before it.
+    for all of them. With `axis=None` the messages of `ravel` come first.
 
     Examples
     --------
@@ -187,7 +187,7 @@ def stack(
     IndexError
         If the place of the axis is out of range.
     TypeError
-        If one of the arrays is no DNDarray.
+        If one of the arrays is not a DNDarray.
 
     Communication
     -------------

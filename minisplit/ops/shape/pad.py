@@ -64,7 +64,7 @@ def pad(x: DNDarray, /, pad_width: Any, mode: str = "constant", constant_values:
     ValueError
         For another mode, if widths do not fit or are negative, or an axis has no elements to repeat.
     TypeError
-        If the widths are no ints, or a constant is no number, or complex for a real `x`.
+        If the widths are no ints, or a constant is not a number, or complex for a real `x`.
     OverflowError
         If a constant is not in the range of the integers of `x`.
 

@@ -56,14 +56,14 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
         If the shape does not fit. With `copy=False` also if elements change their rank, or a shard cannot be
         viewed in that shape.
     TypeError
-        If an extent is no int.
+        If an extent is not an int.
 
     Communication
     -------------
-    Local where each rank keeps its elements: where axes before the split one are merged or divided, also with each
-    other, and axes after it, also with it. Otherwise collective: one exchange of what changes its rank, and no
-    element is sent twice. Two exchanges where of the numbers of elements before the two split axes neither divides
-    the other. `copy=False` takes an agreement.
+    Local if each rank keeps its elements: if only axes before the split axis are merged or divided with each
+    other, and axes from the split axis on with each other. Otherwise collective: one exchange of the elements that
+    change their rank. There are two exchanges if neither of the numbers of elements before the two split axes
+    divides the other. `copy=False` takes an agreement.
 
     Notes
     -----

@@ -11,7 +11,7 @@ from minisplit.ops.shape.reshape import contiguous_clone
 
 
 def unstack(x: DNDarray, /, axis: int = 0) -> tuple[DNDarray, ...]:
-    """Return the arrays that `x` has along an axis.
+    """Return the slices of `x` along an axis.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def take(
     out: DNDarray | None = None,
     mode: str = "raise",
 ) -> DNDarray:
-    """Return what `x` has at indices of an axis. It is `x[indices]` along that axis.
+    """Return the elements of `x` at indices of an axis, as `x[indices]` does along that axis.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def take(
 
 
 def take_along_axis(x: DNDarray, /, indices: DNDarray, axis: int = -1) -> DNDarray:
-    """Return what `x` has at indices of an axis that depend on the place along all others.
+    """Return the elements of `x` at indices of one axis that depend on the place along the other axes.
 
     With `axis=1` element (i, j) of the result is `x[i, indices[i, j]]`.
 
@@ -183,7 +183,7 @@ def compress(
     IndexError
         If the axis is out of range, or too short.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -227,7 +227,7 @@ def extract(condition: DNDarray, x: DNDarray, /) -> DNDarray:
     IndexError
         If the numbers of elements differ.
     TypeError
-        If an argument is no DNDarray.
+        If an argument is not a DNDarray.
 
     Communication
     -------------

@@ -109,7 +109,8 @@ def repeat(x: DNDarray, /, repeats: int | Sequence[int] | DNDarray, axis: int | 
 
     Communication
     -------------
-    Local with an axis. Without one collective where `ravel` is. A split `repeats` is gathered: one exchange.
+    Local with an axis. Without an axis local or collective as `ravel`. A split `repeats` is gathered: one
+    exchange.
 
     Examples
     --------

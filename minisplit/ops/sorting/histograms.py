@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
 from minisplit.core.conversion import tensor_of_numbers
@@ -15,6 +16,7 @@ from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import greater_equal, less_equal, logical_and
 from minisplit.ops.reductions.reduce import accumulation_dtype, sum_dtype
+from minisplit.ops.shape.flip import flip
 from minisplit.ops.sorting.bin_widths import check_rule, number_of_bins
 from minisplit.ops.sorting.search import searchsorted
 
@@ -131,7 +133,7 @@ def histogram2d(
     ValueError
         If the coordinates or weights are not 1-d and equally many, or the bins are none, as in `histogram`.
     TypeError
-        If an argument is no DNDarray, or its elements are complex numbers, which have no order.
+        If an argument is not a DNDarray, or its elements are complex numbers, which have no order.
 
     Communication
     -------------
@@ -247,7 +249,8 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
 
     Communication
     -------------
-    Local unless the edges are split. Then collective: one exchange that gathers them.
+    Local unless the edges are split. Then collective: one exchange that gathers them. Of more than 16 MiB an
+    exchange and two allreduces tell whether they ascend, descending ones are flipped, and `searchsorted` follows.
 
     Examples
     --------
@@ -256,14 +259,18 @@ def digitize(x: DNDarray, /, bins: Edges, right: bool = False) -> DNDarray:
     [0, 1, 1, 2]
     """
     x = as_dndarray(x)
-    edges = _gather_edges(bins, x)
-    ascends, descends = ((edges[1:] >= edges[:-1]).all(), (edges[1:] <= edges[:-1]).all())
+    if isinstance(bins, DNDarray) and bins.ndim == 1 and bins.nbytes > collectives.RING_BYTES:
+        check_one_communicator([x, bins])
+        edges = bins.detach()
+    else:
+        edges = replicated(_gather_edges(bins, x), x.comm)
+    before, after = edges[:-1], edges[1:]
+    ascends, descends = greater_equal(after, before).all().item(), less_equal(after, before).all().item()
     if not (ascends or descends):
         raise ValueError("bins must ascend or descend, got edges that do both")
     # Between descending edges bins are counted from the other end.
-    table = replicated(edges if ascends else edges.flip(0), x.comm)
-    found = searchsorted(table, x, side="left" if right else "right")
-    return found if ascends else DNDarray(len(edges) - found.larray, found.layout, found.comm)
+    found = searchsorted(edges if ascends else flip(edges), x, side="left" if right else "right")
+    return found if ascends else DNDarray(edges.size - found.larray, found.layout, found.comm)
 
 
 def bucketize(x: DNDarray, /, boundaries: Edges, *, right: bool = False) -> DNDarray:

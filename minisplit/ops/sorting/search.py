@@ -114,7 +114,7 @@ def argmin(
 
 
 def nonzero(x: DNDarray, /) -> tuple[DNDarray, ...]:
-    """Return the indices of the elements other than zero.
+    """Return the indices of the nonzero elements.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def nanargmax(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, the axis is not an int, or the numbers are complex.
     IndexError
         If the axis is out of range.
     ValueError
@@ -182,8 +182,8 @@ def nanargmax(
 
     Communication
     -------------
-    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmax`; of
-    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmax`; for
+    floating-point numbers one more allreduce tells whether all elements are NaN somewhere.
 
     See Also
     --------
@@ -223,7 +223,7 @@ def nanargmin(
     Raises
     ------
     TypeError
-        If `x` is no DNDarray, the axis is no int, or the numbers are complex.
+        If `x` is not a DNDarray, the axis is not an int, or the numbers are complex.
     IndexError
         If the axis is out of range.
     ValueError
@@ -231,8 +231,8 @@ def nanargmin(
 
     Communication
     -------------
-    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmin`; of
-    floating-point numbers one allreduce more, which tells whether there is nothing but NaN somewhere.
+    Local if `x` is replicated, and for integers where the split axis stays. Otherwise collective, as `argmin`; for
+    floating-point numbers one more allreduce tells whether all elements are NaN somewhere.
 
     See Also
     --------
@@ -259,7 +259,7 @@ def _arg_extreme_without_nan(end: End, x: DNDarray, axis: int | None, keepdims: 
 
 
 def argwhere(x: DNDarray, /) -> DNDarray:
-    """Return the indices of the elements other than zero, a row for each.
+    """Return the indices of the nonzero elements, a row for each.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def argwhere(x: DNDarray, /) -> DNDarray:
     ValueError
         If `x` has no axes.
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -297,7 +297,7 @@ def argwhere(x: DNDarray, /) -> DNDarray:
 
 
 def flatnonzero(x: DNDarray, /) -> DNDarray:
-    """Return the indices of the elements other than zero in the array flattened in row-major order.
+    """Return the indices of the nonzero elements in the array flattened in row-major order.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def flatnonzero(x: DNDarray, /) -> DNDarray:
     Raises
     ------
     TypeError
-        If `x` is no DNDarray.
+        If `x` is not a DNDarray.
 
     Communication
     -------------
@@ -364,8 +364,8 @@ def searchsorted(
 
     Communication
     -------------
-    Local if `x1` is replicated. Otherwise collective. For a replicated `x2` one allreduce of the ranks' own
-    results, for a split one `x1` is gathered: one exchange. If it has more than 16 MiB, its parts go around the
+    Local if `x1` is replicated. Otherwise collective. For a replicated `x2`: one allreduce of the ranks' own
+    results. For a split `x2`: one exchange gathers `x1`. If `x1` has more than 16 MiB, its parts go around the
     ranks instead, by as many exchanges as there are other ranks.
 
     Examples

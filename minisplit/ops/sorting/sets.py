@@ -135,7 +135,7 @@ def unique_counts(x: DNDarray, /) -> UniqueCounts:
 
 
 def unique_inverse(x: DNDarray, /) -> UniqueInverse:
-    """Return the distinct elements of an array, and for each of its elements which of them it is.
+    """Return the distinct elements of an array, and for each of its elements the index among them.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def unique(
     *,
     equal_nan: bool = False,
 ) -> Any:
-    """Return the distinct elements of an array, and what else is asked for.
+    """Return the distinct elements of an array, and optionally their indices, inverse and counts.
 
     It is `numpy.unique`, but for the default of `equal_nan`.
 
@@ -237,13 +237,13 @@ def unique(
     IndexError
         If the axis is out of range.
     TypeError
-        If `x` is no DNDarray, or the axis no int.
+        If `x` is not a DNDarray, or the axis not an int.
 
     Communication
     -------------
     Local if `x` is replicated. Otherwise collective: three small allgathers, and exchanges of what is distinct on
     each rank: one for the elements, one for their places if the index or the inverse is asked for, and one each
-    for the inverse and the counts. For slices two such for each element of a slice, and one exchange.
+    for the inverse and the counts. For slices two such exchanges for each element of a slice, and one more.
 
     Examples
     --------
@@ -339,7 +339,7 @@ def intersect1d(
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------
@@ -383,7 +383,7 @@ def union1d(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------
@@ -420,7 +420,7 @@ def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DND
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------
@@ -439,7 +439,7 @@ def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DND
 
 
 def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDarray:
-    """Return the distinct elements that one of two arrays has, and not both.
+    """Return the distinct elements that only one of two arrays has.
 
     Parameters
     ----------
@@ -458,7 +458,7 @@ def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDa
     ValueError
         If the arrays are on different communicators.
     TypeError
-        If an array is no DNDarray.
+        If an array is not a DNDarray.
 
     Communication
     -------------

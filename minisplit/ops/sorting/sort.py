@@ -120,7 +120,8 @@ def argsort(
 
     Communication
     -------------
-    Local or collective as `sort`, but that sample sort exchanges the elements and their indices: three exchanges.
+    Local or collective as `sort`, except that sample sort takes three exchanges, of the elements and their
+    indices.
 
     Examples
     --------
@@ -166,7 +167,7 @@ def topk(
     IndexError
         If the axis is out of range.
     TypeError
-        If the elements are complex numbers, which have no order, or `k` is no int.
+        If the elements are complex numbers, which have no order, or `k` is not an int.
 
     Communication
     -------------

@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 import torch
 
 from minisplit.core.collectives import Tensors
-from minisplit.vmap.batch import OutDim, Reduction, sample_axis, sample_shape
 from minisplit.vmap.functorch import internals
+from minisplit.vmap.inputs.batch import OutDim, Reduction, sample_axis, sample_shape
 from minisplit.vmap.pytree import Structure
 from minisplit.vmap.reduction import Pairwise, keeps_samples, reduce_chunk
 

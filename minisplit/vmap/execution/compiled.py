@@ -31,13 +31,13 @@ from minisplit.core.error_text import said_by
 from minisplit.core.performance_warning import warn_of_performance
 from minisplit.core.pytorch.transforms import is_plain
 from minisplit.core.storage import StoredArray
-from minisplit.vmap.batch import Dims
 from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
 from minisplit.vmap.execution.execute import VmapTask
 from minisplit.vmap.execution.writing import WritingTask
 from minisplit.vmap.functorch import internals
 from minisplit.vmap.functorch.factories import is_refused_write
+from minisplit.vmap.inputs.batch import Dims
 from minisplit.vmap.pytree import Structure, flatten_outputs
 
 # How many kinds of samples, and of numbers that the function uses, are compiled for one function. torch's own

@@ -18,11 +18,11 @@ from minisplit.core.communication.agreement import Failure
 from minisplit.core.communication.debug import debugging
 from minisplit.core.storage import StoredArray
 from minisplit.vmap.autograd import Entry, check_gradients
-from minisplit.vmap.batch import Batch, Dims, sample_axis
 from minisplit.vmap.execution.autotune import Tuner
 from minisplit.vmap.execution.collect import Collected, Kinds, Mapped, own_memory
 from minisplit.vmap.functorch import internals
 from minisplit.vmap.functorch.random import RandomSource
+from minisplit.vmap.inputs.batch import Batch, Dims, sample_axis
 from minisplit.vmap.outcome import Outcome, Outputs, describe, explain, hint_for
 from minisplit.vmap.pytree import OutDims, flatten_outputs
 from minisplit.vmap.reduction import reduce_chunk, result_dtype
@@ -163,6 +163,8 @@ def run(
             versions = [x._version for x in watched]
             start = first
             chunks: Iterable[tuple[int, Tensors]] = ((last, tensors),)
+            if isinstance(chunk_size, Tuner) and collected is None:
+                chunk_size.begin_run(count, tensors[0].device)
             if chunk_size is not None:
                 chunks = _chunks(tensors, task.in_dims, first, last, chunk_size, entry is not None)
             for stop, chunk in chunks:
@@ -191,6 +193,8 @@ def run(
         if collected is not None:
             whole = collected.result()
         assert whole is not None, "there is at least one sample"
+        if isinstance(chunk_size, Tuner):
+            chunk_size.end_run()
         check_gradients(whole.outputs, entry)
         kinds = [] if collected is None else collected.kinds
         outputs = _describe(whole, kinds, batch, task)

@@ -13,8 +13,8 @@ import torch
 from minisplit.core.communication.agreement import ALL_WELL, Failure, failure_code, raise_together
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.storage import Sink, StoredArray
-from minisplit.vmap.batch import Batch, box, sample_axis
 from minisplit.vmap.execution.execute import Advance, Piece
+from minisplit.vmap.inputs.batch import Batch, box, sample_axis
 from minisplit.vmap.outcome import Outcome, Outputs, hint_for
 from minisplit.vmap.pytree import output_labels
 from minisplit.vmap.reduction import Pairwise

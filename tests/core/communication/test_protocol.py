@@ -154,6 +154,20 @@ def test_reductions_of_strided_and_conjugate_tensors(comm: Comm, size: int, devi
             assert total.device == x.device
 
 
+def test_zeros_that_are_in_no_memory(comm: Comm, rank: int, size: int) -> None:
+    """As autograd makes them, for the second derivative of `abs` for one."""
+    zeros = torch._efficientzerotensor((2 * size,))
+    got = torch.ones(2 * size)
+    comm.exchange([((rank + 1) % size, zeros)], [((rank - 1) % size, got)])
+    results = [
+        *(got, comm.allreduce(zeros), comm.scan(zeros), comm.broadcast(zeros, 0), *comm.allgather(zeros)),
+        ms.DNDarray(zeros, ms.Layout((2 * size * size,), 0, size), comm).resplit(None).larray,
+    ]
+    with agreement(comm, "checking"):
+        assert not any(x.count_nonzero() for x in results)
+        assert ms.DNDarray(zeros, ms.Layout((2 * size,), None, size), comm).numpy().tolist() == [0.0] * 2 * size
+
+
 def test_allreduce_detaches(comm: Comm) -> None:
     assert not comm.allreduce(torch.ones(2, requires_grad=True)).requires_grad
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as hs
 
 import minisplit as ms
-from minisplit.ops.fft.six_step import _hermitian_weights, _twiddle_factors
+from minisplit.ops.fft.six_step import _twiddle_factors, hermitian_weights
 from minisplit.testing import Whole, assert_close, spmd
 from minisplit.testing import strategies as st
 
@@ -45,8 +45,8 @@ def test_twiddle_factors_of_a_large_transform_are_exact() -> None:
 
 
 @pytest.mark.serial
-def test_hermitian_weights_count_the_mirror_images() -> None:
+def testhermitian_weights_count_the_mirror_images() -> None:
     like = torch.empty(0, dtype=torch.complex64)
-    assert _hermitian_weights((0, 4), 6, like).tolist() == [1, 2, 2, 1]
-    assert _hermitian_weights((0, 4), 7, like).tolist() == [1, 2, 2, 2]
-    assert _hermitian_weights((2, 4), 6, like).tolist() == [2, 1]
+    assert hermitian_weights((0, 4), 6, like).tolist() == [1, 2, 2, 1]
+    assert hermitian_weights((0, 4), 7, like).tolist() == [1, 2, 2, 2]
+    assert hermitian_weights((2, 4), 6, like).tolist() == [2, 1]

@@ -149,3 +149,5 @@ def test_a_large_table_goes_around_the_ranks(size: int, monkeypatch: pytest.Monk
                 expected: Any = torch.from_numpy(np.searchsorted(table.numpy(), wanted.numpy(), side=side))
                 assert_equal(ms.searchsorted(x, y, side=side), expected)
                 assert_equal(ms.bucketize(y, x, right=side == "right"), expected)
+                if side == "left" and not table.isnan().any():
+                    assert_equal(ms.digitize(y, ms.flip(x), side == "left"), len(table) - expected)

@@ -6,10 +6,10 @@ from alive import Alive
 
 from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.layout import Layout
-from minisplit.vmap.batch import plan_batch
 from minisplit.vmap.execution.autotune import Tuner
 from minisplit.vmap.execution.execute import VmapTask
 from minisplit.vmap.execution.execute import run as run_pieces
+from minisplit.vmap.inputs.batch import plan_batch
 from minisplit.vmap.pytree import OutDims
 
 pytestmark = pytest.mark.serial

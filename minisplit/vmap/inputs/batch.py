@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
-from minisplit.vmap.balance import cheapest_counts, parts_of
+from minisplit.vmap.inputs.balance import cheapest_counts, parts_of
 
 # The most samples that a rank is given by a move, as a multiple of its fair share.
 MAX_IMBALANCE = 1.25

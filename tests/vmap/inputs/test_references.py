@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import minisplit as ms
-from minisplit.vmap import references
-from minisplit.vmap.references import (
+from minisplit.vmap.inputs import references
+from minisplit.vmap.inputs.references import (
     MOST_OBJECTS,
     find_captured,
     find_references,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout
-from minisplit.vmap.batch import box, output_layout, plan_batch, sample_shape
+from minisplit.vmap.inputs.batch import box, output_layout, plan_batch, sample_shape
 
 pytestmark = pytest.mark.serial
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from minisplit.core.layout import Layout
 from minisplit.core.transfer import elements_moved
-from minisplit.vmap import balance
-from minisplit.vmap.balance import cheapest_counts, parts_of
+from minisplit.vmap.inputs import balance
+from minisplit.vmap.inputs.balance import cheapest_counts, parts_of
 
 pytestmark = pytest.mark.serial
 Input = tuple[Layout, int]  # and bytes per element; axis 0 is mapped

@@ -11,7 +11,7 @@ import torch
 
 import minisplit as ms
 from minisplit.testing import traffic
-from minisplit.vmap import parameters
+from minisplit.vmap.inputs import parameters
 
 Comm = ms.Communication
 pytestmark = pytest.mark.several

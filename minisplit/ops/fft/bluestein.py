@@ -1,0 +1,71 @@
+"""Fourier transforms along a split axis whose number of points has no factors for the six-step method.
+
+The chirp-z method of L. I. Bluestein, "A linear filtering approach to the computation of discrete Fourier
+transform", IEEE Trans. Audio Electroacoustics 18, 1970. With j * k = (j^2 + k^2 - (k - j)^2) / 2 a transform is a
+convolution of the numbers by a chirp, which is made by three transforms of a number of points that has factors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import torch
+
+from minisplit.core.communication.protocol import Communication
+from minisplit.core.layout import Layout
+from minisplit.ops.fft.layouts import Kind, Stage, input_extent
+from minisplit.ops.fft.six_step import (
+    LocalTransform,
+    expand,
+    fit_split_axis,
+    hermitian_weights,
+    transform_split_axis,
+)
+from minisplit.ops.shape.layouts import with_extent
+
+
+def transform_by_convolution(
+    shard: torch.Tensor,
+    stage: Stage,
+    points: int,
+    kind: Kind,
+    sign: Literal[-1, 1],
+    local: tuple[LocalTransform, LocalTransform],
+    comm: Communication,
+) -> torch.Tensor:
+    """Return this rank's shard of the transform along the split axis, without a factor. `sign` is of the exponent.
+
+    `local` are torch's transforms of sign -1 and 1, of which the latter divides. Collective: nine exchanges.
+    """
+    axis, (n1, n2) = stage.before.split or 0, stage.factors or (1, 1)
+    taken, given, length = min(stage.before.extent, input_extent(points, kind)), stage.after.extent, n1 * n2
+    shard, layout = fit_split_axis(shard, stage.before, taken, 1, comm)
+    if kind == "real":
+        shard = shard * expand(hermitian_weights(layout.span(comm.rank), points, shard), axis, shard.ndim)
+    dtype = shard.dtype.to_complex()
+    chirp = partial(_chirp, points=points, sign=sign, dtype=dtype, device=shard.device)
+    multiplied = shard * expand(chirp(torch.arange(*layout.span(comm.rank))), axis, shard.ndim)
+    whole, line = with_extent(layout, axis, length), Layout((length,), 0, comm.size)
+    # Index i of the filter is the chirp of i, and from the end on backwards that of -i.
+    index = torch.arange(*line.span(comm.rank))
+    distance = torch.where(index < given, index, length - index)
+    is_used = ((index < given) | (length - index < taken)).to(shard.device)
+    values = torch.where(is_used, chirp(distance).conj(), 0).resolve_conj()
+    forward = partial(transform_split_axis, kind="complex", sign=-1, local=local[0], comm=comm)
+    product = forward(multiplied, replace(stage, before=layout, after=whole)) * expand(
+        forward(values, replace(stage, before=line, after=line)), axis, shard.ndim
+    )
+    # The first numbers of the convolution are those that are asked for.
+    wanted = replace(stage, before=whole)
+    result = transform_split_axis(product, wanted, "complex", 1, local[1], comm)
+    result = result * expand(chirp(torch.arange(*stage.after.span(comm.rank))), axis, shard.ndim)
+    return result.real if kind == "real" else result
+
+
+def _chirp(index: torch.Tensor, points: int, sign: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The roots of unity `exp(sign * pi * 1j * index**2 / points)`: of exact integers, in float64."""
+    angle = (index * index % (2 * points)).double() * (sign * math.pi / points)
+    return torch.polar(torch.ones_like(angle), angle).to(device, dtype)

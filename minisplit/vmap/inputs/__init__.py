@@ -1,0 +1,1 @@
+"""What a mapped call takes: its samples, where they go, and what its function holds."""
