@@ -59,6 +59,16 @@ def test_A18_another_call_on_one_rank(case: str, rank: int, size: int, raises_al
 
 
 @pytest.mark.several
+def test_what_all_ranks_call_together_may_differ_in_what_is_theirs(rank: int, raises_alike: Any) -> None:
+    """A path of each node's own, and what is replicated."""
+    with ms.debug():
+        assert ms.replicate(torch.tensor(float(rank))).item() == 0
+        assert ms.replicate(x=[rank, torch.tensor(rank)])[1].item() == 0
+        with raises_alike(FileNotFoundError, "missing"):
+            ms.load(path=f"/missing/{rank}.npy")
+
+
+@pytest.mark.several
 @pytest.mark.parametrize("case", ["direction", "largest or smallest", "number of values", "distinct values"])
 def test_A18_another_sort_on_one_rank_without_debug_mode(
     case: str, rank: int, size: int, raises_alike: Any
