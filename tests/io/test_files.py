@@ -234,7 +234,7 @@ def test_F3_a_job_on_another_machine_may_still_run(tmp_path, monkeypatch):
     [("zarr", "a", ""), ("zarr", "extend", ""), ("zarr", "extend", "d"), ("parquet", "extend", "")],
 )
 def test_F10_killed_between_two_steps(comm, folder, suffix, mode, inner):
-    """Where names cannot be exchanged the old folder, or a dataset of it, is aside for a moment: it is put back."""
+    """Where names cannot be exchanged the old folder, or a dataset, is aside for a moment: it is put back."""
     path, name = folder / f"x.{suffix}", "d" if suffix == "zarr" else None
     ms.save(ms.zeros((1, 2), split=0), path, name)
 
