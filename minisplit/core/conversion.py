@@ -64,10 +64,10 @@ def array(
 
     Parameters
     ----------
-    obj : array_like, or a dict of such
-        The whole array, which every rank gives, or with `is_split` this rank's part of it. Without `is_split` also
-        a dict, a tuple of dicts, or a class that is registered with torch's pytree, such as the parameters of a
-        network: each leaf is made an array.
+    obj : array_like, or a dict of these
+        The whole array, which every rank gives, or with `is_split` this rank's part of it. Without `is_split` it
+        may also be a dict, a tuple of dicts, or a class that is registered with torch's pytree, such as the
+        parameters of a network: each leaf becomes an array.
     dtype : torch.dtype, optional
         The dtype of the elements. By default that of `obj`.
     split : int, optional
@@ -77,8 +77,8 @@ def array(
         The axis along which the ranks' own parts are joined to one array. Along it they may have any extents, 0
         included.
     copy : bool or None, default True
-        True for new memory. None to share the memory of `obj` where dtype and device allow it, and where each
-        element has a place of its own that can be written. False for an error where they do not, or where elements
+        True for new memory. None shares the memory of `obj` if dtype and device allow it, and if each element has
+        its own place in memory that can be written. False raises if the memory cannot be shared, or if elements
         would have to move to other ranks.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of a tensor, else the CPU.
@@ -87,7 +87,7 @@ def array(
 
     Returns
     -------
-    DNDarray, or a dict of such
+    DNDarray, or a dict of these
         The array, or arrays in the structure of `obj`.
 
     Raises
@@ -99,9 +99,9 @@ def array(
     IndexError
         If an axis is out of range.
     TypeError
-        If torch can make no tensor of `obj`, or an axis is not an int.
+        If torch cannot make a tensor of `obj`, or an axis is not an int.
     OverflowError
-        If a Python number is not in the range of a dtype of integers.
+        If a Python number is not in the range of an integer dtype.
 
     Communication
     -------------
@@ -174,7 +174,7 @@ def asarray(
     is_split : int, optional
         The axis along which the ranks' own parts are joined to one array.
     copy : bool or None, default None
-        None to share the memory of `obj` where dtype and device allow it. See `array`.
+        None shares the memory of `obj` if dtype and device allow it. See `array`.
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of a tensor, else the CPU.
     comm : Communication, optional
@@ -225,8 +225,8 @@ def from_numpy(
     Returns
     -------
     DNDarray
-        The array. An `obj` with negative strides, another byte order or memory that cannot be written is copied,
-        since torch does not have these.
+        The array. It is a copy if `obj` has negative strides, another byte order or read-only memory, because
+        torch does not support these.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def from_dlpack(
     device : str or torch.device, optional
         "cpu", "gpu", which is this rank's GPU, or a torch device. By default that of `x`.
     copy : bool or None, default None
-        True for new memory. None and False to share that of `x`.
+        True for new memory. None and False share the memory of `x`.
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
 

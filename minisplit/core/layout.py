@@ -84,9 +84,9 @@ def normalise_shape(shape: Any) -> tuple[int, ...]:
 class Layout:
     """Which rank owns which part of a global array.
 
-    A layout is a value: it is the same on every rank, it can be hashed and compared, and it is checked when it is
-    made. A balanced layout stores no counts, so that its memory and the cost of a comparison do not grow with the
-    number of ranks.
+    A layout is the same on every rank. It can be hashed and compared, and it is checked when it is made. A
+    balanced layout stores no counts, so its memory and the cost of a comparison do not grow with the number of
+    ranks.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Layout:
     ranks : int
         The number of ranks.
     ragged : tuple of int or None
-        The counts where they are not those of a balanced layout, else None. See `counts` for those of any layout.
+        The counts if they are not those of a balanced layout, else None. `counts` has the counts of any layout.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class Layout:
 
     Communication
     -------------
-    Local, as all methods are: a layout is computed with, and no rank is asked.
+    Local, as all methods are. A layout asks no other rank.
 
     Examples
     --------
@@ -238,7 +238,7 @@ class Layout:
         ValueError
             If the layout is replicated.
         """
-        return _offsets(self.extent, self.ranks, self.ragged)
+        return _balanced_offsets(self.extent, self.ranks) if self.ragged is None else _ragged_offsets(self)
 
     def span(self, rank: int) -> tuple[int, int]:
         """Return where the part of the split axis that a rank holds starts and stops.
@@ -251,7 +251,7 @@ class Layout:
         Returns
         -------
         tuple of int
-            Its first index, and the one behind its last.
+            Its first index, and the index after its last.
 
         Raises
         ------
@@ -259,7 +259,7 @@ class Layout:
             If the layout is replicated.
         """
         if self.ragged is not None:
-            bounds = _offsets(self.extent, self.ranks, self.ragged)
+            bounds = _ragged_offsets(self)
             return int(bounds[rank]), int(bounds[rank + 1])
         # Not by `offsets`, which makes an array of all ranks.
         share, more = divmod(self.extent, self.ranks)
@@ -308,7 +308,7 @@ class Layout:
         Returns
         -------
         Layout
-            The layout itself where it is balanced.
+            The layout itself if it is balanced.
         """
         return self if self.ragged is None else Layout(self.shape, self.split, self.ranks)
 
@@ -323,7 +323,7 @@ class Layout:
         Returns
         -------
         Layout
-            The layout itself, with its counts, where it is split along that axis. Else a balanced one.
+            The layout itself, with its counts, if it is split along that axis. Otherwise a balanced layout.
 
         Raises
         ------
@@ -402,15 +402,22 @@ def _balanced_counts(extent: int, ranks: int) -> tuple[int, ...]:
     return (share + 1,) * more + (share,) * (ranks - more)
 
 
+# One array for all callers, so that nobody may write to it.
 @lru_cache(maxsize=64)
-def _offsets(extent: int, ranks: int, ragged: tuple[int, ...] | None) -> Offsets:
-    """`Layout.offsets`, cached. One array for all callers, so that nobody may write to it."""
-    if ragged is None:
-        share, more = divmod(extent, ranks)
-        rank = np.arange(ranks + 1, dtype=np.int64)
-        bounds = rank * share + np.minimum(rank, more)
-    else:
-        bounds = np.zeros(ranks + 1, dtype=np.int64)
-        np.cumsum(ragged, out=bounds[1:])
+def _balanced_offsets(extent: int, ranks: int) -> Offsets:
+    """`Layout.offsets` of balanced layouts, cached."""
+    share, more = divmod(extent, ranks)
+    rank = np.arange(ranks + 1, dtype=np.int64)
+    bounds: Offsets = rank * share + np.minimum(rank, more)
+    bounds.flags.writeable = False
+    return bounds
+
+
+# Key: the layout, which knows its hash. To hash the counts of 65,536 ranks anew took most of the time of a plan.
+@lru_cache(maxsize=64)
+def _ragged_offsets(layout: Layout) -> Offsets:
+    """`Layout.offsets` of ragged layouts, cached."""
+    bounds = np.zeros(layout.ranks + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(layout.counts, np.int64, layout.ranks), out=bounds[1:])
     bounds.flags.writeable = False
     return bounds

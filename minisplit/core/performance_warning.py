@@ -36,11 +36,11 @@ class PerformanceWarning(UserWarning):
 def warn_above(size: int | None) -> None:
     """Set the number of bytes above which a call warns that it moves an array.
 
-    A call warns where it brings each rank more bytes of an array than that, and would have brought less had its
-    arrays another layout: operands with different layouts, a sort along the split axis, rows selected by an array
-    of integers. The warning, a `PerformanceWarning`, says what to do. What has to move in any case, as in
-    `resplit`, `numpy()` or `load`, is no reason. The limit is 1 GiB by default, or what MINISPLIT_WARN_BYTES says.
-    Rank 0 shows the warning; Python's filters hold for it as for any other.
+    A call warns if it brings each rank more bytes of an array, and would have brought fewer in another layout:
+    operands with different layouts, a sort along the split axis, rows selected by an array of integers. The
+    warning, a `PerformanceWarning`, says what to do. A move that every layout needs, as in `resplit`, `numpy()` or
+    `load`, gives no warning. The limit is 1 GiB by default, or what MINISPLIT_WARN_BYTES says. Rank 0 shows the
+    warning; Python's filters hold for it as for any other.
 
     Parameters
     ----------

@@ -23,21 +23,21 @@ def replicate(x: T, *, comm: Comm = None) -> T:
     Parameters
     ----------
     x : torch.nn.Module, tensor, NumPy array, number, or nested tuples, lists and dicts of them
-        What all ranks have with values of their own, as a network that was made without a seed, but alike in
-        structure, shapes and dtypes.
+        A value that differs between ranks, such as a network that was made without a seed. Its structure, shapes
+        and dtypes are the same on all ranks.
     comm : Communication, optional
         The ranks. By default the communicator in use.
 
     Returns
     -------
     Module, tensor, NumPy array, number, or nested tuples, lists and dicts of them
-        `x` with the values of rank 0. A module is the one that was given, with other values in its parameters and
-        buffers, so that optimisers that have them go on. All else is new.
+        `x` with the values of rank 0. A module is the given module with new values in its parameters and buffers,
+        so optimisers that have these parameters still work. Everything else is new.
 
     Raises
     ------
     ValueError
-        If structures, shapes, dtypes or texts differ between ranks, or an array of minisplit is split.
+        If structures, shapes, dtypes or strings differ between ranks, or a DNDarray is split.
     TypeError
         If a leaf is of any other type, or a tensor is not dense.
 
@@ -47,7 +47,7 @@ def replicate(x: T, *, comm: Comm = None) -> T:
 
     See Also
     --------
-    minisplit.random.seed : Makes what all ranks draw the same from the start.
+    minisplit.random.seed : Make all ranks draw the same from the start.
 
     Examples
     --------

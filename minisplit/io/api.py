@@ -51,8 +51,8 @@ def load(
 ) -> DNDarray:
     """Load an array from a file; each rank reads only its part.
 
-    Any number of ranks may load what any other number saved. Big-endian numbers, Fortran order, chunks and
-    compression need no mention. Nothing is ever unpickled.
+    Any number of ranks may load a file that any other number has saved. Big-endian numbers, Fortran order, chunks
+    and compression are recognised. Nothing is ever unpickled.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def load(
     counts : sequence of int, optional
         How many indices of the split axis each rank has. By default the balanced counts.
     dtype : torch.dtype, optional
-        The dtype of the array. By default that of the file; for CSV, which has none, bool if the first row has
-        True and False alone, and else float64.
+        The dtype of the array. By default that of the file. CSV has no dtype: by default it is bool if the first
+        row has only True and False, and float64 otherwise.
     device : str or torch.device, optional
         The device of the array. By default the CPU.
     comm : Communication, optional
@@ -76,14 +76,14 @@ def load(
     format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
         The format of the file. By default that of the end of its name.
     slices : sequence of slice or None, optional
-        What to load of each axis, in steps of 1; None and axes that are not named are loaded whole.
+        The part to load of each axis, in steps of 1. None, and missing axes, load the whole axis.
     **options : Any
-        For CSV `sep`, the character between columns; `header`, whether the first line has names, by default if not
-        all of it are numbers; `skip_rows`, how many lines before it count for nothing; `header_lines`, in place of
-        both, how many lines are before the numbers; `comment`, the character with which begins what counts for
-        nothing up to the end of a line; `na_values`, texts of cells that are NaN beside those of pandas; `decimal`
-        and `thousands`, characters in numbers; `columns`, the names of those to load.
-        For HDF5 `external=True` for a dataset that takes its numbers from other files.
+        For CSV `sep`, the character between columns; `header`, whether the first line has names (by default if it
+        is not all numbers); `skip_rows`, how many lines to skip before it; `header_lines`, instead of both, how
+        many lines come before the numbers; `comment`, the character that begins a comment up to the end of the
+        line; `na_values`, texts of cells that are NaN in addition to those of pandas; `decimal` and `thousands`,
+        characters in numbers; `columns`, the names of the columns to load. For HDF5 `external=True`, for a dataset
+        that reads its numbers from other files.
 
     Returns
     -------
@@ -96,10 +96,10 @@ def load(
         If the file is missing, or cannot be read, on any rank.
     ValueError
         If the file is truncated, of another format, or not the same on all ranks; if it has several arrays and
-        `dataset` does not say which; if `counts` do not fit. Of HDF5 files the library raises OSError for some of
-        that.
+        `dataset` does not say which; if `counts` do not fit. For HDF5 files, the library raises OSError in some of
+        these cases.
     KeyError
-        If there is no dataset of that name. The text lists those that there are.
+        If there is no dataset of that name. The text lists the datasets of the file.
     IndexError
         If `split` is out of range.
     TypeError
@@ -162,31 +162,32 @@ def save(
 ) -> None:
     """Save an array to one file; each rank writes its part.
 
-    The file is written beside `path`, handed to the disk and renamed: whatever happens, there is the whole old
-    file, or the whole new one.
+    The file is written beside `path`, flushed to disk and renamed. So even after a failure there is the whole old
+    file or the whole new one.
 
     Parameters
     ----------
     x : DNDarray
-        The array. Any shape, split and counts. Of a replicated array rank 0 writes all.
+        The array. Any shape, split and counts. Rank 0 writes a replicated array.
     path : str or os.PathLike
         The file; for Zarr and Parquet it becomes a folder.
     dataset : str, optional
-        The name of the array in the file; by default "data" (HDF5, safetensors) or none (Zarr). Of a table it
+        The name of the array in the file; by default "data" (HDF5, safetensors) or none (Zarr). In a table it
         names the only column.
     mode : {"w", "a", "extend"}, default "w"
-        "w" makes a new file. "a" adds the dataset to the file, or replaces that of its name, and keeps the others
-        (HDF5, safetensors, Zarr); HDF5 and safetensors files are copied for that. "extend" adds the rows of `x`,
-        its slices along axis 0, behind those of the dataset, in its dtype, or makes it if there is none; npy files
-        grow in place, Zarr and Parquet by files beside those that are there, others are copied.
+        "w" makes a new file. "a" adds the dataset to the file, or replaces the dataset of this name, and keeps the
+        others (HDF5, safetensors, Zarr); HDF5 and safetensors files are copied for this. "extend" adds the rows of
+        `x` (its slices along axis 0) behind those of the dataset, in the dataset's dtype, or makes the dataset if
+        there is none. npy files grow in place, Zarr and Parquet grow by new files, other files are copied.
     dtype : torch.dtype, optional
-        What to save it as. By default its own dtype. Only safetensors has bfloat16; tables have no complex
+        The dtype in the file. By default that of `x`. Only safetensors has bfloat16; tables have no complex
         numbers.
     format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
         The format of the file. By default that of the end of its name.
     **options : Any
-        Those of `h5py.Group.create_dataset`, as `compression`, with which the ranks write one after the other, and
-        of `zarr.create_array`, as `chunks`; for CSV and Parquet `columns`, their names, and for CSV `sep`.
+        The options of `h5py.Group.create_dataset`, such as `compression` (the ranks then write one after the
+        other), and of `zarr.create_array`, such as `chunks`. For CSV and Parquet `columns`, the names of the
+        columns, and for CSV `sep`.
 
     Raises
     ------
@@ -298,7 +299,7 @@ def datasets(
     comm : Communication, optional
         The ranks that get the list. By default the communicator in use.
     **options : Any
-        For CSV those of `load` that concern its first line, as `sep`.
+        For CSV the options of `load` that concern its first line, such as `sep`.
 
     Returns
     -------
@@ -358,15 +359,15 @@ def open(
     dataset : str, optional
         The name of the array in a file that has several. By default the only array there.
     split : int or None, default 0
-        The axis along which the ranks share it, evenly; None where every rank is to have all of it.
+        The axis along which the ranks share the array evenly. None gives every rank the whole array.
     dtype : torch.dtype, optional
-        What elements are converted to as they are read. By default their own dtype.
+        The dtype to which elements are converted when they are read. By default that of the file.
     format : {"npy", "hdf5", "zarr", "safetensors", "csv", "parquet"}, optional
         The format of the file. By default that of the end of its name.
     comm : Communication, optional
         The ranks that share the array. By default the communicator in use.
     **options : Any
-        Those of `load`: for CSV `sep` and others, for HDF5 `external`.
+        The options of `load`: for CSV `sep` and others, for HDF5 `external`.
 
     Returns
     -------

@@ -42,16 +42,16 @@ Part = tuple[str, DNDarray, Layout]
 def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = None) -> None:
     """Save the state of a program: a dict of DNDarrays, tensors and numbers.
 
-    It is one safetensors file, written as by `save`: whatever happens, there is the whole old one or the whole new
-    one. Other programs find the arrays under the keys joined by "/".
+    It is one safetensors file. Even after a failure there is the whole old file or the whole new one, as with
+    `save`. Other programs find the arrays under their keys, joined by "/".
 
     Parameters
     ----------
     state : Any
-        Dicts, lists and tuples, in one another, of DNDarrays, tensors, numbers, texts, None and optimizers of
-        torch. All but the DNDarrays is the same on all ranks. The keys of dicts are texts or ints, as in the
-        `state_dict()` of torch's modules. Of an optimizer give itself where parameters are split, since its
-        `state_dict()` has this rank's parts; `minisplit.nn.utils.load_optimizer` loads it.
+        Nested dicts, lists and tuples of DNDarrays, tensors, numbers, strings, None and optimizers of torch.
+        Everything except the DNDarrays must be the same on all ranks. The keys of dicts are strings or ints, as in
+        the `state_dict()` of torch's modules. If parameters are split, give the optimizer itself, because its
+        `state_dict()` has this rank's parts only; `minisplit.nn.utils.load_optimizer` loads it.
     path : str or os.PathLike
         The file.
     comm : Communication, optional
@@ -60,7 +60,7 @@ def save_checkpoint(state: Any, path: StrPath, *, comm: Communication | None = N
     Raises
     ------
     TypeError
-        If there is something else in the state, or a dtype that safetensors files do not have.
+        If the state contains another type, or a dtype that safetensors files do not have.
     ValueError
         If the states of the ranks differ.
     OSError
@@ -120,8 +120,8 @@ def load_checkpoint(path: StrPath, *, device: Device = None, comm: Communication
     Returns
     -------
     Any
-        The state. DNDarrays are split as they were, with the same counts on as many ranks and balanced counts on
-        others; tensors are whole on every rank.
+        The state. DNDarrays keep their split. They keep their counts if the number of ranks is the same, and
+        otherwise get balanced counts. Tensors are whole on every rank.
 
     Raises
     ------

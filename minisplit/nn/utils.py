@@ -23,14 +23,14 @@ _ROUNDING = 1e-8
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load the state of a saved optimiser, as `minisplit.load_checkpoint` returns it, into an optimiser.
 
-    It is `optimizer.load_state_dict` where parameters may be split, on any number of ranks.
+    It is `optimizer.load_state_dict` for parameters that may be split, on any number of ranks.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        The optimiser, of parameters like those of the one that was saved. Their layouts may be others.
+        The optimiser. It has the same parameters as the saved one, but their layouts may differ.
     state : dict
-        Its state, as it was saved: `minisplit.save_checkpoint({"optimizer": optimizer}, path)`.
+        The state of an optimiser that was saved by `minisplit.save_checkpoint({"optimizer": optimizer}, path)`.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def clip_grad_norm_(
 ) -> torch.Tensor:
     """Scale all gradients down, in place, so that their norm as one vector is at most `max_norm`.
 
-    It is `torch.nn.utils.clip_grad_norm_` where parameters may be split: what is split counts over all ranks, what
-    is replicated counts once.
+    It is `torch.nn.utils.clip_grad_norm_` for parameters that may be split: a split parameter counts over all
+    ranks, and a replicated one counts once.
 
     Parameters
     ----------
     parameters : DNDarray or torch.Tensor, or an iterable of them
-        The leaves whose gradients are scaled; those without one are left out. A tensor, such as a parameter of a
-        module, is replicated: of a split array give the array, not its `larray`.
+        The leaves whose gradients are scaled. A leaf without a gradient is left out. A tensor, such as a parameter
+        of a module, counts as replicated; give a split array itself, not its `larray`.
     max_norm : float
         The greatest norm that the gradients may have.
     norm_type : float, default 2.0
@@ -85,7 +85,7 @@ def clip_grad_norm_(
     Returns
     -------
     torch.Tensor
-        The norm before, 0-d, the same on all ranks.
+        The norm before scaling, 0-d, the same on all ranks.
 
     Raises
     ------
@@ -94,8 +94,8 @@ def clip_grad_norm_(
     ValueError
         If DNDarrays are on different communicators, or the order is not positive.
     RuntimeError
-        If the gradients of what is replicated differ between the ranks, or the norm is not finite and that is to
-        be an error.
+        If the gradients of replicated parameters differ between the ranks, or the norm is not finite and
+        `error_if_nonfinite` is True.
 
     Communication
     -------------

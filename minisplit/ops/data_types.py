@@ -94,8 +94,8 @@ def astype(x: DNDarray, /, dtype: Dtype, *, copy: bool = True, device: Device = 
     dtype : torch.dtype
         The dtype of the result.
     copy : bool, default True
-        Whether the result has memory of its own in any case. False returns `x` itself where it has dtype and
-        device.
+        Whether the result always has new memory. False returns `x` itself if it has the dtype and the device
+        already.
     device : str or torch.device, optional
         The device of the result. By default that of `x`.
 
@@ -201,7 +201,7 @@ def can_cast(from_: DNDarray | torch.dtype, /, to: torch.dtype) -> bool:
     Raises
     ------
     TypeError
-        If one of them is no dtype.
+        If one of them is not a dtype.
 
     Communication
     -------------

@@ -26,7 +26,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
 def print0(*values: Any, **options: Any) -> None:
     """Print on rank 0 of the communicator in use, and nothing on the other ranks.
 
-    Every rank calls it, without asking for its rank first: what makes the values may be collective.
+    Every rank must call it, because the calls that make the values may be collective.
 
     Parameters
     ----------
@@ -115,15 +115,15 @@ def set_printoptions(
     Parameters
     ----------
     precision : int, optional
-        How many digits follow the point. By default it stays, as all others do.
+        How many digits follow the point. An option that is not given stays as it is.
     threshold : int, optional
         The number of elements above which only the first and last indices of each axis are shown.
     edgeitems : int, optional
-        How many of these.
+        How many indices are shown at each end of an axis.
     linewidth : int, optional
         The characters of a line.
     profile : {"default", "short", "full"}, optional
-        Values for all of these, which the others change.
+        A set of values for all options; other arguments override them.
     sci_mode : bool, optional
         Whether to write numbers as 1.0e+01. By default torch and NumPy choose.
 

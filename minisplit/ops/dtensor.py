@@ -28,14 +28,14 @@ def from_dtensor(x: DTensor) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, on a communicator of the mesh's processes: `minisplit.get_comm()` where that is one of
-        torch.distributed with these processes. It shares memory with the DTensor's local tensor, but where that
-        was partial. Split along the axis of the shards, with their counts, or replicated. Gradients flow back.
+        The array, split along the axis of the shards with their counts, or replicated. Its communicator has the
+        mesh's processes; it is `minisplit.get_comm()` if that is one of torch.distributed with these processes.
+        The array shares memory with the DTensor's local tensor, unless that was partial. Gradients flow back.
 
     Raises
     ------
     TypeError
-        If `x` is no DTensor.
+        If `x` is not a DTensor.
     ValueError
         If its mesh has several dimensions, or its placement is another one.
 

@@ -39,15 +39,15 @@ def halo(
     axis : int or tuple of int, optional
         The axes. By default all of them.
     mode : {"valid", "constant", "edge", "reflect", "symmetric", "wrap"}, default "valid"
-        What lies beyond the ends of the array: nothing, so that halos end there ("valid"), or what
-        `minisplit.pad` puts there. "wrap" makes an axis periodic.
+        What lies beyond the ends of the array. "valid": nothing, so halos end there. The other modes are those of
+        `minisplit.pad`; "wrap" makes an axis periodic.
     constant_values : number, default 0
         The elements for mode "constant".
 
     Returns
     -------
     torch.Tensor
-        A tensor of this rank, in memory of its own. Gradients flow back to the ranks that have the elements.
+        A tensor of this rank, in new memory. Gradients flow back to the ranks that have the elements.
 
     Raises
     ------
@@ -94,9 +94,9 @@ def map_halo(
     Parameters
     ----------
     f : callable
-        A function of a tensor that has `before + after` indices more along `axis` than what it returns, such as
-        `lambda u: u[2:] - u[:-2]`. An element of its result depends on those around it alone, and it calls no
-        other ranks.
+        A function of a tensor. Its result has `before + after` fewer indices along `axis` than the tensor, as that
+        of `lambda u: u[2:] - u[:-2]`. An element of the result must depend only on the elements around it, and the
+        function must not communicate.
     x : DNDarray
         The array. Any split and counts.
     width : int or sequence of int
@@ -105,16 +105,16 @@ def map_halo(
     axis : int or tuple of int, optional
         The axes. By default all of them.
     mode : {"valid", "constant", "edge", "reflect", "symmetric", "wrap"}, default "valid"
-        What lies beyond the ends of the array: nothing, so that the result is shorter, by `before` and `after`
-        ("valid"), or what `minisplit.pad` puts there. "wrap" makes an axis periodic.
+        What lies beyond the ends of the array. "valid": nothing, so the result is shorter by `before` and `after`.
+        The other modes are those of `minisplit.pad`; "wrap" makes an axis periodic.
     constant_values : number, default 0
         The elements for mode "constant".
 
     Returns
     -------
     DNDarray
-        The array, with the dtype that `f` returns. In the layout of `x`, but in mode "valid" without the first
-        `before` and the last `after` indices of all.
+        The array, with the dtype that `f` returns, in the layout of `x`. In mode "valid" the first `before` and
+        the last `after` indices of the whole array are missing.
 
     Raises
     ------
@@ -133,8 +133,8 @@ def map_halo(
 
     Notes
     -----
-    Where a rank has no index of the result, `f` is called with halos of another one's, and what it returns is cut
-    off: so backward passes call the same collectives on all ranks.
+    If a rank has no index of the result, it calls `f` with the halos of another rank's index, and drops what `f`
+    returns. So backward passes call the same collectives on all ranks.
 
     Examples
     --------
@@ -188,9 +188,9 @@ def sliding_window_view(x: DNDarray, /, window_shape: int | tuple[int, ...], axi
     Returns
     -------
     DNDarray
-        The windows: the axes of `x`, on which they begin, and behind them those of the windows. An index of the
-        split axis is on the rank that has it in `x`. In memory of its own: as many times that of `x` as a window
-        has elements.
+        The windows. The axes of `x`, where the windows begin, come first, and the axes of the windows follow. An
+        index of the split axis is on the rank that has it in `x`. The result takes as many times the memory of `x`
+        as a window has elements.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def sliding_window_view(x: DNDarray, /, window_shape: int | tuple[int, ...], axi
 
     See Also
     --------
-    map_halo : Computes with neighbours without storing the windows.
+    map_halo : Compute with neighbours without storing the windows.
 
     Examples
     --------

@@ -50,8 +50,8 @@ def interp(
     Returns
     -------
     DNDarray
-        The values, in the layout of `x`. In the dtype to which torch promotes those of the three, and float64
-        where that is one of integers.
+        The values, in the layout of `x`. In the dtype to which torch promotes the dtypes of the three, or float64
+        if that is an integer dtype.
 
     Raises
     ------

@@ -143,7 +143,7 @@ def polyfit(
         Below which part of the greatest singular value the others count as 0. By default the number of points
         times the precision of the dtype.
     w : DNDarray, optional
-        What the deviation at each point is multiplied by, 1-d. By default 1.
+        The weights, 1-d: the deviation at each point is multiplied by them. By default 1.
 
     Returns
     -------

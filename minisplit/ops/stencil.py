@@ -54,21 +54,22 @@ def diff(
     axis : int, default -1
         The axis.
     prepend : DNDarray or number, optional
-        What is joined to `x` before it first, as by `concat`. A number is an index of the axis full of it.
+        Elements that are first joined to `x` before it, as by `concat`. A number is an index of the axis full of
+        it.
     append : DNDarray or number, optional
-        What is joined to `x` after it first.
+        Elements that are first joined to `x` after it.
 
     Returns
     -------
     DNDarray
-        The differences. Split as `x`, with its counts but for the last `n` indices of all.
+        The differences. Split as `x`, with its counts, without the last `n` indices of the whole array.
 
     Raises
     ------
     IndexError
         If the axis is out of range.
     ValueError
-        If `n` is negative, or what is joined does not fit.
+        If `n` is negative, or `prepend` or `append` does not fit.
 
     Communication
     -------------
@@ -186,8 +187,8 @@ def ediff1d(
     Returns
     -------
     DNDarray
-        The differences, 1-d, in the dtype of `x`. Split as `diff` of the flattened array, or as `concat` joins it
-        with what is added.
+        The differences, 1-d, in the dtype of `x`. Split as `diff` of the flattened array, or as the result of
+        `concat` if elements are added.
 
     Raises
     ------
@@ -290,7 +291,8 @@ def trapezoid(y: DNDarray, /, x: DNDarray | None = None, dx: float = 1.0, axis: 
     Returns
     -------
     DNDarray
-        The integrals: the shape of `y` without the axis. Split as `y` where its split axis stays, else replicated.
+        The integrals: the shape of `y` without the axis. Split as `y` if its split axis stays, otherwise
+        replicated.
 
     Raises
     ------
@@ -364,9 +366,9 @@ def convolve(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
 
     Communication
     -------------
-    Local if both are replicated. Otherwise collective: one exchange of the halos if the longer one is split along
-    the last axis, and one of the shorter one if that is split. If both are, and the shorter one has more than
-    16 MiB, it is not gathered: the messages of three Fourier transforms, and one exchange.
+    Local if both are replicated. Otherwise collective: one exchange of the halos if the longer array is split
+    along the last axis, and one exchange of the shorter array if it is split. If both are, and the shorter one has
+    more than 16 MiB, it is not gathered: the messages of three Fourier transforms, and one exchange.
 
     See Also
     --------
@@ -424,7 +426,8 @@ def convolve2d(a: DNDarray, v: DNDarray, /, mode: Mode = "full") -> DNDarray:
     Communication
     -------------
     Local if both are replicated, or `a` is split along a batch axis and `v` is replicated. Otherwise collective:
-    one exchange of the halos if `a` is split along one of its two last axes, and one of `v` if that is split.
+    one exchange of the halos if `a` is split along one of its two last axes, and one exchange of `v` if it is
+    split.
 
     See Also
     --------

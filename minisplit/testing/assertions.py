@@ -26,18 +26,18 @@ def assert_equal(x: DNDarray, expected: Expected) -> None:
     x : DNDarray
         The array to check. Any shape, split and counts.
     expected : torch.Tensor or numpy.ndarray or DNDarray or complex or list
-        The global array, which every rank has, or a DNDarray. Of numbers and lists the dtype is not compared.
+        The global array, which every rank has, or a DNDarray. The dtype is not compared for numbers and lists.
 
     Raises
     ------
     AssertionError
-        On every rank, with the same text, if they differ on any.
+        On every rank, with the same text, if they differ on any rank.
     TypeError
         If `x` is not a DNDarray.
 
     Communication
     -------------
-    Collective: two small messages. One exchange more for an expected DNDarray.
+    Collective: two small messages. There is one more exchange if `expected` is a DNDarray.
 
     See Also
     --------
@@ -62,23 +62,23 @@ def assert_close(x: DNDarray, expected: Expected, *, rtol: float | None = None, 
     x : DNDarray
         The array to check. Any shape, split and counts.
     expected : torch.Tensor or numpy.ndarray or DNDarray or complex or list
-        The global array, which every rank has, or a DNDarray. Of numbers and lists the dtype is not compared.
+        The global array, which every rank has, or a DNDarray. The dtype is not compared for numbers and lists.
     rtol : float, optional
         The relative tolerance. By default that of `torch.testing.assert_close` for the dtype.
     atol : float, optional
-        The absolute tolerance. By default that of `torch.testing.assert_close` for the dtype. Both are given, or
-        none.
+        The absolute tolerance. By default that of `torch.testing.assert_close` for the dtype. Give both
+        tolerances, or none.
 
     Raises
     ------
     AssertionError
-        On every rank, with the same text, if they differ on any.
+        On every rank, with the same text, if they differ on any rank.
     TypeError
         If `x` is not a DNDarray.
 
     Communication
     -------------
-    Collective: two small messages. One exchange more for an expected DNDarray.
+    Collective: two small messages. There is one more exchange if `expected` is a DNDarray.
 
     See Also
     --------

@@ -69,10 +69,10 @@ _NOT_TO_BE_RAISED = (KeyboardInterrupt, SystemExit, GeneratorExit)
 class Pool(AbstractContextManager["Pool"]):
     """MPI ranks that run functions, one example after another, hundreds per second.
 
-    The ranks are started by `mpiexec` at the first `run` and stay. An example that fails, or whose ranks wait for
-    each other for ever, is ended within a fraction of a second, and the next one has a fresh communicator. Where
-    no rank gets on for `patience` seconds, or one dies, the ranks are ended and started anew. The ranks end with
-    the process that made the pool, however that ends.
+    `mpiexec` starts the ranks at the first `run`, and they stay. If an example fails, or its ranks wait for each
+    other for ever, it ends within a fraction of a second, and the next example has a new communicator. If no rank
+    makes progress for `patience` seconds, or a rank dies, the ranks are ended and started anew. The ranks end with
+    the process that made the pool, however it ends.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Pool(AbstractContextManager["Pool"]):
 
         Communication
         -------------
-        Local: the caller is no rank.
+        Local: the caller is not a rank.
         """
         self._closed = True
         self._stop()
@@ -168,7 +168,7 @@ class Pool(AbstractContextManager["Pool"]):
 
         Communication
         -------------
-        Local: the caller is no rank.
+        Local: the caller is not a rank.
 
         Examples
         --------

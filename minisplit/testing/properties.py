@@ -32,11 +32,11 @@ def spmd(test: Test, /) -> Test: ...
 @overload
 def spmd(*, ranks: Sequence[int]) -> Callable[[Test], Test]: ...
 def spmd(test: Any = None, /, *, ranks: Sequence[int] | None = None) -> Any:
-    """Run a test function on several ranks: every rank calls it, with a communicator of its own in use.
+    """Run a test function on several ranks; every rank calls it.
 
     The number of ranks is that of the arrays (`Whole`) among the arguments, or the argument `ranks` of the test.
-    Under `hypothesis.given`, which stands above it, both are drawn. Every rank has tensors of its own. A failure
-    says what happened on every rank, and how to run the example alone.
+    With `hypothesis.given` above `@spmd`, both are drawn. Every rank has its own tensors. A failure says what
+    happened on every rank, and how to run the example alone.
 
     The ranks are threads of this process, or with `MINISPLIT_TESTING=pool` in the environment those of an MPI job
     that is started once.
@@ -56,11 +56,11 @@ def spmd(test: Any = None, /, *, ranks: Sequence[int] | None = None) -> Any:
     Raises
     ------
     TypeError
-        If `test` is no plain function: it is a coroutine, say, or `given` stands below.
+        If `test` is not a plain function, for example a coroutine, or if `given` stands below `@spmd`.
 
     Communication
     -------------
-    Local: the caller is no rank.
+    Local: the caller is not a rank.
 
     Examples
     --------

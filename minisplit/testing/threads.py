@@ -35,8 +35,8 @@ Pieces = Sequence[tuple[int, torch.Tensor]]
 def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) -> list[T]:
     """Call a function once per rank, on threads of this process, and return what each rank returned.
 
-    New arrays use a communicator of these ranks while the function runs. Modules and torch's random generator are
-    those of the process; all get the same arguments, not copies.
+    New arrays use a communicator of these ranks while the function runs. The ranks share modules and torch's
+    random generator, and all get the same arguments, not copies.
 
     Parameters
     ----------
@@ -57,10 +57,10 @@ def run(func: Callable[..., T], /, *args: Any, ranks: int = 4, **kwargs: Any) ->
     Raises
     ------
     Exception
-        What the lowest rank raised that failed by itself, with every rank's traceback in the notes.
+        The exception of the lowest rank that failed by itself, with every rank's traceback in the notes.
     CollectiveError
-        If the ranks can never go on, since one has returned while others wait for it, say: the text says what each
-        rank does. Where the collective calls of the ranks differ, these calls raise it, on every rank.
+        If the ranks can never go on, for example because one has returned while others wait for it. The text says
+        what each rank does. If the collective calls of the ranks differ, these calls raise it on every rank.
     TypeError
         If `ranks` is not an int.
     ValueError
@@ -256,9 +256,9 @@ class _Group:
 class ThreadCommunication(Communication):
     """The communicator of a `minisplit.testing.run`, whose ranks are threads.
 
-    In every collective call the ranks check that all make the same one, with the same shapes, dtypes and layouts:
-    if not, it is a `CollectiveError` on all of them. In debug mode the lines of the program must be the same too.
-    `run` makes these communicators; a program has no need to.
+    In every collective call the ranks check that all make the same call, with the same shapes, dtypes and layouts.
+    If not, all ranks raise a `CollectiveError`. In debug mode the lines of the program must be the same too. `run`
+    makes these communicators; a program need not.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Traffic:
 def traffic(comm: Communication | None = None) -> Iterator[Traffic]:
     """Count the collective calls made in a `with` block.
 
-    What debug mode sends is not counted, nor are calls on one rank, which send nothing.
+    Messages of debug mode are not counted, nor calls on one rank, which send nothing.
 
     Parameters
     ----------

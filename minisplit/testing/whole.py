@@ -46,7 +46,7 @@ class Whole:
         self.layout = layout
 
     def cut(self, comm: Communication | None = None) -> DNDarray:
-        """Return the DNDarray of which this rank holds its part, in memory of its own.
+        """Return the DNDarray; this rank holds its part in new memory.
 
         Parameters
         ----------

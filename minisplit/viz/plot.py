@@ -19,15 +19,15 @@ _DEPTH_RIGHT, _DEPTH_UP = 0.45, 0.4
 def plot_layout(*arrays: DNDarray | StoredArray | Layout, names: tuple[str, ...] = ()) -> Figure:
     """Return a figure of which rank holds which part of each array, with a colour for each rank.
 
-    The last axis goes from left to right, all others from top to bottom. An array of three axes is a box, whose
+    The last axis goes from left to right, all others from top to bottom. An array of three axes is a box; its
     first axis goes from the front to the back.
 
     Parameters
     ----------
     *arrays : DNDarray or StoredArray or Layout
-        What to draw, side by side.
+        The arrays to draw, side by side.
     names : tuple of str, optional
-        What to call them, a name for each. By default they have none.
+        A name for each array. By default they have no names.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def plot_layout(*arrays: DNDarray | StoredArray | Layout, names: tuple[str, ...]
     Raises
     ------
     TypeError
-        For anything else than an array or a layout.
+        If an argument is neither an array nor a layout.
     ValueError
         If there is no array, or another number of names.
     ImportError

@@ -32,11 +32,11 @@ class TimedCall:
     site : str
         The line of the program, as file.py:line.
     begin : float
-        Seconds from the begin of the block to that of the call.
+        Seconds from the beginning of the block to the beginning of the call.
     end : float
-        Seconds from the begin of the block to the end of the call.
+        Seconds from the beginning of the block to the end of the call.
     waiting : float
-        Seconds until the last rank had come to the call.
+        Seconds until the last rank arrived at the call.
     bytes_sent : int
         Bytes sent to other ranks, by exchanges.
     """
@@ -50,7 +50,7 @@ class TimedCall:
 
     @property
     def moving(self) -> float:
-        """Seconds from when the last rank had come to the call."""
+        """Seconds in the call after the last rank arrived."""
         return self.end - self.begin - self.waiting
 
 
@@ -74,12 +74,12 @@ class RankProfile:
 
     @property
     def waiting(self) -> float:
-        """Seconds in which the last rank had not come to a call."""
+        """Seconds in calls before the last rank arrived."""
         return sum(call.waiting for call in self.calls)
 
     @property
     def moving(self) -> float:
-        """Seconds in calls to which all ranks had come."""
+        """Seconds in calls after the last rank arrived."""
         return sum(call.moving for call in self.calls)
 
     @property
@@ -127,8 +127,8 @@ class Profile:
     comm : Communication
         The communicator.
     ranks : tuple of RankProfile
-        The profiles of all ranks, on every rank, once the block is over. Empty before, and where the block raised:
-        nothing is known of the other ranks then.
+        The profiles of all ranks, on every rank, once the block is over. Empty before the end of the block, and if
+        the block has raised, because the ranks then exchange nothing.
 
     See Also
     --------
@@ -181,7 +181,7 @@ class Profile:
         return "\n".join(lines)
 
     def plot(self) -> Figure:
-        """Return a timeline: a row for each rank, what it did in three colours.
+        """Return a timeline with a row for each rank; three colours show what it did.
 
         Returns
         -------
@@ -230,11 +230,11 @@ class Profile:
 
 
 class profile:  # noqa: N801 - used like a function
-    """See where the time of a `with` block goes on each rank: `with ms.profile() as p: ...`.
+    """Measure where the time of a `with` block goes on each rank: `with ms.profile() as p: ...`.
 
-    A rank waits in a collective call until the last one has come, and moves data from then on. What lies between
-    calls is computing. Each call is recorded with its line in the program. A block that raises does so as it would
-    without a profile; then there is none. Ranks that are threads run one at a time, which shows as waiting.
+    A rank waits in a collective call until the last rank arrives, and moves data from then on. The time between
+    calls is computing. Each call is recorded with its line in the program. If the block raises, there is no
+    profile. Ranks that are threads run one at a time, so most of their time is waiting.
 
     Parameters
     ----------
@@ -248,13 +248,12 @@ class profile:  # noqa: N801 - used like a function
 
     Communication
     -------------
-    Collective: three small messages at the begin of the block, which set the ranks' clocks, so that their times
-    can be compared to some microseconds, and one broadcast for each rank at its end. In between nothing is sent
-    that would not be sent anyway.
+    Collective: three small messages at the beginning of the block, which synchronise the ranks' clocks up to some
+    microseconds, and one broadcast for each rank at its end. In between a profile sends nothing.
 
     See Also
     --------
-    minisplit.Profile : What the block gets.
+    minisplit.Profile : The object that the block gets.
 
     Notes
     -----

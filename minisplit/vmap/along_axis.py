@@ -21,7 +21,8 @@ def apply_along_axis(
     Parameters
     ----------
     func1d : callable
-        From a plain 1-d tensor, and the other arguments, a tensor of any shape, the same for all vectors.
+        A function of a plain 1-d tensor and the other arguments. It returns a tensor of any shape, the same shape
+        for all vectors.
     axis : int
         The axis along which the vectors lie.
     x : DNDarray
@@ -34,8 +35,9 @@ def apply_along_axis(
     Returns
     -------
     DNDarray
-        The results, whose axes stand in place of `axis`. Split as `x`, with its counts, where that is split along
-        another axis; else along the longest of the others. Replicated for a 1-d array.
+        The results; their axes stand in place of `axis`. If `x` is split along another axis, the result has this
+        split and its counts. Otherwise it is split along the longest of the other axes. It is replicated for a 1-d
+        array.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def apply_along_axis(
 
     See Also
     --------
-    vmap : What errors, gradients and random numbers in the function mean.
+    vmap : Says what errors, gradients and random numbers in the function mean.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def tree_map(func: Callable[..., Any], tree: Any, *others: Any) -> Any:
     func : callable
         A function of one leaf, such as an array, or of one of each tree.
     tree : tuple, list, dict or object
-        The structure. What is none is a leaf.
+        The structure. Anything else is a leaf.
     *others : tuple, list, dict or object
         Further structures, like the first.
 

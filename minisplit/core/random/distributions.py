@@ -41,7 +41,7 @@ def rand(
     comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw numbers from 0 to below 1.
+    """Draw numbers from 0 up to, but not including, 1.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ def rand(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
     DNDarray
-        The numbers. All multiples of 2^-24 (float32) or 2^-53 (float64) are as likely. Of a complex dtype this
-        holds for both parts.
+        The numbers. All multiples of 2^-24 (float32) or 2^-53 (float64) are equally likely. For a complex dtype
+        this holds for both parts.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def rand(
     IndexError
         If `split` is out of range.
     TypeError
-        If the dtype is one of integers, or another argument is of another type.
+        If the dtype is an integer one, or another argument has a wrong type.
 
     Communication
     -------------
@@ -117,7 +117,7 @@ def randn(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def randn(
     IndexError
         If `split` is out of range.
     TypeError
-        If the dtype is one of integers, or another argument is of another type.
+        If the dtype is an integer one, or another argument has a wrong type.
 
     Communication
     -------------
@@ -139,8 +139,8 @@ def randn(
 
     Notes
     -----
-    By Box and Muller, "A note on the generation of random normal deviates", Annals of Mathematical Statistics 29,
-    1958.
+    The method is that of Box and Muller, "A note on the generation of random normal deviates", Annals of
+    Mathematical Statistics 29, 1958.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def uniform(
     comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw numbers from `low` to below `high`.
+    """Draw numbers from `low` up to, but not including, `high`.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def uniform(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -233,12 +233,12 @@ def normal(
     Parameters
     ----------
     mean : DNDarray or float, default 0.0
-        The mean, or one for each number, which broadcast.
+        The mean, or a mean for each number, which broadcast.
     std : DNDarray or float, default 1.0
         The standard deviation, or one for each number.
     size : int or sequence of int, optional
-        The shape of the array. By default that to which the mean and the standard deviation broadcast, so 0-d for
-        numbers.
+        The shape of the array. By default the shape to which the mean and the standard deviation broadcast: 0-d
+        for numbers.
     split : int, optional
         The axis that is cut over the ranks. By default that of the means or standard deviations, if they have the
         shape of the array, else None: every rank holds the whole array. It changes no number.
@@ -249,7 +249,7 @@ def normal(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -263,7 +263,7 @@ def normal(
     IndexError
         If `split` is out of range.
     TypeError
-        If the dtype is one of integers, or another argument is of another type.
+        If the dtype is an integer one, or another argument has a wrong type.
 
     Communication
     -------------
@@ -317,7 +317,7 @@ def exponential(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -365,13 +365,13 @@ def bernoulli(
     Parameters
     ----------
     p : float or DNDarray
-        The probability, from 0 to 1, of which 32 bits count. An array has one for each element: what is below 0
-        counts as 0, and what is above 1 as 1.
+        The probability, from 0 to 1, rounded to 32 bits. An array has a probability for each element; a value
+        below 0 counts as 0, and a value above 1 counts as 1.
     size : int or sequence of int, optional
         The shape of the array where `p` is a number. By default it is 0-d.
     split : int, optional
         The axis that is cut over the ranks. By default None: every rank holds the whole array.
-        Not with an array as `p`, which has all this.
+        It must not be given with an array as `p`.
     dtype : torch.dtype, optional
         Any dtype. By default that of an array, else torch's default dtype.
     device : str or torch.device, optional
@@ -379,7 +379,7 @@ def bernoulli(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -430,12 +430,12 @@ def poisson(
     Parameters
     ----------
     rate : float or DNDarray
-        The mean. An array has one for each element: what is no positive number gives 0.
+        The mean. An array has a mean for each element; if it is not a positive number, the count is 0.
     size : int or sequence of int, optional
         The shape of the array where `rate` is a number. By default it is 0-d.
     split : int, optional
         The axis that is cut over the ranks. By default None: every rank holds the whole array.
-        Not with an array as `rate`, which has all this.
+        It must not be given with an array as `rate`.
     dtype : torch.dtype, optional
         Any dtype. By default that of an array, else torch's default dtype.
     device : str or torch.device, optional
@@ -443,7 +443,7 @@ def poisson(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -466,7 +466,7 @@ def poisson(
 
     Notes
     -----
-    Rates from 10 on by rejection: Hörmann, "The transformed rejection method for generating Poisson random
+    Rates from 10 on use rejection: Hörmann, "The transformed rejection method for generating Poisson random
     variables", Insurance: Mathematics and Economics 12, 1993.
 
     Examples
@@ -499,12 +499,12 @@ def randint(
     comm: Comm = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw integers from `low` to below `high`.
+    """Draw integers from `low` up to, but not including, `high`.
 
     Parameters
     ----------
     low : int
-        The least integer. It is `high` where that is not given, and the least integer is 0.
+        The least integer. If `high` is not given, the integers go from 0 to below `low`.
     high : int, optional
         The end. It is not drawn.
     size : int or sequence of int, default ()
@@ -519,12 +519,12 @@ def randint(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
     DNDarray
-        The integers. All are as likely, whatever their number is.
+        The integers. All are equally likely, for any number of values.
 
     Raises
     ------
@@ -541,7 +541,7 @@ def randint(
 
     Notes
     -----
-    By Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019.
+    The method is that of Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019.
 
     Examples
     --------
@@ -559,18 +559,18 @@ def randint(
 def rand_like(
     x: DNDarray, *, dtype: Dtype = None, split: int | None = None, generator: Generator | None = None
 ) -> DNDarray:
-    """Draw numbers from 0 to below 1, in the shape and layout of an array.
+    """Draw numbers from 0 up to, but not including, 1, in the shape and layout of an array.
 
     Parameters
     ----------
     x : DNDarray
-        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+        The array that gives the result its shape, layout, device and communicator. Its elements are not used.
     dtype : torch.dtype, optional
         A real or complex dtype. By default that of `x`.
     split : int, optional
         Another axis to cut over the ranks, with the default counts. By default the result has the layout of `x`.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -582,7 +582,7 @@ def rand_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If the dtype is one of integers, or another argument is of another type.
+        If the dtype is an integer one, or another argument has a wrong type.
 
     Communication
     -------------
@@ -606,13 +606,13 @@ def randn_like(
     Parameters
     ----------
     x : DNDarray
-        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+        The array that gives the result its shape, layout, device and communicator. Its elements are not used.
     dtype : torch.dtype, optional
         A real or complex dtype. By default that of `x`.
     split : int, optional
         Another axis to cut over the ranks, with the default counts. By default the result has the layout of `x`.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -624,7 +624,7 @@ def randn_like(
     IndexError
         If `split` is out of range.
     TypeError
-        If the dtype is one of integers, or another argument is of another type.
+        If the dtype is an integer one, or another argument has a wrong type.
 
     Communication
     -------------
@@ -649,14 +649,14 @@ def randint_like(
     split: int | None = None,
     generator: Generator | None = None,
 ) -> DNDarray:
-    """Draw integers from `low` to below `high`, in the shape and layout of an array.
+    """Draw integers from `low` up to, but not including, `high`, in the shape and layout of an array.
 
     Parameters
     ----------
     x : DNDarray
-        The array whose shape, layout, device and communicator the result has. Its elements are not used.
+        The array that gives the result its shape, layout, device and communicator. Its elements are not used.
     low : int
-        The least integer. It is `high` where that is not given, and the least integer is 0.
+        The least integer. If `high` is not given, the integers go from 0 to below `low`.
     high : int, optional
         The end. It is not drawn.
     dtype : torch.dtype, optional
@@ -664,7 +664,7 @@ def randint_like(
     split : int, optional
         Another axis to cut over the ranks, with the default counts. By default the result has the layout of `x`.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -721,7 +721,7 @@ def randperm(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -765,11 +765,11 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
     Parameters
     ----------
     x : int or DNDarray
-        The array, of whose rows (along axis 0) the order is drawn, or the number of integers.
+        The array with the rows (along axis 0), or the number of integers.
     split : int, optional
         0 to cut an order of integers over the ranks. Not with an array.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -823,25 +823,25 @@ def choice(
     Parameters
     ----------
     a : int or DNDarray
-        The array, whose rows (along axis 0) are drawn, or the number of integers.
+        The array with the rows (along axis 0), or the number of integers.
     size : int or sequence of int, default ()
-        The shape of what is drawn. By default one row or one integer.
+        How many rows or integers to draw, as a shape. By default one.
     replace : bool, default True
         Whether a row or an integer may be drawn more than once.
     p : array_like, optional
-        The weights: as many numbers as there are rows or integers, of any sum, and the same on all ranks. By
-        default all are as likely.
+        The weights: a number for each row or integer, with any sum, the same on all ranks. By default all are
+        equally likely.
     split : int, optional
-        The axis of `size` that is cut over the ranks. By default None: every rank holds all that is drawn.
+        The axis of `size` that is cut over the ranks. By default None: every rank holds the whole result.
     comm : Communication, optional
         The ranks that hold the result. By default those of `a`, or the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
     DNDarray
-        What is drawn: an array of `size`, with the other axes of `a` behind it.
+        An array with the axes of `size`, followed by the other axes of `a`.
 
     Raises
     ------
@@ -860,8 +860,8 @@ def choice(
 
     Notes
     -----
-    Every rank looks at all of `p`. Without `replace` as many random numbers are sorted as there are rows: all of
-    them by every rank for up to 2**20 rows, or with `p`.
+    Every rank reads all of `p`. Without `replace` a random number for each row is sorted. For up to 2**20 rows, or
+    with `p`, every rank sorts all of them.
 
     Examples
     --------

@@ -59,14 +59,14 @@ def _check_state(state: State) -> State:
 
 
 class Generator:
-    """A stream of random numbers of its own.
+    """A separate stream of random numbers.
 
-    Generators of the same seed and stream draw the same numbers, those of different seeds or streams independent
-    ones. Each call draws other numbers. They depend on seed, stream, number of the call and shape alone, so that
-    all ranks must make the same calls in the same order. Debug mode compares them.
+    Generators with the same seed and stream draw the same numbers. Generators with different seeds or streams draw
+    independent numbers. Each call draws new numbers. They depend only on the seed, the stream, the number of the
+    call and the shape, so all ranks must make the same calls in the same order. Debug mode compares the calls.
 
-    How many calls there were is known for each thread and each asynchronous task. One that takes over the context
-    of its creator starts with the number of that one, any other with 0.
+    Each thread and each asynchronous task counts its own calls. If it inherits the context of its creator, it
+    starts with the creator's count, otherwise with 0.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Generator:
         return _restore, (self.get_state(),)
 
     def seed(self, seed: int) -> None:
-        """Start again from another seed, in the same stream. Local, and on all ranks.
+        """Set another seed, in the same stream. Local, and on all ranks.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class Generator:
         return self._first if states is None else states.get(self, self._first)
 
     def set_state(self, state: State) -> None:
-        """Go on from a state. Local, and on all ranks.
+        """Set the state. Local, and on all ranks.
 
         Parameters
         ----------
@@ -196,10 +196,10 @@ def sanitize_generator(generator: Generator | None) -> Generator:
 
 
 def seed(seed: int | None = None, *, comm: Comm = None) -> int:
-    """Seed the default generator, and those of torch, NumPy and Python.
+    """Seed the default generator, and the generators of torch, NumPy and Python.
 
-    Until this is called the seed is 0. It also seeds torch, NumPy's `np.random` and Python's `random`, so that
-    what all ranks make by them, as the parameters of a network, is the same on all.
+    Until this is called the seed is 0. It also seeds torch, NumPy's `np.random` and Python's `random`, so that all
+    ranks make the same parameters of a network, for example.
 
     Parameters
     ----------
@@ -304,12 +304,12 @@ def fork(seed: int | None = None) -> AbstractContextManager[None]:
     Parameters
     ----------
     seed : int, optional
-        The seed with which the block starts. By default it goes on from where the numbers are.
+        The seed with which the block starts. By default the block starts with the present state.
 
     Returns
     -------
     context manager
-        After its block the numbers go on as if nothing had been drawn in it.
+        After its block the state is as before.
 
     Raises
     ------

@@ -98,8 +98,8 @@ def uniform(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.
 def normal(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Draw numbers of mean 0 and variance 1. The two parts of complex ones have a variance of 1/2 each.
 
-    By Box and Muller, "A note on the generation of random normal deviates", Annals of Mathematical Statistics 29,
-    1958. TypeError for a dtype of integers.
+    The method is that of Box and Muller, "A note on the generation of random normal deviates", Annals of
+    Mathematical Statistics 29, 1958. TypeError for a dtype of integers.
     """
     if dtype.is_complex:
         return _as_complex(normal(_grid_of_parts(grid), dtype.to_real(), device).mul_(math.sqrt(0.5)))
@@ -141,8 +141,8 @@ def exponential(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> to
 def integers(grid: IndexGrid, low: int, high: int, device: torch.device) -> torch.Tensor:
     """Draw int64 numbers from `low` to below `high`, all as likely.
 
-    By Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019. Above 2^32 values by as many
-    bits as can hold them. What is rejected is drawn again.
+    The method is that of Lemire, "Fast random integer generation in an interval", ACM TOMACS 29, 2019. Above 2^32
+    values by as many bits as can hold them. What is rejected is drawn again.
     """
     span = high - low
     is_exact = span & (span - 1) == 0  # a power of 2: nothing to reject

@@ -23,7 +23,7 @@ def abs(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -60,7 +60,7 @@ def add(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDa
     x1, x2 : DNDarray or number
         The summands. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -96,8 +96,8 @@ def add(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDa
     This holds for all functions whose results have the dtype of the integers. Comparisons and functions that give
     floating-point numbers take any number.
 
-    Of the operands' layouts the result gets the one for which the fewest bytes move, and the first of equals. This
-    holds for all functions of several arrays.
+    The result gets the layout of the operand for which the fewest bytes move, and the first of equals. This holds
+    for all functions of several arrays.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def divide(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: D
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -166,7 +166,7 @@ def floor_divide(
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -191,8 +191,8 @@ def floor_divide(
     -------------
     Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
     exchange for each operand that is not split as the result, or that is split along an axis on which it is
-    broadcast. Integers divided by an array of integers, or by 0: one allreduce more, by which the ranks agree on
-    whether one of them met a zero.
+    broadcast. Integers divided by an array of integers, or by 0, take one more allreduce, by which the ranks agree
+    on whether one of them met a zero.
 
     Notes
     -----
@@ -265,7 +265,7 @@ def fmod(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -290,8 +290,8 @@ def fmod(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
     -------------
     Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
     exchange for each operand that is not split as the result, or that is split along an axis on which it is
-    broadcast. Integers divided by an array of integers, or by 0: one allreduce more, by which the ranks agree on
-    whether one of them met a zero.
+    broadcast. Integers divided by an array of integers, or by 0, take one more allreduce, by which the ranks agree
+    on whether one of them met a zero.
 
     See Also
     --------
@@ -315,7 +315,7 @@ def gcd(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDa
     x1, x2 : DNDarray or number
         The integers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -366,7 +366,7 @@ def heaviside(
     x2 : DNDarray or number
         The values of the function at 0. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -408,7 +408,7 @@ def lcm(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDa
     x1, x2 : DNDarray or number
         The integers. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -457,7 +457,7 @@ def multiply(
     x1, x2 : DNDarray or number
         The factors. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -504,9 +504,9 @@ def modf(x: DNDarray, /) -> tuple[DNDarray, DNDarray]:
     Returns
     -------
     fraction : DNDarray
-        What comes after the point, with the sign of the element; 0 of infinities. In the layout of `x`.
+        The part after the point, with the sign of the element; 0 for infinities. In the layout of `x`.
     whole : DNDarray
-        What comes before it, in the same dtype and layout.
+        The part before the point, in the same dtype and layout.
 
     Raises
     ------
@@ -538,7 +538,7 @@ def negative(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -575,14 +575,14 @@ def positive(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
     DNDarray
-        The same numbers, in the layout of `x` and in memory of their own.
+        The same numbers, in the layout of `x` and in new memory.
 
     Raises
     ------
@@ -616,7 +616,7 @@ def remainder(
     x2 : DNDarray or number
         The divisors. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -641,8 +641,8 @@ def remainder(
     -------------
     Local where the operands have one layout, or one of them is replicated or a number. Otherwise collective: one
     exchange for each operand that is not split as the result, or that is split along an axis on which it is
-    broadcast. Integers divided by an array of integers, or by 0: one allreduce more, by which the ranks agree on
-    whether one of them met a zero.
+    broadcast. Integers divided by an array of integers, or by 0, take one more allreduce, by which the ranks agree
+    on whether one of them met a zero.
 
     See Also
     --------
@@ -669,7 +669,7 @@ def sign(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -710,7 +710,7 @@ def subtract(
     x2 : DNDarray or number
         The subtrahends. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -752,7 +752,7 @@ def ceil(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -789,7 +789,7 @@ def fix(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -830,7 +830,7 @@ def floor(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -871,7 +871,7 @@ def round(
     decimals : int, default 0
         How many decimals stay. -1 is to tens.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -924,7 +924,7 @@ def trunc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 

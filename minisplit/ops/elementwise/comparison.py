@@ -73,7 +73,7 @@ def equal(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DN
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -118,7 +118,7 @@ def greater(
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -165,7 +165,7 @@ def greater_equal(
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -266,7 +266,7 @@ def less(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DND
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -313,7 +313,7 @@ def less_equal(
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -360,7 +360,7 @@ def not_equal(
         What to compare. At least one is a DNDarray. The shapes broadcast, as in NumPy. A number is compared by its
         value, also where the dtype of the array does not have it.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -415,7 +415,7 @@ def bitwise_and(
     x1, x2 : DNDarray or number
         The integers or bools. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -456,7 +456,7 @@ def bitwise_invert(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarr
     x : DNDarray
         The integers or bools. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -496,7 +496,7 @@ def bitwise_left_shift(
     x2 : DNDarray or number
         By how many bits to shift. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -538,7 +538,7 @@ def bitwise_or(
     x1, x2 : DNDarray or number
         The integers or bools. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -583,7 +583,7 @@ def bitwise_right_shift(
     x2 : DNDarray or number
         By how many bits to shift. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -625,7 +625,7 @@ def bitwise_xor(
     x1, x2 : DNDarray or number
         The integers or bools. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -669,7 +669,7 @@ def logical_and(
         The truth values: every number but 0 is true. At least one is a DNDarray. The shapes broadcast, as in
         NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -709,7 +709,7 @@ def logical_not(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray 
     x : DNDarray
         The truth values: every number but 0 is true. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -747,7 +747,7 @@ def logical_or(
         The truth values: every number but 0 is true. At least one is a DNDarray. The shapes broadcast, as in
         NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -789,7 +789,7 @@ def logical_xor(
         The truth values: every number but 0 is true. At least one is a DNDarray. The shapes broadcast, as in
         NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 

@@ -20,7 +20,7 @@ def exp(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The exponents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -59,7 +59,7 @@ def exp2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The exponents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -94,7 +94,7 @@ def expm1(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The exponents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -131,7 +131,7 @@ def log(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -171,7 +171,7 @@ def log10(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -207,7 +207,7 @@ def log1p(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -243,7 +243,7 @@ def log2(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -281,7 +281,7 @@ def logaddexp(
     x1, x2 : DNDarray or number
         The logarithms of the summands. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -330,7 +330,7 @@ def logaddexp2(
     x1, x2 : DNDarray or number
         The exponents. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -379,7 +379,7 @@ def pow(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDa
     x2 : DNDarray or number
         The exponents. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -423,7 +423,7 @@ def reciprocal(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray |
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -458,7 +458,7 @@ def sqrt(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -494,7 +494,7 @@ def square(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | boo
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 

@@ -56,14 +56,14 @@ def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
     Returns
     -------
     DNDarray
-        The numbers with the negated imaginary part, in the layout of `x` and in memory of their own.
+        The numbers with the negated imaginary part, in the layout of `x` and in new memory.
 
     Raises
     ------
@@ -87,17 +87,17 @@ def conj(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
 def copysign(
     x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True
 ) -> DNDarray:
-    """Give the numbers of one array the signs of those of another.
+    """Return the numbers of one array with the signs of another array.
 
     Parameters
     ----------
     x1 : DNDarray or number
         The numbers.
     x2 : DNDarray or number
-        The numbers whose signs to take, also those of zeros. At least one of both is a DNDarray. The shapes
+        The numbers that give the signs, also the signs of zeros. At least one of both is a DNDarray. The shapes
         broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -144,7 +144,7 @@ def imag(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The imaginary parts, in the layout of `x` and in memory of their own. Zeros of real numbers.
+        The imaginary parts, in the layout of `x` and in new memory. Zeros of real numbers.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def isfinite(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -242,7 +242,7 @@ def isinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -277,7 +277,7 @@ def isnan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -312,7 +312,7 @@ def isneginf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -349,7 +349,7 @@ def isposinf(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | b
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -428,7 +428,7 @@ def nan_to_num(
     Returns
     -------
     DNDarray
-        The numbers, in the layout of `x` and in memory of their own.
+        The numbers, in the layout of `x` and in new memory.
 
     Raises
     ------
@@ -461,7 +461,7 @@ def nextafter(
         The numbers in whose direction to go. At least one of both is a DNDarray. The shapes broadcast, as in
         NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -507,7 +507,7 @@ def real(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The real parts, in the layout of `x` and in memory of their own.
+        The real parts, in the layout of `x` and in new memory.
 
     Raises
     ------
@@ -535,7 +535,7 @@ def signbit(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     x : DNDarray
         The numbers. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 

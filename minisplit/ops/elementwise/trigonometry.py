@@ -20,7 +20,7 @@ def acos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The cosines. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -62,7 +62,7 @@ def acosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The hyperbolic cosines. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -98,7 +98,7 @@ def asin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The sines. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -134,7 +134,7 @@ def asinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The hyperbolic sines. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -169,7 +169,7 @@ def atan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The tangents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -207,7 +207,7 @@ def atan2(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DN
     x2 : DNDarray or number
         The first coordinates of the points. At least one of both is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -251,7 +251,7 @@ def atanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool
     x : DNDarray
         The hyperbolic tangents. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -287,7 +287,7 @@ def cos(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -322,7 +322,7 @@ def cosh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The hyperbolic angles. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -357,7 +357,7 @@ def deg2rad(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     x : DNDarray
         The angles, in degrees. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -394,7 +394,7 @@ def hypot(x1: Operand, x2: Operand, /, *, out: DNDarray | None = None, where: DN
     x1, x2 : DNDarray or number
         The legs of right triangles. At least one is a DNDarray. The shapes broadcast, as in NumPy.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -437,7 +437,7 @@ def rad2deg(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bo
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -474,7 +474,7 @@ def sin(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -509,7 +509,7 @@ def sinc(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The arguments of the function. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -545,7 +545,7 @@ def sinh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The hyperbolic angles. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -580,7 +580,7 @@ def tan(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool =
     x : DNDarray
         The angles, in radians. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 
@@ -615,7 +615,7 @@ def tanh(x: DNDarray, /, *, out: DNDarray | None = None, where: DNDarray | bool 
     x : DNDarray
         The hyperbolic angles. Any shape, split and counts.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools: which results to write. The others stay as they are in `out`, and are 0 in a new array.
 

@@ -73,12 +73,12 @@ def fft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "back
 
     Communication
     -------------
-    Local where the split axis is not transformed. Otherwise collective: two exchanges, by which the array is
-    split along the longest other axis, and back. If no other axis has an index for every rank, as of 1-d arrays,
-    there are three exchanges: the split axis is transformed by the six-step method, if the number of points has
-    two factors that are not smaller than the number of ranks. Without such factors, as for a prime number, an
-    array of more than 16 MiB is transformed by a convolution, in nine exchanges. A smaller one whose other axes
-    have extent 1 is gathered by one.
+    Local where the split axis is not transformed. Otherwise collective: two exchanges, which move the split to the
+    longest other axis and back. If no other axis has an index for every rank, as of 1-d arrays, there are three
+    exchanges: the split axis is transformed by the six-step method, if the number of points has two factors that
+    are not smaller than the number of ranks. Without such factors, as for a prime number, an array of more than 16
+    MiB is transformed by a convolution, in nine exchanges. A smaller one whose other axes have extent 1 is
+    gathered by one.
 
     Notes
     -----
@@ -187,7 +187,7 @@ def irfft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "ba
     Parameters
     ----------
     x : DNDarray
-        The first half of the transform, of which `n // 2 + 1` numbers are used.
+        The first half of the transform; `n // 2 + 1` of its numbers are used.
     n : int, optional
         The number of points. The axis is truncated, or padded with zeros, to `n // 2 + 1` numbers.
         By default 2 * (extent - 1).
@@ -232,7 +232,7 @@ def hfft(x: DNDarray, /, n: int | None = None, axis: int = -1, norm: Norm = "bac
     Parameters
     ----------
     x : DNDarray
-        The first half of the series, of which `n // 2 + 1` numbers are used.
+        The first half of the series; `n // 2 + 1` of its numbers are used.
     n : int, optional
         The number of points. The axis is truncated, or padded with zeros, to `n // 2 + 1` numbers.
         By default 2 * (extent - 1).
@@ -451,7 +451,7 @@ def irfftn(x: DNDarray, /, s: Ints = None, axes: Ints = None, norm: Norm = "back
     Parameters
     ----------
     x : DNDarray
-        The first half of the transform, of which `s[-1] // 2 + 1` numbers are used along the last axis.
+        The first half of the transform; `s[-1] // 2 + 1` of its numbers along the last axis are used.
     s : sequence of int, optional
         The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
         to that, the last one to `s[-1] // 2 + 1` numbers. By default their extents, along the last one
@@ -630,7 +630,7 @@ def irfft2(x: DNDarray, /, s: Ints = None, axes: Sequence[int] = (-2, -1), norm:
     Parameters
     ----------
     x : DNDarray
-        The first half of the transform, of which `s[-1] // 2 + 1` numbers are used along the last axis.
+        The first half of the transform; `s[-1] // 2 + 1` of its numbers along the last axis are used.
     s : sequence of int, optional
         The number of points along each axis, -1 for the default. The axes are truncated, or padded with zeros,
         to that, the last one to `s[-1] // 2 + 1` numbers. By default their extents, along the last one

@@ -38,7 +38,7 @@ def cov(
     bias : bool, default False
         Whether `ddof` is 0 by default, rather than 1.
     ddof : int, optional
-        What is subtracted from the number of observations, by which sums of products of deviations are divided.
+        Sums of products of deviations are divided by the number of observations minus `ddof`.
     fweights : DNDarray, optional
         How often each observation counts, a 1-d array.
     aweights : DNDarray, optional

@@ -102,8 +102,8 @@ def eig(x: DNDarray, /) -> EigResult:
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: one exchange, by which each rank gets whole matrices,
-    where they are split; and one small message, that no rank failed, where ranks compute different matrices.
+    Local for replicated arrays. Otherwise collective. If matrices are split, one exchange gives each rank whole
+    matrices. If ranks compute different matrices, one small message tells that no rank failed.
 
     Examples
     --------
@@ -324,10 +324,10 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
     Returns
     -------
     QRResult
-        The fields `Q` and `R`. Where the ranks have parts of one matrix, a factor of the shape of `x` is split
-        as `x`, as are both of a square one, and another is replicated; the complete Q of tall matrices is split
-        along its rows, the complete R as `x`. Elsewhere both are split along the batch axis along which the
-        matrices are whole.
+        The fields `Q` and `R`. If the ranks have parts of one matrix, a factor of the shape of `x` is split as
+        `x`, and the other factor is replicated. Both factors of a square matrix are split as `x`. The complete Q
+        of a tall matrix is split along its rows, the complete R as `x`. Elsewhere both are split along the batch
+        axis along which the matrices are whole.
 
     Raises
     ------
@@ -350,8 +350,8 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
     The diagonal of R is real and not negative, unlike NumPy's and torch's. So both factors are unique where the
     first min(m, n) columns are independent, and up to rounding the same for any layout and number of ranks.
     Tall matrices are decomposed by TSQR (Demmel, Grigori, Hoemmen and Langou, 2012), large square ones by blocks
-    of reflections (Golub and Van Loan, "Matrix Computations", 2013), of which each rank keeps its own.
-    No gradient flows through the columns that make Q complete.
+    of reflections (Golub and Van Loan, "Matrix Computations", 2013); each rank keeps its own blocks. No gradient
+    flows through the columns that make Q complete.
 
     Examples
     --------
@@ -424,11 +424,11 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     Returns
     -------
     SVDResult
-        The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. Where the ranks have parts
-        of one matrix, U of tall matrices or Vh of wide ones is split as `x`, as are both of a square one, or
-        along the rows of U or the columns of Vh if it is full, and the others are replicated. Elsewhere all are
-        split along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's, but of
-        one large split matrix they are any.
+        The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. If the ranks have parts of
+        one matrix, U of a tall matrix or Vh of a wide one is split as `x`, and so are both of a square one; if it
+        is full, U is split along its rows, or Vh along its columns. The others are replicated. Elsewhere all are
+        split along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's, except
+        for one large split matrix, where they may be any.
 
     Raises
     ------
@@ -441,10 +441,9 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, whose R each rank decomposes, and one exchange more for a full U or Vh. Elsewhere one
-    exchange, by which each rank gets whole matrices, where they are split; and one small message, that no rank
-    failed. One matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the
+    Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
+    `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one exchange
+    gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the
     other, is not gathered: one broadcast and two allreduces for each column, three allreduces for each 32 rows,
     three messages for each 128 columns, and an exchange or two for each of the factors; before them the messages
     of `minisplit.linalg.qr` if it is not square.
@@ -518,9 +517,9 @@ def svdvals(x: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, or for a large one some of those of `minisplit.linalg.svd`. Elsewhere one exchange where
-    matrices are split, and one small message, that no rank failed.
+    Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
+    `minisplit.linalg.qr`, or for a large matrix some of those of `minisplit.linalg.svd`. Otherwise one exchange if
+    matrices are split, and one small message, which tells that no rank failed.
 
     Examples
     --------

@@ -22,8 +22,8 @@ def diagonal(x: DNDarray, /, *, offset: int = 0) -> DNDarray:
     Returns
     -------
     DNDarray
-        The diagonals along a new last axis, in memory of their own. Split along that axis if the rows or columns
-        are, where each rank has the elements that it had. Otherwise split as `x`.
+        The diagonals along a new last axis, in new memory. Split along that axis if the rows or columns are, where
+        each rank has the elements that it had. Otherwise split as `x`.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def trace(x: DNDarray, /, *, offset: int = 0, dtype: Dtype = None, out: DNDarray
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `minisplit.sum`.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------

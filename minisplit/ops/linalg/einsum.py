@@ -29,7 +29,7 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
     Returns
     -------
     DNDarray
-        The sums. Split as the work of the last product is, replicated where that is split along an axis that is
+        The sums. Split as the work of the last product, or replicated if that is split along an axis that is
         summed over. dtypes as of `minisplit.matmul`.
 
     Raises
@@ -46,7 +46,7 @@ def einsum(subscripts: str, /, *operands: DNDarray) -> DNDarray:
 
     Notes
     -----
-    Operands are multiplied two at a time, first those whose product is smallest.
+    Operands are multiplied two at a time, first the pair with the smallest product.
 
     Examples
     --------

@@ -77,8 +77,8 @@ def cg(
     Returns
     -------
     tuple of DNDarray and int
-        The solution, in the layout of `b`; and 0, or `maxiter` where that many steps did not suffice. All ranks
-        take as many steps.
+        The solution, in the layout of `b`; and 0, or `maxiter` if that many steps were not enough. All ranks take
+        as many steps.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def cg(
     Notes
     -----
     The method of Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems" (1952).
-    Gradients flow to `b` and to a matrix `A`, not to what a function refers to: they are those of the solution,
-    found by another call, and no step is kept for them.
+    Gradients flow to `b` and to a matrix `A`, but not to tensors that a function refers to. They are the gradients
+    of the solution, found by another call, and no step is kept for them.
 
     Examples
     --------

@@ -47,8 +47,8 @@ def det(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The determinants, of shape (...). Split along the batch axis along which `x` is split. Where matrices are
-        split, it is split along the longest batch axis, or replicated if that has no index for every rank.
+        The determinants, of shape (...). Split along the batch axis along which `x` is split. If matrices are
+        split, the result is split along the longest batch axis, or replicated if that has no index for every rank.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def det(x: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices. One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one
-    exchange if rows are split.
+    Local where the matrices are whole. Otherwise collective: one exchange, which gives each rank whole matrices.
+    One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one exchange if
+    rows are split.
 
     Examples
     --------
@@ -97,9 +97,9 @@ def slogdet(x: DNDarray, /) -> SlogdetResult:
 
     Communication
     -------------
-    Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices. One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one
-    exchange if rows are split.
+    Local where the matrices are whole. Otherwise collective: one exchange, which gives each rank whole matrices.
+    One split matrix of 512 rows or more is not gathered: one broadcast for each 128 columns, and one exchange if
+    rows are split.
 
     Examples
     --------
@@ -136,9 +136,9 @@ def matrix_exp(x: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local where the matrices are whole. Otherwise collective: one exchange, by which each rank gets whole
-    matrices. One split matrix of 512 rows or more is not gathered: the messages of up to six calls of
-    `minisplit.matmul`, of one more for each time that its norm is halved, and of `minisplit.linalg.solve`.
+    Local where the matrices are whole. Otherwise collective: one exchange, which gives each rank whole matrices.
+    One split matrix of 512 rows or more is not gathered: the messages of up to six calls of `minisplit.matmul`, of
+    one more for each time that its norm is halved, and of `minisplit.linalg.solve`.
 
     Notes
     -----
@@ -170,8 +170,8 @@ def matrix_power(x: DNDarray, /, n: int) -> DNDarray:
     Returns
     -------
     DNDarray
-        The powers, of the shape and dtype of `x`. Split as `x` where that is split along a batch axis,
-        replicated where it is replicated. Otherwise split as the products of `minisplit.matmul` are.
+        The powers, of the shape and dtype of `x`. Split as `x` if that is split along a batch axis, replicated if
+        `x` is replicated. Otherwise split as the products of `minisplit.matmul` are.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def vector_norm(x: DNDarray, /, *, axis: Axis = None, keepdims: bool = False, or
     Returns
     -------
     DNDarray
-        The norms, which are real: shape of `x` without `axis`. Split as `x` where its split axis stays, else
+        The norms, which are real: shape of `x` without `axis`. Split as `x` if its split axis stays, otherwise
         replicated. Of no elements the norm is 0, and inf for a negative order.
 
     Raises
@@ -200,7 +200,7 @@ def norm(x: DNDarray, /, ord: float | str | None = None, axis: Axis = None, *, k
     Returns
     -------
     DNDarray
-        The norms, which are real. Split as `x` where its split axis stays, else replicated.
+        The norms, which are real. Split as `x` if its split axis stays, otherwise replicated.
 
     Raises
     ------

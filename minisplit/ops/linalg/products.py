@@ -84,11 +84,11 @@ def matmul(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DND
     Parameters
     ----------
     x1 : DNDarray
-        The left operand, of shape (..., m, k). A 1-d array is a row, whose axis the result does not have.
+        The left operand, of shape (..., m, k). A 1-d array is a row, and the result does not have its axis.
     x2 : DNDarray
-        The right operand, of shape (..., k, n). A 1-d array is a column, whose axis the result does not have.
+        The right operand, of shape (..., k, n). A 1-d array is a column, and the result does not have its axis.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -139,8 +139,8 @@ def tensordot(
     x2 : DNDarray
         The second array.
     axes : int or pair of sequences of int, default 2
-        The axes to sum over: those of `x1` and those of `x2`, pair by pair. A number stands for so many last axes
-        of `x1` and first ones of `x2`, 0 for the outer product.
+        The axes to sum over: those of `x1` and those of `x2`, pair by pair. A number `n` stands for the last `n`
+        axes of `x1` and the first `n` axes of `x2`; 0 gives the outer product.
 
     Returns
     -------
@@ -192,19 +192,19 @@ def tensordot(
 
 
 def vecdot(x1: DNDarray, x2: DNDarray, /, axis: int = -1, *, out: DNDarray | None = None) -> DNDarray:
-    """Return the dot products of vectors, of which the first is conjugated.
+    """Return the dot products of vectors; the first vectors are conjugated.
 
     Parameters
     ----------
     x1 : DNDarray
-        The first vectors, whose conjugates are taken.
+        The first vectors. Their conjugates are taken.
     x2 : DNDarray
         The second vectors. The axes other than `axis` broadcast.
     axis : int, default -1
         The axis of the vectors in both arrays. It must count from the back if they differ in their number of
         dimensions.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -283,7 +283,7 @@ def dot(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDarr
     x2 : DNDarray
         The second array. If it is 1-d, its only axis is summed over.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -360,7 +360,7 @@ def vdot(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Parameters
     ----------
     x1 : DNDarray
-        The first array, whose conjugate is taken.
+        The first array. Its conjugate is taken.
     x2 : DNDarray
         The second array, of as many elements. Arrays of different shapes are flattened.
 
@@ -405,12 +405,12 @@ def outer(x1: DNDarray, x2: DNDarray, /, *, out: DNDarray | None = None) -> DNDa
     x2 : DNDarray
         The second vector.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The matrix of the products. Split along the axis of one operand, of which no element moves.
+        The matrix of the products. Split along the axis of one operand; no element of this operand moves.
 
     Raises
     ------
@@ -513,7 +513,7 @@ def kron(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The product, whose extents are the products of those of the operands. Split along the split axis of one
+        The product. Its extents are the products of the extents of the operands. Split along the split axis of one
         operand: of the larger one, if both are split. If that is `x2`, the counts are the default ones.
 
     Raises

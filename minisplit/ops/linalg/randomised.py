@@ -63,10 +63,10 @@ def rsvd(
 
     Notes
     -----
-    The randomised range finder with power iterations, whose bases are made orthonormal at each step (Halko,
-    Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011, algorithms 4.4 and 5.1). The
-    expected error is near the first singular value that is left out, and nearer with each power iteration. The
-    same seed gives the same projection for any layout and number of ranks.
+    The method is the randomised range finder with power iterations; it makes the bases orthonormal at each step
+    (Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 53, 2011, algorithms 4.4 and
+    5.1). The expected error is near the first singular value that is left out, and nearer with each power
+    iteration. The same seed gives the same projection for any layout and number of ranks.
 
     Examples
     --------

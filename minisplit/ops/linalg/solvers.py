@@ -87,12 +87,12 @@ def solve(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and one
-    small message, that no rank failed, where the result is split. The work is split along a batch axis
-    along which an operand is split, or along the columns of `x2`, for which each rank needs all of `x1`:
-    the one for which the fewest bytes move. One split matrix `x1` of 512 rows or more, beside `x2` of two
-    dimensions at most, is not gathered: three broadcasts for each 128 columns, and one exchange for each of `x1`,
-    `x2` and the result that is not split along its columns.
+    Local for replicated operands. Otherwise collective: one exchange for each operand that moves, and, if the
+    result is split, one small message, which tells that no rank failed. The work is split along a batch axis along
+    which an operand is split, or along the columns of `x2` (each rank then needs all of `x1`), so that the fewest
+    bytes move. One split matrix `x1` of 512 rows or more, beside `x2` of two dimensions at most, is not gathered:
+    three broadcasts for each 128 columns, and one exchange for each of `x1`, `x2` and the result that is not split
+    along its columns.
 
     Notes
     -----
@@ -116,7 +116,7 @@ def solve_triangular(
     Parameters
     ----------
     x1 : DNDarray
-        Square matrices, of shape (..., n, n). What is outside of the triangle does not count.
+        Square matrices, of shape (..., n, n). Elements outside of the triangle are not read.
     x2 : DNDarray
         The right-hand sides: one vector for all matrices, of shape (n,), or columns, of shape (..., n, k). Leading
         axes broadcast.
@@ -415,9 +415,9 @@ def lstsq(x1: DNDarray, x2: DNDarray, /, *, rtol: Tolerance = None) -> LstsqResu
     Returns
     -------
     LstsqResult
-        The fields `solution`, `residuals`, `rank` and `singular_values`. Of several solutions it is the one
-        whose sum of squares is least. The residuals are returned also where they are zero. The solution is
-        replicated for tall matrices that are split along their rows, and split along its rows for wide ones
+        The fields `solution`, `residuals`, `rank` and `singular_values`. If there are several solutions, it is the
+        solution with the least sum of squares. The residuals are returned also where they are zero. The solution
+        is replicated for tall matrices that are split along their rows, and split along its rows for wide ones
         that are split along their columns.
 
     Raises

@@ -61,7 +61,7 @@ def average(
     -------
     DNDarray
         The sums of `x * weights`, divided by the sums of the weights, in float64 for integers. The shape of `x`
-        without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+        without the reduced axes. Split as `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def logsumexp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) -> D
     -------
     DNDarray
         The logarithms, without overflow: the greatest element is subtracted first. -inf of no elements. The shape
-        of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
+        of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays, otherwise
         replicated.
 
     Raises
@@ -195,7 +195,7 @@ def nanmax(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -205,7 +205,7 @@ def nanmax(
     -------
     DNDarray
         The greatest elements; NaN where there is nothing else. The shape of `x` without the reduced axes. Split as
-        `x`, with its counts, where its split axis stays, else replicated.
+        `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def nanmean(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but float64 for bools and integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -265,7 +265,7 @@ def nanmean(
     -------
     DNDarray
         The means; NaN where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
-        its counts, where its split axis stays, else replicated.
+        its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -322,7 +322,7 @@ def nanmin(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -332,7 +332,7 @@ def nanmin(
     -------
     DNDarray
         The least elements; NaN where there is nothing else. The shape of `x` without the reduced axes. Split as
-        `x`, with its counts, where its split axis stays, else replicated.
+        `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -386,9 +386,9 @@ def nanprod(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -396,7 +396,7 @@ def nanprod(
     -------
     DNDarray
         The products; 1 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with
-        its counts, where its split axis stays, else replicated.
+        its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -449,7 +449,7 @@ def nanstd(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -458,14 +458,14 @@ def nanstd(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The square roots of what `nanvar` gives. Split as `x`, with its counts, where its split axis stays, else
+        The square roots of what `nanvar` gives. Split as `x`, with its counts, if its split axis stays, otherwise
         replicated.
 
     Raises
@@ -520,9 +520,9 @@ def nansum(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -530,7 +530,7 @@ def nansum(
     -------
     DNDarray
         The sums; 0 where there is not a number. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -582,7 +582,7 @@ def nanvar(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -591,7 +591,7 @@ def nanvar(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -599,7 +599,7 @@ def nanvar(
     -------
     DNDarray
         The means of the squared deviations from the mean; NaN where the divisor is not above 0. The shape of `x`
-        without the reduced axes. Split as `x`, with its counts, where its split axis stays, else replicated.
+        without the reduced axes. Split as `x`, with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -641,14 +641,14 @@ def ptp(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DNDar
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
         The differences; NaN where there is a NaN. Those of integers are in their dtype, as those of NumPy, modulo
-        its range. The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis
-        stays, else replicated.
+        its range. The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis
+        stays, otherwise replicated.
 
     Raises
     ------

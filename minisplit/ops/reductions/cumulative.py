@@ -41,7 +41,7 @@ def cumulative_sum(
     include_initial : bool, default False
         Whether the result begins with 0, and so is longer by one index, which rank 0 holds.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def cumulative_prod(
     include_initial : bool, default False
         Whether the result begins with 1, and so is longer by one index, which rank 0 holds.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def cumsum(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def cumprod(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but int64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def nancumsum(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but int64 for bools and integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -292,7 +292,7 @@ def nancumprod(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `x`, but int64 for bools and integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------

@@ -40,15 +40,15 @@ def all(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        Bools; true of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, where
-        its split axis stays, else replicated.
+        Bools; true of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -90,15 +90,15 @@ def any(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        Bools; false of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        Bools; false of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def count_nonzero(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False) 
     -------
     DNDarray
         The numbers of elements, int64. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def max(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -197,7 +197,7 @@ def max(
     -------
     DNDarray
         The greatest elements; NaN where there is one. The shape of `x` without the reduced axes. Split as `x`,
-        with its counts, where its split axis stays, else replicated.
+        with its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -260,15 +260,15 @@ def mean(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The means; NaN of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        The means; NaN of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -286,7 +286,7 @@ def mean(
     See Also
     --------
     average : The mean with weights.
-    nanmean : The mean of what is not NaN.
+    nanmean : The mean of the elements that are not NaN.
 
     Notes
     -----
@@ -326,7 +326,7 @@ def min(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
         The result where there is no element, and its bound elsewhere.
     where : DNDarray or bool, default True
@@ -336,7 +336,7 @@ def min(
     -------
     DNDarray
         The least elements; NaN where there is one. The shape of `x` without the reduced axes. Split as `x`, with
-        its counts, where its split axis stays, else replicated.
+        its counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -400,9 +400,9 @@ def prod(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -410,7 +410,7 @@ def prod(
     -------
     DNDarray
         The products; 1 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts,
-        where its split axis stays, else replicated.
+        if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -428,7 +428,7 @@ def prod(
 
     See Also
     --------
-    nanprod : The product of what is not NaN.
+    nanprod : The product of the elements that are not NaN.
 
     Notes
     -----
@@ -467,7 +467,7 @@ def std(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -476,7 +476,7 @@ def std(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -484,7 +484,7 @@ def std(
     -------
     DNDarray
         The square roots of the variances. The shape of `x` without the reduced axes. Split as `x`, with its
-        counts, where its split axis stays, else replicated.
+        counts, if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -502,7 +502,7 @@ def std(
     See Also
     --------
     var : The variance, with notes on how it is computed.
-    nanstd : The standard deviation of what is not NaN.
+    nanstd : The standard deviation of the elements that are not NaN.
 
     Examples
     --------
@@ -542,17 +542,17 @@ def sum(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     initial : number, optional
-        What is there before the first element.
+        The value before the first element.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
     Returns
     -------
     DNDarray
-        The sums; 0 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, where
-        its split axis stays, else replicated.
+        The sums; 0 of no elements. The shape of `x` without the reduced axes. Split as `x`, with its counts, if
+        its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -570,7 +570,7 @@ def sum(
     See Also
     --------
     cumulative_sum : The running sums.
-    nansum : The sum of what is not NaN.
+    nansum : The sum of the elements that are not NaN.
 
     Notes
     -----
@@ -611,7 +611,7 @@ def var(
     axis : int or tuple of int, optional
         The axes to reduce. By default all of them.
     correction : float, default 0.0
-        What is subtracted from the number of elements before the squared deviations are divided by it.
+        The sum of squared deviations is divided by the number of elements minus `correction`.
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     ddof : float, optional
@@ -620,7 +620,7 @@ def var(
         The dtype of the result, to which `x` is cast first. By default that of `x`, but float64 for bools and
         integers.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     where : DNDarray or bool, default True
         Bools, which broadcast with `x`: the elements that count.
 
@@ -628,8 +628,8 @@ def var(
     -------
     DNDarray
         The means of the squared deviations from the mean, which are real; NaN or inf where the divisor is not
-        above 0. The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis
-        stays, else replicated.
+        above 0. The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
@@ -647,7 +647,7 @@ def var(
     See Also
     --------
     std : The square root of the variance.
-    nanvar : The variance of what is not NaN.
+    nanvar : The variance of the elements that are not NaN.
 
     Notes
     -----

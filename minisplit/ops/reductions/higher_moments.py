@@ -34,8 +34,8 @@ def skew(x: DNDarray, /, axis: Axis = None, *, unbiased: bool = True, keepdims: 
     -------
     DNDarray
         The skewness; NaN where all numbers are equal, or less than three are there and the bias is corrected.
-        The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
-        replicated.
+        The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def kurtosis(
     -------
     DNDarray
         The kurtosis; NaN where all numbers are equal, or less than four are there and the bias is corrected.
-        The shape of `x` without the reduced axes. Split as `x`, with its counts, where its split axis stays, else
-        replicated.
+        The shape of `x` without the reduced axes. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------

@@ -24,7 +24,7 @@ def permute_dims(x: DNDarray, /, axes: Sequence[int]) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis and keeps its counts.
+        The array, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def transpose(x: DNDarray, /, axes: Sequence[int] | None = None) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis and keeps its counts.
+        The array, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def matrix_transpose(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        The transposed matrices, in memory of their own. The split goes with its axis and keeps its counts.
+        The transposed matrices, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def swapaxes(x: DNDarray, /, axis1: int, axis2: int) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis and keeps its counts.
+        The array, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def moveaxis(x: DNDarray, /, source: Axes, destination: Axes) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis and keeps its counts.
+        The array, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def rollaxis(x: DNDarray, /, axis: int, start: int = 0) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis and keeps its counts.
+        The array, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def expand_dims(x: DNDarray, /, axis: Axes = 0) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis and keeps its counts.
+        The array, in new memory. The split goes with its axis and keeps its counts.
 
     Raises
     ------
@@ -295,7 +295,7 @@ def atleast_1d(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        An array of at least one dimension, in memory of its own. Split as `x`.
+        An array of at least one dimension, in new memory. Split as `x`.
 
     Communication
     -------------
@@ -321,7 +321,7 @@ def atleast_2d(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        An array of at least two dimensions, in memory of its own. The split goes with its axis.
+        An array of at least two dimensions, in new memory. The split goes with its axis.
 
     Communication
     -------------
@@ -349,7 +349,7 @@ def atleast_3d(x: DNDarray, /) -> DNDarray:
     Returns
     -------
     DNDarray
-        An array of at least three dimensions, in memory of its own. The split goes with its axis.
+        An array of at least three dimensions, in new memory. The split goes with its axis.
 
     Communication
     -------------
@@ -377,8 +377,8 @@ def squeeze(x: DNDarray, /, axis: Axes | None = None) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis. If the split axis is removed, the rank that
-        has the elements keeps them, and the result is split along another axis. It is replicated if it has none.
+        The array, in new memory. The split goes with its axis. If the split axis is removed, the rank that has the
+        elements keeps them, and the result is split along another axis. It is replicated if it has none.
 
     Raises
     ------

@@ -36,8 +36,8 @@ def diagonal(x: DNDarray, /, offset: int = 0, axis1: int = 0, axis2: int = 1) ->
     Returns
     -------
     DNDarray
-        The diagonals along a new last axis, in memory of their own. Split along that axis if the rows or columns
-        are, where each rank has the elements that it had. Otherwise split as `x`.
+        The diagonals along a new last axis, in new memory. Split along that axis if the rows or columns are, where
+        each rank has the elements that it had. Otherwise split as `x`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def trace(
     dtype : torch.dtype, optional
         The dtype of the result. By default that of `minisplit.sum`.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -134,8 +134,9 @@ def diag(x: DNDarray, /, k: int = 0) -> DNDarray:
     Returns
     -------
     DNDarray
-        For a matrix what `diagonal` returns. For a split 1-d array a matrix split along its rows: each row is
-        where its element of `x` is, and rows of zeros before and after them are on the first and last rank.
+        For a matrix what `diagonal` returns. For a split 1-d array, a matrix that is split along its rows. Each
+        row is on the rank that has its element of `x`; rows of zeros before and after them are on the first and
+        last rank.
 
     Raises
     ------

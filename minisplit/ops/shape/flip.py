@@ -128,7 +128,7 @@ def rot90(x: DNDarray, /, k: int = 1, axes: Axes = (0, 1)) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own. The split goes with its axis.
+        The array, in new memory. The split goes with its axis.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def roll(x: DNDarray, /, shift: Axes, axis: Axes | None = None) -> DNDarray:
     Returns
     -------
     DNDarray
-        The array, in memory of its own and with the layout of `x`.
+        The array, in new memory and with the layout of `x`.
 
     Raises
     ------

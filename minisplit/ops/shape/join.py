@@ -30,11 +30,11 @@ def concat(
     Parameters
     ----------
     arrays : sequence of DNDarray
-        The arrays. Their shapes agree but for that axis.
+        The arrays. Their shapes agree, except along that axis.
     axis : int or None, default 0
         The axis. With None the elements of the arrays are joined in row-major order, as `ravel` returns them.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     dtype : torch.dtype, optional
         The dtype of the result. By default that to which those of the arrays are promoted.
 
@@ -43,8 +43,8 @@ def concat(
     DNDarray
         The arrays, one after the other, with the dtype to which torch promotes theirs. Split as one of the arrays,
         that for which the fewest bytes move and the first of equals; replicated only if all are. Along `axis` it
-        has the default counts, or those of one array with what comes before and after it on the first and last
-        rank, if so no rank has more elements than the fullest had.
+        has the default counts. But if no rank then has more elements than the fullest rank had, it has the counts
+        of one array, and the elements before and after this array are on the first and last rank.
 
     Raises
     ------
@@ -92,11 +92,11 @@ def concatenate(
     Parameters
     ----------
     arrays : sequence of DNDarray
-        The arrays. Their shapes agree but for that axis.
+        The arrays. Their shapes agree, except along that axis.
     axis : int or None, default 0
         The axis. With None the elements of the arrays are joined in row-major order.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     dtype : torch.dtype, optional
         The dtype of the result. By default that to which those of the arrays are promoted.
 
@@ -170,7 +170,7 @@ def stack(
     axis : int, default 0
         The place of the new axis in the result.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     dtype : torch.dtype, optional
         The dtype of the result. By default that to which those of the arrays are promoted.
 

@@ -56,8 +56,8 @@ def pad(x: DNDarray, /, pad_width: Any, mode: str = "constant", constant_values:
     Returns
     -------
     DNDarray
-        The larger array, in memory of its own and split as `x`. Along the split axis the first rank gets what is
-        before, the last rank what is after, and all others keep their counts.
+        The larger array, in new memory and split as `x`. Along the split axis the first rank gets the elements
+        before `x`, the last rank gets those after it, and the other ranks keep their counts.
 
     Raises
     ------
@@ -70,8 +70,8 @@ def pad(x: DNDarray, /, pad_width: Any, mode: str = "constant", constant_values:
 
     Communication
     -------------
-    Local for constants, and along axes that are not split. Otherwise collective: one exchange of what the first
-    and last rank need.
+    Local for constants, and along axes that are not split. Otherwise collective: one exchange of the elements that
+    the first and last rank need.
 
     Examples
     --------

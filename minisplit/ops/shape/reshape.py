@@ -42,8 +42,8 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
     shape : int or sequence of int
         The shape. One extent may be -1: it is computed from the others.
     copy : bool, optional
-        Whether the result gets memory of its own: by default and for True it does. With False it shares the memory
-        of `x`, on all ranks or none.
+        Whether the result gets new memory. By default and for True it does. With False it shares the memory of
+        `x`, on all ranks or none.
 
     Returns
     -------
@@ -67,10 +67,10 @@ def reshape(x: DNDarray, /, shape: Axes, *, copy: bool | None = None) -> DNDarra
 
     Notes
     -----
-    The ranks' bounds go to the nearest whole index of the axis along which the result is split, so that what lies
-    between goes to neighbours. A rank is overloaded if it would get more than 1.25 times as many elements as the
-    fullest rank of `x`, and more than default counts would give it. If one rank has all of `x`, it keeps all. Of
-    the axes that have an index for each rank, one to which a single exchange leads counts as longer.
+    The ranks' bounds go to the nearest whole index of the result's split axis, so that the elements in between go
+    to neighbours. A rank is overloaded if it would get more than 1.25 times as many elements as the fullest rank
+    of `x`, and more than default counts would give it. If one rank has all of `x`, it keeps all. Of the axes that
+    have an index for each rank, one to which a single exchange leads counts as longer.
 
     Examples
     --------

@@ -56,14 +56,14 @@ def array_split(x: DNDarray, /, indices_or_sections: int | Sequence[int], axis: 
     x : DNDarray
         The array.
     indices_or_sections : int or sequence of int
-        The number of parts, of which the first ones are longer by 1; or the indices before which to divide.
+        The number of parts (the first parts may be longer by 1), or the indices before which to divide.
     axis : int, default 0
         The axis.
 
     Returns
     -------
     list of DNDarray
-        The parts, in memory of their own and split as `x`. Each index is on the rank that had it.
+        The parts, in new memory and split as `x`. Each index is on the rank that had it.
 
     Raises
     ------

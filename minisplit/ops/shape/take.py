@@ -38,7 +38,7 @@ def take(
     axis : int, optional
         The axis. By default all elements count, as one row.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
     mode : {"raise", "wrap", "clip"}, default "raise"
         What an index means that is out of range: an error, the remainder of a division by the extent, or the
         nearest index that is in range.
@@ -96,16 +96,16 @@ def take_along_axis(x: DNDarray, /, indices: DNDarray, axis: int = -1) -> DNDarr
     x : DNDarray
         The array.
     indices : DNDarray
-        The indices, which count from the end if they are negative. Its shape and that of `x` broadcast but for the
-        axis.
+        The indices, which count from the end if they are negative. Its shape and that of `x` broadcast, except
+        along the axis.
     axis : int, default -1
         The axis.
 
     Returns
     -------
     DNDarray
-        The elements, as many along the axis as there are indices. Split as `x` or `indices`: as the one for which
-        the fewest bytes move.
+        The elements, as many along the axis as there are indices. Split as `x` or as `indices`, so that the fewest
+        bytes move.
 
     Raises
     ------
@@ -168,13 +168,13 @@ def compress(
     axis : int, optional
         The axis. By default `x` is flattened.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        What is at these indices. What a mask selects stays where it is: split as `x`, with other counts along the
-        axis.
+        The elements at these indices. Selected elements stay on their ranks: the result is split as `x`, with
+        other counts along the axis.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def extract(condition: DNDarray, x: DNDarray, /) -> DNDarray:
     Parameters
     ----------
     condition : DNDarray
-        The condition: what is other than zero. As many elements as `x`.
+        The condition. Nonzero elements are true. As many elements as `x`.
     x : DNDarray
         The array.
 

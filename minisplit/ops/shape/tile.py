@@ -32,8 +32,8 @@ def tile(x: DNDarray, /, reps: Axes) -> DNDarray:
     Returns
     -------
     DNDarray
-        The copies, in memory of their own. Split along the axis of `x`, with its counts if there is one copy along
-        it, and with the default counts otherwise.
+        The copies, in new memory. Split along the axis of `x`, with its counts if there is one copy along it, and
+        with the default counts otherwise.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def repeat(x: DNDarray, /, repeats: int | Sequence[int] | DNDarray, axis: int | 
     Returns
     -------
     DNDarray
-        The array, in memory of its own and split as `x`. Copies are on the rank of the index.
+        The array, in new memory and split as `x`. Copies are on the rank of the index.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
 from minisplit.core.conversion import tensor_of_numbers
+from minisplit.core.factories import number_of
 from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import greater_equal, less_equal, logical_and
@@ -27,7 +28,7 @@ def histogram(
     x: DNDarray,
     /,
     bins: Edges = 10,
-    range: tuple[float, float] | None = None,
+    range: tuple[float | DNDarray, float | DNDarray] | None = None,
     weights: DNDarray | None = None,
     density: bool = False,
 ) -> tuple[DNDarray, DNDarray]:
@@ -38,10 +39,10 @@ def histogram(
     x : DNDarray
         The array.
     bins : int, str, sequence of float or DNDarray, default 10
-        The number of bins, which are equally wide; or the rule of NumPy by which it is chosen: "auto", "fd",
-        "doane", "scott", "stone", "rice", "sturges" or "sqrt"; or their edges, ascending. A bin has its left edge
+        The number of bins, which are equally wide; or NumPy's rule that chooses the number: "auto", "fd", "doane",
+        "scott", "stone", "rice", "sturges" or "sqrt"; or the edges of the bins, ascending. A bin has its left edge
         and not its right one, but the last bin has both.
-    range : tuple of float, optional
+    range : tuple of float or 0-d DNDarray, optional
         Where the first bin begins and the last one ends. By default at the least and the greatest element.
     weights : DNDarray, optional
         What each element counts, in the shape of `x`. By default 1.
@@ -66,7 +67,7 @@ def histogram(
     Communication
     -------------
     Local if `x` is replicated and has no split weights. Otherwise collective: one allreduce of the counts, and one
-    before it for the range if that is not given. Weights in another layout take one exchange. Rules take the
+    before it for the range if no range is given. Weights in another layout take one exchange. Rules take the
     messages of `std` ("scott", "doane") or `quantile` ("fd", "auto"); "stone" counts the elements at least 100
     times.
 
@@ -123,8 +124,8 @@ def histogram2d(
     Returns
     -------
     hist : DNDarray
-        The counts, or sums of weights, in float64, or the dtype of the weights where that is wider: first axis
-        `x`, second `y`. Replicated.
+        The counts, or sums of weights. The first axis is that of `x`, the second that of `y`. The dtype is
+        float64, or that of the weights if it is wider. Replicated.
     x_edges, y_edges : DNDarray
         The edges along each axis. Replicated.
 
@@ -364,7 +365,7 @@ def _extremes(shard: torch.Tensor, x: DNDarray, default: tuple[float, float]) ->
     return -ends[0].item(), ends[1].item()
 
 
-def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> torch.Tensor:
+def _read_edges(x: DNDarray, bins: Edges, range: tuple[float | DNDarray, float | DNDarray] | None) -> torch.Tensor:
     """The edges of a histogram's bins, in the dtype in which elements are compared with them."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.float64
     if isinstance(bins, str):
@@ -382,8 +383,7 @@ def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> 
     elif bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     ends = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
-    tensor_of_numbers(ends, "range")  # or an error
-    low, high = ends
+    low, high = (number_of(end, "an end of range") for end in ends)
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"range must be finite and ascend, got {low} to {high}; give range=(low, high)")
     spread = high - low

@@ -84,13 +84,13 @@ def median(x: DNDarray, /, axis: Axis = None, *, keepdims: bool = False, out: DN
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The medians, in the dtype of `x`, or float64 for integers. Split as `x` where its split axis
-        stays, else replicated.
+        The medians, in the dtype of `x`, or float64 for integers. Split as `x` if its split axis stays, otherwise
+        replicated.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def nanmedian(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The medians, in the dtype of `x`, or float64 for integers. Split as `x` where its split axis
-        stays, else replicated.
+        The medians, in the dtype of `x`, or float64 for integers. Split as `x` if its split axis stays, otherwise
+        replicated.
 
     Raises
     ------
@@ -190,13 +190,13 @@ def quantile(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
         The quantiles, with the axes of `q` first. In the dtype of `x`, or float64 for integers.
-        Split as `x` where its split axis stays, else replicated.
+        Split as `x` if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def nanquantile(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -303,7 +303,7 @@ def nanpercentile(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
@@ -359,7 +359,7 @@ def percentile(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------

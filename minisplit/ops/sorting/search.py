@@ -39,12 +39,12 @@ def argmax(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64. Split as `x` where its split axis stays, else replicated.
+        The indices, int64. Split as `x` if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -84,12 +84,12 @@ def argmin(
     keepdims : bool, default False
         Whether reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64. Split as `x` where its split axis stays, else replicated.
+        The indices, int64. Split as `x` if its split axis stays, otherwise replicated.
 
     Raises
     ------
@@ -163,13 +163,13 @@ def nanargmax(
     keepdims : bool, default False
         Whether the reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64; of equal elements the first. Split as `x`, with its counts, where its split axis stays,
-        else replicated.
+        The indices, int64; of equal elements the first. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def nanargmax(
     IndexError
         If the axis is out of range.
     ValueError
-        If there is nothing but NaN to choose from, on any rank, or no element.
+        If all elements to choose from are NaN, on any rank, or there are no elements.
 
     Communication
     -------------
@@ -212,13 +212,13 @@ def nanargmin(
     keepdims : bool, default False
         Whether the reduced axes stay, with extent 1.
     out : DNDarray, optional
-        The array to write the results into, whose layout and dtype stay. By default a new one.
+        The array to write the results into. It keeps its layout and dtype. By default a new one.
 
     Returns
     -------
     DNDarray
-        The indices, int64; of equal elements the first. Split as `x`, with its counts, where its split axis stays,
-        else replicated.
+        The indices, int64; of equal elements the first. Split as `x`, with its counts, if its split axis stays,
+        otherwise replicated.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def nanargmin(
     IndexError
         If the axis is out of range.
     ValueError
-        If there is nothing but NaN to choose from, on any rank, or no element.
+        If all elements to choose from are NaN, on any rank, or there are no elements.
 
     Communication
     -------------
@@ -353,7 +353,7 @@ def searchsorted(
     Returns
     -------
     DNDarray
-        The indices in `x1`, int64, with the shape and layout of `x2`. Replicated where that is a number.
+        The indices in `x1`, int64, with the shape and layout of `x2`. Replicated if that is a number.
 
     Raises
     ------

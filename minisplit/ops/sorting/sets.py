@@ -93,8 +93,8 @@ def unique_values(x: DNDarray, /) -> DNDarray:
 
     Communication
     -------------
-    Local if `x` is replicated. Otherwise collective: three small allgathers and one exchange of what is distinct
-    on each rank.
+    Local if `x` is replicated. Otherwise collective: three small allgathers and one exchange of the elements that
+    are distinct on each rank.
 
     Examples
     --------
@@ -122,8 +122,8 @@ def unique_counts(x: DNDarray, /) -> UniqueCounts:
 
     Communication
     -------------
-    Local if `x` is replicated. Otherwise collective: three small allgathers and two exchanges of what is distinct
-    on each rank.
+    Local if `x` is replicated. Otherwise collective: three small allgathers and two exchanges of the elements that
+    are distinct on each rank.
 
     Examples
     --------
@@ -151,8 +151,8 @@ def unique_inverse(x: DNDarray, /) -> UniqueInverse:
 
     Communication
     -------------
-    Local if `x` is replicated. Otherwise collective: three small allgathers and three exchanges of what is
-    distinct on each rank, the last one back.
+    Local if `x` is replicated. Otherwise collective: three small allgathers and three exchanges of the elements
+    that are distinct on each rank, the last one back.
 
     Examples
     --------
@@ -184,8 +184,8 @@ def unique_all(x: DNDarray, /) -> UniqueAll:
 
     Communication
     -------------
-    Local if `x` is replicated. Otherwise collective: three small allgathers and four exchanges of what is distinct
-    on each rank.
+    Local if `x` is replicated. Otherwise collective: three small allgathers and four exchanges of the elements
+    that are distinct on each rank.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def unique(
 ) -> Any:
     """Return the distinct elements of an array, and optionally their indices, inverse and counts.
 
-    It is `numpy.unique`, but for the default of `equal_nan`.
+    It is `numpy.unique`, except for the default of `equal_nan`.
 
     Parameters
     ----------
@@ -241,9 +241,10 @@ def unique(
 
     Communication
     -------------
-    Local if `x` is replicated. Otherwise collective: three small allgathers, and exchanges of what is distinct on
-    each rank: one for the elements, one for their places if the index or the inverse is asked for, and one each
-    for the inverse and the counts. For slices two such exchanges for each element of a slice, and one more.
+    Local if `x` is replicated. Otherwise collective: three small allgathers, and exchanges of the elements that
+    are distinct on each rank: one for the elements, one for their places if the index or the inverse is asked for,
+    and one each for the inverse and the counts. For slices two such exchanges for each element of a slice, and one
+    more.
 
     Examples
     --------
@@ -293,9 +294,9 @@ def isin(x1: Operand, x2: Operand, /, *, assume_unique: bool = False, invert: bo
 
     Communication
     -------------
-    Local if `x2` is replicated. Otherwise collective: one allreduce of the answers for a replicated `x1`. For a
-    split one two small allgathers and three exchanges of what is distinct on each rank, so that no rank needs all
-    of `x2`.
+    Local if `x2` is replicated. Otherwise collective: one allreduce of the results for a replicated `x1`. For a
+    split `x1`: two small allgathers and three exchanges of the elements that are distinct on each rank, so no rank
+    needs all of `x2`.
 
     Examples
     --------
@@ -319,7 +320,7 @@ def intersect1d(
     Parameters
     ----------
     x1, x2 : DNDarray
-        The arrays, of which all elements count, whatever their shapes and layouts.
+        The arrays. All their elements count, for any shapes and layouts.
     assume_unique : bool, default False
         NumPy's promise that no array has an element twice. It is not needed.
     return_indices : bool, default False
@@ -371,7 +372,7 @@ def union1d(x1: DNDarray, x2: DNDarray, /) -> DNDarray:
     Parameters
     ----------
     x1, x2 : DNDarray
-        The arrays, of which all elements count, whatever their shapes and layouts.
+        The arrays. All their elements count, for any shapes and layouts.
 
     Returns
     -------
@@ -404,9 +405,9 @@ def setdiff1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DND
     Parameters
     ----------
     x1 : DNDarray
-        The array whose elements are returned.
+        The array that gives the elements.
     x2 : DNDarray
-        The array whose elements are left out.
+        The array with the elements to leave out.
     assume_unique : bool, default False
         Whether no element is in `x1` twice. Then they come in their order there.
 
@@ -444,7 +445,7 @@ def setxor1d(x1: DNDarray, x2: DNDarray, /, assume_unique: bool = False) -> DNDa
     Parameters
     ----------
     x1, x2 : DNDarray
-        The arrays, of which all elements count, whatever their shapes and layouts.
+        The arrays. All their elements count, for any shapes and layouts.
     assume_unique : bool, default False
         NumPy's promise that no array has an element twice. It is not needed.
 

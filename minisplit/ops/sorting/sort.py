@@ -30,8 +30,8 @@ def sort(
 ) -> DNDarray:
     """Sort the elements along an axis.
 
-    NaN counts as the greatest element: it comes last, or first if `descending`. Equal elements, of which signed
-    zeros are two, keep their order, also without `stable`, so that the result is the same on any number of ranks.
+    NaN counts as the greatest element: it comes last, or first if `descending`. Equal elements, also zeros of
+    different signs, keep their order even without `stable`, so the result is the same on any number of ranks.
 
     Parameters
     ----------
