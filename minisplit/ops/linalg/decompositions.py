@@ -442,11 +442,12 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one exchange
-    gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the
-    other, is not gathered: one broadcast and two allreduces for each column, three allreduces for each 32 rows,
-    three messages for each 128 columns, and an exchange or two for each of the factors; before them the messages
-    of `minisplit.linalg.qr` if it is not square.
+    `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one
+    exchange gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512
+    rows and columns or more, and fewer than `ranks` times as many of one as of the other, is not gathered: one
+    broadcast and two allreduces for each column, three allreduces for each 32 rows, three messages for each 128
+    columns, and an exchange or two for each of the factors; before them the messages of `minisplit.linalg.qr` if
+    it is not square.
 
     Notes
     -----
