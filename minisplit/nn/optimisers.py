@@ -31,8 +31,8 @@ def refuse_parts(optimiser: torch.optim.Optimizer, args: tuple[Any, ...], kwargs
             if x in split_leaves:
                 raise RuntimeError(
                     f"{type(optimiser).__name__} computes a step from whole parameters, but parameter {place} is "
-                    "the larray of a split array, of which each rank has a part: let the leaf be a replicated "
-                    "array w, and compute with w.resplit(0), or take an elementwise optimiser, such as AdamW"
+                    "the larray of a split array, which is this rank's part only: make the leaf a replicated "
+                    "array w, and compute with w.resplit(0), or use an elementwise optimiser, such as AdamW"
                 )
 
 

@@ -73,8 +73,8 @@ class right_rules(TorchFunctionMode):  # noqa: N801 - used like a function
             results = [pytree.tree_flatten(func(*operands)) for func in (true_fn, false_fn)]
         if [x._version for x in watched] != versions:
             raise RuntimeError(
-                "a function that torch.cond calls changed a tensor in place, of which the other one would read "
-                "the new values; use an operation that returns a new tensor"
+                "a function that torch.cond calls changed a tensor in place, and the other function would "
+                "read the new values; use an operation that returns a new tensor"
             )
         kinds = [(spec, [(x.dtype, tuple(x.shape)) for x in leaves]) for leaves, spec in results]
         if kinds[0] != kinds[1]:
