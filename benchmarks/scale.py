@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/scale.py
 
-First what one rank spends on planning, cold: time and memory of `plan(src, dst, rank)`. Then, for 2 to 16 ranks
-(as threads), the calls, messages and bytes that the model has of some operations beside those that were counted.
-Last predicted times on a cluster of one rank per link, by
+First what one rank spends on planning, cold: time and memory of `plan(src, dst, rank)`; "ragged" is from 0 to 1
+with counts that differ from rank to rank, before and after. Then, for 2 to 16 ranks (as threads), the calls,
+messages and bytes that the model has of some operations beside those that were counted. Last predicted times on
+a cluster of one rank per link, by
 
     T = alpha * (rounds + messages) + bytes / beta
 
@@ -44,8 +45,11 @@ def ways(ranks: int) -> dict[str, tuple[ms.Layout, ms.Layout]]:
     shape = (ROWS * ranks, 4096)
     rows = ms.Layout(shape, 0, ranks)
     square = ms.Layout((ranks * 64, ranks * 64), 0, ranks)
+    uneven = [60 + rank * 7919 % 9 for rank in range(ranks)]
+    uneven[-1] += ranks * 64 - sum(uneven)
     return {
         "0 to 1": (square, square.with_split(1)),
+        "ragged": (square.with_counts(uneven), square.with_split(1).with_counts(uneven)),
         "rebalance": (skewed(shape[0], ranks), rows),
         "gather": (rows, rows.with_split(None)),
     }

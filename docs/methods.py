@@ -18,7 +18,10 @@ import minisplit as ms
 
 FILE = Path(ms.__file__).with_name("core") / "array_methods.py"
 # Functions of arrays that are no methods, or whose methods are written in the class: their arguments are others.
-WITHOUT = {"astype", "imag", "real", "reshape", "show", "split", "transpose"}
+WITHOUT = {
+    "astype", "diagonal", "flatten", "flip", "imag", "real", "repeat", "reshape", "roll", "show", "split", "tile",
+    "transpose",
+}  # fmt: skip
 # Functions of `minisplit.linalg` that are methods of torch's tensor.
 LINALG = ("cholesky", "det", "inv", "matrix_exp", "matrix_power", "pinv", "qr", "slogdet", "svd")
 # Methods whose function has another name here. Most are torch's; `conjugate` is NumPy's, `fabs`, `invert` and
@@ -78,11 +81,19 @@ class TorchNames(TypedDict, total=False):
     keepdim: bool
 
 
-def _read(name: str, others: Any, **own: Any) -> Any:
-    """Return `axis`, and `keepdims` if the method has it, where torch's names may have been given for them."""
+def _read(name: str, others: Any, *more: Any, **own: Any) -> Any:
+    """Return `axis`, and `keepdims` if the method has it, where they may have been given as torch has them."""
     found = dict(own)
+    if more:
+        # torch's second argument of these is not keepdim, but whether to correct the bias.
+        if name in {"std", "var"} or len(more) > 1 or not isinstance(more[0], bool):
+            example = "correction=1, keepdims=True" if name in {"std", "var"} else "dtype=..., keepdims=True"
+            raise TypeError(f"{name}() takes other arguments than the axis by name: x.{name}(axis, {example})")
+        found["keepdims"] = more[0]
     for key, value in others.items():
         ours = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}.get(key)
+        if key == "unbiased":
+            raise TypeError(f"{name}() has no argument 'unbiased': write correction={int(bool(value))}")
         if ours not in found:
             raise TypeError(f"{name}() has no argument {key!r}; see help(x.{name}): {', '.join(own)} ...")
         found[ours] = tuple(value) if isinstance(value, list) else value
@@ -183,8 +194,14 @@ def method(name: str, target: str, function: Callable[..., Any], changed: str, s
     if "axis" in names and not any(each.kind is each.VAR_KEYWORD for each in own):
         shown += ", **others: Unpack[TorchNames]"
         targets = ["axis", *(["keepdims"] if "keepdims" in names else [])]
-        given = ", ".join(f"{each}={each}" for each in targets)
-        body = f"        if others:\n            {', '.join(targets)} = _read({name!r}, others, {given})\n"
+        by_place = [each.name for each in own if each.kind is not each.KEYWORD_ONLY]
+        if "keepdims" in names and by_place[-1] == "axis":
+            # torch has keepdim there.
+            shown = shown.replace(", *, ", ", *more: Any, ", 1)
+            names.append("more")
+        given = ", ".join([*(["*more"] if "more" in names else []), *(f"{each}={each}" for each in targets)])
+        asked = "others or more" if "more" in names else "others"
+        body = f"        if {asked}:\n            {', '.join(targets)} = _read({name!r}, others, {given})\n"
     returns = "Self" if changed else _type(str(signature.return_annotation))
     return (
         f"\n    def {name}({shown}) -> {returns}:\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
+import operator
 import os
 import re
 import subprocess
@@ -41,7 +43,7 @@ PAGES = {
     "vmap.md": 4,
     "why.md": 4,
 }
-TESTED_ELSEWHERE = {"design.md", "random.md", "testing.md"}
+TESTED_ELSEWHERE = {"design.md", "from-heat.md", "random.md", "testing.md"}
 pytestmark = pytest.mark.serial
 
 
@@ -188,6 +190,69 @@ def test_figures_are_those_that_their_code_draws(tool: Callable[[str], ModuleTyp
     )
     shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"\(figures/(.*?)\)", page.read_text())}
     assert shown == set(drawn)
+
+
+def test_programs_of_heat_become_programs_of_minisplit_by_the_table_alone(
+    tool: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They print what Heat 1.8.0 prints on 1 and 3 ranks."""
+    from_heat = tool("from_heat")
+    text = (DOCS / "from-heat.md").read_text()
+    assert text == from_heat.page(), "run: python docs/from_heat.py"
+    for name in {name for _, new in from_heat.rules() for name in re.findall(r"\bht\.([\w.]+)", ast.unparse(new))}:
+        assert operator.attrgetter(name)(ms) is not None, name
+    programs = [found[3] for found in from_heat.PAIRS.finditer(text)]
+    expected = re.findall(r"^Both print\n\n```\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert len(programs) == len(expected) == 3
+    monkeypatch.setattr(sys, "argv", ["program.py", str(tmp_path)])
+    for ranks in (1, 3):
+        for program, output in zip(programs, expected, strict=True):
+            with redirect_stdout(io.StringIO()) as printed:
+                run(lambda code: exec(code, {}), program, ranks=ranks)
+            assert printed.getvalue() == output
+
+
+def test_what_differs_from_heat_is_as_the_page_says(
+    tool: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On 3 ranks: here, and by what the page says for what Heat gives."""
+    text = (DOCS / "from-heat.md").read_text()
+    [setting] = re.findall(r"^```python\n(x = .*?)```", text, re.DOTALL | re.MULTILINE)
+    table = re.findall(
+        r"^\| `(.*?)` \| `(.*?)` \| `(.*?)` \| (?:`(.*?)`|(the table|none)) \|$", text, re.MULTILINE
+    )
+    assert len(table) > 40
+    convert = tool("from_heat").convert
+    monkeypatch.chdir(tmp_path)
+
+    def evaluate(code: str) -> str:
+        names: dict[str, Any] = {"ht": ms}
+        *before, last = code.split("; ")
+        exec("\n".join([setting, *before]), names)
+        return shown(eval(last, names))
+
+    def body() -> None:
+        ms.save(ms.ones((4, 2), split=0), "t.h5", "data")
+        ms.save(ms.ones((4, 2), split=0), "t.csv")
+        for code, there, here, written, by in table:
+            assert evaluate(code) == here != there, code
+            if by != "none":
+                remedy = written or "; ".join(convert("\n".join(code.split("; "))).splitlines())
+                assert evaluate(remedy) == there, remedy
+
+    run(body, ranks=3)
+
+
+def shown(value: object) -> str:
+    """A value as the page shows it: dtypes by their names, numbers with two decimals."""
+    if isinstance(value, ms.DNDarray):
+        numbers = value.numpy()
+        if numbers.dtype.kind in "fc":
+            numbers = numbers.astype(np.result_type(numbers, np.float64)).round(2)
+        return f"{shown(value.dtype)} {numbers.tolist()}"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(str, value) if isinstance(value[0], int | tuple) else map(shown, value))})"
+    return str(round(value, 2) if isinstance(value, float) else value).removeprefix("torch.")
 
 
 def run_tests(folder: Path, ranks_are: str) -> subprocess.CompletedProcess[str]:

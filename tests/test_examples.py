@@ -45,6 +45,14 @@ SAYS = {
         ],
         None,
     ),
+    "heat": (
+        [
+            "after 391 s the middle is at 72.6 degrees: 200 explicit steps, 11 implicit ones",
+            "explicit steps are those of NumPy, within 1e-10: yes",
+            "implicit steps are exact within 1.0 degrees: yes",
+        ],
+        None,
+    ),
     "influence": (
         [
             "  185      5   4           -0.00442",
@@ -235,6 +243,8 @@ def test_it_fails_where_samples_come_in_another_order(name, example, monkeypatch
         ("ensemble", {"APART": 1.0}),
         ("ensemble", {"RIGHT": 1.0}),
         ("ensemble", {"TOLERANCE": -1.0}),
+        ("heat", {"SHORT": 6.0}),  # grows without bound
+        ("heat", {"TOLERANCE": -1.0}),
         ("influence", {"CORRELATION": 1.0}),
         ("influence", {"FOUND": 1.0}),
         ("influence", {"STEPS": 2}),  # has not learned yet

@@ -7,6 +7,7 @@ once, when it is imported (`bind_operations`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from types import ModuleType
@@ -1151,6 +1152,46 @@ class DNDarray(array_methods.DNDarrayMethods):
             )
         return _ops.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
 
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> DNDarray:
+        """Return the elements of some axes, by default of all, along one. See `minisplit.flatten`."""
+        if (start_dim, end_dim) == (0, -1):
+            return _ops.flatten(self)
+        first, last = (normalise_axis(each, self.ndim, "dim") for each in (start_dim, end_dim))
+        if first > last:
+            raise ValueError(f"flatten needs start_dim before end_dim, got {start_dim} and {end_dim}")
+        extent = math.prod(self.shape[first : last + 1])
+        return _ops.reshape(self, (*self.shape[:first], extent, *self.shape[last + 1 :]))
+
+    def flip(self, *axes: int | Sequence[int] | None, axis: Axis = None, dims: Axis = None) -> DNDarray:
+        """Return the array in reverse order along axes, given as one argument or several. See `minisplit.flip`."""
+        named = axis if dims is None else dims
+        return _ops.flip(self, named if not axes else axes[0] if len(axes) == 1 else axes)
+
+    def roll(self, shift: Any = None, axis: Any = None, *, shifts: Any = None, dims: Any = None) -> DNDarray:
+        """Shift the elements along axes, those beyond the end to the beginning. See `minisplit.roll`."""
+        return _ops.roll(self, shift if shifts is None else shifts, axis if dims is None else dims)
+
+    def tile(self, *reps: int | Sequence[int]) -> DNDarray:
+        """Return copies of the array side by side, so many along each axis. See `minisplit.tile`."""
+        return _ops.tile(self, reps[0] if len(reps) == 1 else reps)
+
+    def repeat(
+        self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None, *more: Any, dim: int | None = None
+    ) -> DNDarray:
+        """Repeat each index of an axis, as NumPy's does. See `minisplit.repeat`."""
+        if more:
+            given = (repeats, axis, *more)
+            raise TypeError(
+                f"repeat takes repeats and an axis, as NumPy's: torch's x.repeat{given} is x.tile({given})"
+            )
+        return _ops.repeat(self, repeats, axis if dim is None else dim)
+
+    def diagonal(
+        self, offset: int = 0, axis1: int = 0, axis2: int = 1, *, dim1: int | None = None, dim2: int | None = None
+    ) -> DNDarray:
+        """Return the diagonals of the matrices in two axes, by default the first two. See `minisplit.diagonal`."""
+        return _ops.diagonal(self, offset, axis1 if dim1 is None else dim1, axis2 if dim2 is None else dim2)
+
     def permute(self, *dims: int | Sequence[int]) -> DNDarray:
         """Return the array with its axes in another order. Local. See `minisplit.permute_dims`."""
         return _ops.permute_dims(self, dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims)
@@ -1285,7 +1326,7 @@ class DNDarray(array_methods.DNDarrayMethods):
         return self.fill_(0)
 
     def copy_(self, other: Any) -> Self:
-        """Set the elements to those of another array, which broadcasts. Return this one. See `__setitem__`."""
+        """Set the elements to those of another array, which broadcasts. See `__setitem__`."""
         self[...] = other
         return self
 

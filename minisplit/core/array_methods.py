@@ -27,11 +27,19 @@ class TorchNames(TypedDict, total=False):
     keepdim: bool
 
 
-def _read(name: str, others: Any, **own: Any) -> Any:
-    """Return `axis`, and `keepdims` if the method has it, where torch's names may have been given for them."""
+def _read(name: str, others: Any, *more: Any, **own: Any) -> Any:
+    """Return `axis`, and `keepdims` if the method has it, where they may have been given as torch has them."""
     found = dict(own)
+    if more:
+        # torch's second argument of these is not keepdim, but whether to correct the bias.
+        if name in {"std", "var"} or len(more) > 1 or not isinstance(more[0], bool):
+            example = "correction=1, keepdims=True" if name in {"std", "var"} else "dtype=..., keepdims=True"
+            raise TypeError(f"{name}() takes other arguments than the axis by name: x.{name}(axis, {example})")
+        found["keepdims"] = more[0]
     for key, value in others.items():
         ours = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}.get(key)
+        if key == "unbiased":
+            raise TypeError(f"{name}() has no argument 'unbiased': write correction={int(bool(value))}")
         if ours not in found:
             raise TypeError(f"{name}() has no argument {key!r}; see help(x.{name}): {', '.join(own)} ...")
         found[ours] = tuple(value) if isinstance(value, list) else value
@@ -140,15 +148,15 @@ class DNDarrayMethods(Casts):
     def all(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return whether all elements along axes are nonzero. See `minisplit.all`."""
-        if others:
-            axis, keepdims = _read("all", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("all", others, *more, axis=axis, keepdims=keepdims)
         return operations.all(self, axis, keepdims=keepdims, out=out, where=where)
 
     def allclose(
@@ -160,7 +168,7 @@ class DNDarrayMethods(Casts):
     def amax(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         initial: complex | None = None,
@@ -168,14 +176,14 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the greatest element along axes. See `minisplit.max`."""
-        if others:
-            axis, keepdims = _read("amax", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("amax", others, *more, axis=axis, keepdims=keepdims)
         return operations.max(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def amin(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         initial: complex | None = None,
@@ -183,8 +191,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the least element along axes. See `minisplit.min`."""
-        if others:
-            axis, keepdims = _read("amin", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("amin", others, *more, axis=axis, keepdims=keepdims)
         return operations.min(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def angle(self, deg: bool = False) -> DNDarray:
@@ -197,15 +205,15 @@ class DNDarrayMethods(Casts):
     def any(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         where: DNDarray | bool = True,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return whether any element along axes is nonzero. See `minisplit.any`."""
-        if others:
-            axis, keepdims = _read("any", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("any", others, *more, axis=axis, keepdims=keepdims)
         return operations.any(self, axis, keepdims=keepdims, out=out, where=where)
 
     def append(self, values: DNDarray, axis: int | None = None, **others: Unpack[TorchNames]) -> DNDarray:
@@ -273,7 +281,7 @@ class DNDarrayMethods(Casts):
     def argmax(
         self,
         axis: int | None = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
@@ -282,21 +290,21 @@ class DNDarrayMethods(Casts):
 
         See `minisplit.argmax`.
         """
-        if others:
-            axis, keepdims = _read("argmax", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("argmax", others, *more, axis=axis, keepdims=keepdims)
         return operations.argmax(self, axis, keepdims=keepdims, out=out)
 
     def argmin(
         self,
         axis: int | None = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the index of the least element along an axis, or in the whole array. See `minisplit.argmin`."""
-        if others:
-            axis, keepdims = _read("argmin", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("argmin", others, *more, axis=axis, keepdims=keepdims)
         return operations.argmin(self, axis, keepdims=keepdims, out=out)
 
     def argsort(
@@ -390,14 +398,14 @@ class DNDarrayMethods(Casts):
     def average(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         weights: DNDarray | None = None,
         keepdims: bool = False,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the weighted mean along axes. See `minisplit.average`."""
-        if others:
-            axis, keepdims = _read("average", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("average", others, *more, axis=axis, keepdims=keepdims)
         return operations.average(self, axis, weights=weights, keepdims=keepdims)
 
     def bincount(self, weights: DNDarray | None = None, minlength: int = 0) -> DNDarray:
@@ -617,11 +625,11 @@ class DNDarrayMethods(Casts):
         return operations.cosh(self, out=self)
 
     def count_nonzero(
-        self, axis: Axis = None, *, keepdims: bool = False, **others: Unpack[TorchNames]
+        self, axis: Axis = None, *more: Any, keepdims: bool = False, **others: Unpack[TorchNames]
     ) -> DNDarray:
         """Count the nonzero elements along axes. See `minisplit.count_nonzero`."""
-        if others:
-            axis, keepdims = _read("count_nonzero", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("count_nonzero", others, *more, axis=axis, keepdims=keepdims)
         return operations.count_nonzero(self, axis, keepdims=keepdims)
 
     def cov(
@@ -729,10 +737,6 @@ class DNDarrayMethods(Casts):
         See `minisplit.diag`.
         """
         return operations.diag(self, k)
-
-    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> DNDarray:
-        """Return the diagonals of the matrices in two axes, by default the first two. See `minisplit.diagonal`."""
-        return operations.diagonal(self, offset, axis1, axis2)
 
     def diff(
         self,
@@ -858,19 +862,6 @@ class DNDarrayMethods(Casts):
         See `minisplit.flatnonzero`.
         """
         return operations.flatnonzero(self)
-
-    def flatten(self) -> DNDarray:
-        """Return the elements of `x`, in row-major order, as a 1-d array. The same as `ravel`.
-
-        See `minisplit.flatten`.
-        """
-        return operations.flatten(self)
-
-    def flip(self, axis: int | Sequence[int] | None = None, **others: Unpack[TorchNames]) -> DNDarray:
-        """Return `x` with its elements in reverse order along axes. See `minisplit.flip`."""
-        if others:
-            axis = _read("flip", others, axis=axis)
-        return operations.flip(self, axis)
 
     def fliplr(self) -> DNDarray:
         """Return `x` with its elements in reverse order along axis 1. See `minisplit.fliplr`."""
@@ -1023,7 +1014,7 @@ class DNDarrayMethods(Casts):
     def histogram(
         self,
         bins: Any = 10,
-        range: tuple[float, float] | None = None,
+        range: tuple[float | DNDarray, float | DNDarray] | None = None,
         weights: DNDarray | None = None,
         density: bool = False,
     ) -> tuple[DNDarray, DNDarray]:
@@ -1144,7 +1135,7 @@ class DNDarrayMethods(Casts):
     def kurtosis(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         unbiased: bool = True,
         fisher: bool = True,
         keepdims: bool = False,
@@ -1154,8 +1145,8 @@ class DNDarrayMethods(Casts):
 
         See `minisplit.kurtosis`.
         """
-        if others:
-            axis, keepdims = _read("kurtosis", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("kurtosis", others, *more, axis=axis, keepdims=keepdims)
         return operations.kurtosis(self, axis, unbiased=unbiased, fisher=fisher, keepdims=keepdims)
 
     def lcm(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1283,10 +1274,12 @@ class DNDarrayMethods(Casts):
         """Change the array to `logical_xor(self, x2)`; its dtype and layout stay. See `minisplit.logical_xor`."""
         return operations.logical_xor(self, x2, out=self)
 
-    def logsumexp(self, axis: Axis = None, *, keepdims: bool = False, **others: Unpack[TorchNames]) -> DNDarray:
+    def logsumexp(
+        self, axis: Axis = None, *more: Any, keepdims: bool = False, **others: Unpack[TorchNames]
+    ) -> DNDarray:
         """Compute the logarithm of the sum of exponentials along axes. See `minisplit.logsumexp`."""
-        if others:
-            axis, keepdims = _read("logsumexp", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("logsumexp", others, *more, axis=axis, keepdims=keepdims)
         return operations.logsumexp(self, axis, keepdims=keepdims)
 
     def lt(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1316,7 +1309,7 @@ class DNDarrayMethods(Casts):
     def max(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         initial: complex | None = None,
@@ -1324,8 +1317,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the greatest element along axes. See `minisplit.max`."""
-        if others:
-            axis, keepdims = _read("max", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("max", others, *more, axis=axis, keepdims=keepdims)
         return operations.max(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def maximum(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1339,7 +1332,7 @@ class DNDarrayMethods(Casts):
     def mean(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         dtype: Dtype = None,
         keepdims: bool = False,
         out: DNDarray | None = None,
@@ -1347,27 +1340,27 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the mean along axes. See `minisplit.mean`."""
-        if others:
-            axis, keepdims = _read("mean", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("mean", others, *more, axis=axis, keepdims=keepdims)
         return operations.mean(self, axis, dtype=dtype, keepdims=keepdims, out=out, where=where)
 
     def median(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the median along axes. See `minisplit.median`."""
-        if others:
-            axis, keepdims = _read("median", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("median", others, *more, axis=axis, keepdims=keepdims)
         return operations.median(self, axis, keepdims=keepdims, out=out)
 
     def min(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         initial: complex | None = None,
@@ -1375,8 +1368,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the least element along axes. See `minisplit.min`."""
-        if others:
-            axis, keepdims = _read("min", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("min", others, *more, axis=axis, keepdims=keepdims)
         return operations.min(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def minimum(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1447,7 +1440,7 @@ class DNDarrayMethods(Casts):
     def nanargmax(
         self,
         axis: int | None = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
@@ -1456,14 +1449,14 @@ class DNDarrayMethods(Casts):
 
         See `minisplit.nanargmax`.
         """
-        if others:
-            axis, keepdims = _read("nanargmax", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanargmax", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanargmax(self, axis, keepdims=keepdims, out=out)
 
     def nanargmin(
         self,
         axis: int | None = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
@@ -1472,8 +1465,8 @@ class DNDarrayMethods(Casts):
 
         See `minisplit.nanargmin`.
         """
-        if others:
-            axis, keepdims = _read("nanargmin", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanargmin", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanargmin(self, axis, keepdims=keepdims, out=out)
 
     def nancumprod(
@@ -1511,7 +1504,7 @@ class DNDarrayMethods(Casts):
     def nanmax(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         initial: complex | None = None,
@@ -1519,14 +1512,14 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the greatest element along axes that is not NaN. See `minisplit.nanmax`."""
-        if others:
-            axis, keepdims = _read("nanmax", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanmax", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanmax(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def nanmean(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         dtype: Dtype = None,
         out: DNDarray | None = None,
@@ -1534,27 +1527,27 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the mean along axes of the elements that are not NaN. See `minisplit.nanmean`."""
-        if others:
-            axis, keepdims = _read("nanmean", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanmean", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanmean(self, axis, keepdims=keepdims, dtype=dtype, out=out, where=where)
 
     def nanmedian(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the median of the elements that are not NaN along axes. See `minisplit.nanmedian`."""
-        if others:
-            axis, keepdims = _read("nanmedian", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanmedian", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanmedian(self, axis, keepdims=keepdims, out=out)
 
     def nanmin(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         initial: complex | None = None,
@@ -1562,29 +1555,29 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return the least element along axes that is not NaN. See `minisplit.nanmin`."""
-        if others:
-            axis, keepdims = _read("nanmin", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanmin", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanmin(self, axis, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def nanpercentile(
         self,
         q: DNDarray | Sequence[float] | float,
         axis: Axis = None,
-        *,
+        *more: Any,
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return percentiles of the elements that are not NaN along axes. See `minisplit.nanpercentile`."""
-        if others:
-            axis, keepdims = _read("nanpercentile", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanpercentile", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanpercentile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def nanprod(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         dtype: Dtype = None,
         keepdims: bool = False,
         out: DNDarray | None = None,
@@ -1593,8 +1586,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Multiply the elements along axes that are not NaN. See `minisplit.nanprod`."""
-        if others:
-            axis, keepdims = _read("nanprod", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanprod", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanprod(
             self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where
         )
@@ -1603,21 +1596,21 @@ class DNDarrayMethods(Casts):
         self,
         q: DNDarray | Sequence[float] | float,
         axis: Axis = None,
-        *,
+        *more: Any,
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return quantiles of the elements that are not NaN along axes. See `minisplit.nanquantile`."""
-        if others:
-            axis, keepdims = _read("nanquantile", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanquantile", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanquantile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def nanstd(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
@@ -1627,8 +1620,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the standard deviation along axes of the elements that are not NaN. See `minisplit.nanstd`."""
-        if others:
-            axis, keepdims = _read("nanstd", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanstd", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanstd(
             self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
@@ -1636,7 +1629,7 @@ class DNDarrayMethods(Casts):
     def nansum(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         dtype: Dtype = None,
         keepdims: bool = False,
         out: DNDarray | None = None,
@@ -1645,14 +1638,14 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Add up the elements along axes that are not NaN. See `minisplit.nansum`."""
-        if others:
-            axis, keepdims = _read("nansum", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nansum", others, *more, axis=axis, keepdims=keepdims)
         return operations.nansum(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def nanvar(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
@@ -1662,8 +1655,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the variance along axes of the elements that are not NaN. See `minisplit.nanvar`."""
-        if others:
-            axis, keepdims = _read("nanvar", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("nanvar", others, *more, axis=axis, keepdims=keepdims)
         return operations.nanvar(
             self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
@@ -1708,13 +1701,13 @@ class DNDarrayMethods(Casts):
         self,
         ord: float | str | None = None,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return norms of vectors or of matrices, as NumPy's `norm`. See `minisplit.norm`."""
-        if others:
-            axis, keepdims = _read("norm", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("norm", others, *more, axis=axis, keepdims=keepdims)
         return operations.norm(self, ord, axis, keepdims=keepdims)
 
     def not_equal(self, x2: Operand, /, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1740,15 +1733,15 @@ class DNDarrayMethods(Casts):
         self,
         q: DNDarray | Sequence[float] | float,
         axis: Axis = None,
-        *,
+        *more: Any,
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return percentiles along axes. See `minisplit.percentile`."""
-        if others:
-            axis, keepdims = _read("percentile", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("percentile", others, *more, axis=axis, keepdims=keepdims)
         return operations.percentile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def permute_dims(self, axes: Sequence[int]) -> DNDarray:
@@ -1799,7 +1792,7 @@ class DNDarrayMethods(Casts):
     def prod(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         dtype: Dtype = None,
         keepdims: bool = False,
         out: DNDarray | None = None,
@@ -1808,14 +1801,14 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Multiply the elements along axes. See `minisplit.prod`."""
-        if others:
-            axis, keepdims = _read("prod", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("prod", others, *more, axis=axis, keepdims=keepdims)
         return operations.prod(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def ptp(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
@@ -1824,8 +1817,8 @@ class DNDarrayMethods(Casts):
 
         See `minisplit.ptp`.
         """
-        if others:
-            axis, keepdims = _read("ptp", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("ptp", others, *more, axis=axis, keepdims=keepdims)
         return operations.ptp(self, axis, keepdims=keepdims, out=out)
 
     def qr(self, mode: Literal["reduced", "complete", "r"] = "reduced") -> Any:
@@ -1836,15 +1829,15 @@ class DNDarrayMethods(Casts):
         self,
         q: DNDarray | Sequence[float] | float,
         axis: Axis = None,
-        *,
+        *more: Any,
         method: str = "linear",
         keepdims: bool = False,
         out: DNDarray | None = None,
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Return quantiles along axes. See `minisplit.quantile`."""
-        if others:
-            axis, keepdims = _read("quantile", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("quantile", others, *more, axis=axis, keepdims=keepdims)
         return operations.quantile(self, q, axis, method=method, keepdims=keepdims, out=out)
 
     def rad2deg(self, *, out: DNDarray | None = None, where: DNDarray | bool = True) -> DNDarray:
@@ -1878,14 +1871,6 @@ class DNDarrayMethods(Casts):
         """Change the array to `remainder(self, x2)`; its dtype and layout stay. See `minisplit.remainder`."""
         return operations.remainder(self, x2, out=self)
 
-    def repeat(
-        self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None, **others: Unpack[TorchNames]
-    ) -> DNDarray:
-        """Repeat each index of an axis. See `minisplit.repeat`."""
-        if others:
-            axis = _read("repeat", others, axis=axis)
-        return operations.repeat(self, repeats, axis)
-
     def repeat_interleave(
         self, repeats: int | Sequence[int] | DNDarray, axis: int | None = None, **others: Unpack[TorchNames]
     ) -> DNDarray:
@@ -1893,17 +1878,6 @@ class DNDarrayMethods(Casts):
         if others:
             axis = _read("repeat_interleave", others, axis=axis)
         return operations.repeat(self, repeats, axis)
-
-    def roll(
-        self, shift: int | Sequence[int], axis: int | Sequence[int] | None = None, **others: Unpack[TorchNames]
-    ) -> DNDarray:
-        """Shift the elements of `x` along axes, and those beyond the end back to the beginning.
-
-        See `minisplit.roll`.
-        """
-        if others:
-            axis = _read("roll", others, axis=axis)
-        return operations.roll(self, shift, axis)
 
     def rollaxis(self, axis: int, start: int = 0, **others: Unpack[TorchNames]) -> DNDarray:
         """Return `x` with one axis before another one. `moveaxis` is clearer. See `minisplit.rollaxis`."""
@@ -1985,14 +1959,19 @@ class DNDarrayMethods(Casts):
         return operations.sinh(self, out=self)
 
     def skew(
-        self, axis: Axis = None, *, unbiased: bool = True, keepdims: bool = False, **others: Unpack[TorchNames]
+        self,
+        axis: Axis = None,
+        *more: Any,
+        unbiased: bool = True,
+        keepdims: bool = False,
+        **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the skewness along axes: the third moment about the mean, in units of the deviation.
 
         See `minisplit.skew`.
         """
-        if others:
-            axis, keepdims = _read("skew", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("skew", others, *more, axis=axis, keepdims=keepdims)
         return operations.skew(self, axis, unbiased=unbiased, keepdims=keepdims)
 
     def sliding_window_view(
@@ -2052,7 +2031,7 @@ class DNDarrayMethods(Casts):
     def std(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
@@ -2062,8 +2041,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the standard deviation along axes. See `minisplit.std`."""
-        if others:
-            axis, keepdims = _read("std", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("std", others, *more, axis=axis, keepdims=keepdims)
         return operations.std(
             self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )
@@ -2087,7 +2066,7 @@ class DNDarrayMethods(Casts):
     def sum(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         dtype: Dtype = None,
         keepdims: bool = False,
         out: DNDarray | None = None,
@@ -2096,8 +2075,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Add up the elements along axes. See `minisplit.sum`."""
-        if others:
-            axis, keepdims = _read("sum", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("sum", others, *more, axis=axis, keepdims=keepdims)
         return operations.sum(self, axis, dtype=dtype, keepdims=keepdims, out=out, initial=initial, where=where)
 
     def svd(self, full_matrices: bool = True, compute_uv: bool = True) -> Any:
@@ -2176,10 +2155,6 @@ class DNDarrayMethods(Casts):
     ) -> DNDarray:
         """Multiply two arrays, summed over pairs of axes. See `minisplit.tensordot`."""
         return operations.tensordot(self, x2, axes)
-
-    def tile(self, reps: int | Sequence[int]) -> DNDarray:
-        """Return copies of `x` side by side. See `minisplit.tile`."""
-        return operations.tile(self, reps)
 
     def topk(
         self, k: int, axis: int = -1, largest: bool = True, sorted: bool = True, **others: Unpack[TorchNames]
@@ -2314,7 +2289,7 @@ class DNDarrayMethods(Casts):
     def var(
         self,
         axis: Axis = None,
-        *,
+        *more: Any,
         correction: float = 0.0,
         keepdims: bool = False,
         ddof: float | None = None,
@@ -2324,8 +2299,8 @@ class DNDarrayMethods(Casts):
         **others: Unpack[TorchNames],
     ) -> DNDarray:
         """Compute the variance along axes. See `minisplit.var`."""
-        if others:
-            axis, keepdims = _read("var", others, axis=axis, keepdims=keepdims)
+        if others or more:
+            axis, keepdims = _read("var", others, *more, axis=axis, keepdims=keepdims)
         return operations.var(
             self, axis, correction=correction, keepdims=keepdims, ddof=ddof, dtype=dtype, out=out, where=where
         )

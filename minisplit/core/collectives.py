@@ -402,20 +402,27 @@ def all_to_all(
     def exchange(blocks: torch.Tensor) -> torch.Tensor:
         shape = (*blocks.shape[:axis], sum(recv_counts), *blocks.shape[axis + 1 :])
         out = torch.empty(shape, dtype=blocks.dtype, device=blocks.device)
-        send, recv = torch.split(blocks, send_counts, axis), torch.split(out, recv_counts, axis)
-        recv[comm.rank].copy_(send[comm.rank])
-        comm.exchange(
-            [(peer, piece) for peer, piece in enumerate(send) if peer != comm.rank and piece.numel()],
-            [(peer, piece) for peer, piece in enumerate(recv) if peer != comm.rank and piece.numel()],
-            (blocks.dtype, *purpose),
-            blocks.device,
-        )
+        send, recv = _pieces(blocks, send_counts, axis), _pieces(out, recv_counts, axis)
+        if comm.rank in send:
+            recv.pop(comm.rank).copy_(send.pop(comm.rank))
+        comm.exchange([*send.items()], [*recv.items()], (blocks.dtype, *purpose), blocks.device)
         return out
 
     def send_back(gradient: torch.Tensor) -> torch.Tensor:
         return all_to_all(gradient, recv_counts, send_counts, axis, comm, purpose)
 
     return linear(blocks, comm, exchange, send_back)
+
+
+def _pieces(x: torch.Tensor, counts: Sequence[int], axis: int) -> dict[int, torch.Tensor]:
+    """Cut `counts[r]` indices of `axis` for each rank r. Ranks without elements have none.
+
+    Of 65,536 ranks a halo has two: views for all of them would take most of a second.
+    """
+    if not x.numel():
+        return {}
+    starts = (np.cumsum(counts) - counts).tolist()
+    return {peer: x.narrow(axis, starts[peer], counts[peer]) for peer in np.flatnonzero(counts).tolist()}
 
 
 def join_elements(tensors: Tensors) -> torch.Tensor:
@@ -502,7 +509,9 @@ def halo_exchange(
     give[rank], take[:, rank] = bounds[rank], 0
     send_counts, recv_counts = np.diff(give)[:, 0].tolist(), np.diff(take, axis=0)[0].tolist()
     starts = (give[:, 0] - bounds[rank]).tolist()
-    pieces = [shard.narrow(axis, start, count) for start, count in zip(starts, send_counts, strict=True)]
+    # Not of ranks that get nothing, which are nearly all of many.
+    pieces = [shard.narrow(axis, starts[peer], send_counts[peer]) for peer in np.flatnonzero(send_counts).tolist()]
+    pieces = pieces or [shard.narrow(axis, 0, 0)]
     purpose = ("spans of", layout, *spans)
     halo = all_to_all(cat(pieces, axis), send_counts, recv_counts, axis, comm, purpose)
     before = sum(recv_counts[:rank])

@@ -119,7 +119,7 @@ def full(
     >>> ms.full((2, 2), 7, split=0).tolist()
     [[7, 7], [7, 7]]
     """
-    value = _number_of(fill_value)
+    value = number_of(fill_value, "fill_value")
     # Of zero: torch knows no dtype of 2**63.
     dtype = dtype or (
         fill_value.dtype if isinstance(fill_value, DNDarray) else torch.full((), type(value)()).dtype
@@ -315,7 +315,7 @@ def full_like(
     >>> ms.full_like(ms.zeros(2, split=0), 5).tolist()
     [5.0, 5.0]
     """
-    return _filled(spec_like(x, dtype, split, device, comm), _number_of(fill_value))
+    return _filled(spec_like(x, dtype, split, device, comm), number_of(fill_value, "fill_value"))
 
 
 def zeros_like(
@@ -457,9 +457,9 @@ def empty_like(
 
 
 def arange(
-    start: float,
-    stop: float | None = None,
-    step: float = 1,
+    start: float | DNDarray,
+    stop: float | DNDarray | None = None,
+    step: float | DNDarray = 1,
     *,
     dtype: Dtype = None,
     split: int | None = None,
@@ -470,11 +470,11 @@ def arange(
 
     Parameters
     ----------
-    start : float
+    start : float or 0-d DNDarray
         The first number. If `stop` is not given, `start` is taken as `stop`, and the first number is 0.
-    stop : float, optional
+    stop : float or 0-d DNDarray, optional
         Where the numbers end. It is not among them.
-    step : float, default 1
+    step : float or 0-d DNDarray, default 1
         The distance of neighbours. It may be negative.
     dtype : torch.dtype, optional
         The dtype of the elements. By default int64 where all three are ints, else torch's default dtype.
@@ -519,25 +519,25 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
-    start, stop, step = as_number(start, "start"), as_number(stop, "stop"), as_number(step, "step")
-    if step == 0:
+    first, end, width = number_of(start, "start"), number_of(stop, "stop"), number_of(step, "step")
+    if width == 0:
         raise ValueError("arange needs a step other than 0, got 0; full() repeats one value")
-    is_integral = all(isinstance(value, int) for value in (start, stop, step))
-    span = stop - start
+    is_integral = all(isinstance(value, int) for value in (first, end, width))
+    span = end - first
     # Of ints the length is computed in ints: as floats those above 2^53 would be rounded.
-    length = max(0, int(-(-span // step)) if is_integral else math.ceil(span / step))
+    length = max(0, int(-(-span // width)) if is_integral else math.ceil(span / width))
     computed = torch.int64 if is_integral else torch.float64
     dtype = sanitize_dtype(dtype) or (torch.int64 if is_integral else None)
     spec = spec_of(length, dtype, split, device, comm)
     if length and spec.dtype in INTEGERS:
-        check_in_range(start, spec.dtype, "the first number of arange")
-        check_in_range(start + (length - 1) * step, spec.dtype, "the last number of arange")
-    return spec.make_from_index(lambda index: start + index.to(computed) * step)
+        check_in_range(first, spec.dtype, "the first number of arange")
+        check_in_range(first + (length - 1) * width, spec.dtype, "the last number of arange")
+    return spec.make_from_index(lambda index: first + index.to(computed) * width)
 
 
 def linspace(
-    start: complex,
-    stop: complex,
+    start: complex | DNDarray,
+    stop: complex | DNDarray,
     num: int = 50,
     *,
     endpoint: bool = True,
@@ -550,9 +550,9 @@ def linspace(
 
     Parameters
     ----------
-    start : complex
+    start : complex or 0-d DNDarray
         The first number.
-    stop : complex
+    stop : complex or 0-d DNDarray
         The end.
     num : int, default 50
         How many numbers there are to be.
@@ -601,12 +601,12 @@ def linspace(
 
 
 def logspace(
-    start: complex,
-    stop: complex,
+    start: complex | DNDarray,
+    stop: complex | DNDarray,
     num: int = 50,
     *,
     endpoint: bool = True,
-    base: complex = 10.0,
+    base: complex | DNDarray = 10.0,
     dtype: Dtype = None,
     split: int | None = None,
     device: Device = None,
@@ -616,15 +616,15 @@ def logspace(
 
     Parameters
     ----------
-    start : complex
+    start : complex or 0-d DNDarray
         The logarithm of the first number: `base ** start`.
-    stop : complex
+    stop : complex or 0-d DNDarray
         The logarithm of the end.
     num : int, default 50
         How many numbers there are to be.
     endpoint : bool, default True
         Whether `base ** stop` is the last of them.
-    base : complex, default 10.0
+    base : complex or 0-d DNDarray, default 10.0
         The base of the logarithms.
     dtype : torch.dtype, optional
         The dtype of the elements. By default torch's default dtype, or its complex counterpart where an end is
@@ -668,19 +668,19 @@ def logspace(
     >>> ms.logspace(0, 2, 3, split=0).tolist()
     [1.0, 10.0, 100.0]
     """
-    base = as_number(base, "base")
+    number = number_of(base, "base")
 
     def power(index: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = base**exponent
+        result: torch.Tensor = number**exponent
         return result
 
     spaced, others = (start, stop, num, endpoint), (dtype, split, device, comm)
-    return _spaced(*spaced, power, *others, is_complex=isinstance(base, complex))
+    return _spaced(*spaced, power, *others, is_complex=isinstance(number, complex))
 
 
 def geomspace(
-    start: complex,
-    stop: complex,
+    start: complex | DNDarray,
+    stop: complex | DNDarray,
     num: int = 50,
     *,
     endpoint: bool = True,
@@ -693,9 +693,9 @@ def geomspace(
 
     Parameters
     ----------
-    start : complex
+    start : complex or 0-d DNDarray
         The first number.
-    stop : complex
+    stop : complex or 0-d DNDarray
         The end.
     num : int, default 50
         How many numbers there are to be.
@@ -743,7 +743,7 @@ def geomspace(
     >>> ms.geomspace(1, 8, 4, split=0).tolist()
     [1.0, 2.0, 4.0, 8.0]
     """
-    first, last = as_number(start, "start"), as_number(stop, "stop")
+    first, last = number_of(start, "start"), number_of(stop, "stop")
     is_complex = isinstance(first, complex) or isinstance(last, complex)
     if first == 0 or last == 0 or not (is_complex or (first > 0) == (last > 0)):
         raise ValueError(f"geomspace needs ends other than 0, and real ones of one sign, got {start} and {stop}")
@@ -774,7 +774,7 @@ def _spaced(
 ) -> DNDarray:
     """Make a function of the global indices and of evenly spaced numbers, which are in double precision."""
     num = as_count(num, "num")
-    start, stop = as_number(start, "start"), as_number(stop, "stop")
+    start, stop = number_of(start, "start"), number_of(stop, "stop")
     gaps = num - 1 if endpoint else num
     # Of one number or none there is no gap to divide by.
     step = (stop - start) / gaps if gaps > 0 else 0.0
@@ -855,11 +855,14 @@ def eye(
     return x
 
 
-def _number_of(value: complex | DNDarray) -> Any:
-    """A number, or that in a 0-d array. ValueError for an array with axes."""
-    if isinstance(value, DNDarray) and value.ndim:
-        raise ValueError(f"fill_value must be a number or a 0-d array, got shape {value.shape}; see broadcast_to")
-    return value.item() if isinstance(value, DNDarray) else as_number(value, "fill_value")
+def number_of(value: Any, name: str) -> Any:
+    """A number, or that in an array or tensor of no axis. ValueError for one with axes, TypeError for others."""
+    if not isinstance(value, (DNDarray, torch.Tensor)):
+        return as_number(value, name)
+    if value.ndim:
+        hint = "; see broadcast_to" if name == "fill_value" else ""
+        raise ValueError(f"{name} must be a number or a 0-d array, got shape {tuple(value.shape)}{hint}")
+    return value.item()
 
 
 def _filled(spec: ArraySpec, value: Any) -> DNDarray:

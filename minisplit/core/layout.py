@@ -238,7 +238,7 @@ class Layout:
         ValueError
             If the layout is replicated.
         """
-        return _offsets(self.extent, self.ranks, self.ragged)
+        return _balanced_offsets(self.extent, self.ranks) if self.ragged is None else _ragged_offsets(self)
 
     def span(self, rank: int) -> tuple[int, int]:
         """Return where the part of the split axis that a rank holds starts and stops.
@@ -259,7 +259,7 @@ class Layout:
             If the layout is replicated.
         """
         if self.ragged is not None:
-            bounds = _offsets(self.extent, self.ranks, self.ragged)
+            bounds = _ragged_offsets(self)
             return int(bounds[rank]), int(bounds[rank + 1])
         # Not by `offsets`, which makes an array of all ranks.
         share, more = divmod(self.extent, self.ranks)
@@ -402,15 +402,22 @@ def _balanced_counts(extent: int, ranks: int) -> tuple[int, ...]:
     return (share + 1,) * more + (share,) * (ranks - more)
 
 
+# One array for all callers, so that nobody may write to it.
 @lru_cache(maxsize=64)
-def _offsets(extent: int, ranks: int, ragged: tuple[int, ...] | None) -> Offsets:
-    """`Layout.offsets`, cached. One array for all callers, so that nobody may write to it."""
-    if ragged is None:
-        share, more = divmod(extent, ranks)
-        rank = np.arange(ranks + 1, dtype=np.int64)
-        bounds = rank * share + np.minimum(rank, more)
-    else:
-        bounds = np.zeros(ranks + 1, dtype=np.int64)
-        np.cumsum(ragged, out=bounds[1:])
+def _balanced_offsets(extent: int, ranks: int) -> Offsets:
+    """`Layout.offsets` of balanced layouts, cached."""
+    share, more = divmod(extent, ranks)
+    rank = np.arange(ranks + 1, dtype=np.int64)
+    bounds: Offsets = rank * share + np.minimum(rank, more)
+    bounds.flags.writeable = False
+    return bounds
+
+
+# Key: the layout, which knows its hash. To hash the counts of 65,536 ranks anew took most of the time of a plan.
+@lru_cache(maxsize=64)
+def _ragged_offsets(layout: Layout) -> Offsets:
+    """`Layout.offsets` of ragged layouts, cached."""
+    bounds = np.zeros(layout.ranks + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(layout.counts, np.int64, layout.ranks), out=bounds[1:])
     bounds.flags.writeable = False
     return bounds

@@ -11,7 +11,6 @@ import numpy as np
 
 from minisplit.core.array import DNDarray
 from minisplit.ops.reductions.functions import all, any, max, min, prod, sum
-from minisplit.ops.sorting.search import nonzero
 
 # NumPy's names of functions, where minisplit has another.
 _RENAMED = {
@@ -54,8 +53,6 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     name, space = function.__name__, function.__module__.removeprefix("numpy").removeprefix(".")
     if not space and name in _WRITTEN:
         return _WRITTEN[name](*args, **kwargs)
-    if not space and name == "where" and len(args) == 1:
-        return nonzero(*args)
     minisplit = sys.modules["minisplit"]
     ours_name = _RENAMED.get(name, name) if not space else name
     ours = getattr({"": minisplit, "linalg": minisplit.linalg, "fft": minisplit.fft}.get(space), ours_name, None)

@@ -31,7 +31,7 @@ from minisplit.ops.linalg.solvers import solve_triangular
 from minisplit.ops.reductions.functions import max, min, std, sum, var
 from minisplit.ops.shape.axes import atleast_1d, atleast_2d, atleast_3d, squeeze, transpose
 from minisplit.ops.shape.broadcast import broadcast_arrays, meshgrid
-from minisplit.ops.shape.reshape import ravel, reshape
+from minisplit.ops.shape.reshape import ravel
 from minisplit.ops.shape.split import array_split, dsplit, hsplit, vsplit
 from minisplit.ops.shape.take import take, take_along_axis
 from minisplit.ops.sorting.histograms import histogram
@@ -210,8 +210,6 @@ def _call_ours(ours: Callable[..., Any], name: str, parameters: str, /, *args: A
         options["axis"] = None
     if options.get("norm", "") is None:
         del options["norm"]
-    if name == "where" and len(positional) == 1:
-        return nonzero(positional[0])
     return ours(*positional, **options)
 
 
@@ -337,13 +335,6 @@ def _split(tensor: DNDarray, split_size_or_sections: int | Sequence[int], dim: i
     return tuple(array_split(tensor, list(itertools.accumulate(sizes))[:-1], dim))
 
 
-def _flatten(input: DNDarray, start_dim: int = 0, end_dim: int = -1) -> DNDarray:
-    if not input.ndim:
-        return reshape(input, (1,))
-    first, last = (normalise_axis(each, input.ndim, "dim") for each in (start_dim, end_dim))
-    return reshape(input, (*input.shape[:first], -1, *input.shape[last + 1 :]))
-
-
 def _gradient(input: DNDarray, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> Any:
     axis = tuple(dim) if isinstance(dim, list) else dim
     found = gradient(
@@ -467,7 +458,7 @@ _WRITTEN: dict[str, Callable[..., Any]] = {
     "divide": _div,
     "dsplit": functools.partial(_pieces, dsplit),
     "einsum": _einsum,
-    "flatten": _flatten,
+    "flatten": DNDarray.flatten,
     "gradient": _gradient,
     "histogram": _histogram,
     "hsplit": functools.partial(_pieces, hsplit),

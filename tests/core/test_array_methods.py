@@ -152,10 +152,34 @@ def test_methods_take_the_names_of_torch_for_axes(size: int, raises_alike: Any) 
         assert_close(x.flip(dims=(0,)), whole.flip(dims=(0,)))
         assert_close(x.cumsum(dim=0), whole.cumsum(dim=0))
         assert_close(x.unsqueeze(dim=1), whole.unsqueeze(dim=1))
+        assert_close(x.sum(1, True), whole.sum(1, True))
+        assert_close(x.amax(0, True), whole.amax(0, True))
+        assert_close(x.flip(0, 1), whole.flip(0, 1))
+        assert_close(x.flatten(0, 1), whole.flatten(0, 1))
+        assert_close(x.unsqueeze(0).flatten(1), whole.flatten().unsqueeze(0))
+        assert_close(x.tile(2, 1), whole.tile(2, 1))
+        assert_close(x.roll(shifts=1, dims=0), whole.roll(shifts=1, dims=0))
+        assert_close(x.diagonal(dim1=1, dim2=0, offset=1), whole.diagonal(dim1=1, dim2=0, offset=1))
     with raises_alike(TypeError, match=r"sum\(\) has no argument 'ddim'; .*: axis, keepdims"):
         x.sum(ddim=0)  # type: ignore[call-arg]
     with raises_alike(TypeError, match=r"cumsum\(\) has no argument 'keepdim'; .*: axis"):
         x.cumsum(dim=0, keepdim=True)
+
+
+@pytest.mark.serial
+def test_errors_name_the_form_for_what_torch_means_otherwise() -> None:
+    x: Any = ms.ones((2, 3))
+    for call, words in [
+        (lambda: x.std(1, True), r"std\(\) takes other .* x\.std\(axis, correction=1, keepdims=True\)"),
+        (lambda: x.var(0, unbiased=False), "no argument 'unbiased': write correction=0"),
+        (lambda: x.sum(1, torch.float64), r"x\.sum\(axis, dtype=\.\.\., keepdims=True\)"),
+        (lambda: x.repeat(2, 1, 1), r"torch's x\.repeat\(2, 1, 1\) is x\.tile\(\(2, 1, 1\)\)"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            call()
+    with pytest.raises(ValueError, match="start_dim before end_dim, got 1 and 0"):
+        x.flatten(1, 0)
+    assert ms.ones((0, 3, 4)).flatten(1).shape == (0, 12)
 
 
 def test_what_methods_refuse(raises_alike: Any) -> None:

@@ -142,9 +142,21 @@ def test_arange_of_a_dtype(dtype: torch.dtype) -> None:
     assert_is(ms.arange(3, 12, 2, dtype=dtype, split=0), torch.arange(3, 12, 2).to(dtype), 0)
 
 
-@pytest.mark.parametrize("number", [np.int64(5), np.int32(5), np.uint8(5)], ids=repr)
+@pytest.mark.parametrize("number", [np.int64(5), np.int32(5), np.uint8(5), torch.tensor(5)], ids=repr)
 def test_arange_of_numpy_integers_is_of_integers(number: Any) -> None:
     assert_is(ms.arange(number, split=0), torch.arange(5), 0)
+
+
+def test_arrays_of_no_axis_are_numbers(raises_alike: Any) -> None:
+    low, high, number = ms.array(1), ms.array(9.0), ms.array(3)
+    assert_is(ms.arange(low, ms.array(6), number, split=0), torch.tensor([1, 4]), 0)
+    for make in (ms.linspace, ms.geomspace):
+        assert make(low, high, 3, split=0).tolist() == make(1, 9.0, 3).tolist()
+    assert ms.logspace(low, 2, 2, base=number, split=0).tolist() == [3.0, 9.0]
+    found, edges = ms.histogram(ms.arange(6, split=0), 2, range=(low, high))
+    assert (found.tolist(), edges.tolist()) == ([4, 1], [1.0, 5.0, 9.0])
+    with raises_alike(ValueError, match=r"stop must be a number or a 0-d array, got shape \(2,\)"):
+        ms.linspace(low, ms.ones(2, split=0), 3)
 
 
 @pytest.mark.parametrize("step", [0, 0.0, -0.0])

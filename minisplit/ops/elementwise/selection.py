@@ -6,7 +6,7 @@ Tested with all elementwise functions in tests/ops/elementwise/test_apply.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -280,33 +280,42 @@ def minimum(
     return binary(torch.minimum, "minimum", x1, x2, numbers=0, out=out, where=where)
 
 
-def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
-    """Choose each element from one of two arrays.
+@overload
+def where(condition: DNDarray, /) -> tuple[DNDarray, ...]: ...
+@overload
+def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray: ...
+def where(
+    condition: DNDarray, x1: Operand | None = None, x2: Operand | None = None, /
+) -> DNDarray | tuple[DNDarray, ...]:
+    """Choose each element from one of two arrays, or find where a condition is true.
 
     Parameters
     ----------
     condition : DNDarray
-        Bools: true where to take the element of `x1`.
-    x1, x2 : DNDarray or number
-        What to choose from. The three shapes broadcast, as in NumPy.
+        Bools: true where to take the element of `x1`. Numbers, of which 0 is false, where nothing is chosen.
+    x1, x2 : DNDarray or number, optional
+        What to choose from: both or neither. The three shapes broadcast, as in NumPy.
 
     Returns
     -------
-    DNDarray
+    DNDarray or tuple of DNDarray
         The elements of `x1` where the condition is true, and of `x2` elsewhere. The dtype is that of
-        `result_type(x1, x2)`. Split as one of the operands, as that for which the fewest bytes move.
+        `result_type(x1, x2)`. Split as one of the operands, as that for which the fewest bytes move. With the
+        condition alone, the indices that `nonzero` returns.
 
     Raises
     ------
     TypeError
-        If the condition is not a DNDarray of bools, or an operand is neither a DNDarray nor a number.
+        If the condition is not a DNDarray of bools, an operand is neither a DNDarray nor a number, or only one
+        operand is given.
     ValueError
         If the shapes do not broadcast, or the arrays are on different communicators.
 
     Communication
     -------------
     Local where the arrays have one layout, or only one of them is split. Otherwise collective: one exchange for
-    each array that is not split as the result, or that is split along an axis on which it is broadcast.
+    each array that is not split as the result, or that is split along an axis on which it is broadcast. With the
+    condition alone that of `nonzero`.
 
     Examples
     --------
@@ -314,8 +323,15 @@ def where(condition: DNDarray, x1: Operand, x2: Operand, /) -> DNDarray:
     >>> x = ms.arange(4, split=0)
     >>> ms.where(x > 1, x, -1).tolist()
     [-1, -1, 2, 3]
+    >>> ms.where(x > 1)[0].tolist()
+    [2, 3]
     """
-    if as_dndarray(condition, "condition").dtype is not torch.bool:
+    as_dndarray(condition, "condition")
+    if x1 is None and x2 is None:
+        return condition.nonzero()
+    if x1 is None or x2 is None:
+        raise TypeError("where takes a condition and two to choose from, or the condition alone; one is missing")
+    if condition.dtype is not torch.bool:
         raise TypeError(f"condition must be of dtype torch.bool, got {condition.dtype}; compare it, as in x != 0")
     # The condition is an operand as well: it broadcasts, and moves where that is cheaper.
     return apply_elementwise(choose_where, (condition, x1, x2), "where")

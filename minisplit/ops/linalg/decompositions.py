@@ -13,7 +13,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
-from minisplit.ops.linalg import one_matrix
+from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     apply_to_matrices,
     apply_to_square,
@@ -167,7 +167,8 @@ def eigh(
     -------
     EigResult
         The fields `eigenvalues`, real and ascending, of shape (..., n), and `eigenvectors`, of the shape and
-        dtype of `x`. Split as those of `minisplit.linalg.eig`. Signs of the vectors are LAPACK's.
+        dtype of `x`. Split as those of `minisplit.linalg.eig`. Signs of the vectors are LAPACK's, but of one large
+        split matrix they are any.
 
     Raises
     ------
@@ -180,7 +181,15 @@ def eigh(
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
+    512 rows or more is not gathered: one broadcast and one allreduce for each column, three allreduces for each
+    32 rows, one broadcast for each 128 columns, and two exchanges, and two more if rows are split.
+
+    Notes
+    -----
+    A large split matrix is reduced to a tridiagonal one by reflections, whose spectrum is found by divide and
+    conquer (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank
+    needs about four times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------
@@ -188,7 +197,10 @@ def eigh(
     >>> ms.linalg.eigh(ms.eye(2, split=0)).eigenvalues.tolist()
     [1.0, 1.0]
     """
-    return EigResult(*apply_to_square(partial(torch.linalg.eigh, UPLO=_triangle(UPLO)), x, "eigh", may_fail=True))
+    x, uplo = as_matrices(x, "eigh", square=True), _triangle(UPLO)
+    if one_matrix.is_large(x):
+        return EigResult(*spectra.eigh(x, upper=uplo == "U"))
+    return EigResult(*apply_to_matrices(partial(torch.linalg.eigh, UPLO=uplo), x, "eigh"))
 
 
 def _triangle(uplo: str) -> str:
@@ -227,7 +239,9 @@ def eigvalsh(
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`.
+    Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
+    512 rows or more is not gathered: one broadcast and one allreduce for each column, three
+    allreduces for each 32 rows, and one exchange, and one more if rows are split.
 
     Examples
     --------
@@ -235,7 +249,10 @@ def eigvalsh(
     >>> ms.linalg.eigvalsh(ms.eye(2, split=0)).tolist()
     [1.0, 1.0]
     """
-    return apply_to_square(partial(torch.linalg.eigvalsh, UPLO=_triangle(UPLO)), x, "eigvalsh", may_fail=True)[0]
+    x, uplo = as_matrices(x, "eigvalsh", square=True), _triangle(UPLO)
+    if one_matrix.is_large(x):
+        return spectra.eigh(x, upper=uplo == "U", vectors=False)[0]
+    return apply_to_matrices(partial(torch.linalg.eigvalsh, UPLO=uplo), x, "eigvalsh")[0]
 
 
 def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
@@ -408,9 +425,10 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     -------
     SVDResult
         The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. If the ranks have parts of
-        one matrix, U of a tall matrix or Vh of a wide one is split as `x`; if it is full, U is split along its
-        rows, or Vh along its columns. The others are replicated. Elsewhere all are split along the batch axis
-        along which the matrices are whole. Signs of the vectors are LAPACK's.
+        one matrix, U of a tall matrix or Vh of a wide one is split as `x`, and both factors of a square one are;
+        if it is full, U is split along its rows, or Vh along its columns. The others are replicated. Otherwise all
+        are split along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's; for
+        one large split matrix they are arbitrary.
 
     Raises
     ------
@@ -425,7 +443,17 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
     `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one exchange
-    gives each rank whole matrices; and one small message tells that no rank failed.
+    gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512 rows and
+    columns or more, and fewer than `ranks` times as many of one as of the other, is not gathered: one broadcast
+    and two allreduces for each column, three allreduces for each 32 rows, three messages for each 128 columns, and
+    an exchange or two for each of the factors; before them the messages of `minisplit.linalg.qr` if it is not
+    square.
+
+    Notes
+    -----
+    Reflections reduce a large split matrix to a bidiagonal one, and divide and conquer finds its singular values
+    (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank needs about
+    five times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------
@@ -445,13 +473,24 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     if x.shape[-2] < x.shape[-1]:
         u, s, vh = svd(adjoint(x), full_matrices=full)
         return SVDResult(adjoint(vh), s, adjoint(u))
+    if spectra.is_large(x):
+        u, s, vh = spectra.svd(x, full_matrices=full)
+        if full:
+            layout = Layout(u.shape, 0, x._comm.size, split_longer_axis(x._layout).ragged)
+            return SVDResult(u._align(layout), s, vh._align(vh._layout.with_split(None)))
+        return SVDResult(u._align(x._layout), s, vh._align(_of_square(vh, x)))
     # With R = U S Vh the decomposition of Q R is (Q U) S Vh.
     q, r = tall_qr(align_longer_axis(x))
     u, s, vh = svd(r)
     columns = multiply_tall(q._larray, all_reduce_gradient(u._larray, x._comm))
     if full:
         return SVDResult(_with_complete_basis(columns, q._layout, x._comm), s, vh)
-    return SVDResult(DNDarray(columns, q._layout, x._comm).to_layout(x._layout), s, vh)
+    return SVDResult(DNDarray(columns, q._layout, x._comm).to_layout(x._layout), s, vh._align(_of_square(vh, x)))
+
+
+def _of_square(vh: DNDarray, x: DNDarray) -> Layout:
+    """The layout of the lesser factor of `x`: that of `x`, if it has its shape."""
+    return x._layout if vh.shape == x.shape else vh._layout.with_split(None)
 
 
 def svdvals(x: DNDarray, /) -> DNDarray:
@@ -480,8 +519,8 @@ def svdvals(x: DNDarray, /) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`. Otherwise one exchange if matrices are split, and one small message, which tells that no
-    rank failed.
+    `minisplit.linalg.qr`, or for a large one some of those of `minisplit.linalg.svd`. Otherwise one exchange if
+    matrices are split, and one small message, which tells that no rank failed.
 
     Examples
     --------
@@ -489,9 +528,10 @@ def svdvals(x: DNDarray, /) -> DNDarray:
     >>> ms.linalg.svdvals(2 * ms.eye(2, split=0)).tolist()
     [2.0, 2.0]
     """
-    return apply_to_matrices(of_finite(torch.linalg.svdvals), small_factor(as_matrices(x, "svdvals")), "svdvals")[
-        0
-    ]
+    x = as_matrices(x, "svdvals")
+    if spectra.is_large(x):
+        return spectra.svdvals(x)
+    return apply_to_matrices(of_finite(torch.linalg.svdvals), small_factor(x), "svdvals")[0]
 
 
 def small_factor(x: DNDarray) -> DNDarray:

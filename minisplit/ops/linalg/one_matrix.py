@@ -40,22 +40,22 @@ def is_large(x: DNDarray) -> bool:
     )
 
 
-def _by_columns(x: DNDarray) -> tuple[DNDarray, bool]:
+def by_columns(x: DNDarray) -> tuple[DNDarray, bool]:
     """Return `x` split along its columns, and whether its memory is free to be overwritten."""
     columns = x._align(x._layout.with_split(1))
     return columns, columns is not x and x.split is not None and not is_followed(columns._larray)
 
 
-def _free_copy(x: torch.Tensor, is_free: bool) -> torch.Tensor:
+def free_copy(x: torch.Tensor, is_free: bool) -> torch.Tensor:
     return x.contiguous() if is_free else x.clone(memory_format=torch.contiguous_format)
 
 
-def _adjoint(x: DNDarray) -> DNDarray:
+def adjoint_columns(x: DNDarray) -> DNDarray:
     """Return the conjugate transpose, split along its columns as well. Collective: one exchange."""
-    return _adjoint_view(x).resplit(1)
+    return adjoint_view(x).resplit(1)
 
 
-def _adjoint_view(x: DNDarray) -> DNDarray:
+def adjoint_view(x: DNDarray) -> DNDarray:
     """Return the conjugate transpose, split along its other axis. Local. Real numbers stay in place."""
     layout = Layout(x.shape[::-1], 1 - (x.split or 0), x._comm.size, x._layout.ragged)
     return DNDarray(x._larray.mH.resolve_conj(), layout, x._comm)
@@ -110,8 +110,8 @@ class _Each(Collective):
 def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
     """Return the lower triangle L for which `L @ L^H` is `x`, or the upper one `L^H`, split as `x`."""
     if upper:  # The upper triangle of x is the lower one of its adjoint.
-        return _adjoint_view(cholesky(_adjoint_view(x)))
-    columns, is_free = _by_columns(x)
+        return adjoint_view(cholesky(adjoint_view(x)))
+    columns, is_free = by_columns(x)
     layout, comm = columns._layout, x._comm
     lower = apply(_Cholesky(comm, layout, is_free), columns._larray)[0]
     return DNDarray(lower, layout, comm)._align(x._layout)
@@ -124,7 +124,7 @@ class _Cholesky(Factorisation):
     is_free: bool = False
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        lower = _free_copy(tensors[0], self.is_free)
+        lower = free_copy(tensors[0], self.is_free)
         if order := panels.cholesky(lower, self.layout, self.comm):
             raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
                 f"cholesky: the matrix is not positive-definite (its leading minor of order {order} is not)"
@@ -138,23 +138,23 @@ class _Cholesky(Factorisation):
         # L^-H (F + G) L^-1 / 2, where G is the adjoint of the lower triangle of L^H dL, and F what is below that
         # diagonal. Of complex numbers the diagonal is torch's: its imaginary part is that of no Hermitian matrix.
         lower, gradient = (DNDarray(x, self.layout, self.comm) for x in (kept[0], gradients[0]))
-        product = matmul(_adjoint(lower), gradient)._align(self.layout)
-        inner = (tril(product, k=-1) + _adjoint(tril(product))) / 2
+        product = matmul(adjoint_columns(lower), gradient)._align(self.layout)
+        inner = (tril(product, k=-1) + adjoint_columns(tril(product))) / 2
         left = triangular(lower, inner, upper=False, adjoint=True)
-        return [triangular(lower, _adjoint(left), upper=False, adjoint=True)._align(self.layout)._larray]
+        return [triangular(lower, adjoint_columns(left), upper=False, adjoint=True)._align(self.layout)._larray]
 
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
         # L' = L F, where F is the lower triangle of L^-1 A' L^-H, with half of its diagonal.
         lower, tangent = (DNDarray(x, self.layout, self.comm) for x in (kept[0], tangents[0]))
         left = triangular(lower, tangent, upper=False)
-        product = triangular(lower, _adjoint(left), upper=False)
+        product = triangular(lower, adjoint_columns(left), upper=False)
         half = (tril(product) + tril(product, k=-1)) / 2
         return [matmul(lower, half)._align(self.layout)._larray]
 
 
 def triangular(a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adjoint: bool = False) -> DNDarray:
     """Solve `a @ x = b`, or with the adjoint of `a`, for a triangle of `a`. The columns of `x` are split."""
-    (a, _), (b, is_free) = _by_columns(a), _by_columns(b)
+    (a, _), (b, is_free) = by_columns(a), by_columns(b)
     solver = _Triangular(a._comm, (a._layout, b._layout), upper, unit, adjoint, is_free)
     return DNDarray(apply(solver, a._larray, b._larray)[0], b._layout, b._comm)
 
@@ -169,7 +169,7 @@ class _Triangular(Factorisation):
     is_free: bool = False
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        a, b = tensors[0], _free_copy(tensors[1], self.is_free)
+        a, b = tensors[0], free_copy(tensors[1], self.is_free)
         panels.solve_triangle(
             a, self.layouts[0], b, self.comm, upper=self.upper, unit=self.unit, adjoint=self.adjoint
         )
@@ -187,7 +187,7 @@ class _Triangular(Factorisation):
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
         a, x, right = self._arrays(*kept, tangents[1])
         change = self._triangle(DNDarray(tangents[0], self.layouts[0], self.comm))
-        right -= matmul(_adjoint(change) if self.adjoint else change, x)._align(self.layouts[1])
+        right -= matmul(adjoint_columns(change) if self.adjoint else change, x)._align(self.layouts[1])
         return [triangular(a, right, upper=self.upper, unit=self.unit, adjoint=self.adjoint)._larray]
 
     def _arrays(self, a: torch.Tensor, *columns: torch.Tensor) -> tuple[DNDarray, DNDarray, DNDarray]:
@@ -201,19 +201,19 @@ class _Triangular(Factorisation):
 def _of_matrix(by_b: DNDarray, x: DNDarray, adjoint: bool) -> DNDarray:
     """The gradient of the matrix of a system, given that of the right-hand side and the solution."""
     left, right = (x, by_b) if adjoint else (by_b, x)
-    return -matmul(left, _adjoint(right))
+    return -matmul(left, adjoint_columns(right))
 
 
 def solve(a: DNDarray, b: DNDarray, name: str) -> DNDarray:
     """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function."""
-    a, is_free = _by_columns(a)
+    a, is_free = by_columns(a)
     factors = _regular_factors(a, is_free, name)
-    b, is_free = _by_columns(b)
+    b, is_free = by_columns(b)
     return _solve_factorised(factors, a, b, is_free=is_free)
 
 
 def _factorised(a: DNDarray, is_free: bool) -> panels.LU:
-    return panels.lu(_free_copy(a._larray.detach(), is_free), a._layout, a._comm)
+    return panels.lu(free_copy(a._larray.detach(), is_free), a._layout, a._comm)
 
 
 def _regular_factors(a: DNDarray, is_free: bool, name: str) -> panels.LU:
@@ -243,7 +243,7 @@ class _Solve(Factorisation):
     is_free: bool
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        b = _free_copy(tensors[1], self.is_free)
+        b = free_copy(tensors[1], self.is_free)
         panels.solve_factorised(self.factors, b, self.comm, adjoint=self.adjoint)
         return [b]
 
@@ -259,7 +259,7 @@ class _Solve(Factorisation):
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
         a, x, right = self._arrays(*kept, tangents[1])
         change = DNDarray(tangents[0], a._layout, self.comm)
-        right -= matmul(_adjoint(change) if self.adjoint else change, x)._align(self.columns)
+        right -= matmul(adjoint_columns(change) if self.adjoint else change, x)._align(self.columns)
         return [_solve_factorised(self.factors, a, right, adjoint=self.adjoint)._larray]
 
     def _arrays(self, a: torch.Tensor, *columns: torch.Tensor) -> tuple[DNDarray, DNDarray, DNDarray]:
@@ -274,7 +274,7 @@ def inv(x: DNDarray) -> DNDarray:
 
 def _inverse(x: DNDarray) -> DNDarray:
     # In a function of its own, which leaves nothing alive while the result is moved.
-    a, is_free = _by_columns(x)
+    a, is_free = by_columns(x)
     factors = _regular_factors(a, is_free, "inv")
     unit = identity(a)
     return _solve_factorised(factors, a, unit, is_free=not is_followed(a._larray))
@@ -301,7 +301,7 @@ def slogdet(x: DNDarray) -> tuple[DNDarray, DNDarray]:
 
 
 def _determinants(x: DNDarray, *, is_log: bool) -> list[DNDarray]:
-    columns, is_free = _by_columns(x)
+    columns, is_free = by_columns(x)
     factors = _factorised(columns, is_free)
     # The gradient of the determinant goes through the inverse, which a singular matrix does not have. It is then
     # that of a matrix next to it, as torch's is meant to be.
@@ -366,12 +366,12 @@ class _Determinant(Factorisation):
 
 def qr(x: DNDarray, *, complete: bool = False) -> tuple[DNDarray, DNDarray]:
     """Return Q and R, whose diagonal is real and not negative, each split along its columns."""
-    columns, is_free = _by_columns(x)
+    columns, is_free = by_columns(x)
     layout, comm, (rows, extent) = columns._layout, x._comm, x.shape
     if rows < extent and is_followed(columns._larray):
         # The gradient below is that of tall matrices. The first columns determine Q.
         lead = qr(columns[:, :rows]._align(Layout((rows, rows), 1, comm.size)))
-        rest = matmul(_adjoint(lead[0]), columns[:, rows:].balance())
+        rest = matmul(adjoint_columns(lead[0]), columns[:, rows:].balance())
         return lead[0], concat([lead[1], rest], axis=1)._align(layout)
     steps = min(x.shape)
     if complete and rows > extent and is_followed(columns._larray):
@@ -404,7 +404,7 @@ class _QR(Factorisation):
     outputs = 2
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        reflections = panels.reflect(_free_copy(tensors[0], self.is_free), self.layout, self.comm)
+        reflections = panels.reflect(free_copy(tensors[0], self.is_free), self.layout, self.comm)
         q = panels.orthonormal_columns(reflections, self.q_layout, self.comm)
         r = panels.triangle_of(reflections, self.comm.rank)
         return [q, r if self.layout.shape[0] == len(r) else r.clone()]
@@ -416,17 +416,17 @@ class _QR(Factorisation):
         # As that of TSQR: (dQ + Q sym(M)) R^-H, where M is dR R^H - Q^H dQ, and sym(M) is Hermitian and has the
         # upper triangle of M.
         (q, r), (by_q, by_r) = self._arrays(*kept), self._arrays(*gradients)
-        by_product = matmul(by_r, _adjoint(r)) - matmul(_adjoint(q), by_q)
+        by_product = matmul(by_r, adjoint_columns(r)) - matmul(adjoint_columns(q), by_q)
         half = _upper_half(by_product)
-        inner = by_q + matmul(q, half + _adjoint(half))._align(by_q._layout)
-        return [_adjoint(triangular(r, _adjoint(inner), upper=True))._align(self.layout)._larray]
+        inner = by_q + matmul(q, half + adjoint_columns(half))._align(by_q._layout)
+        return [adjoint_columns(triangular(r, adjoint_columns(inner), upper=True))._align(self.layout)._larray]
 
     def tangent(self, kept: Tensors, tangents: Tensors) -> Gradients:
         q, r = self._arrays(*kept)
         change = DNDarray(tangents[0], self.layout, self.comm)
-        scaled = _adjoint(triangular(r, _adjoint(change), upper=True, adjoint=True))
-        product = matmul(_adjoint(q), scaled)
-        upper = _upper_half(product + _adjoint(product)._align(product._layout))
+        scaled = adjoint_columns(triangular(r, adjoint_columns(change), upper=True, adjoint=True))
+        product = matmul(adjoint_columns(q), scaled)
+        upper = _upper_half(product + adjoint_columns(product)._align(product._layout))
         by_q = scaled - matmul(q, upper)._align(scaled._layout)
         return [by_q._align(self.q_layout)._larray, matmul(upper, r)._align(r._layout)._larray]
 

@@ -238,12 +238,12 @@ def reflect(a: torch.Tensor, layout: Layout, comm: Communication) -> Reflections
         phases[start:stop] = torch.where(diagonal == 0, 1, diagonal.sgn())
         own = a[start:, max(stop - first, 0) :]
         if own.shape[1]:
-            vectors, triangle = _compact(message[:-1], message[-1])
+            vectors, triangle = compact(message[:-1], message[-1])
             own.addmm_(vectors, triangle.mH @ (vectors.mH @ own), alpha=-1)
     return Reflections(a, layout, scales, phases)
 
 
-def _compact(packed: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def compact(packed: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return V and T for which the product of the reflections is `1 - V @ T @ V^H` (Puglisi 1992).
 
     The inverse of T has the upper triangle of V^H V, and 1 / scales along its diagonal. Written so that nothing
@@ -271,7 +271,7 @@ def orthonormal_columns(reflections: Reflections, target: Layout, comm: Communic
         # The columns to the left are those of the identity, zeros in these rows.
         own = q[start:, max(start - begin, 0) :]
         if own.shape[1]:
-            vectors, triangle = _compact(message, reflections.scales[start:stop])
+            vectors, triangle = compact(message, reflections.scales[start:stop])
             own.addmm_(vectors, triangle @ (vectors.mH @ own), alpha=-1)
     own_phases = reflections.phases[begin:end]
     q[:, : len(own_phases)] *= own_phases

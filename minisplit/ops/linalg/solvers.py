@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from minisplit.core.array import DNDarray, as_dndarray
+from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce_gradient
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout, operand_layout
@@ -17,7 +17,7 @@ from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where
-from minisplit.ops.linalg import one_matrix
+from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -26,6 +26,7 @@ from minisplit.ops.linalg.batched import (
     check_precision,
     is_split_matrix,
     of_finite,
+    split_longer_axis,
     splits_matrices,
     whole_matrices,
 )
@@ -274,7 +275,7 @@ def cond(x: DNDarray, /, p: float | str | None = None) -> DNDarray:
     x = as_matrices(x, "cond", square=p not in (None, 2, -2))
     if not all(x.shape[-2:]):
         raise ValueError(f"cond needs matrices that have elements, got shape {x.shape}")
-    if p not in (None, 2, -2, "nuc") and one_matrix.is_large(x):
+    if p not in (None, 2, -2) and one_matrix.is_large(x):
         norm = matrix_norm(x, ord=p)
         try:
             return norm * matrix_norm(inv(x), ord=p)
@@ -334,7 +335,11 @@ def matrix_rank(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     1
     """
     x = as_matrices(x, "matrix_rank")
-    function = of_finite(partial(torch.linalg.matrix_rank, rtol=_local_tolerance(rtol, x, "matrix_rank")))
+    tolerance = _local_tolerance(rtol, x, "matrix_rank")
+    if spectra.is_large(x):
+        values = svdvals(x)._larray.detach()
+        return replicated((values > tolerance * values[0]).sum(), x._comm)
+    function = of_finite(partial(torch.linalg.matrix_rank, rtol=tolerance))
     return apply_to_matrices(function, small_factor(x), "matrix_rank")[0]
 
 
@@ -367,8 +372,8 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`. Otherwise one exchange if matrices are split, and one small message, which tells that no
-    rank failed.
+    `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors.
+    Otherwise one exchange if matrices are split, and one small message, which tells that no rank failed.
 
     Examples
     --------
@@ -380,7 +385,11 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     x = as_matrices(x, "pinv")
     if is_split_matrix(x._layout) and x.shape[-2] < x.shape[-1]:
         return adjoint(pinv(adjoint(x), rtol=rtol))
-    inverse = of_finite(partial(torch.linalg.pinv, rtol=_local_tolerance(rtol, x, "pinv")))
+    tolerance = _local_tolerance(rtol, x, "pinv")
+    if spectra.is_large(x):
+        layout = split_longer_axis(x._layout)
+        return spectra.pinv(x, float(tolerance), Layout(x.shape[::-1], 1, layout.ranks, layout.ragged))
+    inverse = of_finite(partial(torch.linalg.pinv, rtol=tolerance))
     if not is_split_matrix(x._layout):
         return apply_to_matrices(inverse, x, "pinv")[0]
     # The columns of Q are orthonormal, so that the pseudo-inverse of Q R is that of R by Q^H.

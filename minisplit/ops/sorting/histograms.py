@@ -12,6 +12,7 @@ from minisplit.core import collectives
 from minisplit.core.array import DNDarray, as_dndarray, replicated
 from minisplit.core.collectives import all_reduce
 from minisplit.core.conversion import tensor_of_numbers
+from minisplit.core.factories import number_of
 from minisplit.core.layout import as_count
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.elementwise.comparison import greater_equal, less_equal, logical_and
@@ -27,7 +28,7 @@ def histogram(
     x: DNDarray,
     /,
     bins: Edges = 10,
-    range: tuple[float, float] | None = None,
+    range: tuple[float | DNDarray, float | DNDarray] | None = None,
     weights: DNDarray | None = None,
     density: bool = False,
 ) -> tuple[DNDarray, DNDarray]:
@@ -41,7 +42,7 @@ def histogram(
         The number of bins, which are equally wide; or NumPy's rule that chooses the number: "auto", "fd", "doane",
         "scott", "stone", "rice", "sturges" or "sqrt"; or the edges of the bins, ascending. A bin has its left edge
         and not its right one, but the last bin has both.
-    range : tuple of float, optional
+    range : tuple of float or 0-d DNDarray, optional
         Where the first bin begins and the last one ends. By default at the least and the greatest element.
     weights : DNDarray, optional
         What each element counts, in the shape of `x`. By default 1.
@@ -364,7 +365,7 @@ def _extremes(shard: torch.Tensor, x: DNDarray, default: tuple[float, float]) ->
     return -ends[0].item(), ends[1].item()
 
 
-def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> torch.Tensor:
+def _read_edges(x: DNDarray, bins: Edges, range: tuple[float | DNDarray, float | DNDarray] | None) -> torch.Tensor:
     """The edges of a histogram's bins, in the dtype in which elements are compared with them."""
     dtype = x.dtype if x.dtype.is_floating_point else torch.float64
     if isinstance(bins, str):
@@ -382,8 +383,7 @@ def _read_edges(x: DNDarray, bins: Edges, range: tuple[float, float] | None) -> 
     elif bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     ends = range or _extremes(x.larray.detach().to(torch.float64), x, (0.0, 1.0))
-    tensor_of_numbers(ends, "range")  # or an error
-    low, high = ends
+    low, high = (number_of(end, "an end of range") for end in ends)
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"range must be finite and ascend, got {low} to {high}; give range=(low, high)")
     spread = high - low

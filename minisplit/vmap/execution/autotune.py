@@ -2,7 +2,9 @@
 
 Small chunks pay for each operation's own overhead, large ones fall out of the caches. So the first chunks of a run
 are of growing sizes, each four times the one before, until samples come out slower; the rest, and later calls of
-the same function on the same kind of samples, use the fastest. Every chunk's outputs are used.
+the same function on the same kind of samples, use the fastest. Some later calls then map all samples at once, in
+turns with others: what chunks cost beyond their functions, and what disturbed the first measurements, shows in
+whole calls only. Chunks stay where they win clearly. Every chunk's outputs are used.
 """
 
 from __future__ import annotations
@@ -34,6 +36,10 @@ _SLOWER = 1.1
 # is much slower is given up after two: the first chunk of a size may be slow since its memory is new.
 _TRIALS = ((0.02, 3), (0.1, 2), (float("inf"), 1))
 _MUCH_SLOWER = 1.5
+# Whole calls, in chunks and at once, in turns: so many of each, or more where the fastest two differ by more than
+# `_SLOWER`, which on a busy machine they do. Chunks stay if they take at most so much of the time.
+_PAIRS, _MOST_PAIRS = 3, 6
+_WINS = 0.95
 # What is computed within a captured graph is not seen. It is taken for so many times its inputs and outputs: a
 # layer of some dozens of operations.
 _HIDDEN = 16
@@ -42,7 +48,8 @@ _HIDDEN = 16
 class Tuner:
     """Finds the fastest chunk size for one function and one kind of samples, over all runs of that function.
 
-    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed.
+    `best` is the fastest size, once larger ones have been measured to be slower, or are not allowed. It becomes
+    the largest that is allowed where whole calls are no faster in chunks.
     `is_captured` says whether the function has parts that torch captures as a graph.
     """
 
@@ -56,11 +63,46 @@ class Tuner:
         self._limit: int | None = None  # the largest size within the budget, known after the first chunk
         self._trial = 0  # the size of the next chunk to be timed; 0 for a chunk that is not timed
         self._seconds: dict[int, list[float]] = {}  # per sample, of each trial of each size
+        # Seconds per sample of whole runs, in chunks of the best size and at once, while these are compared.
+        self._runs: dict[bool, list[float]] | None = {False: [], True: []}
+        self._at_once: bool | None = None  # how this run goes, None where it is not timed
+        self._begun, self._samples, self._device = 0.0, 0, torch.device("cpu")
+
+    def begin_run(self, samples: int, device: torch.device) -> None:
+        """Begin a run of all samples of a rank, which may be timed."""
+        self._at_once = None
+        if (
+            self._runs is None
+            or self.best is None
+            or self._limit is None
+            or not self.best < samples <= self._limit
+        ):
+            return
+        self._at_once = len(self._runs[True]) < len(self._runs[False])
+        self._samples, self._device = samples, device
+        _synchronize(device)
+        self._begun = time.perf_counter()
+
+    def end_run(self) -> None:
+        """End a run: record its time, and decide once there are enough of both kinds."""
+        if self._at_once is None or self._runs is None:
+            return
+        _synchronize(self._device)
+        self._runs[self._at_once].append((time.perf_counter() - self._begun) / self._samples)
+        self._at_once = None
+        (chunked, *more), (whole, *others) = (sorted(self._runs[kind]) or [0.0] for kind in (False, True))
+        if len(others) + 1 < _PAIRS or len(others) < len(more):
+            return
+        is_certain = more[0] <= _SLOWER * chunked and others[0] <= _SLOWER * whole
+        if is_certain or len(others) + 1 >= _MOST_PAIRS:
+            self._runs = None
+            if chunked > _WINS * whole:
+                self.best = self._limit
 
     def size(self, samples: int, left: int) -> int:
         """The size of the next chunk of a run of so many samples, of which some are left."""
         if self.best is not None:
-            return min(self.best, left)
+            return left if self._at_once else min(self.best, left)
         if self._limit is None:
             return min(self._size, left)
         self._trial = self._next_trial(samples)

@@ -163,6 +163,8 @@ def run(
             versions = [x._version for x in watched]
             start = first
             chunks: Iterable[tuple[int, Tensors]] = ((last, tensors),)
+            if isinstance(chunk_size, Tuner) and collected is None:
+                chunk_size.begin_run(count, tensors[0].device)
             if chunk_size is not None:
                 chunks = _chunks(tensors, task.in_dims, first, last, chunk_size, entry is not None)
             for stop, chunk in chunks:
@@ -191,6 +193,8 @@ def run(
         if collected is not None:
             whole = collected.result()
         assert whole is not None, "there is at least one sample"
+        if isinstance(chunk_size, Tuner):
+            chunk_size.end_run()
         check_gradients(whole.outputs, entry)
         kinds = [] if collected is None else collected.kinds
         outputs = _describe(whole, kinds, batch, task)

@@ -349,6 +349,7 @@ def test_a_replicated_operand_is_cut_without_a_copy(size: int) -> None:
         (lambda x: ms.clip(x, 1j), TypeError, "clip needs numbers that have an order, got .* and the bounds 1j"),
         (lambda x: ms.where(x, x, x), TypeError, r"condition must be of dtype torch\.bool, got torch\.float32"),
         (lambda x: ms.where(True, x, x), TypeError, "condition must be a DNDarray, got bool"),
+        (lambda x: ms.where(x > 0, x), TypeError, "two to choose from, or the condition alone; one is missing"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind_of_layout", KINDS)

@@ -104,7 +104,7 @@ def assert_svd(case: Whole, full_matrices: bool) -> None:
         assert_layout(small, x, split_as=False)
     else:
         assert_layout(u, x, split_as=rows >= columns)
-        assert_layout(vh, x, split_as=rows < columns)
+        assert_layout(vh, x, split_as=rows <= columns)
     assert_equal(x, case.tensor)
 
 

@@ -13,7 +13,7 @@ from matrices import assert_gradients, definite, numbers, phases, regular, symme
 from torch.autograd import forward_ad
 
 import minisplit as ms
-from minisplit.ops.linalg import one_matrix, panels
+from minisplit.ops.linalg import one_matrix, panels, spectra
 from minisplit.ops.linalg.exponential import exponential
 from minisplit.ops.linalg.solvers import least_squares
 from minisplit.testing import Whole, assert_close, run, spmd, traffic
@@ -26,6 +26,19 @@ def torch_qr(x: torch.Tensor) -> Tensors:
     q, r = T.qr(x)
     signs = phases(r).detach()
     return q * signs, signs.conj()[:, None] * r
+
+
+def parts(values: Any, vectors: Any) -> tuple[Any, ...]:
+    """What no phase of the vectors changes."""
+    return values, abs(vectors)
+
+
+def parts_of_svd(u: Any, s: Any, vh: Any) -> tuple[Any, ...]:
+    return abs(u), s, abs(vh)
+
+
+def pinv(x: ms.DNDarray) -> ms.DNDarray:
+    return spectra.pinv(x, 1e-9, ms.Layout(x.shape[::-1], 1, x.comm.size))
 
 
 # Ours, torch's, and the shapes: of the matrix, and of the right-hand sides if there are any.
@@ -49,6 +62,24 @@ CASES: dict[str, Case] = {
         lambda x, y: least_squares(x, y, 1e-9, is_tall=False)[0], lambda x, y: T.pinv(x.mH) @ y, ((6, 4), (4, 3)),
     ),
     "matrix_exp": (exponential, T.matrix_exp, SQUARE),
+    # Of the sum with the adjoint: versions of torch differ in the part of a gradient by which no such matrix
+    # changes.
+    "eigh": (
+        lambda x: parts(*spectra.eigh(x + L.matrix_transpose(x).conj())), lambda x: parts(*T.eigh(x + x.mH)),
+        SQUARE,
+    ),
+    "eigvalsh, upper": (
+        lambda x: spectra.eigh(x, upper=True, vectors=False)[0], lambda x: T.eigvalsh(x, UPLO="U"), SQUARE,
+    ),
+    "svd": (
+        lambda x: parts_of_svd(*spectra.svd(x, full_matrices=False)), lambda x: parts_of_svd(*T.svd(x)), SQUARE,
+    ),
+    "svd, wide": (
+        lambda x: parts_of_svd(*spectra.svd(x, full_matrices=False)),
+        lambda x: parts_of_svd(*T.svd(x, full_matrices=False)), ((4, 5),),
+    ),
+    "svdvals, tall": (spectra.svdvals, T.svdvals, ((6, 4),)),
+    "pinv": (pinv, T.pinv, ((6, 4),)),
     "triangular": (
         lambda x, y: one_matrix.triangular(x, y, upper=False), lambda x, y: T.solve_triangular(x, y, upper=False),
         SYSTEM,
@@ -222,6 +253,20 @@ WIRED: dict[str, Callable[[ms.DNDarray], Any]] = {
     "lstsq, wide": lambda x: L.lstsq(x[:4], ms.ones((4, 2), dtype=x.dtype)),
     "lstsq, dependent": lambda x: gathered(L.lstsq(x * (ms.arange(6) > 0), ms.ones((6, 2), dtype=x.dtype))),
     "lstsq, wide and dependent": lambda x: L.lstsq((x * (ms.arange(6) > 2))[:4], ms.ones(4, dtype=x.dtype)),
+    "eigh": lambda x: parts(*L.eigh(x)),
+    "eigvalsh": lambda x: L.eigvalsh(x, "U"),
+    "svd": lambda x: parts_of_svd(*L.svd(x)),
+    "svd, tall": lambda x: parts_of_svd(*L.svd(x[:, :5], full_matrices=False)),
+    "svd, wide and full": lambda x: parts_of_svd(L.svd(x[:5])[0], *L.svd(x[:5])[1:]),
+    "svdvals": L.svdvals,
+    "svdvals, wide": lambda x: L.svdvals(x[:5]),
+    "norm": lambda x: [L.norm(x, 2), L.norm(x, -2), L.norm(x, "nuc")],
+    "cond, 2": L.cond,
+    "cond, nuc": lambda x: L.cond(x, "nuc"),
+    "matrix_rank": lambda x: L.matrix_rank(x * (ms.arange(6) > 1)),
+    "pinv": L.pinv,
+    "pinv, singular": lambda x: L.pinv(x * (ms.arange(6) > 1), rtol=1e-9),
+    "pinv, wide": lambda x: L.pinv(x[:5]),
     "qr": L.qr,
     "qr, tall": lambda x: L.qr(x[:, :4]),
     "qr, tall and complete": lambda x: [*L.qr(x[:, :4], mode="complete")][1],

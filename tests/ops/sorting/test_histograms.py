@@ -196,7 +196,11 @@ def test_histograms_of_points(size: int, bins: Any, options: Any) -> None:
             TypeError,
             r"edges must be a number, or an array of numbers, got \['a'\]",
         ),
-        (lambda x: ms.histogram(x, range=(1, "a")), TypeError, r"range must be .* numbers, got \(1, 'a'\)"),
+        (
+            lambda x: ms.histogram(x, range=(1, "a")),
+            TypeError,
+            "an end of range must be a number, got 'a'",
+        ),
         (lambda x: ms.digitize(x, "a"), TypeError, "edges must be a number, or an array of numbers, got 'a'"),
         (lambda x: ms.histogram2d(x, x, weights=x[:2]), ValueError, "weights of histogram2d must have the shape"),
     ],

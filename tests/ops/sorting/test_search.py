@@ -28,6 +28,7 @@ def test_nonzero(whole: Whole) -> None:
     x = whole.cut()
     with traffic() as seen:
         result = ms.nonzero(x)
+    assert all(map(ms.array_equal, result, ms.where(x)))
     wanted = whole.tensor.nonzero(as_tuple=True)
     with agreement(x.comm, "comparing"):
         assert len(result) == x.ndim

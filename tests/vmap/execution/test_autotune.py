@@ -27,12 +27,20 @@ class Clock:
 
 
 def sizes_of(
-    tuner: Tuner, samples: int, seconds: Callable[[int], float], monkeypatch: pytest.MonkeyPatch
+    tuner: Tuner,
+    samples: int,
+    seconds: Callable[[int], float],
+    monkeypatch: pytest.MonkeyPatch,
+    beside: float = 0.0,
 ) -> list[int]:
-    """The sizes of the chunks of a run in which a chunk of `n` samples takes `seconds(n)`."""
+    """The sizes of the chunks of a run in which a chunk of `n` samples takes `seconds(n)`.
+
+    What is made of several chunks takes `beside` more per sample.
+    """
     clock = Clock()
     monkeypatch.setattr(autotune, "time", clock)
     taken: list[int] = []
+    tuner.begin_run(samples, CPU)
     while sum(taken) < samples:
         size = tuner.size(samples, samples - sum(taken))
 
@@ -43,6 +51,8 @@ def sizes_of(
         tuner.run(size, chunk, CPU)
         taken.append(size)
     assert sum(taken) == samples
+    clock.now += beside * samples * (len(taken) > 1)
+    tuner.end_run()
     return taken
 
 
@@ -99,6 +109,43 @@ def test_all_samples_at_once_are_a_size_too(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(4):
         sizes_of(tuner, 9999, lambda n: 1e-3 + 1e-9 * n, monkeypatch)
     assert sizes_of(tuner, 9999, lambda n: 1e-3 + 1e-9 * n, monkeypatch) == [9999]
+
+
+@pytest.mark.parametrize(
+    ("factor", "beside", "is_kept"),
+    [(3.0, 0.0, True), (1.2, 0.0, True), (1.2, 1e-6, False), (1.02, 0.0, False)],
+    ids=["much faster", "faster", "slower as a whole", "about as fast"],
+)
+def test_chunks_stay_only_where_whole_runs_are_faster(
+    factor: float, beside: float, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuner = Tuner(2**30, 800)
+
+    def seconds(n: int) -> float:
+        return 2e-5 + n * 1e-6 * (1 if n <= 1024 else factor if n > 9000 else 1.15)
+
+    runs = [sizes_of(tuner, 10_000, seconds, monkeypatch, beside) for _ in range(12)]
+    assert 1 in map(len, runs), "all at once was tried"
+    assert (len(runs[-1]) > 1) == is_kept
+    assert (tuner.best == 1024) == is_kept
+
+
+def test_a_wrong_choice_on_a_busy_machine_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The larger sizes came when another program ran."""
+    tuner = Tuner(2**30, 800)
+    sizes_of(tuner, 10_000, lambda n: 1e-4 + n * 1e-6 * (1 if n <= 64 else 50), monkeypatch)
+    assert tuner.best == 64
+    for _ in range(6):
+        sizes_of(tuner, 10_000, lambda n: 1e-4 + n * 1e-6, monkeypatch)
+    assert sizes_of(tuner, 10_000, lambda n: 1e-4 + n * 1e-6, monkeypatch) == [10_000]
+
+
+def test_times_that_differ_are_taken_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuner = Tuner(2**30, 800)
+    sizes_of(tuner, 200_000, overhead_and_cache(1024), monkeypatch)
+    sizes = [sizes_of(tuner, 10_000, lambda n, k=k: n * 1e-6 * 1.2**k, monkeypatch) for k in range(20)]
+    assert [len(each) for each in sizes].count(1) == 6
+    assert len(sizes[-1]) == 10
 
 
 def test_few_samples_are_one_chunk_once_their_memory_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
