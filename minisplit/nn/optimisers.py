@@ -1,4 +1,4 @@
-"""torch's optimisers where ranks have parts of parameters: which are refused, and their states as arrays.
+"""torch's optimisers of split parameters: which are refused, and their states as arrays.
 
 Most of torch's optimisers compute each element of a step from the gradients of that element alone. For them a
 shard is as good as a whole. Others use norms, products or means of a parameter, and would make of each shard what

@@ -1,4 +1,4 @@
-"""Functions of torch whose own batching rules mix samples, and what a loop over the samples gives instead.
+"""Functions of torch with batching rules that mix samples, and rules that give what a loop over the samples gives.
 
 The rules look at the number of dimensions of the whole batch: `torch.vmap(torch.triu)` of vectors sets the lower
 triangle of samples times elements to zero, where `triu` of one vector is an error, and `torch.vmap(torch.roll)` of
