@@ -81,7 +81,7 @@ def interp(
     shapes, dtypes = ([getattr(each, name) for each in parts or whole or ()] for name in ("shape", "dtype"))
     if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not shapes[0][0]:
         text = f"{tuple(shapes[0])} and {tuple(shapes[1])}"
-        raise ValueError(f"xp and fp must be 1-d and equally many, at least one, got shapes {text}")
+        raise ValueError(f"xp and fp must be 1-d and of one length, at least 1, got shapes {text}")
     if dtypes[0].is_complex or x.dtype.is_complex:
         raise TypeError(f"interp needs real places, got {x.dtype} and {dtypes[0]}")
     if period == 0:

@@ -126,8 +126,8 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     """
     if not 0 <= first < comm.size:
         raise CollectiveError(
-            f"the ranks agreed on rank {first}, but there are {comm.size}: their collective calls do not fit "
-            "together, so that MPI took one for another; MINISPLIT_DEBUG=1 names them"
+            f"the ranks agreed on rank {first}, but there are {comm.size}: they have made "
+            "different collective calls, and MPI took one for another; MINISPLIT_DEBUG=1 names them"
         )
     message = b""
     if comm.rank == first and failure is not None:

@@ -800,7 +800,7 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
         return randperm(x, split=split, generator=generator)
     if x.ndim == 0 or split is not None:
         given = "a 0-d array" if x.ndim == 0 else f"split={short_repr(split)}"
-        raise ValueError(f"permutation needs an array with an axis, whose split it keeps, got {given}")
+        raise ValueError(f"permutation needs an array with an axis, and keeps its split, got {given}")
     # An index with the counts of the rows gives a result with these counts, so that the rows move once.
     rows = layout_from_counts(x.counts) if x.counts and x.split == 0 else Layout(x.shape[:1], None, x.comm.size)
     with requested_move():
@@ -1051,9 +1051,7 @@ def draw_like(
 ) -> DNDarray:
     """Draw from distributions whose parameters are the elements of `x`, the argument `name`."""
     if any(other is not None for other in others):
-        raise ValueError(
-            f"{name} is an array, which has a size, split, device and comm: give none of them beside it"
-        )
+        raise ValueError(f"{name} is an array, so size, split, device and comm are its own: do not give them")
 
     def sample_shard(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         # detach: what is drawn is no differentiable function of the parameters.

@@ -1,4 +1,4 @@
-"""Fourier transforms along a split axis whose number of points has no factors for the six-step method.
+"""Fourier transforms along a split axis if its number of points has no factors for the six-step method.
 
 The chirp-z method of L. I. Bluestein, "A linear filtering approach to the computation of discrete Fourier
 transform", IEEE Trans. Audio Electroacoustics 18, 1970. With j * k = (j^2 + k^2 - (k - j)^2) / 2 a transform is a

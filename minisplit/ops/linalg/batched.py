@@ -1,4 +1,4 @@
-"""Functions of torch applied to matrices, each of which must be whole on one rank, and the layouts for that.
+"""Functions of torch that need whole matrices on a rank, and the layouts that give them.
 
 A matrix is the last two axes of an array. The axes before them are batch axes.
 """

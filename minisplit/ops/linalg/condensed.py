@@ -1,4 +1,4 @@
-"""Matrices of which each rank has some columns, brought to two diagonals by reflections, and vectors taken back.
+"""Matrices split along columns, reduced to two diagonals by reflections, and vectors transformed back.
 
 The blocked reductions of LAPACK and ScaLAPACK (Dongarra, Sorensen and Hammarling, "Block reduction of matrices to
 condensed forms", J. Comput. Appl. Math. 27, 1989), from both sides: of a Hermitian matrix to a real tridiagonal

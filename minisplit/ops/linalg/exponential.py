@@ -1,4 +1,4 @@
-"""The exponential of one large matrix that is cut, by products and a linear system, of which no rank has all.
+"""The exponential of one large split matrix, by products and a linear system; no rank gathers it.
 
 Scaling and squaring with diagonal Pade approximants (N. J. Higham, "The scaling and squaring method for the matrix
 exponential revisited", SIAM J. Matrix Anal. Appl. 26, 2005, algorithm 2.3). Gradients flow through the operations.

@@ -1,4 +1,4 @@
-"""Linear algebra of one large matrix that is cut, of which no rank is to have all: arrays and their gradients.
+"""Linear algebra of one large split matrix that no rank gathers: arrays and their gradients.
 
 The work is done on columns, by `minisplit.ops.linalg.panels`: a matrix that is split along its rows is moved by
 one exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for

@@ -371,9 +371,9 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
+    Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
     `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors.
-    Elsewhere one exchange where matrices are split, and one small message, that no rank failed.
+    Otherwise one exchange if matrices are split, and one small message, which tells that no rank failed.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def test_what_cannot_grow(tmp_path):
 def test_parts_that_others_have_named(tmp_path):
     for i in range(2):
         write_table(tmp_path / f"x.parquet/part-0000{i}-ab.parquet", {"a": [float(i)]})
-    with pytest.raises(ValueError, match="no new one would come behind it"):
+    with pytest.raises(ValueError, match="the name of a new part would not come after it"):
         ms.save(ms.ones((1, 1)), tmp_path / "x.parquet", mode="extend")
 
 
