@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.random import distributions
-from minisplit.ops.linalg import condensed, one_matrix, panels
-from minisplit.ops.linalg import divide_and_conquer as spectrum
+from minisplit.ops.linalg.split_matrix import condensed, one_matrix, panels
+from minisplit.ops.linalg.split_matrix import divide_and_conquer as spectrum
 from minisplit.testing import run
 
 RANKS = 8

@@ -13,7 +13,6 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
-from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     apply_to_matrices,
     apply_to_square,
@@ -22,7 +21,15 @@ from minisplit.ops.linalg.batched import (
     of_finite,
     split_longer_axis,
 )
-from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
+from minisplit.ops.linalg.split_matrix import one_matrix, spectra
+from minisplit.ops.linalg.split_matrix.tsqr import (
+    complete_basis,
+    multiply_tall,
+    normalise_phases,
+    tsqr,
+    tsqr_r,
+    wide_qr,
+)
 
 
 class EigResult(NamedTuple):

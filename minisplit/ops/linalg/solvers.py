@@ -17,7 +17,6 @@ from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where
-from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -32,6 +31,7 @@ from minisplit.ops.linalg.batched import (
 )
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals, tall_qr
 from minisplit.ops.linalg.norms import matrix_norm
+from minisplit.ops.linalg.split_matrix import one_matrix, spectra
 from minisplit.ops.shape.axes import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.

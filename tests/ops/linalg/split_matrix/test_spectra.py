@@ -10,7 +10,7 @@ from layouts import layouts
 from matrices import gathered, numbers, symmetric
 
 import minisplit as ms
-from minisplit.ops.linalg import condensed, divide_and_conquer, one_matrix, spectra
+from minisplit.ops.linalg.split_matrix import condensed, divide_and_conquer, one_matrix, spectra
 from minisplit.testing import Whole, run, spmd
 
 L, T = ms.linalg, torch.linalg

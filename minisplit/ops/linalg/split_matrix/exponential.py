@@ -14,9 +14,8 @@ from operator import add
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.ops.linalg import one_matrix
-from minisplit.ops.linalg.norms import matrix_norm
 from minisplit.ops.linalg.products import matmul
+from minisplit.ops.linalg.split_matrix import one_matrix
 
 # By degree the coefficients of the numerator, from that of the identity on. The denominator is that of -x.
 PADE: dict[int, tuple[float, ...]] = {
@@ -39,8 +38,9 @@ LIMITS: dict[torch.dtype, dict[int, float]] = {
 def exponential(x: DNDarray) -> DNDarray:
     """Return the exponential of a large matrix, split as `x`. Collective."""
     columns = x._align(x._layout.with_split(1))
-    # Of columns that each rank has whole the norm is a maximum over the ranks, which all know alike.
-    norm = float(matrix_norm(columns.detach(), ord=1).item())
+    # Each rank has whole columns, so the norm is a maximum over the ranks, which all know alike.
+    sums = columns._larray.detach().abs().sum(0)
+    norm = float(x._comm.allreduce(sums.max() if sums.numel() else sums.new_zeros(()), "max"))
     if not math.isfinite(norm):
         return x + math.nan
     limits = LIMITS[x.dtype.to_real()]
