@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.random import distributions
-from minisplit.ops.linalg import one_matrix
+from minisplit.ops.linalg import condensed, one_matrix, panels
+from minisplit.ops.linalg import divide_and_conquer as spectrum
 from minisplit.testing import run
 
 RANKS = 8
@@ -64,6 +65,11 @@ CALLS: dict[str, Call] = {
     "random.choice": lambda xp, a: xp.random.choice(a.v, 4096, replace=False, split=0),
     "random.permutation": lambda xp, a: xp.random.permutation(a.v),
     "random.randperm": lambda xp, a: xp.random.randperm(N * N, split=0),
+    # Of tall ones, and so quick: large ones are as `pinv` here.
+    "linalg.cond": lambda xp, a: xp.linalg.cond(a.tall),
+    "linalg.norm": lambda xp, a: xp.linalg.norm(a.tall, ord=2),
+    "linalg.pinv": lambda xp, a: xp.linalg.pinv(a.x),
+    "linalg.svdvals": lambda xp, a: xp.linalg.svdvals(a.tall),
     "linalg.lstsq, square": lambda xp, a: xp.linalg.lstsq(a.m, a.row)[0],
     "linalg.lstsq": lambda xp, a: xp.linalg.lstsq(a.tall, a.three[:, 0])[0],
     "linalg.outer": lambda xp, a: xp.linalg.outer(a.row, a.row),
@@ -72,13 +78,10 @@ CALLS: dict[str, Call] = {
     "linalg.svd": lambda xp, a: list(xp.linalg.svd(a.tall, full_matrices=False)),
 }
 # What still gathers, and why.
-_LAPACK = "one square matrix is decomposed by LAPACK on every rank"
 GATHERING: dict[str, str] = {
-    **{f"linalg.{name}": _LAPACK for name in (
-        "cond", "eig", "eigh", "eigvalsh", "lstsq, square", "norm", "pinv", "svdvals",
-    )},
     "convolve2d": "of a kernel as wide as the array: where columns are split its halo is all of them",
-}  # fmt: skip
+    "linalg.eig": "one square matrix is reduced to its Schur form by LAPACK on every rank",
+}
 
 
 # Those of them that do where columns are split alone.
@@ -130,7 +133,10 @@ def ratios(split: int) -> dict[str, float]:
 @pytest.mark.parametrize("split", [0, 1])
 def test_no_rank_needs_more_than_some_shares(split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collectives, "RING_BYTES", 2**13)
-    monkeypatch.setattr(one_matrix, "SMALL", 64)
+    # The matrices here are large, and panels as many times smaller.
+    monkeypatch.setattr(one_matrix, "SMALL", N // 2)
+    for module, name in ((panels, "WIDTH"), (condensed, "WIDTH"), (spectrum, "LEAF"), (spectrum, "COLUMNS")):
+        monkeypatch.setattr(module, name, 8)
     monkeypatch.setattr(distributions, "_SORTED_ALONE", 2**10)
     by_rank = run(ratios, split, ranks=RANKS)
     largest = {name: round(max(each[name] for each in by_rank), 1) for name in OPERATIONS}

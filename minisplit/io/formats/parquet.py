@@ -139,9 +139,12 @@ def _field_dtype(field: Any, path: str) -> Any:
     with suppress(NotImplementedError):
         # Not by `to_pandas_dtype`, for which pyarrow before 26 needs pandas.
         dtype = import_for("pyarrow", "Parquet").array([], field.type).to_numpy(zero_copy_only=False).dtype
-        if not dtype.hasobject:
+        if dtype.kind in "biufc":
             return dtype
-    raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")
+    raise TypeError(
+        f"the column {field.name!r} of {path} holds {field.type}, no numbers; name a column that does: "
+        "load(path, name)"
+    )
 
 
 def _part_paths(path: str) -> list[str]:

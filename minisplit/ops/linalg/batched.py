@@ -165,9 +165,9 @@ def agreement_on_shards(comm: Communication, name: str, result: Layout) -> Abstr
     if result.split is None:
         return nullcontext()
     if splits_matrices(result):
-        return agreement(comm, f"computing {name}")
+        return agreement(comm, f"computing {name}", name)
     start, stop = result.span(comm.rank)
-    return agreement(comm, f"computing {name} for the indices {start} to {stop - 1} of axis {result.split}")
+    return agreement(comm, f"computing {name} for the indices {start} to {stop - 1} of axis {result.split}", name)
 
 
 def as_matrices(x: DNDarray, name: str, argument: str = "x", *, square: bool = False) -> DNDarray:

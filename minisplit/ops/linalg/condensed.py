@@ -95,35 +95,32 @@ def tridiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condens
     scales, owner = a.new_zeros(size), _owners(layout)
     for start in range(0, size, WIDTH):
         stop = min(start + WIDTH, size)
-        # The matrix is now a - v @ w^H - w @ v^H.
-        v, w = (a.new_zeros(size, stop - start) for _ in range(2))
+        # The matrix is now a - left @ right^H, with vectors v and w: left is [v, w], and right [w, v].
+        width = stop - start
+        left, right = (a.new_zeros(size, 2 * width) for _ in range(2))
         for j in range(start, stop):
-            before = slice(0, j - start)
             message = a.new_zeros(size - j + 2)
             if comm.rank == owner[j]:
                 column = message[:-2]
-                column.copy_(a[j:, j - first])
-                column.addmv_(v[j:, before], w[j, before].conj(), alpha=-1)
-                column.addmv_(w[j:, before], v[j, before].conj(), alpha=-1)
+                torch.addmv(a[j:, j - first], left[j:], right[j].conj(), alpha=-1, out=column)
                 if j + 1 < size:
                     message[-2:] = _numbers(_reflect(column[1:]), a)
                 a[j + 1 :, j - first] = column[1:]
             message = comm.broadcast(message, owner[j])
             vector, scales[j] = message[1:-2], message[-2]
             diagonal[j], other[j] = message[0].real, message[-1].real
-            begin = max(j + 1, first)
-            product = torch.zeros_like(vector)
+            begin, product = max(j + 1, first), torch.zeros_like(vector)
             if begin < last:
-                own = vector.conj() @ a[j + 1 :, begin - first :]
-                known = [x[begin:last, before] @ (y[j + 1 :, before].mH @ vector) for x, y in ((v, w), (w, v))]
-                product[begin - j - 1 : last - j - 1] = own.conj() - known[0] - known[1]
+                own = (vector.conj() @ a[j + 1 :, begin - first :]).conj()
+                product[begin - j - 1 : last - j - 1] = own - right[begin:last] @ (left[j + 1 :].mH @ vector)
             product = comm.allreduce(product) * scales[j]
-            v[j + 1 :, j - start] = vector
-            w[j + 1 :, j - start] = product - scales[j] / 2 * torch.vdot(product, vector) * vector
+            product -= scales[j] / 2 * torch.vdot(product, vector) * vector
+            for x, i in ((left, j - start), (right, j - start + width)):
+                x[j + 1 :, i] = vector
+                x[j + 1 :, (i + width) % (2 * width)] = product
         begin = max(stop, first)
         if begin < last:
-            rest = a[stop:, begin - first :]
-            rest.addmm_(v[stop:], w[begin:last].mH, alpha=-1).addmm_(w[stop:], v[begin:last].mH, alpha=-1)
+            a[stop:, begin - first :].addmm_(left[stop:], right[begin:last].mH, alpha=-1)
     return Condensed(a, layout, diagonal, other[:-1], [scales])
 
 
@@ -138,48 +135,41 @@ def bidiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condense
     scales, owner = [a.new_zeros(size), a.new_zeros(size)], _owners(layout)
     for start in range(0, size, WIDTH):
         stop = min(start + WIDTH, size)
-        # The matrix is now a - v @ y^H - x @ u^H, where y and u are those rows of this rank's columns.
-        v, x = (a.new_zeros(size, stop - start) for _ in range(2))
-        y, u = (a.new_zeros(last - first, stop - start) for _ in range(2))
+        # The matrix is now a - left @ right^H. The vectors of reflections from the left are the first half of left,
+        # what this rank's columns have of those from the right is the second half of right.
+        width = stop - start
+        left, right = (a.new_zeros(rows, 2 * width) for rows in (size, last - first))
         for j in range(start, stop):
-            i, before = j - start, slice(0, j - start)
-            message = a.new_zeros(size - j + 2)
+            i, message = j - start, a.new_zeros(size - j + 2)
             if comm.rank == owner[j]:
                 column = message[:-2]
-                column.copy_(a[j:, j - first])
-                column.addmv_(v[j:, before], y[j - first, before].conj(), alpha=-1)
-                column.addmv_(x[j:, before], u[j - first, before].conj(), alpha=-1)
+                torch.addmv(a[j:, j - first], left[j:], right[j - first].conj(), alpha=-1, out=column)
                 message[-2:] = _numbers(_reflect(column), a)
                 a[j:, j - first] = column
             message = comm.broadcast(message, owner[j])
             vector, scales[0][j], diagonal[j] = message[:-2], message[-2], message[-1].real
-            v[j:, i] = vector
             begin = max(j + 1 - first, 0)
-            own, own_y, own_u = a[j:, begin:], y[begin:], u[begin:]
-            known = own_y[:, before] @ (v[j:, before].mH @ vector) + own_u[:, before] @ (x[j:, before].mH @ vector)
-            own_y[:, i] = ((vector.conj() @ own).conj() - known) * scales[0][j]
+            own, mine = a[j:, begin:], right[begin:]
+            mine[:, i] = ((vector.conj() @ own).conj() - mine @ (left[j:].mH @ vector)) * scales[0][j]
+            left[j:, i] = vector
             # The row, of which each rank has a part, as a column.
-            row = own[0].conj() - own_y[:, : i + 1] @ v[j, : i + 1].conj() - own_u[:, before] @ x[j, before].conj()
+            row = own[0].conj() - mine @ left[j].conj()
             is_first = j + 1 < size and owner[j + 1] == comm.rank
-            sums = torch.zeros(3, dtype=torch.float64)
-            if is_first:
-                sums[1], sums[2] = row[0].real, complex(row[0]).imag
-            sums[0] = _square(row[is_first:])
+            alpha = complex(row[0]) if is_first else 0j
+            sums = torch.tensor([_square(row[is_first:]), alpha.real, alpha.imag], dtype=torch.float64)
             square, real, imaginary = comm.allreduce(sums).tolist()
-            tau, other[j] = _reflection(complex(real, imaginary), square, _tiny(a))
-            row = row / _number(complex(real, imaginary) - float(other[j]), a) if tau else torch.zeros_like(row)
+            alpha = complex(real, imaginary)
+            tau, other[j] = _reflection(alpha, square, _tiny(a))
+            row = row / _number(alpha - float(other[j]), a) if tau else torch.zeros_like(row)
             if is_first:
                 row[0] = 1
-            own_u[:, i] = own[0] = row
+            mine[:, width + i] = own[0] = row
             scales[1][j : j + 1] = _numbers([tau], a)
-            known = v[j + 1 :, : i + 1] @ (own_y[:, : i + 1].mH @ row) + x[j + 1 :, before] @ (
-                own_u[:, before].mH @ row
-            )
-            x[j + 1 :, i] = comm.allreduce(own[1:] @ row - known) * scales[1][j]
+            product = own[1:] @ row - left[j + 1 :] @ (mine.mH @ row)
+            left[j + 1 :, width + i] = comm.allreduce(product) * scales[1][j]
         begin = max(stop - first, 0)
         if begin < last - first:
-            rest = a[stop:, begin:]
-            rest.addmm_(v[stop:], y[begin:].mH, alpha=-1).addmm_(x[stop:], u[begin:].mH, alpha=-1)
+            a[stop:, begin:].addmm_(left[stop:], right[begin:].mH, alpha=-1)
     return Condensed(a, layout, diagonal, other[:-1], scales)
 
 

@@ -388,7 +388,7 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
         following = x - x * value / (value + signs * x * slope)
         inside = (following > lows.view(torch.float64)) & (following < highs.view(torch.float64))
         between = (lows + (highs - lows) // 2).view(torch.float64)
-        following = torch.where(inside & (step % 4 > 0), following, between)
+        following = torch.where(inside & (step % 16 > 0), following, between)
         done = (value.abs() <= 4 * EPS * size) | (highs - lows <= 1) | ((following - x).abs() <= EPS * x)
         # Never 0, where the vector would be none.
         distance[active] = torch.where(value.abs() <= 4 * EPS * size, x, following.clamp(min=5e-324))

@@ -7,6 +7,7 @@ exponential revisited", SIAM J. Matrix Anal. Appl. 26, 2005, algorithm 2.3). Gra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
@@ -57,21 +58,26 @@ def _product(left: DNDarray, right: DNDarray) -> DNDarray:
 
 def _pade(x: DNDarray, degree: int) -> DNDarray:
     """The approximant, whose numerator is `even + odd` powers, and whose denominator `even - odd`."""
-    coefficients = PADE[degree]
+    even, odd = _even_and_odd(x, degree)
+    denominator, numerator = even - odd, even + odd
+    del even, odd  # each is a shard, while the system is solved
+    return one_matrix.solve(denominator, numerator, "matrix_exp")
+
+
+def _even_and_odd(x: DNDarray, degree: int) -> tuple[DNDarray, DNDarray]:
+    """The parts of the numerator that have even and odd powers of `x`."""
     square = _product(x, x)
     powers = [one_matrix.identity(x), square]
     while len(powers) < (4 if degree == 13 else (degree + 1) // 2):
         powers.append(_product(powers[-1], square))
 
-    def combined(first: int) -> DNDarray:
-        """The sum of every other coefficient, from the first on, by powers of the square."""
-        own = coefficients[first::2]
-        low = reduce(add, [power * each for power, each in zip(powers, own, strict=False)])
+    def combined(own: Sequence[float]) -> DNDarray:
+        """The sum of coefficients by powers of the square."""
+        low = reduce(add, (power * each for power, each in zip(powers, own, strict=False)))
         if len(own) <= len(powers):
             return low
         # Those beyond the sixth power are the sixth by the lower ones, which spares three products.
-        high = reduce(add, [power * each for power, each in zip(powers[1:], own[len(powers) :], strict=False)])
+        high = reduce(add, (power * each for power, each in zip(powers[1:], own[len(powers) :], strict=False)))
         return low + _product(powers[-1], high)
 
-    even, odd = combined(0), _product(x, combined(1))
-    return one_matrix.solve(even - odd, even + odd, "matrix_exp")
+    return combined(PADE[degree][::2]), _product(x, combined(PADE[degree][1::2]))
