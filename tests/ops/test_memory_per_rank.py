@@ -79,7 +79,7 @@ CALLS: dict[str, Call] = {
 }
 # What still gathers, and why.
 GATHERING: dict[str, str] = {
-    "convolve2d": "of a kernel as wide as the array: where columns are split its halo is all of them",
+    "convolve2d": "the halo of a kernel as wide as the array is the whole array, if columns are split",
     "linalg.eig": "one square matrix is reduced to its Schur form by LAPACK on every rank",
 }
 
