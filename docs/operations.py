@@ -18,8 +18,8 @@ PAGE = Path(__file__).with_name("operations.md")
 TESTS = PAGE.parents[1] / "tests"
 HEAD = """# All functions
 
-`docs/operations.py` makes this page from the docstrings: their first sentence, and their section "Communication". A
-*local* call sends no message. A *collective* call must be made by every rank of the communicator.
+`docs/operations.py` makes this page from the docstrings: their first sentence, and their section "Communication".
+A *local* call sends no message. A *collective* call must be made by every rank of the communicator.
 """
 MEMORY = """## Memory
 
