@@ -18,16 +18,16 @@ PAGE = Path(__file__).with_name("operations.md")
 TESTS = PAGE.parents[1] / "tests"
 HEAD = """# All functions
 
-Made by `docs/operations.py` from the docstrings: their first sentence, and their section "Communication". *Local*
-is a call that sends no message. *Collective* is a call that every rank of the communicator must make.
+`docs/operations.py` makes this page from the docstrings: their first sentence, and their section "Communication".
+A *local* call sends no message. A *collective* call must be made by every rank of the communicator.
 """
 MEMORY = """## Memory
 
-On each rank a call makes and receives tensors of the order of its shards: on {ranks} ranks none is larger than
-{limit} times the fair share of the largest array, argument or result, as `tests/ops/test_memory_per_rank.py`
-measures of every operation on split arrays. A replicated result is as large on each rank as it is. Small
-arrays, of no more than 16 MiB, and matrices of fewer than 512 rows or columns may be gathered where that takes
-fewer messages. Large ones are gathered by these alone:
+On each rank a call makes and receives tensors about as large as its shards. `tests/ops/test_memory_per_rank.py`
+measures this for every operation on split arrays: on {ranks} ranks no tensor is larger than {limit} times the fair
+share of the largest argument or result. Every rank has the whole of a replicated result. Arrays of no more than 16
+MiB, and matrices of fewer than 512 rows or columns, may be gathered if that takes fewer messages. Only these
+functions gather larger ones:
 """
 
 
@@ -37,7 +37,7 @@ def memory() -> str:
     rule = importlib.import_module("ops.test_memory_per_rank")
     rows = [f"| `{name}`{also} | {cell(reason)} |" for name, also, reason in exceptions(rule.GATHERING)]
     head = MEMORY.format(limit=rule.LIMIT, ranks=rule.RANKS)
-    return "\n".join([head, "| | what each rank has whole, and why |", "| --- | --- |", *sorted(rows), ""])
+    return "\n".join([head, "| | what each rank gathers, and why |", "| --- | --- |", *sorted(rows), ""])
 
 
 def exceptions(gathering: dict[str, str]) -> Iterator[tuple[str, str, str]]:

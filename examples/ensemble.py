@@ -3,13 +3,15 @@
 The networks learn the digits 0 to 7 that scikit-learn ships, from other starts. Their axis is split: each rank has
 some of them, and one AdamW over the shards of their parameters trains all. Then they are asked about other digits,
 8s and 9s among them. What they disagree on they do not know (Lakshminarayanan et al., "Simple and scalable
-predictive uncertainty estimation using deep ensembles", NIPS 2017). Run it on any number of ranks:
+predictive uncertainty estimation using deep ensembles", NIPS 2017). The picture goes to examples/out/ensemble.png.
+Run it on any number of ranks:
 
     mpiexec -n 4 python examples/ensemble.py
 """
 
 import copy
 import sys
+from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
@@ -19,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 import minisplit as ms
 
+PICTURE = Path(__file__).parent / "out" / "ensemble.png"
 NETWORKS, KNOWN, TRAINING, STEPS, RATE = 16, 8, 1000, 150, 0.01
 RIGHT, APART, TOLERANCE = 0.95, 0.9, 1e-6  # what must be reached
 Parameters = dict[str, torch.Tensor]
@@ -40,6 +43,22 @@ def beliefs(parameters: Parameters, images: torch.Tensor) -> torch.Tensor:
 
 def entropy(likely: ms.DNDarray) -> ms.DNDarray:
     return -(likely * ms.log(likely)).sum(axis=-1)
+
+
+def draw(doubt: torch.Tensor, known: int) -> None:
+    """Save how much the networks disagree on digits that they know, and on others."""
+    import matplotlib  # noqa: PLC0415 - only rank 0 draws
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    for name, some in ((f"0 to {KNOWN - 1}", doubt[:known]), (f"{KNOWN} and 9, never seen", doubt[known:])):
+        axis.hist(some, bins=torch.linspace(0, float(doubt.max()), 40), density=True, alpha=0.6, label=name)
+    axis.set(xlabel="how much the networks disagree (nats)", ylabel="density", yscale="log")
+    axis.legend(frameon=False, title="digits")
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
 
 
 def main() -> int:
@@ -74,9 +93,11 @@ def main() -> int:
     difference = max(float((x - last[name]).detach().abs().max()) for name, x in alone.named_parameters())
     *scores, score = right.double().mean(1)
     apart = float((doubt[len(known) :, None] > doubt[: len(known)]).double().mean())
+    draw(doubt, len(known))
     print(f"networks on each rank: {each.counts}")
     print(f"of {len(known)} digits they tell {min(scores):.1%} to {max(scores):.1%} right, together {score:.1%}")
-    print(f"in {apart:.1%} of pairs they doubt an 8 or 9 more than a digit that they know\n")
+    print(f"in {apart:.1%} of pairs they doubt an 8 or 9 more than a digit that they know")
+    print(f"picture: {PICTURE.relative_to(Path(__file__).parent.parent)}\n")
     checks = {
         f"at least {RIGHT:.0%} right, and {APART:.0%} of pairs": score >= RIGHT and apart >= APART,
         f"the last one, trained alone by torch, is the same within {TOLERANCE:.0e}": difference <= TOLERANCE,

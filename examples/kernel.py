@@ -4,12 +4,13 @@ Fits a small network to 240 noisy points of a curve, and says how sure it is at 
 among them. All follows from one kernel, that of the network's gradients, between the points, and between them and
 the others (Jacot et al., "Neural tangent kernel", NeurIPS 2018; Immer et al., "Improving predictions of Bayesian
 neural nets via local linearization", AISTATS 2021). Both sets are split: each rank has the gradients of its
-points, and its rows of the kernel. Run it on any number of ranks:
+points, and its rows of the kernel. The picture goes to examples/out/kernel.png. Run it on any number of ranks:
 
     mpiexec -n 4 python examples/kernel.py
 """
 
 import sys
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from torch.nn.utils import parameters_to_vector
 
 import minisplit as ms
 
+PICTURE = Path(__file__).parent / "out" / "kernel.png"
 POINTS, STEPS, NOISE, PRIOR = 240, 50, 0.1, 1.0  # standard deviations of a point, and of a weight before all data
 SIDES = (-3.0, -0.7), (0.9, 3.0)  # where the points are
 LEAST, MOST, WIDER, TOLERANCE = 0.9, 0.99, 5.0, 1e-6  # what must be reached
@@ -56,6 +58,23 @@ def fit(weights: ms.DNDarray, x: ms.DNDarray, y: ms.DNDarray) -> ms.DNDarray:
     return weights
 
 
+def draw(x: torch.Tensor, y: torch.Tensor, grid: torch.Tensor, values: torch.Tensor, spread: torch.Tensor) -> None:
+    """Save the points, the network, and how sure it is."""
+    import matplotlib  # noqa: PLC0415 - only rank 0 draws
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    label = "two standard deviations"
+    axis.fill_between(grid, values - 2 * spread, values + 2 * spread, color="tab:orange", alpha=0.3, label=label)
+    axis.plot(grid, values, color="tab:red", label="network")
+    axis.plot(x, y, ".", color="black", markersize=3, label=f"{POINTS} points")
+    axis.legend(frameon=False)
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
+
+
 def main() -> int:
     ms.random.seed(0)
     x = ms.concat([ms.random.uniform(*side, POINTS // 2, dtype=torch.float64, split=0) for side in SIDES])
@@ -78,9 +97,12 @@ def main() -> int:
         f"{LEAST:.0%} to {MOST:.0%}, and at least {WIDER:g}-fold": LEAST <= covered <= MOST and wider >= WIDER,
         f"the same by the precision of the weights, within {TOLERANCE:.0e}": difference <= TOLERANCE,
     }
+    drawn = [each.torch() for each in (x, y, grid, values, ms.sqrt(variance))]
     if x.comm.rank == 0:
+        draw(*drawn)
         print(f"points on each rank: {x.counts}, and others: {grid.counts}")
-        print(f"two standard deviations hold {covered:.1%} of the others, and grow {wider:.1f}-fold in the gap\n")
+        print(f"two standard deviations hold {covered:.1%} of the others, and grow {wider:.1f}-fold in the gap")
+        print(f"picture: {PICTURE.relative_to(Path(__file__).parent.parent)}\n")
         print("\n".join(f"{check}: {'yes' if is_met else 'NO'}" for check, is_met in checks.items()))
     return 0 if all(checks.values()) else 1
 

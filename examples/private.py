@@ -3,13 +3,15 @@
 Trains a small convolutional network on 1,200 of the handwritten digits that scikit-learn ships, and sees of them
 only sums of gradients, each cut to length 1, with noise. So no single digit changes much of what comes out (Abadi
 et al., "Deep learning with differential privacy", CCS 2016): how much, epsilon, follows from the noise and the
-number of steps. It must tell 85% of the 597 other digits right. Run it on any number of ranks:
+number of steps. It must tell 85% of the 597 other digits right. The picture goes to examples/out/private.png. Run
+it on any number of ranks:
 
     mpiexec -n 4 python examples/private.py
 """
 
 import math
 import sys
+from pathlib import Path
 
 import torch
 from sklearn.datasets import load_digits
@@ -19,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 import minisplit as ms
 
+PICTURE = Path(__file__).parent / "out" / "private.png"
 TRAINING, STEPS, RATE, CLIP, NOISE, DELTA = 1200, 40, 1.0, 1.0, 8.0, 1e-5
 RIGHT, EPSILON, TOLERANCE = 0.85, 5.0, 1e-12  # what must be reached
 Parameters = dict[str, torch.Tensor]
@@ -53,6 +56,22 @@ def train(images: ms.DNDarray, labels: ms.DNDarray) -> dict[str, ms.DNDarray]:
     return parameters
 
 
+def draw(images: torch.Tensor, told: torch.Tensor, truth: torch.Tensor) -> None:
+    """Save the first of the other digits, with what the network takes them for."""
+    import matplotlib  # noqa: PLC0415 - only rank 0 draws
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(4, 10, figsize=(9, 4.4), layout="constrained")
+    for axis, image, answer, right in zip(axes.flat, images, told.tolist(), truth.tolist(), strict=False):
+        axis.imshow(image, cmap="gray_r")
+        axis.set_title(answer, color="black" if answer == right else "tab:red")
+        axis.axis("off")
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
+
+
 def main() -> int:
     data = load_digits()
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))  # the same on every rank
@@ -62,7 +81,8 @@ def main() -> int:
     ms.random.seed(0)
     parameters = train(images, labels)
     seen = ms.vmap(logits).one(ms.array(pixels[TRAINING:], split=0), parameters)
-    right = (seen.torch().argmax(1) == truth[TRAINING:]).double().mean()
+    told = seen.torch().argmax(1)
+    right = (told == truth[TRAINING:]).double().mean()
     # By zero-concentrated privacy (Bun and Steinke, TCC 2016) a step costs 1 / (2 NOISE^2).
     cost = STEPS / (2 * NOISE**2)
     epsilon = cost + 2 * math.sqrt(cost * math.log(1 / DELTA))
@@ -78,9 +98,11 @@ def main() -> int:
         f"equals torch.vmap in one process within {TOLERANCE:.0e}": (flat - here).abs().max() <= TOLERANCE,
     }
     if images.comm.rank == 0:
+        draw(pixels[TRAINING:], told, truth[TRAINING:])
         print(f"digits on each rank: {images.counts}")
         print(f"{STEPS} steps with noise {NOISE:g} are ({epsilon:.2f}, {DELTA:.0e})-private")
-        print(f"of {len(seen)} other digits {right:.1%} are told right\n")
+        print(f"of {len(seen)} other digits {right:.1%} are told right")
+        print(f"picture: {PICTURE.relative_to(Path(__file__).parent.parent)}\n")
         print("\n".join(f"{check}: {'yes' if is_met else 'NO'}" for check, is_met in checks.items()))
     return 0 if all(checks.values()) else 1
 

@@ -141,6 +141,8 @@ SPECIAL: dict[str, Arguments] = {
     "polyfit": lambda x: given(x[:, 0], x[:, 0], 1),
     "select": lambda x: given([x.isfinite()], [x]),
     "rsvd": lambda x: given(x, 2),
+    "cg": lambda x: given(x.T @ x, x[:, 0]),
+    "lanczos": lambda x: given(x.T + x, 2),
     "redistribute": lambda x: given(x, all_on_rank_0(x)),
     "redistribute_": lambda x: given(x, all_on_rank_0(x)),
     "to_layout": lambda x: given(x, x.layout.with_split(0)),

@@ -43,7 +43,7 @@ SAYS = {
             "at least 95% right, and 90% of pairs: yes",
             "the last one, trained alone by torch, is the same within 1e-06: yes",
         ],
-        None,
+        "ensemble.png",
     ),
     "heat": (
         [
@@ -67,7 +67,7 @@ SAYS = {
             "90% to 99%, and at least 5-fold: yes",
             "the same by the precision of the weights, within 1e-06: yes",
         ],
-        None,
+        "kernel.png",
     ),
     "maml": (
         [
@@ -75,7 +75,7 @@ SAYS = {
             "an error of at most 0.4: yes",
             "the gradient is that of differences within 1e-06: yes",
         ],
-        None,
+        "maml.png",
     ),
     "pendulum": (
         [
@@ -100,7 +100,7 @@ SAYS = {
             "no digit moves a sum by more than 1: yes",
             "equals torch.vmap in one process within 1e-12: yes",
         ],
-        None,
+        "private.png",
     ),
     "registration": (
         [

@@ -1377,13 +1377,13 @@ def captured_tensor(x: DNDarray) -> torch.Tensor:
     """
     if x.split is not None:
         raise TypeError(
-            f"the mapped function uses a DNDarray that is split along {x.split}, of which each rank has another "
+            f"the mapped function uses a DNDarray that is split along {x.split}, so each rank has another "
             "part: pass it as an argument to map over it, or capture it replicated (minisplit.resplit(x, None))"
         )
     if x.larray.requires_grad and torch.is_grad_enabled():
         raise TypeError(
-            "the mapped function uses a DNDarray that requires a gradient, of which each rank would get a part: "
-            "pass it as a keyword argument"
+            "the mapped function uses a DNDarray that requires a gradient, but each rank would get a part of the "
+            "gradient: pass it as a keyword argument"
         )
     return x.larray
 

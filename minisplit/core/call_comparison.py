@@ -38,10 +38,10 @@ NOT_COMPARED = frozenset(
         "is_floating_point", "nelement", "numel", "plot_layout", "print0", "set_printoptions", "show", "vmap",
     }
 )  # fmt: skip
-# What all ranks call together whatever it is given, also where that is no array.
-_COLLECTIVE = frozenset({"datasets", "load", "load_checkpoint", "open", "replicate", "save_checkpoint"})
-# Of these, what begins with a path: a node may have a copy of the file, under a path of its own.
-_WITH_PATH = _COLLECTIVE - {"replicate", "save_checkpoint"}
+# What all ranks call together whatever it is given, also where that is no array. The first argument may differ: a
+# node may have a copy of the file, under a path of its own, and what is replicated is rank 0's.
+_COLLECTIVE = frozenset({"datasets", "load", "load_checkpoint", "open", "replicate"})
+_MAY_DIFFER = ("path", "x")  # what it is called there
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), slice, torch.dtype, torch.device, type(Ellipsis))
 # Whether a call is under way: the functions that it calls in turn are not compared.
 _inside: ContextVar[bool] = ContextVar("minisplit_inside_call", default=False)
@@ -75,9 +75,11 @@ def _comparing(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         comm = _ranks_of(function.__name__, args, kwargs)
         if comm is not None and comm.is_usable():
-            arguments = [*map(_describe, args), *(f"{name}={_describe(x)}" for name, x in kwargs.items())]
-            if args and function.__name__ in _WITH_PATH:
-                arguments[0] = "a path"
+            first = function.__name__ in _COLLECTIVE
+            arguments = [
+                *map(_describe, args[first:]),
+                *(f"{name}={_describe(x)}" for name, x in kwargs.items() if not (first and name in _MAY_DIFFER)),
+            ]
             comm.compare_call((function.__qualname__.replace("DNDarrayMethods", "DNDarray"), *arguments))
         token = _inside.set(True)
         try:

@@ -349,8 +349,8 @@ def _as_tensor(obj: Any, dtype: torch.dtype | None, device: Device, *, is_part: 
         )
     if isinstance(obj, torch.nn.Module):
         raise TypeError(
-            "an array cannot be made of a module: of its parameters, as by dict(module.named_parameters()) or "
-            "torch.func.stack_module_state; to have rank 0's values on all ranks see minisplit.replicate"
+            "an array cannot be made of a module: give its parameters, dict(module.named_parameters()) or those "
+            "of torch.func.stack_module_state; to have rank 0's values on all ranks see minisplit.replicate"
         )
     if isinstance(obj, torch.Tensor):
         if obj.layout is not torch.strided:
@@ -408,8 +408,8 @@ def _as_numbers(obj: Any, arrays: list[DNDarray], is_part: bool) -> Any:
     if isinstance(obj, DNDarray):
         if is_part and obj.split is not None:
             raise ValueError(
-                f"a rank's own part for is_split holds an array split along {obj.split}, of which other ranks may "
-                "not know: use its larray, or resplit(x, None) before"
+                f"a rank's own part for is_split holds an array split along {obj.split}, and other ranks may "
+                "not have one: use its larray, or call resplit(x, None) before"
             )
         arrays.append(obj)
         return obj.tolist()

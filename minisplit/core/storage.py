@@ -69,7 +69,7 @@ class Reader:
             return
         raise ValueError(
             f"{what} is to be of {nbytes} bytes, but its file has only {stored}, which are too few, however they "
-            "are compressed; if it is of one value nearly everywhere, map over it in blocks: vmap(...)(open(path))"
+            "are compressed; if nearly all its values are equal, map over it in blocks: vmap(...)(open(path))"
         )
 
     def close(self) -> None:

@@ -38,11 +38,19 @@ def _find_dataset(format: Format, path: str, dataset: str | None) -> tuple[str, 
     if dataset is None:
         names = format.dataset_names(path)
         return ("extend", only_dataset(path, names) or None) if names else ("a", None)
+    if not _has_dataset(format, path, dataset):
+        clear_leftovers(os.path.realpath(path))  # of a dataset whose folder a killed job has moved aside
+        if not _has_dataset(format, path, dataset):
+            return "a", dataset
+    return "extend", dataset
+
+
+def _has_dataset(format: Format, path: str, dataset: str) -> bool:
     try:
         format.open_reader(path, dataset, None).close()
     except KeyError:
-        return "a", dataset
-    return "extend", dataset
+        return False
+    return True
 
 
 def append_rows(x: DNDarray, format: Format, target: Target) -> None:

@@ -109,7 +109,7 @@ def check_regular(path: str) -> None:
     """Raise an OSError if there is something at `path` that is neither a file nor a folder, as a FIFO."""
     # Reading would wait for another program, and saving replace it by a file.
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-        raise FileExistsError(errno.EEXIST, "what is there is a FIFO, a socket or a device, and no file", path)
+        raise FileExistsError(errno.EEXIST, "this is a FIFO, a socket or a device, not a file", path)
 
 
 def has_content(path: str) -> bool:

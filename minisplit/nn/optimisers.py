@@ -1,4 +1,4 @@
-"""torch's optimisers where ranks have parts of parameters: which are refused, and their states as arrays.
+"""torch's optimisers of split parameters: which are refused, and their states as arrays.
 
 Most of torch's optimisers compute each element of a step from the gradients of that element alone. For them a
 shard is as good as a whole. Others use norms, products or means of a parameter, and would make of each shard what
@@ -31,8 +31,8 @@ def refuse_parts(optimiser: torch.optim.Optimizer, args: tuple[Any, ...], kwargs
             if x in split_leaves:
                 raise RuntimeError(
                     f"{type(optimiser).__name__} computes a step from whole parameters, but parameter {place} is "
-                    "the larray of a split array, of which each rank has a part: let the leaf be a replicated "
-                    "array w, and compute with w.resplit(0), or take an elementwise optimiser, such as AdamW"
+                    "the larray of a split array, which is this rank's part only: make the leaf a replicated "
+                    "array w, and compute with w.resplit(0), or use an elementwise optimiser, such as AdamW"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What `torch.nn.utils` does with all gradients together, for parameters of which ranks have parts."""
+"""The functions of `torch.nn.utils` that use all gradients together, for parameters that may be split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards with the elements around them, which other ranks have: `halo`, and what is made of it for arrays."""
+"""Shards with the elements around them, which other ranks have: `halo`, and functions of arrays by it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -77,26 +77,22 @@ def interp(
     parts = _large_arrays(xp, fp)
     if parts is not None:
         check_one_communicator([x, *parts])
-    whole = (_read_table(xp, x, "xp"), _read_table(fp, x, "fp")) if parts is None else None
-    shapes, dtypes = ([getattr(each, name) for each in parts or whole or ()] for name in ("shape", "dtype"))
-    if len(shapes[0]) != 1 or shapes[0] != shapes[1] or not shapes[0][0]:
-        text = f"{tuple(shapes[0])} and {tuple(shapes[1])}"
-        raise ValueError(f"xp and fp must be 1-d and equally many, at least one, got shapes {text}")
-    if dtypes[0].is_complex or x.dtype.is_complex:
-        raise TypeError(f"interp needs real places, got {x.dtype} and {dtypes[0]}")
+    table: tuple[Any, Any] = parts or (_read_table(xp, x, "xp"), _read_table(fp, x, "fp"))
+    places, values = table
+    if places.ndim != 1 or places.shape != values.shape or not places.shape[0]:
+        shapes = f"{tuple(places.shape)} and {tuple(values.shape)}"
+        raise ValueError(f"xp and fp must be 1-d and of one length, at least 1, got shapes {shapes}")
+    if places.dtype.is_complex or x.dtype.is_complex:
+        raise TypeError(f"interp needs real places, got {x.dtype} and {places.dtype}")
     if period == 0:
         raise ValueError("period must not be 0")
-    dtype = reduce(torch.promote_types, [x.dtype, *dtypes])
+    dtype = reduce(torch.promote_types, [x.dtype, places.dtype, values.dtype])
     dtype = dtype if dtype.is_floating_point or dtype.is_complex else torch.float64
-    real = dtype.to_real() if dtype.is_complex else dtype
-    at, period = x.larray.to(real), None if period is None else abs(period)
+    at, period = x.larray.to(dtype.to_real()), None if period is None else abs(period)
     if period is not None:
         at = at % period
-    if parts is not None:
-        places = DNDarray(at, x.layout, x.comm)
-        points = _find_in_parts(places, parts[0].astype(real), parts[1].astype(dtype), period)
-    elif whole is not None:
-        points = _find(at, whole[0].to(real), whole[1].to(dtype), period)
+    find: Callable[..., _Points] = _find if parts is None else _find_in_parts
+    points = find(DNDarray(at, x.layout, x.comm), *table, dtype, period)
     return DNDarray(_interpolate(at, points, left, right).to(dtype), x.layout, x.comm)
 
 
@@ -127,8 +123,11 @@ class _Points:
     end_values: tuple[torch.Tensor, torch.Tensor]
 
 
-def _find(at: torch.Tensor, places: torch.Tensor, values: torch.Tensor, period: float | None) -> _Points:
+def _find(
+    x: DNDarray, places: torch.Tensor, values: torch.Tensor, dtype: torch.dtype, period: float | None
+) -> _Points:
     """The points next to this rank's places, of a table that the rank has whole."""
+    at, places, values = x._larray, places.to(dtype.to_real()), values.to(dtype)
     if period is not None:
         places, order = torch.sort(places % period, stable=True)
         values = values[order]
@@ -141,8 +140,11 @@ def _find(at: torch.Tensor, places: torch.Tensor, values: torch.Tensor, period: 
     return _Points(places[low], places[high], values[low], values[high], ends, end_values)
 
 
-def _find_in_parts(at: DNDarray, places: DNDarray, values: DNDarray, period: float | None) -> _Points:
+def _find_in_parts(
+    at: DNDarray, places: DNDarray, values: DNDarray, dtype: torch.dtype, period: float | None
+) -> _Points:
     """The points next to this rank's places, of a table of which each rank has a part. Collective."""
+    places, values = places.astype(dtype.to_real()), values.astype(dtype)
     if period is not None:
         places = places % period
         order = argsort(places, stable=True)

@@ -1,4 +1,4 @@
-"""What functions of NumPy mean when they are called with DNDarrays: ours of that name. None gathers in silence."""
+"""What functions of NumPy do with DNDarrays: they call minisplit's of that name. None gathers in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polynomials, by their coefficients, of which that of the highest power comes first: values, powers, and fits."""
+"""Polynomials, by their coefficients from the highest power down: values, powers, and fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What functions of torch mean when they are called with DNDarrays: ours of that name, or what is written here.
+"""What functions of torch do with DNDarrays: they call minisplit's of that name, or a function of this module.
 
 The names and the order of the arguments are torch's, and what is returned is as torch has it: pairs of values and
 indices, for example, in torch's named tuples.

@@ -312,7 +312,7 @@ class _Example:
         self.processes.end()
         texts = [_describe_progress(progress) for progress in self.progresses]
         raise TimeoutError(
-            f"no rank got on for {self.patience:g} s, so the pool was ended: {texts_by_rank(texts)}"
+            f"no rank made progress for {self.patience:g} s, so the pool was ended: {texts_by_rank(texts)}"
             f"{self.processes.output_tail()}"
         )
 

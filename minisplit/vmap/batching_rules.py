@@ -1,4 +1,4 @@
-"""Functions of torch whose own batching rules mix samples, and what a loop over the samples gives instead.
+"""Functions of torch with batching rules that mix samples, and rules that give what a loop over the samples gives.
 
 The rules look at the number of dimensions of the whole batch: `torch.vmap(torch.triu)` of vectors sets the lower
 triangle of samples times elements to zero, where `triu` of one vector is an error, and `torch.vmap(torch.roll)` of
@@ -73,8 +73,8 @@ class right_rules(TorchFunctionMode):  # noqa: N801 - used like a function
             results = [pytree.tree_flatten(func(*operands)) for func in (true_fn, false_fn)]
         if [x._version for x in watched] != versions:
             raise RuntimeError(
-                "a function that torch.cond calls changed a tensor in place, of which the other one would read "
-                "the new values; use an operation that returns a new tensor"
+                "a function that torch.cond calls changed a tensor in place, and the other function would "
+                "read the new values; use an operation that returns a new tensor"
             )
         kinds = [(spec, [(x.dtype, tuple(x.shape)) for x in leaves]) for leaves, spec in results]
         if kinds[0] != kinds[1]:

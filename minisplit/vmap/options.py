@@ -96,7 +96,7 @@ class Options(NamedTuple):
             if path is not None and not isinstance(path, str | Path):
                 raise TypeError(f"out must be a path, or one for each output, got {short_repr(path)}")
         if self.resume and self.out is None:
-            raise ValueError("resume=True goes on with what a call has written to out=, which is not given")
+            raise ValueError("resume=True continues a call with the same out=, which is not given")
         return self._replace(
             out_dims=validate_dims(self.out_dims, "out_dims", REDUCTIONS),
             in_dims=self.in_dims if by_split else validate_dims(self.in_dims, "in_dims"),

@@ -533,8 +533,8 @@ class MappedFunction(Generic[Returned, Array]):
             return only
         several = f"a tuple of {len(outputs)}" if type(outputs) is tuple else f"a {type(outputs).__name__}"
         raise TypeError(
-            f"one() is for a function that returns a tensor, but {self._name} returned {several}: "
-            "call what vmap returns itself, vmap(f)(...), which gives that back"
+            f"one() is for a function that returns one tensor, but {self._name} returned {several}: "
+            "call vmap(f)(...), which returns all of them"
         )
 
     def plan(self, /, *args: Any, **kwargs: Any) -> Plan:

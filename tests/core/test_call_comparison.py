@@ -59,6 +59,52 @@ def test_A18_another_call_on_one_rank(case: str, rank: int, size: int, raises_al
 
 
 @pytest.mark.several
+def test_what_all_ranks_call_together_may_differ_in_what_is_theirs(rank: int, raises_alike: Any) -> None:
+    """A path of each node's own, and what is replicated."""
+    with ms.debug():
+        assert ms.replicate(torch.tensor(float(rank))).item() == 0
+        assert ms.replicate(x=[rank, torch.tensor(rank)])[1].item() == 0
+        with raises_alike(FileNotFoundError, "missing"):
+            ms.load(path=f"/missing/{rank}.npy")
+
+
+@pytest.mark.several
+@pytest.mark.parametrize("case", ["direction", "largest or smallest", "number of values", "distinct values"])
+def test_A18_another_sort_on_one_rank_without_debug_mode(
+    case: str, rank: int, size: int, raises_alike: Any
+) -> None:
+    """The ranks' samples have a number with them that says what is sorted how."""
+    more: dict[str, tuple[Call, Call]] = {
+        "number of values": (lambda x: ms.topk(x, 5), lambda x: ms.topk(x, 2)),
+        "distinct values": (lambda x: ms.unique(x), lambda x: ms.sort(x)),
+    }
+    of_last, of_others = (DIFFERING | more)[case]
+    x = ms.arange(24.0, split=0)
+    with ms.debug(False):
+        with raises_alike(ms.CollectiveError, match=f"rank {size - 1} sorts in another direction than rank 0, or"):
+            (of_last if rank == size - 1 else of_others)(x)
+        assert x.sum().item() == 276
+
+
+@pytest.mark.several
+@pytest.mark.parametrize("bad_rank", [0, 1])
+def test_A18_another_operation_with_an_agreement_on_one_rank(comm: ms.Communication, bad_rank: int) -> None:
+    """Without debug mode, by a number of which all ranks know the greatest: those with a lesser one raise."""
+    x, seen = ms.arange(12, split=0) + 1, ""
+    with ms.debug(False):
+        try:
+            x // x if comm.rank == bad_rank else x % x
+        except ms.CollectiveError as error:
+            seen = str(error)
+        errors = comm.allgather_object(seen)
+    raised = ["but another rank something else" in error for error in errors]
+    assert raised in (
+        [rank == bad_rank for rank in range(comm.size)],
+        [rank != bad_rank for rank in range(comm.size)],
+    )
+
+
+@pytest.mark.several
 def test_what_one_rank_may_call_alone(rank: int) -> None:
     x, whole = ms.ones((12, 2), split=0), ms.ones(3)
     with ms.debug():

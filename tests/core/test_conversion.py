@@ -456,5 +456,5 @@ def test_array_of_trees(raises_alike: Any) -> None:
     params, buffers = ms.array(({"w": weight}, {}), dtype=torch.float64)
     assert_is(params["w"], weight.detach().double(), None)
     assert buffers == {}
-    with raises_alike(TypeError, match="an array cannot be made of a module: of its parameters"):
+    with raises_alike(TypeError, match="an array cannot be made of a module: give its parameters"):
         ms.array(torch.nn.Linear(2, 1))

@@ -229,15 +229,18 @@ def test_F3_a_job_on_another_machine_may_still_run(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["x.npy"]
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [("zarr", "a"), ("zarr", "extend"), ("parquet", "extend")])
-def test_F10_killed_between_two_steps(comm, folder, suffix, mode):
-    """Where names cannot be exchanged the old folder is aside for a moment: it is put back."""
+@pytest.mark.parametrize(
+    ("suffix", "mode", "inner"),
+    [("zarr", "a", ""), ("zarr", "extend", ""), ("zarr", "extend", "d"), ("parquet", "extend", "")],
+)
+def test_F10_killed_between_two_steps(comm, folder, suffix, mode, inner):
+    """Where names cannot be exchanged the old folder, or a dataset, is aside for a moment: it is put back."""
     path, name = folder / f"x.{suffix}", "d" if suffix == "zarr" else None
     ms.save(ms.zeros((1, 2), split=0), path, name)
 
     def move_aside():
-        new = killed(path, path)
-        os.rename(path, f"{new}.old")
+        new = killed(path, path / inner)
+        os.rename(path / inner, f"{new}.old")
 
     on_rank_0(comm, move_aside)
     ms.save(ms.ones((1, 2), split=0), path, "e" if mode == "a" else name, mode=mode)

@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.random import distributions
-from minisplit.ops.linalg import condensed, one_matrix, panels
-from minisplit.ops.linalg import divide_and_conquer as spectrum
+from minisplit.ops.linalg.split_matrix import condensed, one_matrix, panels
+from minisplit.ops.linalg.split_matrix import divide_and_conquer as spectrum
 from minisplit.testing import run
 
 RANKS = 8
@@ -79,7 +79,7 @@ CALLS: dict[str, Call] = {
 }
 # What still gathers, and why.
 GATHERING: dict[str, str] = {
-    "convolve2d": "of a kernel as wide as the array: where columns are split its halo is all of them",
+    "convolve2d": "the halo of a kernel as wide as the array is the whole array, if columns are split",
     "linalg.eig": "one square matrix is reduced to its Schur form by LAPACK on every rank",
 }
 

@@ -412,7 +412,7 @@ def test_patience_ends_what_nothing_else_can(small: Pool, monkeypatch: pytest.Mo
     assert_sound(small)
     monkeypatch.setattr(small, "patience", 1.0)
     with pytest.raises(
-        TimeoutError, match=r"no rank got on for 1 s, so the pool was ended: rank 0 .*, rank 1 returned"
+        TimeoutError, match=r"no rank made progress for 1 s, so the pool was ended: rank 0 .*, rank 1 returned"
     ):
         small.run(body, ranks=2)
 
@@ -431,7 +431,7 @@ def test_patience_ends_a_rank_that_others_wait_for(small: Pool, monkeypatch: pyt
     assert_sound(small)
     monkeypatch.setattr(small, "patience", 3.0)
     started = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"no rank got on for 3 s, .* rank 0 .* allreduce.*, rank 1 rep"):
+    with pytest.raises(TimeoutError, match=r"no rank made progress for 3 s, .* rank 0 .* allreduce.*, rank 1 rep"):
         small.run(body, ranks=2)
     assert time.monotonic() - started < 10
     assert_sound(small)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NoReturn
+from zlib import crc32
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from minisplit.core.communication.debug import OURS, CollectiveError
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import encoded, said_by, traceback_of
 
-# What a rank without an error puts into an agreement: less than minus any rank, so any failure is greater.
+# What a rank without an error puts into an agreement: less than minus any rank, so any failure is greater. The
+# number of an operation, less than 2**32, is added to it.
 ALL_WELL = -(2**62)
 
 
@@ -64,6 +66,9 @@ class agreement:  # noqa: N801 - used like a function
         The ranks that run the body.
     doing : str
         Completes the sentence "rank 1 failed while ...".
+    operation : str, default ""
+        What all ranks compute. Its number goes with the agreement: where a rank computes another one, those with
+        the lesser number raise CollectiveError.
 
     Communication
     -------------
@@ -78,11 +83,12 @@ class agreement:  # noqa: N801 - used like a function
     ZeroDivisionError: ...
     """
 
-    __slots__ = ("comm", "doing")
+    __slots__ = ("comm", "doing", "operation")
 
-    def __init__(self, comm: Communication, doing: str) -> None:
+    def __init__(self, comm: Communication, doing: str, operation: str = "") -> None:
         self.comm = comm
         self.doing = doing
+        self.operation = operation
 
     def __enter__(self) -> None:
         pass
@@ -92,9 +98,18 @@ class agreement:  # noqa: N801 - used like a function
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
             return  # it ends the job, so there is nobody to ask
-        greatest = int(self.comm.agree(np.array([failure_code(self.comm, error)]))[0])
-        if greatest != ALL_WELL:
-            raise_together(self.comm, -greatest, None if error is None else Failure(error, self.doing))
+        code = failure_code(self.comm, error)
+        if error is None and self.operation:
+            code += crc32(self.operation.encode())
+        greatest = int(self.comm.agree(np.array([code]))[0])
+        if error is None and greatest == code:
+            return
+        if greatest < ALL_WELL + 2**32:
+            raise CollectiveError(
+                f"rank {self.comm.rank} of {self.comm.size} was {self.doing}, but another rank something else: "
+                "all ranks must make the same calls; MINISPLIT_DEBUG=1 names them"
+            )
+        raise_together(self.comm, -greatest, None if error is None else Failure(error, self.doing))
 
 
 def failure_code(comm: Communication, error: BaseException | None) -> int:
@@ -111,8 +126,8 @@ def raise_together(comm: Communication, first: int, failure: Failure | None) -> 
     """
     if not 0 <= first < comm.size:
         raise CollectiveError(
-            f"the ranks agreed on rank {first}, but there are {comm.size}: their collective calls do not fit "
-            "together, so that MPI took one for another; MINISPLIT_DEBUG=1 names them"
+            f"the ranks agreed on rank {first}, but there are {comm.size}: they have made "
+            "different collective calls, and MPI took one for another; MINISPLIT_DEBUG=1 names them"
         )
     message = b""
     if comm.rank == first and failure is not None:

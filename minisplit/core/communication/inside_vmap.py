@@ -26,6 +26,6 @@ def refuse(call: Sequence[object]) -> None:
     """Raise CollectiveError where a mapped function runs: ranks run it for other samples, some not at all."""
     if _mapped.get():
         raise CollectiveError(
-            f"the mapped function made a collective call, {describe_call(call)}, but each rank runs it on its own "
-            "samples, as often as it has chunks of them: call it before, and pass what it gives as an argument"
+            f"the mapped function made a collective call, {describe_call(call)}, but each rank runs it once "
+            "for each of its chunks: make the call before, and pass its result as an argument"
         )

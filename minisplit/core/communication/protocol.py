@@ -783,9 +783,9 @@ class Communication(ABC):
             if owner is not None:
                 raise RuntimeError(
                     f"this communicator is used by thread {owner.name!r}, so {threading.current_thread().name!r} "
-                    "cannot make collective calls on it: those of two threads could be taken for one another. "
-                    "Give it one of its own (comm.split(0), called by the first), or call within "
-                    "comm.taken_over() while the first waits"
+                    "cannot make collective calls on it: MPI could mix up the calls of two threads. Give this "
+                    "thread its own communicator (comm.split(0), called by the first thread), or call within "
+                    "comm.taken_over() while the first thread waits"
                 )
             self._thread = get_ident()
 

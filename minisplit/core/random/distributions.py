@@ -90,7 +90,7 @@ def rand(
     >>> x.tolist() == z.tolist()
     True
     """
-    return _draw(sampling.uniform, spec_of(_shape_of(shape), _check_real(dtype), split, device, comm), generator)
+    return draw(sampling.uniform, spec_of(_shape_of(shape), real_dtype(dtype), split, device, comm), generator)
 
 
 def randn(
@@ -148,7 +148,7 @@ def randn(
     >>> ms.random.randn(3, 4, split=1).shape
     (3, 4)
     """
-    return _draw(sampling.normal, spec_of(_shape_of(shape), _check_real(dtype), split, device, comm), generator)
+    return draw(sampling.normal, spec_of(_shape_of(shape), real_dtype(dtype), split, device, comm), generator)
 
 
 def uniform(
@@ -209,12 +209,12 @@ def uniform(
     >>> bool(((2 <= x) & (x < 3)).all())
     True
     """
-    low, high = _real(low, "low"), _real(high, "high")
+    low, high = real_number(low, "low"), real_number(high, "high")
     # Of infinite ends the width would be infinite, and 0 times that is no number.
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"uniform needs finite numbers with low < high, got {low} and {high}")
-    spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
-    return _draw(lambda *where: sampling.scale(sampling.uniform(*where), low, high), spec, generator)
+    spec = spec_of(size, real_dtype(dtype, parts=1), split, device, comm)
+    return draw(lambda *where: sampling.scale(sampling.uniform(*where), low, high), spec, generator)
 
 
 def normal(
@@ -281,12 +281,12 @@ def normal(
         size = np.broadcast_shapes(*[x.shape for x in arrays]) if size is None else size
         return _normal_of_arrays(mean, std, size, split, dtype, device, comm or arrays[0].comm, generator)
     size = () if size is None else size
-    mean, std = _real(mean, "mean"), _real(std, "std")
+    mean, std = real_number(mean, "mean"), real_number(std, "std")
     # Not `std < 0`, which NaN would pass.
     if not std >= 0:
         raise ValueError(f"std must not be negative, got {std}")
-    spec = spec_of(size, _check_real(dtype), split, device, comm)
-    return _draw(lambda *where: sampling.normal(*where).mul_(std).add_(mean), spec, generator)
+    spec = spec_of(size, real_dtype(dtype), split, device, comm)
+    return draw(lambda *where: sampling.normal(*where).mul_(std).add_(mean), spec, generator)
 
 
 def exponential(
@@ -343,11 +343,11 @@ def exponential(
     >>> bool((ms.random.exponential(2.0, 100, split=0).numpy() > 0).all())
     True
     """
-    scale = _real(scale, "scale")
+    scale = real_number(scale, "scale")
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
-    spec = spec_of(size, _check_real(dtype, parts=1), split, device, comm)
-    return _draw(lambda *where: sampling.exponential(*where).mul_(scale), spec, generator)
+    spec = spec_of(size, real_dtype(dtype, parts=1), split, device, comm)
+    return draw(lambda *where: sampling.exponential(*where).mul_(scale), spec, generator)
 
 
 def bernoulli(
@@ -407,12 +407,12 @@ def bernoulli(
     """
     if isinstance(p, DNDarray):
         # The elements are not checked: a rank that fails alone would leave the others waiting in a later call.
-        return _draw_like(p, "p", sampling.bernoulli, (size, split, device, comm), dtype, generator)
-    p = _real(p, "p")
+        return draw_like(p, "p", sampling.bernoulli, (size, split, device, comm), dtype, generator)
+    p = real_number(p, "p")
     if not 0 <= p <= 1:
         raise ValueError(f"p must be from 0 to 1, got {p}")
     spec = spec_of(() if size is None else size, dtype, split, device, comm)
-    return _draw(lambda grid, dtype, device: sampling.bernoulli(grid, p, device).to(dtype), spec, generator)
+    return draw(lambda grid, dtype, device: sampling.bernoulli(grid, p, device).to(dtype), spec, generator)
 
 
 def poisson(
@@ -476,8 +476,8 @@ def poisson(
     [0.0, 0.0, 0.0]
     """
     if isinstance(rate, DNDarray):
-        return _draw_like(rate, "rate", sampling.poisson, (size, split, device, comm), dtype, generator)
-    rate = _real(rate, "rate")
+        return draw_like(rate, "rate", sampling.poisson, (size, split, device, comm), dtype, generator)
+    rate = real_number(rate, "rate")
     if not 0 <= rate < math.inf:
         raise ValueError(f"rate must be a finite number and not negative, got {rate}")
 
@@ -485,7 +485,7 @@ def poisson(
         rates = torch.full((grid.rows, grid.length), rate, dtype=torch.float64, device=device)
         return sampling.poisson(grid, rates, device).to(dtype)
 
-    return _draw(sample, spec_of(() if size is None else size, dtype, split, device, comm), generator)
+    return draw(sample, spec_of(() if size is None else size, dtype, split, device, comm), generator)
 
 
 def randint(
@@ -553,7 +553,7 @@ def randint(
     low, high = _read_range(low, high)
     dtype = _check_holds(low, high, sanitize_dtype(dtype) or torch.int64)
     spec = spec_of(size, dtype, split, device, comm)
-    return _draw(lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype), spec, generator)
+    return draw(lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype), spec, generator)
 
 
 def rand_like(
@@ -594,8 +594,8 @@ def rand_like(
     >>> ms.random.rand_like(ms.zeros((2, 3), split=1)).split
     1
     """
-    dtype = _check_real(dtype or as_dndarray(x).dtype)
-    return _draw(sampling.uniform, spec_like(x, dtype, split), generator)
+    dtype = real_dtype(dtype or as_dndarray(x).dtype)
+    return draw(sampling.uniform, spec_like(x, dtype, split), generator)
 
 
 def randn_like(
@@ -636,8 +636,8 @@ def randn_like(
     >>> ms.random.randn_like(ms.zeros((2, 3), split=1)).shape
     (2, 3)
     """
-    dtype = _check_real(dtype or as_dndarray(x).dtype)
-    return _draw(sampling.normal, spec_like(x, dtype, split), generator)
+    dtype = real_dtype(dtype or as_dndarray(x).dtype)
+    return draw(sampling.normal, spec_like(x, dtype, split), generator)
 
 
 def randint_like(
@@ -693,7 +693,7 @@ def randint_like(
     low, high = _read_range(low, high)
     dtype = _check_holds(low, high, sanitize_dtype(dtype) or as_dndarray(x).dtype)
     spec = spec_like(x, dtype, split)
-    return _draw(lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype), spec, generator)
+    return draw(lambda grid, dtype, device: sampling.integers(grid, low, high, device).to(dtype), spec, generator)
 
 
 def randperm(
@@ -800,7 +800,7 @@ def permutation(x: int | DNDarray, *, split: int | None = None, generator: Gener
         return randperm(x, split=split, generator=generator)
     if x.ndim == 0 or split is not None:
         given = "a 0-d array" if x.ndim == 0 else f"split={short_repr(split)}"
-        raise ValueError(f"permutation needs an array with an axis, whose split it keeps, got {given}")
+        raise ValueError(f"permutation needs an array with an axis, and keeps its split, got {given}")
     # An index with the counts of the rows gives a result with these counts, so that the rows move once.
     rows = layout_from_counts(x.counts) if x.counts and x.split == 0 else Layout(x.shape[:1], None, x.comm.size)
     with requested_move():
@@ -914,18 +914,18 @@ def _normal_of_arrays(
     generator: Generator | None,
 ) -> DNDarray:
     """Draw normal numbers, each of a mean and a deviation of its own. Collective where these are split."""
-    is_negative = bool((std < 0).any()) if isinstance(std, DNDarray) else not _real(std, "std") >= 0
+    is_negative = bool((std < 0).any()) if isinstance(std, DNDarray) else not real_number(std, "std") >= 0
     if is_negative:
         raise ValueError("std must not be negative, but an element is")
     shape = normalise_shape(size)
     if split is None:
         like = [x.split for x in (mean, std) if isinstance(x, DNDarray) and x.shape == shape]
         split = next((each for each in like if each is not None), None)
-    spec = spec_of(shape, _check_real(dtype), split, device, comm)
-    return _draw(sampling.normal, spec, generator) * std + mean
+    spec = spec_of(shape, real_dtype(dtype), split, device, comm)
+    return draw(sampling.normal, spec, generator) * std + mean
 
 
-def _real(value: Any, name: str) -> float:
+def real_number(value: Any, name: str) -> float:
     """A real number, or that in an array or tensor, as a float. TypeError for anything else."""
     if not isinstance(value, (str, bytes)):
         with suppress(TypeError, ValueError):
@@ -939,7 +939,7 @@ def _shape_of(extents: tuple[Any, ...]) -> Shape:
     return extents[0] if len(extents) == 1 else extents
 
 
-def _check_real(dtype: Dtype, parts: int = 2) -> torch.dtype:
+def real_dtype(dtype: Dtype, parts: int = 2) -> torch.dtype:
     """The dtype, or torch's default. TypeError unless it is real, or complex where numbers may have two parts."""
     chosen = sanitize_dtype(dtype) or torch.get_default_dtype()
     sampling.check_real(chosen.to_real() if parts == 2 and chosen.is_complex else chosen)
@@ -1041,7 +1041,7 @@ def _cut(whole: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
     return DNDarray(shard.clone(memory_format=torch.contiguous_format), layout, comm)
 
 
-def _draw_like(
+def draw_like(
     x: DNDarray,
     name: str,
     sample: Callable[[IndexGrid, torch.Tensor, torch.device], torch.Tensor],
@@ -1051,18 +1051,16 @@ def _draw_like(
 ) -> DNDarray:
     """Draw from distributions whose parameters are the elements of `x`, the argument `name`."""
     if any(other is not None for other in others):
-        raise ValueError(
-            f"{name} is an array, which has a size, split, device and comm: give none of them beside it"
-        )
+        raise ValueError(f"{name} is an array, so size, split, device and comm are its own: do not give them")
 
     def sample_shard(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         # detach: what is drawn is no differentiable function of the parameters.
         return sample(grid, x.larray.detach().reshape(grid.rows, grid.length), device).to(dtype)
 
-    return _draw(sample_shard, spec_like(x, dtype, None), generator)
+    return draw(sample_shard, spec_like(x, dtype, None), generator)
 
 
-def _draw(sample: Sampler, spec: ArraySpec, generator: Generator | None) -> DNDarray:
+def draw(sample: Sampler, spec: ArraySpec, generator: Generator | None) -> DNDarray:
     """Draw the numbers of one call. Nothing may fail after the call has been counted."""
     key = sanitize_generator(generator).next_key(spec.comm)
     shard = sample(sampling.shard_grid(spec.layout, spec.comm.rank, key), spec.dtype, spec.device)

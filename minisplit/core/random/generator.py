@@ -161,8 +161,8 @@ class Generator:
         """
         if inside_vmap():
             raise RuntimeError(
-                "the mapped function draws from minisplit.random, as often as its rank has chunks of samples: "
-                'draw within it by torch.rand and the like, with minisplit.vmap(..., randomness="different")'
+                "the mapped function draws from minisplit.random, once for each chunk of its rank: "
+                'draw by torch.rand and the like, with minisplit.vmap(..., randomness="different")'
             )
         state = self.get_state()
         if debugging():
@@ -191,7 +191,7 @@ def sanitize_generator(generator: Generator | None) -> Generator:
         return generator
     raise TypeError(
         f"generator must be a minisplit.random.Generator or None, got {type(generator).__name__}: torch's and "
-        "NumPy's draw other numbers on each number of ranks"
+        "NumPy's would draw other numbers on another number of ranks"
     )
 
 

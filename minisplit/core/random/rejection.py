@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from minisplit.core.random.sampling import IndexGrid, join_words, words_again
+from minisplit.core.random.sampling import IndexGrid, apply_exactly, join_words, words_again
 
 
 def gamma(grid: IndexGrid, concentration: torch.Tensor) -> torch.Tensor:
@@ -25,8 +25,10 @@ def gamma(grid: IndexGrid, concentration: torch.Tensor) -> torch.Tensor:
     attempt = 1
     while left.numel():
         u, angle = _uniform(grid, left, attempt)
-        normal = (-2 * u.log()).sqrt() * torch.cos(2 * torch.pi * angle)
-        v = (1 + c[left] * normal) ** 3
+        # The numbers themselves, and not only which are accepted, depend on these functions.
+        normal = (-2 * apply_exactly("log", u)).sqrt() * apply_exactly("cos", 2 * torch.pi * angle)
+        root = 1 + c[left] * normal
+        v = root * root * root
         w, _ = _uniform(grid, left, attempt + 1)
         log_v = torch.where(v > 0, v, 1).log()
         accepted = (v > 0) & (w.log() < normal**2 / 2 + d[left] * (1 - v + log_v))
@@ -36,7 +38,7 @@ def gamma(grid: IndexGrid, concentration: torch.Tensor) -> torch.Tensor:
     below = (alpha < 1).nonzero().squeeze(1)
     if below.numel():
         u, _ = _uniform(grid, below, 0)
-        numbers[below] *= (u.log() / alpha[below]).exp()
+        numbers[below] *= apply_exactly("exp", apply_exactly("log", u) / alpha[below])
     return numbers.view(grid.rows, grid.length)
 
 

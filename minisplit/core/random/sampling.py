@@ -29,8 +29,9 @@ _BITS = {torch.float64: 53, torch.float32: 24, torch.float16: 11, torch.bfloat16
 # Stands for an integer that has to be drawn again. Where it is itself in the range, that happens once in 2^63
 # draws.
 _REJECTED = 2**63 - 1
-# The second number that `fold` gets, for keys of two kinds: the draws of a mapped function, and repeated draws.
-DRAW, _AGAIN = 1, 2
+# The second number that `fold` gets, for keys of three kinds: the draws of a mapped function, repeated draws, and
+# those of several numbers that become one.
+DRAW, _AGAIN, PART = 1, 2, 3
 # A tensor in which each column belongs to a counter: the four words of Philox, or the numbers that are made of
 # them.
 Planes = torch.Tensor
@@ -373,6 +374,18 @@ def _write_planes(values: torch.Tensor, out: torch.Tensor, start: int) -> None:
     whole = values.permute(1, 2, 0).reshape(rows, columns * per)
     first, last = max(start, 0), min(stop, out.shape[1])
     out[:, first:last] = whole[:, first - start : last - start]
+
+
+def apply_exactly(function: str, x: torch.Tensor) -> torch.Tensor:
+    """Return a function of torch of 1-d numbers, where each result depends on its number alone.
+
+    Not on its place: see `_BLOCK` and `_VECTOR`.
+    """
+    padded = torch.ones(_round_up(len(x)), dtype=x.dtype, device=x.device)
+    padded[: len(x)] = x
+    for block in torch.split(padded, _BLOCK):
+        getattr(torch, f"{function}_")(block)
+    return padded[: len(x)]
 
 
 def _round_up(counters: int) -> int:

@@ -64,7 +64,7 @@ class Parquet(tables.TableFormat):
         path = target.path
         if not os.path.isdir(path):
             raise ValueError(
-                f"{path} is one file, and only to a folder of them rows are added: load it, and save it"
+                f"{path} is one file, but rows can only be added to a folder of files: load it, and save it"
             )
         parts = _part_paths(path)
         schema = _open_file(parts[0]).schema_arrow
@@ -74,7 +74,9 @@ class Parquet(tables.TableFormat):
             raise TypeError(f"rows are added to columns of one dtype, but those of {path} have {', '.join(types)}")
         # A new part is named by its first row. Names of another form might sort behind it.
         if not _PART_NAME.fullmatch(os.path.basename(parts[-1])):
-            raise ValueError(f"the last part of {path} is {parts[-1]}, and no new one would come behind it")
+            raise ValueError(
+                f"the last part of {path} is {parts[-1]}, and the name of a new part would not come after it"
+            )
         options = {} if target.dataset else {"columns": schema.names}
         return replace(target, layout=self.write_layout(target), options=options)
 
@@ -137,9 +139,12 @@ def _field_dtype(field: Any, path: str) -> Any:
     with suppress(NotImplementedError):
         # Not by `to_pandas_dtype`, for which pyarrow before 26 needs pandas.
         dtype = import_for("pyarrow", "Parquet").array([], field.type).to_numpy(zero_copy_only=False).dtype
-        if not dtype.hasobject:
+        if dtype.kind in "biufc":
             return dtype
-    raise TypeError(f"the column {field.name!r} of {path} holds {field.type}, no numbers")
+    raise TypeError(
+        f"the column {field.name!r} of {path} holds {field.type}, no numbers; name a column that does: "
+        "load(path, name)"
+    )
 
 
 def _part_paths(path: str) -> list[str]:

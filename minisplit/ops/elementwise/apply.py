@@ -301,7 +301,7 @@ def _agreement(
     """Return the agreement within which an operation is computed, if it may fail on one rank alone."""
     if may_fail is None or not may_fail(*operands):
         return nullcontext()
-    return agreement(comm, f"computing {name}")
+    return agreement(comm, f"computing {name}", name)
 
 
 def _scalar(number: Any, like: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Fourier transforms along a split axis whose number of points has no factors for the six-step method.
+"""Fourier transforms along a split axis if its number of points has no factors for the six-step method.
 
 The chirp-z method of L. I. Bluestein, "A linear filtering approach to the computation of discrete Fourier
 transform", IEEE Trans. Audio Electroacoustics 18, 1970. With j * k = (j^2 + k^2 - (k - j)^2) / 2 a transform is a
@@ -8,6 +8,7 @@ convolution of the numbers by a chirp, which is made by three transforms of a nu
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -45,27 +46,39 @@ def transform_by_convolution(
     shard, layout = fit_split_axis(shard, stage.before, taken, 1, comm)
     if kind == "real":
         shard = shard * expand(hermitian_weights(layout.span(comm.rank), points, shard), axis, shard.ndim)
-    dtype = shard.dtype.to_complex()
-    chirp = partial(_chirp, points=points, sign=sign, dtype=dtype, device=shard.device)
-    multiplied = shard * expand(chirp(torch.arange(*layout.span(comm.rank))), axis, shard.ndim)
+    chirp = partial(_chirp, points=points, sign=sign, dtype=shard.dtype.to_complex(), device=shard.device)
     whole, line = with_extent(layout, axis, length), Layout((length,), 0, comm.size)
-    # Index i of the filter is the chirp of i, and from the end on backwards that of -i.
-    index = torch.arange(*line.span(comm.rank))
-    distance = torch.where(index < given, index, length - index)
-    is_used = ((index < given) | (length - index < taken)).to(shard.device)
-    values = torch.where(is_used, chirp(distance).conj(), 0).resolve_conj()
     forward = partial(transform_split_axis, kind="complex", sign=-1, local=local[0], comm=comm)
-    product = forward(multiplied, replace(stage, before=layout, after=whole)) * expand(
-        forward(values, replace(stage, before=line, after=line)), axis, shard.ndim
+    # No name holds what is passed on: each is as large as the padded array.
+    spectrum = forward(
+        _filter(line.span(comm.rank), length, given, taken, chirp), replace(stage, before=line, after=line)
     )
+    product = forward(
+        shard * expand(chirp(torch.arange(*layout.span(comm.rank))), axis, shard.ndim),
+        replace(stage, before=layout, after=whole),
+    ) * expand(spectrum, axis, shard.ndim)
+    del spectrum
     # The first numbers of the convolution are those that are asked for.
-    wanted = replace(stage, before=whole)
-    result = transform_split_axis(product, wanted, "complex", 1, local[1], comm)
+    result = transform_split_axis(product, replace(stage, before=whole), "complex", 1, local[1], comm)
     result = result * expand(chirp(torch.arange(*stage.after.span(comm.rank))), axis, shard.ndim)
     return result.real if kind == "real" else result
 
 
+def _filter(
+    span: tuple[int, int],
+    length: int,
+    given: int,
+    taken: int,
+    chirp: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """The conjugate chirp by which numbers are convolved: at index i that of i, from the end on that of -i."""
+    index = torch.arange(*span)
+    values = chirp(torch.where(index < given, index, length - index)).conj().resolve_conj()
+    is_used = (index < given) | (length - index < taken)
+    return values.masked_fill_(~is_used.to(values.device), 0)
+
+
 def _chirp(index: torch.Tensor, points: int, sign: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """The roots of unity `exp(sign * pi * 1j * index**2 / points)`: of exact integers, in float64."""
-    angle = (index * index % (2 * points)).double() * (sign * math.pi / points)
-    return torch.polar(torch.ones_like(angle), angle).to(device, dtype)
+    angle = (index * index).remainder_(2 * points).double().mul_(sign * math.pi / points)
+    return torch.polar(torch.ones((), dtype=angle.dtype).expand_as(angle), angle).to(device, dtype)

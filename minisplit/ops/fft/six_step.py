@@ -44,9 +44,13 @@ def transform_split_axis(
         (*layout.shape[:axis], layout.extent // n2, n2, *layout.shape[axis + 1 :]), axis + 1, layout.ranks
     )
     columns = local(reshape_to(DNDarray(shard, layout, comm), matrix).larray, (axis,), (n1,))
+    del shard  # and others below: each is as large as the shard, or twice as large
     columns = columns * expand(_twiddle_factors(n1, matrix.span(comm.rank), n, sign, columns), axis, columns.ndim)
     matrix = with_extent(matrix, axis, n1)
-    rows = local(redistribute(columns, matrix, matrix.with_split(axis), comm), (axis + 1,), (n2,))
+    moved = redistribute(columns, matrix, matrix.with_split(axis), comm)
+    del columns
+    rows = local(moved, (axis + 1,), (n2,))
+    del moved
     if kind == "real":
         rows = rows.real
     # Index k of the transform is in row k % n1 and column k // n1, so the transpose has them in order. Of a "half"

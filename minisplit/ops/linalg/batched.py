@@ -1,4 +1,4 @@
-"""Functions of torch applied to matrices, each of which must be whole on one rank, and the layouts for that.
+"""Functions of torch that need whole matrices on a rank, and the layouts that give them.
 
 A matrix is the last two axes of an array. The axes before them are batch axes.
 """
@@ -165,9 +165,9 @@ def agreement_on_shards(comm: Communication, name: str, result: Layout) -> Abstr
     if result.split is None:
         return nullcontext()
     if splits_matrices(result):
-        return agreement(comm, f"computing {name}")
+        return agreement(comm, f"computing {name}", name)
     start, stop = result.span(comm.rank)
-    return agreement(comm, f"computing {name} for the indices {start} to {stop - 1} of axis {result.split}")
+    return agreement(comm, f"computing {name} for the indices {start} to {stop - 1} of axis {result.split}", name)
 
 
 def as_matrices(x: DNDarray, name: str, argument: str = "x", *, square: bool = False) -> DNDarray:

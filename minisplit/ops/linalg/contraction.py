@@ -123,7 +123,7 @@ def label_extents(shapes: Sequence[tuple[int, ...]], terms: Sequence[str]) -> di
                 extents[label] = extent
             elif extent not in {1, extents[label]}:
                 raise ValueError(
-                    f"axes of one label have one extent, or 1, but {label!r} stands for {extents[label]} and "
+                    f"axes of one label must have one extent, or 1, but {label!r} stands for {extents[label]} and "
                     f"{extent} in {','.join(terms)} of shapes {' and '.join(map(str, shapes))}"
                 )
     return extents
@@ -196,8 +196,8 @@ def parse_subscripts(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[str
     for label, n in Counter(output).items():
         if n > 1 or not any(label in term for term in labels):
             raise ValueError(
-                f"the result has labels that an operand has, each once, but {subscripts!r} has {label!r} "
-                f"{'more than once' if n > 1 else 'in the result alone'}"
+                "a label of the result must be one of an operand, and be there once, but "
+                f"{subscripts!r} has {label!r} {'more than once' if n > 1 else 'in the result alone'}"
             )
     return labels, output
 

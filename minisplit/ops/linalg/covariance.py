@@ -74,7 +74,9 @@ def cov(
     if y is not None:
         more = _as_variables(y, rowvar, "y")
         if more.shape[1] != x.shape[1]:
-            raise ValueError(f"m and y must have as many observations each, got {x.shape[1]} and {more.shape[1]}")
+            raise ValueError(
+                f"m and y must have the same number of observations, got {x.shape[1]} and {more.shape[1]}"
+            )
         x = concat([x, more])
     ddof = (0 if bias else 1) if ddof is None else ddof
     weights = _combine_weights(x, fweights, aweights)

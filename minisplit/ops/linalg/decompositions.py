@@ -13,7 +13,6 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.floating import conj
-from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     apply_to_matrices,
     apply_to_square,
@@ -22,7 +21,15 @@ from minisplit.ops.linalg.batched import (
     of_finite,
     split_longer_axis,
 )
-from minisplit.ops.linalg.tsqr import complete_basis, multiply_tall, normalise_phases, tsqr, tsqr_r, wide_qr
+from minisplit.ops.linalg.split_matrix import one_matrix, spectra
+from minisplit.ops.linalg.split_matrix.tsqr import (
+    complete_basis,
+    multiply_tall,
+    normalise_phases,
+    tsqr,
+    tsqr_r,
+    wide_qr,
+)
 
 
 class EigResult(NamedTuple):
@@ -425,10 +432,10 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     -------
     SVDResult
         The fields `U`, `S` and `Vh`. There are min(m, n) singular values, descending. If the ranks have parts of
-        one matrix, U of a tall matrix or Vh of a wide one is split as `x`, and so are both of a square one; if it
-        is full, U is split along its rows, or Vh along its columns. The others are replicated. Elsewhere all are
-        split along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's, except
-        for one large split matrix, where they may be any.
+        one matrix, U of a tall matrix or Vh of a wide one is split as `x`, and both factors of a square one are;
+        if it is full, U is split along its rows, or Vh along its columns. The others are replicated. Otherwise all
+        are split along the batch axis along which the matrices are whole. Signs of the vectors are LAPACK's; for
+        one large split matrix they are arbitrary.
 
     Raises
     ------
@@ -442,18 +449,18 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one
-    exchange gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512
-    rows and columns or more, and fewer than `ranks` times as many of one as of the other, is not gathered: one
-    broadcast and two allreduces for each column, three allreduces for each 32 rows, three messages for each 128
-    columns, and an exchange or two for each of the factors; before them the messages of `minisplit.linalg.qr` if
-    it is not square.
+    `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one exchange
+    gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512 rows and
+    columns or more, and fewer than `ranks` times as many of one as of the other, is not gathered: one broadcast
+    and two allreduces for each column, three allreduces for each 32 rows, three messages for each 128 columns, and
+    an exchange or two for each of the factors; before them the messages of `minisplit.linalg.qr` if it is not
+    square.
 
     Notes
     -----
-    A large split matrix is reduced to a bidiagonal one by reflections, whose singular values are found by divide
-    and conquer (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank
-    needs about five times its part of the matrix, and the work is split between the ranks.
+    Reflections reduce a large split matrix to a bidiagonal one, and divide and conquer finds its singular values
+    (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank needs about
+    five times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------
@@ -519,7 +526,7 @@ def svdvals(x: DNDarray, /) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, or for a large matrix some of those of `minisplit.linalg.svd`. Otherwise one exchange if
+    `minisplit.linalg.qr`, or for a large one some of those of `minisplit.linalg.svd`. Otherwise one exchange if
     matrices are split, and one small message, which tells that no rank failed.
 
     Examples

@@ -19,8 +19,8 @@ from minisplit.core.random.distributions import randn
 from minisplit.core.random.generator import Generator
 from minisplit.ops.elementwise.apply import check_one_communicator
 from minisplit.ops.linalg.batched import as_matrices, check_precision
-from minisplit.ops.linalg.one_matrix import Factorisation
 from minisplit.ops.linalg.products import matmul, outer
+from minisplit.ops.linalg.split_matrix.one_matrix import Factorisation
 
 # A matrix, or what it makes of a vector.
 Operator = DNDarray | Callable[[DNDarray], DNDarray]

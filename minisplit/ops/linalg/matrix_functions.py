@@ -10,10 +10,10 @@ import torch
 
 from minisplit.core.array import DNDarray
 from minisplit.core.layout import as_index
-from minisplit.ops.linalg import one_matrix
 from minisplit.ops.linalg.batched import apply_to_matrices, as_matrices
-from minisplit.ops.linalg.exponential import exponential
 from minisplit.ops.linalg.solvers import inv
+from minisplit.ops.linalg.split_matrix import one_matrix
+from minisplit.ops.linalg.split_matrix.exponential import exponential
 from minisplit.ops.reductions.reduce import accumulation_dtype, check_inexact
 from minisplit.ops.shape.axes import of_matrices
 from minisplit.ops.shape.diagonal import local_offset

@@ -182,8 +182,8 @@ def tensordot(
         left, right = tuple(range(x1.ndim - number, x1.ndim)), tuple(range(number))
     if [x1.shape[axis] for axis in left] != [x2.shape[axis] for axis in right]:
         raise ValueError(
-            f"axes that are summed over have one extent, but axes {left} of {x1.shape} and {right} of {x2.shape} "
-            "differ"
+            f"axes that are summed over must have one extent, but axes {left} of {x1.shape} and "
+            f"{right} of {x2.shape} differ"
         )
     labels, others = ascii_letters[: x1.ndim], iter(ascii_letters[x1.ndim :])
     summed = {labels[axis] for axis in left}

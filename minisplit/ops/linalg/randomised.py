@@ -1,4 +1,4 @@
-"""Singular values of matrices by random projections: the greatest ones, of matrices that no rank could hold."""
+"""The greatest singular values of matrices that no rank could hold, by random projections."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from minisplit.ops.elementwise.alignment import broadcast_shape
 from minisplit.ops.elementwise.apply import check_one_communicator, operand_shard
 from minisplit.ops.elementwise.floating import isnan
 from minisplit.ops.elementwise.selection import where
-from minisplit.ops.linalg import one_matrix, spectra
 from minisplit.ops.linalg.batched import (
     agreement_on_shards,
     align_solve,
@@ -32,6 +31,7 @@ from minisplit.ops.linalg.batched import (
 )
 from minisplit.ops.linalg.decompositions import adjoint, align_longer_axis, qr, small_factor, svdvals, tall_qr
 from minisplit.ops.linalg.norms import matrix_norm
+from minisplit.ops.linalg.split_matrix import one_matrix, spectra
 from minisplit.ops.shape.axes import insert_axes
 
 # The tolerance below which singular values count as zero: a number, or one for each matrix.
@@ -371,9 +371,9 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
 
     Communication
     -------------
-    Local for replicated arrays. Otherwise collective. Where the ranks have parts of one matrix: the messages of
+    Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
     `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors.
-    Elsewhere one exchange where matrices are split, and one small message, that no rank failed.
+    Otherwise one exchange if matrices are split, and one small message, which tells that no rank failed.
 
     Examples
     --------

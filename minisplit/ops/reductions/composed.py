@@ -1,4 +1,4 @@
-"""What is made of reductions: weighted means, sums of exponentials, what is not NaN, equality as a whole."""
+"""Functions made of reductions: weighted means, sums of exponentials, reductions without NaN, equality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running sums and products: each rank computes those of its part, and one scan adds those of the ranks before."""
+"""Running sums and products: each rank computes its part, and one scan adds the totals of the ranks before."""
 
 from __future__ import annotations
 

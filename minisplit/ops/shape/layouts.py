@@ -108,7 +108,7 @@ def infer_shape(shape: Any, size: int) -> tuple[int, ...]:
     extents = tuple(as_index(n, "every extent of a shape") for n in given)
     known = math.prod(n for n in extents if n != -1)
     if extents.count(-1) > 1 or any(n < -1 for n in extents):
-        raise ValueError(f"extents must not be negative, but for one -1, got shape {extents}")
+        raise ValueError(f"extents must not be negative, except one -1, got shape {extents}")
     if -1 in extents:
         if not known or size % known:
             raise ValueError(

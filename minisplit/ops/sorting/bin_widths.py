@@ -1,4 +1,4 @@
-"""How wide the bins of a histogram are, by NumPy's rules for numbers of which no number of bins is known."""
+"""The width of a histogram's bins, by NumPy's rules."""
 
 from __future__ import annotations
 

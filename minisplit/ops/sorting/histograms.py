@@ -150,7 +150,7 @@ def histogram2d(
     """
     if as_dndarray(x).ndim != 1 or as_dndarray(y, "y").shape != x.shape:
         raise ValueError(
-            f"histogram2d needs coordinates that are 1-d and equally many, got {x.shape} and {y.shape}"
+            f"histogram2d needs coordinates that are 1-d and of one length, got {x.shape} and {y.shape}"
         )
     if x.dtype.is_complex or y.dtype.is_complex:
         raise TypeError(f"histogram2d needs numbers that have an order, got {x.dtype} and {y.dtype}")

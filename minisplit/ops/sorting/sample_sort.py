@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from minisplit.core.collectives import all_to_all
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.debug import CollectiveError
+from minisplit.core.communication.protocol import Communication, first_difference
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import outside_transforms, unwrap
 from minisplit.ops.reductions.extremes import ordinal
@@ -93,7 +94,8 @@ def sample_sort(
 
     # Where elements go has no derivative, and is decided by numbers in memory.
     with outside_transforms():
-        partition = partition_by_samples(len(plain), keys_at, rows.device, comm)
+        kind = 2 + descending + 4 * (keep % 2**12)
+        partition = partition_by_samples(len(plain), keys_at, kind, rows.device, comm)
     # What comes is in order of the ranks, so that a stable sort leaves equal elements in theirs.
     values, order = torch.sort(partition.exchange(values), descending=descending, stable=True)
     if with_ids:
@@ -135,13 +137,25 @@ def _truncate_rows(x: SortedRows, length: int, keep: int, rank: int) -> SortedRo
     return SortedRows(x.values[own], x.ids[own], Layout((sum(kept),), 0, x.layout.ranks, tuple(kept)))
 
 
-def partition_by_samples(number: int, keys_at: KeysAt, device: torch.device, comm: Communication) -> Partition:
-    """Decide to which rank each of this rank's `number` sorted elements goes. Collective: two small allgathers."""
+def partition_by_samples(
+    number: int, keys_at: KeysAt, kind: int, device: torch.device, comm: Communication
+) -> Partition:
+    """Decide to which rank each of this rank's `number` sorted elements goes. Collective: two small allgathers.
+
+    `kind`, below 2**14, says what is sorted how: CollectiveError on all ranks where they differ in it.
+    """
     sampled = max(comm.size, _SAMPLES)
     # In the middle of each of so many equal parts.
     places = (2 * torch.arange(sampled, device=device) + 1) * number // (2 * sampled)
     samples = keys_at(places) if number else torch.zeros((sampled, 3), dtype=torch.int64)
-    records = comm.allgather_record(np.concatenate([[number], samples.flatten().cpu().numpy()]))
+    # The kind goes with the number: a further one would be lost among sorts that send other numbers of samples.
+    records = comm.allgather_record(np.concatenate([[kind << 48 | number], samples.flatten().cpu().numpy()]))
+    if (other := first_difference(records[:, 0] >> 48)) is not None:
+        raise CollectiveError(
+            f"rank {other} sorts in another direction than rank 0, or for another function: all ranks must make "
+            "the same calls; MINISPLIT_DEBUG=1 names them"
+        )
+    records[:, 0] &= 2**48 - 1
     splitters = torch.from_numpy(choose_splitters(records[:, 0], records[:, 1:])).to(device)
     send_counts = np.diff([0, *_count_less(number, keys_at, splitters).tolist(), number])
     # Ranks must know what they receive. With it all know the counts of the result too.

@@ -583,7 +583,7 @@ def _partition(
         tie = torch.where(some.isnan() & (not equal_nan), numbers[places], 0)
         return torch.stack([ordinal(major), ordinal(minor), tie], -1)
 
-    return partition_by_samples(len(values), keys_at, values.device, comm)
+    return partition_by_samples(len(values), keys_at, int(equal_nan), values.device, comm)
 
 
 def _number_slices(x: DNDarray, axis: int) -> DNDarray:

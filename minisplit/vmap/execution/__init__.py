@@ -1,1 +1,1 @@
-"""Running a mapped function on the samples of one rank, in chunks, of which whole outputs are made."""
+"""Running a mapped function on the samples of one rank, in chunks, and joining the chunks' outputs."""

@@ -1,4 +1,4 @@
-"""The outputs of a run, made of those of its chunks: written into place, joined, reduced, or the same for all."""
+"""The outputs of a run, made from those of its chunks: placed, joined, reduced, or the same for all."""
 
 from __future__ import annotations
 

@@ -126,9 +126,9 @@ class VmapTask:
         for i, (single, first) in enumerate(itertools.zip_longest(alone, _first_of_each(part))):
             if single is None or first is None or not _is_close(single, first):
                 raise RuntimeError(
-                    f"func gives output {i} of a sample another value or shape alone than among the samples of "
-                    "its chunk, so that results would depend on ranks and chunks: it keeps state, draws by other "
-                    "random functions than torch's, or uses a function of torch that mixes samples"
+                    f"func gives another value or shape for output {i} if it gets a sample alone than if it gets "
+                    "the whole chunk, so results would depend on ranks and chunks: func keeps state, draws by "
+                    "random functions that are not torch's, or uses a function of torch that mixes samples"
                 )
 
 
@@ -354,8 +354,8 @@ def _raise_changed(watched: Tensors, versions: Sequence[int], tensors: Tensors) 
         if x is changed:
             raise changed_input(i)
     raise RuntimeError(
-        "func changed in place a tensor that it captured or got by keyword, which each rank and each chunk "
-        "would do for itself; return what is to be kept instead"
+        "func changed in place a tensor that it captured or got by keyword, but each rank and each chunk "
+        "would change it for itself; return the new value instead"
     )
 
 

@@ -1,4 +1,4 @@
-"""Random functions whose numbers have parameters that differ between samples: gamma, Dirichlet, Poisson, binomial.
+"""Random functions with parameters that differ between samples: gamma, Dirichlet, Poisson, binomial.
 
 They are drawn by rejection, as often as it takes, which no function of batched tensors can do. So the parameters
 are taken out of the transforms that the mapped function runs in, and the numbers are put back.

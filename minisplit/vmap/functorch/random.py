@@ -160,8 +160,8 @@ class _RandomFunctions(TorchFunctionMode):
         """Copy numbers into a tensor, which must be mapped where they differ between samples."""
         if not internals.mapped_levels(numbers) <= internals.mapped_levels(x):
             raise RuntimeError(
-                "vmap: a random function was to change in place a tensor that is the same for all samples, but "
-                'with randomness="different" each of them draws other numbers'
+                "vmap: a random function cannot change in place a tensor that is the same for all samples, "
+                'because with randomness="different" each sample draws its own numbers'
             )
         return x.copy_(numbers)
 

@@ -81,7 +81,7 @@ def test_gradients(size: int) -> None:
     ("call", "words"),
     [
         (lambda x: ms.cov(x[None]), r"m must have 1 or 2 dimensions, got shape \(1, 2, 3\)"),
-        (lambda x: ms.cov(x, ms.ones((2, 4))), "as many observations each, got 3 and 4"),
+        (lambda x: ms.cov(x, ms.ones((2, 4))), "the same number of observations, got 3 and 4"),
         (lambda x: ms.cov(x, aweights=ms.ones(2)), r"aweights must be 1-d, one for each of 3 .* got shape \(2,\)"),
     ],
 )  # fmt: skip

@@ -188,7 +188,7 @@ def test_histograms_of_points(size: int, bins: Any, options: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda x: ms.histogram2d(x, x[:2]), ValueError, r"1-d and equally many, got \(4,\) and \(2,\)"),
+        (lambda x: ms.histogram2d(x, x[:2]), ValueError, r"1-d and of one length, got \(4,\) and \(2,\)"),
         (lambda x: ms.histogram2d(x, x * 1j), TypeError, "numbers that have an order, got torch.float32 and"),
         (lambda x: ms.histogram2d(x, x, 0), ValueError, "bins must be at least 1, got 0"),
         (

@@ -272,7 +272,7 @@ def test_a_counter_is_found_in_debug_mode(comm: Comm, raises_alike: Any) -> None
         calls.append(1)
         return v * len(calls)
 
-    with ms.debug(), raises_alike(RuntimeError, "another value or shape alone"):
+    with ms.debug(), raises_alike(RuntimeError, "another value or shape for output"):
         ms.vmap(counts, loop=True)(ms.ones((2 * comm.size, 3), split=0))
 
 

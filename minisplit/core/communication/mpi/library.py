@@ -1,4 +1,4 @@
-"""mpi4py, whose import loads the MPI library and starts it. Tested in tests/test_jobs.py, J7."""
+"""mpi4py: its import loads the MPI library and starts it. Tested in tests/test_jobs.py, J7."""
 
 __all__ = ["MPI", "set_abort_status"]
 

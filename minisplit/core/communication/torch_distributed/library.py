@@ -1,4 +1,4 @@
-"""torch.distributed, of whose names type checkers see some only.
+"""torch.distributed: type checkers see only some of its names.
 
 Tested in tests/core/communication/torch_distributed/test_communication.py.
 """

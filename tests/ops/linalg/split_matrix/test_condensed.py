@@ -8,7 +8,7 @@ from layouts import KINDS, layout_of
 from matrices import numbers, symmetric
 
 import minisplit as ms
-from minisplit.ops.linalg import condensed
+from minisplit.ops.linalg.split_matrix import condensed
 from minisplit.testing import Whole, assert_close, spmd
 
 SIZES = (condensed.WIDTH + 5, 7, 2, 1)

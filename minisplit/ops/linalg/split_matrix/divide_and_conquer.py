@@ -1,4 +1,4 @@
-"""Spectra of matrices of two diagonals by divide and conquer, of whose vectors each rank has some rows.
+"""Spectra of matrices of two diagonals, by divide and conquer; the vectors are split along rows.
 
 The algorithms of Cuppen, and of Gu and Eisenstat ("A divide-and-conquer algorithm for the symmetric tridiagonal
 eigenproblem", "... for the bidiagonal SVD", SIAM J. Matrix Anal. Appl. 16, 1995), LAPACK's `stedc` and `bdsdc`:

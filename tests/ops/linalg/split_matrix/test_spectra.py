@@ -11,7 +11,7 @@ from layouts import layouts
 from matrices import gathered, numbers, symmetric
 
 import minisplit as ms
-from minisplit.ops.linalg import condensed, divide_and_conquer, one_matrix, panels, spectra
+from minisplit.ops.linalg.split_matrix import condensed, divide_and_conquer, one_matrix, panels, spectra
 from minisplit.testing import Whole, run, spmd
 
 L, T = ms.linalg, torch.linalg
@@ -96,8 +96,8 @@ def test_what_is_not_finite_is_an_error_on_all_ranks(
             call(ms.array(x, split=split % 2))
 
 
-# In shards of 120 x 120 on 4 ranks, without the user's own. All of the matrix would be 4 by itself, and as much for
-# each factor of LAPACK, and for what it works in.
+# In shards on 4 ranks, without the user's own. All of the matrix would be 4 by itself, and as much for each factor
+# of LAPACK, and for what it works in.
 MEMORY: dict[str, float] = {"eigh": 4.2, "svd": 5.2}
 
 

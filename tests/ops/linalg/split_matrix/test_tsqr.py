@@ -8,7 +8,7 @@ from layouts import dealt, layouts
 from matrices import REGULAR, assert_gradients, numbers, stacks, unique_qr
 
 import minisplit as ms
-from minisplit.ops.linalg.tsqr import normalise_phases
+from minisplit.ops.linalg.split_matrix.tsqr import normalise_phases
 from minisplit.testing import Whole, assert_close, spmd, traffic
 
 Comm = ms.Communication

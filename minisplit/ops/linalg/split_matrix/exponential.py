@@ -1,4 +1,4 @@
-"""The exponential of one large matrix that is cut, by products and a linear system, of which no rank has all.
+"""The exponential of one large split matrix, by products and a linear system; no rank gathers it.
 
 Scaling and squaring with diagonal Pade approximants (N. J. Higham, "The scaling and squaring method for the matrix
 exponential revisited", SIAM J. Matrix Anal. Appl. 26, 2005, algorithm 2.3). Gradients flow through the operations.
@@ -7,15 +7,15 @@ exponential revisited", SIAM J. Matrix Anal. Appl. 26, 2005, algorithm 2.3). Gra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
 import torch
 
 from minisplit.core.array import DNDarray
-from minisplit.ops.linalg import one_matrix
-from minisplit.ops.linalg.norms import matrix_norm
 from minisplit.ops.linalg.products import matmul
+from minisplit.ops.linalg.split_matrix import one_matrix
 
 # By degree the coefficients of the numerator, from that of the identity on. The denominator is that of -x.
 PADE: dict[int, tuple[float, ...]] = {
@@ -38,8 +38,9 @@ LIMITS: dict[torch.dtype, dict[int, float]] = {
 def exponential(x: DNDarray) -> DNDarray:
     """Return the exponential of a large matrix, split as `x`. Collective."""
     columns = x._align(x._layout.with_split(1))
-    # Of columns that each rank has whole the norm is a maximum over the ranks, which all know alike.
-    norm = float(matrix_norm(columns.detach(), ord=1).item())
+    # Each rank has whole columns, so the norm is a maximum over the ranks, which all know alike.
+    sums = columns._larray.detach().abs().sum(0)
+    norm = float(x._comm.allreduce(sums.max() if sums.numel() else sums.new_zeros(()), "max"))
     if not math.isfinite(norm):
         return x + math.nan
     limits = LIMITS[x.dtype.to_real()]
@@ -57,21 +58,26 @@ def _product(left: DNDarray, right: DNDarray) -> DNDarray:
 
 def _pade(x: DNDarray, degree: int) -> DNDarray:
     """The approximant, whose numerator is `even + odd` powers, and whose denominator `even - odd`."""
-    coefficients = PADE[degree]
+    even, odd = _even_and_odd(x, degree)
+    denominator, numerator = even - odd, even + odd
+    del even, odd  # each is a shard, while the system is solved
+    return one_matrix.solve(denominator, numerator, "matrix_exp")
+
+
+def _even_and_odd(x: DNDarray, degree: int) -> tuple[DNDarray, DNDarray]:
+    """The parts of the numerator that have even and odd powers of `x`."""
     square = _product(x, x)
     powers = [one_matrix.identity(x), square]
     while len(powers) < (4 if degree == 13 else (degree + 1) // 2):
         powers.append(_product(powers[-1], square))
 
-    def combined(first: int) -> DNDarray:
-        """The sum of every other coefficient, from the first on, by powers of the square."""
-        own = coefficients[first::2]
-        low = reduce(add, [power * each for power, each in zip(powers, own, strict=False)])
+    def combined(own: Sequence[float]) -> DNDarray:
+        """The sum of coefficients by powers of the square."""
+        low = reduce(add, (power * each for power, each in zip(powers, own, strict=False)))
         if len(own) <= len(powers):
             return low
         # Those beyond the sixth power are the sixth by the lower ones, which spares three products.
-        high = reduce(add, [power * each for power, each in zip(powers[1:], own[len(powers) :], strict=False)])
+        high = reduce(add, (power * each for power, each in zip(powers[1:], own[len(powers) :], strict=False)))
         return low + _product(powers[-1], high)
 
-    even, odd = combined(0), _product(x, combined(1))
-    return one_matrix.solve(even - odd, even + odd, "matrix_exp")
+    return combined(PADE[degree][::2]), _product(x, combined(PADE[degree][1::2]))

@@ -1,8 +1,8 @@
-"""Linear algebra of one large matrix that is cut, of which no rank is to have all: arrays and their gradients.
+"""Linear algebra of one large split matrix that no rank gathers: arrays and their gradients.
 
-The work is done on columns, by `minisplit.ops.linalg.panels`: a matrix that is split along its rows is moved by
-one exchange before. Gradients are by the standard formulas (Giles, "Collected matrix derivative results for
-forward and reverse mode algorithmic differentiation", 2008), made of the same operations, so that they have some.
+The work is done on columns, by `panels`: a matrix that is split along its rows is moved by one exchange before.
+Gradients are by the standard formulas (Giles, "Collected matrix derivative results for forward and reverse mode
+algorithmic differentiation", 2008), made of the same operations, so that they have gradients as well.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduc
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed, is_in_old_batch, is_transformed
-from minisplit.ops.linalg import panels
 from minisplit.ops.linalg.products import matmul
+from minisplit.ops.linalg.split_matrix import panels
 from minisplit.ops.shape.diagonal import tril, triu
 from minisplit.ops.shape.join import concat
 

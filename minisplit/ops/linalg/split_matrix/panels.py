@@ -1,4 +1,4 @@
-"""Factorisations of one matrix of which each rank has some columns: one panel of columns is broadcast at a time.
+"""Factorisations of one matrix that is split along columns: one panel of columns is broadcast at a time.
 
 The right-looking blocked algorithms of LAPACK and ScaLAPACK over the one split axis (Golub and Van Loan, "Matrix
 Computations", 4th edition, 2013; van de Geijn and Quintana-Orti, "The Science of Programming Matrix Computations",

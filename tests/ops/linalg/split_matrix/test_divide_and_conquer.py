@@ -9,8 +9,8 @@ import torch
 from matrices import numbers
 
 import minisplit as ms
-from minisplit.ops.linalg import divide_and_conquer
-from minisplit.ops.linalg.divide_and_conquer import eigenvalues, singular_values
+from minisplit.ops.linalg.split_matrix import divide_and_conquer
+from minisplit.ops.linalg.split_matrix.divide_and_conquer import eigenvalues, singular_values
 from minisplit.testing import run
 
 N = 29

@@ -1,4 +1,4 @@
-"""QR decompositions of matrices of which each rank has a block of the rows, or of the columns.
+"""QR decompositions of matrices that are split along rows or columns.
 
 Tall matrices are decomposed by the direct TSQR of Demmel, Grigori, Hoemmen and Langou ("Communication-optimal
 parallel and sequential QR and LU factorizations", SIAM J. Sci. Comput. 34, 2012), with one level: each rank

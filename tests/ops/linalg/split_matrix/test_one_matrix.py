@@ -13,9 +13,9 @@ from matrices import assert_gradients, definite, numbers, phases, regular, symme
 from torch.autograd import forward_ad
 
 import minisplit as ms
-from minisplit.ops.linalg import one_matrix, panels, spectra
-from minisplit.ops.linalg.exponential import exponential
 from minisplit.ops.linalg.solvers import least_squares
+from minisplit.ops.linalg.split_matrix import one_matrix, panels, spectra
+from minisplit.ops.linalg.split_matrix.exponential import exponential
 from minisplit.testing import Whole, assert_close, run, spmd, traffic
 
 L, T = ms.linalg, torch.linalg

@@ -10,7 +10,7 @@ from layouts import KINDS, layout_of
 from matrices import definite, numbers
 
 import minisplit as ms
-from minisplit.ops.linalg import panels
+from minisplit.ops.linalg.split_matrix import panels
 from minisplit.testing import Whole, assert_close, spmd
 
 WIDE = panels.WIDTH + 22

@@ -1,4 +1,4 @@
-"""Matrices of which each rank has some columns, brought to two diagonals by reflections, and vectors taken back.
+"""Matrices split along columns, reduced to two diagonals by reflections, and vectors transformed back.
 
 The blocked reductions of LAPACK and ScaLAPACK (Dongarra, Sorensen and Hammarling, "Block reduction of matrices to
 condensed forms", J. Comput. Appl. Math. 27, 1989), from both sides: of a Hermitian matrix to a real tridiagonal
@@ -20,7 +20,7 @@ import torch
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.linalg.panels import Panel, compact, panels
+from minisplit.ops.linalg.split_matrix.panels import Panel, compact, panels
 
 # So many columns are reduced before the rest of the matrix is updated by a product.
 WIDTH = 32
@@ -135,8 +135,8 @@ def bidiagonal(a: torch.Tensor, layout: Layout, comm: Communication) -> Condense
     scales, owner = [a.new_zeros(size), a.new_zeros(size)], _owners(layout)
     for start in range(0, size, WIDTH):
         stop = min(start + WIDTH, size)
-        # The matrix is now a - left @ right^H. The vectors of reflections from the left are half of left, and what
-        # this rank's columns have of those from the right is the second half of right.
+        # The matrix is now a - left @ right^H. The vectors of reflections from the left are the first half of
+        # left, what this rank's columns have of those from the right is the second half of right.
         width = stop - start
         left, right = (a.new_zeros(rows, 2 * width) for rows in (size, last - first))
         for j in range(start, stop):

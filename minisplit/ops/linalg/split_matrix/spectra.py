@@ -18,10 +18,16 @@ from minisplit.core.collectives import Gradients, Tensors, all_reduce, all_reduc
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed
-from minisplit.ops.linalg import condensed, one_matrix
-from minisplit.ops.linalg.divide_and_conquer import eigenvalues, singular_values
-from minisplit.ops.linalg.one_matrix import Factorisation, adjoint_columns, adjoint_view, by_columns, free_copy
 from minisplit.ops.linalg.products import matmul
+from minisplit.ops.linalg.split_matrix import condensed, one_matrix
+from minisplit.ops.linalg.split_matrix.divide_and_conquer import eigenvalues, singular_values
+from minisplit.ops.linalg.split_matrix.one_matrix import (
+    Factorisation,
+    adjoint_columns,
+    adjoint_view,
+    by_columns,
+    free_copy,
+)
 from minisplit.ops.shape.join import concat
 
 

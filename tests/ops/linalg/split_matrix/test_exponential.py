@@ -9,7 +9,7 @@ import torch
 from matrices import numbers
 
 import minisplit as ms
-from minisplit.ops.linalg.exponential import LIMITS, PADE, exponential
+from minisplit.ops.linalg.split_matrix.exponential import LIMITS, PADE, exponential
 from minisplit.testing import Whole, assert_close, run
 
 
