@@ -139,7 +139,7 @@ def test_what_does_not_go_together(comm: ms.Communication, raises_alike: Any) ->
         ms.vmap(lambda a, b: a * b)(stored(), stored(WHOLE[:3]))
     with raises_alike(TypeError, match="out must be a path, or one for each output, got 3"):
         ms.vmap(lambda v: v, out=3)
-    with raises_alike(ValueError, match="resume=True goes on with"):
+    with raises_alike(ValueError, match="resume=True continues a call with"):
         ms.vmap(lambda v: v, resume=True)
 
 
