@@ -161,7 +161,7 @@ class TorchCommunication(Communication):
         if self._gloo is not None and self.size > 1:
             groups = [self._gloo, *filter(None, self._on_devices.values())]
             self.graves.append(self.grave(groups, self._store, self.size))
-        self._gloo = None
+        self._gloo = self._shared = None
         self._on_devices = {}
 
     def __repr__(self) -> str:
