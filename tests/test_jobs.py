@@ -374,13 +374,13 @@ def test_J3_jobs_in_time_end_well(run):
     """The limit is one for each call, and a rank may finalise MPI itself, or leave a long time later."""
     program = """
 from mpi4py import MPI
-for _ in range(6):
+for _ in range(9):
     if rank == 0: time.sleep(0.5)
     wait()
 if rank == 0: MPI.Finalize()
-if rank == 1: time.sleep(2.2)
+if rank == 1: time.sleep(4.2)
 """
-    done = run(3, program, MINISPLIT_TIMEOUT="2")
+    done = run(3, program, MINISPLIT_TIMEOUT="4")
     assert (done.status, done.err) == (0, "")
 
 
