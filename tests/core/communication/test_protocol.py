@@ -154,6 +154,7 @@ def test_reductions_of_strided_and_conjugate_tensors(comm: Comm, size: int, devi
             assert total.device == x.device
 
 
+@pytest.mark.several
 def test_zeros_that_are_in_no_memory(comm: Comm, rank: int, size: int) -> None:
     """As autograd makes them, for the second derivative of `abs` for one."""
     zeros = torch._efficientzerotensor((2 * size,))
