@@ -41,14 +41,14 @@ DEBUG = ("MINISPLIT_DEBUG", "1")
 # some files of tests took 119 s of all cores on 4 ranks of 2 cores without this, and 105 s with it.
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
 OPERATIONS = ("--ignore", "tests/ops")
-SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=290)
+SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=470)
 # Of the serial tests, jobs and examples those that are about MPI, for each further one.
 SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
-JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=340)
-JOBS_OF_MPI = Part("jobs", 0, ("-m", "jobs and mpi and not examples"), length=200)
-EXAMPLES = Part("examples", 0, ("-m", "examples"), length=170)
+JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=850)
+JOBS_OF_MPI = Part("jobs", 0, ("-m", "jobs and mpi and not examples"), length=400)
+EXAMPLES = Part("examples", 0, ("-m", "examples"), length=240)
 EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=90)
-PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=260)
+PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=230)
 # Properties draw again on the ranks of an MPI job, fewer examples: each costs more there.
 ON_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "15"), DEBUG)
 POOL = Part("pool", 0, ("-m", "drawn"), ON_POOL, cores=CORES, length=70)
@@ -56,7 +56,7 @@ POOL = Part("pool", 0, ("-m", "drawn"), ON_POOL, cores=CORES, length=70)
 
 def on_threads(ranks: int) -> Part:
     arguments = ("-m", "not serial", "--on-threads", str(ranks))
-    return Part(f"threads, {count_ranks(ranks)}", 0, arguments, (DEBUG,), length=150)
+    return Part(f"threads, {count_ranks(ranks)}", 0, arguments, (DEBUG,), length=600)
 
 
 def on_mpi(ranks: int, *arguments: str) -> Part:
@@ -69,7 +69,7 @@ def on_torch(ranks: int, *arguments: str) -> Part:
     """Ranks that are processes of torch.distributed: they wait without keeping a core busy."""
     arguments = ("-m", "not serial", *arguments)
     title = f"torch, {count_ranks(ranks)}"
-    return Part(title, ranks, arguments, engine="torch", length=320 + 10 * ranks)
+    return Part(title, ranks, arguments, engine="torch", length=270 if OPERATIONS[0] in arguments else 530)
 
 
 def count_ranks(ranks: int) -> str:

@@ -86,7 +86,10 @@ def test_a_function_of_a_number_does_not_depend_on_its_place() -> None:
     ("wrong", "text"),
     [
         (lambda: ms.random.gamma(0), "shape must be a finite number above 0, got 0.0"),
-        (lambda: ms.random.gamma(ms.ones(2), size=2), "shape is an array, so size, split, device and comm are its own"),
+        (
+            lambda: ms.random.gamma(ms.ones(2), size=2),
+            "shape is an array, so size, split, device and comm are its own",
+        ),
         (lambda: ms.random.beta(1, float("nan")), "b must be a finite number above 0, got nan"),
         (lambda: ms.random.laplace(float("inf")), "loc must be finite, got inf"),
         (lambda: ms.random.lognormal(0, -1), "sigma must not be negative, got -1.0"),
