@@ -169,6 +169,7 @@ def lint(environment: dict[str, str]) -> int:
         ("-m", "ruff", "check", "."),
         ("-m", "ruff", "format", "--check", "."),
         ("-m", "mypy"),
+        ("-m", "basedpyright"),
         (NEWEST.folder / "bin" / "lint-imports", "--no-logo"),
         *((script,) for script in ROOT.glob("docs/check_docstrings.py")),
     )
@@ -192,7 +193,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="run examples/digits.py")
     tests = commands.add_parser("test", help="run all tests, on 1 to 4 ranks and on threads")
-    checks = commands.add_parser("lint", help="ruff, mypy, import-linter and the check of docstrings")
+    checks = commands.add_parser("lint", help="ruff, mypy, pyright, import-linter and the check of docstrings")
     site = commands.add_parser("docs", help="build the documentation's pages as a site")
     bench = commands.add_parser("bench", help="measure beside torch, raw MPI, Heat, DTensor and JAX")
     mutate = commands.add_parser("mutate", help="break modules at random places, and list what no test notices")

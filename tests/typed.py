@@ -1,4 +1,4 @@
-"""What type checkers know of calls: mypy checks this file, with the package (`[tool.mypy]`). Nothing runs it."""
+"""What type checkers know of calls: mypy and pyright check this file (`python3 dev.py lint`). Nothing runs it."""
 
 from __future__ import annotations
 
