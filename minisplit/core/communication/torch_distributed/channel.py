@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 from minisplit.core.communication.job import Channel
@@ -62,8 +63,14 @@ class StoreChannel(Channel):
             closed = self._ask(lambda: self._store.add("closed", 0))
 
     def _ask(self, question: Any) -> Any:
-        """Ask the store. Where it is gone, so is the process that had it, and the job has ended."""
+        """Ask the store, by a new connection if the old one has broken.
+
+        Where the store is gone, so is the process that had it, and the job has ended.
+        """
+        with suppress(dist.DistError):
+            return question()
         try:
+            self._store = self._store.clone()
             return question()
         except dist.DistError:
             os._exit(1)

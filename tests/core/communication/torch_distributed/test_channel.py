@@ -44,3 +44,19 @@ def test_all_have_left_once_the_last_one_has() -> None:
     ]  # fmt: skip
     second.close()
     first.close()
+
+
+def test_a_connection_that_breaks_is_made_anew() -> None:
+    class Broken:
+        def __init__(self, store: dist.Store) -> None:
+            self.store = store
+
+        def check(self, keys: list[str]) -> bool:
+            raise dist.DistNetworkError("Connection was likely closed")
+
+        def clone(self) -> dist.Store:
+            return self.store
+
+    store = dist.HashStore()
+    StoreChannel(store, 1, 2).send("a message", 0, TELL)
+    assert StoreChannel(Broken(store), 0, 2).receive(TELL) == "a message"
