@@ -54,7 +54,7 @@ def gamma(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def chisquare(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def beta(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -271,7 +271,7 @@ def laplace(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -339,7 +339,7 @@ def lognormal(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -404,7 +404,7 @@ def binomial(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------
@@ -479,7 +479,7 @@ def geometric(
     comm : Communication, optional
         The ranks that hold the array. By default the communicator in use.
     generator : Generator, optional
-        The stream from which the numbers come. By default that of the module, see `seed`.
+        The generator that draws. By default the default generator, see `seed`.
 
     Returns
     -------

@@ -90,12 +90,13 @@ class Tuner:
         _synchronize(self._device)
         self._runs[self._at_once].append((time.perf_counter() - self._begun) / self._samples)
         self._at_once = None
-        (chunked, *more), (whole, *others) = (sorted(self._runs[kind]) or [0.0] for kind in (False, True))
-        if len(others) + 1 < _PAIRS or len(others) < len(more):
+        pairs = len(self._runs[True])
+        if pairs < max(_PAIRS, len(self._runs[False])):
             return
-        is_certain = more[0] <= _SLOWER * chunked and others[0] <= _SLOWER * whole
-        if is_certain or len(others) + 1 >= _MOST_PAIRS:
+        fastest = [sorted(self._runs[kind])[:2] for kind in (False, True)]
+        if pairs >= _MOST_PAIRS or all(second <= _SLOWER * first for first, second in fastest):
             self._runs = None
+            (chunked, _), (whole, _) = fastest
             if chunked > _WINS * whole:
                 self.best = self._limit
 
