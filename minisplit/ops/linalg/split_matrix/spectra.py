@@ -14,7 +14,7 @@ from math import inf
 import torch
 
 from minisplit.core.array import DNDarray, replicated
-from minisplit.core.collectives import Gradients, Tensors, all_reduce, all_reduce_gradient, apply, redistribute
+from minisplit.core.collectives import Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed
@@ -28,6 +28,7 @@ from minisplit.ops.linalg.split_matrix.one_matrix import (
     by_columns,
     free_copy,
 )
+from minisplit.ops.linalg.split_matrix.transposition import complete_hermitian, transpose
 from minisplit.ops.shape.join import concat
 
 
@@ -56,7 +57,8 @@ def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:
 
     Collective: one allreduce. LinAlgError, on all ranks, if an element is not finite.
     """
-    largest = a.abs().max() if a.numel() else a.new_zeros(()).real
+    # Not `abs().max()`, which has memory for all of them.
+    largest = torch.linalg.vector_norm(a, torch.inf) if a.numel() else a.new_zeros(()).real
     scale = float(comm.allreduce(largest, "max"))
     if not scale < inf:
         raise torch.linalg.LinAlgError(error)  # type: ignore[attr-defined]
@@ -64,18 +66,15 @@ def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:
     return scale
 
 
-def _taken_back(rows: torch.Tensor, layout: Layout, like: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """This rank's columns, of the dtype of `like`, of vectors of which it has rows."""
-    return redistribute(rows, _rows_of(layout), layout, comm).to(like.dtype)
+def _as_columns(vectors: torch.Tensor, layout: Layout, like: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """This rank's vectors, as columns of the dtype of `like`, given its elements of all. These are overwritten."""
+    transpose(vectors, layout, comm)
+    return vectors.to(like.dtype)
 
 
-def _rows_of(layout: Layout) -> Layout:
-    return Layout(layout.shape, 0, layout.ranks, layout.ragged)
-
-
-def _zero_rows(layout: Layout, like: torch.Tensor, comm: Communication) -> torch.Tensor:
-    first, last = layout.span(comm.rank)
-    return like.new_zeros((last - first, layout.extent), dtype=like.dtype.to_real())
+def _no_vectors(like: torch.Tensor) -> torch.Tensor:
+    """Zeros, in which divide and conquer puts this rank's elements of as many vectors as there are rows."""
+    return like.new_zeros(like.shape, dtype=like.dtype.to_real())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +92,18 @@ class _Eigh(Factorisation):
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         comm, layout = self.comm, self.layout
         first = layout.span(comm.rank)[0]
-        a = self._hermitian(free_copy(tensors[0], self.is_free))
+        a = free_copy(tensors[0], self.is_free)
+        complete_hermitian(a, layout, comm, upper=self.upper)
         scale = _scaled(a, comm, "eigenvalues are of finite elements, got NaN or infinities")
         reduced = condensed.tridiagonal(a, layout, comm)
-        rows = [_zero_rows(layout, a, comm)] if self.vectors else []
-        values = eigenvalues(reduced.diagonal, reduced.other, comm, first, rows) * scale
+        bases = [_no_vectors(a)] if self.vectors else []
+        values = eigenvalues(reduced.diagonal, reduced.other, comm, first, bases) * scale
         values = values.to(a.device, a.dtype.to_real())
-        if not rows:
+        if not bases:
             return [values]
-        own = _taken_back(rows.pop(), layout, a, comm)
+        own = _as_columns(bases.pop(), layout, a, comm)
         condensed.multiply_left(reduced, own, comm, 1)
         return [values, own]
-
-    def _hermitian(self, a: torch.Tensor) -> torch.Tensor:
-        """The matrix that has this triangle, in the memory of `a`."""
-        layout, first = self.layout, self.layout.span(self.comm.rank)[0]
-        diagonal = a.diagonal(-first).real.clone()
-        # What is left of the diagonal would count twice.
-        a = a.triu_(1 - first) if self.upper else a.tril_(-1 - first)
-        a += redistribute(a.mH.resolve_conj(), _rows_of(layout), layout, self.comm)
-        a.diagonal(-first).copy_(diagonal)
-        return a
 
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return outputs
@@ -216,15 +206,15 @@ class _SVD(Factorisation):
         a = free_copy(tensors[0], self.is_free)
         scale = _scaled(a, comm, "singular values are of finite elements, got NaN or infinities")
         reduced = condensed.bidiagonal(a, layout, comm)
-        rows = [_zero_rows(layout, a, comm) for _ in range(2 * self.vectors)]
+        bases = [_no_vectors(a) for _ in range(2 * self.vectors)]
         first = layout.span(comm.rank)[0]
-        values = singular_values(reduced.diagonal, reduced.other, comm, first, rows) * scale
+        values = singular_values(reduced.diagonal, reduced.other, comm, first, bases) * scale
         values = values.to(a.device, a.dtype.to_real())
-        if not rows:
+        if not bases:
             return [values]
-        right = _taken_back(rows.pop(), layout, a, comm)
+        right = _as_columns(bases.pop(), layout, a, comm)
         condensed.multiply_right(reduced, right, comm)
-        left = _taken_back(rows.pop(), layout, a, comm)
+        left = _as_columns(bases.pop(), layout, a, comm)
         condensed.multiply_left(reduced, left, comm, 0)
         return [values, left, right]
 
