@@ -382,9 +382,11 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
         q, r = one_matrix.qr(x, complete=mode == "complete")
         if mode == "complete" and rows > columns:
             return QRResult(q.resplit(0), r._align(x._layout))
-        # One after the other, so that the first is no more in memory twice when the second moves.
-        q = q._align(x._layout if q.shape == x.shape else q._layout.with_split(None))
-        return QRResult(q, r._align(x._layout if r.shape == x.shape else r._layout.with_split(None)))
+        q, r = (
+            one_matrix.in_layout(part, x._layout if part.shape == x.shape else part._layout.with_split(None))
+            for part in (q, r)
+        )
+        return QRResult(q, r)
     aligned = align_longer_axis(x)
     layout = aligned._layout
     if rows < columns:
@@ -485,7 +487,8 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
         if full:
             layout = Layout(u.shape, 0, x._comm.size, split_longer_axis(x._layout).ragged)
             return SVDResult(u._align(layout), s, vh._align(vh._layout.with_split(None)))
-        return SVDResult(u._align(x._layout), s, vh._align(_of_square(vh, x)))
+        u, vh = one_matrix.in_layout(u, x._layout), one_matrix.in_layout(vh, _of_square(vh, x))
+        return SVDResult(u, s, vh)
     # With R = U S Vh the decomposition of Q R is (Q U) S Vh.
     q, r = tall_qr(align_longer_axis(x))
     u, s, vh = svd(r)

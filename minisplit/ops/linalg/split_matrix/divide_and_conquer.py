@@ -24,8 +24,9 @@ from minisplit.core.communication.protocol import Communication
 
 # Matrices of so many rows are left to LAPACK, each on one rank.
 LEAF = 32
-# So many vectors are made at a time, and roots looked for together.
-COLUMNS = 128
+# So many vectors are made at a time, and roots looked for together: in a few matrices of as many columns, which
+# the cache has room for.
+COLUMNS = 64
 # The least elements of vectors that are multiplied at a time: the vectors of a small problem are made for each. A
 # rank that has more takes half of them for one basis, a quarter for two. A copy of them is what it takes in memory.
 ROWS = 64
@@ -339,11 +340,9 @@ class _Secular:
         # d[j] before the place, d[j + 1] from it on, and 1 for the last root.
         other = torch.where(torch.arange(self.size) < k, self.d, self.d.roll(-1))
         denominators = _difference(other, d, self.are_singular)
-        denominators[:, -1] = torch.where(k[:, 0] == self.size - 1, 1, denominators[:, -1])
-        ratios = numerators / denominators
         # The last root has no denominator; for the last place that of others is complete.
-        ratios[:, -1] = numerators[:, -1]
-        return ratios.abs().prod(1).sqrt()
+        denominators[:, -1] = 1
+        return numerators.div_(denominators).abs_().prod(1).sqrt()
 
     def _differences(self, places: slice, roots: slice) -> torch.Tensor:
         """Return `root - d`, or of the squares, for these places and roots."""
@@ -352,12 +351,14 @@ class _Secular:
 
     def vectors(self, roots: slice) -> list[torch.Tensor]:
         """Return the eigenvectors of some roots, which are the columns, or the left and right singular vectors."""
-        right = self.z[:, None] / self._differences(slice(None), roots)
-        found = [right / right.norm(dim=0)]
+        right = self._differences(slice(None), roots)
+        found = [torch.div(self.z[:, None], right, out=right)]
         if self.are_singular:
             left = self.d[:, None] * right
             left[0] = 1
-            found.insert(0, left / left.norm(dim=0))
+            found.insert(0, left)
+        for vectors in found:
+            vectors /= vectors.norm(dim=0)
         return found
 
 
@@ -371,7 +372,7 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     above = (index + 1).clamp(max=last)
     half = _difference(d[above], d[index], of_squares) / 2
     half = torch.where(index == last, weights.sum() * (1 + 4 * EPS), half)
-    middle = _evaluate(_difference(d[:, None], d[index], of_squares), weights, half)[0]
+    middle = _evaluate(_difference(d[:, None], d[index], of_squares).sub_(half), weights)[0]
     is_low = (middle >= 0) | (index == last)
     nearest, sign = torch.where(is_low, index, above), torch.where(is_low, 1.0, -1.0)
     poles = _difference(d[:, None], d[nearest], of_squares)
@@ -382,7 +383,7 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     distance, active = half.clone(), torch.arange(len(index))
     for step in range(1, 200):
         x, signs = distance[active], sign[active]
-        value, slope, size = _evaluate(poles[:, active], weights, signs * x)
+        value, slope, size = _evaluate(poles[:, active].sub_(signs * x), weights)
         is_below = signs * value < 0
         bits = x.view(torch.int64)
         low[active] = torch.where(is_below, bits, low[active])
@@ -401,11 +402,11 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     return torch.stack([nearest.double(), sign * distance])
 
 
-def _evaluate(
-    poles: torch.Tensor, weights: torch.Tensor, distance: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the secular equation at a distance, its slope, and the sum of the absolute values of its terms."""
-    gaps = poles - distance
+def _evaluate(gaps: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the secular equation at distances, its slope, and the sum of the absolute values of its terms.
+
+    `gaps`, by columns the poles minus the distance, are overwritten.
+    """
     terms = weights[:, None] / gaps
-    slope = (terms / gaps).sum(0)
-    return 1 + terms.sum(0), slope, 1 + terms.abs().sum(0)
+    slope = torch.div(terms, gaps, out=gaps).sum(0)
+    return 1 + terms.sum(0), slope, 1 + terms.abs_().sum(0)

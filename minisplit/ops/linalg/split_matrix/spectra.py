@@ -27,6 +27,7 @@ from minisplit.ops.linalg.split_matrix.one_matrix import (
     adjoint_view,
     by_columns,
     free_copy,
+    in_layout,
 )
 from minisplit.ops.linalg.split_matrix.transposition import complete_hermitian, transpose
 from minisplit.ops.shape.join import concat
@@ -49,7 +50,7 @@ def eigh(x: DNDarray, *, upper: bool = False, vectors: bool = True) -> list[DNDa
     values = replicated(found[0], x._comm)
     if not vectors:
         return [values]
-    return [values, DNDarray(found[1], x._layout.with_split(1), x._comm)._align(x._layout)]
+    return [values, in_layout(DNDarray(found[1], x._layout.with_split(1), x._comm), x._layout)]
 
 
 def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:

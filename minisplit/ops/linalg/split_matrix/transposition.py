@@ -68,7 +68,9 @@ def _exchange(
                 continue
             # Both have it as columns of the lesser rank, which are rows here.
             is_below = comm.rank == lesser
-            place = x[bounds[peer] : bounds[peer + 1], begin - first : end - first].mT if is_below else x[begin:end]
+            place = (
+                x[bounds[peer] : bounds[peer + 1], begin - first : end - first].mT if is_below else x[begin:end]
+            )
             if sends_below if is_below else sends_above:
                 sent.append((peer, place.contiguous()))
             if sends_above if is_below else sends_below:
