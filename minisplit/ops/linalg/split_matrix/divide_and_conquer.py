@@ -4,9 +4,9 @@ The algorithms of Cuppen, and of Gu and Eisenstat ("A divide-and-conquer algorit
 eigenproblem", "... for the bidiagonal SVD", SIAM J. Matrix Anal. Appl. 16, 1995), LAPACK's `stedc` and `bdsdc`:
 but for what joins its halves, the matrix is two smaller ones. In the bases of their vectors it is a diagonal and
 a matrix of rank one, or a row, whose values are the roots of a secular equation, and whose vectors have a
-formula. All ranks have the values. Each solves for a share of the roots, and multiplies its elements of the vectors
-by those of the small problem, which it makes as it needs them: no vectors are sent. A vector is a row, whose
-elements lie side by side: so vectors that are mixed, and put in order, are moved at the speed of memory.
+formula. All ranks have the values. Each solves for a share of the roots, and multiplies its elements of the
+vectors by those of the small problem, which it makes as it needs them: no vectors are sent. A vector is a row,
+whose elements lie side by side: so vectors that are mixed, and put in order, are moved at the speed of memory.
 
 Tensors only. The numbers are float64 on the host, the vectors have a dtype and device of their own.
 """
@@ -27,8 +27,8 @@ LEAF = 32
 # So many vectors are made at a time, and roots looked for together: in a few matrices of as many columns, which
 # the cache has room for.
 COLUMNS = 64
-# The least elements of vectors that are multiplied at a time: the vectors of a small problem are made for each. A
-# rank that has more takes half of them for one basis, a quarter for two. A copy of them is what it takes in memory.
+# The least elements of vectors that are multiplied at a time, for which the vectors of a small problem are made
+# again. A rank with more takes half of its own for one basis, a quarter for two: they are there twice meanwhile.
 ROWS = 64
 EPS = torch.finfo(torch.float64).eps
 
@@ -41,9 +41,9 @@ def eigenvalues(
 ) -> torch.Tensor:
     """Return the eigenvalues, ascending, of a symmetric matrix with this diagonal and the one beside.
 
-    `vectors` are zeros, as many as rows, and this rank's elements of them, from `first` on; they become those of the
-    eigenvectors. Or there are none. Collective: one allreduce, and three for each part of more than `LEAF` rows. The values are
-    the same on all ranks, to the bit.
+    `vectors` are zeros, as many as rows, and this rank's elements of them, from `first` on; they become those of
+    the eigenvectors. Or there are none. Collective: one allreduce, and three for each part of more than `LEAF`
+    rows. The values are the same on all ranks, to the bit.
     """
     return _solve(_Tridiagonal, diagonal, other, comm, first, vectors)
 
@@ -53,7 +53,7 @@ def singular_values(
 ) -> torch.Tensor:
     """Return the singular values, descending, of a matrix with this diagonal and the one above.
 
-    `vectors` are this rank's elements of the left and of the right ones, or none. Otherwise it is as `eigenvalues`.
+    `vectors` are this rank's elements of the left and of the right ones, or none. Otherwise as `eigenvalues`.
     """
     return _solve(_Bidiagonal, diagonal, upper, comm, first, vectors)
 
@@ -358,7 +358,7 @@ class _Secular:
             left[0] = 1
             found.insert(0, left)
         for vectors in found:
-            vectors /= vectors.norm(dim=0)
+            vectors.div_(vectors.norm(dim=0))
         return found
 
 
