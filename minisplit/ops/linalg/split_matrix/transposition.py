@@ -3,7 +3,7 @@
 Each pair of ranks has two blocks, one of either, which are as large as each other. So what comes takes the place
 of what goes, where an exchange into new memory would need the matrix twice, and for a moment more for messages.
 
-Tensors only. What is given is overwritten. All functions are collective: one exchange for `WIDTH` columns of a rank.
+Tensors only. What is given is overwritten. Functions are collective: one exchange for `WIDTH` columns of a rank.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def complete_hermitian(x: torch.Tensor, layout: Layout, comm: Communication, *, 
 def _own_blocks(
     x: torch.Tensor, layout: Layout, comm: Communication
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Of the square on the diagonal, by some columns: what is right of, and as columns below a corner, and that."""
+    """By some columns of the square on the diagonal: what is right of, and as columns below, a corner, and that."""
     first, last = layout.span(comm.rank)
     own = x[first:last]
     for start in range(0, last - first, WIDTH):

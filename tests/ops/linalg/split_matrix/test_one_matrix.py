@@ -324,7 +324,7 @@ def test_transforms_gather(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # In shards of 400 x 400 on 4 ranks, without the user's own: at most 2.5, and as many panels of 8 columns as there
-# are ranks, since of ranks that are threads the last one makes the copies for all. Results count, of which qr has two.
+# are ranks, since of ranks that are threads the last one makes the copies for all. Results count: qr has two.
 MEMORY: dict[str, tuple[Callable[..., Any], float]] = {
     "cholesky": (lambda x, y: L.cholesky(x), 1.2),
     "cholesky, upper": (lambda x, y: L.cholesky(x, upper=True), 1.2),
