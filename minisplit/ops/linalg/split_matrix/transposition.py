@@ -42,7 +42,7 @@ def complete_hermitian(x: torch.Tensor, layout: Layout, comm: Communication, *, 
 def _own_blocks(
     x: torch.Tensor, layout: Layout, comm: Communication
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """By some columns of the square on the diagonal: what is right of, and as columns below, a corner, and that."""
+    """By some columns of the diagonal square: what is right of a corner, as columns what is below it, and that."""
     first, last = layout.span(comm.rank)
     own = x[first:last]
     for start in range(0, last - first, WIDTH):
