@@ -20,6 +20,7 @@ from minisplit.core import collectives
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, apply, blocks_in_turn
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.pytorch.dtypes import is_inexact
 from minisplit.ops.linalg.contraction import Contraction, label_extents
@@ -64,6 +65,11 @@ def ring_product(
     own_terms = terms[order[0]], terms[order[1]]
     product = _Product(x.comm, own_terms, output, label, x.layout.counts or ())
     return apply(product, *(shards[place] for place in order))[0]
+
+
+def sum_of_products(left: torch.Tensor, right: torch.Tensor, target: Layout, comm: Communication) -> torch.Tensor:
+    """This rank's columns, by `target`, of `left @ right^H`, of both of which each rank has some. Collective."""
+    return apply(_Sum(comm, ("ik", "jk"), "ij", "j", target.counts or ()), left, right.conj())[0]
 
 
 def _terms(equation: str) -> tuple[tuple[str, ...], str]:

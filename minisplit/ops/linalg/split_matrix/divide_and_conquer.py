@@ -42,7 +42,7 @@ def eigenvalues(
     """Return the eigenvalues, ascending, of a symmetric matrix with this diagonal and the one beside.
 
     `vectors` are zeros, as many as rows, and this rank's elements of them, from `first` on; they become those of
-    the eigenvectors. Or there are none. Collective: one allreduce, and three for each part of more than `LEAF`
+    the eigenvectors. Or there are none. Collective: one allreduce for `LEAF` parts of so many rows, three for each part of more
     rows. The values are the same on all ranks, to the bit.
     """
     return _solve(_Tridiagonal, diagonal, other, comm, first, vectors)
@@ -137,8 +137,14 @@ class _Matrix(ABC):
         return high - low
 
     def solve_leaves(self, parts: list[Part]) -> None:
+        # Some at a time, since a message has room for all of the vectors of each.
+        leaves = [(low, high) for low, _, high in parts if high - low <= LEAF]
+        for start in range(0, len(leaves), LEAF):
+            self._solve_some(leaves[start : start + LEAF])
+
+    def _solve_some(self, leaves: list[tuple[int, int]]) -> None:
         # Each on one rank: vectors of equal values are whatever LAPACK takes, and must be the same on all.
-        comm, leaves = self.comm, [(low, high) for low, _, high in parts if high - low <= LEAF]
+        comm = self.comm
         found = torch.zeros(len(leaves), 3, LEAF + 1, LEAF + 1, dtype=torch.float64)
         for place in range(comm.rank, len(leaves), comm.size):
             for x, to in zip(self.leaf(*leaves[place])[::-1], found[place], strict=False):

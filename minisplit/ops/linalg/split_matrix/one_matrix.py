@@ -224,12 +224,18 @@ def _of_matrix(by_b: DNDarray, x: DNDarray, adjoint: bool) -> DNDarray:
     return -matmul(left, adjoint_columns(right))
 
 
-def solve(a: DNDarray, b: DNDarray, name: str) -> DNDarray:
-    """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function."""
-    a, is_free = by_columns(a)
-    factors = _regular_factors(a, is_free, name)
-    b, is_free = by_columns(b)
-    return _solve_factorised(factors, a, b, is_free=is_free)
+def solve(a: DNDarray, b: DNDarray, name: str, *, are_free: bool = False) -> DNDarray:
+    """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function.
+
+    Where no gradient flows both operands may be overwritten, if they are free.
+    """
+    (a, has_moved), may_overwrite = (
+        by_columns(a),
+        are_free and not (is_followed(a._larray) or is_followed(b._larray)),
+    )
+    factors = _regular_factors(a, has_moved or may_overwrite, name)
+    b, has_moved = by_columns(b)
+    return _solve_factorised(factors, a, b, is_free=has_moved or may_overwrite)
 
 
 def _factorised(a: DNDarray, is_free: bool) -> panels.LU:

@@ -19,6 +19,7 @@ from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.linalg.products import matmul
+from minisplit.ops.linalg.ring import sum_of_products
 from minisplit.ops.linalg.split_matrix import condensed, one_matrix
 from minisplit.ops.linalg.split_matrix.divide_and_conquer import eigenvalues, singular_values
 from minisplit.ops.linalg.split_matrix.one_matrix import (
@@ -280,7 +281,9 @@ class _Pinv(Factorisation):
         inverses = torch.where(values > self.rtol * values[0], 1 / values, 0)
         first, last = vh._layout.span(self.comm.rank)
         vh._larray.mul_(inverses[first:last, None])
-        return [adjoint_view(matmul(u, vh))._align(self.target)._larray]
+        # No more than these two and the result: a rank's columns of both give a part of all.
+        u = u._align(Layout(u.shape, 1, u._comm.size, vh._layout.ragged))
+        return [sum_of_products(vh._larray.mH, u._larray, self.target, self.comm)]
 
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return inputs[0], outputs[0]
