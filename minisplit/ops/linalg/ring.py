@@ -25,9 +25,10 @@ from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.pytorch.dtypes import is_inexact
 from minisplit.ops.linalg.contraction import Contraction, label_extents
 
-# Blocks of several times so many bytes go in pieces, and in no more than so many: smaller ones would be slow
-# to multiply, and each takes as many exchanges as there are other ranks.
-PIECE_BYTES, PIECES = 2**20, 8
+# Blocks of several times so many bytes go in pieces, and in no more than so many: narrower ones are slower to
+# multiply (eight of a block of 750 columns took a tenth more time), and each takes as many exchanges as there are
+# other ranks.
+PIECE_BYTES, PIECES = 2**22, 4
 
 
 def travelling_operand(arrays: Sequence[DNDarray], plan: Contraction) -> int | None:

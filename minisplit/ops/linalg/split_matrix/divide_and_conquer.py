@@ -42,8 +42,8 @@ def eigenvalues(
     """Return the eigenvalues, ascending, of a symmetric matrix with this diagonal and the one beside.
 
     `vectors` are zeros, as many as rows, and this rank's elements of them, from `first` on; they become those of
-    the eigenvectors. Or there are none. Collective: one allreduce for `LEAF` parts of so many rows, three for each part of more
-    rows. The values are the same on all ranks, to the bit.
+    the eigenvectors. Or there are none. Collective: one allreduce for `LEAF` parts of as many rows, and three for
+    each part of more. The values are the same on all ranks, to the bit.
     """
     return _solve(_Tridiagonal, diagonal, other, comm, first, vectors)
 
