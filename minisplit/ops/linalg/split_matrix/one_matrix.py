@@ -24,7 +24,8 @@ from minisplit.ops.linalg.split_matrix.transposition import transpose
 from minisplit.ops.shape.diagonal import tril, triu
 from minisplit.ops.shape.join import concat
 
-# Below so many rows and columns a matrix is gathered, which takes fewer messages: see docs/performance.md.
+# Below so many rows and columns a matrix is gathered, which takes fewer messages: see docs/performance.md. For its
+# spectrum it takes many fewer, and `spectra.SMALL` is greater.
 SMALL = 512
 
 

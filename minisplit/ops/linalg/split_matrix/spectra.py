@@ -33,13 +33,18 @@ from minisplit.ops.linalg.split_matrix.one_matrix import (
 from minisplit.ops.linalg.split_matrix.transposition import complete_hermitian, transpose
 from minisplit.ops.shape.join import concat
 
+# Below so many rows and columns a matrix is gathered. That takes one message, where this takes two or three for each
+# column, which all ranks wait for: so this is more than `one_matrix.SMALL`, that of factorisations, which send
+# panels. It costs a rank 32 MiB of float64, and some times that in LAPACK. Measured: see docs/performance.md.
+SMALL = 2048
+
 
 def is_large(x: DNDarray) -> bool:
-    """Return whether `x` is one large matrix, whose R is larger than a shard.
+    """Return whether `x` is one matrix too large to be gathered for its spectrum, whose R is larger than a shard.
 
     That of a matrix with `ranks` times as many rows as columns, or as many columns as rows, is not.
     """
-    return one_matrix.is_large(x) and max(x.shape) < x._comm.size * min(x.shape)
+    return one_matrix.is_large(x) and min(x.shape) >= SMALL and max(x.shape) < x._comm.size * min(x.shape)
 
 
 def eigh(x: DNDarray, *, upper: bool = False, vectors: bool = True) -> list[DNDarray]:

@@ -290,6 +290,7 @@ def test_large_matrices_are_not_gathered_and_their_results_are_laid_out_as_those
         expected = run(call, name, layout, ranks=3)
         with monkeypatch.context() as patch:
             patch.setattr(one_matrix, "SMALL", 0)
+            patch.setattr(spectra, "SMALL", 0)
             found = run(call, name, layout, ranks=3)
         for (results, is_large), (others, is_large_too) in zip(found, expected, strict=True):
             assert (is_large, is_large_too) == (True, False)
@@ -304,6 +305,9 @@ def test_the_size_from_which_matrices_are_large(ranks: int) -> None:
         with traffic() as seen:
             L.det(ms.eye(size, split=1))
         assert set(seen.calls) == kinds
+    # Spectra are gathered up to more rows.
+    x = ms.eye(spectra.SMALL, split=1)
+    assert spectra.is_large(x) > spectra.is_large(x[1:])
 
 
 def check_transform() -> None:
