@@ -1,9 +1,9 @@
 """QR decompositions of matrices that are split along rows or columns.
 
 Tall matrices are decomposed by the direct TSQR of Demmel, Grigori, Hoemmen and Langou ("Communication-optimal
-parallel and sequential QR and LU factorizations", SIAM J. Sci. Comput. 34, 2012): each rank decomposes its rows, then
-the stacked R factors of all ranks, or on many ranks those of two at a time, in a binary tree. What a rank sends does
-not grow with its rows.
+parallel and sequential QR and LU factorizations", SIAM J. Sci. Comput. 34, 2012): each rank decomposes its rows,
+then the stacked R factors of all ranks, or on many ranks those of two at a time, in a binary tree. What a rank
+sends does not grow with its rows.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _qr_of_stacked(r: torch.Tensor, layout: Layout, comm: Communication, has_q: 
 
 
 def _qr_by_tree(r: torch.Tensor, counts: Sequence[int], comm: Communication, has_q: bool) -> Factors:
-    """Do `_qr_of_stacked` in a binary tree: at a distance of 1, 2, 4 ... the R of a rank goes under that of another.
+    """Do `_qr_of_stacked` in a binary tree: with a rank at a distance of 1, then with those of 2, 4 and so on.
 
     Rows of Q, if they are wanted, come back the same way. So a rank has the factors of two ranks at a time.
     Collective: two exchanges for each level, and a broadcast.

@@ -81,7 +81,7 @@ def test_the_backward_pass_of_tall_matrices_sends_one_reduction(comm: Comm) -> N
 
 
 def test_on_many_ranks_r_factors_go_up_a_tree(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All R factors on each rank were 2 GiB on 65,536 ranks. The factors and the gradient are the same either way."""
+    """All R factors on each rank were 2 GiB on 65,536 ranks. Factors and gradients are the same either way."""
     wholes = [torch.randn(shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(1)) for shape in
               ((1, 11, 3), (5, 5))]  # fmt: skip
     for whole in wholes:
