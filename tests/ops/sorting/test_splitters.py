@@ -8,7 +8,7 @@ import torch
 
 import minisplit as ms
 from minisplit.ops.sorting import splitters
-from minisplit.ops.sorting.splitters import Brackets, choose_splitters, cut_in_rounds, places_between
+from minisplit.ops.sorting.splitters import Brackets, choose_splitters, count_less, cut_in_rounds, places_between
 
 
 @pytest.mark.serial
@@ -52,3 +52,17 @@ def test_equal_keys_end_the_rounds(comm: ms.Communication, size: int, monkeypatc
     assert {*of_all.tolist()} <= {0, number * size}
     assert own.tolist() == (of_all // size).tolist()
     assert seen.calls["allreduce"] == (size > 1)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("looked_at", [1, 16, 4096])
+def test_searches_of_sorted_elements(looked_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splitters, "LOOKED_AT", looked_at)
+    for number in (0, 1, 2, 5, 64, 1000):
+        elements = torch.arange(number) * 2 // 3
+        sought = torch.arange(-1, number, max(number // 9, 1))
+        keys = torch.stack([torch.zeros_like(elements), elements, torch.arange(number)], 1)
+        wanted = torch.stack([torch.zeros_like(sought), sought, torch.full_like(sought, 3)], 1)
+        found = count_less(number, lambda places, keys=keys: keys[places], wanted)
+        assert found.tolist() == [sum(key < one for key in keys.tolist()) for one in wanted.tolist()]
+        assert count_less(number, lambda places, keys=keys: keys[places], wanted[:0]).tolist() == []
