@@ -13,7 +13,7 @@ from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.core.pytorch.transforms import is_batched
 from minisplit.ops.shape.layouts import split_elsewhere, with_extent
 from minisplit.ops.shape.reshape import ravel, reshape_to
-from minisplit.ops.sorting.local_sort import partial_sort, sort_values
+from minisplit.ops.sorting.local_sort import partial_sort, sort_stable, sort_values
 from minisplit.ops.sorting.sample_sort import sample_sort
 
 # Which of a sort's results: the elements, or their indices along the axis. What nobody asks for does not move.
@@ -204,7 +204,7 @@ def sort_both(x: DNDarray, axis: int, descending: bool) -> tuple[DNDarray, DNDar
     if layout is None:
         values, indices = _sort_split_axis(x, axis, descending, None, ("values", "indices"))
         return values, indices
-    found = torch.sort(x._align(layout).larray, dim=axis, descending=descending, stable=True)
+    found = sort_stable(x._align(layout).larray, axis, descending)
     values, indices = (DNDarray(part, layout, x.comm).to_layout(x.layout) for part in found)
     return values, indices
 
@@ -228,10 +228,7 @@ def _sort(x: DNDarray, axis: int, descending: bool, field: Field) -> DNDarray:
     if layout is None:
         return _sort_split_axis(x, axis, descending, None, (field,))[0]
     shard = x._align(layout).larray
-    if field == "values":
-        found = sort_values(shard, axis, descending)
-    else:
-        found = torch.sort(shard, dim=axis, descending=descending, stable=True).indices
+    found = sort_values(shard, axis, descending) if field == "values" else sort_stable(shard, axis, descending)[1]
     return DNDarray(found, layout, x.comm).to_layout(x.layout)
 
 

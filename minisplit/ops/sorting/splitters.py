@@ -28,11 +28,11 @@ FEW = 64
 # On more ranks so many samples in a round for each, and so many of all at least. On 65,536 ranks they are 6 MiB.
 # Where all elements are drawn alike, 1 splitter in 50 then needs a second round, and a third is rare.
 PER_RANK, OF_ALL = 4, FEW**2
-# Of a bracket that is too wide, and so has a rank's share of elements or more, a round takes 4 samples on average.
-# 32 rounds that all miss it do not happen.
-ROUNDS = 32
+# In later rounds so many samples are enough for each bracket that is too wide. It has a rank's share of elements
+# or more, so that a round takes 4 samples of it at least, on average. 32 rounds that all miss it do not happen.
+PER_BRACKET, ROUNDS = 16, 32
 # So many keys are made in a step of a search, or two for each splitter if that is more.
-LOOKED_AT = 2**12
+LOOKED_AT, _STRIDE = 2**12, 64
 # Its multiples, without their integers, are spread evenly, any number of them: of all ranks, and of those next to
 # one another.
 _GOLDEN = (5**0.5 - 1) / 2
@@ -114,11 +114,12 @@ def cut_in_rounds(
     allgathers and an allreduce for each round, and an exchange of samples if some ranks have far more elements.
     """
     total = int(numbers.sum())
-    brackets, wanted = Brackets(number, total, comm.size), max(PER_RANK * comm.size, OF_ALL)
+    brackets, most = Brackets(number, total, comm.size), max(PER_RANK * comm.size, OF_ALL)
     for turn in range(ROUNDS):
         left, starts, stops = brackets.open()
         if not left:
             break
+        wanted = min(most, max(PER_BRACKET * len(starts), OF_ALL))
         shift = (comm.rank + 1 + turn * comm.size) * _GOLDEN % 1
         places = places_between(starts, stops, max(left / wanted, 1), shift)
         keys = keys_at(torch.from_numpy(places).to(device)).cpu() if len(places) else torch.zeros((0, 3)).long()
@@ -145,16 +146,24 @@ def places_between(starts: Record, stops: Record, step: float, shift: float) -> 
 
 
 def count_less(number: int, keys_at: KeysAt, splitters: torch.Tensor) -> torch.Tensor:
-    """How many of the sorted elements are less than each splitter: searches, all at once."""
-    # Keys of all elements would take three times their memory. So they are made where a search looks: at the ends of
-    # several parts in each step, since steps take more time than few keys do.
+    """How many of the sorted elements are less than each splitter, in order: searches, all at once."""
+    # Keys of all elements would take three times their memory. So they are made where a search looks: at the ends
+    # of several parts in each step, since steps take more time than few keys do.
     low = torch.zeros(len(splitters), 1, dtype=torch.int64, device=splitters.device)
     high, width = torch.full_like(low, number), number
+    if len(splitters) > LOOKED_AT:
+        # First some of them: the others lie between these.
+        some = count_less(number, keys_at, splitters[::_STRIDE])
+        low, high = (
+            ends.repeat_interleave(_STRIDE)[: len(splitters), None]
+            for ends in (some, torch.cat([some[1:], high[0]]))
+        )
+        width = int((high - low).max())
     while width and len(splitters):
         parts = min(max(LOOKED_AT // len(splitters), 2), width)
         step = -(-width // parts)
         places = low + torch.arange(step - 1, parts * step, step, device=low.device)
-        keys = keys_at(places.flatten().clamp(max=number - 1)).unflatten(0, places.shape)
+        keys = keys_at(places.flatten().clamp(max=number - 1)).reshape(*places.shape, 3)
         low = low + step * ((places < high) & _is_less(keys, splitters[:, None])).sum(1, keepdim=True)
         high, width = torch.minimum(high, low + step - 1), step - 1
     return low[:, 0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minisplit.ops.sorting.local_sort import partial_sort, sort_runs, sort_values
+from minisplit.ops.sorting import local_sort
+from minisplit.ops.sorting.local_sort import partial_sort, sort_runs, sort_stable, sort_values
 
 pytestmark = pytest.mark.serial
 DTYPES = [
@@ -36,6 +37,22 @@ def test_values_are_those_of_a_stable_sort(dtype: torch.dtype, descending: bool)
     assert torch.equal(order, wanted.indices)
 
 
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_places_are_those_of_a_stable_sort(
+    dtype: torch.dtype, descending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_sort, "_PACKED", 0)
+    x = torch.randn(40, 30, generator=torch.Generator().manual_seed(1)).mul(2).to(dtype)
+    if dtype.is_floating_point:
+        x[0, :8] = torch.tensor([torch.nan, -torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1e-7, -1e-7])
+    for given, dim in ((x, 0), (x, 1), (x.T, -1), (x[0], 0), (x[:0], 0), (x[:, :0], 0), (x[:0], 1)):
+        values, places = sort_stable(given, dim, descending)
+        wanted = torch.sort(given, dim=dim, descending=descending, stable=True)
+        assert bits(values) == bits(wanted.values)
+        assert torch.equal(places, wanted.indices)
+
+
 def test_values_have_the_gradient_of_a_sort_and_memory_of_their_own() -> None:
     x = torch.tensor([3.0, 1.0, 2.0], requires_grad=True)
     (sort_values(x, 0) * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
@@ -44,6 +61,13 @@ def test_values_have_the_gradient_of_a_sort_and_memory_of_their_own() -> None:
     negated = torch.complex(torch.zeros(3), x.detach()).conj().imag
     assert sort_values(negated, 0).tolist() == [-3, -2, -1]
     assert x.tolist() == [3, 1, 2]
+    long = torch.randn(5000, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    weights = torch.arange(5000.0)
+    found, wanted = (
+        torch.autograd.grad((values * weights).sum(), long)[0]
+        for values in (sort_values(long, 0), torch.sort(long).values)
+    )
+    assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("descending", [False, True])
