@@ -32,7 +32,7 @@ PER_RANK, OF_ALL = 4, FEW**2
 # or more, so that a round takes 4 samples of it at least, on average. 32 rounds that all miss it do not happen.
 PER_BRACKET, ROUNDS = 16, 32
 # So many keys are made in a step of a search, or two for each splitter if that is more.
-LOOKED_AT, _STRIDE = 2**12, 64
+LOOKED_AT, _STRIDE = 2**10, 64
 # Its multiples, without their integers, are spread evenly, any number of them: of all ranks, and of those next to
 # one another.
 _GOLDEN = (5**0.5 - 1) / 2

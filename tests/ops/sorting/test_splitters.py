@@ -55,7 +55,7 @@ def test_equal_keys_end_the_rounds(comm: ms.Communication, size: int, monkeypatc
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("looked_at", [1, 16, 4096])
+@pytest.mark.parametrize("looked_at", [1, 16, 1024])
 def test_searches_of_sorted_elements(looked_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splitters, "LOOKED_AT", looked_at)
     for number in (0, 1, 2, 5, 64, 1000):
