@@ -7,7 +7,7 @@ exponential revisited", SIAM J. Matrix Anal. Appl. 26, 2005, algorithm 2.3). Gra
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -46,7 +46,7 @@ def exponential(x: DNDarray) -> DNDarray:
     limits = LIMITS[x.dtype.to_real()]
     degree = next((each for each, limit in limits.items() if norm <= limit), max(limits))
     halvings = max(0, math.ceil(math.log2(norm / limits[degree]))) if norm else 0
-    result = one_matrix.solve(*_pade(x, degree, 2.0**-halvings), "matrix_exp", are_free=True)
+    result = _pade(x, degree, 2.0**-halvings)
     for _ in range(halvings):
         result = _product(result, result)
     return result
@@ -56,8 +56,8 @@ def _product(left: DNDarray, right: DNDarray) -> DNDarray:
     return matmul(left, right)._align(right._layout)
 
 
-def _pade(x: DNDarray, degree: int, scale: float) -> Iterator[DNDarray]:
-    """Yield the denominator and the numerator of the approximant for `scale * x`.
+def _pade(x: DNDarray, degree: int, scale: float) -> DNDarray:
+    """The approximant for `scale * x`: a numerator of even and odd powers, and a denominator of their difference.
 
     There are five matrices at most at a time. What is overwritten autograd does not need.
     """
@@ -69,10 +69,10 @@ def _pade(x: DNDarray, degree: int, scale: float) -> Iterator[DNDarray]:
     del square
     even = _polynomial(powers, PADE[degree][::2])
     odd = _product(x, _polynomial(powers, [each * scale for each in PADE[degree][1::2]], is_last=True))
-    yield even - odd
+    denominator = even - odd
     odd._larray.add_(even._larray)
     del even
-    yield odd
+    return one_matrix.solve(denominator, odd, "matrix_exp", are_free=True)
 
 
 def _polynomial(powers: list[DNDarray], coefficients: Sequence[float], *, is_last: bool = False) -> DNDarray:

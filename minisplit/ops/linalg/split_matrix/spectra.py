@@ -34,8 +34,8 @@ from minisplit.ops.linalg.split_matrix.transposition import complete_hermitian, 
 from minisplit.ops.shape.join import concat
 
 # Below so many rows and columns a matrix is gathered. That takes one message, where this takes two or three for
-# each column, which all ranks wait for: so this is more than `one_matrix.SMALL`, that of factorisations, which send
-# panels. It costs a rank 32 MiB of float64, and some times that in LAPACK. Measured: see docs/performance.md.
+# each column, which all ranks wait for: so this is more than `one_matrix.SMALL`, that of factorisations, which
+# send panels. It costs a rank 32 MiB of float64, and some times that in LAPACK. Measured: docs/performance.md.
 SMALL = 2048
 
 

@@ -106,9 +106,9 @@ def test_what_is_not_finite_is_an_error_on_all_ranks(
             call(ms.array(x, split=split % 2))
 
 
-# By the axis that is split, in shards on 4 ranks, without the user's own, results included. All of the matrix would
-# be 4 by itself, and as much for each factor of LAPACK, and for what it works in. Of so few rows the panels are a
-# shard. What `pinv` needs is what `svd` does.
+# By the axis that is split, in shards on 4 ranks, without the user's own, results included. All of the matrix is 4
+# by itself, and as much for each factor of LAPACK, and for what it works in. Of so few rows the panels are a shard.
+# What `pinv` needs is what `svd` does.
 MEMORY: dict[tuple[str, int], float] = {
     ("eigh", 0): 3.5, ("pinv", 1): 4.6, ("matrix_exp", 0): 6.2,
 }  # fmt: skip
