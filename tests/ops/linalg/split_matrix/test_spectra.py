@@ -107,8 +107,8 @@ def test_what_is_not_finite_is_an_error_on_all_ranks(
 
 
 # By the axis that is split, in shards on 4 ranks, without the user's own, results included. All of the matrix is 4
-# by itself, and as much for each factor of LAPACK, and for what it works in. Of so few rows the panels are a shard.
-# What `pinv` needs is what `svd` does.
+# by itself, and as much for each factor of LAPACK, and for what it works in. Of so few rows the panels are half a
+# shard or more. What `pinv` needs is what `svd` does.
 MEMORY: dict[tuple[str, int], float] = {
     ("eigh", 0): 3.5, ("pinv", 1): 4.6, ("matrix_exp", 0): 6.2,
 }  # fmt: skip
