@@ -211,6 +211,8 @@ def run(
 
 def _map(task: VmapTask, chunk: Tensors, samples: int, start: int, chunk_size: ChunkSize) -> Mapped:
     """Map the samples of one chunk, which the tuner of chunk sizes measures."""
+    if not (isinstance(chunk_size, Tuner) or task.checkpoint):
+        return task.run(chunk, samples, start)
     run: Callable[[], Mapped] = partial(task.run, chunk, samples, start)
     if task.checkpoint and task.gradients:
         # Not the reentrant form, which `torch.autograd.grad` refuses. What is drawn depends on the samples alone,
