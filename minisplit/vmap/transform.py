@@ -459,7 +459,8 @@ class MappedFunction(Generic[Returned, Array]):
             highest = comm.agree(record)
             # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
             # seen.
-            if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
+            is_same = highest is record or highest.tobytes() == record.tobytes()
+            if outputs is None or batch.root is not None or not is_same:
                 try:
                     outputs = settle(
                         comm,
@@ -668,12 +669,15 @@ class MappedFunction(Generic[Returned, Array]):
             return Outcome(), iter(())
         captured = call.captured if call.unmapped is None else [*call.captured, *call.unmapped.tensors()]
         size = self._chunk_size(call)
+        if files is None:
+            pieces = [(0, end - begin, inputs)]
+            # In no local variable: the traceback of an error leads to this frame, and they would keep each other.
+            return _with_shapes_of_samples(
+                run(task, pieces, end - begin, batch, rank, size, captured, entry, advance), call
+            ), iter(())
         run_pieces = functools.partial(
             run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
         )
-        if files is None:
-            # In no local variable: the traceback of an error leads to this frame, and they would keep each other.
-            return _with_shapes_of_samples(run_pieces([(0, end - begin, inputs)], end - begin), call), iter(())
         outcomes = files.outcomes(inputs, run_pieces)
         return next(outcomes), outcomes
 

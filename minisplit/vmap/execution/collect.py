@@ -192,7 +192,7 @@ def own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
             dim is None
             or samples == 1
             or address in taken
-            or storage.nbytes() != out.numel() * out.element_size()
+            or storage.nbytes() != out.nbytes
             or 0 in out.stride()
         ):
             part.outputs[i] = out.clone(memory_format=torch.contiguous_format)

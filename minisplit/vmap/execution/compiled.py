@@ -119,8 +119,13 @@ class Code:
 
 
 def _of_the_program(guards: Sequence[Any]) -> list[bool]:
-    """Which conditions to check in each call: not that functions of torch are still those that they were."""
-    return [not guard.name.startswith(_OF_TORCH) for guard in guards]
+    """Which conditions to check in each call: not that functions of torch are still those that they were.
+
+    Nor which transforms are around, of which there are none where compiled code is called.
+    """
+    return [
+        not guard.name.startswith(_OF_TORCH) and guard.guard_type != "FUNCTORCH_STACK_MATCH" for guard in guards
+    ]
 
 
 def _of_the_compiler() -> dict[str, Any]:
