@@ -327,7 +327,12 @@ def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
 
 
 def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """The same tensor for torch's compiler, which is told that it may have any number of samples."""
+    """The same tensor for torch's compiler, which is told that it may have any number of samples.
+
+    Of one that begins later in its memory than others, as a part of an array, it would make code for such alone.
+    """
+    if x.storage_offset():
+        x = x.clone(memory_format=torch.contiguous_format)
     internals.mark_dynamic(x, dim)
     return x
 
