@@ -188,13 +188,7 @@ def own_memory(part: Mapped, tensors: Tensors, samples: int) -> Mapped:
             continue
         storage = (internals.unwrap(out) if wrapped else out).untyped_storage()
         address = storage.data_ptr()
-        if (
-            dim is None
-            or samples == 1
-            or address in taken
-            or storage.nbytes() != out.nbytes
-            or 0 in out.stride()
-        ):
+        if dim is None or samples == 1 or address in taken or storage.nbytes() != out.nbytes or 0 in out.stride():
             part.outputs[i] = out.clone(memory_format=torch.contiguous_format)
             address = internals.unwrap(part.outputs[i]).untyped_storage().data_ptr()
         taken.add(address)

@@ -1,4 +1,4 @@
-"""What is rewritten in the graphs of compiled maps before there is C++ code of them: tanh, of which torch's is slow."""
+"""What is rewritten in the graphs of compiled maps before they become C++ code: tanh, whose compiled form is slow"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import fx
 
 # Changes with what `rewrite` does: code that is kept on disk is of one version.
 VERSION = "minisplit 1"
-# A rational function, x p(x^2) / q(x^2), that is tanh to three units of float32's last place. Beyond the limit tanh
-# is 1. The coefficients, highest power first, are those of Eigen and of XLA.
+# A rational function, x p(x^2) / q(x^2), that is tanh to three units in float32's last place. Beyond the limit
+# tanh is 1. The coefficients, highest power first, are those of Eigen and of XLA.
 _LIMIT = 7.90531110763549805
 _P = (
     -2.76076847742355e-16,
