@@ -1,4 +1,4 @@
-"""What is rewritten in the graphs of compiled maps before they become C++ code: tanh, whose compiled form is slow"""
+"""What is rewritten in the graphs of compiled maps before they become C++ code: tanh, which is slow in it."""
 
 from __future__ import annotations
 
