@@ -1,4 +1,4 @@
-"""What is rewritten in the graphs of compiled maps before they become C++ code: tanh, which is slow in it."""
+"""What is rewritten in the graphs of compiled maps before they become C++ code: functions that it is bad at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 # Changes with what `rewrite` does: code that is kept on disk is of one version.
-VERSION = "minisplit 1"
+VERSION = "minisplit 2"
 # A rational function, x p(x^2) / q(x^2), that is tanh to three units in float32's last place. Beyond the limit
 # tanh is 1. The coefficients, highest power first, are those of Eigen and of XLA.
 _LIMIT = 7.90531110763549805
@@ -23,41 +23,66 @@ _P = (
 )
 _Q = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 # Half-precision numbers are computed in float32.
-_DTYPES = {torch.float32, torch.float16, torch.bfloat16}
+_FLOAT32 = {torch.float32, torch.float16, torch.bfloat16}
 _aten = torch.ops.aten
 
 
 def rewrite(graph: fx.Graph) -> None:
-    """Put products and sums, which are fused with what is around them, in the place of each tanh on a CPU.
+    """Put other operations, which are fused with those around them, in the place of two functions on CPUs.
 
-    torch's compiler calls a function of Sleef, which takes 10 times as long as that of MKL in uncompiled code.
+    For tanh torch's compiler calls a function of Sleef, which takes 10 times as long as that of MKL in uncompiled
+    code. For expm1 it computes exp(x) - 1, which has no right digit where x is small.
     """
     for node in list(graph.nodes):
         kind = node.meta.get("val")
-        if (
-            node.target is _aten.tanh.default
-            and isinstance(kind, torch.Tensor)
-            and (kind.device.type == "cpu" and kind.dtype in _DTYPES)
-        ):
-            with graph.inserting_before(node):
-                node.replace_all_uses_with(_tanh(graph, node))
-            graph.erase_node(node)
+        if not (isinstance(kind, torch.Tensor) and kind.device.type == "cpu"):
+            continue
+        if node.target is _aten.tanh.default and kind.dtype in _FLOAT32:
+            made = _tanh
+        elif node.target is _aten.expm1.default and kind.dtype in {*_FLOAT32, torch.float64}:
+            made = _expm1
+        else:
+            continue
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(made(graph, node))
+        graph.erase_node(node)
+
+
+def _call(graph: fx.Graph, node: fx.Node, operation: Any, *args: Any, dtype: torch.dtype | None = None) -> fx.Node:
+    """An operation whose result has the shape of `node`, and its dtype unless another one is given."""
+    made = graph.call_function(operation, args)
+    made.meta = dict(node.meta)
+    if dtype is not None:
+        made.meta["val"] = node.meta["val"].to(dtype)
+    return made
 
 
 def _tanh(graph: fx.Graph, node: fx.Node) -> fx.Node:
     def call(operation: Any, *args: Any) -> fx.Node:
-        made = graph.call_function(operation, args)
-        made.meta = dict(node.meta)  # of the same shape and dtype
-        return made
+        return _call(graph, node, operation, *args)
 
     def polynomial(x: fx.Node, coefficients: tuple[float, ...]) -> fx.Node:
-        value: fx.Node | float = coefficients[0]
-        for coefficient in coefficients[1:]:
+        value = call(_aten.add.Tensor, call(_aten.mul.Tensor, x, coefficients[0]), coefficients[1])
+        for coefficient in coefficients[2:]:
             value = call(_aten.add.Tensor, call(_aten.mul.Tensor, x, value), coefficient)
-        assert isinstance(value, fx.Node)
         return value
 
     x = call(_aten.clamp_max.default, call(_aten.clamp_min.default, node.args[0], -_LIMIT), _LIMIT)
     square = call(_aten.mul.Tensor, x, x)
     above = call(_aten.mul.Tensor, x, polynomial(square, _P))
     return call(_aten.div.Tensor, above, polynomial(square, _Q))
+
+
+def _expm1(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """By Kahan's formula: what exp(x) was rounded to is the exponential of its logarithm, which is near x."""
+
+    def call(operation: Any, *args: Any, dtype: torch.dtype | None = None) -> fx.Node:
+        return _call(graph, node, operation, *args, dtype=dtype)
+
+    x = node.args[0]
+    exp = call(_aten.exp.default, x)
+    less = call(_aten.sub.Tensor, exp, 1.0)
+    near = call(_aten.div.Tensor, call(_aten.mul.Tensor, less, x), call(_aten.log.default, exp))
+    is_one = call(_aten.eq.Scalar, exp, 1.0, dtype=torch.bool)
+    is_far = call(_aten.gt.Scalar, call(_aten.abs.default, x), 1.0, dtype=torch.bool)
+    return call(_aten.where.self, is_far, less, call(_aten.where.self, is_one, x, near))

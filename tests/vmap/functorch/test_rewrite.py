@@ -1,6 +1,8 @@
-"""tanh in graphs that are to be compiled: the same to some units in the last place, also where it is special."""
+"""Functions in graphs that are to be compiled: as exact as torch's uncompiled ones, also where they are special."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,19 +12,32 @@ from minisplit.vmap.functorch.rewrite import rewrite
 
 pytestmark = pytest.mark.serial
 INF = float("inf")
+TANH, EXPM1 = torch.ops.aten.tanh.default, torch.ops.aten.expm1.default
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_tanh_is_products_and_sums_where_these_are_as_exact(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("func", "dtype", "left"),
+    [
+        (torch.tanh, torch.float32, set()),
+        (torch.tanh, torch.float64, {TANH}),
+        (torch.expm1, torch.float32, set()),
+        (torch.expm1, torch.float64, set()),
+    ],
+)
+def test_what_is_rewritten_is_as_exact(
+    func: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype, left: set[object]
+) -> None:
     small = torch.logspace(-34, 1, 5001, dtype=dtype)
     x = torch.cat([torch.linspace(-25, 25, 20001, dtype=dtype), small, -small, torch.tensor([INF, -INF, 1e38])])
-    traced = make_fx(torch.tanh, tracing_mode="fake")(x)
+    traced = make_fx(func, tracing_mode="fake")(x)
     rewrite(traced.graph)
     traced.recompile()
-    is_left = any(node.target is torch.ops.aten.tanh.default for node in traced.graph.nodes)
-    assert is_left == (dtype == torch.float64)
-    torch.testing.assert_close(traced(x), torch.tanh(x), rtol=4 * torch.finfo(dtype).eps, atol=0)
+    assert {node.target for node in traced.graph.nodes} & {TANH, EXPM1} == left
+    torch.testing.assert_close(traced(x), func(x), rtol=5 * torch.finfo(dtype).eps, atol=0)
     special = traced(torch.tensor([0.0, -0.0, float("nan")], dtype=dtype))
     assert special[0] == special[1] == 0
     assert special[:2].signbit().tolist() == [False, True]
     assert special[2].isnan()
+    for node in traced.graph.nodes:
+        if node.op == "call_function":
+            assert node.meta["val"].dtype in {dtype, torch.bool}
