@@ -1,4 +1,4 @@
-"""Functions in graphs that are to be compiled: as exact as torch's uncompiled ones, also where they are special."""
+"""Functions in graphs that are to be compiled: as exact as uncompiled ones, also where they are special."""
 
 from __future__ import annotations
 
