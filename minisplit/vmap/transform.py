@@ -25,6 +25,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.pytorch.pytree import TreeSpec
 from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
+from minisplit.core.random.grids import mapped_key
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
@@ -719,7 +720,7 @@ class MappedFunction(Generic[Returned, Array]):
         key = default.next_key(call.comm)
         samples = call.batch.samples
         same = self.options.randomness == "same"
-        return RandomSource(key if samples.size else None, same, samples.span(call.comm.rank)[0])
+        return RandomSource(mapped_key(key) if samples.size else None, same, samples.span(call.comm.rank)[0])
 
     def _task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
         """What is to be run. Local."""
