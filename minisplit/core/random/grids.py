@@ -158,8 +158,10 @@ def shard_grid(layout: Layout, rank: int, key: CallKey) -> ArrayGrid:
     """
     if layout.split is None:
         return ArrayGrid(key, 1, layout.size)
-    inner = math.prod(layout.shape[layout.split + 1 :])
     start, stop = layout.span(rank)
+    if stop - start == layout.extent:  # its rows follow each other
+        return ArrayGrid(key, 1, layout.size)
+    inner = math.prod(layout.shape[layout.split + 1 :])
     rows = math.prod(layout.shape[: layout.split])
     return ArrayGrid(key, rows, (stop - start) * inner, start * inner, layout.extent * inner)
 
