@@ -298,7 +298,7 @@ def test_the_code_about_random_numbers_runs() -> None:
     code = re.findall(
         r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "random.md").read_text(), re.DOTALL
     )
-    assert len(code) == 2
+    assert len(code) == 3
     names: dict[str, Any] = {"__name__": __name__}
     with ms.random.fork():
         exec("\n".join(code), names)

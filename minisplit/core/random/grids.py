@@ -38,9 +38,9 @@ _BLOCK, _BLOCK_ELSEWHERE = 2**14, 2**20
 _DENSE = 12
 # The second number that `fold` gets, for keys of two kinds: the draws of a mapped function, and repeated draws.
 DRAW, _AGAIN = 1, 2
-# The part of a call whose words are the key of a mapped function's draws. Other parts are small numbers.
-_MAPPED = 2**64 - 1
 _CPU = torch.device("cpu")
+# Arrays, since NumPy takes a microsecond to make one of a number.
+_LOWER, _HALF = np.array(WORD, np.uint64), np.array(32, np.uint64)
 
 
 class Kind(NamedTuple):
@@ -125,13 +125,13 @@ class SampleGrid(NamedTuple):
             # Counters have two words. Blocks begin at an even one.
             first, width = columns.start * kind.words // 2, len(columns) * kind.words
             places = np.arange(first, first + -(-width // 2))
-            samples = self.sample + np.arange(rows.start, rows.stop) * self.step
-            places, samples = np.tile(places, len(rows)), samples.repeat(len(places))
+            samples = self.sample + np.arange(rows.start, rows.stop)[:, None] * self.step
             if not by_numpy(device):
                 words = _draw_words(self.key, *(torch.from_numpy(x).to(device) for x in (places, samples)))
             else:
-                planes = np.empty((6, len(places)), np.uint64) if planes is None else planes
-                words = _draw_words_in(planes[:, : len(places)], self.key, places, samples)
+                size = len(samples) * len(places)
+                planes = np.empty((6, size), np.uint64) if planes is None else planes
+                words = _draw_words_in(planes[:, :size], self.key, places, samples)
             return words.view(len(rows), -1)[:, :width]
 
         return read
@@ -158,8 +158,10 @@ def shard_grid(layout: Layout, rank: int, key: CallKey) -> ArrayGrid:
     """
     if layout.split is None:
         return ArrayGrid(key, 1, layout.size)
-    inner = math.prod(layout.shape[layout.split + 1 :])
     start, stop = layout.span(rank)
+    if stop - start == layout.extent:  # its rows follow each other
+        return ArrayGrid(key, 1, layout.size)
+    inner = math.prod(layout.shape[layout.split + 1 :])
     rows = math.prod(layout.shape[: layout.split])
     return ArrayGrid(key, rows, (stop - start) * inner, start * inner, layout.extent * inner)
 
@@ -171,7 +173,7 @@ def by_numpy(device: torch.device) -> bool:
 
 def mapped_key(key: CallKey) -> DrawKey:
     """Return the key from which those of a mapped function's draws are folded, in one call of it."""
-    return words_of(int(_philox_of(key._replace(part=_MAPPED)).random_raw()))
+    return fold(words_of(key.seed), key.call, key.stream)
 
 
 def _philox_of(key: CallKey) -> np.random.Philox:
@@ -255,7 +257,7 @@ def _columns(words: torch.Tensor) -> torch.Tensor:
 
 
 def _draw_words(key: DrawKey, places: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-    """A row of two words for each place of a sample."""
+    """Two words for each place of a sample, which broadcast, along a new last axis."""
     if by_numpy(places.device):
         return _draw_words_in(np.empty((6, len(places)), np.uint64), key, places.numpy(), samples.numpy())
     counter = places & WORD, places >> 32, samples & WORD, samples >> 32
@@ -265,12 +267,13 @@ def _draw_words(key: DrawKey, places: torch.Tensor, samples: torch.Tensor) -> to
 
 def _draw_words_in(planes: NDArray[np.uint64], key: DrawKey, places: Any, samples: Any) -> torch.Tensor:
     """The same on the CPU, in memory that is given."""
+    shape = np.broadcast_shapes(places.shape, samples.shape)
     for numbers, row in ((places, 0), (samples, 2)):
-        np.bitwise_and(numbers.view(np.uint64), WORD, out=planes[row])
-        np.right_shift(numbers.view(np.uint64), 32, out=planes[row + 1])
+        np.bitwise_and(numbers.view(np.uint64), _LOWER, out=planes[row].reshape(shape))
+        np.right_shift(numbers.view(np.uint64), _HALF, out=planes[row + 1].reshape(shape))
     philox4x32_in_place(planes, key)
     words = np.empty((planes.shape[1], 2), np.uint64)
     for row in (0, 1):
-        np.left_shift(planes[2 * row + 1], 32, out=planes[4])
+        np.left_shift(planes[2 * row + 1], _HALF, out=planes[4])
         np.bitwise_or(planes[2 * row], planes[4], out=words[:, row])
     return torch.from_numpy(words.view(np.int64))
