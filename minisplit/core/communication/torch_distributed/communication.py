@@ -80,7 +80,7 @@ class _Grave:
 
 
 class TorchCommunication(Communication):
-    """The ranks of a process group of torch.distributed.
+    """The ranks of a process group of torch.distributed, as `Communication.from_process_group` gives them.
 
     minisplit sends its messages on a gloo group of its own, made at the first collective call. Tensors on GPUs go
     by an NCCL group of its own, made at the first call with one. Where a rank has no GPU to itself, or torch no
@@ -99,16 +99,6 @@ class TorchCommunication(Communication):
     Communication
     -------------
     Local.
-
-    Examples
-    --------
-    >>> import torch.distributed as dist
-    >>> import minisplit as ms
-    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    >>> comm = ms.TorchCommunication(dist.group.WORLD)
-    >>> ms.arange(6, split=0, comm=comm).sum().item()
-    15
-    >>> dist.destroy_process_group()
     """
 
     __slots__ = ("_gloo", "_on_devices", "_parts", "_ranks", "_shared", "_store", "_tag")
