@@ -268,13 +268,13 @@ class TorchCommunication(Communication):
 
     def _gather(self, tensor: torch.Tensor, group: Any) -> torch.Tensor:
         """The ranks' contiguous tensors of one shape, as rows, where the group reads and writes."""
+        if group is self.gloo and self._shared is not None and tensor.nbytes <= shared_memory.ROOM:
+            found = torch.from_numpy(self._shared.gather(as_bytes(tensor).numpy(), self._calls))
+            return found.view(tensor.dtype).view(self.size, *tensor.shape)
         rows = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         if group is not self.gloo:
             group.allgather([list(as_bytes(rows).view(self.size, -1))], [as_bytes(tensor)]).wait()
             return rows
-        if self._shared is not None and tensor.nbytes <= shared_memory.ROOM:
-            found = torch.from_numpy(self._shared.gather(as_bytes(tensor).numpy(), self._calls))
-            return found.view(tensor.dtype).view(rows.shape)
         if self._is_shared(group):
             rows[self.rank] = tensor
             others = [peer for peer in range(self.size) if peer != self.rank]
@@ -376,13 +376,15 @@ class TorchCommunication(Communication):
     def _allgather(self, record: Record) -> Record:
         if not len(record):
             return np.empty((self.size, 0), dtype=np.int64)
+        if self._shared is not None and record.nbytes <= shared_memory.ROOM:
+            return self._shared.gather(record, self._calls).view(np.int64)  # as `_gather`, without torch
         return self._gather(torch.from_numpy(record.copy()), self.gloo).numpy()
 
     def _allgather_text(self, text: str) -> list[str]:
         return [_text_of(row) for row in self._gather(_as_row(text, TEXT_BYTES), self.gloo)]
 
     def _agree(self, record: Record) -> Record:
-        highest: Record = self._allgather(record).max(axis=0)
+        highest: Record = np.maximum.reduce(self._allgather(record))
         return highest
 
     def _split(self, color: int | None, key: int) -> TorchCommunication | None:
