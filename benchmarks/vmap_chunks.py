@@ -4,6 +4,7 @@
 
 Times are seconds of one call on the slowest rank, the least of the rounds, in which all sizes take turns. "first"
 is the first call of "auto", which measures, as some more may do; "auto" are calls after those.
+With `--auto` it prints only the ratio of calls with "auto" to calls without chunks, the median of pairs in turns.
 With `--memory` it prints the peak of a process over the size of its output, which is 1 GiB in small chunks.
 """
 
@@ -23,6 +24,8 @@ import minisplit as ms
 
 SIZES = (64, 256, 1024, 4096, 16384, 65536)
 ROUNDS, WARM = 7, 3
+# Of "auto" beside no chunks: calls until it has chosen, and then pairs of calls.
+UNTIL_CHOSEN, PAIRS = 16, 25
 SAMPLES = 80_000  # per rank
 
 WEIGHTS = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) / 6
@@ -75,6 +78,27 @@ def products(x: torch.Tensor) -> torch.Tensor:
     return (MATRIX @ torch.relu(MATRIX @ y))[:8]
 
 
+def cheap(x: torch.Tensor) -> torch.Tensor:
+    """One pass over memory is all there is."""
+    return x * 2 + 1
+
+
+def attention(x: torch.Tensor) -> torch.Tensor:
+    rows = x.reshape(8, 8)
+    return torch.softmax(rows @ rows.T / 8**0.5, -1) @ rows
+
+
+def small_products(x: torch.Tensor) -> torch.Tensor:
+    y = x.reshape(8, 8)
+    for _ in range(4):
+        y = torch.tanh(y @ y.T)
+    return y.sum()
+
+
+def solution(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.solve(x.reshape(8, 8) + 8 * torch.eye(8), x[:8])
+
+
 CASES: dict[str, tuple[Callable[..., Any], int]] = {
     "polynomial": (polynomial, SAMPLES),
     "softmax entropy": (softmax_entropy, SAMPLES),
@@ -84,6 +108,10 @@ CASES: dict[str, tuple[Callable[..., Any], int]] = {
     "Hessian": (hessian(rosenbrock), SAMPLES // 16),
     "SVD of 8 x 8": (singular_values, SAMPLES // 10),
     "matrix products": (products, SAMPLES // 4),
+    "cheap": (cheap, SAMPLES),
+    "attention": (attention, SAMPLES // 2),
+    "small products": (small_products, SAMPLES // 2),
+    "solve of 8 x 8": (solution, SAMPLES // 4),
 }
 
 
@@ -116,6 +144,27 @@ def measure(name: str, func: Callable[..., Any], samples: int) -> None:
         print(f"{name:>22} {cells}  {ratios}  {chosen}", flush=True)
 
 
+def beside_none(name: str, func: Callable[..., Any], samples: int) -> None:
+    """Print the median of the ratios of calls with "auto" to calls at once, and their quartiles."""
+    comm = ms.MPI_WORLD
+    x = ms.array(torch.randn(samples, 64, generator=torch.Generator().manual_seed(comm.rank)), is_split=0)
+    auto, at_once = ms.vmap(func, chunk_size="auto"), ms.vmap(func)
+    for _ in range(UNTIL_CHOSEN):
+        auto(x)
+        at_once(x)
+    ratios = []
+    for turn in range(PAIRS):
+        first, second = (auto, at_once) if turn % 2 else (at_once, auto)
+        times = {mapped: seconds(comm, lambda mapped=mapped: mapped(x)) for mapped in (first, second)}  # type: ignore[misc]
+        ratios.append(times[auto] / times[at_once])
+    quarter, median, three_quarters = np.quantile(ratios, (0.25, 0.5, 0.75))
+    if comm.rank == 0:
+        chosen = auto.plan(x).chunk_size
+        print(
+            f"{name:>22} {median:5.2f} ({quarter:.2f} to {three_quarters:.2f})  {chosen} of {samples}", flush=True
+        )
+
+
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -140,6 +189,10 @@ def main() -> None:
     comm = ms.MPI_WORLD
     if "--memory" in sys.argv:
         memory(4096 if "auto" not in sys.argv else "auto")
+        return
+    if "--auto" in sys.argv:
+        for name, (func, samples) in CASES.items():
+            beside_none(name, func, samples)
         return
     if comm.rank == 0:
         names = " ".join(f"{key:>7}" for key in ("None", *map(str, SIZES), "auto", "first"))

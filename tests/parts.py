@@ -41,6 +41,8 @@ DEBUG = ("MINISPLIT_DEBUG", "1")
 # some files of tests took 119 s of all cores on 4 ranks of 2 cores without this, and 105 s with it.
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
 OPERATIONS = ("--ignore", "tests/ops")
+# Derivatives of operations are made of other operations, and so alike on every engine.
+DERIVATIVES = ("-m", "not serial and not derivatives")
 SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=470)
 # Of the serial tests, jobs and examples those that are about MPI, for each further one.
 SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
@@ -69,7 +71,7 @@ def on_torch(ranks: int, *arguments: str) -> Part:
     """Ranks that are processes of torch.distributed: they wait without keeping a core busy."""
     arguments = ("-m", "not serial", *arguments)
     title = f"torch, {count_ranks(ranks)}"
-    return Part(title, ranks, arguments, engine="torch", length=270 if OPERATIONS[0] in arguments else 530)
+    return Part(title, ranks, arguments, engine="torch", length=200 if OPERATIONS[0] in arguments else 430)
 
 
 def count_ranks(ranks: int) -> str:
@@ -91,11 +93,11 @@ def choose(
     if not alone:
         counts = [ranks for ranks in counts if ranks in ({1, 2, 4} if first else {2, 3})]
     without = {4} if first else {2}
-    several = [on_mpi(ranks, *(OPERATIONS if ranks in without else ())) for ranks in counts]
+    several = [on_mpi(ranks, *((*OPERATIONS, *DERIVATIVES) if ranks in without else ())) for ranks in counts]
     # One number of threads is enough where properties draw others.
     once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
     if first and engine == "all":
-        once += [on_torch(2), on_torch(3, *OPERATIONS, "--ignore", "tests/io")]
+        once += [on_torch(2, *DERIVATIVES), on_torch(3, *OPERATIONS, *DERIVATIVES, "--ignore", "tests/io")]
     of_programs = [JOBS, EXAMPLES] if first else [JOBS_OF_MPI, EXAMPLES_OF_MPI]
     return [*of_programs, POOL, *several, *once]
 

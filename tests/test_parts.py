@@ -61,6 +61,14 @@ def test_operations_run_on_four_ranks_as_well() -> None:
     assert "tests/ops" not in asked.arguments
 
 
+def test_derivatives_run_with_one_mpi_and_on_threads() -> None:
+    """Their numbers do not depend on what carries the messages, and they take a quarter of a part's time."""
+    chosen = [part for first in (True, False) for part in parts.choose([1, 2, 3, 4], True, first, alone=False)]
+    without = [part.title for part in chosen if parts.DERIVATIVES[1] in part.arguments]
+    assert without == ["4 ranks", "torch, 2 ranks", "torch, 3 ranks", "2 ranks"]
+    assert parts.DERIVATIVES[1] not in parts.on_threads(4).arguments
+
+
 def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {}
     monkeypatch.setattr(parts, "CORES", 2)

@@ -282,6 +282,7 @@ THOROUGH = {
 }
 
 
+@pytest.mark.derivatives
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_transforms_around_operations(comm: Comm, transform: str) -> None:
     """The same numbers as for plain tensors, or an error of the same type."""

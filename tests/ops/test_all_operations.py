@@ -656,6 +656,7 @@ def numerical(function: Callable[..., torch.Tensor], along: list[torch.Tensor]) 
     return (ahead - behind) / (2 * STEP)
 
 
+@pytest.mark.derivatives
 @pytest.mark.parametrize("name", [*STANDARD, *NUMPY, *DIFFERENTIATED, *RENAMED])
 @pytest.mark.parametrize("dealing", [3, 9], ids=["on one rank", "each another"])
 def test_gradients_of_first_and_second_order(comm: ms.Communication, name: str, dealing: int) -> None:

@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,8 @@ _MAX_CHUNK = 16 * 2**20
 _MAX_GROWING_CHUNK = 2**20
 # Seconds that a failed write waits for others of the library to end.
 _WAIT = 10
+# The tasks that wait for those, each of which would wait for the others and for itself.
+_WAITS = weakref.WeakSet[asyncio.Task[None]]()
 # One of these files makes a folder an array or a group: that of version 3, or those of version 2.
 _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 
@@ -153,9 +156,11 @@ class ZarrWriter(ArrayWriter):
 
 
 async def _wait_for_tasks() -> None:
-    """Wait for what else runs in the event loop of zarr-python, but for such waits of other ranks."""
-    tasks = [task for task in asyncio.all_tasks() if "_wait_for_tasks" not in str(task.get_coro())]
-    if tasks:
+    """Wait for what else runs in the event loop of zarr-python, but for such waits, this one and other ranks'."""
+    own = asyncio.current_task()
+    assert own is not None
+    _WAITS.add(own)
+    if tasks := asyncio.all_tasks().difference(_WAITS):
         await asyncio.wait(tasks, timeout=_WAIT)
 
 

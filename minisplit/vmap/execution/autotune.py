@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from operator import lt
 from typing import Any, TypeVar
 
 import torch
@@ -37,7 +38,9 @@ _SLOWER = 1.1
 _TRIALS = ((0.02, 3), (0.1, 2), (float("inf"), 1))
 _MUCH_SLOWER = 1.5
 # Whole calls, in chunks and at once, in turns: so many of each, or more where the fastest two differ by more than
-# `_SLOWER`, which on a busy machine they do. Chunks stay if they take at most so much of the time.
+# `_SLOWER`, which on a busy machine they do. Chunks stay if they take at most so much of the time, and less in two
+# of three pairs. One pair is enough where they are much slower: other programs had ended the search at chunks of
+# 256 samples where all at once take 1/36 of that.
 _PAIRS, _MOST_PAIRS = 3, 6
 _WINS = 0.95
 # What is computed within a captured graph is not seen. It is taken for so many times its inputs and outputs: a
@@ -90,14 +93,15 @@ class Tuner:
         _synchronize(self._device)
         self._runs[self._at_once].append((time.perf_counter() - self._begun) / self._samples)
         self._at_once = None
-        pairs = len(self._runs[True])
-        if pairs < max(_PAIRS, len(self._runs[False])):
+        chunked, whole = (sorted(self._runs[kind]) for kind in (False, True))
+        if len(whole) < len(chunked):
             return
-        fastest = [sorted(self._runs[kind])[:2] for kind in (False, True)]
-        if pairs >= _MOST_PAIRS or all(second <= _SLOWER * first for first, second in fastest):
+        is_lost = chunked[0] > _MUCH_SLOWER * whole[0]
+        is_clear = len(whole) >= _PAIRS and all(each[1] <= _SLOWER * each[0] for each in (chunked, whole))
+        if is_lost or is_clear or len(whole) >= _MOST_PAIRS:
+            wins = sum(map(lt, self._runs[False], self._runs[True]))
             self._runs = None
-            (chunked, _), (whole, _) = fastest
-            if chunked > _WINS * whole:
+            if chunked[0] > _WINS * whole[0] or 3 * wins < 2 * len(whole):
                 self.best = self._limit
 
     def size(self, samples: int, left: int) -> int:

@@ -1,5 +1,6 @@
 """Zarr folders: old versions, groups, and what is pickled in them."""
 
+import asyncio
 import json
 import os
 
@@ -87,3 +88,27 @@ def test_F1_metadata_that_are_damaged(comm, folder, raises_alike, old, new):
     on_rank_0(comm, lambda: metadata.write_bytes(metadata.read_bytes().replace(old, new)))
     with raises_alike(ValueError, "x.zarr is (no Zarr array or group, or is )?damaged"):
         ms.load(path)
+
+
+@pytest.mark.serial
+def test_a_failed_write_waits_for_others_and_not_for_itself(monkeypatch):
+    """For itself it would wait until the time is up, and so for 10 s where nothing else runs."""
+    from zarr.core.sync import sync
+
+    from minisplit.io.formats.zarr import _wait_for_tasks
+
+    waited = []
+
+    async def wait(tasks, **options):
+        waited.append(len(tasks))
+
+    async def wait_beside_another():
+        other = asyncio.create_task(asyncio.sleep(60))
+        await _wait_for_tasks()
+        other.cancel()
+
+    monkeypatch.setattr(asyncio, "wait", wait)
+    sync(_wait_for_tasks())
+    assert not waited
+    sync(wait_beside_another())
+    assert waited == [1]

@@ -131,11 +131,11 @@ def test_chunks_stay_only_where_whole_runs_are_faster(
 
 
 def test_a_wrong_choice_on_a_busy_machine_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The larger sizes came when another program ran."""
+    """The larger sizes came when another program ran. One pair is enough where chunks are much slower."""
     tuner = Tuner(2**30, 800)
     sizes_of(tuner, 10_000, lambda n: 1e-4 + n * 1e-6 * (1 if n <= 64 else 50), monkeypatch)
     assert tuner.best == 64
-    for _ in range(6):
+    for _ in range(2):
         sizes_of(tuner, 10_000, lambda n: 1e-4 + n * 1e-6, monkeypatch)
     assert sizes_of(tuner, 10_000, lambda n: 1e-4 + n * 1e-6, monkeypatch) == [10_000]
 
@@ -146,6 +146,17 @@ def test_times_that_differ_are_taken_more_often(monkeypatch: pytest.MonkeyPatch)
     sizes = [sizes_of(tuner, 10_000, lambda n, k=k: n * 1e-6 * 1.2**k, monkeypatch) for k in range(20)]
     assert [len(each) for each in sizes].count(1) == 6
     assert len(sizes[-1]) == 10
+
+
+def test_chunks_that_won_once_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuner = Tuner(2**30, 800)
+    sizes_of(tuner, 200_000, overhead_and_cache(1024), monkeypatch)
+    assert tuner.best == 1024
+    for k in range(12):
+        sizes_of(
+            tuner, 10_000, lambda n, k=k: n * 1e-6 * (1 if n > 9000 else 0.9 if k == 0 else 1.05), monkeypatch
+        )
+    assert tuner.settled(10_000) == 10_000
 
 
 def test_few_samples_are_one_chunk_once_their_memory_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from minisplit.core.communication.job import Channel
 from minisplit.core.communication.torch_distributed.library import Store, dist
+from minisplit.core.communication.watchdog import say
 
 # Seconds for which the first rank waits at its end for those that have left their programs as well.
 LAST_WORDS = 10.0
@@ -72,7 +73,11 @@ class StoreChannel(Channel):
         try:
             self._store = self._store.clone()
             return question()
-        except dist.DistError:
+        except dist.DistError as error:
+            text = (
+                f"minisplit: rank {self.rank} has lost the store of its job, and leaves with status 1: {error}\n"
+            )
+            say(lambda: os.write(2, text.encode(errors="replace")))
             os._exit(1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch.distributed as dist
 
@@ -60,3 +62,24 @@ def test_a_connection_that_breaks_is_made_anew() -> None:
     store = dist.HashStore()
     StoreChannel(store, 1, 2).send("a message", 0, TELL)
     assert StoreChannel(Broken(store), 0, 2).receive(TELL) == "a message"
+
+
+def test_a_rank_says_that_the_store_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It had left with status 1 without a word."""
+
+    class Gone:
+        def check(self, keys: list[str]) -> bool:
+            raise dist.DistNetworkError("Connection was likely closed")
+
+        def clone(self) -> dist.Store:
+            raise dist.DistNetworkError("Connection refused")
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit):
+        StoreChannel(Gone(), 1, 2).receive(TELL)
+    assert "rank 1 has lost the store of its job" in capfd.readouterr().err
