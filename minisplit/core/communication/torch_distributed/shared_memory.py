@@ -27,12 +27,12 @@ from minisplit.core.communication.buffers import split_into_chunks
 from minisplit.core.communication.protocol import Messages
 from minisplit.core.communication.torch_distributed.futex import Flags
 
-# The longest record, in bytes. Longer ones go by gloo.
+# The longest record of a row, in bytes.
 ROOM = 4096
 # Most bytes of a block, by which pieces of tensors go, and of the blocks of all ranks together: at most a quarter
 # of what is free, since containers often have 64 MiB for all that they run. In smaller blocks a resplit of
 # 4000 x 4000 takes as long where each rank has a core, and longer where they take turns: each block is a wait.
-BLOCK, ALL_BLOCKS, PAGE = 2**21, 2**24, 4096
+BLOCK, ALL_BLOCKS, PAGE = 2**21, 2**23, 4096
 # More ranks than this are on several machines.
 MOST = 1024
 NAME_BYTES = 64

@@ -113,7 +113,7 @@ def test_a_rank_that_sleeps_is_woken(name: str, monkeypatch: pytest.MonkeyPatch)
 
 @serial
 @needs_memory
-@pytest.mark.parametrize(("pages", "block"), [(2**20, 2**21), (4 * 7 * 6, 7 * 4096), (20, 0)])
+@pytest.mark.parametrize(("pages", "block"), [(2**20, 2**23 // 6 // 4096 * 4096), (4 * 7 * 6, 7 * 4096), (20, 0)])
 def test_blocks_leave_room_for_others(pages: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     free = SimpleNamespace(f_bavail=pages, f_frsize=4096)
     monkeypatch.setattr(os, "fstatvfs", lambda _: free)
