@@ -3,9 +3,11 @@
     .venv/bin/python benchmarks/scale.py
 
 First what one rank spends on planning, cold: time and memory of `plan(src, dst, rank)`; "ragged" is from 0 to 1
-with counts that differ from rank to rank, before and after. Then, for 2 to 16 ranks (as threads), the calls,
-messages and bytes that the model has of some operations beside those that were counted. Last predicted times on
-a cluster of one rank per link, by
+with counts that differ from rank to rank, before and after. Next what it spends, but for the messages, on the
+splitters of a sample sort, on finding rows by a split index, on `gradient`, on `convolve` and on a reshape that
+regroups rows. The other ranks are not there: what they send is made up. Then, for 2 to 16 ranks (as threads), the
+calls, messages and bytes that the model has of some operations beside those that were counted. Last predicted
+times on a cluster of one rank per link, by
 
     T = alpha * (rounds + messages) + bytes / beta
 
@@ -21,15 +23,24 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 
 import minisplit as ms
+from minisplit.core.indexing.gather import find_route
+from minisplit.core.indexing.index_arrays import IndexArrays
 from minisplit.core.transfer import plan
+from minisplit.ops.reductions.extremes import ordinal
+from minisplit.ops.sorting import splitters
+from minisplit.ops.sorting.sample_sort import partition_by_samples
 from minisplit.testing import run, traffic
 
 RANKS = (4, 64, 1024, 16_384, 65_536)
 ALPHA, BETA = 2e-6, 12.5e9
+NUMBER = 100_000  # elements of a rank that are sorted
 ROWS = 4096  # per rank, of 4096 float32: 64 MiB
 
 
@@ -67,6 +78,76 @@ def planning(ranks: int, name: str) -> str:
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return f"{first * 1e3:7.2f} ms {memory / 1024:8.0f} KiB"
+
+
+class Alone(ms.Communication):
+    """One rank of many, whose others have elements drawn as its own, from 0 to 1, and send nothing."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size // 2, size)
+        self.draw = np.random.default_rng(1)
+        self.gathered = 0
+        self.keys = np.empty(0)
+
+    def _no(self, *args: object, **options: object) -> Any:
+        raise NotImplementedError("there are no others")
+
+    _broadcast = _broadcast_bytes = _allgather_text = _agree = _split = _free = _scan = abort = _no
+
+    def _exchange(self, send: object, recv: object, device: object) -> None:
+        pass
+
+    def _allgather(self, record: Any) -> Any:
+        self.gathered += record.nbytes * self.size
+        # Others have a sample where this rank, for once, has none.
+        rows = np.tile(record if len(record) > 1 else record.clip(1), (self.size, 1))
+        if len(record) > 1:  # keys of samples
+            keys = self.draw.random((self.size, len(record) // 3), dtype=np.float32)
+            rows[:, 1::3] = ordinal(torch.from_numpy(keys)).numpy()
+            self.keys = np.sort(keys.reshape(-1))
+        return rows
+
+    def _allreduce(self, total: torch.Tensor, op: object) -> None:
+        self.gathered += total.nbytes
+        if total.ndim:  # how many elements of all ranks are less than the samples
+            total.copy_(torch.from_numpy((self.keys * float(self.size * NUMBER)).astype(np.int64)))
+
+    def _alltoall(self, record: Any) -> Any:
+        self.gathered += record.nbytes
+        return record
+
+
+def per_call(ranks: int) -> dict[str, str]:
+    """By operation the time of one rank, and the bytes that it gathers of all."""
+    comm = Alone(ranks)
+    values = torch.from_numpy(np.sort(comm.draw.random(NUMBER, dtype=np.float32)))
+
+    def keys_at(places: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros_like(places), ordinal(values[places]), places], 1)
+
+    line = ms.DNDarray(torch.rand(16), ms.Layout((16 * ranks,), 0, ranks), comm)
+    kernel = ms.DNDarray(torch.rand(5), ms.Layout((5,), None, ranks), comm)
+    wide = ms.DNDarray(torch.rand(4, 64), ms.Layout((4, 64 * ranks), 1, ranks), comm)
+    number = torch.tensor([3 * ranks])
+    index = IndexArrays(ms.Layout((ranks,), 0, ranks), {0: number}, None)
+    calls: dict[str, Callable[[], object]] = {
+        "splitters": lambda: partition_by_samples(NUMBER, keys_at, 0, values.device, comm),
+        "x[i]": lambda: find_route(index, line.layout, [0], 4, comm),
+        "gradient": lambda: ms.gradient(line),
+        "convolve": lambda: ms.convolve(line, kernel, mode="same"),
+        "reshape": lambda: ms.reshape(wide, (2, -1)),
+    }
+    found = {}
+    for name, call in calls.items():
+        times = []
+        for _ in range(3):
+            comm.gathered, started = 0, time.perf_counter()
+            # As many rounds as are usual. Samples that are made up do not lie where those of a second round do.
+            with patch.object(splitters, "ROUNDS", 2):
+                call()
+            times.append(time.perf_counter() - started)
+        found[name] = f"{min(times) * 1e3:7.1f} ms {comm.gathered / 2**20:8.1f} MiB"
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,6 +253,9 @@ def main() -> None:
     print("planning, one rank, cold: time, peak memory")
     for name in ways(4):
         print(f"{name:>10}", *[f"{ranks:>7}: {planning(ranks, name)}" for ranks in RANKS], sep="\n    ")
+    print("calls, one rank, without messages: time, bytes gathered")
+    for ranks in RANKS[1:]:
+        print(f"{ranks:>10}", *[f"{name:>10}: {text}" for name, text in per_call(ranks).items()], sep="\n    ")
     for ranks in (2, 4, 8, 16):
         found = counted(ranks)
         wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}

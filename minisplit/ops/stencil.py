@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import conv1d, conv2d, pad
 
 from minisplit.core import collectives
@@ -501,12 +502,12 @@ def _convolve(x: DNDarray, kernel: DNDarray, ndim: int, mode: Mode) -> DNDarray:
         if axis == x.split:
             bounds = x.layout.offsets()[:-1].clip(max=length)
             layout = with_extent(layout, axis, length, np.diff(bounds, append=length).tolist())
-            halos = [_halo(*layout.span(rank), first, reach, extent) for rank in range(comm.size)]
-            rows = halo_exchange(rows, x.layout, [halo[:2] for halo in halos], comm)
+            ends = layout.offsets()
+            rows = halo_exchange(rows, x.layout, _halo(ends[:-1], ends[1:], first, reach, extent)[:2].T, comm)
             start, stop = layout.span(comm.rank)
         else:
             layout = with_extent(layout, axis, length)
-        before, after = _halo(start, stop, first, reach, extent)[2:]
+        before, after = _halo(start, stop, first, reach, extent)[2:].tolist()
         # A rank without a part of the result computes one too: its backward pass must run, since it is collective.
         paddings += [after if start < stop else reach + 1, before]
         extents.append(stop - start)
@@ -537,11 +538,11 @@ def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
     shape = tuple(spacing.shape if whole is None else whole.shape)
     if shape not in ((), (extent,)):
         raise ValueError(f"coordinates along axis {axis} must have shape {(extent,)}, got {shape}")
-    spans = list[tuple[int, int]]()
+    spans = np.empty((0, 2), dtype=np.int64)
     if f.split == axis:
-        spans = [_gradient_span(*f.layout.span(rank), extent, edge_order) for rank in range(f.comm.size)]
+        spans = _gradient_spans(f.layout, edge_order)
         rows = halo_exchange(rows, f.layout, spans, f.comm)
-        (start, stop), (low, _) = f.layout.span(f.comm.rank), spans[f.comm.rank]
+        (start, stop), low = f.layout.span(f.comm.rank), int(spans[f.comm.rank, 0])
     if whole is None:  # cut as the values are
         check_one_communicator([f, spacing])
         near = spacing._align(Layout((extent,), 0, f.comm.size, f.layout.ragged))
@@ -560,28 +561,26 @@ def _slopes(f: DNDarray, axis: int, spacing: Any, edge_order: int) -> DNDarray:
     return DNDarray(rows.narrow(axis, start - low, stop - start), f.layout, f.comm)
 
 
-def _gradient_span(start: int, stop: int, extent: int, edge_order: int) -> tuple[int, int]:
-    """The span of an axis that the slopes at the indices `start` to `stop` need."""
-    if start == stop:
-        return start, stop
-    low, high = max(start - 1, 0), min(stop + 1, extent)
+def _gradient_spans(layout: Layout, edge_order: int) -> NDArray[np.int64]:
+    """The spans of the split axis that the ranks need for the slopes at their indices: a row for each rank."""
+    bounds, extent = layout.offsets(), layout.extent
+    start, stop = bounds[:-1], bounds[1:]
+    low, high = (start - 1).clip(0), (stop + 1).clip(max=extent)
     # The one-sided differences at the ends of the axis may need more.
-    return (
-        min(low, extent - edge_order - 1) if stop == extent else low,
-        max(high, edge_order + 1) if start == 0 else high,
-    )
+    low = np.where(stop == extent, np.minimum(low, extent - edge_order - 1), low)
+    high = np.where(start == 0, np.maximum(high, edge_order + 1), high)
+    return np.where(start == stop, (start, stop), (low, high)).T
 
 
-def _halo(start: int, stop: int, first: int, reach: int, extent: int) -> tuple[int, int, int, int]:
+def _halo(start: Any, stop: Any, first: int, reach: int, extent: int) -> NDArray[np.int64]:
     """The span of the longer array that elements `start` to `stop` of a convolution need, and zeros around it.
 
     Element k of the result, which is element k + `first` in mode "full", is made from that element and the `reach`
-    ones before it.
+    ones before it. Of arrays of starts and stops it returns four arrays.
     """
-    if start == stop:
-        return 0, 0, 0, 0
     low, high = start + first - reach, stop + first
-    return max(low, 0), min(high, extent), max(-low, 0), max(high - extent, 0)
+    found = (np.maximum(low, 0), np.minimum(high, extent), np.maximum(-low, 0), np.maximum(high - extent, 0))
+    return np.where(start == stop, 0, found)
 
 
 def _apply_stencil(
@@ -594,8 +593,8 @@ def _apply_stencil(
     # The result is shorter at its end. So all ranks but the last ones keep their counts, and most their rows.
     bounds = layout.offsets().clip(max=extent)
     counts = np.diff(bounds).tolist()
-    stops = np.where(counts, bounds[1:] + n, bounds[:-1]).tolist()
-    rows = halo_exchange(x.larray, layout, list(zip(bounds.tolist(), stops, strict=False)), comm)
+    stops = np.where(counts, bounds[1:] + n, bounds[:-1])
+    rows = halo_exchange(x.larray, layout, np.stack([bounds[:-1], stops], 1), comm)
     result = with_extent(layout, axis, extent, counts)
     # A rank without a part of the result has no rows, of which torch takes no differences.
     return DNDarray(function(rows, n if counts[comm.rank] else 0), result, comm)

@@ -350,6 +350,9 @@ class ThreadCommunication(Communication):
     def _allgather(self, record: Record) -> Record:
         return self._call_together(record, lambda records: [np.stack(records) for _ in records])
 
+    def _alltoall(self, record: Record) -> Record:
+        return self._call_together(record, lambda records: list(np.stack(records, axis=1)))
+
     def _allgather_text(self, text: str) -> list[str]:
         return self._call_together(text, lambda texts: [list(texts) for _ in texts])
 

@@ -25,6 +25,7 @@ from minisplit.core.error_text import short_repr
 from minisplit.core.pytorch.pytree import TreeSpec
 from minisplit.core.pytorch.transforms import is_plain, is_tracked
 from minisplit.core.random.generator import default
+from minisplit.core.random.grids import mapped_key
 from minisplit.core.storage import StoredArray, open_sink
 from minisplit.vmap.autograd import Entry, describe_gradients, leave, move_inputs, substitute
 from minisplit.vmap.batching_rules import MIXING, inside, right_rules
@@ -355,6 +356,8 @@ class MappedFunction(Generic[Returned, Array]):
         # Key: how the arrays lie in the arguments, and the number of dimensions of each, since a negative axis
         # counts from the end. It has no bound, as a function is called with few kinds of arguments.
         self._in_dims: dict[tuple[Any, ...], Dims] = {}
+        # The same task in each call to which only arrays are given. Key: the mapped axes, and the rank.
+        self._tasks: dict[tuple[Dims, int], VmapTask] = {}
         self._writes: set[str] = set()  # see `WritingTask`
         self._unused: Known = {}  # parameters that the function refers to, but does not compute with
         # Without `updated` the attributes are not copied: those of a callable object could be named like the ones
@@ -457,7 +460,8 @@ class MappedFunction(Generic[Returned, Array]):
             highest = comm.agree(record)
             # The maximum is this rank's own record unless a rank failed or has other outputs: that is quickly
             # seen.
-            if outputs is None or batch.root is not None or highest.tobytes() != record.tobytes():
+            is_same = highest is record or highest.tobytes() == record.tobytes()
+            if outputs is None or batch.root is not None or not is_same:
                 try:
                     outputs = settle(
                         comm,
@@ -666,12 +670,15 @@ class MappedFunction(Generic[Returned, Array]):
             return Outcome(), iter(())
         captured = call.captured if call.unmapped is None else [*call.captured, *call.unmapped.tensors()]
         size = self._chunk_size(call)
+        if files is None:
+            pieces = [(0, end - begin, inputs)]
+            # In no local variable: the traceback of an error leads to this frame, and they would keep each other.
+            return _with_shapes_of_samples(
+                run(task, pieces, end - begin, batch, rank, size, captured, entry, advance), call
+            ), iter(())
         run_pieces = functools.partial(
             run, task, batch=batch, rank=rank, chunk_size=size, captured=captured, entry=entry, advance=advance
         )
-        if files is None:
-            # In no local variable: the traceback of an error leads to this frame, and they would keep each other.
-            return _with_shapes_of_samples(run_pieces([(0, end - begin, inputs)], end - begin), call), iter(())
         outcomes = files.outcomes(inputs, run_pieces)
         return next(outcomes), outcomes
 
@@ -713,10 +720,19 @@ class MappedFunction(Generic[Returned, Array]):
         key = default.next_key(call.comm)
         samples = call.batch.samples
         same = self.options.randomness == "same"
-        return RandomSource(key if samples.size else None, same, samples.span(call.comm.rank)[0])
+        return RandomSource(mapped_key(key) if samples.size else None, same, samples.span(call.comm.rank)[0])
 
     def _task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
         """What is to be run. Local."""
+        if random is not None or call.spec is not None or call.unmapped is not None or self.options.loop:
+            return self._make_task(call, random)
+        key = call.batch.in_dims, call.comm.rank
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = self._make_task(call, None)
+        return task
+
+    def _make_task(self, call: MappedCall, random: RandomSource | None) -> VmapTask:
         func, in_dims, name = self._func_of_tensors(call), call.batch.in_dims, self._name
         if self.options.compile is not False:
             code = code_for(self.func, self, self._names, self.options.compile)

@@ -34,7 +34,7 @@ class Silent(ms.Communication):
 
     _collective = abort = _refuse
     _exchange = _allreduce = _scan = _broadcast = _broadcast_bytes = _refuse
-    _allgather = _allgather_text = _agree = _split = _free = _meet = _refuse
+    _allgather = _alltoall = _allgather_text = _agree = _split = _free = _meet = _refuse
 
 
 def cases() -> list[Any]:

@@ -550,6 +550,37 @@ class Communication(ABC):
             return record[None].copy()
         return self._collective(("allgather", len(record)), self._allgather, record)
 
+    def alltoall_record(self, record: Record) -> Record:
+        """Send one integer to each rank, and return what each has for this one: MPI's `Alltoall`.
+
+        Parameters
+        ----------
+        record : ndarray of int64
+            A number for each rank, in their order.
+
+        Returns
+        -------
+        ndarray of int64
+            The number of each rank for this one.
+
+        Raises
+        ------
+        TypeError
+            If `record` is no array of int64.
+        ValueError
+            If it has not one axis with a number for each rank.
+
+        Communication
+        -------------
+        Collective: one all-to-all.
+        """
+        record = check_record(record)
+        if len(record) != self.size:
+            raise ValueError(f"record must have a number for each of {self.size} ranks, got {len(record)}")
+        if self.size == 1:
+            return record.copy()
+        return self._collective(("alltoall",), self._alltoall, record)
+
     def compare(self, record: Record) -> Record:
         """Do `allgather_record` for a check of debug mode, which an observer does not see.
 
@@ -878,6 +909,9 @@ class Communication(ABC):
 
     @abstractmethod
     def _allgather(self, record: Record) -> Record: ...
+
+    @abstractmethod
+    def _alltoall(self, record: Record) -> Record: ...
 
     @abstractmethod
     def _allgather_text(self, text: str) -> list[str]:

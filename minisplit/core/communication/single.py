@@ -46,6 +46,9 @@ class SingleCommunication(Communication):
     def _allgather(self, record: Record) -> Record:
         return record[None].copy()
 
+    def _alltoall(self, record: Record) -> Record:
+        return record.copy()
+
     def _allgather_text(self, text: str) -> list[str]:
         return [text]
 

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 
 from minisplit.core.collectives import all_to_all
-from minisplit.core.communication.protocol import Communication
+from minisplit.core.communication.protocol import Communication, Record
 from minisplit.core.indexing.index_arrays import IndexArrays
 from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import is_large, warn_if_large
 
+# On so many ranks a table of a number from each for each is still a small message (32 KiB), and one message takes
+# less time than two.
+FEW = 64
 _GATHERED = (
     "an array of integers selects indices of the split axis, which come from the ranks that have them. Slices and "
     "masks leave them there, and of an array that is split along another axis nothing moves"
@@ -44,9 +47,9 @@ class Route:
 def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: int, comm: Communication) -> Route:
     """Find which ranks need which rows of an array with layout `x`, given the indices into `axes`.
 
-    Local where every rank has the whole index arrays. Else collective: an allgather of counts, and an exchange in
-    which each rank sends the numbers of the rows that it needs to their owners. Warns if many rows are to move, of
-    `row_bytes` each: the same on all ranks.
+    Local where every rank has the whole index arrays. Else collective: an allgather of counts (an all-to-all and
+    an allreduce on more than 64 ranks), and an exchange in which each rank sends the numbers of the rows that it
+    needs to their owners. Warns if many rows are to move, of `row_bytes` each: the same on all ranks.
     """
     numbers = row_numbers(arrays.local, axes, x.shape, arrays.layout.lshape(comm.rank))
     # A row that is needed often is sent once: `inverse` then puts it to all of its places.
@@ -55,8 +58,7 @@ def find_route(arrays: IndexArrays, x: Layout, axes: Sequence[int], row_bytes: i
     per_index = math.prod(x.shape[axis] for axis in axes[1:])
     take = _count_between(needed, torch.from_numpy(x.offsets() * per_index).to(device))
     if arrays.whole is None:
-        table = comm.allgather_record(np.array(take))
-        give, moved = table[:, comm.rank].tolist(), int(table.sum() - table.trace())
+        give, moved = _exchange_counts(np.array(take), comm)
         asked = all_to_all(needed, take, give, 0, comm, ("indices split as", arrays.layout, "into", x))
     else:
         # The rank and the row that it needs as one number, by which they are sorted.
@@ -124,6 +126,16 @@ def local_rows(numbers: torch.Tensor, axes: Sequence[int], x: Layout, rank: int)
         numbers = numbers // max(x.shape[axis], 1)
     start = x.span(rank)[0] if axes[0] == x.split else 0
     return (numbers - start, *indices[::-1])
+
+
+def _exchange_counts(take: Record, comm: Communication) -> tuple[list[int], int]:
+    """How many rows each rank asks of this one, and how many come from another rank in all. Collective."""
+    if comm.size <= FEW:
+        table = comm.allgather_record(take)
+        return table[:, comm.rank].tolist(), int(table.sum() - table.trace())
+    # Asked of all ranks, also where nobody is to be warned: each has its own limit for that.
+    moved = comm.allreduce(torch.tensor(int(take.sum() - take[comm.rank])))
+    return comm.alltoall_record(take).tolist(), int(moved)
 
 
 def _count_moved(index: torch.Tensor, arrays: Layout, x: Layout) -> int:

@@ -25,8 +25,8 @@ from minisplit.core.pytorch.devices import Device, sanitize_device
 from minisplit.core.pytorch.dtypes import Dtype, sanitize_dtype
 from minisplit.core.random import sampling
 from minisplit.core.random.generator import Generator, sanitize_generator
-from minisplit.core.random.philox import Key
-from minisplit.core.random.sampling import IndexGrid, Sampler
+from minisplit.core.random.grids import ArrayGrid, shard_grid
+from minisplit.core.random.philox import CallKey
 
 # So many numbers each rank sorts by itself for a random order: it takes 0.1 s and 24 MiB. More are sorted by all
 # ranks together.
@@ -481,7 +481,7 @@ def poisson(
     if not 0 <= rate < math.inf:
         raise ValueError(f"rate must be a finite number and not negative, got {rate}")
 
-    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         rates = torch.full((grid.rows, grid.length), rate, dtype=torch.float64, device=device)
         return sampling.poisson(grid, rates, device).to(dtype)
 
@@ -887,7 +887,7 @@ def choice(
         raise ValueError(f"size must be at most {available}{how}, got {count}")
     key = sanitize_generator(generator).next_key(comm)
     if replace:
-        grid = sampling.shard_grid(layout, comm.rank, key)
+        grid = shard_grid(layout, comm.rank, key)
         if weights is None:
             # max: where n is 0 the grid is empty, but a range of integers must not be.
             numbers = sampling.integers(grid, 0, max(n, 1), device)
@@ -985,18 +985,18 @@ def _read_weights(p: Any, n: int, device: torch.device) -> torch.Tensor:
     return weights
 
 
-def _random_order(n: int, key: Key, device: torch.device, weights: torch.Tensor | None = None) -> torch.Tensor:
+def _random_order(n: int, key: CallKey, device: torch.device, weights: torch.Tensor | None = None) -> torch.Tensor:
     """All numbers below `n` in a random order.
 
     The order is that of waiting times, which are exponential, and whose rates are the weights. So the first number
     is each one with a probability in proportion to its weight, and so is the next among those that are left.
     """
-    waiting = sampling.exponential(IndexGrid(key, 1, n), torch.float64, device)[0]
+    waiting = sampling.exponential(ArrayGrid(key, 1, n), torch.float64, device)[0]
     # A weight of 0 gives an infinite time, the last place. stable: equal times have the same order on all ranks.
     return (waiting if weights is None else waiting / weights).argsort(stable=True)
 
 
-def _draw_order(layout: Layout, key: Key, device: torch.device, comm: Communication) -> DNDarray:
+def _draw_order(layout: Layout, key: CallKey, device: torch.device, comm: Communication) -> DNDarray:
     """All numbers below the extent of a layout of one axis in a random order. It is the same in any layout."""
     if layout.split is None or not _is_sorted_together(layout.size, comm):
         return _cut(_random_order(layout.size, key, device), layout, comm)
@@ -1009,7 +1009,7 @@ def _draw_distinct(
     n: int,
     count: int,
     layout: Layout,
-    key: Key,
+    key: CallKey,
     device: torch.device,
     comm: Communication,
     weights: torch.Tensor | None,
@@ -1028,9 +1028,9 @@ def _is_sorted_together(n: int, comm: Communication) -> bool:
     return comm.size > 1 and n > _SORTED_ALONE
 
 
-def _waiting_times(layout: Layout, key: Key, device: torch.device, comm: Communication) -> DNDarray:
+def _waiting_times(layout: Layout, key: CallKey, device: torch.device, comm: Communication) -> DNDarray:
     """Exponential numbers, of which each rank draws its own."""
-    grid = sampling.shard_grid(layout, comm.rank, key)
+    grid = shard_grid(layout, comm.rank, key)
     return DNDarray(sampling.exponential(grid, torch.float64, device).view(layout.lshape(comm.rank)), layout, comm)
 
 
@@ -1044,7 +1044,7 @@ def _cut(whole: torch.Tensor, layout: Layout, comm: Communication) -> DNDarray:
 def draw_like(
     x: DNDarray,
     name: str,
-    sample: Callable[[IndexGrid, torch.Tensor, torch.device], torch.Tensor],
+    sample: Callable[[ArrayGrid, torch.Tensor, torch.device], torch.Tensor],
     others: tuple[object, ...],
     dtype: Dtype,
     generator: Generator | None,
@@ -1053,15 +1053,19 @@ def draw_like(
     if any(other is not None for other in others):
         raise ValueError(f"{name} is an array, so size, split, device and comm are its own: do not give them")
 
-    def sample_shard(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample_shard(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         # detach: what is drawn is no differentiable function of the parameters.
         return sample(grid, x.larray.detach().reshape(grid.rows, grid.length), device).to(dtype)
 
     return draw(sample_shard, spec_like(x, dtype, None), generator)
 
 
-def draw(sample: Sampler, spec: ArraySpec, generator: Generator | None) -> DNDarray:
+def draw(
+    sample: Callable[[ArrayGrid, torch.dtype, torch.device], torch.Tensor],
+    spec: ArraySpec,
+    generator: Generator | None,
+) -> DNDarray:
     """Draw the numbers of one call. Nothing may fail after the call has been counted."""
     key = sanitize_generator(generator).next_key(spec.comm)
-    shard = sample(sampling.shard_grid(spec.layout, spec.comm.rank, key), spec.dtype, spec.device)
+    shard = sample(shard_grid(spec.layout, spec.comm.rank, key), spec.dtype, spec.device)
     return DNDarray._wrap(shard.view(spec.layout.lshape(spec.comm.rank)), spec.layout, spec.comm)

@@ -18,8 +18,7 @@ from minisplit.core.pytorch.dtypes import Dtype
 from minisplit.core.random import rejection, sampling
 from minisplit.core.random.distributions import draw, draw_like, real_dtype, real_number
 from minisplit.core.random.generator import Generator
-from minisplit.core.random.philox import fold
-from minisplit.core.random.sampling import IndexGrid
+from minisplit.core.random.grids import ArrayGrid
 
 
 def gamma(
@@ -89,13 +88,13 @@ def gamma(
     scale = _positive(scale, "scale")
     if isinstance(shape, DNDarray):
 
-        def sample_like(grid: IndexGrid, shapes: torch.Tensor, device: torch.device) -> torch.Tensor:
+        def sample_like(grid: ArrayGrid, shapes: torch.Tensor, device: torch.device) -> torch.Tensor:
             return rejection.gamma(grid, shapes).mul_(scale)
 
         return draw_like(shape, "shape", sample_like, (size, split, device, comm), dtype, generator)
     alpha = _positive(shape, "shape")
 
-    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return _gamma(grid, alpha, device).mul_(scale).to(dtype)
 
     spec = spec_of(() if size is None else size, real_dtype(dtype, parts=1), split, device, comm)
@@ -230,7 +229,7 @@ def beta(
     """
     first, second = _positive(a, "a"), _positive(b, "b")
 
-    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         x, y = _gamma(grid, first, device), _gamma(_further(grid, 1), second, device)
         total = x + y
         # Of small exponents both may be too small for a float: then the share is 0 or 1, with these probabilities.
@@ -300,7 +299,7 @@ def laplace(
     """
     loc, scale = _finite(loc, "loc"), _positive(scale, "scale")
 
-    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         distance = sampling.exponential(grid, dtype, device).mul_(scale)
         is_below = sampling.bernoulli(_further(grid, 1), 0.5, device)
         return torch.where(is_below, -distance, distance).add_(loc)
@@ -438,14 +437,14 @@ def binomial(
     """
     trials = as_count(n, "n")
 
-    def sample_like(grid: IndexGrid, p: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def sample_like(grid: ArrayGrid, p: torch.Tensor, device: torch.device) -> torch.Tensor:
         return rejection.binomial(grid, torch.full_like(p, trials, dtype=torch.float64), p)
 
     if isinstance(p, DNDarray):
         return draw_like(p, "p", sample_like, (size, split, device, comm), dtype, generator)
     share = _probability(p)
 
-    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         return sample_like(grid, _full(grid, share, device), device).to(dtype)
 
     return draw(sample, spec_of(() if size is None else size, dtype, split, device, comm), generator)
@@ -510,25 +509,25 @@ def geometric(
         raise ValueError("p must be above 0: without success there is no first one")
     rate = -math.log1p(-share) if share < 1 else math.inf
 
-    def sample(grid: IndexGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def sample(grid: ArrayGrid, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         waiting = sampling.exponential(grid, torch.float64, device)
         return waiting.div_(rate).ceil_().clamp_(min=1).to(dtype)
 
     return draw(sample, spec_of(size, dtype, split, device, comm), generator)
 
 
-def _gamma(grid: IndexGrid, shape: float, device: torch.device) -> torch.Tensor:
+def _gamma(grid: ArrayGrid, shape: float, device: torch.device) -> torch.Tensor:
     """Numbers of the gamma distribution of scale 1 and one shape."""
     return rejection.gamma(grid, _full(grid, shape, device))
 
 
-def _full(grid: IndexGrid, value: float, device: torch.device) -> torch.Tensor:
+def _full(grid: ArrayGrid, value: float, device: torch.device) -> torch.Tensor:
     return torch.full((grid.rows, grid.length), value, dtype=torch.float64, device=device)
 
 
-def _further(grid: IndexGrid, number: int) -> IndexGrid:
-    """The places of a grid under a key of their own, for other numbers of the same elements."""
-    return grid._replace(key=fold(grid.key, number, sampling.PART))
+def _further(grid: ArrayGrid, number: int) -> ArrayGrid:
+    """The places of a grid in another part of the call's words, for other numbers of the same elements."""
+    return grid._replace(key=grid.key._replace(part=number))
 
 
 def _finite(value: object, name: str) -> float:

@@ -18,7 +18,7 @@ from minisplit.core.communication.inside_vmap import inside_vmap
 from minisplit.core.communication.protocol import Comm, Communication, sanitize_comm
 from minisplit.core.error_text import short_repr
 from minisplit.core.layout import as_index
-from minisplit.core.random.philox import Key, fold, words_of
+from minisplit.core.random.philox import CallKey, words_of
 
 _LIMIT = 2**64
 # The states of all generators that have drawn. One variable, since a context keeps each variable that was set in
@@ -146,7 +146,7 @@ class Generator:
         states[self] = state
         _states.set(states)
 
-    def next_key(self, comm: Communication) -> Key:
+    def next_key(self, comm: Communication) -> CallKey:
         """Return the key of one call, and count the call. Local, but collective in debug mode.
 
         Parameters
@@ -156,8 +156,8 @@ class Generator:
 
         Returns
         -------
-        tuple of int
-            The key for the Philox function.
+        CallKey
+            What the words of the call depend on.
         """
         if inside_vmap():
             raise RuntimeError(
@@ -168,8 +168,8 @@ class Generator:
         if debugging():
             _compare_states(state, comm)
         self._set_state(state._replace(call=state.call + 1))
-        # One key for each call, so that no two calls use the same counter, whatever their shapes are.
-        return fold(words_of(state.seed), state.call, state.stream)
+        # The call is a part of the counter, so that no two calls use the same one, whatever their shapes are.
+        return CallKey(*state)
 
 
 def _restore(state: State) -> Generator:

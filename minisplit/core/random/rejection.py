@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import torch
 
-from minisplit.core.random.sampling import IndexGrid, apply_exactly, join_words, words_again
+from minisplit.core.random.grids import Grid
+from minisplit.core.random.sampling import apply_exactly, between
 
 
-def gamma(grid: IndexGrid, concentration: torch.Tensor) -> torch.Tensor:
+def gamma(grid: Grid, concentration: torch.Tensor) -> torch.Tensor:
     """Draw float64 numbers of the gamma distribution of scale 1, one for each concentration of the grid's size.
 
     Marsaglia and Tsang, "A simple method for generating gamma variables", ACM Transactions on Mathematical
@@ -42,7 +43,7 @@ def gamma(grid: IndexGrid, concentration: torch.Tensor) -> torch.Tensor:
     return numbers.view(grid.rows, grid.length)
 
 
-def binomial(grid: IndexGrid, count: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
+def binomial(grid: Grid, count: torch.Tensor, probability: torch.Tensor) -> torch.Tensor:
     """Draw float64 counts of successes, one for each number of trials and their probability, of the grid's size.
 
     Where few are expected by the sum of probabilities, else by BTRS: Hörmann, "The generation of binomial random
@@ -63,9 +64,9 @@ def binomial(grid: IndexGrid, count: torch.Tensor, probability: torch.Tensor) ->
     return torch.where(p > q, n - counts, counts).view(grid.rows, grid.length)
 
 
-def _uniform(grid: IndexGrid, index: torch.Tensor, attempt: int) -> torch.Tensor:
+def _uniform(grid: Grid, index: torch.Tensor, attempt: int) -> torch.Tensor:
     """Two numbers between 0 and 1 for each place, neither of which is an end."""
-    return join_words(words_again(grid, index, attempt), 53).to(torch.float64).add_(0.5).mul_(2.0**-53)
+    return between(grid.again(index, attempt))
 
 
 def _binomial_by_sums(u: torch.Tensor, n: torch.Tensor, p: torch.Tensor) -> torch.Tensor:

@@ -347,10 +347,12 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
     -------------
     Local where the matrices are whole. Otherwise collective. Where a batch axis has an index for every rank:
     one exchange. Else for tall matrices that are split along their rows: one exchange of the R factors of all
-    ranks. For wide ones that are split along their columns: one exchange of the first m columns. Matrices that
-    are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more. One
-    matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the other, takes two
-    broadcasts for each 128 columns, and one exchange for each of `x`, Q and R that is not split along its columns.
+    ranks; on more than 16, if these are more than 1 MiB, two exchanges for each level of a binary tree, and a
+    broadcast. For wide ones that are split along their columns: one exchange of the first m columns. Matrices
+    that are split along their shorter axis take two more exchanges, and a complete Q of tall ones takes one more.
+    One matrix of 512 rows and columns or more, and fewer than `ranks` times as many of one as of the other, takes
+    two broadcasts for each 128 columns, and one exchange for each of `x`, Q and R that is not split along its
+    columns.
 
     Notes
     -----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from minisplit.core.array import DNDarray, as_dndarray
@@ -209,19 +210,33 @@ def _regroup(shard: torch.Tensor, src: Layout, dst: Layout, comm: Communication)
         target = source.new_empty((*dst.lshape(comm.rank), *source.shape[2:]))
         send: list[tuple[int, torch.Tensor]] = []
         recv: list[tuple[int, torch.Tensor]] = []
-        for peer in range(comm.size):
-            outgoing = _overlaps(source, src, comm.rank, dst, peer)
-            incoming = _overlaps(target, dst, comm.rank, src, peer)
-            if peer == comm.rank:
-                for to, piece in zip(incoming, outgoing, strict=True):
-                    to.copy_(piece)
-                continue
-            send += [(peer, piece) for piece in outgoing]
-            recv += [(peer, piece) for piece in incoming]
+        for peer in _peers(src, comm.rank, dst):
+            send += [(peer, piece) for piece in _overlaps(source, src, comm.rank, dst, peer)]
+        for peer in _peers(dst, comm.rank, src):
+            recv += [(peer, piece) for piece in _overlaps(target, dst, comm.rank, src, peer)]
+        own, to = ([piece for peer, piece in pieces if peer == comm.rank] for pieces in (send, recv))
+        for piece, place in zip(own, to, strict=True):
+            place.copy_(piece)
+        send, recv = ([one for one in pieces if one[0] != comm.rank] for pieces in (send, recv))
         comm.exchange(send, recv, (source.dtype, src, "to", dst), source.device)
         return target
 
     return linear(shard, comm, exchange, lambda gradient: _regroup(gradient, dst, src, comm))
+
+
+def _peers(own: Layout, rank: int, other: Layout) -> list[int]:
+    """The ranks whose shards under `other` have something in common with that of `rank` under `own`."""
+    bounds, period = other.offsets(), min(own.shape[1], other.shape[1])
+    run, columns = np.array(own.span(rank))[:, None], np.stack([bounds[:-1], bounds[1:]])
+    if own.shape[1] == period:
+        run, columns = columns, run
+    (start, stop), (first, last) = run, columns
+    # A run, moved to the first short row, meets columns there, or those of the next short row where it is longer.
+    begin = start % period
+    end = begin + stop - start
+    meets = [np.maximum(begin, first + more) < np.minimum(end, last + more) for more in (0, period)]
+    peers: list[int] = np.flatnonzero(meets[0] | meets[1]).tolist()
+    return peers
 
 
 def _overlaps(shard: torch.Tensor, own: Layout, rank: int, other: Layout, peer: int) -> list[torch.Tensor]:

@@ -16,6 +16,7 @@ from minisplit.core.layout import Layout
 from minisplit.ops.elementwise.apply import into, whole_operand
 from minisplit.ops.reductions.reduce import Axis, accumulation_dtype, check_ordered, plan_reduction
 from minisplit.ops.shape.layouts import ReducedLayout, split_elsewhere
+from minisplit.ops.sorting.local_sort import sort_values
 from minisplit.ops.sorting.sample_sort import sample_sort
 
 Method = Literal[
@@ -442,7 +443,7 @@ def _pick(rows: torch.Tensor, layout: Layout | None, places: torch.Tensor, comm:
         return _select(rows, places)
     by_rows = split_elsewhere(layout, 1)
     if by_rows is not None:
-        own = torch.sort(redistribute(rows, layout, by_rows, comm), dim=1).values
+        own = sort_values(redistribute(rows, layout, by_rows, comm), 1)
         part = Layout(tuple(places.shape), 0, comm.size)
         return redistribute(own.gather(1, places[part.box(comm.rank)]), part, part.with_split(None), comm)
     found = sample_sort(rows, layout, comm)
@@ -461,7 +462,7 @@ def _select(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     is_few = 0 < places.shape[1] <= _FEW and len(rows) and rows.dtype is not torch.bool
     if is_few and places.device.type == "cpu" and (places == places[0]).all():
         return torch.stack([rows.kthvalue(place + 1, 1).values for place in places[0].tolist()], 1)
-    return torch.sort(rows, dim=1).values.gather(1, places)
+    return sort_values(rows, 1).gather(1, places)
 
 
 def _interpolate(low: torch.Tensor, high: torch.Tensor, part: torch.Tensor) -> torch.Tensor:

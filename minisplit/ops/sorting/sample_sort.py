@@ -1,8 +1,7 @@
 """Sample sort: which of the ranks' sorted elements go to which rank, so that all get about as many.
 
-Source: Li, Lu, Schaeffer, Shillington, Wong and Shi, "On the versatility of parallel sorting by regular sampling"
-(1993). Each rank sorts its elements and contributes samples of them, evenly spaced. From all samples every rank
-chooses the same splitters: rank r gets what lies between splitters r - 1 and r.
+Each rank sorts its elements and contributes samples of them. From all samples every rank chooses the same
+splitters (`minisplit.ops.sorting.splitters`): rank r gets what lies between splitters r - 1 and r.
 
 Elements are compared by keys of three int64: a row or the real part of a complex number, the value as an integer
 in its order, and a number that tells equal elements apart. Without the third a value that occurs often would go to
@@ -11,28 +10,26 @@ one rank, since no splitter could divide it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from minisplit.core.collectives import all_to_all
 from minisplit.core.communication.debug import CollectiveError
-from minisplit.core.communication.protocol import Communication, first_difference
+from minisplit.core.communication.protocol import Communication, Record, first_difference
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import outside_transforms, unwrap
 from minisplit.ops.reductions.extremes import ordinal
-
-# From places in this rank's sorted elements the keys of what stands there, as rows of three int64.
-KeysAt = Callable[[torch.Tensor], torch.Tensor]
-
-# The samples of each rank, or as many as there are ranks if that is more. With s samples no rank gets more than
-# its share and one s-th of all elements. As many samples as ranks make that twice the share, the bound of the
-# paper. 64 of them are a small message too (1.5 KiB), and a few ranks get nearly equal parts.
-_SAMPLES = 64
+from minisplit.ops.sorting.local_sort import partial_sort, sort_runs, sort_values
+from minisplit.ops.sorting.splitters import (
+    FEW,
+    KeysAt,
+    choose_splitters,
+    count_less,
+    cut_in_rounds,
+    sample_places,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,19 +74,23 @@ def sample_sort(
 ) -> SortedRows:
     """Sort each row of an array of two dimensions that is split along the second, or its first `keep` elements.
 
-    Collective: two small allgathers and an exchange of the elements; one of ids too, if `with_ids`, with `keep`,
-    or for more than one row. Gradients flow back to the elements.
+    Collective: what `partition_by_samples` is, and an exchange of the elements; one of ids too, if `with_ids`,
+    with `keep`, or for more than one row. Gradients flow back to the elements.
     """
-    number, extent = rows.shape[0], layout.extent
-    with_ids = with_ids or number > 1 or keep is not None
+    number, extent, start = rows.shape[0], layout.extent, layout.span(comm.rank)[0]
+    with_ids = with_ids or number != 1 or keep is not None
     keep = extent if keep is None else keep
-    values, places = partial_sort(rows, keep, descending)
-    first = torch.arange(number, device=rows.device)[:, None] * extent + layout.span(comm.rank)[0]
-    ids, values = (places + first).flatten(), values.flatten()
+    if with_ids:
+        values, places = partial_sort(rows, keep, descending)
+        first = torch.arange(number, device=rows.device)[:, None] * extent + start
+        ids, values = (places + first).flatten(), values.flatten()
+    else:
+        # Equal elements are told apart by where they stand once they are sorted.
+        ids, values = torch.empty(0, dtype=torch.int64), sort_values(rows[0], 0, descending)
     plain, plain_ids = unwrap(values), unwrap(ids)
 
     def keys_at(places: torch.Tensor) -> torch.Tensor:
-        keys, found = ordinal(plain.detach()[places]), plain_ids[places]
+        keys, found = ordinal(plain.detach()[places]), plain_ids[places] if with_ids else places + start
         return torch.stack([found // extent, ~keys if descending else keys, found], -1)
 
     # Where elements go has no derivative, and is decided by numbers in memory.
@@ -97,8 +98,11 @@ def sample_sort(
         kind = 2 + descending + 4 * (keep % 2**12)
         partition = partition_by_samples(len(plain), keys_at, kind, rows.device, comm)
     # What comes is in order of the ranks, so that a stable sort leaves equal elements in theirs.
-    values, order = torch.sort(partition.exchange(values), descending=descending, stable=True)
-    if with_ids:
+    values = partition.exchange(values)
+    if not with_ids:
+        values = sort_values(values, 0, descending)
+    else:
+        values, order = sort_runs(values, descending)
         # Half as many bytes where int32 can count the elements.
         ids = partition.exchange(ids.to(torch.int32 if layout.size < 2**31 else torch.int64))[order]
     if number > 1:
@@ -109,23 +113,6 @@ def sample_sort(
     length = sum(min(keep, count) for count in layout.counts or ())
     result = SortedRows(values, ids, Layout((number * length,), 0, comm.size, partition.counts))
     return _truncate_rows(result, length, keep, comm.rank) if number and keep < length else result
-
-
-def partial_sort(rows: torch.Tensor, keep: int, descending: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first `keep` elements along the last axis in order, and their places; of equals the first. Local."""
-    # torch.topk takes less time than a sort only where few elements are kept, and knows no bools.
-    if 0 < keep <= rows.shape[-1] // 4 and rows.dtype is not torch.bool:
-        last, places = torch.topk(rows, keep, largest=descending)
-        last = last[..., -1:]
-        is_among = (rows >= last) | rows.isnan() if descending else rows <= last
-        # If other elements equal the last one, torch may have found any of them. Then all are sorted.
-        if (is_among.sum(-1) == keep).all():
-            places = places.sort(-1).values
-            values, order = torch.sort(rows.gather(-1, places), descending=descending, stable=True)
-            return values, places.gather(-1, order)
-    values, places = torch.sort(rows, descending=descending, stable=True)
-    # clone: a view would keep the memory of all sorted elements.
-    return (values, places) if keep >= rows.shape[-1] else (values[..., :keep].clone(), places[..., :keep].clone())
 
 
 def _truncate_rows(x: SortedRows, length: int, keep: int, rank: int) -> SortedRows:
@@ -142,58 +129,35 @@ def partition_by_samples(
 ) -> Partition:
     """Decide to which rank each of this rank's `number` sorted elements goes. Collective: two small allgathers.
 
+    On more than 64 ranks an allgather, two of them and an allreduce in each of a few rounds, and an all-to-all.
     `kind`, below 2**14, says what is sorted how: CollectiveError on all ranks where they differ in it.
     """
-    sampled = max(comm.size, _SAMPLES)
-    # In the middle of each of so many equal parts.
-    places = (2 * torch.arange(sampled, device=device) + 1) * number // (2 * sampled)
-    samples = keys_at(places) if number else torch.zeros((sampled, 3), dtype=torch.int64)
     # The kind goes with the number: a further one would be lost among sorts that send other numbers of samples.
-    records = comm.allgather_record(np.concatenate([[kind << 48 | number], samples.flatten().cpu().numpy()]))
-    if (other := first_difference(records[:, 0] >> 48)) is not None:
+    first = kind << 48 | number
+    if comm.size <= FEW:
+        samples = (
+            keys_at(sample_places(number, FEW, device)) if number else torch.zeros((FEW, 3), dtype=torch.int64)
+        )
+        records = comm.allgather_record(np.concatenate([[first], samples.flatten().cpu().numpy()]))
+        numbers = _check_kinds(records[:, 0])
+        splitters = torch.from_numpy(choose_splitters(numbers, records[:, 1:])).to(device)
+        send_counts = np.diff([0, *count_less(number, keys_at, splitters).tolist(), number])
+        # Ranks must know what they receive. With it all know the counts of the result too.
+        table = comm.allgather_record(send_counts)
+        return Partition(send_counts.tolist(), table[:, comm.rank].tolist(), tuple(table.sum(0).tolist()), comm)
+    numbers = _check_kinds(comm.allgather_record(np.array([first]))[:, 0])
+    below_of_all, below = cut_in_rounds(number, keys_at, numbers, device, comm)
+    send_counts = np.diff(below, prepend=0, append=number)
+    recv_counts = comm.alltoall_record(send_counts)
+    counts = np.diff(below_of_all, prepend=0, append=numbers.sum())
+    return Partition(send_counts.tolist(), recv_counts.tolist(), tuple(counts.tolist()), comm)
+
+
+def _check_kinds(firsts: Record) -> Record:
+    """How many elements the ranks have, from their first numbers. CollectiveError where they sort differently."""
+    if (other := first_difference(firsts >> 48)) is not None:
         raise CollectiveError(
             f"rank {other} sorts in another direction than rank 0, or for another function: all ranks must make "
             "the same calls; MINISPLIT_DEBUG=1 names them"
         )
-    records[:, 0] &= 2**48 - 1
-    splitters = torch.from_numpy(choose_splitters(records[:, 0], records[:, 1:])).to(device)
-    send_counts = np.diff([0, *_count_less(number, keys_at, splitters).tolist(), number])
-    # Ranks must know what they receive. With it all know the counts of the result too.
-    table = comm.allgather_record(send_counts)
-    return Partition(send_counts.tolist(), table[:, comm.rank].tolist(), tuple(table.sum(0).tolist()), comm)
-
-
-def choose_splitters(numbers: NDArray[np.int64], samples: NDArray[np.int64]) -> Any:
-    """The keys between which the ranks' parts lie, one less than ranks, from a row of sampled keys per rank.
-
-    Each sample stands for as many elements as it was taken from: `numbers` of them on each rank.
-
-    >>> keys = [[0, 1, 0, 0, 3, 0], [0, 2, 0, 0, 4, 0]]
-    >>> choose_splitters(np.array([10, 10]), np.array(keys)).tolist()
-    [[0, 3, 0]]
-    """
-    size, keys = len(numbers), samples.reshape(-1, 3)
-    # np.lexsort takes the last key for the first one.
-    order = np.lexsort(keys.T[::-1])
-    ends = np.cumsum(np.repeat(numbers, len(keys) // size)[order])
-    picks = np.searchsorted(ends, ends[-1] * np.arange(1, size) // size, side="right")
-    return keys[order][picks.clip(max=len(keys) - 1)]
-
-
-def _count_less(number: int, keys_at: KeysAt, splitters: torch.Tensor) -> torch.Tensor:
-    """How many of the sorted elements are less than each splitter: binary searches, all at once."""
-    # Keys of all elements would take three times their memory. So they are made where a search looks.
-    low = torch.zeros(len(splitters), dtype=torch.int64, device=splitters.device)
-    high = torch.full_like(low, number)
-    for _ in range(number.bit_length()):
-        middle = (low + high) // 2
-        is_less = (middle < high) & _is_less(keys_at(middle.clamp(max=number - 1)), splitters)
-        low, high = torch.where(is_less, middle + 1, low), torch.where(is_less, high, middle)
-    return low
-
-
-def _is_less(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Whether keys in `a` are less than those in `b`, in lexicographic order."""
-    first, second, third = (a < b).unbind(-1)
-    same_first, same_second, _ = (a == b).unbind(-1)
-    return first | (same_first & (second | (same_second & third)))
+    return firsts & (2**48 - 1)

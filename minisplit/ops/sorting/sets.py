@@ -20,6 +20,7 @@ from minisplit.ops.elementwise.comparison import equal
 from minisplit.ops.reductions.extremes import global_index, ordinal
 from minisplit.ops.shape.reshape import ravel
 from minisplit.ops.shape.take import take
+from minisplit.ops.sorting.local_sort import sort_stable
 from minisplit.ops.sorting.sample_sort import Partition, partition_by_samples
 from minisplit.ops.sorting.search import dtype_beside, number_to_find, searchable
 
@@ -558,7 +559,7 @@ def _distinct(elements: torch.Tensor, numbers: torch.Tensor | None = None, equal
     order = torch.arange(len(elements), device=elements.device) if numbers is None else torch.argsort(numbers)
     # Stable sorts by what counts less first: the number, the imaginary part, the real part.
     for part in (elements.imag, elements.real) if elements.is_complex() else (elements,):
-        order = order[torch.sort(part[order], stable=True).indices]
+        order = order[sort_stable(part[order], 0)[1]]
     ordered = elements[order]
     begins = torch.ones(len(elements), dtype=torch.bool, device=elements.device)
     begins[1:] = ordered[1:] != ordered[:-1]

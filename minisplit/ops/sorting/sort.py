@@ -13,7 +13,8 @@ from minisplit.core.layout import Layout, as_index, normalise_axis
 from minisplit.core.pytorch.transforms import is_batched
 from minisplit.ops.shape.layouts import split_elsewhere, with_extent
 from minisplit.ops.shape.reshape import ravel, reshape_to
-from minisplit.ops.sorting.sample_sort import partial_sort, sample_sort
+from minisplit.ops.sorting.local_sort import partial_sort, sort_stable, sort_values
+from minisplit.ops.sorting.sample_sort import sample_sort
 
 # Which of a sort's results: the elements, or their indices along the axis. What nobody asks for does not move.
 Field = Literal["values", "indices"]
@@ -62,13 +63,15 @@ def sort(
     -------------
     Local unless `axis` is the split axis. Then collective. Where another axis has an index for every rank the
     split is moved there and back: two exchanges. Otherwise sample sort: two small allgathers, one exchange (two
-    for more than one dimension) that sorts, and one that restores the counts of `x`.
+    for more than one dimension) that sorts, and one that restores the counts of `x`. On more than 64 ranks an
+    allgather, two of them and an allreduce in each of a few rounds, and an all-to-all take the place of the two.
 
     Notes
     -----
     Sample sort is that of Li, Lu, Schaeffer, Shillington, Wong, Shi, "On the versatility of parallel sorting by
-    regular sampling" (1993). No rank gets more than its share and a 64th of all elements, however often a value
-    occurs, or twice its share on more than 64 ranks.
+    regular sampling" (1993), and on more than 64 ranks that of Harsh, Kale and Solomonik, "Histogram sort with
+    sampling" (2019). While it sorts, no rank has more than its share and a 64th of all elements, however often a
+    value occurs, or twice its share on more than 64 ranks.
 
     Examples
     --------
@@ -201,7 +204,7 @@ def sort_both(x: DNDarray, axis: int, descending: bool) -> tuple[DNDarray, DNDar
     if layout is None:
         values, indices = _sort_split_axis(x, axis, descending, None, ("values", "indices"))
         return values, indices
-    found = torch.sort(x._align(layout).larray, dim=axis, descending=descending, stable=True)
+    found = sort_stable(x._align(layout).larray, axis, descending)
     values, indices = (DNDarray(part, layout, x.comm).to_layout(x.layout) for part in found)
     return values, indices
 
@@ -224,8 +227,9 @@ def _sort(x: DNDarray, axis: int, descending: bool, field: Field) -> DNDarray:
     layout = split_elsewhere(x.layout, axis)
     if layout is None:
         return _sort_split_axis(x, axis, descending, None, (field,))[0]
-    found = torch.sort(x._align(layout).larray, dim=axis, descending=descending, stable=True)
-    return DNDarray(getattr(found, field), layout, x.comm).to_layout(x.layout)
+    shard = x._align(layout).larray
+    found = sort_values(shard, axis, descending) if field == "values" else sort_stable(shard, axis, descending)[1]
+    return DNDarray(found, layout, x.comm).to_layout(x.layout)
 
 
 def _sort_split_axis(

@@ -35,7 +35,7 @@ from minisplit.vmap.execution.autotune import entries_of
 from minisplit.vmap.execution.collect import Mapped
 from minisplit.vmap.execution.execute import VmapTask
 from minisplit.vmap.execution.writing import WritingTask
-from minisplit.vmap.functorch import internals
+from minisplit.vmap.functorch import internals, rewrite
 from minisplit.vmap.functorch.factories import is_refused_write
 from minisplit.vmap.inputs.batch import Dims
 from minisplit.vmap.pytree import Structure, flatten_outputs
@@ -52,6 +52,14 @@ _ONE_NUMBER = ("ConstraintViolationError", "with symbolic sizes")
 _FORWARD, _REVERSE = {"hessian", "jacfwd", "jvp", "linearize"}, {"grad", "grad_and_value", "jacrev", "vjp"}
 # With rounding_mode="trunc" the first are C's division of integers, as fmod is its remainder.
 _DIVISIONS = {"div", "div_", "divide", "divide_", "fmod", "fmod_"}
+# What conditions are about that are the same as long as nobody changes torch itself.
+_OF_TORCH = (
+    "G['__import_torch",
+    "G['__builtins_dict",
+    "G['torch']",
+    "__import__('torch')",
+    "list(dict.keys(__import__('torch')",
+)
 # Where torch and minisplit are, whose lines no program can change.
 _LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[2])
 # Makes the names of what is compiled different.
@@ -83,12 +91,14 @@ class Code:
         if "recompile_limit" in inspect.signature(torch.compile).parameters:
             more["recompile_limit"] = _MOST_KINDS
         if not options.get("mode"):  # torch takes either
-            more["options"] = {"guard_filter_fn": _of_the_program, **(options.get("options") or {})}
+            own = _of_the_compiler() if options.get("backend", "inductor") == "inductor" else {}
+            more["options"] = {"guard_filter_fn": _of_the_program, **own, **(options.get("options") or {})}
         # torch keeps what it compiles with the code of a Python function, and what it has seen with its name. So
         # each mapped function needs one of its own: this one, under another name.
         code = _map.__code__.replace(co_name=f"vmap of {name} {next(_numbers)}")
         wrapper = types.FunctionType(code, globals())
         self.function: Callable[..., Any] = torch.compile(wrapper, fullgraph=True, **{**options, **more})
+        self.direct = internals.DirectCode(wrapper)
         forward = names & _FORWARD
         self.never = ""
         if "hessian" in forward or (forward and names & _REVERSE):
@@ -109,10 +119,24 @@ class Code:
 
 
 def _of_the_program(guards: Sequence[Any]) -> list[bool]:
-    """Which conditions to check in each call: not that functions of torch are still those that they were."""
+    """Which conditions to check in each call: not that functions of torch are still those that they were.
+
+    Nor which transforms are around, of which there are none where compiled code is called.
+    """
     return [
-        not guard.name.startswith(("G['__import_torch", "G['__builtins_dict", "G['torch']")) for guard in guards
+        not guard.name.startswith(_OF_TORCH) and guard.guard_type != "FUNCTORCH_STACK_MATCH" for guard in guards
     ]
+
+
+def _of_the_compiler() -> dict[str, Any]:
+    """Options for faster C++ code, of which some versions of torch have no others."""
+    options = {
+        # Where samples are read with gaps between them, as components of each, torch computes one after the other.
+        # Steps of a solver take a fifth of the time if it reads them so, but computes several at once.
+        "cpp.enable_tiling_heuristics": False,
+        "post_grad_custom_post_pass": internals.graph_pass(rewrite.rewrite, rewrite.VERSION),
+    }
+    return {name: value for name, value in options.items() if name in internals.compiler_options()}
 
 
 def _map(func: Callable[..., Any], in_dims: Dims, tensors: list[torch.Tensor]) -> Any:
@@ -161,6 +185,10 @@ class CompiledTask(WritingTask):
 
     def run(self, tensors: Tensors, samples: int, start: int = 0) -> Mapped:
         """Map over all of that many samples. See `VmapTask.run`."""
+        if samples > 1 and is_plain():
+            mapped = self._run_directly(tensors, samples, start)
+            if mapped is not None:
+                return mapped
         kinds, kind = self.code.kinds, self._kind(tensors, [x.requires_grad for x in tensors])
         known = kinds.get(kind) or Kind(why_not=self.code.never)
         # A sample that is there twice would add its gradient of zero, which is NaN where a derivative is infinite,
@@ -187,6 +215,15 @@ class CompiledTask(WritingTask):
             f"vmap(compile=...) compiles nothing here: {known.why_not}. The function runs as it is", self.rank
         )
         return mapped
+
+    def _run_directly(self, tensors: Tensors, samples: int, start: int) -> Mapped | None:
+        """The outputs by code that is there already; None if there is none for these samples, or it fails."""
+        try:
+            with _lock:
+                returned = self.code.direct.call(self.func, self.in_dims, list(tensors))
+        except Exception:  # for which the function itself is to be asked
+            return None
+        return None if returned is None else self._finish(*flatten_outputs(returned), tensors, samples, start)
 
     def _try_compiled(self, tensors: Tensors, samples: int, start: int, known: Kind) -> tuple[Mapped | None, Kind]:
         """The outputs, or None where compiled code fails, and what is known of these samples then."""
@@ -229,10 +266,18 @@ class CompiledTask(WritingTask):
                 part, structure = self._call(inputs, known)
                 parts.append(part)
             leaves = [torch.cat(pieces) if len(parts) > 1 else pieces[0] for pieces in zip(*parts, strict=True)]
+        return self._finish(leaves, structure, tensors, samples, start)
+
+    def _finish(
+        self, leaves: Sequence[torch.Tensor], structure: Structure, tensors: Tensors, samples: int, start: int
+    ) -> Mapped:
+        """The outputs of compiled code, whose samples lie along axis 0, as those of `VmapTask.run`."""
         dims = self.out_dims.known.get((structure, *[x.ndim - 1 for x in leaves]))
         if dims is None:
             dims = self.out_dims.flatten(structure, [x[0] for x in leaves])
         outputs = [x if len(x) == samples else x.narrow(0, 0, samples) for x in leaves]
+        if not any(dims) and None not in dims:
+            return Mapped(outputs, dims, structure)
         same: list[torch.Tensor] = []
         for i, dim in enumerate(dims):
             if dim is None:
@@ -252,7 +297,11 @@ class CompiledTask(WritingTask):
         in_func = inside_vmap.begin()
         try:
             with _lock, nullcontext() if known.is_compiled else internals.compiling():
-                return flatten_outputs(self.code.function(self.func, self.in_dims, inputs))
+                returned = self.code.direct.call(self.func, self.in_dims, inputs)
+                if returned is None:
+                    returned = self.code.function(self.func, self.in_dims, inputs)
+                    self.code.direct.find()
+                return flatten_outputs(returned)
         finally:
             inside_vmap.end(in_func)
 
@@ -278,7 +327,12 @@ def _filled(x: torch.Tensor, dim: int, samples: int) -> torch.Tensor:
 
 
 def _marked(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """The same tensor for torch's compiler, which is told that it may have any number of samples."""
+    """The same tensor for torch's compiler, which is told that it may have any number of samples.
+
+    Of one that begins later in its memory than others, as a part of an array, it would make code for such alone.
+    """
+    if x.storage_offset():
+        x = x.clone(memory_format=torch.contiguous_format)
     internals.mark_dynamic(x, dim)
     return x
 

@@ -211,6 +211,8 @@ def run(
 
 def _map(task: VmapTask, chunk: Tensors, samples: int, start: int, chunk_size: ChunkSize) -> Mapped:
     """Map the samples of one chunk, which the tuner of chunk sizes measures."""
+    if not (isinstance(chunk_size, Tuner) or task.checkpoint):
+        return task.run(chunk, samples, start)
     run: Callable[[], Mapped] = partial(task.run, chunk, samples, start)
     if task.checkpoint and task.gradients:
         # Not the reentrant form, which `torch.autograd.grad` refuses. What is drawn depends on the samples alone,
@@ -369,5 +371,5 @@ def changed_input(i: int) -> RuntimeError:
 
 def _check_device(part: Mapped, device: torch.device) -> None:
     for out in part.outputs:
-        if out.device.type != device.type:
+        if out.device != device and out.device.type != device.type:
             raise TypeError(f"func must return tensors on its inputs' device, {device}, not {out.device}")

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 
 from minisplit.core.random import rejection, sampling
-from minisplit.core.random.philox import Key
-from minisplit.core.random.sampling import IndexGrid
+from minisplit.core.random.grids import Grid, SampleGrid
+from minisplit.core.random.philox import DrawKey
 from minisplit.vmap.functorch import internals
 
 # Makes tensors of the places of a grid, and of parameters of as many elements.
@@ -32,7 +32,7 @@ class Mode(Protocol):
     is_mapped: bool
     first: int
 
-    def next_key(self) -> Key | None:
+    def next_key(self) -> DrawKey | None:
         """The key of the next draw; None for tensors without data."""
 
 
@@ -62,7 +62,7 @@ def draw(mode: Mode, func: Draw, parameters: Sequence[torch.Tensor], outputs: in
             each = values[0].numel() // max(rows, 1)
             # Of samples that are to draw the same all have the place of the first.
             step = 0 if mode.samples_alike else 1
-            grid = sampling.batch_grid(key, rows, each, mode.first)._replace(step=step)
+            grid = SampleGrid(key, rows, each, mode.first, step)
             made = [x.to(dtype).view(values[0].shape) for x in func(grid, *values)]
         results = []
         for x in made:
@@ -101,7 +101,7 @@ def standard_gamma(mode: Mode, concentration: torch.Tensor) -> torch.Tensor:
     if not _is_tracked(concentration):
         return draw(mode, lambda grid, a: [rejection.gamma(grid, a)], [concentration])[0]
 
-    def with_slope(grid: IndexGrid, a: torch.Tensor) -> Sequence[torch.Tensor]:
+    def with_slope(grid: Grid, a: torch.Tensor) -> Sequence[torch.Tensor]:
         numbers = rejection.gamma(grid, a)
         return numbers, torch._standard_gamma_grad(a.to(torch.float64), numbers.view(a.shape))
 

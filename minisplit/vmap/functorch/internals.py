@@ -8,7 +8,8 @@ moved or changed names, these are the modules to mend. They are
 - `torch.distributions.dirichlet`: the function that draws, which torch cannot map;
 - `torch._functorch`: decompositions, which `torch.vmap` loads at its first call;
 - `torch._subclasses`: tensors without data, which have shapes and dtypes only;
-- `torch._dynamo`: a setting of `torch.compile`.
+- `torch._dynamo`: a setting of `torch.compile`, and the code that it has made of a function;
+- `torch._inductor`: which options the compiler has, and what it calls with each graph.
 
 Two private attributes are used in place: `Tensor._version` in `execute` and `loop`, and
 `torch._C.DisableTorchFunction` here.
@@ -16,10 +17,12 @@ Two private attributes are used in place: `Tensor._version` in `execute` and `lo
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -175,3 +178,86 @@ def compiling() -> Iterator[None]:
 
     with quiet_torch(), torch._dynamo.config.patch(automatic_dynamic_shapes=False):
         yield
+
+
+def compiler_options() -> set[str]:
+    """The names of the options of torch's compiler."""
+    import torch._inductor  # noqa: PLC0415 - it takes a second
+
+    return set(torch._inductor.list_options())
+
+
+def graph_pass(rewrite: Callable[[torch.fx.Graph], None], version: str) -> Any:
+    """An option of torch's compiler: a function that it calls with each graph. Kept code is of one version."""
+    from torch._inductor.custom_graph_pass import CustomGraphPass  # noqa: PLC0415 - it takes a second
+
+    class Pass(CustomGraphPass):  # type: ignore[misc, unused-ignore]
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            rewrite(graph)
+
+        def uuid(self) -> str:
+            return version
+
+    return Pass()
+
+
+class DirectCode:
+    """The code that `torch.compile` has made of a function, to be called without what it puts around that.
+
+    That takes 10 us, and as much again of all that runs next: it drives other code out of the processor's caches.
+    torch's conditions of each code are checked here too, so that the code is as right as by torch's own call. What
+    is left out is for functions that are compiled in parts, or while others are traced.
+
+    With a torch of other private names there is no such code, and each call is torch's own.
+    """
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self._function = function
+        self._arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+        # The conditions of each code, and a function of it.
+        self._codes: list[tuple[Any, Callable[..., Any]]] = []
+
+    def find(self) -> None:
+        """Find what is compiled by now."""
+        try:
+            entries = torch._dynamo.eval_frame._debug_get_cache_entry_list(self._function.__code__)
+            self._codes = [
+                (entry.guard_manager, types.FunctionType(entry.code, self._globals(entry.code)))
+                for entry in entries
+                if isinstance(entry.code, types.CodeType) and callable(entry.guard_manager.root.check)
+            ]
+        except (AttributeError, TypeError):
+            self._codes = []
+
+    def _globals(self, code: types.CodeType) -> dict[str, Any]:
+        """What the code refers to, without what keeps torch from compiling that: it is not about to."""
+        names, known, utils = code.co_names, self._function.__globals__, torch._dynamo.utils
+        bare = types.SimpleNamespace(
+            **{
+                name: inspect.unwrap(getattr(utils, name))
+                for name in names
+                if callable(getattr(utils, name, None))
+            }
+        )
+        return {
+            name: bare if known[name] is utils else getattr(known[name], "_torchdynamo_orig_callable", known[name])
+            for name in names
+            if name in known
+        }
+
+    def call(self, *args: Any) -> Any:
+        """What the code for these arguments returns; None where there is none, or the program forbids it."""
+        if not self._codes or torch._dynamo.eval_frame._stance.stance != "default":
+            return None
+        values = dict(zip(self._arguments, args, strict=True))
+        for conditions, code in self._codes:
+            # torch takes the first away when what the code refers to is gone, or all code is.
+            if conditions.cache_entry is not None and conditions.root.check(values):
+                depth = _functorch.get_dynamic_layer_stack_depth()
+                try:
+                    return code(*args)
+                except BaseException:
+                    self._codes = []  # until torch's own call of it succeeds
+                    _functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)  # what a backend's code may leave
+                    raise
+        return None

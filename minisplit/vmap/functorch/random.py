@@ -19,14 +19,15 @@ from torch.overrides import TorchFunctionMode
 
 from minisplit.core.error_text import said_by
 from minisplit.core.random import sampling
-from minisplit.core.random.philox import Key, fold
+from minisplit.core.random.grids import DRAW, SampleGrid
+from minisplit.core.random.philox import DrawKey, fold
 from minisplit.core.random.sampling import Sampler
 from minisplit.vmap.functorch import distributions, internals
 from minisplit.vmap.functorch.composites import body_of
 
 # Part of the text of torch's error for a random function in a vmap of randomness "error".
 _REFUSED = "random operation while in randomness error mode"
-# The second number that `fold` gets, as those of `sampling`, for keys of another kind: the seeds of samples.
+# The second number that `fold` gets, as those of `grids`, for keys of another kind: the seeds of samples.
 _SEED = 3
 # Of SELU networks: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
 _SELU = 1.7580993408473766
@@ -39,7 +40,7 @@ class RandomSource(NamedTuple):
     get the numbers of the first sample of the batch. `first` is the global index of the rank's first sample.
     """
 
-    key: Key | None
+    key: DrawKey | None
     same: bool
     first: int = 0
 
@@ -151,10 +152,10 @@ class _RandomFunctions(TorchFunctionMode):
         """Whether all samples get the same numbers."""
         return self.source.same
 
-    def next_key(self) -> Key | None:
+    def next_key(self) -> DrawKey | None:
         """The key of the next draw; None for tensors without data."""
         position = self._next_position(is_repeated=False)
-        return None if self.source.key is None else fold(self.source.key, position, sampling.DRAW)
+        return None if self.source.key is None else fold(self.source.key, position, DRAW)
 
     def fill(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Copy numbers into a tensor, which must be mapped where they differ between samples."""
@@ -199,8 +200,8 @@ class _RandomFunctions(TorchFunctionMode):
         """A row of `each` numbers for each sample."""
         if self.source.key is None:  # tensors without data
             return torch.zeros((self.samples, each), dtype=dtype, device=device)
-        key = fold(self.source.key, position, sampling.DRAW)
-        return sampler(sampling.batch_grid(key, self.samples, each, self.first), dtype, device)
+        key = fold(self.source.key, position, DRAW)
+        return sampler(SampleGrid(key, self.samples, each, self.first), dtype, device)
 
     def _inner_levels(self) -> tuple[list[tuple[int, int]], bool]:
         """Level and size of each `torch.vmap` within the mapped function whose samples are to differ.

@@ -141,7 +141,7 @@ def test_an_os_error_keeps_its_words(comm: Comm, rank: int) -> None:
 class FirstOfTwo(ms.Communication):
     """Rank 0 of a job of two, whose other rank has nothing to say: what hangs a real job returns here."""
 
-    _exchange = _allreduce = _scan = _broadcast = _allgather = None  # type: ignore[assignment]
+    _exchange = _allreduce = _scan = _broadcast = _allgather = _alltoall = None  # type: ignore[assignment]
     _split = _free = _meet = abort = None  # type: ignore[assignment]
 
     def __init__(self) -> None:

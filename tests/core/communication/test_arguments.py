@@ -59,6 +59,7 @@ REFUSED: dict[str, Refused] = {
     "record of a list": (lambda c: c.agree([1]), TypeError, "int64, got list"),
     "record of 0-d": (lambda c: c.agree(np.array(1)), ValueError, r"record must have one axis, got shape \(\)"),
     "record of 2-d": (lambda c: c.allgather_record(R[None]), ValueError, r"one axis, got shape \(1, 2\)"),
+    "record of too many": (lambda c: c.alltoall_record(np.zeros(9, int)), ValueError, "each of .* ranks, got 9"),
     "gather an array": (
         lambda c: c.allgather(np.array([1.5])),
         TypeError,

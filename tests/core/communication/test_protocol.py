@@ -273,6 +273,12 @@ def test_allgather(comm: Comm, rank: int, size: int) -> None:
     assert mine[2] == 2**62
 
 
+def test_alltoall(comm: Comm, rank: int, size: int) -> None:
+    mine = 100 * rank + np.arange(size)
+    np.testing.assert_array_equal(comm.alltoall_record(mine), 100 * np.arange(size) + rank)
+    np.testing.assert_array_equal(mine, 100 * rank + np.arange(size))
+
+
 def test_agree_is_the_highest_of_each_column(comm: Comm, rank: int, size: int) -> None:
     highest = comm.agree(np.array([rank, -rank, -(2**62)]))
     np.testing.assert_array_equal(highest, [size - 1, 0, -(2**62)])

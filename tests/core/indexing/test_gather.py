@@ -13,8 +13,10 @@ from layouts import layouts
 
 import minisplit as ms
 from minisplit.core.communication.agreement import agreement
+from minisplit.core.indexing import gather
 from minisplit.core.indexing.gather import find_route, local_rows, row_numbers, rows_of_rank
 from minisplit.core.indexing.index_arrays import IndexArrays
+from minisplit.testing import assert_close
 
 Comm = ms.Communication
 X = (6, 4)
@@ -108,3 +110,17 @@ def test_routes_bring_every_rank_its_rows(comm: Comm, rank: int, size: int, know
                 assert route.asked.tolist() == np.concatenate(asked).tolist()
                 mine = numbers[layout.box(rank)].ravel()
                 assert needed[rank][route.inverse.numpy()].tolist() == mine.tolist()
+
+
+def test_on_many_ranks_no_table_of_all_counts(comm: Comm, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows by index sent the counts of all ranks to all: 2 GiB on 16,384 ranks."""
+    monkeypatch.setattr(gather, "FEW", 0)
+    whole, index = torch.arange(40).reshape(20, 2), torch.tensor([3, 19, 3, 0, 7])
+    x, places = ms.array(whole, split=0), ms.array(index, split=0)
+    with ms.testing.traffic() as seen:
+        rows = x[places]
+    assert_close(rows, whole[index])
+    assert dict(seen.calls) == ({"agree": 1, "alltoall": 1, "allreduce": 1, "exchange": 2} if size > 1 else {})
+    x[places] = 0
+    whole[index] = 0
+    assert_close(x, whole)

@@ -17,7 +17,7 @@ N = 200_000
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    with ms.random.fork(seed=20261125):
+    with ms.random.fork(seed=20261130):
         yield
 
 

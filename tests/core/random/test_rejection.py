@@ -6,17 +6,18 @@ import pytest
 import torch
 from scipy import stats
 
+from minisplit.core.random.grids import ArrayGrid, SampleGrid
+from minisplit.core.random.philox import CallKey
 from minisplit.core.random.rejection import binomial, gamma
-from minisplit.core.random.sampling import IndexGrid
 
 pytestmark = pytest.mark.serial
-KEY = (3, 5)
+KEY = CallKey(3, 5)
 N = 20_000
 
 
 @pytest.mark.parametrize("concentration", [0.05, 0.4, 1.0, 2.5, 60.0])
 def test_gamma(concentration: float) -> None:
-    numbers = gamma(IndexGrid(KEY, 1, N), torch.full((N,), concentration)).reshape(-1)
+    numbers = gamma(ArrayGrid(KEY, 1, N), torch.full((N,), concentration)).reshape(-1)
     # float32 has rounded the concentration.
     exact = float(torch.tensor(concentration))
     assert stats.kstest(numbers.numpy(), stats.gamma(exact).cdf).pvalue > 0.001
@@ -26,7 +27,7 @@ def test_gamma(concentration: float) -> None:
     ("n", "p"), [(5, 0.3), (10, 0.9), (100, 0.2), (1000, 0.5), (1000, 0.97), (3, 0.0), (3, 1.0)]
 )
 def test_binomial(n: int, p: float) -> None:
-    counts = binomial(IndexGrid(KEY, 1, N), torch.full((N,), n), torch.full((N,), p, dtype=torch.float64))
+    counts = binomial(ArrayGrid(KEY, 1, N), torch.full((N,), n), torch.full((N,), p, dtype=torch.float64))
     found = torch.bincount(counts.reshape(-1).long(), minlength=n + 1)
     assert len(found) == n + 1
     expected = torch.from_numpy(stats.binom(n, p).pmf(range(n + 1))) * N
@@ -42,13 +43,13 @@ def test_a_number_depends_on_its_place_alone() -> None:
     alpha = torch.linspace(0.1, 5, 12, dtype=torch.float64)
     n, p = torch.full((12,), 40.0), torch.linspace(0, 1, 12, dtype=torch.float64)
     whole = (
-        gamma(IndexGrid(KEY, 4, 3, sample=0, step=1), alpha),
-        binomial(IndexGrid(KEY, 4, 3, sample=0, step=1), n, p),
+        gamma(SampleGrid((3, 5), 4, 3), alpha),
+        binomial(SampleGrid((3, 5), 4, 3), n, p),
     )
-    last = IndexGrid(KEY, 2, 3, sample=2, step=1)
+    last = SampleGrid((3, 5), 2, 3, sample=2)
     torch.testing.assert_close(gamma(last, alpha[6:]), whole[0][2:])
     torch.testing.assert_close(binomial(last, n[6:], p[6:]), whole[1][2:])
-    alike = gamma(IndexGrid(KEY, 3, 1, step=0), torch.ones(3))
+    alike = gamma(SampleGrid((3, 5), 3, 1, step=0), torch.ones(3))
     assert len(set(alike.reshape(-1).tolist())) == 1
-    assert gamma(IndexGrid(KEY, 1, 2), torch.tensor([0.0, -1.0])).isnan().all()
-    assert gamma(IndexGrid(KEY, 0, 3), torch.ones(0)).shape == (0, 3)
+    assert gamma(ArrayGrid(KEY, 1, 2), torch.tensor([0.0, -1.0])).isnan().all()
+    assert gamma(ArrayGrid(KEY, 0, 3), torch.ones(0)).shape == (0, 3)

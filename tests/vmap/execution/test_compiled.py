@@ -22,6 +22,7 @@ from torch._dynamo.backends.registry import lookup_backend
 import minisplit as ms
 from minisplit.testing import spmd
 from minisplit.vmap.execution import compiled
+from minisplit.vmap.functorch import internals
 
 RANKS = (3,)
 here = ms.get_comm
@@ -251,6 +252,56 @@ def test_code_lives_as_long_as_the_function() -> None:
     del func
     gc.collect()
     assert code() is None
+
+
+@pytest.mark.serial
+def test_code_is_called_directly_until_what_it_depends_on_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside torch's own call of it: what the function captures, samples of another kind, torch's settings."""
+    backend, direct = Counting(), []
+    call = internals.DirectCode.call
+
+    def counted(self: internals.DirectCode, *args: Any) -> Any:
+        returned = call(self, *args)
+        direct.append(returned is not None)
+        return returned
+
+    monkeypatch.setattr(internals.DirectCode, "call", counted)
+    factor, offset = 2.0, torch.tensor([1.0, 2.0, 3.0])
+
+    def func(v: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return v * factor + w + offset
+
+    mapped = ms.vmap(func, compile={"backend": backend})
+
+    def check(x: torch.Tensor, y: torch.Tensor, compilations: int, directly: bool) -> None:
+        direct.clear()
+        (got,) = mapped(ms.array(x, split=0, copy=False), ms.array(y, split=0, copy=False))
+        torch.testing.assert_close(got.larray, x * factor + y + offset)
+        assert backend.count == compilations
+        assert any(direct) == directly
+
+    x, y = values(4, 3), values(5, 3)[1:]
+    check(x, y, 1, False)
+    check(x, y, 1, True)
+    check(x[:3], y[1:], 1, True)
+    check(values(3, 4).T, y, 1, True)  # not contiguous
+    check(x, x, 1, True)
+    check(x[:1], y[:1], 1, True)
+    offset = offset * 2
+    check(x, y, 1, True)
+    offset.add_(1)
+    check(x, y, 1, True)
+    factor = 3.0
+    check(x, y, 2, False)
+    check(x, y, 2, True)
+    check(x.double(), y.double(), 3, False)
+    offset = offset.double()
+    check(x, y, 4, False)
+    with torch.compiler.set_stance("force_eager"):
+        check(x, y, 4, False)
+    torch.compiler.reset()
+    check(x, y, 5, False)
+    check(x, y, 5, True)
 
 
 @pytest.mark.serial

@@ -205,6 +205,11 @@ class MPICommunication(Communication):
         self.mpi.Allgather(record, rows)
         return rows
 
+    def _alltoall(self, record: Record) -> Record:
+        received = np.empty_like(record)
+        self.mpi.Alltoall(record, received)
+        return received
+
     def _allgather_text(self, text: str) -> list[str]:
         rows = np.zeros((self.size, TEXT_BYTES), dtype=np.uint8)
         self.mpi.Allgather(np.frombuffer(text.encode().ljust(TEXT_BYTES, b"\0"), dtype=np.uint8), rows)

@@ -380,6 +380,21 @@ class TorchCommunication(Communication):
             return self._shared.gather(record, self._calls).view(np.int64)  # as `_gather`, without torch
         return self._gather(torch.from_numpy(record.copy()), self.gloo).numpy()
 
+    def _alltoall(self, record: Record) -> Record:
+        self.gloo  # noqa: B018 - all ranks make the group in their first call, and find out what memory they share
+        if self._shared is not None and record.nbytes <= shared_memory.ROOM:
+            return self._allgather(record)[:, self.rank].copy()
+        # In as many rounds as a rank's number has bits (Bruck et al., see `_gather`). `blocks[k]` is at first for
+        # the k-th rank from here on, and in the end of the k-th before.
+        blocks, distances = np.roll(record, -self.rank), np.arange(self.size)
+        for step in [1 << bit for bit in range((self.size - 1).bit_length())]:
+            moving = np.flatnonzero(distances & step)
+            came = torch.empty(len(moving), dtype=torch.int64)
+            to, source = (self.rank + step) % self.size, (self.rank - step) % self.size
+            self._exchange([(to, torch.from_numpy(blocks[moving]))], [(source, came)], came.device)
+            blocks[moving] = came.numpy()
+        return np.roll(blocks[::-1], self.rank + 1)
+
     def _allgather_text(self, text: str) -> list[str]:
         return [_text_of(row) for row in self._gather(_as_row(text, TEXT_BYTES), self.gloo)]
 

@@ -1,8 +1,9 @@
 """QR decompositions of matrices that are split along rows or columns.
 
 Tall matrices are decomposed by the direct TSQR of Demmel, Grigori, Hoemmen and Langou ("Communication-optimal
-parallel and sequential QR and LU factorizations", SIAM J. Sci. Comput. 34, 2012), with one level: each rank
-decomposes its rows, then the stacked R factors of all ranks. What a rank sends does not grow with its rows.
+parallel and sequential QR and LU factorizations", SIAM J. Sci. Comput. 34, 2012): each rank decomposes its rows,
+then the stacked R factors of all ranks, or on many ranks those of two at a time, in a binary tree. What a rank
+sends does not grow with its rows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from minisplit.core.collectives import (
@@ -26,6 +28,10 @@ from minisplit.core.layout import Layout, layout_from_counts
 from minisplit.core.pytorch.transforms import is_followed
 
 Factors = tuple[torch.Tensor, torch.Tensor]
+
+# On more ranks than this, and if their R factors have more bytes than this, they go up a tree: each of its rounds
+# takes a message and a decomposition, all ranks' at once take one message, and one decomposition on each rank.
+FEW, GATHERED = 16, 2**20
 
 
 def normalise_phases(q: torch.Tensor, r: torch.Tensor) -> Factors:
@@ -53,17 +59,18 @@ def multiply_tall(q: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 def tsqr(shard: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
     """Return this rank's rows of Q, and R, of tall matrices that are split along their rows.
 
-    Collective: one exchange. Its backward pass is one allreduce.
+    Collective: one exchange; on many ranks two for each level of a tree, and a broadcast. Its backward pass is one
+    allreduce.
     """
     q, r = apply(_TallQR(comm, layout), shard)
     return q, r
 
 
 def tsqr_r(shard: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:
-    """Return the R of `tsqr`, without the work for Q where no gradient is to flow. Collective: one exchange."""
+    """Return the R of `tsqr`, without the work for Q where no gradient is to flow. Collective as `tsqr`."""
     if is_followed(shard):
         return tsqr(shard, layout, comm)[1]
-    return _qr_of_stacked(torch.linalg.qr(shard.detach(), "r")[1], layout, comm)[1]
+    return _qr_of_stacked(torch.linalg.qr(shard.detach(), "r")[1], layout, comm, has_q=False)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +119,68 @@ class _TallQR(Collective):
         return [True, True]
 
 
-def _qr_of_stacked(r: torch.Tensor, layout: Layout, comm: Communication) -> Factors:
+def _qr_of_stacked(r: torch.Tensor, layout: Layout, comm: Communication, has_q: bool = True) -> Factors:
     """Decompose the stacked R factors of all ranks. Return the rows of that Q that are this rank's, and R."""
     # A rank with fewer rows than columns has an R with as many rows as the shard.
     counts = [min(n, layout.shape[-1]) for n in layout.counts or ()]
+    if comm.size > FEW and sum(counts) * layout.size // max(layout.extent, 1) * r.itemsize > GATHERED:
+        return _qr_by_tree(r, counts, comm, has_q)
     stacked = layout_from_counts(counts, layout.shape, layout.ndim - 2)
     q, r = normalise_phases(*torch.linalg.qr(redistribute(r, stacked, stacked.with_split(None), comm)))
     start, stop = stacked.span(comm.rank)
     return q[..., start:stop, :], r
+
+
+def _qr_by_tree(r: torch.Tensor, counts: Sequence[int], comm: Communication, has_q: bool) -> Factors:
+    """Do `_qr_of_stacked` in a binary tree: with a rank at a distance of 1, then with those of 2, 4 and so on.
+
+    Rows of Q, if they are wanted, come back the same way. So a rank has the factors of two ranks at a time.
+    Collective: two exchanges for each level, and a broadcast.
+    """
+    rank, columns, offsets = comm.rank, r.shape[-1], np.cumsum([0, *counts]).tolist()
+    kind = (*r.shape[:-2], columns, r.dtype)
+    steps = [1 << level for level in range((comm.size - 1).bit_length())]
+    # By step the Q of what was stacked, and how many rows of it belong to what was this rank's.
+    stacked: dict[int, tuple[torch.Tensor, int]] = {}
+    for step in steps:
+        # Of two ranks that are a step apart the second has no part in later steps.
+        to = rank - step if rank % (2 * step) == step else None
+        source = rank + step if rank % (2 * step) == 0 and rank + step < comm.size else None
+        under = r.new_empty(0)
+        if source is not None:
+            rows = min(columns, offsets[min(source + step, comm.size)] - offsets[source])
+            under = r.new_empty((*r.shape[:-2], rows, columns))
+        comm.exchange(
+            [(to, r)] if to is not None and r.numel() else [],
+            [(source, under)] if source is not None and under.numel() else [],
+            ("R under another", step, *kind),
+            r.device,
+        )
+        if source is not None:
+            own = r.shape[-2]
+            q, r = torch.linalg.qr(torch.cat([r, under], -2))
+            stacked[step] = q, own
+    rows_of_q = torch.eye(r.shape[-2], columns, dtype=r.dtype, device=r.device).expand(*r.shape[:-2], -1, -1)
+    if rank == 0:
+        rows_of_q, whole = normalise_phases(rows_of_q.contiguous(), r)
+    else:
+        whole = r.new_empty((*r.shape[:-2], columns, columns))
+    whole = comm.broadcast(whole)
+    for step in reversed(steps if has_q else []):
+        is_second, below = rank % (2 * step) == step, r.new_empty(0)
+        if is_second:
+            rows_of_q = torch.empty_like(rows_of_q)
+        elif step in stacked:
+            q, own = stacked.pop(step)
+            both = q @ rows_of_q
+            rows_of_q, below = both[..., :own, :], both[..., own:, :].contiguous()
+        comm.exchange(
+            [(rank + step, below)] if below.numel() else [],
+            [(rank - step, rows_of_q)] if is_second and rows_of_q.numel() else [],
+            ("rows of Q", step, *kind),
+            r.device,
+        )
+    return rows_of_q, whole
 
 
 def complete_basis(q: torch.Tensor, layout: Layout, comm: Communication) -> torch.Tensor:

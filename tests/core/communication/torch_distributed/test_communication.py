@@ -67,6 +67,8 @@ def test_gathering_in_several_rounds(comm: Any, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(comm, "_shared", None)
     rows = comm.allgather_record(np.array([comm.rank, 7]))
     assert rows.tolist() == [[rank, 7] for rank in range(comm.size)]
+    sent = 100 * comm.rank + np.arange(comm.size)
+    assert comm.alltoall_record(sent).tolist() == (100 * np.arange(comm.size) + comm.rank).tolist()
 
 
 def test_a_nan_on_any_rank(comm: Any) -> None:

@@ -8,6 +8,7 @@ from layouts import dealt, layouts
 from matrices import REGULAR, assert_gradients, numbers, stacks, unique_qr
 
 import minisplit as ms
+from minisplit.ops.linalg.split_matrix import tsqr
 from minisplit.ops.linalg.split_matrix.tsqr import normalise_phases
 from minisplit.testing import Whole, assert_close, spmd, traffic
 
@@ -77,3 +78,28 @@ def test_the_backward_pass_of_tall_matrices_sends_one_reduction(comm: Comm) -> N
     with traffic() as seen:
         (q.larray.sum() + r.larray.sum()).backward()
     assert dict(seen.calls) == ({"allreduce": 1} if comm.size > 1 else {})
+
+
+def test_on_many_ranks_r_factors_go_up_a_tree(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All R factors on each rank were 2 GiB on 65,536 ranks. Factors and gradients are the same either way."""
+    wholes = [torch.randn(shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(1)) for shape in
+              ((1, 11, 3), (5, 5))]  # fmt: skip
+    for whole in wholes:
+        for layout in layouts(tuple(whole.shape), size):
+            if layout.split != whole.ndim - 2:
+                continue
+            found = []
+            for limit in (2**20, -1):
+                monkeypatch.setattr(tsqr, "FEW", limit)
+                monkeypatch.setattr(tsqr, "GATHERED", limit)
+                x = dealt(whole, layout)
+                x.larray.requires_grad_()
+                with traffic() as seen:
+                    q, r = ms.linalg.qr(x)
+                (q.larray.real.sum() + r.larray.real.sum()).backward()
+                assert x.larray.grad is not None
+                found.append((q.larray.detach(), r.larray.detach(), x.larray.grad, ms.linalg.svdvals(x).larray))
+            torch.testing.assert_close(*found)
+            levels = (size - 1).bit_length()
+            assert seen.calls["broadcast"] == (size > 1)
+            assert seen.calls["exchange"] == 2 * levels
