@@ -26,8 +26,8 @@ MEMORY = """## Memory
 On each rank a call makes and receives tensors about as large as its shards. `tests/ops/test_memory_per_rank.py`
 measures this for every operation on split arrays: on {ranks} ranks no tensor is larger than {limit} times the fair
 share of the largest argument or result. Every rank has the whole of a replicated result. Arrays of no more than 16
-MiB, and matrices of fewer than 512 rows or columns, may be gathered if that takes fewer messages. Only these
-functions gather larger ones:
+MiB, and matrices of fewer than 512 rows or columns (2048 for eigenvalues and singular values), may be gathered if
+that takes fewer messages. Only these functions gather larger ones:
 """
 
 

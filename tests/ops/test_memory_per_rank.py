@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.random import distributions
-from minisplit.ops.linalg.split_matrix import condensed, one_matrix, panels
+from minisplit.ops.linalg.split_matrix import condensed, one_matrix, panels, spectra, transposition
 from minisplit.ops.linalg.split_matrix import divide_and_conquer as spectrum
 from minisplit.testing import run
 
@@ -134,7 +134,9 @@ def ratios(split: int) -> dict[str, float]:
 def test_no_rank_needs_more_than_some_shares(split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collectives, "RING_BYTES", 2**13)
     # The matrices here are large, and panels as many times smaller.
-    monkeypatch.setattr(one_matrix, "SMALL", N // 2)
+    for module in (one_matrix, spectra):
+        monkeypatch.setattr(module, "SMALL", N // 2)
+    monkeypatch.setattr(transposition, "WIDTH", 8)
     for module, name in ((panels, "WIDTH"), (condensed, "WIDTH"), (spectrum, "LEAF"), (spectrum, "COLUMNS")):
         monkeypatch.setattr(module, name, 8)
     monkeypatch.setattr(distributions, "_SORTED_ALONE", 2**10)

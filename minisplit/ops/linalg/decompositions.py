@@ -189,14 +189,15 @@ def eigh(
     Communication
     -------------
     Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
-    512 rows or more is not gathered: one broadcast and one allreduce for each column, three allreduces for each
-    32 rows, one broadcast for each 128 columns, and two exchanges, and two more if rows are split.
+    2048 rows or more is not gathered: one broadcast and one allreduce for each column, three allreduces for each
+    32 rows, one broadcast for each 128 columns, and two exchanges for each 64 columns of a rank, or three if rows
+    are split.
 
     Notes
     -----
     A large split matrix is reduced to a tridiagonal one by reflections, whose spectrum is found by divide and
     conquer (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank
-    needs about four times its part of the matrix, and the work is split between the ranks.
+    needs two and a half times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------
@@ -205,7 +206,7 @@ def eigh(
     [1.0, 1.0]
     """
     x, uplo = as_matrices(x, "eigh", square=True), _triangle(UPLO)
-    if one_matrix.is_large(x):
+    if spectra.is_large(x):
         return EigResult(*spectra.eigh(x, upper=uplo == "U"))
     return EigResult(*apply_to_matrices(partial(torch.linalg.eigh, UPLO=uplo), x, "eigh"))
 
@@ -247,8 +248,8 @@ def eigvalsh(
     Communication
     -------------
     Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
-    512 rows or more is not gathered: one broadcast and one allreduce for each column, three
-    allreduces for each 32 rows, and one exchange, and one more if rows are split.
+    2048 rows or more is not gathered: one broadcast and one allreduce for each column, three allreduces for each
+    32 rows, one exchange for each 64 columns of a rank, and one more if rows are split.
 
     Examples
     --------
@@ -257,7 +258,7 @@ def eigvalsh(
     [1.0, 1.0]
     """
     x, uplo = as_matrices(x, "eigvalsh", square=True), _triangle(UPLO)
-    if one_matrix.is_large(x):
+    if spectra.is_large(x):
         return spectra.eigh(x, upper=uplo == "U", vectors=False)[0]
     return apply_to_matrices(partial(torch.linalg.eigvalsh, UPLO=uplo), x, "eigvalsh")[0]
 
@@ -291,7 +292,8 @@ def cholesky(x: DNDarray, /, *, upper: bool = False) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective: the messages of `minisplit.linalg.eig`. One split matrix of
-    512 rows or more is not gathered: one broadcast for each 128 columns, and two exchanges if rows are split.
+    512 rows or more is not gathered: one broadcast for each 128 columns, and if rows are split one exchange, and
+    one for each 64 columns of a rank.
 
     Notes
     -----
@@ -384,9 +386,11 @@ def qr(x: DNDarray, /, mode: Literal["reduced", "complete", "r"] = "reduced") ->
         q, r = one_matrix.qr(x, complete=mode == "complete")
         if mode == "complete" and rows > columns:
             return QRResult(q.resplit(0), r._align(x._layout))
-        # One after the other, so that the first is no more in memory twice when the second moves.
-        q = q._align(x._layout if q.shape == x.shape else q._layout.with_split(None))
-        return QRResult(q, r._align(x._layout if r.shape == x.shape else r._layout.with_split(None)))
+        q, r = (
+            one_matrix.in_layout(part, x._layout if part.shape == x.shape else part._layout.with_split(None))
+            for part in (q, r)
+        )
+        return QRResult(q, r)
     aligned = align_longer_axis(x)
     layout = aligned._layout
     if rows < columns:
@@ -452,17 +456,17 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
     `minisplit.linalg.qr`, and one more exchange for a full U or Vh. Otherwise, if matrices are split, one exchange
-    gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 512 rows and
+    gives each rank whole matrices; and one small message tells that no rank failed. One matrix of 2048 rows and
     columns or more, and fewer than `ranks` times as many of one as of the other, is not gathered: one broadcast
     and two allreduces for each column, three allreduces for each 32 rows, three messages for each 128 columns, and
-    an exchange or two for each of the factors; before them the messages of `minisplit.linalg.qr` if it is not
-    square.
+    an exchange or two of each factor for 64 columns of a rank; before them the messages of `minisplit.linalg.qr`
+    if it is not square.
 
     Notes
     -----
     Reflections reduce a large split matrix to a bidiagonal one, and divide and conquer finds its singular values
-    (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank needs about
-    five times its part of the matrix, and the work is split between the ranks.
+    (Gu and Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995), as LAPACK does it, and as exactly. A rank needs
+    three and a half times its part of the matrix, and the work is split between the ranks.
 
     Examples
     --------
@@ -487,7 +491,8 @@ def svd(x: DNDarray, /, full_matrices: bool = True, compute_uv: bool = True) -> 
         if full:
             layout = Layout(u.shape, 0, x._comm.size, split_longer_axis(x._layout).ragged)
             return SVDResult(u._align(layout), s, vh._align(vh._layout.with_split(None)))
-        return SVDResult(u._align(x._layout), s, vh._align(_of_square(vh, x)))
+        u, vh = one_matrix.in_layout(u, x._layout), one_matrix.in_layout(vh, _of_square(vh, x))
+        return SVDResult(u, s, vh)
     # With R = U S Vh the decomposition of Q R is (Q U) S Vh.
     q, r = tall_qr(align_longer_axis(x))
     u, s, vh = svd(r)

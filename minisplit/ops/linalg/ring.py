@@ -2,13 +2,15 @@
 
 A gather of an operand costs its bytes in the memory of each rank, however many ranks there are. In a ring a rank
 has its own parts, and of the other operand the block that came and the one that comes. As many bytes are sent.
+Large blocks go in pieces, one round after the other, so that beside the result there is a part of a block.
 The gradient of one operand is such a product again, that of the other one a sum that goes around.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from string import ascii_letters
 
 import numpy as np
@@ -18,8 +20,15 @@ from minisplit.core import collectives
 from minisplit.core.array import DNDarray
 from minisplit.core.collectives import Collective, Gradients, Tensors, apply, blocks_in_turn
 from minisplit.core.communication.protocol import Communication
+from minisplit.core.layout import Layout
 from minisplit.core.performance_warning import warn_of_move
+from minisplit.core.pytorch.dtypes import is_inexact
 from minisplit.ops.linalg.contraction import Contraction, label_extents
+
+# Blocks of several times so many bytes go in pieces, and in no more than so many: narrower ones are slower to
+# multiply (eight of a block of 750 columns took a tenth more time), and each takes as many exchanges as there are
+# other ranks.
+PIECE_BYTES, PIECES = 2**22, 4
 
 
 def travelling_operand(arrays: Sequence[DNDarray], plan: Contraction) -> int | None:
@@ -59,6 +68,11 @@ def ring_product(
     return apply(product, *(shards[place] for place in order))[0]
 
 
+def sum_of_products(left: torch.Tensor, right: torch.Tensor, target: Layout, comm: Communication) -> torch.Tensor:
+    """This rank's columns, by `target`, of `left @ right^H`, of both of which each rank has some. Collective."""
+    return apply(_Sum(comm, ("ik", "jk"), "ij", "j", target.counts or ()), left, right.conj())[0]
+
+
 def _terms(equation: str) -> tuple[tuple[str, ...], str]:
     inputs, output = equation.split("->")
     return tuple(inputs.split(",")), output
@@ -95,16 +109,34 @@ class _Ring(Collective):
     def has_batch(self, inputs: Sequence[bool]) -> Sequence[bool]:
         return [True]
 
-    def contract(self, tensors: Tensors, rank: int) -> torch.Tensor:
-        """The contraction of block `rank` of what has all blocks."""
-        start, count = sum(self.counts[:rank]), self.counts[rank]
+    def pieces(self, bytes_of_index: int) -> Iterator[list[slice]]:
+        """By pieces that go around, and by ranks: which indices of the axis with the label."""
+        size = max(self.counts) * bytes_of_index
+        pieces = max(1, min(PIECES, size // PIECE_BYTES))
+        starts = np.cumsum([0, *self.counts]).tolist()
+        for piece in range(pieces):
+            yield [
+                slice(start + count * piece // pieces, start + count * (piece + 1) // pieces)
+                for start, count in zip(starts, self.counts, strict=False)
+            ]
+
+    def contract(self, tensors: Tensors, piece: slice, total: torch.Tensor | None = None) -> torch.Tensor:
+        """The contraction for one piece of what has all blocks, added to `total` if that is given."""
         blocks = [
-            x.narrow(term.index(self.label), start, count)
-            if self.label in term and x.shape[term.index(self.label)] != count
+            x.narrow(term.index(self.label), piece.start, piece.stop - piece.start)
+            if self.label in term and x.shape[term.index(self.label)] != piece.stop - piece.start
             else x
             for x, term in zip(tensors, self.terms, strict=True)
         ]
-        return torch.einsum(f"{','.join(self.terms)}->{self.output}", *blocks)
+        terms = self.terms
+        # A product of matrices is added up where it is: in memory of its own it would be as large as the result.
+        if total is not None and is_inexact(total.dtype) and {len(x) for x in (*terms, self.output)} == {2}:
+            if self.output[0] not in terms[0]:
+                blocks, terms = blocks[::-1], terms[::-1]
+            rows = blocks[0] if terms[0][0] == self.output[0] else blocks[0].mT
+            return total.addmm_(rows, blocks[1] if terms[1][1] == self.output[1] else blocks[1].mT)
+        part = torch.einsum(f"{','.join(self.terms)}->{self.output}", *blocks)
+        return part if total is None else total.add_(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +146,20 @@ class _Product(_Ring):
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         own, block = tensors
         result: torch.Tensor | None = None
-        axis = self.output.find(self.label)
-        offsets = np.concatenate([[0], np.cumsum(self.counts)]).tolist()
-        for rank, each in blocks_in_turn(block, self.terms[1].index(self.label), self.counts, self.comm):
-            part = self.contract((own, each), rank)
-            if axis < 0:
-                result = part if result is None else result.add_(part)
-            else:
+        axis, cut = self.output.find(self.label), self.terms[1].index(self.label)
+        for pieces in self.pieces(block.itemsize * prod(block.shape[:cut]) * prod(block.shape[cut + 1 :])):
+            mine = pieces[self.comm.rank]
+            piece = block.narrow(cut, mine.start - sum(self.counts[: self.comm.rank]), mine.stop - mine.start)
+            counts = [each.stop - each.start for each in pieces]
+            # Contiguous, so that it is packed once and not in each step.
+            for rank, each in blocks_in_turn(piece.contiguous(), cut, counts, self.comm):
+                if axis < 0:
+                    result = self.contract((own, each), pieces[rank], result)
+                    continue
+                part = self.contract((own, each), pieces[rank])
                 if result is None:
-                    result = part.new_empty((*part.shape[:axis], offsets[-1], *part.shape[axis + 1 :]))
-                result.narrow(axis, offsets[rank], self.counts[rank]).copy_(part)
+                    result = part.new_empty((*part.shape[:axis], sum(self.counts), *part.shape[axis + 1 :]))
+                result.narrow(axis, pieces[rank].start, counts[rank]).copy_(part)
         assert result is not None  # of this rank's own block
         return [result]
 
@@ -142,12 +178,23 @@ class _Sum(_Ring):
     """The sum over the ranks of the contractions of their two tensors, of which each rank gets its block."""
 
     def forward(self, *tensors: torch.Tensor) -> Tensors:
-        here, size = self.comm.rank, self.comm.size
-        total = self.contract(tensors, (here - 1) % size).resolve_conj()
-        for step in range(1, size):
-            rank = (here - 1 - step) % size
-            total = self._shift(total, rank).add_(self.contract(tensors, rank))
-        return [total]
+        here, size, axis = self.comm.rank, self.comm.size, self.output.index(self.label)
+        extents = dict(zip("".join(self.terms), (*tensors[0].shape, *tensors[1].shape), strict=True))
+        shape = [self.counts[here] if x == self.label else extents[x] for x in self.output]
+        rounds = list(self.pieces(tensors[0].itemsize * prod(shape[:axis]) * prod(shape[axis + 1 :])))
+        result: torch.Tensor | None = None
+        for pieces in rounds:
+            total = self.contract(tensors, pieces[(here - 1) % size]).resolve_conj()
+            for step in range(1, size):
+                rank = (here - 1 - step) % size
+                total = self.contract(tensors, pieces[rank], self._shift(total, pieces[rank], axis))
+            if len(rounds) == 1:
+                return [total]
+            result = total.new_empty(shape) if result is None else result
+            mine = pieces[here]
+            result.narrow(axis, mine.start - sum(self.counts[:here]), mine.stop - mine.start).copy_(total)
+        assert result is not None  # there is a round
+        return [result]
 
     def backward(self, kept: Tensors, gradients: Tensors, wanted: Sequence[bool]) -> Gradients:
         places = ((0, 1), (1, 0))
@@ -162,10 +209,10 @@ class _Sum(_Ring):
             for place, other in places
         ]
 
-    def _shift(self, total: torch.Tensor, rank: int) -> torch.Tensor:
-        """Send the sum for one rank on to the next, and return that for `rank`, which comes."""
-        axis, here, size = self.output.index(self.label), self.comm.rank, self.comm.size
-        received = total.new_empty((*total.shape[:axis], self.counts[rank], *total.shape[axis + 1 :]))
+    def _shift(self, total: torch.Tensor, piece: slice, axis: int) -> torch.Tensor:
+        """Send the sum for one rank on to the next, and return that for `piece`, which comes."""
+        here, size = self.comm.rank, self.comm.size
+        received = total.new_empty((*total.shape[:axis], piece.stop - piece.start, *total.shape[axis + 1 :]))
         self.comm.exchange(
             [((here + 1) % size, total)] if total.numel() else [],
             [((here - 1) % size, received)] if received.numel() else [],

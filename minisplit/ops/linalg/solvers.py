@@ -372,7 +372,8 @@ def pinv(x: DNDarray, /, *, rtol: Tolerance = None) -> DNDarray:
     Communication
     -------------
     Local for replicated arrays. Otherwise collective. If the ranks have parts of one matrix: the messages of
-    `minisplit.linalg.qr`, or for a large one those of `minisplit.linalg.svd` and of a product of its factors.
+    `minisplit.linalg.qr`, or for one of 2048 rows and columns or more those of `minisplit.linalg.svd` and of a
+    product of its factors, in a ring.
     Otherwise one exchange if matrices are split, and one small message, which tells that no rank failed.
 
     Examples

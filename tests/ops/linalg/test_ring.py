@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from alive import Alive
 from layouts import assert_gradients, dealt, layouts
 
 import minisplit as ms
 from minisplit.core import collectives
 from minisplit.core.communication.agreement import agreement
-from minisplit.testing import assert_close, traffic
+from minisplit.ops.linalg import ring
+from minisplit.testing import assert_close, run, traffic
 
 Comm = ms.Communication
 # By what is summed over or stays of the operand that travels: the equation, and the shapes.
@@ -26,8 +28,10 @@ EQUATIONS = {
 
 
 @pytest.fixture(autouse=True)
-def _of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def _of_any_size_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collectives, "RING_BYTES", -1)
+    # Of shards of a few numbers two pieces or three, if not one.
+    monkeypatch.setattr(ring, "PIECE_BYTES", 64)
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> torch.Tensor:
@@ -93,6 +97,7 @@ def test_derivatives_of_second_order(comm: Comm, size: int, rank: int) -> None:
 
 
 def test_small_operands_are_gathered_at_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "PIECE_BYTES", 12 * 12 * 4)
     x = ms.ones((12, 12), split=0)
     with traffic() as seen:
         x @ x
@@ -103,3 +108,24 @@ def test_small_operands_are_gathered_at_once(size: int, monkeypatch: pytest.Monk
         x @ x
     assert seen.calls["exchange"] == (size > 1)
     assert seen.bytes_sent == sent
+
+
+def peak(name: str) -> float:
+    """Of a product of 240 x 240 matrices, on this rank, in shards."""
+    x = ms.ones((240, 240), dtype=ms.float64, split=1)
+    y = x.larray.clone().requires_grad_(name == "gradients")
+    left = ms.DNDarray(y, x.layout, x.comm)
+    with ms.debug(False), Alive() as seen:
+        product = left @ x
+        if name == "gradients":
+            product.larray.backward(x.larray)
+    return seen.peak / x.larray.nbytes
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(("name", "shards"), [("product", 1.6), ("gradients", 3.8)])
+def test_memory_of_a_rank(name: str, shards: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result, a piece that is multiplied and one that comes; of a gradient as much, and the sum so far."""
+    monkeypatch.setattr(ring, "PIECE_BYTES", 240)
+    monkeypatch.setattr(ring, "PIECES", 8)
+    assert max(run(peak, name, ranks=4)) < shards

@@ -20,7 +20,7 @@ import torch
 from minisplit.core.collectives import redistribute
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
-from minisplit.ops.linalg.split_matrix.panels import Panel, compact, panels
+from minisplit.ops.linalg.split_matrix.panels import Panel, awaited, compact, panels
 
 # So many columns are reduced before the rest of the matrix is updated by a product.
 WIDTH = 32
@@ -177,7 +177,7 @@ def multiply_left(condensed: Condensed, b: torch.Tensor, comm: Communication, be
     """Multiply columns `b` by the reflections from the left, which begin so many rows below the diagonal."""
 
     def vectors(panel: Panel) -> torch.Tensor:
-        message = b.new_empty(condensed.layout.extent - panel.start - below, panel.stop - panel.start)
+        message = awaited(b, condensed.layout.extent - panel.start - below, panel.stop - panel.start)
         if comm.rank == panel.owner:
             begin = condensed.layout.span(comm.rank)[0]
             message = condensed.packed[panel.start + below :, panel.start - begin : panel.stop - begin]
@@ -211,3 +211,5 @@ def _multiply(
             steps = min(packed.shape)
             reflectors, triangle = compact(packed[:, :steps], scales[panel.start : panel.start + steps])
             own.addmm_(reflectors, triangle @ (reflectors.mH @ own), alpha=-1)
+            del reflectors, triangle  # or they would be there beside the next panel
+        del packed

@@ -1,11 +1,12 @@
-"""Spectra of matrices of two diagonals, by divide and conquer; the vectors are split along rows.
+"""Spectra of matrices of two diagonals, by divide and conquer; each rank has some elements of all vectors.
 
 The algorithms of Cuppen, and of Gu and Eisenstat ("A divide-and-conquer algorithm for the symmetric tridiagonal
 eigenproblem", "... for the bidiagonal SVD", SIAM J. Matrix Anal. Appl. 16, 1995), LAPACK's `stedc` and `bdsdc`:
 but for what joins its halves, the matrix is two smaller ones. In the bases of their vectors it is a diagonal and
 a matrix of rank one, or a row, whose values are the roots of a secular equation, and whose vectors have a
-formula. All ranks have the values. Each solves for a share of the roots, and multiplies its rows of the vectors
-by those of the small problem, which it makes as it needs them: no vectors are sent.
+formula. All ranks have the values. Each solves for a share of the roots, and multiplies its elements of the
+vectors by those of the small problem, which it makes as it needs them: no vectors are sent. A vector is a row,
+whose elements lie side by side: so vectors that are mixed, and put in order, are moved at the speed of memory.
 
 Tensors only. The numbers are float64 on the host, the vectors have a dtype and device of their own.
 """
@@ -23,8 +24,12 @@ from minisplit.core.communication.protocol import Communication
 
 # Matrices of so many rows are left to LAPACK, each on one rank.
 LEAF = 32
-# Rows and columns of vectors that are multiplied at a time, and roots that are looked for together.
-ROWS, COLUMNS = 512, 128
+# So many vectors are made at a time, and roots looked for together: in a few matrices of as many columns, which
+# the cache has room for.
+COLUMNS = 64
+# The least elements of vectors that are multiplied at a time, for which the vectors of a small problem are made
+# again. A rank with more takes half of its own for one basis, a quarter for two: they are there twice meanwhile.
+ROWS = 64
 EPS = torch.finfo(torch.float64).eps
 
 # The first row of a part, that of the second half, and the first row behind. Leaves have no halves.
@@ -36,9 +41,9 @@ def eigenvalues(
 ) -> torch.Tensor:
     """Return the eigenvalues, ascending, of a symmetric matrix with this diagonal and the one beside.
 
-    `vectors` are zeros, this rank's rows of them from row `first` on, and become those of the eigenvectors; or
-    there are none. Collective: one allreduce, and three for each part of more than `LEAF` rows. The values are
-    the same on all ranks, to the bit.
+    `vectors` are zeros, as many as rows, and this rank's elements of them, from `first` on; they become those of
+    the eigenvectors. Or there are none. Collective: one allreduce for `LEAF` parts of as many rows, and three for
+    each part of more. The values are the same on all ranks, to the bit.
     """
     return _solve(_Tridiagonal, diagonal, other, comm, first, vectors)
 
@@ -48,7 +53,7 @@ def singular_values(
 ) -> torch.Tensor:
     """Return the singular values, descending, of a matrix with this diagonal and the one above.
 
-    `vectors` are this rank's rows of the left and of the right ones, or none. Otherwise it is as `eigenvalues`.
+    `vectors` are this rank's elements of the left and of the right ones, or none. Otherwise as `eigenvalues`.
     """
     return _solve(_Bidiagonal, diagonal, upper, comm, first, vectors)
 
@@ -72,8 +77,8 @@ def _solve(
             matrix.join(low, middle, high)
     values, order = matrix.values[:size].sort(descending=matrix.are_singular, stable=True)
     for part in vectors:
-        for rows in torch.split(part, ROWS):
-            rows.copy_(rows[:, order.to(part.device)])
+        for elements in torch.split(part, ROWS, 1):
+            elements.copy_(elements[order.to(part.device)])
     return values * scale
 
 
@@ -97,11 +102,11 @@ class _Matrix(ABC):
     comm : Communication
         The ranks.
     first : int
-        The first row that this rank has of the vectors.
+        The first element that this rank has of the vectors.
     vectors : list of Tensor
-        This rank's rows of the vectors, of which the right ones are last.
+        This rank's elements of the vectors, which are rows. The right ones are last.
     values, top, bottom : Tensor
-        Of each part, in the places of its rows, the values, and the first and the last row of the right vectors.
+        Of each part, in the places of its vectors, the values, and the right vectors' first and last element.
     """
 
     diagonal: torch.Tensor
@@ -132,8 +137,14 @@ class _Matrix(ABC):
         return high - low
 
     def solve_leaves(self, parts: list[Part]) -> None:
+        # Some at a time, since a message has room for all of the vectors of each.
+        leaves = [(low, high) for low, _, high in parts if high - low <= LEAF]
+        for start in range(0, len(leaves), LEAF):
+            self._solve_some(leaves[start : start + LEAF])
+
+    def _solve_some(self, leaves: list[tuple[int, int]]) -> None:
         # Each on one rank: vectors of equal values are whatever LAPACK takes, and must be the same on all.
-        comm, leaves = self.comm, [(low, high) for low, _, high in parts if high - low <= LEAF]
+        comm = self.comm
         found = torch.zeros(len(leaves), 3, LEAF + 1, LEAF + 1, dtype=torch.float64)
         for place in range(comm.rank, len(leaves), comm.size):
             for x, to in zip(self.leaf(*leaves[place])[::-1], found[place], strict=False):
@@ -144,10 +155,10 @@ class _Matrix(ABC):
             self.top[low : low + columns] = v[0, :columns]
             self.bottom[low : low + columns] = v[columns - 1, :columns]
             for part, whole, extent in zip(self.vectors[::-1], (v, u), (columns, rows), strict=False):
-                start, stop = (min(max(row - self.first, 0), len(part)) for row in (low, low + extent))
+                start, stop = (min(max(row - self.first, 0), part.shape[1]) for row in (low, low + extent))
                 if start < stop:
                     own = whole[start + self.first - low : stop + self.first - low, :extent]
-                    part[start:stop, low : low + extent] = own.to(part)
+                    part[low : low + extent, start:stop] = own.T.to(part)
 
     def join(self, low: int, middle: int, high: int) -> None:
         """Make the vectors of a part of those of its two halves."""
@@ -163,24 +174,23 @@ class _Matrix(ABC):
         self.values[kept] = equation.roots
         if not self.vectors:
             return
-        between, extent = middle + self.rows_between, len(self.vectors[0])
+        between, extent = middle + self.rows_between, self.vectors[0].shape[1]
         ends_of_rows = (low, between, low + self.columns(low, high))
         bounds = [min(max(end - self.first, 0), extent) for end in ends_of_rows]
+        some = max(ROWS, -(-extent // (2 * len(self.vectors))))
         for start, stop, is_of in zip(bounds[:2], bounds[1:], (kept < between, kept >= middle), strict=True):
-            # What is zero in the rows of one half needs no product.
+            # Vectors that are zero in these elements need no product.
             places = (is_of | mixed).nonzero()[:, 0]
-            for begin in range(start, stop, ROWS):
-                self._multiply(slice(begin, min(begin + ROWS, stop)), kept, places, equation)
+            for begin in range(start, stop, some):
+                self._multiply(slice(begin, min(begin + some, stop)), kept, places, equation)
 
-    def _multiply(self, rows: slice, kept: torch.Tensor, places: torch.Tensor, equation: _Secular) -> None:
-        parts = [part[rows][:, kept[places].to(part.device)] for part in self.vectors]
-        results = [part.new_empty((len(part), len(kept))) for part in parts]
+    def _multiply(self, elements: slice, kept: torch.Tensor, places: torch.Tensor, equation: _Secular) -> None:
+        wholes = [part[:, elements] for part in self.vectors]
+        parts = [whole[kept[places].to(whole.device)] for whole in wholes]
         for begin in range(0, len(kept), COLUMNS):
             columns = slice(begin, min(begin + COLUMNS, len(kept)))
-            for part, result, factor in zip(parts, results, equation.vectors(columns), strict=True):
-                result[:, columns] = part @ factor[places].to(part)
-        for part, result in zip(self.vectors, results, strict=True):
-            part[rows, kept.to(part.device)] = result
+            for whole, part, factor in zip(wholes, parts, equation.vectors(columns), strict=True):
+                whole[kept[columns].to(whole.device)] = factor[places].T.to(part) @ part
 
     def _deflate(
         self, low: int, middle: int, row: torch.Tensor, equal: float, zero: float
@@ -199,7 +209,7 @@ class _Matrix(ABC):
             if last >= 0 and values[place] - values[last] <= equal:
                 # Of two equal values one needs no part of the row.
                 norm = hypot(z[place], z[last])
-                for part in (self.top[None], self.bottom[None], *self.vectors):
+                for part in (self.top, self.bottom, *self.vectors):
                     _rotate(part, low + last, low + place, z[place] / norm, -z[last] / norm)
                 z[place] = norm
                 mixed |= {place, last}
@@ -267,21 +277,21 @@ class _Bidiagonal(_Matrix):
             # Two vectors that the halves make 0, of which one combination the whole makes 0 as well.
             length = hypot(own, null)
             cosine, sine = (own / length, null / length) if length > equal else (1.0, 0.0)
-            for part in (top[None], bottom[None], *self.vectors[-1:]):
+            for part in (top, bottom, *self.vectors[-1:]):
                 _rotate(part, middle, high, cosine, sine)
             own = length
         row[middle - low] = own if abs(own) > equal else equal
         self.values[middle] = 0
         for part in self.vectors[:-1]:
-            if 0 <= middle - self.first < len(part):
-                part[middle - self.first, middle] = 1
+            if 0 <= middle - self.first < part.shape[1]:
+                part[middle, middle - self.first] = 1
         return row[: high - low], equal, equal
 
 
 def _rotate(x: torch.Tensor, one: int, other: int, cosine: float, sine: float) -> None:
-    """Column `one` becomes `cosine * one + sine * other`, and the other one what is orthogonal."""
-    first, second = x[:, one].clone(), x[:, other].clone()
-    x[:, one], x[:, other] = cosine * first + sine * second, cosine * second - sine * first
+    """Vector `one` becomes `cosine * one + sine * other`, and the other one what is orthogonal."""
+    first, second = x[one].clone(), x[other].clone()
+    x[one], x[other] = cosine * first + sine * second, cosine * second - sine * first
 
 
 def _shares(size: int, comm: Communication) -> Iterator[slice]:
@@ -336,11 +346,9 @@ class _Secular:
         # d[j] before the place, d[j + 1] from it on, and 1 for the last root.
         other = torch.where(torch.arange(self.size) < k, self.d, self.d.roll(-1))
         denominators = _difference(other, d, self.are_singular)
-        denominators[:, -1] = torch.where(k[:, 0] == self.size - 1, 1, denominators[:, -1])
-        ratios = numerators / denominators
         # The last root has no denominator; for the last place that of others is complete.
-        ratios[:, -1] = numerators[:, -1]
-        return ratios.abs().prod(1).sqrt()
+        denominators[:, -1] = 1
+        return numerators.div_(denominators).abs_().prod(1).sqrt()
 
     def _differences(self, places: slice, roots: slice) -> torch.Tensor:
         """Return `root - d`, or of the squares, for these places and roots."""
@@ -349,12 +357,14 @@ class _Secular:
 
     def vectors(self, roots: slice) -> list[torch.Tensor]:
         """Return the eigenvectors of some roots, which are the columns, or the left and right singular vectors."""
-        right = self.z[:, None] / self._differences(slice(None), roots)
-        found = [right / right.norm(dim=0)]
+        right = self._differences(slice(None), roots)
+        found = [torch.div(self.z[:, None], right, out=right)]
         if self.are_singular:
             left = self.d[:, None] * right
             left[0] = 1
-            found.insert(0, left / left.norm(dim=0))
+            found.insert(0, left)
+        for vectors in found:
+            vectors.div_(vectors.norm(dim=0))
         return found
 
 
@@ -368,7 +378,7 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     above = (index + 1).clamp(max=last)
     half = _difference(d[above], d[index], of_squares) / 2
     half = torch.where(index == last, weights.sum() * (1 + 4 * EPS), half)
-    middle = _evaluate(_difference(d[:, None], d[index], of_squares), weights, half)[0]
+    middle = _evaluate(_difference(d[:, None], d[index], of_squares).sub_(half), weights)[0]
     is_low = (middle >= 0) | (index == last)
     nearest, sign = torch.where(is_low, index, above), torch.where(is_low, 1.0, -1.0)
     poles = _difference(d[:, None], d[nearest], of_squares)
@@ -379,7 +389,7 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     distance, active = half.clone(), torch.arange(len(index))
     for step in range(1, 200):
         x, signs = distance[active], sign[active]
-        value, slope, size = _evaluate(poles[:, active], weights, signs * x)
+        value, slope, size = _evaluate(poles[:, active].sub_(signs * x), weights)
         is_below = signs * value < 0
         bits = x.view(torch.int64)
         low[active] = torch.where(is_below, bits, low[active])
@@ -398,11 +408,11 @@ def _find_roots(d: torch.Tensor, weights: torch.Tensor, of_squares: bool, roots:
     return torch.stack([nearest.double(), sign * distance])
 
 
-def _evaluate(
-    poles: torch.Tensor, weights: torch.Tensor, distance: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the secular equation at a distance, its slope, and the sum of the absolute values of its terms."""
-    gaps = poles - distance
+def _evaluate(gaps: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the secular equation at distances, its slope, and the sum of the absolute values of its terms.
+
+    `gaps`, by columns the poles minus the distance, are overwritten.
+    """
     terms = weights[:, None] / gaps
-    slope = (terms / gaps).sum(0)
-    return 1 + terms.sum(0), slope, 1 + terms.abs().sum(0)
+    slope = torch.div(terms, gaps, out=gaps).sum(0)
+    return 1 + terms.sum(0), slope, 1 + terms.abs_().sum(0)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 
 import torch
 
 from minisplit.core.array import DNDarray
+from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.linalg.products import matmul
 from minisplit.ops.linalg.split_matrix import one_matrix
 
@@ -37,47 +36,74 @@ LIMITS: dict[torch.dtype, dict[int, float]] = {
 
 def exponential(x: DNDarray) -> DNDarray:
     """Return the exponential of a large matrix, split as `x`. Collective."""
-    columns = x._align(x._layout.with_split(1))
+    if x.split == 0:  # the adjoint of the exponential is that of the adjoint
+        return one_matrix.adjoint_view(exponential(one_matrix.adjoint_view(x)))
     # Each rank has whole columns, so the norm is a maximum over the ranks, which all know alike.
-    sums = columns._larray.detach().abs().sum(0)
+    sums = torch.linalg.vector_norm(x._larray.detach(), 1, dim=0)
     norm = float(x._comm.allreduce(sums.max() if sums.numel() else sums.new_zeros(()), "max"))
     if not math.isfinite(norm):
         return x + math.nan
     limits = LIMITS[x.dtype.to_real()]
     degree = next((each for each, limit in limits.items() if norm <= limit), max(limits))
     halvings = max(0, math.ceil(math.log2(norm / limits[degree]))) if norm else 0
-    result = _pade(columns * 2.0**-halvings if halvings else columns, degree)
+    result = _pade(x, degree, 2.0**-halvings)
     for _ in range(halvings):
         result = _product(result, result)
-    return result._align(x._layout)
+    return result
 
 
 def _product(left: DNDarray, right: DNDarray) -> DNDarray:
     return matmul(left, right)._align(right._layout)
 
 
-def _pade(x: DNDarray, degree: int) -> DNDarray:
-    """The approximant, whose numerator is `even + odd` powers, and whose denominator `even - odd`."""
-    even, odd = _even_and_odd(x, degree)
-    denominator, numerator = even - odd, even + odd
-    del even, odd  # each is a shard, while the system is solved
-    return one_matrix.solve(denominator, numerator, "matrix_exp")
+def _pade(x: DNDarray, degree: int, scale: float) -> DNDarray:
+    """The approximant for `scale * x`: a numerator of even and odd powers, and a denominator of their difference.
 
-
-def _even_and_odd(x: DNDarray, degree: int) -> tuple[DNDarray, DNDarray]:
-    """The parts of the numerator that have even and odd powers of `x`."""
+    There are five matrices at most at a time. What is overwritten autograd does not need.
+    """
     square = _product(x, x)
-    powers = [one_matrix.identity(x), square]
-    while len(powers) < (4 if degree == 13 else (degree + 1) // 2):
+    square._larray.mul_(scale**2)
+    powers = [square]
+    while len(powers) < (3 if degree == 13 else (degree - 1) // 2):
         powers.append(_product(powers[-1], square))
+    del square
+    even = _polynomial(powers, PADE[degree][::2])
+    odd = _product(x, _polynomial(powers, [each * scale for each in PADE[degree][1::2]], is_last=True))
+    denominator = even - odd
+    odd._larray.add_(even._larray)
+    del even
+    return one_matrix.solve(denominator, odd, "matrix_exp", are_free=True)
 
-    def combined(own: Sequence[float]) -> DNDarray:
-        """The sum of coefficients by powers of the square."""
-        low = reduce(add, (power * each for power, each in zip(powers, own, strict=False)))
-        if len(own) <= len(powers):
-            return low
-        # Those beyond the sixth power are the sixth by the lower ones, which spares three products.
-        high = reduce(add, (power * each for power, each in zip(powers[1:], own[len(powers) :], strict=False)))
-        return low + _product(powers[-1], high)
 
-    return combined(PADE[degree][::2]), _product(x, combined(PADE[degree][1::2]))
+def _polynomial(powers: list[DNDarray], coefficients: Sequence[float], *, is_last: bool = False) -> DNDarray:
+    """A polynomial of the first of the powers. If it is the last one to be computed, the powers are dropped."""
+    low, high = coefficients[: len(powers) + 1], coefficients[len(powers) + 1 :]
+    if not high:
+        return _sum(low, powers)
+    # What is beyond the greatest power is that one by lower ones, which spares three products.
+    if not is_last:
+        total = _product(powers[-1], _sum((0, *high), powers))
+        total._larray.add_(_sum(low, powers)._larray)
+        return total
+    total, factor = _sum(low, powers), powers[0]
+    if is_followed(factor._larray):
+        factor = _sum((0, *high), powers)
+    else:
+        factor._larray.mul_(high[0])
+        _add(factor, high[1:], powers[1:])
+    del powers[:-1]
+    total._larray.add_(_product(powers.pop(), factor)._larray)
+    return total
+
+
+def _sum(coefficients: Sequence[float], powers: Sequence[DNDarray]) -> DNDarray:
+    """The sum of a multiple of the identity and multiples of the powers."""
+    total = one_matrix.identity(powers[0])
+    total._larray.mul_(coefficients[0])
+    _add(total, coefficients[1:], powers)
+    return total
+
+
+def _add(total: DNDarray, coefficients: Sequence[float], powers: Sequence[DNDarray]) -> None:
+    for coefficient, power in zip(coefficients, powers, strict=False):
+        total._larray.add_(power._larray, alpha=coefficient)

@@ -16,13 +16,16 @@ from minisplit.core.array import DNDarray, replicated
 from minisplit.core.collectives import Collective, Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
+from minisplit.core.performance_warning import warn_of_move
 from minisplit.core.pytorch.transforms import is_followed, is_in_old_batch, is_transformed
 from minisplit.ops.linalg.products import matmul
 from minisplit.ops.linalg.split_matrix import panels
+from minisplit.ops.linalg.split_matrix.transposition import transpose
 from minisplit.ops.shape.diagonal import tril, triu
 from minisplit.ops.shape.join import concat
 
-# Below so many rows and columns a matrix is gathered, which takes fewer messages: see docs/performance.md.
+# Below so many rows and columns a matrix is gathered, which takes fewer messages: see docs/performance.md. For its
+# spectrum it takes many fewer, and `spectra.SMALL` is greater.
 SMALL = 512
 
 
@@ -44,6 +47,22 @@ def by_columns(x: DNDarray) -> tuple[DNDarray, bool]:
     """Return `x` split along its columns, and whether its memory is free to be overwritten."""
     columns = x._align(x._layout.with_split(1))
     return columns, columns is not x and x.split is not None and not is_followed(columns._larray)
+
+
+def in_layout(x: DNDarray, layout: Layout) -> DNDarray:
+    """Return a result that nobody else has in another layout. Collective if it moves.
+
+    A square matrix that is to be split along its other axis is transposed in its own memory, so that it is there
+    once and not twice.
+    """
+    square, ragged = Layout(x.shape, 1, x._comm.size, x._layout.ragged), layout.ragged
+    turns = {x.split, layout.split} == {0, 1} and x.shape[0] == x.shape[1] and x._layout.ragged == ragged
+    if not turns or is_followed(x._larray):
+        return x._align(layout)
+    warn_of_move(x._larray.itemsize, x._layout, layout, x._comm)
+    columns = x._larray if x.split else x._larray.mT
+    transpose(columns, square, x._comm)
+    return DNDarray(columns if layout.split else columns.mT, layout, x._comm)
 
 
 def free_copy(x: torch.Tensor, is_free: bool) -> torch.Tensor:
@@ -114,7 +133,7 @@ def cholesky(x: DNDarray, *, upper: bool = False) -> DNDarray:
     columns, is_free = by_columns(x)
     layout, comm = columns._layout, x._comm
     lower = apply(_Cholesky(comm, layout, is_free), columns._larray)[0]
-    return DNDarray(lower, layout, comm)._align(x._layout)
+    return in_layout(DNDarray(lower, layout, comm), x._layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +173,8 @@ class _Cholesky(Factorisation):
 
 def triangular(a: DNDarray, b: DNDarray, *, upper: bool, unit: bool = False, adjoint: bool = False) -> DNDarray:
     """Solve `a @ x = b`, or with the adjoint of `a`, for a triangle of `a`. The columns of `x` are split."""
+    if a.split == 0:  # rows are the columns of the adjoint
+        a, upper, adjoint = adjoint_view(a), not upper, not adjoint
     (a, _), (b, is_free) = by_columns(a), by_columns(b)
     solver = _Triangular(a._comm, (a._layout, b._layout), upper, unit, adjoint, is_free)
     return DNDarray(apply(solver, a._larray, b._larray)[0], b._layout, b._comm)
@@ -204,12 +225,18 @@ def _of_matrix(by_b: DNDarray, x: DNDarray, adjoint: bool) -> DNDarray:
     return -matmul(left, adjoint_columns(right))
 
 
-def solve(a: DNDarray, b: DNDarray, name: str) -> DNDarray:
-    """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function."""
-    a, is_free = by_columns(a)
-    factors = _regular_factors(a, is_free, name)
-    b, is_free = by_columns(b)
-    return _solve_factorised(factors, a, b, is_free=is_free)
+def solve(a: DNDarray, b: DNDarray, name: str, *, are_free: bool = False) -> DNDarray:
+    """Solve `a @ x = b` by LU factors. The columns of `x` are split. `name` is that of the public function.
+
+    Where no gradient flows both operands may be overwritten, if they are free.
+    """
+    (a, has_moved), may_overwrite = (
+        by_columns(a),
+        are_free and not (is_followed(a._larray) or is_followed(b._larray)),
+    )
+    factors = _regular_factors(a, has_moved or may_overwrite, name)
+    b, has_moved = by_columns(b)
+    return _solve_factorised(factors, a, b, is_free=has_moved or may_overwrite)
 
 
 def _factorised(a: DNDarray, is_free: bool) -> panels.LU:
@@ -269,7 +296,7 @@ class _Solve(Factorisation):
 
 def inv(x: DNDarray) -> DNDarray:
     """Return the inverse, split as `x`."""
-    return _inverse(x)._align(x._layout)
+    return in_layout(_inverse(x), x._layout)
 
 
 def _inverse(x: DNDarray) -> DNDarray:

@@ -50,6 +50,11 @@ def _panels(layout: Layout, last: int) -> Iterator[Panel]:
             yield Panel(owner, start, min(start + WIDTH, end, last))
 
 
+def awaited(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """What a rank that is not the root passes to a broadcast: a shape, without memory for it."""
+    return like.new_empty(()).expand(rows, columns)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LU:
     """The triangles of a matrix `a` whose rows are in another order: `L @ U` is `a[order]`.
@@ -84,8 +89,9 @@ def lu(a: torch.Tensor, layout: Layout, comm: Communication) -> LU:
         rows = a[start:]
         # The factors, and a row of pivots: all that the others need, in one message. A float32 has them exactly up
         # to 16 million rows.
-        message = a.new_empty((size - start + 1, width))
+        message = awaited(a, size - start + 1, width)
         if comm.rank == panel.owner:
+            message = a.new_empty(message.shape)
             message[:-1], pivots, _ = torch.linalg.lu_factor_ex(rows[:, start - first : stop - first])
             message[-1] = pivots - 1
         message = comm.broadcast(message, panel.owner)
@@ -150,7 +156,7 @@ def solve_triangle(
     for panel in panels(layout)[:: -1 if is_upper else 1]:
         start, stop = panel.start, panel.stop
         rows = slice(0, stop) if upper else slice(start, size)
-        message = a.new_empty((rows.stop - rows.start, stop - start))
+        message = awaited(a, rows.stop - rows.start, stop - start)
         if comm.rank == panel.owner:
             message = a[rows, start - first : stop - first]
         message = comm.broadcast(message, panel.owner)
@@ -177,8 +183,9 @@ def cholesky(a: torch.Tensor, layout: Layout, comm: Communication) -> int:
     size, (first, last) = layout.extent, layout.span(comm.rank)
     for panel in panels(layout):
         start, stop, width = panel.start, panel.stop, panel.stop - panel.start
-        message = a.new_empty((size - start + 1, width))
+        message = awaited(a, size - start + 1, width)
         if comm.rank == panel.owner:
+            message = a.new_empty(message.shape)
             own = a[start:, start - first : stop - first]
             message[:width], failed = torch.linalg.cholesky_ex(own[:width])
             message[width:-1] = torch.linalg.solve_triangular(
@@ -226,8 +233,9 @@ def reflect(a: torch.Tensor, layout: Layout, comm: Communication) -> Reflections
     scales, phases = a.new_empty(steps), a.new_empty(steps)
     for panel in panels(layout, steps):
         start, stop = panel.start, panel.stop
-        message = a.new_empty((size - start + 1, stop - start))
+        message = awaited(a, size - start + 1, stop - start)
         if comm.rank == panel.owner:
+            message = a.new_empty(message.shape)
             own = a[start:, start - first : stop - first]
             message[:-1], message[-1] = torch.geqrf(own)
             own.copy_(message[:-1])
@@ -240,6 +248,8 @@ def reflect(a: torch.Tensor, layout: Layout, comm: Communication) -> Reflections
         if own.shape[1]:
             vectors, triangle = compact(message[:-1], message[-1])
             own.addmm_(vectors, triangle.mH @ (vectors.mH @ own), alpha=-1)
+            del vectors, triangle  # or they would be there beside the next panel
+        del message
     return Reflections(a, layout, scales, phases)
 
 
@@ -247,9 +257,9 @@ def compact(packed: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, t
     """Return V and T for which the product of the reflections is `1 - V @ T @ V^H` (Puglisi 1992).
 
     The inverse of T has the upper triangle of V^H V, and 1 / scales along its diagonal. Written so that nothing
-    is divided by a scale of 0, that of a column that needs no reflection.
+    is divided by a scale of 0, that of a column that needs no reflection. V is in the memory of `packed`.
     """
-    vectors = packed.tril(-1)
+    vectors = packed.tril_(-1)
     vectors.diagonal().fill_(1)
     upper = scales[:, None] * (vectors.mH @ vectors).triu(1)
     return vectors, torch.linalg.solve_triangular(upper, scales.diag(), upper=True, unitriangular=True)
@@ -264,7 +274,7 @@ def orthonormal_columns(reflections: Reflections, target: Layout, comm: Communic
     q.diagonal(-begin).fill_(1)
     for panel in reversed(panels(layout, steps)):
         start, stop = panel.start, panel.stop
-        message = packed.new_empty((size - start, stop - start))
+        message = awaited(packed, size - start, stop - start)
         if comm.rank == panel.owner:
             message = packed[start:, start - first : stop - first]
         message = comm.broadcast(message, panel.owner)
@@ -273,6 +283,8 @@ def orthonormal_columns(reflections: Reflections, target: Layout, comm: Communic
         if own.shape[1]:
             vectors, triangle = compact(message, reflections.scales[start:stop])
             own.addmm_(vectors, triangle @ (vectors.mH @ own), alpha=-1)
+            del vectors, triangle
+        del message
     own_phases = reflections.phases[begin:end]
     q[:, : len(own_phases)] *= own_phases
     return q

@@ -14,11 +14,12 @@ from math import inf
 import torch
 
 from minisplit.core.array import DNDarray, replicated
-from minisplit.core.collectives import Gradients, Tensors, all_reduce, all_reduce_gradient, apply, redistribute
+from minisplit.core.collectives import Gradients, Tensors, all_reduce, all_reduce_gradient, apply
 from minisplit.core.communication.protocol import Communication
 from minisplit.core.layout import Layout
 from minisplit.core.pytorch.transforms import is_followed
 from minisplit.ops.linalg.products import matmul
+from minisplit.ops.linalg.ring import sum_of_products
 from minisplit.ops.linalg.split_matrix import condensed, one_matrix
 from minisplit.ops.linalg.split_matrix.divide_and_conquer import eigenvalues, singular_values
 from minisplit.ops.linalg.split_matrix.one_matrix import (
@@ -27,16 +28,23 @@ from minisplit.ops.linalg.split_matrix.one_matrix import (
     adjoint_view,
     by_columns,
     free_copy,
+    in_layout,
 )
+from minisplit.ops.linalg.split_matrix.transposition import complete_hermitian, transpose
 from minisplit.ops.shape.join import concat
+
+# Below so many rows and columns a matrix is gathered. That takes one message, where this takes two or three for
+# each column, which all ranks wait for: so this is more than `one_matrix.SMALL`, that of factorisations, which
+# send panels. It costs a rank 32 MiB of float64, and some times that in LAPACK. Measured: docs/performance.md.
+SMALL = 2048
 
 
 def is_large(x: DNDarray) -> bool:
-    """Return whether `x` is one large matrix, whose R is larger than a shard.
+    """Return whether `x` is one matrix too large to be gathered for its spectrum, whose R is larger than a shard.
 
     That of a matrix with `ranks` times as many rows as columns, or as many columns as rows, is not.
     """
-    return one_matrix.is_large(x) and max(x.shape) < x._comm.size * min(x.shape)
+    return one_matrix.is_large(x) and min(x.shape) >= SMALL and max(x.shape) < x._comm.size * min(x.shape)
 
 
 def eigh(x: DNDarray, *, upper: bool = False, vectors: bool = True) -> list[DNDarray]:
@@ -48,7 +56,7 @@ def eigh(x: DNDarray, *, upper: bool = False, vectors: bool = True) -> list[DNDa
     values = replicated(found[0], x._comm)
     if not vectors:
         return [values]
-    return [values, DNDarray(found[1], x._layout.with_split(1), x._comm)._align(x._layout)]
+    return [values, in_layout(DNDarray(found[1], x._layout.with_split(1), x._comm), x._layout)]
 
 
 def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:
@@ -56,7 +64,8 @@ def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:
 
     Collective: one allreduce. LinAlgError, on all ranks, if an element is not finite.
     """
-    largest = a.abs().max() if a.numel() else a.new_zeros(()).real
+    # Not `abs().max()`, which has memory for all of them.
+    largest = torch.linalg.vector_norm(a, torch.inf) if a.numel() else a.new_zeros(()).real
     scale = float(comm.allreduce(largest, "max"))
     if not scale < inf:
         raise torch.linalg.LinAlgError(error)  # type: ignore[attr-defined]
@@ -64,18 +73,15 @@ def _scaled(a: torch.Tensor, comm: Communication, error: str) -> float:
     return scale
 
 
-def _taken_back(rows: torch.Tensor, layout: Layout, like: torch.Tensor, comm: Communication) -> torch.Tensor:
-    """This rank's columns, of the dtype of `like`, of vectors of which it has rows."""
-    return redistribute(rows, _rows_of(layout), layout, comm).to(like.dtype)
+def _as_columns(vectors: torch.Tensor, layout: Layout, like: torch.Tensor, comm: Communication) -> torch.Tensor:
+    """This rank's vectors, as columns of the dtype of `like`, given its elements of all. These are overwritten."""
+    transpose(vectors, layout, comm)
+    return vectors.to(like.dtype)
 
 
-def _rows_of(layout: Layout) -> Layout:
-    return Layout(layout.shape, 0, layout.ranks, layout.ragged)
-
-
-def _zero_rows(layout: Layout, like: torch.Tensor, comm: Communication) -> torch.Tensor:
-    first, last = layout.span(comm.rank)
-    return like.new_zeros((last - first, layout.extent), dtype=like.dtype.to_real())
+def _no_vectors(like: torch.Tensor) -> torch.Tensor:
+    """Zeros, in which divide and conquer puts this rank's elements of as many vectors as there are rows."""
+    return like.new_zeros(like.shape, dtype=like.dtype.to_real())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +99,18 @@ class _Eigh(Factorisation):
     def forward(self, *tensors: torch.Tensor) -> Tensors:
         comm, layout = self.comm, self.layout
         first = layout.span(comm.rank)[0]
-        a = self._hermitian(free_copy(tensors[0], self.is_free))
+        a = free_copy(tensors[0], self.is_free)
+        complete_hermitian(a, layout, comm, upper=self.upper)
         scale = _scaled(a, comm, "eigenvalues are of finite elements, got NaN or infinities")
         reduced = condensed.tridiagonal(a, layout, comm)
-        rows = [_zero_rows(layout, a, comm)] if self.vectors else []
-        values = eigenvalues(reduced.diagonal, reduced.other, comm, first, rows) * scale
+        bases = [_no_vectors(a)] if self.vectors else []
+        values = eigenvalues(reduced.diagonal, reduced.other, comm, first, bases) * scale
         values = values.to(a.device, a.dtype.to_real())
-        if not rows:
+        if not bases:
             return [values]
-        own = _taken_back(rows.pop(), layout, a, comm)
+        own = _as_columns(bases.pop(), layout, a, comm)
         condensed.multiply_left(reduced, own, comm, 1)
         return [values, own]
-
-    def _hermitian(self, a: torch.Tensor) -> torch.Tensor:
-        """The matrix that has this triangle, in the memory of `a`."""
-        layout, first = self.layout, self.layout.span(self.comm.rank)[0]
-        diagonal = a.diagonal(-first).real.clone()
-        # What is left of the diagonal would count twice.
-        a = a.triu_(1 - first) if self.upper else a.tril_(-1 - first)
-        a += redistribute(a.mH.resolve_conj(), _rows_of(layout), layout, self.comm)
-        a.diagonal(-first).copy_(diagonal)
-        return a
 
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return outputs
@@ -216,15 +213,15 @@ class _SVD(Factorisation):
         a = free_copy(tensors[0], self.is_free)
         scale = _scaled(a, comm, "singular values are of finite elements, got NaN or infinities")
         reduced = condensed.bidiagonal(a, layout, comm)
-        rows = [_zero_rows(layout, a, comm) for _ in range(2 * self.vectors)]
+        bases = [_no_vectors(a) for _ in range(2 * self.vectors)]
         first = layout.span(comm.rank)[0]
-        values = singular_values(reduced.diagonal, reduced.other, comm, first, rows) * scale
+        values = singular_values(reduced.diagonal, reduced.other, comm, first, bases) * scale
         values = values.to(a.device, a.dtype.to_real())
-        if not rows:
+        if not bases:
             return [values]
-        right = _taken_back(rows.pop(), layout, a, comm)
+        right = _as_columns(bases.pop(), layout, a, comm)
         condensed.multiply_right(reduced, right, comm)
-        left = _taken_back(rows.pop(), layout, a, comm)
+        left = _as_columns(bases.pop(), layout, a, comm)
         condensed.multiply_left(reduced, left, comm, 0)
         return [values, left, right]
 
@@ -289,7 +286,9 @@ class _Pinv(Factorisation):
         inverses = torch.where(values > self.rtol * values[0], 1 / values, 0)
         first, last = vh._layout.span(self.comm.rank)
         vh._larray.mul_(inverses[first:last, None])
-        return [adjoint_view(matmul(u, vh))._align(self.target)._larray]
+        # No more than these two and the result: a rank's columns of both give a part of all.
+        u = u._align(Layout(u.shape, 1, u._comm.size, vh._layout.ragged))
+        return [sum_of_products(vh._larray.mH, u._larray, self.target, self.comm)]
 
     def keep(self, inputs: Tensors, outputs: Tensors) -> Tensors:
         return inputs[0], outputs[0]

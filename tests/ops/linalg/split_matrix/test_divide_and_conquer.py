@@ -44,13 +44,13 @@ MATRICES: dict[str, tuple[torch.Tensor, torch.Tensor]] = {
 
 def check(name: str, are_singular: bool) -> list[float]:
     comm, (diagonal, beside) = ms.get_comm(), MATRICES[name]
-    layout = ms.Layout((N, N), 0, comm.size, (0, N - 11, 11))
+    layout = ms.Layout((N, N), 1, comm.size, (0, N - 11, 11))
     first, last = layout.span(comm.rank)
-    vectors = [torch.zeros(last - first, N, dtype=torch.float64) for _ in range(1 + are_singular)]
+    vectors = [torch.zeros(N, last - first, dtype=torch.float64) for _ in range(1 + are_singular)]
     solve: Callable[..., torch.Tensor] = singular_values if are_singular else eigenvalues
     values = solve(diagonal, beside[:-1], comm, first, vectors)
     assert torch.equal(values, solve(diagonal, beside[:-1], comm, first, []))
-    left, right = (ms.DNDarray(vectors[place], layout, comm).resplit(None).larray for place in (0, -1))
+    left, right = (ms.DNDarray(vectors[place], layout, comm).resplit(None).larray.T for place in (0, -1))
     matrix = torch.diag(diagonal) + torch.diag(beside[:-1], 1)
     if not are_singular:
         matrix = matrix + torch.diag(beside[:-1], -1)
