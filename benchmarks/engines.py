@@ -27,7 +27,7 @@ from torch.distributed.tensor.experimental import local_map
 
 import minisplit as ms
 
-RANKS, JOBS, ROUNDS, ROUND = (2, 4), 4, 15, 0.01
+RANKS, JOBS, ROUNDS, ROUND = (2, 4), 3, 60, 0.002
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

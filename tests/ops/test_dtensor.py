@@ -49,7 +49,7 @@ def test_any_counts_become_those_of_torch(mesh: Any, split: int | None) -> None:
 
 def test_a_mesh_is_made_once_for_each_communicator(default_group: Any) -> None:
     # Torch makes a process group for each mesh, and two DTensors of different ones cannot be added.
-    comm = ms.TorchCommunication(default_group)
+    comm = ms.Communication.from_process_group(default_group)
     x = ms.array(WHOLE, split=0, comm=comm)
     assert torch.equal((x.to_dtensor() + x.to_dtensor()).full_tensor(), 2 * WHOLE)
     assert x.to_dtensor().device_mesh is (x + x).to_dtensor().device_mesh

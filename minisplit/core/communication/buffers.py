@@ -5,6 +5,8 @@ Tested in tests/core/communication/mpi/test_exchange.py and tests/core/communica
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from minisplit.core.pytorch.transforms import has_memory
@@ -59,3 +61,19 @@ def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     """The memory of a contiguous tensor, which it shares, as uint8: NumPy and gloo lack some dtypes."""
     # torch calls a tensor of one element contiguous whatever its stride, but does not view it as bytes then.
     return tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
+
+
+def split_into_chunks(piece: torch.Tensor, limit: int) -> Iterator[torch.Tensor]:
+    """Cut a tensor along its first axes into views of at most `limit` bytes.
+
+    The cuts follow from the shape and dtype alone, so sender and receiver cut alike whatever the strides of their
+    tensors. The chunks of a contiguous tensor are contiguous.
+    """
+    size = piece.nbytes
+    if size <= limit or piece.numel() == 1:
+        if size:
+            yield piece
+        return
+    axis = next(axis for axis, n in enumerate(piece.shape) if n > 1)
+    for part in torch.split(piece, max(1, piece.shape[axis] * limit // size), axis):
+        yield from split_into_chunks(part, limit)

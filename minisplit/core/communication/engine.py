@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from minisplit.core.communication.job import Job
+from minisplit.core.communication.protocol import Communication
 from minisplit.core.error_text import short_repr
 from minisplit.core.pytorch.devices import rank_environment
 
@@ -66,3 +67,12 @@ def make_job() -> Job:
     from minisplit.core.communication.mpi.job import MPIJob  # noqa: PLC0415 - needs an MPI library
 
     return MPIJob()
+
+
+def of_process_group(group: Any = None) -> Communication:
+    """Return a communicator of a process group, on any engine."""
+    from minisplit.core.communication.torch_distributed.communication import (  # noqa: PLC0415 - takes 0.1 s
+        TorchCommunication,
+    )
+
+    return TorchCommunication(group)

@@ -136,6 +136,43 @@ class Communication(ABC):
         self._closed = ""
         self._observer: Observer | None = None
 
+    @staticmethod
+    def from_process_group(group: Any = None) -> Communication:
+        """Return a communicator of the ranks of a process group of torch.distributed.
+
+        The messages go by groups of minisplit's own, so that they are never taken for those of the caller.
+
+        Parameters
+        ----------
+        group : torch.distributed.ProcessGroup or torch.distributed.device_mesh.DeviceMesh, optional
+            The group, or a mesh of one dimension. By default that of all processes. It stays the caller's.
+
+        Returns
+        -------
+        TorchCommunication
+            The communicator, on any engine.
+
+        Raises
+        ------
+        ValueError
+            If this process is not in the group, or a mesh has several dimensions.
+
+        Communication
+        -------------
+        Local.
+
+        Examples
+        --------
+        >>> import torch.distributed as dist
+        >>> import minisplit as ms
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        >>> comm = ms.Communication.from_process_group(dist.group.WORLD)
+        >>> ms.arange(6, split=0, comm=comm).sum().item()
+        15
+        >>> dist.destroy_process_group()
+        """
+        return _of_group[0](group)
+
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         """Return the communicator itself: the copy of an array stays on the array's communicator."""
         return self
@@ -926,6 +963,15 @@ def _reducible(tensor: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"reductions over ranks are not defined for {tensor.dtype}")
     own = tensor.detach().to(dtype).resolve_conj().resolve_neg()
     return own.clone(memory_format=torch.contiguous_format)
+
+
+# What makes the form of torch.distributed, which is above this module.
+_of_group: list[Callable[[Any], Communication]] = []
+
+
+def set_form_of_groups(form: Callable[[Any], Communication]) -> None:
+    """Set what `Communication.from_process_group` calls."""
+    _of_group[:] = [form]
 
 
 _current: ContextVar[Communication] = ContextVar("minisplit_comm")

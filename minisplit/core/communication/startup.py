@@ -12,9 +12,9 @@ from types import TracebackType
 import torch
 
 from minisplit.core.communication.agreement import has_traceback_text
-from minisplit.core.communication.engine import make_job
+from minisplit.core.communication.engine import make_job, of_process_group
 from minisplit.core.communication.handles import LIVE
-from minisplit.core.communication.protocol import set_default_comm
+from minisplit.core.communication.protocol import set_default_comm, set_form_of_groups
 from minisplit.core.communication.watchdog import Watchdog, say, time_limit
 from minisplit.core.error_text import traceback_of
 from minisplit.core.pytorch.devices import chosen_threads, cores, threads_of_rank
@@ -41,6 +41,7 @@ def start() -> None:
     """
     limit, watchdog = time_limit(), None
     set_default_comm(WORLD)
+    set_form_of_groups(of_process_group)
     warning = JOB.warn()
     if warning:
         sys.stderr.write(f"minisplit: {warning}\n")

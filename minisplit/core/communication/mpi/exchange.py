@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
-from minisplit.core.communication.buffers import is_accessible, is_plain, new_buffer, synchronise
+from minisplit.core.communication.buffers import (
+    is_accessible,
+    is_plain,
+    new_buffer,
+    split_into_chunks,
+    synchronise,
+)
 from minisplit.core.communication.mpi.datatypes import memory
 from minisplit.core.communication.mpi.library import MPI
 from minisplit.core.communication.protocol import Messages
@@ -116,19 +122,3 @@ class _Staged(NamedTuple):
             synchronise(self.chunk)
         self.queue.buffers.append(self.buffer)
         return self.queue
-
-
-def split_into_chunks(piece: torch.Tensor, limit: int) -> Iterator[torch.Tensor]:
-    """Cut a tensor along its first axes into views of at most `limit` bytes.
-
-    The cuts follow from the shape and dtype alone, so sender and receiver cut alike whatever the strides of their
-    tensors. The chunks of a contiguous tensor are contiguous.
-    """
-    size = piece.nbytes
-    if size <= limit or piece.numel() == 1:
-        if size:
-            yield piece
-        return
-    axis = next(axis for axis, n in enumerate(piece.shape) if n > 1)
-    for part in torch.split(piece, max(1, piece.shape[axis] * limit // size), axis):
-        yield from split_into_chunks(part, limit)

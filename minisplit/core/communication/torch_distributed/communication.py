@@ -36,6 +36,7 @@ from minisplit.core.communication.reduce_ops import SIGNED, MergeOp, ReduceOp, f
 from minisplit.core.communication.torch_distributed import shared_memory
 from minisplit.core.communication.torch_distributed.device_groups import TIMEOUT, make_group
 from minisplit.core.communication.torch_distributed.library import Store, dist
+from minisplit.core.pytorch.devices import cpu
 from minisplit.core.pytorch.transforms import is_transformed, outside_transforms, unwrap
 
 # Up to so many bytes each rank gets the contributions of all and reduces them itself, in the order of the ranks:
@@ -79,7 +80,7 @@ class _Grave:
 
 
 class TorchCommunication(Communication):
-    """The ranks of a process group of torch.distributed.
+    """The ranks of a process group of torch.distributed, as `Communication.from_process_group` gives them.
 
     minisplit sends its messages on a gloo group of its own, made at the first collective call. Tensors on GPUs go
     by an NCCL group of its own, made at the first call with one. Where a rank has no GPU to itself, or torch no
@@ -98,16 +99,6 @@ class TorchCommunication(Communication):
     Communication
     -------------
     Local.
-
-    Examples
-    --------
-    >>> import torch.distributed as dist
-    >>> import minisplit as ms
-    >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    >>> comm = ms.TorchCommunication(dist.group.WORLD)
-    >>> ms.arange(6, split=0, comm=comm).sum().item()
-    15
-    >>> dist.destroy_process_group()
     """
 
     __slots__ = ("_gloo", "_on_devices", "_parts", "_ranks", "_shared", "_store", "_tag")
@@ -143,7 +134,7 @@ class TorchCommunication(Communication):
         self._store = store
         self._ranks = tuple(ranks)
         self._gloo: Any = None
-        # For small records, where all ranks are on one machine.
+        # Where all ranks are on one machine.
         self._shared: shared_memory.SharedMemory | None = None
         # By the type of a device the group of its tensors; None where they go through host memory.
         self._on_devices: dict[str, Any] = {}
@@ -193,6 +184,10 @@ class TorchCommunication(Communication):
         shared_memory.remove_file(name)
         return shared if have.all() else None
 
+    def _is_shared(self, group: Any) -> bool:
+        """Whether what a group would carry goes through memory that the ranks share."""
+        return (group is None or group is self.gloo) and self._shared is not None and self._shared.block > 0
+
     def _collective(self, call: Call, method: Callable[..., Result], *args: Any) -> Result:
         # Within transforms of `torch.func` the tensors made here would be theirs, which have no memory.
         if not is_transformed():
@@ -223,20 +218,24 @@ class TorchCommunication(Communication):
         if group is not None:
             _all_to_all(group, self.size, send, recv, device)
             return
+        gloo = self.gloo  # which all ranks make in their first call, also one without a part in it
+        send, recv = (_with_elements(self._by_distance(*each)) for each in ((send, +1), (recv, -1)))
+        if self._shared is not None and self._shared.block:
+            self._shared.exchange(send, recv, self._calls)
+            return
         # Not by gloo's all-to-all, for which all would be packed, and in which a rank without a part would wait
         # for others. A resplit of 4000 x 4000 took 1.4 to 2 times as long by it, that of 64 x 64 as long.
         # Every rank counts its exchanges, also those in which it has no part: see `MPICommunication`.
         self._tag = (self._tag + 1) % _TAG_CYCLE
-        gloo = self.gloo  # which all ranks make in their first call, also one without a part in it
         works, landed = [], []
         # Receives come first, so that what comes has a place.
-        for peer, piece in self._by_distance(_with_elements(recv), -1):
+        for peer, piece in recv:
             in_place = is_plain(piece) and is_accessible(piece, cuda_aware=False)
             buffer = piece if in_place else new_buffer(piece, cuda_aware=False)
             landed.append((piece, buffer))
             works.append(gloo.recv([as_bytes(buffer)], peer, self._tag))
         packed = []  # kept until they are sent; each is on its way while the next one is packed
-        for peer, piece in self._by_distance(_with_elements(send), +1):
+        for peer, piece in send:
             packed.append(send_buffer(piece, cuda_aware=False))
             works.append(gloo.send([as_bytes(packed[-1])], peer, self._tag))
         for work in works:
@@ -258,7 +257,7 @@ class TorchCommunication(Communication):
         # NCCL's own takes one call whatever the size.
         if values.nbytes <= GATHERED and not (is_native and group is not self.gloo):
             values.copy_(fold(self._gather(values, group), op))
-        elif is_native:
+        elif is_native and not self._is_shared(group):
             options = dist.AllreduceOptions()
             options.reduceOp = _REDUCE_OPS[op]
             group.allreduce([numbers], options).wait()
@@ -269,13 +268,18 @@ class TorchCommunication(Communication):
 
     def _gather(self, tensor: torch.Tensor, group: Any) -> torch.Tensor:
         """The ranks' contiguous tensors of one shape, as rows, where the group reads and writes."""
+        if group is self.gloo and self._shared is not None and tensor.nbytes <= shared_memory.ROOM:
+            found = torch.from_numpy(self._shared.gather(as_bytes(tensor).numpy(), self._calls))
+            return found.view(tensor.dtype).view(self.size, *tensor.shape)
         rows = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         if group is not self.gloo:
             group.allgather([list(as_bytes(rows).view(self.size, -1))], [as_bytes(tensor)]).wait()
             return rows
-        if self._shared is not None and tensor.nbytes <= shared_memory.ROOM:
-            found = torch.from_numpy(self._shared.gather(as_bytes(tensor).numpy()))
-            return found.view(tensor.dtype).view(rows.shape)
+        if self._is_shared(group):
+            rows[self.rank] = tensor
+            others = [peer for peer in range(self.size) if peer != self.rank]
+            self._exchange([(peer, tensor) for peer in others], [(peer, rows[peer]) for peer in others], cpu)
+            return rows
         # gloo's own collectives pass through threads of theirs: its allgather takes 150 us between two processes
         # of one machine, this 70. Row k is that of the k-th rank from here on, and with each round a rank has
         # `RADIX` times as many. Bruck et al.: Efficient algorithms for all-to-all communications in
@@ -339,11 +343,28 @@ class TorchCommunication(Communication):
     def _broadcast(self, tensor: torch.Tensor, root: int) -> torch.Tensor:
         group = self._device_group(tensor.device)
         buffer = broadcast_buffer(tensor, self.rank == root, cuda_aware=group is not None)
-        if buffer.numel():
+        if not buffer.numel():
+            return buffer.to(tensor.device)
+        if self._is_shared(group):
+            self._broadcast_shares(as_bytes(buffer), root)
+        else:
             options = dist.BroadcastOptions()
             options.rootRank, options.rootTensor = root, 0
             (group or self.gloo).broadcast([as_bytes(buffer)], options).wait()
         return buffer.to(tensor.device)
+
+    def _broadcast_shares(self, whole: torch.Tensor, root: int) -> None:
+        """Let the root send a share to each rank, which sends it to the others; of few bytes, all to each."""
+        is_root, others = self.rank == root, [peer for peer in range(self.size) if peer != self.rank]
+        is_small = whole.nbytes <= GATHERED
+        shares = [whole] * self.size if is_small else torch.tensor_split(whole, self.size)
+        own = shares[self.rank]
+        self._exchange(
+            [(peer, shares[peer]) for peer in others if is_root], [] if is_root else [(root, own)], whole.device
+        )
+        if not is_small:
+            theirs = [] if is_root else [(peer, shares[peer]) for peer in others]
+            self._exchange([(peer, own) for peer in others if peer != root], theirs, whole.device)
 
     def _broadcast_bytes(self, data: bytes, root: int) -> bytes:
         length = int(self._broadcast(torch.tensor([len(data)]), root))
@@ -355,6 +376,8 @@ class TorchCommunication(Communication):
     def _allgather(self, record: Record) -> Record:
         if not len(record):
             return np.empty((self.size, 0), dtype=np.int64)
+        if self._shared is not None and record.nbytes <= shared_memory.ROOM:
+            return self._shared.gather(record, self._calls).view(np.int64)  # as `_gather`, without torch
         return self._gather(torch.from_numpy(record.copy()), self.gloo).numpy()
 
     def _alltoall(self, record: Record) -> Record:
@@ -376,7 +399,7 @@ class TorchCommunication(Communication):
         return [_text_of(row) for row in self._gather(_as_row(text, TEXT_BYTES), self.gloo)]
 
     def _agree(self, record: Record) -> Record:
-        highest: Record = self._allgather(record).max(axis=0)
+        highest: Record = np.maximum.reduce(self._allgather(record))
         return highest
 
     def _split(self, color: int | None, key: int) -> TorchCommunication | None:

@@ -10,6 +10,7 @@ from exchanges import everybody_to_everybody
 import minisplit as ms
 from minisplit.core.collectives import redistribute_all
 from minisplit.core.communication.agreement import agreement
+from minisplit.core.communication.buffers import split_into_chunks
 from minisplit.core.communication.mpi import exchange
 
 Comm = ms.Communication
@@ -47,15 +48,13 @@ def test_several_arrays_in_one_exchange_of_chunks(
 @pytest.mark.parametrize("shape", [(), (3, 5), (1, 40), (2, 0, 3), (4, 2, 6)], ids=str)
 def test_chunks(shape: tuple[int, ...], limit: int) -> None:
     whole = torch.arange(int(np.prod(shape)), dtype=torch.int64).reshape(shape)
-    parts = list(exchange.split_into_chunks(whole, limit))
+    parts = list(split_into_chunks(whole, limit))
     assert all(part.is_contiguous() and 0 < part.numel() * 8 <= max(8, limit) for part in parts)
     assert torch.equal(
         torch.cat([part.reshape(-1) for part in parts]) if parts else whole.reshape(-1), whole.reshape(-1)
     )
     # Of another tensor of the same shape the same cuts.
-    there = [
-        part.shape for part in exchange.split_into_chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)
-    ]
+    there = [part.shape for part in split_into_chunks(whole.expand(2, *shape).movedim(0, -1)[..., 0], limit)]
     assert there == [part.shape for part in parts]
 
 

@@ -77,7 +77,7 @@ def test_a_nan_on_any_rank(comm: Any) -> None:
 
 
 def test_a_group_of_the_user(comm: Any, group: Any) -> None:
-    own = ms.TorchCommunication(group)
+    own = ms.Communication.from_process_group(group)
     assert (own.rank, own.size) == (comm.rank, comm.size)
     x = ms.arange(7, split=0, comm=own)
     assert_equal(x, torch.arange(7))
@@ -102,11 +102,11 @@ def test_parts_that_are_dropped_go_once_all_ranks_have_dropped_them(comm: Any) -
 
 def test_a_mesh(comm: Any, group: Any) -> None:
     mesh = dist.init_device_mesh("cpu", (comm.size,))
-    own = ms.TorchCommunication(mesh)
+    own = ms.Communication.from_process_group(mesh)
     assert own.agree(np.array([comm.rank])).tolist() == [comm.size - 1]
     if comm.size == 1:
         with pytest.raises(ValueError, match="one dimension, got 2"):
-            ms.TorchCommunication(dist.init_device_mesh("cpu", (1, 1)))
+            ms.Communication.from_process_group(dist.init_device_mesh("cpu", (1, 1)))
 
 
 class DeviceGroup:
