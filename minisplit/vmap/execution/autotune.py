@@ -42,7 +42,7 @@ _MUCH_SLOWER = 1.5
 # of three pairs. One pair is enough where they are much slower: other programs had ended the search at chunks of
 # 256 samples where all at once take 1/36 of that.
 _PAIRS, _MOST_PAIRS = 3, 6
-_WINS = 0.95
+_WINS = 0.9
 # What is computed within a captured graph is not seen. It is taken for so many times its inputs and outputs: a
 # layer of some dozens of operations.
 _HIDDEN = 16
