@@ -548,7 +548,7 @@ def randint(
     >>> import minisplit as ms
     >>> with ms.random.fork(seed=1):
     ...     ms.random.randint(0, 10, 8, split=0).tolist()
-    [2, 3, 4, 7, 0, 2, 4, 1]
+    [4, 3, 7, 8, 4, 1, 4, 0]
     """
     low, high = _read_range(low, high)
     dtype = _check_holds(low, high, sanitize_dtype(dtype) or torch.int64)
