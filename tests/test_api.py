@@ -14,6 +14,7 @@ MODULES = ["minisplit", *(m.name for m in pkgutil.walk_packages(ms.__path__, "mi
 # What imports MPI's engine, and what makes the process group of a program, of one process, in its examples.
 NOT_ON_TORCH = (
     "minisplit.core.communication.mpi",
+    "minisplit.core.communication.protocol",
     "minisplit.core.communication.torch_distributed",
     "minisplit.ops.dtensor",
     "minisplit.testing.worker",

@@ -63,7 +63,7 @@ SAYS = {
     ),
     "kernel": (
         [
-            "two standard deviations hold 96.5% of the others, and grow 8.7-fold in the gap",
+            "two standard deviations hold 97.0% of the others, and grow 21.3-fold in the gap",
             "90% to 99%, and at least 5-fold: yes",
             "the same by the precision of the weights, within 1e-06: yes",
         ],
@@ -71,7 +71,7 @@ SAYS = {
     ),
     "maml": (
         [
-            "3.946 from a random start, 0.304 from one that was trained for it",
+            "4.540 from a random start, 0.331 from one that was trained for it",
             "an error of at most 0.4: yes",
             "the gradient is that of differences within 1e-06: yes",
         ],
@@ -86,8 +86,8 @@ SAYS = {
     ),
     "posterior": (
         [
-            "2000 chains of 100 draws; R-hat: 0.9970 and 1.0010 (below 1.01)",
-            "damage at 31 °F     0.98751 +- 0.00013      0.98745",
+            "2000 chains of 100 draws; R-hat: 0.9971 and 1.0008 (below 1.01)",
+            "damage at 31 °F     0.98756 +- 0.00014      0.98745",
             "mixed, and within 4 standard errors of the quadrature: yes",
         ],
         "posterior.png",
@@ -95,7 +95,7 @@ SAYS = {
     "private": (
         [
             "40 steps with noise 8 are (4.11, 1e-05)-private",
-            "of 597 other digits 87.9% are told right",
+            "of 597 other digits 87.3% are told right",
             "at least 85% right: yes",
             "no digit moves a sum by more than 1: yes",
             "equals torch.vmap in one process within 1e-12: yes",
