@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from memory import status
+from timing import longest
 
 import minisplit as ms
 
@@ -127,11 +128,7 @@ def timed(call: Callable[[], Any], comm: ms.Communication) -> tuple[float, Any]:
     comm.allreduce(torch.zeros(1))
     started = time.perf_counter()
     result = call()
-    return greatest(time.perf_counter() - started, comm), result
-
-
-def greatest(value: float, comm: ms.Communication) -> float:
-    return float(comm.allreduce(torch.tensor(value, dtype=torch.float64), "max"))
+    return longest(time.perf_counter() - started, comm), result
 
 
 def on_first_alone(comm: ms.Communication, call: Callable[[], Any]) -> Any:
@@ -191,7 +188,7 @@ def row(name: str, rows: int, rounds: int, comm: ms.Communication) -> str:
     whole, right = operands(name, rows)
     a, b = ms.array(whole, split=whole.ndim - 1), ms.array(right, split=right.ndim - 1)
     taken, peak, found = measured(lambda: function(L, a, b), rounds, comm)
-    shards = greatest(peak / (whole.nbytes / comm.size), comm)
+    shards = longest(peak / (whole.nbytes / comm.size), comm)
     ours = errors(a, b, found)
     del found
     alone = on_first_alone(

@@ -672,7 +672,8 @@ class MappedFunction(Generic[Returned, Array]):
         size = self._chunk_size(call)
         if files is None:
             pieces = [(0, end - begin, inputs)]
-            # In no local variable: the traceback of an error leads to this frame, and they would keep each other.
+            # Not by `run_pieces`, with which a small call, of 31 us, would take 1.3 us more. In no local variable:
+            # the traceback of an error leads to this frame, and they would keep each other.
             return _with_shapes_of_samples(
                 run(task, pieces, end - begin, batch, rank, size, captured, entry, advance), call
             ), iter(())

@@ -74,7 +74,7 @@ def partial_sort(rows: torch.Tensor, keep: int, descending: bool) -> tuple[torch
         # If other elements equal the last one, torch may have found any of them. Then all are sorted.
         if (is_among.sum(-1) == keep).all():
             places = places.sort(-1).values
-            values, order = torch.sort(rows.gather(-1, places), descending=descending, stable=True)
+            values, order = sort_stable(rows.gather(-1, places), -1, descending)
             return values, places.gather(-1, order)
     # One row as a tensor with one axis: of integers torch then makes a radix sort, in a third of the time.
     given = rows[0] if len(rows) == 1 else rows

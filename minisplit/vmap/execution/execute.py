@@ -371,5 +371,6 @@ def changed_input(i: int) -> RuntimeError:
 
 def _check_device(part: Mapped, device: torch.device) -> None:
     for out in part.outputs:
+        # torch makes a text for each `type`: without the comparison before a small call took 1.3 us more, of 32.
         if out.device != device and out.device.type != device.type:
             raise TypeError(f"func must return tensors on its inputs' device, {device}, not {out.device}")

@@ -184,9 +184,14 @@ class TorchCommunication(Communication):
         shared_memory.remove_file(name)
         return shared if have.all() else None
 
-    def _is_shared(self, group: Any) -> bool:
-        """Whether what a group would carry goes through memory that the ranks share."""
-        return (group is None or group is self.gloo) and self._shared is not None and self._shared.block > 0
+    def _blocks_for(self, group: Any) -> shared_memory.SharedMemory | None:
+        """The shared memory through which what a group would carry goes; None where the group carries it."""
+        is_ours = group is None or group is self.gloo
+        return self._shared if is_ours and self._shared is not None and self._shared.block else None
+
+    def _others(self) -> list[int]:
+        """All ranks but this one."""
+        return [rank for rank in range(self.size) if rank != self.rank]
 
     def _collective(self, call: Call, method: Callable[..., Result], *args: Any) -> Result:
         # Within transforms of `torch.func` the tensors made here would be theirs, which have no memory.
@@ -220,8 +225,8 @@ class TorchCommunication(Communication):
             return
         gloo = self.gloo  # which all ranks make in their first call, also one without a part in it
         send, recv = (_with_elements(self._by_distance(*each)) for each in ((send, +1), (recv, -1)))
-        if self._shared is not None and self._shared.block:
-            self._shared.exchange(send, recv, self._calls)
+        if (shared := self._blocks_for(group)) is not None:
+            shared.exchange(send, recv, self._calls)
             return
         # Not by gloo's all-to-all, for which all would be packed, and in which a rank without a part would wait
         # for others. A resplit of 4000 x 4000 took 1.4 to 2 times as long by it, that of 64 x 64 as long.
@@ -257,7 +262,7 @@ class TorchCommunication(Communication):
         # NCCL's own takes one call whatever the size.
         if values.nbytes <= GATHERED and not (is_native and group is not self.gloo):
             values.copy_(fold(self._gather(values, group), op))
-        elif is_native and not self._is_shared(group):
+        elif is_native and self._blocks_for(group) is None:
             options = dist.AllreduceOptions()
             options.reduceOp = _REDUCE_OPS[op]
             group.allreduce([numbers], options).wait()
@@ -275,9 +280,9 @@ class TorchCommunication(Communication):
         if group is not self.gloo:
             group.allgather([list(as_bytes(rows).view(self.size, -1))], [as_bytes(tensor)]).wait()
             return rows
-        if self._is_shared(group):
+        if self._blocks_for(group) is not None:
             rows[self.rank] = tensor
-            others = [peer for peer in range(self.size) if peer != self.rank]
+            others = self._others()
             self._exchange([(peer, tensor) for peer in others], [(peer, rows[peer]) for peer in others], cpu)
             return rows
         # gloo's own collectives pass through threads of theirs: its allgather takes 150 us between two processes
@@ -308,7 +313,7 @@ class TorchCommunication(Communication):
         """Let each rank reduce a share of the numbers, and send it to all."""
         width = RECORDS[op][0] if op in RECORDS else 1
         shares = torch.tensor_split(total.view(-1, width), self.size)
-        own, others = shares[self.rank], [peer for peer in range(self.size) if peer != self.rank]
+        own, others = shares[self.rank], self._others()
         rows = torch.empty((self.size, *own.shape), dtype=total.dtype, device=total.device)
         rows[self.rank] = own
         theirs = [(peer, shares[peer]) for peer in others]
@@ -345,7 +350,7 @@ class TorchCommunication(Communication):
         buffer = broadcast_buffer(tensor, self.rank == root, cuda_aware=group is not None)
         if not buffer.numel():
             return buffer.to(tensor.device)
-        if self._is_shared(group):
+        if self._blocks_for(group) is not None:
             self._broadcast_shares(as_bytes(buffer), root)
         else:
             options = dist.BroadcastOptions()
@@ -355,7 +360,7 @@ class TorchCommunication(Communication):
 
     def _broadcast_shares(self, whole: torch.Tensor, root: int) -> None:
         """Let the root send a share to each rank, which sends it to the others; of few bytes, all to each."""
-        is_root, others = self.rank == root, [peer for peer in range(self.size) if peer != self.rank]
+        is_root, others = self.rank == root, self._others()
         is_small = whole.nbytes <= GATHERED
         shares = [whole] * self.size if is_small else torch.tensor_split(whole, self.size)
         own = shares[self.rank]

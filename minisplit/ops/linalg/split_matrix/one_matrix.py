@@ -230,10 +230,8 @@ def solve(a: DNDarray, b: DNDarray, name: str, *, are_free: bool = False) -> DND
 
     Where no gradient flows both operands may be overwritten, if they are free.
     """
-    (a, has_moved), may_overwrite = (
-        by_columns(a),
-        are_free and not (is_followed(a._larray) or is_followed(b._larray)),
-    )
+    may_overwrite = are_free and not (is_followed(a._larray) or is_followed(b._larray))
+    a, has_moved = by_columns(a)
     factors = _regular_factors(a, has_moved or may_overwrite, name)
     b, has_moved = by_columns(b)
     return _solve_factorised(factors, a, b, is_free=has_moved or may_overwrite)
