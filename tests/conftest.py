@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import pickle
 from collections import Counter
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import hypothesis
 import pytest
 
+# The modules and tests that are made until the first test begins last to the end: nothing is to be collected.
+gc.disable()
 # Read once, when SciPy is imported: its functions then take arrays of other libraries.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
@@ -122,12 +125,6 @@ class Peers:
     def __init__(self, comm: Any) -> None:
         self.comm, self.size = comm, comm.size
 
-    def all_passed(self, outcome: Outcome) -> bool:
-        """Whether a test has passed on all ranks, by one message of 8 bytes: mostly no more is to be told."""
-        import numpy as np
-
-        return int(self.comm.agree(np.array([outcome != "passed"], dtype=np.int64))[0]) == 0
-
     def bcast(self, value: object, root: int = 0) -> Any:
         return pickle.loads(self.comm.broadcast_bytes(pickle.dumps(value), root))
 
@@ -163,9 +160,22 @@ class Agreement(NamedTuple):
     told: Any  # by the first of them
 
 
+def all_passed(comm: MPI.Comm | Peers, outcome: Outcome) -> bool:
+    """Whether a test has passed on all ranks, by one message of 8 bytes: mostly no more is to be told."""
+    import numpy as np
+
+    failures = np.array([outcome != "passed"], dtype=np.int64)
+    if isinstance(comm, Peers):
+        return int(comm.comm.agree(failures)[0]) == 0
+    from mpi4py import MPI
+
+    comm.Allreduce(MPI.IN_PLACE, failures, MPI.MAX)
+    return int(failures[0]) == 0
+
+
 def agree(comm: MPI.Comm | Peers, outcome: Outcome, told: object) -> Agreement:
     """Find the worst outcome of a test over the ranks. Collective."""
-    if isinstance(comm, Peers) and comm.all_passed(outcome):
+    if all_passed(comm, outcome):
         return Agreement("passed", list(range(comm.size)), "", told)
     outcomes, everything = zip(*comm.allgather((outcome, told)), strict=True)
     worst = "failed" if "failed" in outcomes else "skipped" if "skipped" in outcomes else "passed"
@@ -230,10 +240,13 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     hypothesis.settings.load_profile("minisplit")
+    if config.option.core is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[config.option.core]])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--on-threads", type=int, metavar="RANKS", help="run each test on this many threads as ranks")
+    parser.addoption("--core", type=int, metavar="NUMBER", help="run on this core alone, counted from 0 or from -1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -255,6 +268,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """Keep from the collector what lasts to the end: a full collection went through it for 0.1 s each time."""
+    gc.freeze()
+    gc.enable()
 
 
 def counts_calls(item: pytest.Item) -> bool:

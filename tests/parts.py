@@ -35,43 +35,49 @@ class Part:
 
 
 CORES = os.cpu_count() or 1
-# Tests that run twice, on threads and on MPI, run in debug mode one of the two times.
+# One part runs in debug mode what another one runs without.
 DEBUG = ("MINISPLIT_DEBUG", "1")
-# Ranks that outnumber the cores sleep while they wait in MPICH, where else they would keep the others from a core:
-# some files of tests took 119 s of all cores on 4 ranks of 2 cores without this, and 105 s with it.
+# Ranks that wait in MPICH sleep, where else they would keep others from a core: the tests of jobs wait for 5 s and
+# more at a time, and some files of tests took 119 s on 4 ranks of 2 cores without this, and 105 s with it.
 SLEEP = ("MPIR_CVAR_ENABLE_HEAVY_YIELD", "1")
 OPERATIONS = ("--ignore", "tests/ops")
+FILES = ("--ignore", "tests/io")
 # Derivatives of operations are made of other operations, and so alike on every engine.
 DERIVATIVES = ("-m", "not serial and not derivatives")
-SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=470)
+# Ranks that are threads run one at a time. Handed from core to core, some tests took 63 s, and on one core 43 s.
+FIRST_CORE, LAST_CORE = ("--core", "0"), ("--core", "-1")
+SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=200)
 # Of the serial tests, jobs and examples those that are about MPI, for each further one.
-SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=60)
-JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), length=850)
-JOBS_OF_MPI = Part("jobs", 0, ("-m", "jobs and mpi and not examples"), length=400)
-EXAMPLES = Part("examples", 0, ("-m", "examples"), length=240)
-EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=90)
-PROPERTIES = Part("properties", 0, ("-m", "spmd"), length=230)
-# Properties draw again on the ranks of an MPI job, fewer examples: each costs more there.
-ON_POOL = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", "15"), DEBUG)
-POOL = Part("pool", 0, ("-m", "drawn"), ON_POOL, cores=CORES, length=70)
+SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=10)
+JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), (SLEEP,), length=430)
+JOBS_OF_MPI = Part("jobs", 0, ("-m", "jobs and mpi and not examples"), length=100)
+EXAMPLES = Part("examples", 0, ("-m", "examples"), length=100)
+EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=15)
+PROPERTIES = Part("properties", 0, ("-m", "spmd", *FIRST_CORE), length=140)
 
 
 def on_threads(ranks: int) -> Part:
-    arguments = ("-m", "not serial", "--on-threads", str(ranks))
-    return Part(f"threads, {count_ranks(ranks)}", 0, arguments, (DEBUG,), length=600)
+    arguments = ("-m", "not serial", "--on-threads", str(ranks), *LAST_CORE)
+    return Part(f"threads, {count_ranks(ranks)}", 0, arguments, length=60 * ranks)
 
 
 def on_mpi(ranks: int, *arguments: str) -> Part:
     settings = (SLEEP,) if ranks > CORES else ()
     arguments = ("-m", "not serial", *arguments)
-    return Part(count_ranks(ranks), ranks, arguments, settings, cores=min(ranks, CORES), length=70 + 20 * ranks)
+    return Part(count_ranks(ranks), ranks, arguments, settings, cores=min(ranks, CORES), length=40 + 20 * ranks)
 
 
-def on_torch(ranks: int, *arguments: str) -> Part:
+def on_torch(ranks: int, *arguments: str, settings: tuple[tuple[str, str], ...] = ()) -> Part:
     """Ranks that are processes of torch.distributed: they wait without keeping a core busy."""
     arguments = ("-m", "not serial", *arguments)
     title = f"torch, {count_ranks(ranks)}"
-    return Part(title, ranks, arguments, engine="torch", length=200 if OPERATIONS[0] in arguments else 430)
+    return Part(title, ranks, arguments, settings, engine="torch", length=50 * ranks)
+
+
+def on_pool(examples: int) -> Part:
+    """Properties that draw again on the ranks of an MPI job, fewer examples: each costs more there."""
+    settings = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", str(examples)), DEBUG)
+    return Part("pool", 0, ("-m", "drawn"), settings, cores=CORES, length=4 * examples)
 
 
 def count_ranks(ranks: int) -> str:
@@ -81,25 +87,24 @@ def count_ranks(ranks: int) -> str:
 def choose(
     counts: Sequence[int], everything: bool, first: bool, engine: str = "all", alone: bool = True
 ) -> list[Part]:
-    """The parts to run with one MPI, which is `alone` or one of several: what is the same with each runs once."""
+    """The parts to run with one MPI, which is `alone` or one of several: what is the same with each runs once.
+
+    Where `everything` is asked for, the numbers of ranks are 1 to 4, and `counts` is not used.
+    """
     if engine == "torch":
         return [*map(on_torch, counts)] if first else []
     if not everything:
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
-    # Ranks that outnumber the cores take longest. On four of MPI, and three of torch.distributed, run the tests of
-    # what communicates by itself, and those of operations, which do by way of that, on four threads. Several MPIs
-    # share the numbers of ranks: one, two and four are run with the first, two and three with each further one.
-    if not alone:
-        counts = [ranks for ranks in counts if ranks in ({1, 2, 4} if first else {2, 3})]
-    without = {4} if first else {2}
-    several = [on_mpi(ranks, *((*OPERATIONS, *DERIVATIVES) if ranks in without else ())) for ranks in counts]
-    # One number of threads is enough where properties draw others.
-    once = [SERIAL, PROPERTIES, on_threads(4)] if first else [SERIAL_OF_MPI]
-    if first and engine == "all":
-        once += [on_torch(2, *DERIVATIVES), on_torch(3, *OPERATIONS, *DERIVATIVES, "--ignore", "tests/io")]
-    of_programs = [JOBS, EXAMPLES] if first else [JOBS_OF_MPI, EXAMPLES_OF_MPI]
-    return [*of_programs, POOL, *several, *once]
+    if not first:
+        return [JOBS_OF_MPI, EXAMPLES_OF_MPI, on_pool(5), on_mpi(2), SERIAL_OF_MPI]
+    # The tests of operations run once on each number of ranks, on what is quickest there: operations communicate by
+    # way of what is tested on every engine. Two MPIs share the numbers of ranks.
+    on_ranks = [on_mpi(1), *([on_mpi(2)] if alone else []), on_mpi(4, *OPERATIONS, *DERIVATIVES), on_threads(4)]
+    if engine == "all":
+        on_ranks.append(on_torch(2, *OPERATIONS, *DERIVATIVES, settings=(DEBUG,)))
+    on_ranks.append(on_torch(3, *FILES, *DERIVATIVES) if engine == "all" else on_mpi(3))
+    return [JOBS, EXAMPLES, on_pool(10), SERIAL, PROPERTIES, *on_ranks]
 
 
 def test(

@@ -197,8 +197,8 @@ def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == set(SAYS) | {"monte_carlo"}
 
 
-# With a further MPI those that train, save and move most.
-OF_MPI = {"diffusion", "digits", "private", "repair"}
+# With a further MPI those that move and save.
+OF_MPI = {"private", "repair"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.mpi] * (name in OF_MPI)) for name in SAYS])

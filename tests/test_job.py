@@ -15,7 +15,7 @@ import job
 import pytest
 from launchers import ROOT, launcher, program
 
-pytestmark = [pytest.mark.serial, pytest.mark.mpi]
+pytestmark = pytest.mark.serial
 TESTS = ROOT / "tests"
 CONFTEST = TESTS / "conftest.py"
 
@@ -119,6 +119,7 @@ def run(tests: str, folder: Path, settings: dict[str, str], ranks: int = 2, conf
     return job.run("here", ranks, settings, ["--rootdir", str(folder), str(folder)])
 
 
+@pytest.mark.mpi
 def test_launcher_that_fails_at_once_is_tried_again(tmp_path: Path) -> None:
     script = f'[ -e {tmp_path}/failed ] || {{ touch {tmp_path}/failed; exit 213; }}; shift 2; exec "$@"'
     moody = {"MINISPLIT_MPIEXEC": program(tmp_path / "mpiexec", script)}
@@ -196,6 +197,7 @@ def test_ranks_agree_on_every_test(mpi: dict[str, str], tmp_path: Path) -> None:
     shutil.rmtree(result.report.split()[-1])
 
 
+@pytest.mark.mpi
 def test_a_rank_that_dies_fails_the_job(mpi: dict[str, str], tmp_path: Path) -> None:
     tests = "import os\nfrom mpi4py.MPI import COMM_WORLD as comm\n"
     tests += "def test_good(): comm.Barrier()\ndef test_bad(): comm.rank and os.kill(os.getpid(), 9)\n"

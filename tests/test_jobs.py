@@ -27,6 +27,11 @@ def wait():
 pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
+def with_each_mpi(*values):
+    """A case that stands for the others where it depends on the MPI library: a job takes 3 s of a core to start."""
+    return pytest.param(*values, marks=pytest.mark.mpi)
+
+
 @pytest.fixture
 def run(tmp_path):
     """Run a program as a job, `by` a module that takes it; its first line is line 7."""
@@ -57,8 +62,7 @@ def test_ranks_share_the_cores(tmp_path, chosen, threads):
     assert done.out.split() == [str(threads)] * ranks
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("failing", [0, with_each_mpi(1)])
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     """The other rank waits in a collective call, and would wait for ever."""
     done = run(2, f"if rank == {failing}: raise ValueError('spilled')\nwait()")
@@ -96,10 +100,9 @@ def test_J2_a_killed_rank_ends_the_job(run):
 RUN = (ROOT / "minisplit" / "launch" / "rank.py",)
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize(
     ("leaving", "call", "status"),
-    [(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1), (1, "raise SystemExit(4)", 4)],
+    [with_each_mpi(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1), (1, "raise SystemExit(4)", 4)],
 )
 def test_J2_by_run_a_rank_that_leaves_with_a_status_ends_the_job(run, leaving, call, status):
     done = run(2, f"if rank == {leaving}:\n    print('last words')\n    {call}\nwait()", by=RUN)
@@ -155,15 +158,13 @@ sys.exit(3)
     assert job(2, tmp_path / "program.py").status == 3
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("by", [(), ("-m", "mpi4py")], ids=["by itself", "by mpi4py"])
+@pytest.mark.parametrize("by", [with_each_mpi(()), ("-m", "mpi4py")], ids=["by itself", "by mpi4py"])
 def test_J2_a_rank_that_leaves_with_a_status_by_itself_is_missed_by_the_others(run, by):
     done = run(2, f"{IMPATIENT}if rank == 1: sys.exit(3)\nwait()", by=by)
     assert done.status == 1
     assert "rank 0 waits in collective call #2, but rank 1 has left its program after #1" in done.err
 
 
-@pytest.mark.mpi
 def test_F3_a_rank_that_is_killed_while_it_saves_leaves_the_old_file(run, tmp_path):
     program = """
 from minisplit.io.formats import raw
@@ -236,8 +237,7 @@ wait()
 """
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("waiting", [0, 2])
+@pytest.mark.parametrize("waiting", [0, with_each_mpi(2)])
 def test_J3_a_rank_that_has_left_is_not_waited_for(run, waiting):
     """Also without a limit."""
     done = run(3, f"{IMPATIENT}if rank == {waiting}: x.sum().item()")
@@ -249,7 +249,6 @@ def test_J3_a_rank_that_has_left_is_not_waited_for(run, waiting):
     assert f"[rank {gone} of 3] has left its program\n" in done.err
 
 
-@pytest.mark.mpi
 def test_J3_ranks_that_wait_in_different_calls_end(run):
     done = run(
         2, f"{IMPATIENT}comm.split(0).agree(np.zeros(1, int)) if rank else comm.allgather_record(np.zeros(9, int))"
@@ -298,8 +297,7 @@ MISMATCHES = [
 
 
 # In groups, since a test that takes as long as all of them together looks as if it stood still.
-@pytest.mark.mpi
-@pytest.mark.parametrize("first", range(0, len(MISMATCHES), 6))
+@pytest.mark.parametrize("first", [with_each_mpi(0), *range(6, len(MISMATCHES), 6)])
 def test_J5_calls_that_differ_end_the_job(tmp_path, first):
     """Also where one does not wait, as the root of a broadcast, or a rank without a part in an exchange."""
     group = MISMATCHES[first : first + 6]
@@ -343,8 +341,7 @@ for turn, be_slow in enumerate(slow):
     assert (done.status, done.err) == (0, "")
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("size", [6, 6_000_000])
+@pytest.mark.parametrize("size", [6, with_each_mpi(6_000_000)])
 def test_J3_the_first_call_is_an_exchange_in_which_a_rank_has_no_part(run, size):
     """All ranks make minisplit's communicator in it."""
     done = run(3, f"x = ms.arange({size}, split=0)\nx.redistribute([{size} // 2, {size} // 6, {size} // 3])")
@@ -384,8 +381,7 @@ if rank == 1: time.sleep(4.2)
     assert (done.status, done.err) == (0, "")
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize(("computing", "send"), [(False, os.kill), (True, os.killpg)])
+@pytest.mark.parametrize(("computing", "send"), [with_each_mpi(False, os.kill), (True, os.killpg)])
 def test_J4_ctrl_c_ends_the_job(run, computing, send):
     """Also where all ranks are inside of MPI, where Python cannot raise KeyboardInterrupt."""
     program = f"""
@@ -538,8 +534,7 @@ def test_J7_no_mpi_library_where_MPI_was_asked_for():
     assert 'pip install "minisplit[mpich]"' in done.stderr
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("fault", ["a rank has left", "an exception"])
+@pytest.mark.parametrize("fault", [with_each_mpi("a rank has left"), "an exception"])
 def test_J9_a_job_ends_also_where_nobody_can_read_why(tmp_path, fault):
     """Standard error is closed, or its disk is full, or it is a pipe that is full and that nobody reads."""
     ends = """
@@ -631,8 +626,7 @@ wait()
     assert (done.status, done.err) == (0, "")
 
 
-@pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, with_each_mpi(2)])
 def test_J8_calls_after_MPI_was_finalised(run, ranks):
     program = """
 import atexit
