@@ -246,7 +246,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--on-threads", type=int, metavar="RANKS", help="run each test on this many threads as ranks")
-    parser.addoption("--core", type=int, metavar="NUMBER", help="run on this core alone, counted from 0 or from -1")
+    parser.addoption("--core", type=int, metavar="NUMBER", help="run on this core alone; the last one is -1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -98,8 +98,8 @@ def choose(
         return [*map(on_mpi, counts), *(others if first else ())]
     if not first:
         return [JOBS_OF_MPI, EXAMPLES_OF_MPI, on_pool(5), on_mpi(2), SERIAL_OF_MPI]
-    # The tests of operations run once on each number of ranks, on what is quickest there: operations communicate by
-    # way of what is tested on every engine. Two MPIs share the numbers of ranks.
+    # The tests of operations run once on each number of ranks, on what is quickest there: operations communicate
+    # by way of what is tested on every engine. Two MPIs share the numbers of ranks.
     on_ranks = [on_mpi(1), *([on_mpi(2)] if alone else []), on_mpi(4, *OPERATIONS, *DERIVATIVES), on_threads(4)]
     if engine == "all":
         on_ranks.append(on_torch(2, *OPERATIONS, *DERIVATIVES, settings=(DEBUG,)))

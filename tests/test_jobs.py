@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
 def with_each_mpi(*values):
-    """A case that stands for the others where it depends on the MPI library: a job takes 3 s of a core to start."""
+    """A case that is run with a further MPI for those beside it: a job takes 3 s of a core to start."""
     return pytest.param(*values, marks=pytest.mark.mpi)
 
 

@@ -28,10 +28,12 @@ def test_every_part_of_the_tests_runs(monkeypatch: pytest.MonkeyPatch, capsys: p
 
     assert titles("ab", [2], False) == ["a, 2 ranks", "a, threads, 2 ranks", "a, torch, 2 ranks", "b, 2 ranks"]
     everything = titles("a", [1, 2, 3, 4], True)
-    assert everything[:4] == ["a, jobs", "a, examples", "a, pool", "a, 1 rank"]
-    assert everything[-4:-2] == ["a, properties", "a, threads, 4 ranks"]
-    assert everything[-2:] == ["a, torch, 2 ranks", "a, torch, 3 ranks"]
-    assert len(titles("ab", [1, 2, 3, 4], True)) == 3 + 3 + 3 + 2 + 6
+    assert everything[:5] == ["a, jobs", "a, examples", "a, pool", "a, serial", "a, properties"]
+    assert everything[5:9] == ["a, 1 rank", "a, 2 ranks", "a, 4 ranks", "a, threads, 4 ranks"]
+    assert everything[9:] == ["a, torch, 2 ranks", "a, torch, 3 ranks"]
+    both = titles("ab", [1, 2, 3, 4], True)
+    assert [title for title in everything if title not in both] == ["a, 2 ranks"]
+    assert both[len(everything) - 1 :] == ["b, jobs", "b, examples", "b, pool", "b, 2 ranks", "b, serial"]
 
 
 def test_one_engine_alone() -> None:
@@ -43,30 +45,35 @@ def test_one_engine_alone() -> None:
     assert not any("torch" in title for title in titles("mpi"))
 
 
-def test_operations_run_on_four_ranks_as_well() -> None:
-    """On threads where everything runs, since they are quick there, and on MPI where four ranks are asked for."""
-    everything = {part.title: part.arguments for part in parts.choose([1, 2, 3, 4], True, first=True)}
-    [asked] = parts.choose([4], False, first=False)
-    left_out = [title for title, arguments in everything.items() if "tests/ops" in arguments]
-    assert left_out == ["4 ranks", "torch, 3 ranks"]
-    assert "threads, 4 ranks" in everything
-    # Several MPIs share the numbers of ranks.
-    for first, with_them, without in (
-        (True, ["1 rank", "2 ranks", "threads, 4 ranks", "torch, 2 ranks"], ["4 ranks", "torch, 3 ranks"]),
-        (False, ["3 ranks"], ["2 ranks"]),
-    ):
-        chosen = [p for p in parts.choose([1, 2, 3, 4], True, first, alone=False) if "not serial" in p.arguments]
-        assert [part.title for part in chosen if "tests/ops" in part.arguments] == without
-        assert [part.title for part in chosen if "tests/ops" not in part.arguments] == with_them
-    assert "tests/ops" not in asked.arguments
+@pytest.mark.parametrize("engine", ["mpi", "all"])
+@pytest.mark.parametrize("mpis", [1, 2])
+def test_everything_runs_on_one_to_four_ranks(engine: str, mpis: int) -> None:
+    """Operations on one carrier of messages for each number of ranks, and what carries messages on more."""
+    chosen = [
+        part
+        for number in range(mpis)
+        for part in parts.choose([1, 2, 3, 4], True, number == 0, engine, alone=mpis == 1)
+        if any("not serial" in argument for argument in part.arguments)
+    ]
+    with_operations = [part.title for part in chosen if "tests/ops" not in part.arguments]
+    of_three = "torch, 3 ranks" if engine == "all" else "3 ranks"
+    assert sorted(with_operations) == sorted(["1 rank", "2 ranks", of_three, "threads, 4 ranks"])
+    left_out = [part.title for part in chosen if "tests/ops" in part.arguments]
+    assert left_out == ["4 ranks", *(["torch, 2 ranks"] if engine == "all" else [])]
 
 
-def test_derivatives_run_with_one_mpi_and_on_threads() -> None:
+def test_all_runs_on_the_number_of_ranks_that_is_asked_for() -> None:
+    for first in (True, False):
+        for part in parts.choose([4], False, first):
+            assert part.arguments[:2] == ("-m", "not serial")
+            assert "--ignore" not in part.arguments
+
+
+def test_derivatives_run_on_mpi_and_on_threads() -> None:
     """Their numbers do not depend on what carries the messages, and they take a quarter of a part's time."""
     chosen = [part for first in (True, False) for part in parts.choose([1, 2, 3, 4], True, first, alone=False)]
     without = [part.title for part in chosen if parts.DERIVATIVES[1] in part.arguments]
-    assert without == ["4 ranks", "torch, 2 ranks", "torch, 3 ranks", "2 ranks"]
-    assert parts.DERIVATIVES[1] not in parts.on_threads(4).arguments
+    assert without == ["4 ranks", "torch, 2 ranks", "torch, 3 ranks"]
 
 
 def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +82,8 @@ def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.Monk
     monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
     assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"], "all") == 1
     assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"], "mpi")
-    assert calls["a, threads, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
+    assert parts.test({"a": {"X": "1"}}, [1, 2, 3, 4], True, [], "all") == 1
+    assert calls["a, torch, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
 
 
 def test_ranks_that_outnumber_the_cores_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +91,10 @@ def test_ranks_that_outnumber_the_cores_sleep_while_they_wait(monkeypatch: pytes
     assert [parts.SLEEP in parts.on_mpi(ranks).settings for ranks in (1, 2, 3, 4)] == [False, False, True, True]
 
 
-def test_all_runs_with_debug_mode_and_without() -> None:
-    parts_of = (parts.SERIAL, parts.POOL, parts.on_mpi(3), parts.on_threads(3))
-    on = {part.title: ("MINISPLIT_DEBUG", "1") in part.settings for part in parts_of}
-    assert on == {"serial": False, "pool": True, "3 ranks": False, "threads, 3 ranks": True}
+def test_debug_mode_is_on_in_some_parts() -> None:
+    """Of operations where properties draw again, of all else on two ranks."""
+    chosen = parts.choose([1, 2, 3, 4], True, first=True)
+    assert [part.title for part in chosen if parts.DEBUG in part.settings] == ["pool", "torch, 2 ranks"]
 
 
 def test_parts_that_fail_are_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
