@@ -31,6 +31,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 from minisplit.core.communication.debug import call_site, describe_call
 from minisplit.core.communication.handles import HANDLES, WORLD, remembers_all
@@ -196,8 +197,9 @@ class Watchdog(threading.Thread):
         self._stopped = False
         # When this rank left its program.
         self._left_at: float | None = None
-        # Of each communicator in a call: which one, and for how long.
-        self._waits: dict[Communication, _Seen] = {}
+        # Of each communicator in a call: which one, and for how long. Weak, since one that is dropped would else
+        # not be freed before the next look.
+        self._waits: WeakKeyDictionary[Communication, _Seen] = WeakKeyDictionary()
         # What rank 0 was told of them, and what it has asked of the calls of others and was answered.
         self._told: dict[int, int] = {}
         self._questions: dict[tuple[int, int], _Answer | None] = {}
@@ -260,7 +262,7 @@ class Watchdog(threading.Thread):
         now = time.monotonic()
         # The time for which the whole process was stopped does not count.
         passed, self._checked_at = min(now - self._checked_at, 2 * step), now
-        waits = {}
+        waits: WeakKeyDictionary[Communication, _Seen] = WeakKeyDictionary()
         for comm in self._active():
             call = comm._call  # read once: the rank may go on at any moment
             if call is not None:

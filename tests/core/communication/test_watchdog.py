@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -61,3 +63,15 @@ def test_a_rank_that_has_left_asks_seldom_whether_the_others_have() -> None:
     # Of each rank of a large job the store of torch.distributed was asked 100 times per second.
     assert channel.asked < 20
     assert time.monotonic() < channel.end + 0.3
+
+
+@pytest.mark.serial
+def test_a_communicator_that_was_seen_in_a_call_is_freed_once_it_is_dropped() -> None:
+    comm = SingleCommunication()
+    comm._call = (1, ("allreduce",))
+    watchdog = Watchdog(weakref.WeakSet([comm]), SingleCommunication(), None, None, lambda: None)
+    watchdog._check(0.5)
+    dropped = weakref.ref(comm)
+    del comm
+    gc.collect()
+    assert dropped() is None
