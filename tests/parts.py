@@ -20,21 +20,23 @@ from job import Result
 class Part:
     """A part of the tests: on how many MPI ranks pytest runs, 0 for a plain process, and with what arguments.
 
-    `cores` are those that it keeps busy. Ranks that are threads run one at a time, so they keep one busy.
+    `slots` are those that it takes of `SLOTS`. Ranks that are threads run one at a time, so they take one.
     """
 
     title: str
     ranks: int
     arguments: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
-    cores: int = 1
+    slots: int = 1
     # What carries messages between the ranks.
     engine: str = "mpi"
-    # Of parts with as many cores: in about how many seconds it ends.
+    # Of parts with as many slots: in about how many seconds it ends.
     length: int = 0
 
 
 CORES = os.cpu_count() or 1
+# One more: parts wait now and then, those of jobs most of the time.
+SLOTS = CORES + 1
 # One part runs in debug mode what another one runs without.
 DEBUG = ("MINISPLIT_DEBUG", "1")
 # Ranks that wait in MPICH sleep, where else they would keep others from a core: the tests of jobs wait for 5 s and
@@ -51,7 +53,7 @@ SERIAL = Part("serial", 0, ("-m", "serial and not spmd and not jobs"), length=20
 SERIAL_OF_MPI = Part("serial", 0, ("-m", "serial and mpi and not spmd and not jobs"), length=10)
 JOBS = Part("jobs", 0, ("-m", "jobs and not examples"), (SLEEP,), length=430)
 JOBS_OF_MPI = Part("jobs", 0, ("-m", "jobs and mpi and not examples"), length=100)
-EXAMPLES = Part("examples", 0, ("-m", "examples"), length=100)
+EXAMPLES = Part("examples", 0, ("-m", "examples"), (SLEEP,), length=100)
 EXAMPLES_OF_MPI = Part("examples", 0, ("-m", "examples and mpi"), length=15)
 PROPERTIES = Part("properties", 0, ("-m", "spmd", *FIRST_CORE), length=140)
 
@@ -61,10 +63,13 @@ def on_threads(ranks: int) -> Part:
     return Part(f"threads, {count_ranks(ranks)}", 0, arguments, length=60 * ranks)
 
 
-def on_mpi(ranks: int, *arguments: str) -> Part:
+def on_mpi(ranks: int, *arguments: str, sleep: bool = False) -> Part:
+    """Ranks of MPI. `sleep` says whether they can while they wait; if not, several of them keep all cores busy."""
     settings = (SLEEP,) if ranks > CORES else ()
-    arguments = ("-m", "not serial", *arguments)
-    return Part(count_ranks(ranks), ranks, arguments, settings, cores=min(ranks, CORES), length=40 + 20 * ranks)
+    slots = 1 if ranks == 1 else CORES if sleep and settings else SLOTS
+    return Part(
+        count_ranks(ranks), ranks, ("-m", "not serial", *arguments), settings, slots, length=40 + 20 * ranks
+    )
 
 
 def on_torch(ranks: int, *arguments: str, settings: tuple[tuple[str, str], ...] = ()) -> Part:
@@ -74,10 +79,10 @@ def on_torch(ranks: int, *arguments: str, settings: tuple[tuple[str, str], ...] 
     return Part(title, ranks, arguments, settings, engine="torch", length=50 * ranks)
 
 
-def on_pool(examples: int) -> Part:
+def on_pool(examples: int, *, sleep: bool = False) -> Part:
     """Properties that draw again on the ranks of an MPI job, fewer examples: each costs more there."""
-    settings = (("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", str(examples)), DEBUG)
-    return Part("pool", 0, ("-m", "drawn"), settings, cores=CORES, length=4 * examples)
+    settings = (SLEEP, ("MINISPLIT_TESTING", "pool"), ("MINISPLIT_EXAMPLES", str(examples)), DEBUG)
+    return Part("pool", 0, ("-m", "drawn"), settings, 1 if sleep else SLOTS, length=4 * examples)
 
 
 def count_ranks(ranks: int) -> str:
@@ -85,11 +90,17 @@ def count_ranks(ranks: int) -> str:
 
 
 def choose(
-    counts: Sequence[int], everything: bool, first: bool, engine: str = "all", alone: bool = True
+    counts: Sequence[int],
+    everything: bool,
+    first: bool,
+    engine: str = "all",
+    alone: bool = True,
+    sleep: bool = False,
 ) -> list[Part]:
     """The parts to run with one MPI, which is `alone` or one of several: what is the same with each runs once.
 
-    Where `everything` is asked for, the numbers of ranks are 1 to 4, and `counts` is not used.
+    Where `everything` is asked for, the numbers of ranks are 1 to 4, and `counts` is not used. `sleep` says
+    whether ranks of this MPI can while they wait.
     """
     if engine == "torch":
         return [*map(on_torch, counts)] if first else []
@@ -97,14 +108,15 @@ def choose(
         others = [*map(on_threads, counts), *(map(on_torch, counts) if engine == "all" else ())]
         return [*map(on_mpi, counts), *(others if first else ())]
     if not first:
-        return [JOBS_OF_MPI, EXAMPLES_OF_MPI, on_pool(5), on_mpi(2), SERIAL_OF_MPI]
+        return [JOBS_OF_MPI, EXAMPLES_OF_MPI, on_pool(5, sleep=sleep), on_mpi(2), SERIAL_OF_MPI]
     # The tests of operations run once on each number of ranks, on what is quickest there: operations communicate
     # by way of what is tested on every engine. Two MPIs share the numbers of ranks.
-    on_ranks = [on_mpi(1), *([on_mpi(2)] if alone else []), on_mpi(4, *OPERATIONS, *DERIVATIVES), on_threads(4)]
+    on_ranks = [on_mpi(1), *([on_mpi(2)] if alone else []), on_mpi(4, *OPERATIONS, *DERIVATIVES, sleep=sleep)]
+    on_ranks.append(on_threads(4))
     if engine == "all":
         on_ranks.append(on_torch(2, *OPERATIONS, *DERIVATIVES, settings=(DEBUG,)))
     on_ranks.append(on_torch(3, *FILES, *DERIVATIVES) if engine == "all" else on_mpi(3))
-    return [JOBS, EXAMPLES, on_pool(10), SERIAL, PROPERTIES, *on_ranks]
+    return [JOBS, EXAMPLES, on_pool(10, sleep=sleep), SERIAL, PROPERTIES, *on_ranks]
 
 
 def test(
@@ -137,7 +149,7 @@ def test(
     work = {
         f"{name}, {part.title}": (part, {**settings, **dict(part.settings)})
         for number, (name, settings) in enumerate(mpis.items())
-        for part in choose(counts, everything, number == 0, engine, alone=len(mpis) == 1)
+        for part in choose(counts, everything, number == 0, engine, len(mpis) == 1, sleep=name == "mpich")
     }
 
     def run(title: str) -> Result:
@@ -158,17 +170,18 @@ def test(
 def run_side_by_side(
     executor: ThreadPoolExecutor, run: Callable[[str], Result], parts: Mapping[str, Part]
 ) -> Iterator[Result]:
-    """Run all parts: those of several cores alone, the others one more at a time than there are cores.
+    """Run all parts, each as soon as there are slots for it: those of most slots first, of these the longest.
 
-    Ranks that wait for a message keep their cores busy. Beside other parts 4 ranks took 290 s for what takes them
-    122 s alone. Parts of one core wait now and then, those of jobs most of the time.
+    Ranks that wait for a message may keep their cores busy, so these parts take all slots. Beside other parts 4
+    ranks took 290 s for what takes them 122 s alone.
     """
-    waiting = sorted(parts, key=lambda title: (-parts[title].cores, -parts[title].length))
+    waiting = sorted(parts, key=lambda title: (-parts[title].slots, -parts[title].length))
     running: dict[Future[Result], str] = {}
     while waiting or running:
+        free = SLOTS - sum(parts[title].slots for title in running.values())
         for title in tuple(waiting):
-            is_alone = any(parts[other].cores > 1 for other in (title, *running.values()))
-            if len(running) < (1 if is_alone else CORES + 1):
+            if parts[title].slots <= free:
+                free -= parts[title].slots
                 waiting.remove(title)
                 running[executor.submit(run, title)] = title
         for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -79,9 +79,11 @@ def test_derivatives_run_on_mpi_and_on_threads() -> None:
 def test_a_job_has_the_settings_of_its_mpi_and_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {}
     monkeypatch.setattr(parts, "CORES", 2)
+    monkeypatch.setattr(parts, "SLOTS", 3)
     monkeypatch.setattr(job, "run", lambda title, *what: calls.setdefault(title, what) and job.Result(title))
     assert parts.test({"a": {"X": "1"}}, [2], False, ["-k", "x"], "all") == 1
     assert calls["a, 2 ranks"] == (2, {"X": "1"}, ["-m", "not serial", "-k", "x"], "mpi")
+    calls.clear()
     assert parts.test({"a": {"X": "1"}}, [1, 2, 3, 4], True, [], "all") == 1
     assert calls["a, torch, 2 ranks"][1] == {"X": "1", "MINISPLIT_DEBUG": "1"}
 
@@ -102,11 +104,11 @@ def test_parts_that_fail_are_the_status(monkeypatch: pytest.MonkeyPatch) -> None
     assert parts.test({"a": {}}, [2], False, [], "all") == 1
 
 
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two cores: the large parts alone, then small ones in threes."""
-    monkeypatch.setattr(parts, "CORES", 2)
-    sizes = {"4 ranks": 2, "2 ranks": 2, "jobs": 1, "a": 1, "b": 1, "c": 1}
-    work = {name: parts.Part(name, 0, (), cores=cores) for name, cores in sizes.items()}
+def test_slots_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three: parts of all slots alone, one of two slots beside one of one, then small ones in threes."""
+    monkeypatch.setattr(parts, "SLOTS", 3)
+    sizes = {"2 ranks": 3, "4 ranks": 2, "jobs": 1, "a": 1, "b": 1, "c": 1, "d": 1}
+    work = {name: parts.Part(name, 0, (), slots=slots) for name, slots in sizes.items()}
     history: list[set[str]] = []
     running: set[str] = set()
     lock = threading.Lock()
@@ -122,8 +124,20 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with parts.workers(len(work)) as executor:
         assert {result.title for result in parts.run_side_by_side(executor, run, work)} == set(sizes)
-    assert {len(names) for names in history if names & {"4 ranks", "2 ranks"}} == {1}
+    assert history[0] == {"2 ranks"}
+    assert [names for names in history if "2 ranks" in names] == [{"2 ranks"}]
+    assert max(len(names) for names in history if "4 ranks" in names) == 2
     assert max(map(len, history)) == 3
+
+
+def test_ranks_that_cannot_sleep_while_they_wait_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "CORES", 2)
+    monkeypatch.setattr(parts, "SLOTS", 3)
+    slots = [
+        {part.title: part.slots for part in parts.choose([1, 2, 3, 4], True, True, sleep=sleep) if part.slots > 1}
+        for sleep in (True, False)
+    ]
+    assert slots == [{"2 ranks": 3, "4 ranks": 2}, {"pool": 3, "2 ranks": 3, "4 ranks": 3}]
 
 
 def test_summary_ends_with_the_totals() -> None:
