@@ -2,14 +2,13 @@
 
 import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from launchers import job_environment, launcher
+from jobs import job
 
 import minisplit as ms
 
@@ -129,20 +128,11 @@ SAYS = {
 }
 
 
-def job(ranks, name):
+def printed(ranks, name):
     """What the example prints as a job of that many ranks. It must end well."""
-    done = subprocess.run(
-        launcher().command(ranks, f"examples/{name}.py"),
-        env=job_environment(ranks),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    done = job(ranks, f"examples/{name}.py", limit=100)
+    assert done.status == 0, done
+    return done.out
 
 
 def without_ranks(text):
@@ -207,7 +197,7 @@ def test_it_says_what_it_must_and_leaves_its_picture(name):
     lines, picture = SAYS[name]
     path = ROOT / "examples" / "out" / (picture or "none")
     path.unlink(missing_ok=True)
-    said = re.sub(r"on rank \d+", "on rank 0", job(2, name))
+    said = re.sub(r"on rank \d+", "on rank 0", printed(2, name))
     for line in lines:
         assert line in said
     assert len(re.search(r"on each rank: \((.*?)\)", said)[1].split(",")) == 2

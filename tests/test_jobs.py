@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.serial, pytest.mark.jobs]
 
 
 def with_each_mpi(*values):
-    """A case that is run with a further MPI for those beside it: a job takes 3 s of a core to start."""
+    """A case that is run with a further MPI for those beside it: a job takes 1 to 3 s of a core to start."""
     return pytest.param(*values, marks=pytest.mark.mpi)
 
 
@@ -58,14 +58,14 @@ def test_ranks_share_the_cores(tmp_path, chosen, threads):
     lines += ["os.write(1, b'%d\\n' % torch.get_num_threads())"]
     (tmp_path / "program.py").write_text("\n".join(lines))
     ranks = max(2, os.cpu_count())
-    done = job(ranks, tmp_path / "program.py", OMP_NUM_THREADS=chosen, MKL_NUM_THREADS="")
+    done = job(ranks, tmp_path / "program.py", anew=True, OMP_NUM_THREADS=chosen, MKL_NUM_THREADS="")
     assert done.out.split() == [str(threads)] * ranks
 
 
 @pytest.mark.parametrize("failing", [0, with_each_mpi(1)])
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run, failing):
     """The other rank waits in a collective call, and would wait for ever."""
-    done = run(2, f"if rank == {failing}: raise ValueError('spilled')\nwait()")
+    done = run(2, f"if rank == {failing}: raise ValueError('spilled')\nwait()", anew=failing == 1)
     assert done.status == 1
     assert f"[rank {failing} of 2] uncaught exception" in done.err
     assert "ValueError: spilled" in done.err
@@ -91,7 +91,7 @@ def test_J1_an_error_of_all_ranks_is_told_once(run):
 
 @pytest.mark.mpi
 def test_J2_a_killed_rank_ends_the_job(run):
-    done = run(2, "wait()\nif rank == 1: os.kill(os.getpid(), 9)\nwait()")
+    done = run(2, "wait()\nif rank == 1: os.kill(os.getpid(), 9)\nwait()", anew=True)
     assert done.status not in {0, None}
     assert "signal 9" in done.out + done.err
 
@@ -105,7 +105,7 @@ RUN = (ROOT / "minisplit" / "launch" / "rank.py",)
     [with_each_mpi(1, "sys.exit(3)", 3), (0, "exit('no such file')", 1), (1, "raise SystemExit(4)", 4)],
 )
 def test_J2_by_run_a_rank_that_leaves_with_a_status_ends_the_job(run, leaving, call, status):
-    done = run(2, f"if rank == {leaving}:\n    print('last words')\n    {call}\nwait()", by=RUN)
+    done = run(2, f"if rank == {leaving}:\n    print('last words')\n    {call}\nwait()", by=RUN, anew=status == 3)
     assert done.status == status
     assert f"[rank {leaving} of 2] left with status {status}; ending the job\n" in done.err
     assert "last words" in done.out
@@ -389,7 +389,7 @@ os.write(1, b"ready\\n")
 while rank == 0 and {computing}: time.sleep(0.1)
 parts[rank].allreduce(torch.ones(1))  # for which the other rank does not come
 """
-    done = run(2, program, interrupt=lambda launcher: send(launcher, signal.SIGINT))
+    done = run(2, program, anew=not computing, interrupt=lambda launcher: send(launcher, signal.SIGINT))
     assert done.status not in {0, None}
     if not OPEN_MPI:
         said = "KeyboardInterrupt" if computing else "interrupted while it waits; ending the job"
@@ -475,7 +475,7 @@ for name in list(os.environ):
 os.execv(sys.executable, [sys.executable, "-c", "import minisplit as ms; print('size', ms.MPI_WORLD.size)"])
 """
     (tmp_path / "program.py").write_text(program)
-    done = job(2, tmp_path / "program.py")
+    done = job(2, tmp_path / "program.py", anew=True)
     assert done.out.count("size 1") == 2, done.err
     assert done.err.count("the launcher started 2 processes, but the MPI library sees one") == 2
     assert ("use the mpiexec that belongs to Open MPI" in done.err) == OPEN_MPI
@@ -495,7 +495,7 @@ if __name__ == "__main__":
         print(ms.MPI_WORLD.size, pool.map(square, [2.0, 3.0]))
 """
     (tmp_path / "program.py").write_text(program)
-    done = job(2, tmp_path / "program.py", method)
+    done = job(2, tmp_path / "program.py", method, anew=True)
     assert done.status == 0, done.err
     assert done.out.count("2 [4.0, 9.0]") == 2
 

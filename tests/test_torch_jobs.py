@@ -57,14 +57,14 @@ def test_J3_the_first_call_is_an_exchange_in_which_a_rank_has_no_part(run: Calla
 
 
 def test_J1_an_uncaught_exception_on_one_rank_ends_the_job(run: Callable[..., Ended]) -> None:
-    done = run(3, "if rank == 1: raise ValueError('spilled')\nwait()")
+    done = run(3, "if rank == 1: raise ValueError('spilled')\nwait()", anew=True)
     assert done.status != 0
     assert "[rank 1 of 3] uncaught exception; ending the job" in done.err
     assert "ValueError: spilled" in done.err
 
 
 def test_J2_a_killed_rank_ends_the_job(run: Callable[..., Ended]) -> None:
-    assert run(2, "if rank == 1: os.kill(os.getpid(), 9)\nwait()").status != 0
+    assert run(2, "if rank == 1: os.kill(os.getpid(), 9)\nwait()", anew=True).status != 0
 
 
 @pytest.mark.parametrize("leave", ["sys.exit(3)", "os._exit(3)"])
@@ -81,7 +81,7 @@ def test_J3_a_rank_that_leaves_early_is_not_waited_for(run: Callable[..., Ended]
 
 def test_J4_ctrl_c_ends_the_job(run: Callable[..., Ended]) -> None:
     program = "os.write(1, b'ready\\n')\nif rank == 0: time.sleep(60)\nwait()"
-    assert run(2, program, interrupt=lambda launcher: os.kill(launcher, signal.SIGINT)).status != 0
+    assert run(2, program, anew=True, interrupt=lambda launcher: os.kill(launcher, signal.SIGINT)).status != 0
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_the_default_group_of_the_program_stays_its_own(tmp_path: Path) -> None:
         "dist.destroy_process_group()\n"
         "assert ms.arange(4, split=0).sum().item() == 6\n"
     )
-    done = job(2, tmp_path / "program.py", by=TorchLauncher(), limit=90)
+    done = job(2, tmp_path / "program.py", by=TorchLauncher(), limit=90, anew=True)
     assert (done.status, done.err) == (0, "")
 
 
 def test_the_command_line_starts_it(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import sys\nimport minisplit as ms\nsys.stdout.write(f'{ms.WORLD}\\n')")
     words = ("-m", "minisplit", "run", "--engine", "torch", "-n", "2", str(tmp_path / "program.py"))
-    done = job(1, by=_Plain(words), limit=90)
+    done = job(1, by=_Plain(words), limit=90, anew=True)
     assert sorted(done.out.splitlines()) == [f"<TorchCommunication rank {rank} of 2>" for rank in (0, 1)]
 
 

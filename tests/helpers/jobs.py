@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 from launchers import job_environment, launcher
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,18 +23,21 @@ class Ended(NamedTuple):
     err: str
 
 
-def job(ranks, *words, limit=40, interrupt=None, by=None, **settings):
+def job(ranks, *words, limit=40, interrupt=None, by=None, anew=False, **settings):
     """Run a job with these environment variables to its end, and make sure that it leaves no process behind.
 
     `by` is its launcher, by default that of MPI. `interrupt` is called with the launcher's process once each rank
-    has printed "ready".
+    has printed "ready". Its ranks are forked from a process that has imported torch; `anew` means that they are
+    started by Python itself.
     """
     mark = f"MINISPLIT_TEST_JOB={uuid.uuid4()}"
     by = by or launcher()
     environment = job_environment(ranks, by) | dict([mark.split("=")]) | settings
+    python = sys.executable if anew else forked.python()
+    command = [python if word == sys.executable else word for word in by.command(ranks, *map(str, words))]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         mpiexec = subprocess.Popen(
-            by.command(ranks, *map(str, words)),
+            command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
