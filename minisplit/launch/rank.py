@@ -97,6 +97,7 @@ def exit_with_job(status: int) -> NoReturn:
     if status == 0 and os.getpid() == PROCESS:
         if mpi and mpi.Is_initialized() and not mpi.Is_finalized() and mpi.COMM_WORLD.size > 1:
             os.write(2, b"a rank has left by os._exit(0), without MPI_Finalize; ending the job\n")
+            time.sleep(0.5)  # a launcher may drop what it has not passed on when the job ends
             mpi.COMM_WORLD.Abort(1)
         elif not mpi and startup and not startup.JOB.is_over() and startup.WORLD.size > 1:
             os.write(2, b"a rank has left by os._exit(0); ending the job\n")
