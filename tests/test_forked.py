@@ -11,6 +11,7 @@ from pathlib import Path
 
 import forked
 import pytest
+from jobs import job
 
 pytestmark = [
     pytest.mark.serial,
@@ -27,16 +28,17 @@ def start(tmp_path: Path, program: str, *arguments: str, **options: object) -> s
 
 
 def test_what_it_is_given(tmp_path: Path) -> None:
-    program = "import os, sys\nos.write(3, b'third')\n"
+    reader, writer = os.pipe()
+    program = f"import os, sys\nos.write({writer}, b'by a pipe')\n"
     program += "print(sys.argv[1:], sys.stdin.read(), os.environ['MINE'], 'HOME' in os.environ, os.getcwd())\n"
     program += "print('torch' in sys.modules, 'minisplit' in sys.modules, __name__, sys.path[0], file=sys.stderr)"
-    reader, writer = os.pipe()
-    os.dup2(writer, 3) if writer != 3 else None
-    process = start(tmp_path, program, "a", "b c", env={"MINE": "1"}, cwd="/usr", pass_fds=(3,))
+    process = start(tmp_path, program, "a", "b c", env={"MINE": "1"}, cwd="/usr", pass_fds=(writer,))
+    os.close(writer)
     out, err = process.communicate("said")
     assert (process.returncode, out) == (0, "['a', 'b c'] said 1 False /usr\n")
     assert err == f"True False __main__ {tmp_path}\n"
-    assert os.read(reader, 9) == b"third"
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read() == b"by a pipe"  # and then its end: no other process has it open
 
 
 @pytest.mark.parametrize(
@@ -74,12 +76,12 @@ def test_it_ends_with_the_one_that_was_called(tmp_path: Path) -> None:
     there = Path("/proc", process.stdout.readline().strip())
     assert there.exists()
     process.kill()
-    process.communicate()
-    for _ in range(100):
-        if not there.exists():
-            return
+    process.wait()
+    ends = time.monotonic() + 5
+    while there.exists():
+        assert time.monotonic() < ends
         time.sleep(0.02)
-    pytest.fail("it goes on")
+    process.communicate()
 
 
 def test_modules_and_code(tmp_path: Path) -> None:
@@ -89,3 +91,11 @@ def test_modules_and_code(tmp_path: Path) -> None:
             [forked.python(), *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
         )
         assert done.stdout == said
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_a_rank_forks_and_leaves_behind_is_found(tmp_path: Path, anew: bool) -> None:
+    program = "import os, time\nif os.fork() == 0:\n    os.closerange(0, 99)\n    time.sleep(60)"
+    (tmp_path / "program.py").write_text(program)
+    with pytest.raises(AssertionError, match="left processes behind"):
+        job(1, tmp_path / "program.py", anew=anew)

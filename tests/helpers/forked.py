@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import ctypes
 import fcntl
 import functools
 import gc
@@ -23,10 +24,13 @@ import subprocess
 import sys
 import tempfile
 import types
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+# By this variable, a UUID, `jobs.py` finds the processes of a job, in what the system shows of their environments.
+MARK = "MINISPLIT_TEST_JOB"
 # What is called as Python, and imports little. With options, or code to run, it becomes Python itself.
 CALLED = """\
 #!{python} -IS
@@ -72,7 +76,7 @@ def python() -> str:
     path.chmod(0o755)
     server = subprocess.Popen(
         [sys.executable, "-P", __file__, folder.name],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", MARK: str(uuid.UUID(int=0))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -114,6 +118,12 @@ class Call:
         for file, number in zip(apart, self.files, strict=True):
             os.dup2(file, number)
             os.close(file)
+        if MARK in self.environment:
+            # The system shows the environment with which a process began: so that of the one that was forked from.
+            getenv = ctypes.CDLL(None).getenv
+            getenv.restype = ctypes.c_void_p
+            mark = self.environment[MARK].encode()
+            ctypes.memmove(getenv(MARK.encode()), mark, len(mark))
         os.environ.clear()
         os.environ.update(self.environment)
         os.chdir(self.folder)

@@ -30,7 +30,7 @@ def job(ranks, *words, limit=40, interrupt=None, by=None, anew=False, **settings
     has printed "ready". Its ranks are forked from a process that has imported torch; `anew` means that they are
     started by Python itself.
     """
-    mark = f"MINISPLIT_TEST_JOB={uuid.uuid4()}"
+    mark = f"{forked.MARK}={uuid.uuid4()}"
     by = by or launcher()
     environment = job_environment(ranks, by) | dict([mark.split("=")]) | settings
     python = sys.executable if anew else forked.python()
